@@ -1,0 +1,87 @@
+"""Settings: read from the environment when a client is made, never at import, and frozen afterwards.
+
+Every field can be set by an environment variable with the prefix ``MAGEFLOW_`` (``MAGEFLOW_METRICS_PORT``), or
+passed to ``Mageflow(settings=Settings(...))``. Units are in the names.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """What can be tuned without touching a task.
+
+    Raises:
+        pydantic.ValidationError: A value has the wrong type or is out of range; the message names the variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MAGEFLOW_", frozen=True, extra="ignore")
+
+    redis_url: str | None = None
+    """Where state is kept when the client is given no ``redis_client``. Falls back to ``REDIS_URL``."""
+
+    key_prefix: str = Field(default="mageflow", min_length=1, pattern=r"^[^{}\s]+$")
+    """First part of every Redis key; the Hatchet namespace is the second."""
+
+    signature_ttl_active_seconds: int = Field(default=24 * 3600, ge=1)
+    """How long an unfinished signature or flow lives without progress."""
+
+    signature_ttl_done_seconds: int = Field(default=3600, ge=1)
+    """How long a finished signature or flow can still be read."""
+
+    metrics: bool = True
+    """Whether workers record metrics and serve ``/metrics``."""
+
+    metrics_addr: str = "127.0.0.1"
+    """Address the endpoint binds; containers set ``0.0.0.0``."""
+
+    metrics_port: int = Field(default=18001, ge=0, le=65535)
+    """First port tried; 0 lets the system choose."""
+
+    metrics_port_span: int = Field(default=32, ge=1, le=4096)
+    """How many ports are tried, upwards from the first."""
+
+    metrics_sd_dir: Path | None = None
+    """Directory for Prometheus ``file_sd`` entries, one file per worker."""
+
+    metrics_linger_s: float = Field(default=0.0, ge=0.0)
+    """How long the endpoint stays up after the last task of a stopping worker."""
+
+    metrics_max_series: int = Field(default=10_000, ge=100)
+    """Hard stop for the number of series this process may create."""
+
+    near_timeout_ratio: float = Field(default=0.8, gt=0.0, lt=1.0)
+    """Share of its timeout after which a live attempt counts as near its timeout."""
+
+    trace_fanout_limit: int = Field(default=128, ge=0)
+    """Bulk enqueues and swarms up to this size keep their items in one trace; larger ones link instead."""
+
+    trace_link_sources: Annotated[tuple[str, ...], NoDecode] = ("schedule", "cron", "event")
+    """Sources whose runs start a new trace with a link; a comma-separated list in the environment."""
+
+    propagate_baggage: bool = False
+    """Whether OpenTelemetry baggage travels with a run."""
+
+    exception_detail: Literal["type", "message", "full"] = "type"
+    """How much of an exception spans and logs may carry."""
+
+    lock_resource_detail: Literal["hash", "raw"] = "hash"
+    """How resource keys appear in spans and logs."""
+
+    cluster_view: Literal["leader", "off"] = "leader"
+    """Whether one worker, elected through Redis, exports the gauges of the whole cluster."""
+
+    @field_validator("trace_link_sources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    def resolved_redis_url(self) -> str | None:
+        """The URL to use when no client was given: ``MAGEFLOW_REDIS_URL``, else ``REDIS_URL``, else None."""
+        return self.redis_url or os.environ.get("REDIS_URL") or None

@@ -1,0 +1,335 @@
+"""Every error mageflow raises, in one tree.
+
+::
+
+    MageflowError
+    ├── ConfigurationError            the program must be changed; raised as early as possible
+    │   ├── DecorationError           a decorator was used where or how it cannot work
+    │   └── RedisNotConfiguredError   an operation needs Redis and none was given
+    ├── SignatureError
+    │   ├── SignatureNotFoundError    expired, removed or never stored
+    │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
+    │   ├── IllegalTransitionError    the lifecycle does not allow this step
+    │   └── UnknownTaskError          a name no task is known by
+    ├── FlowError
+    │   ├── FlowDefinitionError       a chain or swarm that could not work was asked for
+    │   ├── FlowMismatchError         a replayed creation asked for something else than before
+    │   ├── SwarmClosedError          a task was added after the swarm was closed
+    │   └── SwarmFullError            a task was added beyond ``max_task_allowed``
+    ├── LockError
+    │   ├── LockTimeoutError          not granted within the time allowed       (retryable)
+    │   ├── LockLostError             the lease ended before the work did       (retryable)
+    │   └── DeadlockError             this request closed a cycle and is the victim (retryable)
+    ├── StoreError                    Redis did not do what was asked           (retryable)
+    │   └── StoreUnavailableError     Redis could not be reached                (retryable)
+    ├── DispatchError                 Hatchet could not be reached or refused   (retryable)
+    ├── TimeoutExtensionError         the engine did not extend a task's timeout
+    └── EngineError                   the local engine could not be started
+
+Each error builds its own message from typed attributes; callers never parse text. ``retryable`` says whether
+the same call may succeed later without a change to the program. The cause is kept with ``raise ... from``.
+This module imports nothing of mageflow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class MageflowError(Exception):
+    """Any error of mageflow."""
+
+    retryable: ClassVar[bool] = False
+
+
+class ConfigurationError(MageflowError, ValueError):
+    """The program or its settings must be changed; trying again cannot help."""
+
+
+class DecorationError(ConfigurationError):
+    """A decorator was used where, or with what, it cannot work.
+
+    Attributes:
+        decorator: The decorator's name, for example ``stagger_execution``.
+        target: The qualified name of what was decorated.
+        reason: What is wrong and how to write it instead.
+    """
+
+    def __init__(self, decorator: str, target: str, reason: str) -> None:
+        self.decorator = decorator
+        self.target = target
+        self.reason = reason
+        super().__init__(f"@{decorator} on {target}: {reason}")
+
+
+class RedisNotConfiguredError(ConfigurationError):
+    """An operation needs Redis and the client was made without it.
+
+    Attributes:
+        operation: What was attempted, for example ``sign``.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self.operation = operation
+        super().__init__(
+            f"{operation} keeps its state in Redis, and this client has none: pass "
+            "Mageflow(..., redis_client='redis://localhost:6379'), or set MAGEFLOW_REDIS_URL or REDIS_URL. "
+            "Plain tasks need no Redis."
+        )
+
+
+class SignatureError(MageflowError):
+    """Something is wrong with a stored signature."""
+
+
+class SignatureNotFoundError(SignatureError):
+    """No signature is stored under this key: it expired, was removed, or never was.
+
+    Attributes:
+        key: The key that was looked up.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"no signature is stored under {key!r}: it expired, was removed, or belongs to another "
+            "Redis database, key prefix or Hatchet namespace"
+        )
+
+
+class SignatureInvalidError(SignatureError):
+    """A stored document does not validate. It is left where it is and never executed.
+
+    Attributes:
+        key: The key that holds the document.
+        reason: What does not validate.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"the document under {key!r} is not a valid signature: {reason}")
+
+
+class IllegalTransitionError(SignatureError):
+    """The lifecycle does not allow this step.
+
+    Attributes:
+        key: The signature's key.
+        current: The status it has.
+        operation: The verb that was attempted.
+    """
+
+    def __init__(self, key: str, current: str, operation: str) -> None:
+        self.key = key
+        self.current = current
+        self.operation = operation
+        super().__init__(f"cannot {operation} {key!r}: it is {current}")
+
+
+class UnknownTaskError(SignatureError):
+    """A task was named that this client does not know.
+
+    Attributes:
+        name: The name asked for.
+        known: Names that are known, sorted.
+    """
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        hint = f"; known here: {', '.join(self.known)}" if self.known else ""
+        super().__init__(f"no task is known by the name {name!r}{hint}")
+
+
+class FlowError(MageflowError):
+    """Something is wrong with a chain, a swarm or a callback."""
+
+
+class FlowDefinitionError(FlowError, ValueError):
+    """A chain or swarm was asked for that could not work.
+
+    Attributes:
+        reason: What is wrong and what to write instead.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class FlowMismatchError(FlowError):
+    """A retried or replayed task created something else at the same place than its first attempt did.
+
+    Attributes:
+        key: The key of what the first attempt created.
+        reason: What differs.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"an earlier attempt created {key!r} at this place, and this attempt differs: {reason}")
+
+
+class SwarmClosedError(FlowError):
+    """A task was added to a swarm that is closed.
+
+    Attributes:
+        key: The swarm's key.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the swarm {key!r} is closed: add every task before close()")
+
+
+class SwarmFullError(FlowError):
+    """A task was added to a swarm that holds as many as it may.
+
+    Attributes:
+        key: The swarm's key.
+        limit: Its ``max_task_allowed``.
+    """
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.key = key
+        self.limit = limit
+        super().__init__(f"the swarm {key!r} holds its {limit} tasks: raise SwarmConfig.max_task_allowed")
+
+
+class LockError(MageflowError):
+    """Something is wrong with a resource lock."""
+
+
+class LockTimeoutError(LockError):
+    """A lock was not granted within the time allowed.
+
+    Attributes:
+        resource: The declared name of the resource.
+        key: The key within the resource, or an empty string.
+        waited_seconds: How long the request waited.
+    """
+
+    retryable = True
+
+    def __init__(self, resource: str, key: str, waited_seconds: float) -> None:
+        self.resource = resource
+        self.key = key
+        self.waited_seconds = waited_seconds
+        super().__init__(f"{_resource(resource, key)} was not granted within {waited_seconds:.3f} s")
+
+
+class LockLostError(LockError):
+    """A lease ended before the work under it did: the work was no longer exclusive.
+
+    Attributes:
+        resource: The declared name of the resource.
+        key: The key within the resource, or an empty string.
+        token: The fencing token of the lost lease.
+    """
+
+    retryable = True
+
+    def __init__(self, resource: str, key: str, token: int) -> None:
+        self.resource = resource
+        self.key = key
+        self.token = token
+        super().__init__(f"the lease on {_resource(resource, key)} (token {token}) was lost")
+
+
+@dataclass(frozen=True, slots=True)
+class CycleEdge:
+    """One edge of a wait-for cycle: ``task`` (in ``run_id``) waits for ``resource``/``key``.
+
+    The next edge of the cycle is the run that holds it; the last edge waits for the first run.
+    """
+
+    task: str
+    run_id: str
+    resource: str
+    key: str
+
+
+class DeadlockError(LockError):
+    """This run was chosen as the victim of a deadlock; its leases were released.
+
+    Attributes:
+        cycle: The whole wait-for cycle, in order.
+        victim_run_id: The run that was chosen: the one this error is raised in.
+        policy: The rule it was chosen by: ``requester``, ``youngest`` or ``lowest_priority``.
+    """
+
+    retryable = True
+
+    def __init__(self, cycle: Sequence[CycleEdge], victim_run_id: str, policy: str) -> None:
+        self.cycle = tuple(cycle)
+        self.victim_run_id = victim_run_id
+        self.policy = policy
+        path = " -> ".join(f"{edge.task}[{edge.run_id}] waits for {edge.resource}" for edge in self.cycle)
+        super().__init__(f"deadlock of {len(self.cycle)} ({policy} is the victim): {path}")
+
+
+class StoreError(MageflowError):
+    """Redis did not do what was asked.
+
+    Attributes:
+        operation: The operation that failed.
+        reason: The server's or the driver's words.
+    """
+
+    retryable = True
+
+    def __init__(self, operation: str, reason: str) -> None:
+        self.operation = operation
+        self.reason = reason
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        return f"{self.operation} failed in Redis: {self.reason}"
+
+
+class StoreUnavailableError(StoreError):
+    """Redis could not be reached; the operation may be tried again."""
+
+    def _message(self) -> str:
+        return (
+            f"{self.operation} needs Redis, which could not be reached ({self.reason}); check that the server "
+            "is up and that redis_client / MAGEFLOW_REDIS_URL points to it, then try again"
+        )
+
+
+class DispatchError(MageflowError):
+    """Hatchet could not be reached, or refused a run.
+
+    Attributes:
+        task: The task that was to be run.
+        reason: The engine's or the driver's words.
+    """
+
+    retryable = True
+
+    def __init__(self, task: str, reason: str) -> None:
+        self.task = task
+        self.reason = reason
+        super().__init__(f"a run of {task!r} could not be handed to Hatchet: {reason}")
+
+
+class TimeoutExtensionError(MageflowError):
+    """The engine did not extend a task's timeout.
+
+    Attributes:
+        reason: The engine's or the driver's words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the engine did not extend the timeout: {reason}")
+
+
+class EngineError(MageflowError):
+    """The local engine could not be started, or stopped by itself."""
+
+
+def _resource(resource: str, key: str) -> str:
+    return f"resource {resource!r}" + (f" (key {key!r})" if key else "")
