@@ -4,9 +4,10 @@ A Protocol here is the only way a lower floor may speak of a higher one or of a 
 imports nothing of mageflow.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 
 class AcceptParams(StrEnum):
@@ -61,14 +62,42 @@ class RandomSource(Protocol):
         ...
 
 
-@runtime_checkable
-class CancellableRun(Protocol):
-    """A running attempt as lower floors see it."""
+@dataclass(frozen=True, slots=True)
+class DispatchRun:
+    """One run to hand to Hatchet on behalf of a signature or a flow.
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the engine asked this attempt to stop."""
+    ``input_json`` is the JSON text of an object. ``dedupe_key`` is deterministic: the same step of the same flow
+    always carries the same one, so that a run sent twice is recognised at admission (and by Hatchet, where it can).
+    ``traceparent`` is the context the run belongs under (a flow's start span); ``link`` the previous step's.
+    """
+
+    task_name: str
+    input_json: str
+    signature_key: str
+    dedupe_key: str
+    source: Source = "signature"
+    flow: str = ""
+    traceparent: str = ""
+    link: str = ""
+    priority: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Dispatcher(Protocol):
+    """How lower floors reach Hatchet. Implemented by ``mageflow.hatchet`` over the SDK."""
+
+    async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+        """Hand runs to Hatchet in one call (chunks of at most 1000) and get the run ids in order.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused; nothing is known to have started.
+        """
         ...
 
+    async def cancel(self, run_ids: Sequence[str]) -> None:
+        """Ask Hatchet to cancel these runs; runs that have ended are left alone.
 
-Unsubscribe = Callable[[], None]
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
