@@ -1,1 +1,62 @@
-"""Being built."""
+"""What a test of a program on mageflow needs: a real engine, a real Valkey, real workers, and what they told.
+
+This room owns the pytest plugin (`mageflow.testing.plugin`, found by pytest through its entry point) and the same
+things as plain objects: `capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess`,
+`running_worker`. It refuses to imitate anything: there is no fake Redis and no fake engine here, only real ones
+that start fast.
+
+Names are resolved on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mageflow.testing.capture import (
+        LogCapture,
+        Samples,
+        SpanCapture,
+        capture_logs,
+        capture_spans,
+        samples,
+    )
+    from mageflow.testing.valkey import EmbeddedValkey
+    from mageflow.testing.workers import RunningWorker, WorkerProcess, running_worker
+
+__all__ = [
+    "EmbeddedValkey",
+    "LogCapture",
+    "RunningWorker",
+    "Samples",
+    "SpanCapture",
+    "WorkerProcess",
+    "capture_logs",
+    "capture_spans",
+    "running_worker",
+    "samples",
+]
+
+_HOMES = {
+    "EmbeddedValkey": "mageflow.testing.valkey",
+    "LogCapture": "mageflow.testing.capture",
+    "RunningWorker": "mageflow.testing.workers",
+    "Samples": "mageflow.testing.capture",
+    "SpanCapture": "mageflow.testing.capture",
+    "WorkerProcess": "mageflow.testing.workers",
+    "capture_logs": "mageflow.testing.capture",
+    "capture_spans": "mageflow.testing.capture",
+    "running_worker": "mageflow.testing.workers",
+    "samples": "mageflow.testing.capture",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
