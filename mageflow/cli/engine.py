@@ -1,0 +1,92 @@
+"""``mageflow engine``: the local engine in the foreground, with what to export in another shell."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from mageflow.engine import LocalEngine
+from mageflow.errors import EngineError
+
+__all__ = ["engine"]
+
+_WATCH_SECONDS = 0.2
+
+_EPILOG = """\b
+Examples:
+  mageflow engine                                  free ports; copy the export lines it prints
+  mageflow engine --grpc-port 7077 --api-port 7078 the same ports each time
+  mageflow engine --json | head -1                 one JSON object: the variables to set
+  mageflow engine --handshake-file engine.json     for a script that waits for the file
+  mageflow engine --speed 60                       a minute of timers and crons passes in a second
+
+\b
+Programs need no change: Hatchet() reads what is exported here. Without a shell in between,
+HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine makes Hatchet.from_embedded() start one itself.
+The engine keeps everything in memory and listens on 127.0.0.1 only: for development, demos and tests.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), default=0, help="Port workers connect to; 0 takes a free one."
+)
+@click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the REST API; 0 takes a free one.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How many seconds of the engine's timers pass in one.",
+)
+@click.option(
+    "--handshake-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the address and the token here as JSON once the engine is ready; removed when it stops.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the variables as one line of JSON instead of export lines."
+)
+def engine(grpc_port: int, api_port: int, speed: float, handshake_file: Path | None, *, as_json: bool) -> None:
+    """Run the local engine until it is interrupted.
+
+    Prints what another shell has to export so that any Hatchet program talks to it.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running:
+        variables = running.environment()
+        try:
+            if handshake_file is not None:
+                _write(handshake_file, variables["HATCHET_EMBEDDED_HANDSHAKE"])
+            _announce(variables, as_json=as_json)
+            while not stopped.wait(_WATCH_SECONDS):
+                if running.returncode is not None:
+                    raise EngineError(f"the engine stopped by itself with status {running.returncode}")
+        finally:
+            if handshake_file is not None:
+                handshake_file.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    # Under another name first: whoever polls for the file must never read half of it.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.chmod(0o600)
+    draft.replace(path)
+
+
+def _announce(variables: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(dict(variables)))
+    else:
+        for name, value in variables.items():
+            click.echo(f"export {name}='{value}'")
+        click.echo("# The engine is ready. Copy these lines into another shell; Ctrl-C here stops it.", err=True)
+    sys.stdout.flush()

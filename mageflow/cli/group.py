@@ -1,0 +1,107 @@
+"""The group behind ``mageflow``: lists commands without importing them, and turns errors into one clear line.
+
+Exit status: 0 done, 1 it failed, 2 it was asked for wrongly (click's own, and `ConfigurationError`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from typing import Any
+
+import click
+
+from mageflow.errors import ConfigurationError, MageflowError
+
+__all__ = ["COMMANDS", "CommandHome", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHome:
+    """Where a command lives, and the line ``mageflow --help`` shows for it without importing it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": CommandHome(
+        "mageflow.cli.demo", "demo", "Watch decorated tasks explain themselves, on this machine alone."
+    ),
+    "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
+}
+"""Every command, in the order of its name."""
+
+_EPILOG = """\b
+Examples:
+  mageflow demo                  everything at once, in under a minute, with nothing installed beside it
+  mageflow engine                an engine on this machine; prints what to export
+  mageflow COMMAND --help        what a command does and examples of its use
+"""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = COMMANDS.get(cmd_name)
+        return None if home is None else getattr(import_module(home.module), home.attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except ModuleNotFoundError as missing:
+            # Only what an extra brings may be missing in a sound installation.
+            raise _Failed(f"{args[0]} needs {missing.name}: pip install 'mageflow[local]'", exit_code=2) from missing
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            raise _Failed(str(error), exit_code=2) from error
+        except MageflowError as error:
+            raise _Failed(str(error), exit_code=1) from error
+
+
+class _Failed(click.ClickException):
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"mageflow: {self.message}", err=True)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so
+    if value and not ctx.resilient_parsing:
+        click.echo(f"mageflow {metadata.version('mageflow')}, hatchet-sdk {metadata.version('hatchet-sdk')}")
+        ctx.exit()
+
+
+@click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of mageflow and of the Hatchet SDK, and exit.",
+)
+def _mageflow() -> None:
+    """An observability-first client for Hatchet."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status.
+
+    Args:
+        arguments: What follows ``mageflow``; the process's own by default.
+    """
+    _mageflow.main(args=None if arguments is None else list(arguments), prog_name="mageflow")

