@@ -1,0 +1,176 @@
+"""Calls about tasks: attempts, enqueues, staggers, extensions.
+
+This file owns the facts and the variable that carries the running attempt. It refuses to compose interceptors.
+"""
+
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage
+
+__all__ = ["Attempt", "Enqueue", "EnqueueItem", "Stagger", "TaskInfo", "TimeoutExtension", "current_attempt"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What is known of a task when it is declared.
+
+    ``name`` is the label in every signal: the declared name for a stand-alone task, ``workflow:task`` for a
+    task of a workflow; never namespaced.
+    """
+
+    name: str
+    workflow_name: str
+    execution_timeout_seconds: float
+    retries: int
+    pool: Pool = "default"
+    is_batch: bool = False
+    is_async: bool = True
+    stagger_window_seconds: float | None = None
+    code_function_name: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt of one run of a task (or of one batch), live from wrapper entry to wrapper exit.
+
+    The same object is what gauges look at while it runs: `phase`, `elapsed_seconds` and `extended_seconds`
+    are current at any moment and may be read from another thread.
+    """
+
+    task: TaskInfo
+    workflow_run_id: str
+    step_run_id: str
+    worker_id: str
+    number: int
+    """From 1, one more than Hatchet's retry count."""
+    max_attempts: int
+    metadata: MutableMapping[str, object]
+    """Hatchet's additional metadata of the run, as received; a copy, not the live object."""
+    is_cancelled: Callable[[], bool]
+    batch_size: int = 1
+    monotonic: Callable[[], float] = time.monotonic
+    priority: int = 1
+    """Hatchet's priority of the run: 1 low, 2 medium, 3 high."""
+
+    signature_id: str = ""
+    flow_kind: Literal["", "chain", "swarm"] = ""
+    flow_id: str = ""
+    flow_name: str = ""
+    flow_step: int = 0
+    flow_steps: int = 0
+
+    phase: Phase = "running"
+    stage: Stage = "body"
+    stage_seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
+    extended_seconds: float = 0.0
+    """Seconds the engine granted on top of the task's execution timeout."""
+    outcome: Outcome | None = None
+    """Filled in."""
+    exception: BaseException | None = None
+    """Filled in for failed, retried and timed_out attempts, also where the block is left without it."""
+    will_retry: bool = False
+    """Filled in: whether the engine is expected to start another attempt."""
+    skip_reason: str = ""
+    """Filled in for ``skipped``: the signature's status."""
+    evicted: bool = False
+    """Filled in: a durable invocation was put aside to wait and will go on later; this is no end of an attempt."""
+    thread_running: bool = False
+    """Whether a synchronous body is still running in its thread; true after the end means an orphaned thread."""
+    started_at: float = 0.0
+    _stage_since: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started_at = self._stage_since = self.monotonic()
+
+    def enter(self, phase: Phase, stage: Stage) -> None:
+        """Move on to another phase; the time since the last move is charged to the stage that is left."""
+        self.charge()
+        self.phase, self.stage = phase, stage
+
+    def charge(self) -> None:
+        """Charge the time since the last move to the current stage."""
+        now = self.monotonic()
+        self.stage_seconds[self.stage] = self.stage_seconds.get(self.stage, 0.0) + (now - self._stage_since)
+        self._stage_since = now
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Wall time since the wrapper was entered."""
+        return self.monotonic() - self.started_at
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The execution timeout including every extension granted so far."""
+        return self.task.execution_timeout_seconds + self.extended_seconds
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How much of the timeout is left; may be negative."""
+        return self.timeout_seconds - self.elapsed_seconds
+
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("mageflow_current_attempt", default=None)
+"""The attempt this code runs in: set for the task's coroutine, and in the thread of a synchronous task."""
+
+
+@dataclass(slots=True, eq=False)
+class EnqueueItem:
+    """One run about to be handed to Hatchet.
+
+    ``metadata`` is a private copy and is what will be sent: this is where trace context and stamps are written.
+    """
+
+    task: str
+    metadata: dict[str, object]
+    run_id: str = ""
+    """Filled in."""
+
+
+@dataclass(slots=True, eq=False)
+class Enqueue:
+    """One call that hands runs to Hatchet, whoever makes it: user code, a signature, a flow."""
+
+    operation: Literal["run", "run_many", "schedule", "push_event"]
+    items: Sequence[EnqueueItem]
+    source: Source = "direct"
+    signature_id: str = ""
+    flow: str = ""
+    """``chain:<id>:<step>`` or ``swarm:<id>:<item>``."""
+    link: str = ""
+    """A ``traceparent`` the consumer should link to: the previous step of a flow."""
+    due_at: float | None = None
+    """Epoch seconds at which the runs are due, when that is later than now."""
+    is_durable_spawn: bool = False
+    """Whether a durable task spawns these; the SDK's instrumentor injects nothing then (telemetry.md F4)."""
+
+
+@dataclass(slots=True, eq=False)
+class Stagger:
+    """The random delay of one attempt, from the draw to the end of the sleep."""
+
+    attempt: Attempt
+    window_seconds: float
+    delay_seconds: float
+    """As drawn; `slept_seconds` may be less when the extension was refused or the attempt was cancelled."""
+    extension_failed: bool = False
+    """Filled in."""
+    slept_seconds: float = 0.0
+    """Filled in."""
+
+
+@dataclass(slots=True, eq=False)
+class TimeoutExtension:
+    """One request to the engine for more execution time."""
+
+    attempt: Attempt
+    reason: ExtensionReason
+    requested_seconds: float
+    granted_seconds: float = 0.0
+    """Filled in; 0 when refused."""
+    deadline: float | None = None
+    """Filled in: epoch seconds, as the engine answered."""
