@@ -1,1 +1,10 @@
-"""Being built."""
+"""The only room that speaks Redis: keys, scripts, round trips, and what is stored under them.
+
+It refuses to know Hatchet: what a decision leads to is returned, and a higher floor acts on it.
+"""
+
+from mageflow.store.keys import Keys, RecordKeys
+from mageflow.store.redis import RedisClient, RedisPort
+from mageflow.store.scripts import Script, ScriptHeader
+
+__all__ = ["Keys", "RecordKeys", "RedisClient", "RedisPort", "Script", "ScriptHeader"]

@@ -1,0 +1,161 @@
+"""Every Redis key mageflow writes, from one builder, with its owner and its TTL.
+
+A key reads ``<prefix>:{<namespace>/<tag>}:<kind>:<id>[:<part>]``. The braces are Redis Cluster's hash tag: keys with
+the same tag live in one slot, so one script may decide over all of them.
+
+Records (signatures, chains, swarms) are spread over `SHARDS` tags by the last hexadecimal digit of their id. A
+record, its members, its outbox **and the index that finds it again** share the tag, so no crash can leave a record
+that no reconciler knows of. One tag per record would need that index in another slot, outside the script.
+
+Locks use the single tag ``locks`` of the namespace: a cycle can run through any of its resources, and the script
+that looks for one has to see them all.
+
+========================  ======  =====================================  ==========================================
+Key                       Type    Owner                                  TTL
+========================  ======  =====================================  ==========================================
+``…:<kind>:<id>``         hash    the record                             active / done TTL, refreshed by progress
+``…:<kind>:<id>:defs``    hash    the record: definitions of members     as the record
+``…:<kind>:<id>:runs``    hash    the record: state of members           as the record
+``…:<kind>:<id>:results`` hash    the record: results of members         as the record
+``…:<kind>:<id>:live``    zset    the record: members sent or running    as the record
+``…:<kind>:<id>:outbox``  hash    the record: what is still to be sent   as the record
+``…:<kind>:<id>:held``    list    the record: members waiting for resume as the record
+``…:due``                 zset    the reconciler of the shard            twice the active TTL, refreshed by writes
+``…:stats``               zset    the cluster view: ``<kind>:<status>``  twice the active TTL, refreshed by writes
+``…:locks…``              any     the lock service                       see ``store/locks.py``
+========================  ======  =====================================  ==========================================
+
+This room's one owner of key names. It refuses to talk to Redis.
+"""
+
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+
+from mageflow.errors import SignatureNotFoundError
+from mageflow.types import SignatureKind
+
+__all__ = ["SHARDS", "Keys", "RecordKeys"]
+
+SHARDS: Final = 16
+"""Hash tags the records of one namespace are spread over. Fixed: every process must agree on it."""
+
+_KINDS: Final[frozenset[str]] = frozenset(get_args(SignatureKind))
+_RESERVED: Final = str.maketrans({"{": "%7B", "}": "%7D", "/": "%2F", "#": "%23", ":": "%3A", " ": "%20"})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKeys:
+    """The keys of one record. ``path`` names one member, or is empty for the record itself."""
+
+    kind: SignatureKind
+    id: str
+    shard: int
+    record: str
+    path: str
+    due: str
+    stats: str
+
+    @property
+    def defs(self) -> str:
+        """Definitions of the members, by path."""
+        return f"{self.record}:defs"
+
+    @property
+    def runs(self) -> str:
+        """State of the members, by path."""
+        return f"{self.record}:runs"
+
+    @property
+    def results(self) -> str:
+        """Results of the members, by path."""
+        return f"{self.record}:results"
+
+    @property
+    def live(self) -> str:
+        """Members that were sent to Hatchet and have not ended, by time of their last change."""
+        return f"{self.record}:live"
+
+    @property
+    def outbox(self) -> str:
+        """What is decided and not yet known to be sent, by path."""
+        return f"{self.record}:outbox"
+
+    @property
+    def held(self) -> str:
+        """Members whose run arrived while the record was suspended."""
+        return f"{self.record}:held"
+
+    def all(self) -> tuple[str, ...]:
+        """Every key a script over this record is given, in the order the scripts declare them."""
+        return (
+            self.record,
+            self.defs,
+            self.runs,
+            self.results,
+            self.live,
+            self.outbox,
+            self.held,
+            self.due,
+            self.stats,
+        )
+
+
+class Keys:
+    """Builds every key of one client.
+
+    Args:
+        prefix: `Settings.key_prefix`.
+        namespace: The Hatchet namespace; two namespaces on one server never see each other's keys.
+    """
+
+    def __init__(self, prefix: str, namespace: str) -> None:
+        self.prefix = prefix
+        self.namespace = namespace.translate(_RESERVED)
+
+    def tagged(self, tag: str, *parts: str) -> str:
+        """A key with the hash tag ``<namespace>/<tag>``."""
+        return ":".join((self.prefix, "{" + self.namespace + "/" + tag + "}", *parts))
+
+    def lock(self, *parts: str) -> str:
+        """A key of the lock service. All of a namespace share one hash tag; see the module docstring."""
+        return self.tagged("locks", "locks", *parts)
+
+    def due(self, shard: int) -> str:
+        """The reconciler's index of one shard."""
+        return self.tagged(f"{shard:x}", "due")
+
+    def stats(self, shard: int) -> str:
+        """Prefix-free key of the counts of one shard."""
+        return self.tagged(f"{shard:x}", "stats")
+
+    def new(self, kind: SignatureKind, identity: str, path: str = "") -> RecordKeys:
+        """The keys of the record with this id (hexadecimal at its end)."""
+        shard = int(identity[-1], SHARDS)
+        return RecordKeys(
+            kind=kind,
+            id=identity,
+            shard=shard,
+            record=self.tagged(f"{shard:x}", kind, identity),
+            path=path,
+            due=self.due(shard),
+            stats=self.stats(shard),
+        )
+
+    def parse(self, key: str) -> RecordKeys:
+        """The keys behind a public key: a record, or a member of one (``<record>#<path>``).
+
+        Raises:
+            SignatureNotFoundError: The key has another shape, prefix or namespace, so nothing of this client's
+                can be stored under it.
+        """
+        record, _, path = key.partition("#")
+        head, _, identity = record.rpartition(":")
+        kind = head.rpartition(":")[2]
+        if kind in _KINDS:
+            try:
+                parsed = self.new(cast("SignatureKind", kind), identity, path)
+            except (IndexError, ValueError):
+                raise SignatureNotFoundError(key) from None
+            if parsed.record == record:
+                return parsed
+        raise SignatureNotFoundError(key)

@@ -1,0 +1,132 @@
+"""Lua scripts as typed values: one file, one decision, and a declaration that cannot drift from the file's header.
+
+A script file opens with a header every script shares::
+
+    -- <name>: one sentence.
+    --
+    -- KEYS
+    --   record   hash   what it is
+    -- ARGS
+    --   path     text   what it is
+    --   ...      text   what repeats, if anything does
+    -- RESULT   what is returned
+    -- TTL      which keys get which TTL
+    -- ATOMIC   what would go wrong if this were two steps
+    -- INCLUDE  library          (optional: lua/lib_<library>.lua is put in front of the body)
+
+`Script` compares its own ``keys`` and ``args`` with that header when the source is first read, so a renamed or
+reordered argument fails before it reaches a server. Bodies read their inputs by position; ``...`` must be last.
+
+This module owns the loading and checking of Lua. It refuses to run it: see `mageflow.store.redis`.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+from mageflow.errors import ConfigurationError
+
+__all__ = ["Script", "ScriptHeader"]
+
+_SECTION = re.compile(r"^-- (KEYS|ARGS|RESULT|TTL|ATOMIC|INCLUDE)\b *(.*)$")
+_SLOT = re.compile(r"^--   (\S+)(?: |$)")
+_REQUIRED = ("RESULT", "TTL", "ATOMIC")
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptHeader:
+    """What a script's header states."""
+
+    summary: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    notes: dict[str, str]
+    """RESULT, TTL, ATOMIC and INCLUDE, each joined to one line."""
+
+    @classmethod
+    def parse(cls, name: str, source: str) -> "ScriptHeader":
+        """Read the header of ``lua/<name>.lua``.
+
+        Raises:
+            ConfigurationError: The header does not have the shape the module docstring shows.
+        """
+        lines = source.splitlines()
+        start = f"-- {name}: "
+        if not lines or not lines[0].startswith(start):
+            raise ConfigurationError(f"lua/{name}.lua must open with {start!r} and one sentence")
+        slots: dict[str, list[str]] = {"KEYS": [], "ARGS": []}
+        notes: dict[str, str] = {}
+        section = ""
+        for line in lines[1:]:
+            if not line.startswith("--"):
+                break
+            if match := _SECTION.match(line):
+                section = match[1]
+                if section not in slots:
+                    notes[section] = match[2]
+            elif section in slots and (slot := _SLOT.match(line)):
+                slots[section].append(slot[1])
+            elif section in notes:
+                notes[section] = f"{notes[section]} {line.removeprefix('--').strip()}".strip()
+        if missing := [each for each in _REQUIRED if not notes.get(each)]:
+            raise ConfigurationError(f"the header of lua/{name}.lua lacks {', '.join(missing)}")
+        return cls(lines[0].removeprefix(start), tuple(slots["KEYS"]), tuple(slots["ARGS"]), notes)
+
+
+@dataclass(frozen=True)
+class Script:
+    """One Lua script and the names of what it takes.
+
+    Args:
+        name: The file is ``lua/<name>.lua``; also the ``operation`` of its round trips in telemetry.
+        keys: Names of KEYS, in order.
+        args: Names of ARGV, in order; a last name ``...`` accepts any number.
+    """
+
+    name: str
+    keys: Sequence[str]
+    args: Sequence[str]
+
+    @cached_property
+    def source(self) -> str:
+        """The text sent to Redis, libraries included.
+
+        Raises:
+            ConfigurationError: The file's header names other keys or arguments than this declaration.
+        """
+        text = _read(self.name)
+        header = ScriptHeader.parse(self.name, text)
+        if header.keys != tuple(self.keys) or header.args != tuple(self.args):
+            raise ConfigurationError(
+                f"lua/{self.name}.lua takes KEYS {header.keys} and ARGS {header.args}, "
+                f"but is declared with {tuple(self.keys)} and {tuple(self.args)}"
+            )
+        libraries = header.notes.get("INCLUDE", "").split()
+        return "\n".join([*(_read(f"lib_{each}") for each in libraries), text])
+
+    @cached_property
+    def sha(self) -> str:
+        """What EVALSHA calls it by (SHA-1 is Redis's choice, not a safeguard)."""
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def check(self, keys: Sequence[str], args: Sequence[object]) -> None:
+        """Refuse a call that does not fit the declaration.
+
+        Raises:
+            ConfigurationError: Too many or too few keys or arguments.
+        """
+        fixed = [each for each in self.args if each != "..."]
+        fits = len(args) >= len(fixed) if len(fixed) < len(self.args) else len(args) == len(fixed)
+        many_keys = self.keys and self.keys[-1] == "..."
+        if not fits or (len(keys) < len(self.keys) - 1 if many_keys else len(keys) != len(self.keys)):
+            raise ConfigurationError(
+                f"{self.name} takes keys {tuple(self.keys)} and arguments {tuple(self.args)}; "
+                f"it was given {len(keys)} and {len(args)}"
+            )
+
+
+def _read(name: str) -> str:
+    return files("mageflow.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Round trips over every kind of client a program may have."""
+
+import asyncio
+
+import pytest
+import redis
+import redis.asyncio
+
+from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
+from mageflow.store import RedisPort
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.store.counting import RoundTrips
+
+
+async def test_a_url_becomes_a_client_at_first_use(port: RedisPort) -> None:
+    """A URL opens nothing before the first command."""
+    await port.command("SET", "mageflow:x", "täst", "EX", 10)
+    assert await port.command("GET", "mageflow:x") == "täst"
+
+
+async def test_each_command_is_one_observed_round_trip(port: RedisPort, round_trips: RoundTrips) -> None:
+    """The interceptor sees each round trip under its operation."""
+    await port.command("PING")
+    await port.command("PING", operation="probe")
+    assert round_trips.by_operation == {"ping": 1, "probe": 1}
+
+
+async def test_a_given_client_is_used_itself_and_stays_open(valkey: EmbeddedValkey) -> None:
+    """The object that was given does the work and belongs to the caller."""
+    async with redis.asyncio.Redis.from_url(valkey.url, client_name="the-callers") as client:
+        port = RedisPort(client)
+        assert await port.command("CLIENT", "GETNAME") == "the-callers"
+        await port.aclose()
+        assert await client.ping()
+
+
+async def test_replies_are_text_whether_or_not_the_client_decodes(valkey: EmbeddedValkey) -> None:
+    """decode_responses makes no difference."""
+    for decode in (True, False):
+        async with redis.asyncio.Redis.from_url(valkey.url, decode_responses=decode) as client:
+            assert await RedisPort(client).command("ECHO", "ä") == "ä"
+
+
+async def test_a_synchronous_client_does_not_block_the_loop(valkey: EmbeddedValkey) -> None:
+    """While a synchronous client waits for the server, the loop goes on."""
+    with redis.Redis.from_url(valkey.url) as client:
+        port = RedisPort(client)
+        blocked = asyncio.create_task(port.command("BLPOP", "mageflow:none", 1))
+        ticks = 0
+        while not blocked.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert await blocked is None
+        assert ticks > 20
+
+
+def test_one_client_serves_several_event_loops(valkey: EmbeddedValkey) -> None:
+    """A second loop gets connections of its own with the settings of the first."""
+
+    async def name(port: RedisPort) -> str:
+        result = await port.command("CLIENT", "GETNAME")
+        await port.aclose()
+        return result
+
+    client = redis.asyncio.Redis.from_url(valkey.url, client_name="shared", max_connections=3)
+    port = RedisPort(client)
+
+    async def first() -> str:
+        result = await name(port)
+        await client.aclose()
+        return result
+
+    assert [asyncio.run(first()), asyncio.run(name(port))] == ["shared", "shared"]
+
+
+async def test_without_redis_the_operation_is_named() -> None:
+    """No Redis is an error of the operation that needs it, not of the client's construction."""
+    port = RedisPort(None)
+    assert not port.is_configured
+    with pytest.raises(RedisNotConfiguredError, match="MAGEFLOW_REDIS_URL"):
+        await port.command("PING")
+
+
+async def test_an_unreachable_server_is_a_retryable_typed_error() -> None:
+    """Nobody listening is StoreUnavailableError with the driver's words."""
+    port = RedisPort("redis://127.0.0.1:1/0")
+    with pytest.raises(StoreUnavailableError, match="check that the server is up") as caught:
+        await port.command("PING")
+    assert caught.value.retryable
+    await port.aclose()
+
+
+async def test_a_refused_command_is_a_store_error(port: RedisPort) -> None:
+    """What the server refuses is a StoreError with the server's words."""
+    with pytest.raises(StoreError, match="unknown command"):
+        await port.command("NONSENSE")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379"])
+def test_a_wrong_url_is_refused_at_once(url: str) -> None:
+    """A URL Redis cannot understand fails when the client is made."""
+    with pytest.raises(ConfigurationError, match="rediss://"):
+        RedisPort(url)
+
+
+def test_tls_and_sockets_of_a_url_are_kept() -> None:
+    """``rediss://`` stays TLS and ``unix://`` stays a socket."""
+
+    async def connection_class(url: str) -> str:
+        port = RedisPort(url)
+        port._executor("probe")
+        (client,) = port._per_loop.values()
+        return client.connection_pool.connection_class.__name__
+
+    assert asyncio.run(connection_class("rediss://host")) == "SSLConnection"
+    assert asyncio.run(connection_class("unix:///tmp/none.sock")) == "UnixDomainSocketConnection"
