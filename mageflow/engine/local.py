@@ -1,0 +1,200 @@
+"""Start an engine from Python, as a subprocess, and find out how to reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mageflow.engine.tokens import Handshake
+
+if TYPE_CHECKING:
+    from hatchet_sdk import Hatchet
+
+_POLL_SECONDS = 0.02
+_STOP_SECONDS = 5.0
+
+
+class EngineStartError(RuntimeError):
+    """The engine process ended, or was not ready in time.
+
+    Attributes:
+        exit_code: of the process; None when it was still starting.
+        output: what it wrote to standard error.
+    """
+
+    def __init__(self, exit_code: int | None, output: str) -> None:
+        reason = "was not ready in time" if exit_code is None else f"ended with exit code {exit_code}"
+        super().__init__(f"the local engine {reason}: {output.strip() or 'no output'}")
+        self.exit_code = exit_code
+        self.output = output
+
+
+class LocalEngine:
+    """A local engine in its own process, for a ``with`` or ``async with`` block.
+
+    The process listens on 127.0.0.1 only, keeps everything in memory, and ends with the block or with this process,
+    whichever ends first. Workers must be restarted together with the engine.
+
+    Args:
+        speed: factor by which waits made by the engine are shortened: sleep conditions, durable sleeps, retry
+            backoff, cron, scheduled runs. Timeouts are not.
+        worker_lost_after: seconds without a heartbeat before a worker's tasks are reassigned.
+        grpc_port: 0 picks a free one.
+        api_port: 0 picks a free one.
+        log_level: of the engine's log on standard error.
+        start_timeout: seconds to wait until it is ready.
+
+    Raises:
+        EngineStartError: on entering the block, when the process does not come up.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float = 1.0,
+        worker_lost_after: float = 30.0,
+        grpc_port: int = 0,
+        api_port: int = 0,
+        log_level: str = "warning",
+        start_timeout: float = 15.0,
+    ) -> None:
+        self._flags = {
+            "speed": speed,
+            "worker-lost-after": worker_lost_after,
+            "grpc-port": grpc_port,
+            "api-port": api_port,
+            "log-level": log_level,
+        }
+        self._start_timeout = start_timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._handshake: Handshake | None = None
+
+    @property
+    def handshake(self) -> Handshake:
+        """How to reach the running engine.
+
+        Raises:
+            RuntimeError: outside the ``with`` block.
+        """
+        if self._handshake is None:
+            raise RuntimeError("the engine is not running: use it inside its with block")
+        return self._handshake
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running engine."""
+        if self._process is None:
+            raise RuntimeError("the engine is not running: use it inside its with block")
+        return self._process.pid
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which an unmodified SDK in another process finds this engine.
+
+        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake; the token names both addresses.
+        """
+        return {
+            "HATCHET_CLIENT_TOKEN": self.handshake.token,
+            "HATCHET_CLIENT_TLS_STRATEGY": "none",
+            "HATCHET_EMBEDDED_HANDSHAKE": self.handshake.to_json(),
+        }
+
+    def client(self, **options: Any) -> Hatchet:
+        """Return an SDK client of this engine; options are those of ``ClientConfig``. Changes no environment."""
+        # The SDK takes seconds to import: only for those who ask.
+        from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
+
+        config = ClientConfig(token=self.handshake.token, tls_config=ClientTLSConfig(strategy="none"), **options)
+        return Hatchet(config=config)
+
+    def __enter__(self) -> LocalEngine:
+        self._spawn()
+        deadline = time.monotonic() + self._start_timeout
+        while not self._look(deadline):
+            time.sleep(_POLL_SECONDS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    async def __aenter__(self) -> LocalEngine:
+        self._spawn()
+        deadline = time.monotonic() + self._start_timeout
+        while not self._look(deadline):
+            await asyncio.sleep(_POLL_SECONDS)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._stop)
+
+    def _spawn(self) -> None:
+        if self._process is not None:
+            raise RuntimeError("this engine is already running: make another LocalEngine")
+        self._folder = tempfile.TemporaryDirectory(prefix="mageflow-engine-")
+        command = [sys.executable, "-m", "mageflow.engine", "-handshake-file", str(self._handshake_file)]
+        for name, value in self._flags.items():
+            command += [f"-{name}", str(value)]
+        # Own session: Ctrl-C in a terminal reaches the user's process first, which then ends the engine.
+        with self._error_file.open("wb") as errors:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+
+    def _look(self, deadline: float) -> bool:
+        """Return whether the engine is ready."""
+        process = self._process
+        if process is None:
+            raise RuntimeError("the engine was not started")
+        if self._handshake_file.exists():
+            self._handshake = Handshake.from_json(self._handshake_file.read_text())
+            return True
+        exit_code = process.poll()
+        if exit_code is not None or time.monotonic() > deadline:
+            output = self._error_file.read_text(errors="replace")
+            self._stop()
+            raise EngineStartError(exit_code, output)
+        return False
+
+    @property
+    def _handshake_file(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the engine was not started")
+        return Path(self._folder.name, "handshake.json")
+
+    @property
+    def _error_file(self) -> Path:
+        return self._handshake_file.with_name("stderr.txt")
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._handshake = None
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._folder.cleanup()
+            self._folder = None

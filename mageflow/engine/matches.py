@@ -1,0 +1,172 @@
+"""When a task of a DAG may start, must be skipped or must be cancelled.
+
+Every PENDING task owns a match: a list of conditions, each for one action and in one or-group. A group is satisfied
+by one of its members, an action fires when all its groups are. Actions are looked at in the order SKIP, CANCEL,
+QUEUE, WAIT; the first that fires decides.
+
+======================================  ==========  ===========================  =====================================
+condition                               action      group                        satisfied when
+======================================  ==========  ===========================  =====================================
+each parent                             QUEUE       its own                      parent COMPLETED
+each parent (no skip_if on a parent)    SKIP        its own, so all are needed   parent was skipped
+any parent                              CANCEL      one for all                  parent FAILED or CANCELLED
+ParentCondition in wait_for             QUEUE       as declared                  parent COMPLETED and CEL true
+ParentCondition in skip_if / cancel_if  its own     as declared / the CANCEL one parent COMPLETED and CEL true
+======================================  ==========  ===========================  =====================================
+
+With sleep or event conditions the parents' QUEUE becomes WAIT: when it fires, a second match of only those conditions
+begins, and only then do its sleeps start. Events before that moment are lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from mageflow.engine.contracts import condition_pb2 as pb
+from mageflow.engine.model import JsonObject, Step
+
+if TYPE_CHECKING:
+    from mageflow.engine.model import Task
+
+_CANCEL_GROUP = "any parent failed or was cancelled"
+
+
+class MatchAction(Enum):
+    """What a satisfied set of conditions does to the task; in the order of precedence."""
+
+    SKIP = "SKIP"
+    CANCEL = "CANCEL"
+    QUEUE = "QUEUE"
+    WAIT = "WAIT"
+
+
+class ParentState(Enum):
+    """What a parent condition waits for."""
+
+    COMPLETED = "COMPLETED"
+    SKIPPED = "SKIPPED"
+    NOT_COMPLETED = "FAILED or CANCELLED"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Condition:
+    """One member of an or-group; exactly one of parent, sleep_for, event_key is set."""
+
+    action: MatchAction
+    group: str
+    parent: str | None = None
+    parent_state: ParentState | None = None
+    sleep_for: str | None = None
+    event_key: str | None = None
+    event_scope: str | None = None
+    expression: str = ""
+    data_key: str = ""
+    satisfied: bool = False
+    data: JsonObject | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Match:
+    """The open conditions of one PENDING task."""
+
+    task: Task
+    conditions: list[Condition] = field(default_factory=list["Condition"])
+
+    def fired(self) -> MatchAction | None:
+        """Return the action whose groups are all satisfied, by precedence."""
+        return next((action for action in MatchAction if self._fires(action)), None)
+
+    def is_hopeless(self) -> bool:
+        """Whether only parents are waited for, all have ended, and still nothing fired."""
+        tasks = self.task.run.tasks
+        return all(c.parent is not None and tasks[c.parent].status.is_terminal for c in self.conditions)
+
+    def data(self) -> JsonObject:
+        """Return the data of satisfied sleep and event conditions by readable key."""
+        return {c.data_key: c.data for c in self.conditions if c.satisfied and c.data is not None}
+
+    def _fires(self, action: MatchAction) -> bool:
+        groups: dict[str, bool] = {}
+        for condition in self.conditions:
+            if condition.action is action:
+                groups[condition.group] = groups.get(condition.group, False) or condition.satisfied
+        return bool(groups) and all(groups.values())
+
+
+_ACTIONS = {
+    pb.CREATE: MatchAction.QUEUE,
+    pb.QUEUE: MatchAction.QUEUE,
+    pb.SKIP: MatchAction.SKIP,
+    pb.CANCEL: MatchAction.CANCEL,
+}
+
+
+def first_match(task: Task) -> Match:
+    """Return the match a task of a new run begins with."""
+    step = task.step
+    if not step.parents:
+        return second_match(task)
+    conditions = _parent_conditions(step)
+    if _has_waits(step):
+        for condition in conditions:
+            if condition.action is MatchAction.QUEUE:
+                condition.action = MatchAction.WAIT
+    return Match(task=task, conditions=conditions)
+
+
+def second_match(task: Task) -> Match:
+    """Return the match of the step's sleep and event conditions alone."""
+    declared = task.step.conditions
+    conditions: list[Condition] = []
+    if declared is not None:
+        for sleep in declared.sleep_conditions:
+            conditions.append(Condition(sleep_for=sleep.sleep_for, **_shared(sleep.base)))
+        for event in declared.user_event_conditions:
+            conditions.append(
+                Condition(event_key=event.user_event_key, event_scope=event_scope(event), **_shared(event.base))
+            )
+    return Match(task=task, conditions=conditions)
+
+
+def event_scope(condition: pb.UserEventMatchCondition) -> str | None:
+    """Return the scope an event must have, or None for any."""
+    return condition.event_scope if condition.HasField("event_scope") and condition.event_scope else None
+
+
+def _has_waits(step: Step) -> bool:
+    declared = step.conditions
+    return declared is not None and bool(declared.sleep_conditions or declared.user_event_conditions)
+
+
+def _parent_conditions(step: Step) -> list[Condition]:
+    overrides = list(step.conditions.parent_override_conditions) if step.conditions is not None else []
+    replaced = {o.parent_readable_id for o in overrides if _ACTIONS[o.base.action] is MatchAction.QUEUE}
+    has_skip_if = any(_ACTIONS[o.base.action] is MatchAction.SKIP for o in overrides)
+    conditions: list[Condition] = []
+    for parent in step.parents:
+        if parent not in replaced:
+            conditions.append(_on_parent(MatchAction.QUEUE, f"{parent} completed", parent, ParentState.COMPLETED))
+        if not has_skip_if:
+            conditions.append(_on_parent(MatchAction.SKIP, f"{parent} skipped", parent, ParentState.SKIPPED))
+        conditions.append(_on_parent(MatchAction.CANCEL, _CANCEL_GROUP, parent, ParentState.NOT_COMPLETED))
+    for override in overrides:
+        shared = _shared(override.base)
+        if shared["action"] is MatchAction.CANCEL:
+            shared["group"] = _CANCEL_GROUP
+        conditions.append(Condition(parent=override.parent_readable_id, parent_state=ParentState.COMPLETED, **shared))
+    return conditions
+
+
+def _on_parent(action: MatchAction, group: str, parent: str, state: ParentState) -> Condition:
+    return Condition(action=action, group=group, parent=parent, parent_state=state)
+
+
+def _shared(base: pb.BaseMatchCondition) -> dict[str, Any]:
+    return {
+        "action": _ACTIONS[base.action],
+        "group": base.or_group_id,
+        "expression": base.expression,
+        "data_key": base.readable_data_key,
+    }

@@ -1,0 +1,226 @@
+"""Runs and tasks over REST: list, details, cancel, replay, trigger, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mageflow.engine.documents import iso
+from mageflow.engine.errors import InvalidRequest, NotFound
+from mageflow.engine.model import JsonObject, Run
+from mageflow.engine.rest import shapes
+from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
+from mageflow.engine.runs import Trigger
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+_PAGE_SIZE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs a list, a cancel or a replay is about; empty fields do not filter."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    statuses: frozenset[str] = frozenset()
+    workflow_ids: frozenset[str] = frozenset()
+    metadata: tuple[tuple[str, str], ...] = ()
+    worker_id: str | None = None
+    parent_task_id: str | None = None
+    event_id: str | None = None
+
+    def matches(self, run: Run) -> bool:
+        """Whether a run passes all fields."""
+        return (
+            (self.since is None or run.created_at >= self.since)
+            and (self.until is None or run.created_at <= self.until)
+            and (not self.statuses or run.status.public in self.statuses)
+            and (not self.workflow_ids or run.workflow.id in self.workflow_ids)
+            and all(key in run.metadata and _text(run.metadata[key]) == value for key, value in self.metadata)
+            and (self.worker_id is None or self._ran_on(run, self.worker_id))
+            and (self.parent_task_id is None or _parent_id(run) == self.parent_task_id)
+            and (self.event_id is None or run.event_id == self.event_id)
+        )
+
+    @staticmethod
+    def _ran_on(run: Run, worker_id: str) -> bool:
+        return any(event.worker_id == worker_id for task in run.tasks.values() for event in task.events)
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    """Return the routes of this module."""
+    handlers = _Runs(engine)
+    return [
+        web.get(f"{STABLE}/workflow-runs/{{id}}", handlers.details),
+        web.get(f"{STABLE}/workflow-runs/{{id}}/status", handlers.status),
+        web.get(f"{STABLE_TENANT}/workflow-runs", handlers.list_runs),
+        web.get(f"{STABLE_TENANT}/workflow-runs/external-ids", handlers.list_ids),
+        web.post(f"{STABLE_TENANT}/workflow-runs/trigger", handlers.trigger),
+        web.post(f"{STABLE_TENANT}/tasks/cancel", handlers.cancel),
+        web.post(f"{STABLE_TENANT}/tasks/replay", handlers.replay),
+        web.get(f"{STABLE}/tasks/{{id}}", handlers.task),
+        web.get(f"{STABLE}/tasks/{{id}}/logs", handlers.logs),
+        web.post(f"{STABLE}/tasks/{{id}}/restore", handlers.restore),
+        web.post(f"{STABLE_TENANT}/durable-tasks/branch", handlers.branch),
+    ]
+
+
+class _Runs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def details(self, request: web.Request) -> web.Response:
+        run = self._engine.store.run(request.match_info["id"])
+        return web.json_response(shapes.run_details(self._engine, run))
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.json_response(self._engine.store.run(request.match_info["id"]).status.public)
+
+    async def list_runs(self, request: web.Request) -> web.Response:
+        payloads = request.query.get("include_payloads", "true") != "false"
+        chosen = self._select(_filter_from_query(request))
+        if request.query.get("only_tasks") == "true":
+            tasks = [task for run in chosen for task in shapes.listed_tasks(run)]
+            rows = [shapes.task_summary(self._engine, task, payloads=payloads) for task in tasks]
+            return web.json_response(page(rows, **_bounds(request)))
+        # Rows are built for the page alone: a run's JSON is large.
+        bounds = _bounds(request)
+        shown = page([{"run": run} for run in chosen], **bounds)
+        shown["rows"] = [shapes.run_row(self._engine, row["run"], payloads=payloads) for row in shown["rows"]]
+        return web.json_response(shown)
+
+    async def list_ids(self, request: web.Request) -> web.Response:
+        return web.json_response([run.id for run in self._select(_filter_from_query(request))])
+
+    async def trigger(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        run = self._engine.runs.start(
+            Trigger(
+                name=str(body.get("workflowName", "")),
+                input=shapes.as_object(body.get("input")),
+                metadata=shapes.as_object(body.get("additionalMetadata")),
+                priority=body.get("priority"),
+            )
+        )
+        return web.json_response(shapes.run_details(self._engine, run))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        ids = self._chosen_ids(body)
+        return web.json_response({"ids": [done for each in ids for done in self._engine.runs.cancel(each)]})
+
+    async def replay(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        ids = self._chosen_ids(body)
+        return web.json_response({"ids": [done for each in ids for done in self._engine.runs.replay(each)]})
+
+    async def task(self, request: web.Request) -> web.Response:
+        task = self._engine.store.task(request.match_info["id"])
+        return web.json_response(shapes.task_summary(self._engine, task))
+
+    async def logs(self, request: web.Request) -> web.Response:
+        task = self._engine.store.task(request.match_info["id"])
+        rows: list[JsonObject] = [
+            {
+                "createdAt": iso(line.created_at),
+                "message": line.message,
+                "metadata": {},
+                "level": line.level,
+                "retryCount": line.retry_count,
+                "attempt": line.retry_count + 1,
+                "taskExternalId": task.id,
+                "taskDisplayName": task.display_name,
+            }
+            for line in self._log_lines(request)
+        ]
+        return web.json_response(
+            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", 1000))
+        )
+
+    async def restore(self, request: web.Request) -> web.Response:
+        task = self._engine.store.task(request.match_info["id"])
+        return web.json_response({"requeued": self._engine.durable.restore(task)})
+
+    async def branch(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        task = self._engine.store.task(str(body.get("taskExternalId", "")))
+        node_id = body.get("nodeId")
+        if not isinstance(node_id, int):
+            raise InvalidRequest("nodeId must be an integer")
+        branch_id = self._engine.durable.branch(task, node_id)
+        return web.json_response({"taskExternalId": task.id, "nodeId": node_id, "branchId": branch_id})
+
+    def _log_lines(self, request: web.Request) -> list:
+        task = self._engine.store.task(request.match_info["id"])
+        levels = {level.upper() for level in many(request, "levels")}
+        since, until = moment(request.query.get("since"), "since"), moment(request.query.get("until"), "until")
+        search = request.query.get("search", "")
+        lines = [
+            line
+            for line in task.logs
+            if (not levels or line.level in levels)
+            and (since is None or line.created_at >= since)
+            and (until is None or line.created_at <= until)
+            and search in line.message
+        ]
+        newest_first = request.query.get("order_by_direction", "").upper() == "DESC"
+        return lines[::-1] if newest_first else lines
+
+    def _select(self, wanted: RunFilter) -> list[Run]:
+        """Return matching runs, newest first; creation order is insertion order."""
+        return [run for run in reversed(self._engine.store.runs.values()) if wanted.matches(run)]
+
+    def _chosen_ids(self, body: JsonObject) -> Iterable[str]:
+        ids = body.get("externalIds")
+        if ids:
+            known: list[str] = [
+                each for each in ids if each in self._engine.store.runs or each in self._engine.store.tasks
+            ]
+            if not known:
+                raise NotFound("none of the ids is known")
+            return known
+        filter_document = body.get("filter")
+        if not isinstance(filter_document, dict):
+            raise InvalidRequest("give externalIds or a filter")
+        return [run.id for run in self._select(_filter_from_body(filter_document))]
+
+
+def _filter_from_query(request: web.Request) -> RunFilter:
+    return RunFilter(
+        since=moment(request.query.get("since"), "since"),
+        until=moment(request.query.get("until"), "until"),
+        statuses=frozenset(many(request, "statuses")),
+        workflow_ids=frozenset(many(request, "workflow_ids")),
+        metadata=tuple(metadata_pairs(many(request, "additional_metadata"))),
+        worker_id=request.query.get("worker_id"),
+        parent_task_id=request.query.get("parent_task_external_id"),
+        event_id=request.query.get("triggering_event_external_id"),
+    )
+
+
+def _filter_from_body(document: JsonObject) -> RunFilter:
+    return RunFilter(
+        since=moment(document.get("since"), "since"),
+        until=moment(document.get("until"), "until"),
+        statuses=frozenset(document.get("statuses") or ()),
+        workflow_ids=frozenset(document.get("workflowIds") or ()),
+        metadata=tuple(metadata_pairs(list(document.get("additionalMetadata") or ()))),
+    )
+
+
+def _bounds(request: web.Request) -> dict[str, int]:
+    return {"offset": integer(request, "offset", 0), "limit": integer(request, "limit", _PAGE_SIZE)}
+
+
+def _parent_id(run: Run) -> str | None:
+    return run.parent_task.id if run.parent_task else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else str(value)

@@ -1,0 +1,183 @@
+"""JSON forms of runs and tasks. Field names, and which are required, are the SDK's REST models'."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mageflow.engine.actions import payload
+from mageflow.engine.documents import iso
+from mageflow.engine.model import Json, JsonObject, Run, Task, TaskEvent, TaskStatus
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+
+def resource(resource_id: str, created_at: datetime, updated_at: datetime | None = None) -> JsonObject:
+    """Return the ``metadata`` every resource carries."""
+    return {"id": resource_id, "createdAt": iso(created_at), "updatedAt": iso(updated_at or created_at)}
+
+
+def without_nulls(document: JsonObject) -> JsonObject:
+    """Return the document without None values: the client's models refuse null for bounded fields."""
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def as_object(value: Json) -> JsonObject:
+    """Return a value that must be an object on the wire."""
+    return value if isinstance(value, dict) else {}
+
+
+def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonObject:
+    """Return one task as a row."""
+    run = task.run
+    return without_nulls(
+        {
+            "metadata": resource(task.id, task.inserted_at, task.finished_at or task.started_at),
+            "actionId": task.step.action,
+            "retryCount": task.retry_count,
+            "attempt": task.retry_count + 1,
+            "additionalMetadata": run.metadata,
+            "createdAt": iso(task.inserted_at),
+            "displayName": task.display_name,
+            "duration": _milliseconds(task.started_at, task.finished_at),
+            "isDurable": task.step.is_durable,
+            "errorMessage": task.error,
+            "finishedAt": _iso(task.finished_at),
+            "input": payload(task) if payloads else {},
+            "numSpawnedChildren": len(task.children),
+            "output": as_object(task.output) if payloads else {},
+            "status": task.status.public,
+            "isEvicted": task.status is TaskStatus.EVICTED,
+            "startedAt": _iso(task.started_at),
+            "stepId": task.step.id,
+            "taskExternalId": task.id,
+            "taskId": task.number,
+            "taskInsertedAt": iso(task.inserted_at),
+            "tenantId": engine.tenant_id,
+            "type": "TASK",
+            "workflowId": run.workflow.id,
+            "workflowName": run.workflow.name,
+            "workflowRunExternalId": run.id,
+            "workflowVersionId": run.version.id,
+            "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+            "idempotencyKey": run.idempotency_key,
+        }
+    )
+
+
+def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
+    """Return one run as a row: its only task, or a DAG row with children."""
+    if not run.is_dag:
+        return task_summary(engine, next(iter(run.tasks.values())), payloads=payloads)
+    first = next(iter(run.tasks.values()))
+    return without_nulls(
+        {
+            "metadata": resource(run.id, run.created_at, run.finished_at or run.started_at),
+            "additionalMetadata": run.metadata,
+            "children": [task_summary(engine, task, payloads=payloads) for task in listed_tasks(run)],
+            "createdAt": iso(run.created_at),
+            "displayName": display_name(run),
+            "duration": _milliseconds(run.started_at, run.finished_at),
+            "errorMessage": run.error,
+            "finishedAt": _iso(run.finished_at),
+            "input": run.input if payloads else {},
+            "numSpawnedChildren": sum(len(task.children) for task in run.tasks.values()),
+            "output": run.output if payloads else {},
+            "status": run.status.public,
+            "isEvicted": any(task.status is TaskStatus.EVICTED for task in run.tasks.values()),
+            "startedAt": _iso(run.started_at),
+            "taskExternalId": run.id,
+            "taskId": first.number,
+            "taskInsertedAt": iso(run.created_at),
+            "tenantId": engine.tenant_id,
+            "type": "DAG",
+            "workflowId": run.workflow.id,
+            "workflowName": run.workflow.name,
+            "workflowRunExternalId": run.id,
+            "workflowVersionId": run.version.id,
+            "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+            "idempotencyKey": run.idempotency_key,
+        }
+    )
+
+
+def run_details(engine: Engine, run: Run) -> JsonObject:
+    """Return everything about one run."""
+    tasks = listed_tasks(run)
+    events = sorted((event for task in tasks for event in _events(task)), key=lambda e: e["id"], reverse=True)
+    return {
+        "run": without_nulls(
+            {
+                "metadata": resource(run.id, run.created_at, run.finished_at or run.started_at),
+                "status": run.status.public,
+                "startedAt": _iso(run.started_at),
+                "finishedAt": _iso(run.finished_at),
+                "duration": _milliseconds(run.started_at, run.finished_at),
+                "tenantId": engine.tenant_id,
+                "additionalMetadata": run.metadata,
+                "displayName": display_name(run),
+                "workflowId": run.workflow.id,
+                "output": run.output,
+                "errorMessage": run.error,
+                "workflowVersionId": run.version.id,
+                "input": run.input,
+                "createdAt": iso(run.created_at),
+                "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+            }
+        ),
+        "taskEvents": events,
+        "shape": [
+            {
+                "taskExternalId": task.id,
+                "stepId": task.step.id,
+                "childrenStepIds": [
+                    other.step.id for other in run.tasks.values() if task.step.readable_id in other.step.parents
+                ],
+                "taskName": task.step.readable_id,
+            }
+            for task in run.tasks.values()
+        ],
+        "tasks": [task_summary(engine, task) for task in tasks],
+    }
+
+
+def listed_tasks(run: Run) -> list[Task]:
+    """Return the tasks that exist so far: a waiting or skipped on_failure task does not."""
+    return [task for task in run.tasks.values() if task.created]
+
+
+def display_name(run: Run) -> str:
+    """Return ``<workflow>-<milliseconds>``, or the task's name for a run of one task."""
+    if not run.is_dag:
+        return next(iter(run.tasks.values())).display_name
+    return f"{run.workflow.name}-{int(run.created_at.timestamp() * 1000)}"
+
+
+def _events(task: Task) -> list[JsonObject]:
+    return [_event(task, event) for event in task.events]
+
+
+def _event(task: Task, event: TaskEvent) -> JsonObject:
+    return without_nulls(
+        {
+            "id": event.id,
+            "taskId": task.id,
+            "timestamp": iso(event.timestamp),
+            "eventType": event.type,
+            "message": event.message,
+            "errorMessage": event.error,
+            "workerId": event.worker_id,
+            "taskDisplayName": task.display_name,
+            "retryCount": event.retry_count,
+            "attempt": event.retry_count + 1,
+        }
+    )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(moment)
+
+
+def _milliseconds(start: datetime | None, end: datetime | None) -> int | None:
+    return None if start is None or end is None else int((end - start).total_seconds() * 1000)

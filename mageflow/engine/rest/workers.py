@@ -1,0 +1,86 @@
+"""Workers over REST: list, details, pause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mageflow.engine.contracts import dispatcher_pb2
+from mageflow.engine.documents import iso
+from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.model import JsonObject, Worker
+from mageflow.engine.rest.request import TENANT, body_of
+from mageflow.engine.rest.shapes import resource, without_nulls
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    """Return the routes of this module."""
+    handlers = _Workers(engine)
+    return [
+        web.get(f"{TENANT}/worker", handlers.list_workers),
+        web.get("/api/v1/workers/{id}", handlers.details),
+        web.patch("/api/v1/workers/{id}", handlers.update),
+    ]
+
+
+class _Workers:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list_workers(self, _request: web.Request) -> web.Response:
+        return web.json_response({"rows": [worker_row(worker) for worker in self._engine.store.workers.values()]})
+
+    async def details(self, request: web.Request) -> web.Response:
+        return web.json_response(worker_row(self._engine.store.worker(request.match_info["id"])))
+
+    async def update(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        worker = self._engine.store.worker(request.match_info["id"])
+        paused = body.get("isPaused")
+        if not isinstance(paused, bool):
+            raise InvalidRequest("isPaused must be true or false")
+        self._engine.workers.set_paused(worker, paused=paused)
+        return web.json_response(worker_row(worker))
+
+
+def worker_row(worker: Worker) -> JsonObject:
+    """Return one worker as a row."""
+    status = "INACTIVE" if not worker.is_live else "PAUSED" if worker.paused else "ACTIVE"
+    return without_nulls(
+        {
+            "metadata": resource(worker.id, worker.created_at, worker.last_heartbeat),
+            "name": worker.name,
+            "type": "SELFHOSTED",
+            "status": status,
+            "lastHeartbeatAt": iso(worker.last_heartbeat),
+            "actions": sorted(worker.actions),
+            "labels": [
+                {"metadata": resource(worker.id, worker.created_at), "key": key, "value": str(value)}
+                for key, value in worker.labels.items()
+            ],
+            "slotConfig": {
+                kind: {"available": limit - worker.used.get(kind, 0), "limit": limit}
+                for kind, limit in worker.slots.items()
+            },
+            "runtimeInfo": _runtime(worker),
+        }
+    )
+
+
+def _runtime(worker: Worker) -> JsonObject | None:
+    info = worker.runtime
+    if info is None:
+        return None
+    return without_nulls(
+        {
+            "sdkVersion": info.sdk_version or None,
+            "language": dispatcher_pb2.SDKS.Name(info.language) if info.HasField("language") else None,
+            "languageVersion": info.language_version or None,
+            "os": info.os or None,
+            "runtimeExtra": info.extra or None,
+        }
+    )

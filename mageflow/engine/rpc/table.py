@@ -1,0 +1,149 @@
+"""How a service is declared: a table of typed methods, and one place where errors become status codes.
+
+Unary methods are plain functions: no await, so each is one atomic step of the engine. Methods that are not in a table
+are answered UNIMPLEMENTED by gRPC itself, which the SDK does not retry.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from mageflow.engine.contracts import v1_workflows_pb2
+from mageflow.engine.errors import EngineError, IdempotencyCollision
+
+_log = logging.getLogger("mageflow.engine.rpc")
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+def unary(request: type[RequestT], method: Callable[[RequestT], Message]) -> Handler:
+    """Declare a unary method."""
+
+    async def handle(message: RequestT, context: Context) -> Message:
+        try:
+            return method(message)
+        except EngineError as error:
+            await refuse(context, error)
+        except Exception:
+            _log.exception("%s failed", request.DESCRIPTOR.name)
+            raise
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle, request_deserializer=request.FromString, response_serializer=_serialize
+    )
+
+
+def server_stream(request: type[RequestT], method: Callable[[RequestT], AsyncIterator[Message]]) -> Handler:
+    """Declare a server stream."""
+
+    async def handle(message: RequestT, context: Context) -> AsyncIterator[Message]:
+        try:
+            async for response in method(message):
+                yield response
+        except EngineError as error:
+            await refuse(context, error)
+
+    return grpc.unary_stream_rpc_method_handler(
+        handle, request_deserializer=request.FromString, response_serializer=_serialize
+    )
+
+
+def bidirectional(
+    request: type[RequestT], method: Callable[[AsyncIterator[RequestT]], AsyncIterator[Message]]
+) -> Handler:
+    """Declare a bidirectional stream."""
+
+    async def handle(messages: AsyncIterator[RequestT], context: Context) -> AsyncIterator[Message]:
+        try:
+            async for response in method(messages):
+                yield response
+        except EngineError as error:
+            await refuse(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(
+        handle, request_deserializer=request.FromString, response_serializer=_serialize
+    )
+
+
+def raw_unary(method: Callable[[bytes], bytes]) -> Handler:
+    """Declare a unary method whose messages are not decoded."""
+
+    async def handle(message: bytes, context: Context) -> bytes:
+        return method(message)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler[Any, Any]:
+    """Return a service for ``server.add_generic_rpc_handlers``."""
+    return grpc.method_handlers_generic_handler(name, dict(methods))
+
+
+async def refuse(context: Context, error: EngineError) -> NoReturn:
+    """End the call with the error's status; ``abort`` raises, so nothing may catch around it."""
+    metadata: tuple[tuple[str, bytes], ...] = ()
+    if isinstance(error, IdempotencyCollision):
+        metadata = (("grpc-status-details-bin", _collision_details(error)),)
+    await context.abort(grpc.StatusCode[error.grpc_status], str(error), trailing_metadata=metadata)
+    raise AssertionError("abort returned")
+
+
+def _collision_details(error: IdempotencyCollision) -> bytes:
+    collisions = [
+        v1_workflows_pb2.IdempotencyCollisionError(existing_run_external_id=each.existing_run_id)
+        for each in error.collisions
+    ]
+    detail: Message = collisions[0]
+    if error.bulk:
+        detail = v1_workflows_pb2.BulkTriggerIdempotencyCollisionError(
+            successful_workflow_run_external_ids=error.started, collisions=collisions
+        )
+    packed = AnyMessage()
+    packed.Pack(detail)
+    code = grpc.StatusCode.ALREADY_EXISTS.value[0]
+    return status_pb2.Status(code=code, message=str(error), details=[packed]).SerializeToString()
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+class TokenGate(grpc.aio.ServerInterceptor):
+    """Lets only calls in that carry the engine's token; closed to all until it knows the token."""
+
+    def __init__(self) -> None:
+        self._expected: str | None = None
+
+        async def deny(_request: object, context: Context) -> NoReturn:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token for this engine")
+            raise AssertionError("abort returned")
+
+        self._deny = grpc.unary_unary_rpc_method_handler(deny)
+
+    def open_for(self, token: str) -> None:
+        """Let calls with this token in. The token names the server's port, so it is made after the server."""
+        self._expected = f"bearer {token}"
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Pass the call on, or answer UNAUTHENTICATED."""
+        metadata = handler_call_details.invocation_metadata or ()
+        given = next((value for key, value in metadata if key == "authorization"), "")
+        scheme, _, token = str(given).partition(" ")
+        if f"{scheme.lower()} {token}" == self._expected:
+            return await continuation(handler_call_details)
+        return self._deny

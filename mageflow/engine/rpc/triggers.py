@@ -1,0 +1,26 @@
+"""Trigger requests, shared by the workflow service and by durable tasks."""
+
+from __future__ import annotations
+
+from mageflow.engine.contracts import trigger_pb2
+from mageflow.engine.documents import parse_object
+from mageflow.engine.runs import Trigger
+
+
+def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:
+    """Return the engine's form of a trigger request.
+
+    Raises:
+        InvalidRequest: input or metadata are not JSON objects.
+    """
+    return Trigger(
+        name=request.name,
+        input=parse_object(request.input, "input"),
+        metadata=parse_object(request.additional_metadata, "additional_metadata"),
+        priority=request.priority if request.HasField("priority") else None,
+        parent_task_id=request.parent_task_run_external_id or None,
+        child_index=request.child_index if request.HasField("child_index") else None,
+        child_key=request.child_key or None,
+        desired_worker_id=request.desired_worker_id or None,
+        desired_labels=request.desired_worker_labels,
+    )

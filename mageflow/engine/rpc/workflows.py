@@ -1,0 +1,108 @@
+"""``v1.AdminService`` and ``WorkflowService``: registration, triggers, run details."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
+from mageflow.engine.errors import Collision, IdempotencyCollision
+from mageflow.engine.model import Run, Task, TaskStatus
+from mageflow.engine.rpc.table import service, unary
+from mageflow.engine.rpc.triggers import trigger_from
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+
+class Admin:
+    """``v1.AdminService``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Return the service's table."""
+        return service(
+            "v1.AdminService",
+            {
+                "PutWorkflow": unary(v1_workflows_pb2.CreateWorkflowVersionRequest, self._put_workflow),
+                "GetRunDetails": unary(v1_workflows_pb2.GetRunDetailsRequest, self._run_details),
+            },
+        )
+
+    def _put_workflow(
+        self, request: v1_workflows_pb2.CreateWorkflowVersionRequest
+    ) -> v1_workflows_pb2.CreateWorkflowVersionResponse:
+        version = self._engine.registry.put(request)
+        return v1_workflows_pb2.CreateWorkflowVersionResponse(id=version.id, workflow_id=version.workflow.id)
+
+    def _run_details(self, request: v1_workflows_pb2.GetRunDetailsRequest) -> v1_workflows_pb2.GetRunDetailsResponse:
+        run = self._engine.store.run(request.external_id)
+        return v1_workflows_pb2.GetRunDetailsResponse(
+            input=json.dumps(run.input).encode(),
+            additional_metadata=json.dumps(run.metadata).encode(),
+            status=v1_workflows_pb2.RunStatus.Value(run.status.public),
+            done=run.done,
+            is_evicted=_is_evicted(run),
+            task_runs={name: _task_detail(task) for name, task in run.tasks.items() if task.created},
+        )
+
+
+class Workflows:
+    """``WorkflowService``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Return the service's table."""
+        return service(
+            "WorkflowService",
+            {
+                "TriggerWorkflow": unary(trigger_pb2.TriggerWorkflowRequest, self._trigger),
+                "BulkTriggerWorkflow": unary(workflows_pb2.BulkTriggerWorkflowRequest, self._bulk_trigger),
+            },
+        )
+
+    def _trigger(self, request: trigger_pb2.TriggerWorkflowRequest) -> workflows_pb2.TriggerWorkflowResponse:
+        run = self._engine.runs.start(trigger_from(request))
+        return workflows_pb2.TriggerWorkflowResponse(workflow_run_id=run.id)
+
+    def _bulk_trigger(
+        self, request: workflows_pb2.BulkTriggerWorkflowRequest
+    ) -> workflows_pb2.BulkTriggerWorkflowResponse:
+        """Start all or none, except that a colliding idempotency key keeps only its own trigger from starting."""
+        triggers = [trigger_from(each) for each in request.workflows]
+        for trigger in triggers:
+            self._engine.runs.validate(trigger)
+        started: list[str] = []
+        collisions: list[Collision] = []
+        for trigger in triggers:
+            try:
+                started.append(self._engine.runs.start(trigger).id)
+            except IdempotencyCollision as collision:
+                collisions.extend(collision.collisions)
+        if collisions:
+            raise IdempotencyCollision(collisions, started, bulk=True)
+        return workflows_pb2.BulkTriggerWorkflowResponse(workflow_run_ids=started)
+
+
+def _is_evicted(run: Run) -> bool:
+    return any(task.status is TaskStatus.EVICTED for task in run.tasks.values())
+
+
+def _task_detail(task: Task) -> v1_workflows_pb2.TaskRunDetail:
+    detail = v1_workflows_pb2.TaskRunDetail(
+        external_id=task.id,
+        readable_id=task.step.readable_id,
+        status=v1_workflows_pb2.RunStatus.Value(task.status.public),
+        is_evicted=task.status is TaskStatus.EVICTED,
+    )
+    if task.error:
+        detail.error = task.error
+    if task.status is TaskStatus.COMPLETED:
+        detail.output = task.output_text.encode()
+    return detail
