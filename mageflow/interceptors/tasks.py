@@ -80,6 +80,8 @@ class Attempt:
     """Filled in: a durable invocation was put aside to wait and will go on later; this is no end of an attempt."""
     thread_running: bool = False
     """Whether a synchronous body is still running in its thread; true after the end means an orphaned thread."""
+    is_resumed: bool = False
+    """Whether a durable invocation goes on after it was put aside: its time in the queue was told before."""
     started_at: float = 0.0
     _stage_since: float = 0.0
 
@@ -129,6 +131,14 @@ class EnqueueItem:
     metadata: dict[str, object]
     run_id: str = ""
     """Filled in."""
+    signature_id: str = ""
+    """The signature this run is started from; where empty, the call's."""
+    flow: str = ""
+    """Where empty, the call's."""
+    link: str = ""
+    """Where empty, the call's. Equal to ``traceparent``: the run starts its own trace and links there instead."""
+    traceparent: str = ""
+    """The span this run belongs under, a flow's start; where empty, the call's, and then the current one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -143,6 +153,8 @@ class Enqueue:
     """``chain:<id>:<step>`` or ``swarm:<id>:<item>``."""
     link: str = ""
     """A ``traceparent`` the consumer should link to: the previous step of a flow."""
+    traceparent: str = ""
+    """A ``traceparent`` the runs belong under, and the call with them: a flow's start. Empty: the current span."""
     due_at: float | None = None
     """Epoch seconds at which the runs are due, when that is later than now."""
     is_durable_spawn: bool = False

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
 View = Literal["process", "cluster"]
+Merge = Literal["sum", "max"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,8 @@ class Metric:
     """Labels whose values are all known; their series exist with value 0 from the start."""
     view: View = "process"
     """``cluster``: exported by the elected leader alone, absent elsewhere; panels use ``max``."""
+    merge: Merge = "sum"
+    """How two clients of one process that report the same gauge are made one; panels aggregate the same way."""
 
 
 # Bucket sets, in seconds.
@@ -73,6 +76,12 @@ SIGNALS: Final = ("metrics", "traces", "logs", "context", "exposition", "clock")
 OTHER: Final = "__other__"
 """What a label value is folded to when it is not declared or its label is full."""
 
+EVENT_TASK: Final = "__event__"
+"""The ``task`` of a pushed event: which tasks it starts is the engine's to know."""
+
+SERIES: Final = "__series__"
+"""The ``label`` of `TELEMETRY_DROPPED_LABELS` when a series was refused because the process has its fill."""
+
 REGISTERED_LABELS: Final = frozenset({"task", "victim_task", "waiter_task", "holder_task", "lock"})
 """Labels that accept declared names only."""
 
@@ -81,6 +90,8 @@ LABEL_LIMITS: Final[Mapping[str, int]] = {
     "error": 50,
     "flow_name": 100,
     "status": 20,
+    "operation": 100,
+    "label": 50,
 }
 """How many values a free label may have in one process."""
 
@@ -93,12 +104,18 @@ def _counter(name: str, help_: str, *labels: str, **closed: tuple[str, ...]) -> 
     return Metric(name, "counter", _in_order(labels, closed), help_, closed=closed)
 
 
-def _gauge(name: str, help_: str, *labels: str, unit: str = "", **closed: tuple[str, ...]) -> Metric:
-    return Metric(name, "gauge", _in_order(labels, closed), help_, unit=unit, closed=closed)
+def _gauge(
+    name: str, help_: str, *labels: str, unit: str = "", merge: Merge = "sum", **closed: tuple[str, ...]
+) -> Metric:
+    # Ages and configured durations are never added up.
+    merge = "max" if unit == "s" else merge
+    return Metric(name, "gauge", _in_order(labels, closed), help_, unit=unit, closed=closed, merge=merge)
 
 
 def _cluster(name: str, help_: str, *labels: str, unit: str = "", **closed: tuple[str, ...]) -> Metric:
-    return Metric(name, "gauge", _in_order(labels, closed), help_, unit=unit, closed=closed, view="cluster")
+    return Metric(
+        name, "gauge", _in_order(labels, closed), help_, unit=unit, closed=closed, view="cluster", merge="max"
+    )
 
 
 def _histogram(
@@ -251,14 +268,16 @@ DEADLOCK_CHECK_DURATION: Final = _histogram(
 
 # Worker and telemetry health.
 WORKER_INFO: Final = _gauge(
-    "mageflow_worker_info", "Always 1; what this worker is.", "worker", "version", "hatchet_sdk", "python"
+    "mageflow_worker_info", "Always 1; what this worker is.", "worker", "version", "hatchet_sdk", "python", merge="max"
 )
 WORKER_SLOTS: Final = _gauge("mageflow_worker_slots", "Configured slots.", pool=POOLS)
 WORKER_SLOTS_USED: Final = _gauge("mageflow_worker_slots_used", "Slots taken by live attempts.", pool=POOLS)
 EVENT_LOOP_LAG: Final = _histogram(
     "mageflow_event_loop_lag_seconds", "How late the loop that runs the tasks wakes up.", LAG
 )  # fmt: skip
-CLUSTER_LEADER: Final = _gauge("mageflow_cluster_leader", "1 on the process that exports the cluster view.")
+CLUSTER_LEADER: Final = _gauge(
+    "mageflow_cluster_leader", "1 on the process that exports the cluster view.", merge="max"
+)
 TELEMETRY_ERRORS: Final = _counter(
     "mageflow_telemetry_errors_total", "Failures inside telemetry, none of which reached a task.", signal=SIGNALS
 )

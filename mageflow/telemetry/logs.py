@@ -1,0 +1,110 @@
+"""Log events: structlog in front, the standard library's logger ``mageflow`` behind.
+
+Behind, because Hatchet forwards what standard handlers see, and because every root handler, ``caplog`` and log shipper
+already listens there. structlog is never configured here. Where the user did not configure it either, events go
+through a chain of our own and arrive as a `LogFields`: a dict to `structlog.stdlib.ProcessorFormatter`, JSON text to
+every other formatter. Where the user did, their processors apply.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextvars import Token
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, WrappedLogger
+
+from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.names import events
+from mageflow.telemetry.names.events import LogEvent
+from mageflow.telemetry.records import LogFields
+
+__all__ = ["BOUND", "EventLog", "add_trace_context", "bind", "unbind"]
+
+_LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+BOUND = Mapping[str, Token[Any]]
+"""What `bind` hands to `unbind`."""
+
+
+def add_trace_context(
+    logger: WrappedLogger,  # noqa: ARG001 - what structlog passes
+    method_name: str,  # noqa: ARG001
+    event_dict: EventDict,
+) -> EventDict:
+    """Add (as a structlog processor) ``trace_id``, ``span_id`` and ``trace_sampled`` of the current span.
+
+    Adds nothing outside of a span. Ids are 32 and 16 hex digits, as backends expect them.
+    """
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event_dict["trace_id"] = f"{context.trace_id:032x}"
+        event_dict["span_id"] = f"{context.span_id:016x}"
+        event_dict["trace_sampled"] = context.trace_flags.sampled
+    return event_dict
+
+
+def _hand_over(
+    logger: WrappedLogger, method_name: str, event_dict: EventDict
+) -> tuple[tuple[LogFields], dict[str, Any]]:
+    # As ProcessorFormatter.wrap_for_formatter (structlog.stdlib) does it, with a dict that is JSON to everybody else.
+    return (LogFields(event_dict),), {"extra": {"_logger": logger, "_name": method_name}}
+
+
+_PROCESSORS = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    add_trace_context,
+    structlog.processors.format_exc_info,
+    _hand_over,
+)
+
+
+class EventLog:
+    """Writes the events of `names.events`. Never raises."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._target = logging.getLogger(events.LOGGER)
+        self._own: Any = structlog.wrap_logger(
+            self._target, processors=list(_PROCESSORS), wrapper_class=structlog.stdlib.BoundLogger
+        ).bind()
+        self._users: Any = structlog.wrap_logger(self._target)
+
+    @property
+    def logger(self) -> Any:
+        """A structlog logger for free-form records, with the user's processors when structlog is configured."""
+        return self._users if structlog.is_configured() else self._own
+
+    def emit(self, event: LogEvent, level: str = "", /, **fields: object) -> None:
+        """Write one event, at its usual level unless another is given."""
+        signal = self._guard.logs
+        if not signal.closed:
+            return
+        try:
+            level = level or event.level
+            if self._target.isEnabledFor(_LEVELS[level]):
+                getattr(self.logger, level)(event.name, **fields)
+        except Exception as error:  # noqa: BLE001 - telemetry never raises into a task
+            signal.failed(event.name, error)
+        else:
+            signal.failures = 0
+
+
+def bind(fields: Mapping[str, object]) -> BOUND:
+    """Put fields on every structlog record written in this context until `unbind`."""
+    return structlog.contextvars.bind_contextvars(**fields)
+
+
+def unbind(bound: BOUND) -> None:
+    """Take them off again and restore what they covered."""
+    structlog.contextvars.reset_contextvars(**bound)

@@ -1,0 +1,207 @@
+"""Instruments: `names.metrics` made real on a registry, once per registry.
+
+Two clients in one process share the instruments of the registry they share. Series are cached by label values, so the
+hot path is one dict lookup and one lock inside ``prometheus_client``. Nothing is created before something is
+recorded: the SDK's listener process imports the same program and must not expose zero-valued twins.
+
+Owns label folding and the limits on the number of series. Gauges are not here: they are computed when scraped, in
+`mageflow.telemetry.gauges`.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any, Final, Protocol, cast
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from mageflow.telemetry.gauges import ScrapeCollector
+from mageflow.telemetry.names import events
+from mageflow.telemetry.names import metrics as names
+from mageflow.telemetry.names.metrics import METRICS, OTHER, Metric
+from mageflow.telemetry.records import write_raw
+
+__all__ = ["Instruments", "instruments_for"]
+
+
+class _Child(Protocol):
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None: ...
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None: ...
+
+
+class _Refused:
+    """Stands in for a series the limit refused."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Record nothing."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Record nothing."""
+
+
+_REFUSED: Final = _Refused()
+_TASK_LABELS: Final = frozenset({"task", "victim_task", "waiter_task", "holder_task"})
+_ZERO_HISTOGRAMS: Final = frozenset({names.TASK_RUN_DURATION, names.TASK_QUEUE_WAIT, names.TASK_TIMEOUT_USED})
+_STAGGER_ONLY: Final = frozenset({names.STAGGER_DELAY, names.STAGGERS})
+
+
+class Instruments:
+    """Every counter and histogram of one registry, and the collector of its gauges.
+
+    Thread safe. May raise what ``prometheus_client`` raises; callers stand behind the guard.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, max_series: int) -> None:
+        # A value of a WeakKeyDictionary must not hold its key.
+        self._registry = weakref.ref(registry)
+        self._lock = threading.RLock()
+        self._families: dict[Metric, Any] = {}
+        self._children: dict[tuple[object, ...], _Child] = {}
+        self._seen: dict[str, set[str]] = {}
+        self._folded: set[str] = set()
+        self._zeroed: set[tuple[str, str]] = set()
+        self._tasks: set[str] = {OTHER, names.EVENT_TASK}
+        self._locks: set[str] = {OTHER}
+        self.max_series = max_series
+        self.series = 0
+        """How many samples the instruments expose; gauges are not counted."""
+        if "PROMETHEUS_DISABLE_CREATED_SERIES" not in os.environ:
+            prometheus_client.disable_created_metrics()
+        self.gauges = ScrapeCollector()
+        registry.register(self.gauges)
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def inc(self, metric: Metric, *values: str, by: float = 1.0) -> None:
+        """Add to a counter."""
+        child = self._children.get((metric, *values))
+        (child or self._make(metric, values)).inc(by)
+
+    def observe(self, metric: Metric, value: float, *values: str, exemplar: dict[str, str] | None = None) -> None:
+        """Put a value into a histogram; the exemplar is kept where the metric carries them."""
+        child = self._children.get((metric, *values))
+        (child or self._make(metric, values)).observe(value, exemplar if metric.exemplars else None)
+
+    # -- declaration ---------------------------------------------------------------------------------------------
+
+    def allow_task(self, name: str) -> None:
+        """Accept a task's name as a label value."""
+        self._tasks.add(name)
+
+    def allow_lock(self, name: str) -> None:
+        """Accept a lock's name as a label value, and create its counters with 0."""
+        self._locks.add(name)
+        if ("lock", name) not in self._zeroed:
+            self._zeroed.add(("lock", name))
+            self._zero({"lock": name}, (m for m in METRICS if m.kind == "counter"))
+
+    def zero_producer(self, task: str) -> None:
+        """Create what an enqueue of this task may count, with 0."""
+        if ("enqueue", task) not in self._zeroed:
+            self._zeroed.add(("enqueue", task))
+            self._zero({"task": task}, (names.TASKS_ENQUEUED,))
+            self._zero({}, (names.TASK_ENQUEUE_DURATION, names.TELEMETRY_ERRORS))
+
+    def zero_worker(self, task: str, *, is_staggered: bool) -> None:
+        """Create what attempts of this task may count, with 0: `increase()` cannot see a counter born at 1."""
+        if ("attempt", task) in self._zeroed:
+            return
+        self._zeroed.add(("attempt", task))
+        wanted = [m for m in METRICS if m.kind == "counter" or m in _ZERO_HISTOGRAMS]
+        if is_staggered:
+            wanted.append(names.STAGGER_DELAY)
+        else:
+            wanted = [m for m in wanted if m not in _STAGGER_ONLY]
+        self._zero({"task": task}, wanted)
+        self._zero({}, (m for m in METRICS if m.kind != "gauge"))
+
+    def _zero(self, fixed: Mapping[str, str], metrics: Iterable[Metric]) -> None:
+        for metric in metrics:
+            if {label for label in metric.labels if label not in metric.closed} == set(fixed):
+                choices = [metric.closed.get(label) or (fixed[label],) for label in metric.labels]
+                for values in product(*choices):
+                    if (metric, *values) not in self._children:
+                        self._make(metric, values)
+
+    # -- series --------------------------------------------------------------------------------------------------
+
+    def fold(self, metric: Metric, values: tuple[str, ...]) -> tuple[str, ...]:
+        """The label values as they may be exposed."""
+        return tuple(self._accepted(metric, label, value) for label, value in zip(metric.labels, values, strict=True))
+
+    def _accepted(self, metric: Metric, label: str, value: str) -> str:
+        if (known := metric.closed.get(label)) is not None:
+            is_accepted = value in known
+        elif label in _TASK_LABELS:
+            is_accepted = value in self._tasks
+        elif label == "lock":
+            is_accepted = value in self._locks
+        else:
+            seen = self._seen.setdefault(label, set())
+            is_accepted = value in seen or len(seen) < names.LABEL_LIMITS.get(label, 50)
+            if is_accepted:
+                seen.add(value)
+        if is_accepted or value == OTHER:
+            return value
+        self._dropped(label)
+        return OTHER
+
+    def _dropped(self, label: str) -> None:
+        if label != "label":
+            self.inc(names.TELEMETRY_DROPPED_LABELS, label)
+        if label not in self._folded:
+            self._folded.add(label)
+            write_raw(events.TELEMETRY_LABEL_FOLDED, label=label)
+
+    def _make(self, metric: Metric, values: tuple[str, ...]) -> _Child:
+        with self._lock:
+            folded = self.fold(metric, values)
+            child = self._children.get((metric, *folded))
+            if child is None:
+                child = self._create(metric, folded)
+            if folded == values and child is not _REFUSED:
+                self._children[metric, *values] = child
+            return child
+
+    def _create(self, metric: Metric, values: tuple[str, ...]) -> _Child:
+        size = len(metric.buckets) + 3 if metric.kind == "histogram" else 1
+        if self.series + size > self.max_series and metric is not names.TELEMETRY_DROPPED_LABELS:
+            self._dropped(names.SERIES)
+            return _REFUSED
+        family = self._families.get(metric)
+        if family is None:
+            family = self._families[metric] = self._family(metric)
+        self.series += size
+        return cast("_Child", family.labels(*values) if metric.labels else family)
+
+    def _family(self, metric: Metric) -> Counter | Histogram:
+        registry = self._registry()
+        if registry is None:
+            raise ReferenceError("the registry is gone")
+        if metric.kind == "counter":
+            return Counter(metric.name, metric.help, metric.labels, registry=registry)
+        if metric.kind == "histogram":
+            return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+        raise TypeError(f"{metric.name} is a gauge: it is computed when scraped")
+
+
+_by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Instruments] = weakref.WeakKeyDictionary()
+_by_registry_lock = threading.Lock()
+
+
+def instruments_for(registry: CollectorRegistry, *, max_series: int) -> Instruments:
+    """The instruments of this registry, made on the first call.
+
+    Keyed by registry and not by client, because a registry accepts every name only once; the largest limit asked for
+    is the one that holds.
+    """
+    with _by_registry_lock:
+        instruments = _by_registry.get(registry)
+        if instruments is None:
+            instruments = _by_registry[registry] = Instruments(registry, max_series=max_series)
+        instruments.max_series = max(instruments.max_series, max_series)
+        return instruments
