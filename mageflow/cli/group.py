@@ -59,24 +59,26 @@ class _LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except ModuleNotFoundError as missing:
             # Only what an extra brings may be missing in a sound installation.
-            raise _Failed(f"{args[0]} needs {missing.name}: pip install 'mageflow[local]'", exit_code=2) from missing
+            raise _WronglyAsked(f"{args[0]} needs {missing.name}: pip install 'mageflow[local]'") from missing
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:
-            raise _Failed(str(error), exit_code=2) from error
+            raise _WronglyAsked(str(error)) from error
         except MageflowError as error:
-            raise _Failed(str(error), exit_code=1) from error
+            raise _Failed(str(error)) from error
 
 
 class _Failed(click.ClickException):
-    def __init__(self, message: str, *, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    """Ends the command line with one line on stderr and status 1."""
 
     def show(self, file: Any = None) -> None:
         click.echo(f"mageflow: {self.message}", err=True)
+
+
+class _WronglyAsked(_Failed):
+    exit_code = 2
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so

@@ -262,8 +262,8 @@ class _WorkerThread(threading.Thread):
     def run(self) -> None:
         try:
             self._worker.start()
-        except SystemExit:
-            pass  # how the SDK's worker ends when it was asked to
+        except SystemExit as ended:  # how the SDK's worker ends: with 0 when it was asked to
+            self.failure = ended if ended.code else None
         except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits
             self.failure = failure
         finally:

@@ -1,0 +1,76 @@
+"""Real workers, as the plugin starts them."""
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from mageflow.errors import EngineError
+
+SCRIPT = Path(__file__).with_name("greeting_worker.py")
+
+
+async def test_worker_process_runs_tasks_until_it_is_stopped(mageflow_worker):
+    """A script becomes a registered worker; its runs return; it ends with status 0 when asked to."""
+    worker = await mageflow_worker(SCRIPT, start=False).aio_start()
+    import greeting_worker
+
+    result = await greeting_worker.greet.aio_run(greeting_worker.Name(name="you"))
+
+    assert result.text == "hello you"
+    assert worker.name == "greeter"
+    assert "greeting you" in worker.output()
+    assert await worker.aio_stop() == 0
+
+
+def test_worker_that_exits_says_why(mageflow_worker):
+    """A worker that ends before it registers is an error that carries the end of its output."""
+    with pytest.raises(EngineError, match=r"exited with 1 before it registered:\n.*asked to fail"):
+        mageflow_worker(SCRIPT, "fail")
+
+
+def test_killing_a_worker_kills_its_listener_too(mageflow_worker):
+    """Nothing of a killed worker is left to answer heartbeats."""
+    worker = mageflow_worker(SCRIPT)
+    group = os.getpgid(worker.pid)
+
+    assert worker.kill() == -signal.SIGKILL
+    for _ in range(100):  # the listener is reaped by init, some milliseconds later
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            break
+        threading.Event().wait(0.02)
+    else:
+        pytest.fail("a process of the worker is still alive")
+
+
+async def test_worker_in_this_process_shares_its_objects(mageflow_worker, mageflow_engine):
+    """A task of an in-process worker appends to a list of the test, and no thread or handler is left behind."""
+    from hatchet_sdk import Context, EmptyModel, Hatchet
+
+    seen: list[str] = []
+    hatchet = Hatchet()
+
+    @hatchet.task(name="remember")
+    async def remember(_: EmptyModel, ctx: Context) -> dict[str, int]:
+        seen.append(ctx.workflow_run_id)
+        return {"runs": len(seen)}
+
+    handler = signal.getsignal(signal.SIGINT)
+    mageflow_worker.in_process(hatchet, "remembering", workflows=[remember])
+    result = await asyncio.wait_for(remember.aio_run(), 20)
+
+    assert result == {"runs": 1}
+    assert len(seen) == 1
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_engine_is_in_the_environment(mageflow_engine):
+    """Code under test finds the engine without any configuration."""
+    assert os.environ["HATCHET_CLIENT_TOKEN"] == mageflow_engine.handshake.token
+    assert os.environ["HATCHET_CLIENT_TLS_STRATEGY"] == "none"
+    assert os.environ["HATCHET_EMBEDDED_HANDSHAKE"]
