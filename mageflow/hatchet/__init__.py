@@ -1,1 +1,45 @@
-"""Being built."""
+"""The SDK's room: everything mageflow needs of Hatchet's Python SDK, and all it gives to it.
+
+`compat` alone touches names the SDK keeps private. `declare` and `workflow` put mageflow around tasks, `enqueue` around
+every way a run is handed to the engine, `dispatch` sends the runs of signatures and flows, `host` serves the runner.
+"""
+
+from mageflow.hatchet.compat import set_lifespan, slots_of, tasks_of_worker
+from mageflow.hatchet.declare import Declarations, Declared, inferred_validator
+from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
+from mageflow.hatchet.errors_map import as_non_retryable
+from mageflow.hatchet.host import SdkHost
+from mageflow.hatchet.options import (
+    BatchOptions,
+    DurableOptions,
+    InferringBatchDecorator,
+    InferringDecorator,
+    TaskBatchDecorator,
+    TaskDecorator,
+    TaskOptions,
+    WorkflowOptions,
+)
+from mageflow.hatchet.workflow import MageflowWorkflow
+
+__all__ = [
+    "BatchOptions",
+    "Declarations",
+    "Declared",
+    "DurableOptions",
+    "Enqueuer",
+    "InferringBatchDecorator",
+    "InferringDecorator",
+    "MageflowWorkflow",
+    "ObservedAdminClient",
+    "SdkHost",
+    "TaskBatchDecorator",
+    "TaskDecorator",
+    "TaskOptions",
+    "WorkflowOptions",
+    "as_non_retryable",
+    "inferred_validator",
+    "instrumented_client",
+    "set_lifespan",
+    "slots_of",
+    "tasks_of_worker",
+]

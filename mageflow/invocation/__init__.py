@@ -1,1 +1,38 @@
-"""Being built."""
+"""From a decorated function to a running attempt.
+
+`decorators` record what a function asks for, `binding` decides once what it gets, `runner` goes around each attempt.
+The room knows nothing of the SDK: what it needs of it is the port in `host`; what it needs of stored signatures is the
+port in `signed`.
+"""
+
+from mageflow.invocation.binding import Binding, bind, message_annotation
+from mageflow.invocation.decorators import Marks, marks_of, record, stagger_execution, with_ctx, with_signature
+from mageflow.invocation.host import Host, TaskContext
+from mageflow.invocation.outcome import classify
+from mageflow.invocation.runner import InThread, RunHooks, RunnerServices, TaskRunner
+from mageflow.invocation.signed import Replay, SignedRuns, Skip
+from mageflow.invocation.stagger import extend_timeout, stagger
+
+__all__ = [
+    "Binding",
+    "Host",
+    "InThread",
+    "Marks",
+    "Replay",
+    "RunHooks",
+    "RunnerServices",
+    "SignedRuns",
+    "Skip",
+    "TaskContext",
+    "TaskRunner",
+    "bind",
+    "classify",
+    "extend_timeout",
+    "marks_of",
+    "message_annotation",
+    "record",
+    "stagger",
+    "stagger_execution",
+    "with_ctx",
+    "with_signature",
+]

@@ -1,0 +1,190 @@
+"""From a decorated function to a task of the SDK with mageflow around it, and the register of both.
+
+The SDK makes the task; mageflow gives it a function that binds arguments, and goes around its attempts. What is
+declared is kept in a `Declarations` register, one per client: it is where a signature's task is looked up.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_origin
+
+from hatchet_sdk import Context
+from hatchet_sdk.runnables.task import Task
+from hatchet_sdk.runnables.types import EmptyModel
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from pydantic import BaseModel
+from typing_inspection.typing_objects import is_annotated, is_typealiastype
+
+from mageflow.errors import DecorationError
+from mageflow.hatchet import compat, durations
+from mageflow.interceptors import TaskInfo
+from mageflow.invocation import Marks, RunnerServices, TaskRunner, bind, marks_of, message_annotation
+from mageflow.types import AcceptParams, Pool
+
+__all__ = ["Declarations", "Declared", "inferred_validator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A task this client declared."""
+
+    info: TaskInfo
+    task: Task[Any, Any]
+    runnable: BaseWorkflow[Any]
+    """What is run: the stand-alone task, or the workflow the task belongs to."""
+
+
+class Declarations:
+    """Declares tasks for one client and remembers them.
+
+    Args:
+        params: The client's choice of arguments.
+        services: What every task of the client shares.
+        on_declared: Told of each task, for the labels of its metrics.
+    """
+
+    def __init__(
+        self, params: AcceptParams, services: RunnerServices, on_declared: Callable[[TaskInfo], None]
+    ) -> None:
+        self._params = params
+        self._services = services
+        self._on_declared = on_declared
+        self._by_name: dict[str, Declared] = {}
+        self._by_task: dict[int, Declared] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of every declared task."""
+        return tuple(self._by_name)
+
+    def find(self, name: str) -> Declared | None:
+        """The task declared under this name in this client, if any."""
+        return self._by_name.get(name)
+
+    def find_task(self, task: Task[Any, Any]) -> Declared | None:
+        """What was declared of one of the SDK's tasks, if this client declared it."""
+        return self._by_task.get(id(task))
+
+    def standalone(
+        self,
+        declare: Callable[[Callable[..., Any]], Standalone[Any, Any]],
+        func: Callable[..., Any],
+        *,
+        is_batch: bool = False,
+    ) -> Standalone[Any, Any]:
+        """Declare a stand-alone task.
+
+        Raises:
+            DecorationError: A decorator asks for what cannot be.
+        """
+        if compat.is_stub(func):
+            return declare(func)
+        runner, marks = self._runner(func, is_batch=is_batch)
+        made = declare(runner.function())
+        task = compat.task_of(made)
+        self._attach(runner, task, made, task.name, marks, func, is_batch=is_batch)
+        return made
+
+    def step(
+        self,
+        declare: Callable[[Callable[..., Any]], Task[Any, Any]],
+        func: Callable[..., Any],
+        workflow: BaseWorkflow[Any],
+        *,
+        is_batch: bool = False,
+    ) -> Task[Any, Any]:
+        """Declare a task of a workflow; its label is ``workflow:task``.
+
+        Raises:
+            DecorationError: A decorator asks for what cannot be.
+        """
+        runner, marks = self._runner(func, is_batch=is_batch)
+        task = declare(runner.function())
+        name = f"{compat.config_of(workflow).name}:{task.name}"
+        self._attach(runner, task, workflow, name, marks, func, is_batch=is_batch)
+        return task
+
+    def _runner(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[TaskRunner, Marks]:
+        marks = marks_of(func)
+        if is_batch:
+            _refuse_on_batch(func, marks)
+        binding = bind(
+            func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency
+        )
+        return TaskRunner(func, binding, self._services, is_batch=is_batch), marks
+
+    def _attach(
+        self,
+        runner: TaskRunner,
+        task: Task[Any, Any],
+        runnable: BaseWorkflow[Any],
+        name: str,
+        marks: Marks,
+        func: Callable[..., Any],
+        *,
+        is_batch: bool,
+    ) -> None:
+        pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
+        info = TaskInfo(
+            name=name,
+            workflow_name=compat.config_of(runnable).name,
+            execution_timeout_seconds=durations.seconds(task.execution_timeout),
+            retries=task.retries,
+            pool=pool,
+            is_batch=is_batch,
+            is_async=inspect.iscoroutinefunction(func),
+            stagger_window_seconds=marks.stagger_window.total_seconds() if marks.stagger_window else None,
+            code_function_name=f"{func.__module__}.{func.__qualname__}",
+        )
+        runner.attach(info, task)
+        if not is_batch:
+            compat.around_attempt(task, runner.attempt)
+        declared = Declared(info, task, runnable)
+        self._by_name[name] = declared
+        self._by_task[id(task)] = declared
+        self._on_declared(info)
+
+
+def inferred_validator(func: Callable[..., Any], *, is_batch: bool = False) -> Any | None:
+    """The input type the function's message is annotated with, where the SDK can validate it.
+
+    A pydantic model, a dataclass or a dict; None for anything else, and the SDK's default applies.
+    """
+    annotation = message_annotation(func, is_context=_is_context)
+    if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
+        annotation = get_args(annotation)[1]
+    if annotation is dict or get_origin(annotation) is dict:
+        return annotation
+    if not isinstance(annotation, type) or annotation is EmptyModel:
+        return None
+    return annotation if issubclass(annotation, BaseModel) or is_dataclass(annotation) else None
+
+
+def _is_context(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Context)
+
+
+def _is_dependency(annotation: object) -> bool:
+    if is_typealiastype(annotation):
+        annotation = annotation.__value__
+    if not is_annotated(get_origin(annotation)):
+        return False
+    return any(isinstance(each, compat.dependency_type) for each in get_args(annotation)[1:])
+
+
+def _refuse_on_batch(func: Callable[..., Any], marks: Marks) -> None:
+    target = getattr(func, "__qualname__", repr(func))
+    if marks.signature:
+        raise DecorationError(
+            "with_signature",
+            target,
+            "a batch carries many runs and Hatchet hands over no metadata of the single ones; "
+            "sign the tasks that feed the batch",
+        )
+    if marks.stagger_window is not None:
+        raise DecorationError(
+            "stagger_execution",
+            target,
+            "a batch is already collected over batch_max_interval; stagger the tasks that feed it",
+        )

@@ -1,0 +1,303 @@
+"""Every way a run is handed to Hatchet, observed once.
+
+The SDK reaches the engine through a handful of client classes. Each has a subclass here that opens an `Enqueue` call
+around the original method and sends the metadata the interceptors wrote. The caller's options are never written to.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from hatchet_sdk.client import Client
+from hatchet_sdk.clients.admin import AdminClient
+from hatchet_sdk.clients.events import Event, EventClient
+from hatchet_sdk.config import ClientConfig
+from hatchet_sdk.contracts.workflows_pb2 import WorkflowVersion
+from hatchet_sdk.features.cron import CronClient
+from hatchet_sdk.features.runs import RunsClient
+from hatchet_sdk.features.scheduled import ScheduledClient
+from hatchet_sdk.types.trigger import (
+    BulkPushEventWithMetadata,
+    ScheduleTriggerWorkflowOptions,
+    TriggerWorkflowOptions,
+    WorkflowRunTriggerConfig,
+)
+from hatchet_sdk.workflow_run import WorkflowRunRef
+
+from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
+from mageflow.telemetry.names.traces import KEY_SOURCE, OWN_KEYS
+from mageflow.types import Source
+
+__all__ = ["Enqueuer", "ObservedAdminClient", "instrumented_client"]
+
+
+class Enqueuer:
+    """Opens the call around one enqueue, whichever client makes it."""
+
+    def __init__(self, interceptor: Interceptor) -> None:
+        self._interceptor = interceptor
+
+    @contextmanager
+    def single(
+        self,
+        task: str,
+        metadata: dict[str, Any],
+        *,
+        operation: Literal["run", "schedule", "push_event"] = "run",
+        source: Source = "direct",
+        due_at: datetime | None = None,
+    ) -> Generator[EnqueueItem]:
+        """Around the enqueue of one run; send the item's ``metadata``."""
+        item = EnqueueItem(task, dict(metadata))
+        call = Enqueue(operation, [item], source=source, due_at=due_at.timestamp() if due_at else None)
+        with self._interceptor.enqueue(call):
+            yield item
+
+    @contextmanager
+    def bulk(
+        self, configs: Sequence[WorkflowRunTriggerConfig], *, is_durable_spawn: bool = False
+    ) -> Generator[list[WorkflowRunTriggerConfig]]:
+        """Around the enqueue of several runs; send the configs it yields, which are copies."""
+        items = [EnqueueItem(each.workflow_name, dict(each.options.additional_metadata)) for each in configs]
+        operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
+        with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
+            yield [
+                each.model_copy(update={"options": stamped(each.options, item)})
+                for each, item in zip(configs, items, strict=True)
+            ]
+
+    async def durable_spawn(self, configs: list[WorkflowRunTriggerConfig], spawn: Callable[..., Any]) -> Any:
+        """Spawn a durable task's children through its own stream."""
+        with self.bulk(configs, is_durable_spawn=True) as observed:
+            return await spawn(observed)
+
+    def around(self, call: Enqueue) -> Any:
+        """The interceptor's context manager for a call made elsewhere."""
+        return self._interceptor.enqueue(call)
+
+
+def stamped(options: TriggerWorkflowOptions, item: EnqueueItem) -> TriggerWorkflowOptions:
+    """A copy of the options with the metadata the interceptors wrote."""
+    return options.model_copy(update={"additional_metadata": dict(item.metadata)})
+
+
+class ObservedAdminClient(AdminClient):
+    """Runs and schedules over gRPC."""
+
+    def __init__(self, client: Client, enqueuer: Enqueuer) -> None:
+        super().__init__(client.config, client.workflow_listener, client.listener)
+        self._enqueuer = enqueuer
+
+    def run_workflow(
+        self,
+        workflow_name: str,
+        input: str | None,  # noqa: A002 - the SDK's name
+        options: TriggerWorkflowOptions = TriggerWorkflowOptions(),  # noqa: B008 - the SDK's default, never written to
+    ) -> WorkflowRunRef:
+        """See the SDK."""
+        with self._enqueuer.single(workflow_name, options.additional_metadata) as item:
+            reference = super().run_workflow(workflow_name, input, stamped(options, item))
+            item.run_id = reference.workflow_run_id
+        return reference
+
+    async def aio_run_workflow(
+        self,
+        workflow_name: str,
+        input: str | None,  # noqa: A002 - the SDK's name
+        options: TriggerWorkflowOptions = TriggerWorkflowOptions(),  # noqa: B008 - the SDK's default, never written to
+    ) -> WorkflowRunRef:
+        """See the SDK."""
+        with self._enqueuer.single(workflow_name, options.additional_metadata) as item:
+            reference = await super().aio_run_workflow(workflow_name, input, stamped(options, item))
+            item.run_id = reference.workflow_run_id
+        return reference
+
+    def run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
+        """See the SDK."""
+        with self._enqueuer.bulk(workflows) as observed:
+            return super().run_workflows(observed)
+
+    async def aio_run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
+        """See the SDK."""
+        with self._enqueuer.bulk(workflows) as observed:
+            return await super().aio_run_workflows(observed)
+
+    async def dispatch(self, call: Enqueue, configs: list[WorkflowRunTriggerConfig]) -> list[str]:
+        """Hand over runs whose call was described by a flow; the run ids in order."""
+        with self._enqueuer.around(call):
+            observed = [
+                each.model_copy(update={"options": stamped(each.options, item)})
+                for each, item in zip(configs, call.items, strict=True)
+            ]
+            references = await super().aio_run_workflows(observed)
+            for item, reference in zip(call.items, references, strict=True):
+                item.run_id = reference.workflow_run_id
+        return [each.workflow_run_id for each in references]
+
+    async def dispatch_one(self, call: Enqueue, config: WorkflowRunTriggerConfig) -> WorkflowRunRef:
+        """Hand over one run whose call was described by a signature."""
+        with self._enqueuer.around(call):
+            item = call.items[0]
+            reference = await super().aio_run_workflow(
+                config.workflow_name, config.input, stamped(config.options, item)
+            )
+            item.run_id = reference.workflow_run_id
+        return reference
+
+    def dispatch_one_sync(self, call: Enqueue, config: WorkflowRunTriggerConfig) -> WorkflowRunRef:
+        """As `dispatch_one`, blocking."""
+        with self._enqueuer.around(call):
+            item = call.items[0]
+            reference = super().run_workflow(config.workflow_name, config.input, stamped(config.options, item))
+            item.run_id = reference.workflow_run_id
+        return reference
+
+    def schedule_workflow(
+        self,
+        name: str,
+        schedules: list[datetime],
+        input: str | None = None,  # noqa: A002 - the SDK's name
+        options: ScheduleTriggerWorkflowOptions | None = None,
+    ) -> WorkflowVersion:
+        """See the SDK. The asynchronous method calls this one in a thread."""
+        options = options or ScheduleTriggerWorkflowOptions()
+        due_at = _utc(min(schedules)) if schedules else None
+        with self._enqueuer.single(
+            name, options.additional_metadata, operation="schedule", source="schedule", due_at=due_at
+        ) as item:
+            observed = options.model_copy(update={"additional_metadata": dict(item.metadata)})
+            return super().schedule_workflow(name, schedules, input, observed)
+
+
+class ObservedEventClient(EventClient):
+    """Events over gRPC: what they trigger inherits their metadata."""
+
+    def __init__(self, config: ClientConfig, enqueuer: Enqueuer) -> None:
+        super().__init__(config)
+        self._enqueuer = enqueuer
+
+    async def aio_push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
+        """See the SDK."""
+        with self._event(event_key, args, kwargs) as (args, kwargs):  # noqa: PLW2901 - the observed ones
+            return await super().aio_push(event_key, payload, *args, **kwargs)
+
+    def push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
+        """See the SDK."""
+        with self._event(event_key, args, kwargs) as (args, kwargs):  # noqa: PLW2901 - the observed ones
+            return super().push(event_key, payload, *args, **kwargs)
+
+    async def aio_bulk_push(
+        self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any
+    ) -> list[Event]:
+        """See the SDK."""
+        with self._events(events) as observed:
+            return await super().aio_bulk_push(observed, *args, **kwargs)
+
+    def bulk_push(self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any) -> list[Event]:
+        """See the SDK."""
+        with self._events(events) as observed:
+            return super().bulk_push(observed, *args, **kwargs)
+
+    @contextmanager
+    def _event(
+        self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        options = args[0] if args else kwargs.get("options")
+        given = (args[1] if len(args) > 1 else kwargs.get("additional_metadata")) or (
+            options.additional_metadata if options is not None else {}
+        )
+        with self._enqueuer.single(key, given, operation="push_event", source="event") as item:
+            metadata = dict(item.metadata)
+            if len(args) > 1:
+                yield (args[0], metadata, *args[2:]), kwargs
+            else:
+                yield args, {**kwargs, "additional_metadata": metadata}
+
+    @contextmanager
+    def _events(self, events: list[BulkPushEventWithMetadata]) -> Generator[list[BulkPushEventWithMetadata]]:
+        items = [EnqueueItem(each.key, dict(each.additional_metadata)) for each in events]
+        with self._enqueuer.around(Enqueue("push_event", items, source="event")):
+            yield [
+                each.model_copy(update={"additional_metadata": dict(item.metadata)})
+                for each, item in zip(events, items, strict=True)
+            ]
+
+
+class ObservedRunsClient(RunsClient):
+    """Runs triggered over REST. The asynchronous method calls the synchronous one in a thread."""
+
+    def __init__(self, client: Client, admin: AdminClient, enqueuer: Enqueuer) -> None:
+        super().__init__(
+            config=client.config,
+            workflow_run_event_listener=client.listener,
+            workflow_run_listener=client.workflow_listener,
+            admin_client=admin,
+        )
+        self._enqueuer = enqueuer
+
+    def create(
+        self,
+        workflow_name: str,
+        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        additional_metadata: dict[str, Any] | None = None,
+        priority: Any = None,
+    ) -> Any:
+        """See the SDK."""
+        with self._enqueuer.single(workflow_name, additional_metadata or {}) as item:
+            return super().create(workflow_name, input, dict(item.metadata), priority)
+
+
+class ObservedScheduledClient(ScheduledClient):
+    """Schedules over REST. The asynchronous method calls the synchronous one in a thread."""
+
+    def __init__(self, config: ClientConfig, enqueuer: Enqueuer) -> None:
+        super().__init__(config)
+        self._enqueuer = enqueuer
+
+    def create(
+        self,
+        workflow_name: str,
+        trigger_at: datetime,
+        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        additional_metadata: dict[str, Any],
+    ) -> Any:
+        """See the SDK."""
+        with self._enqueuer.single(
+            workflow_name, additional_metadata, operation="schedule", source="schedule", due_at=_utc(trigger_at)
+        ) as item:
+            return super().create(workflow_name, trigger_at, input, dict(item.metadata))
+
+
+class SourcedCronClient(CronClient):
+    """Crons: static metadata is shared by every run, so it says where they come from and nothing of now."""
+
+    def create(
+        self,
+        workflow_name: str,
+        cron_name: str,
+        expression: str,
+        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        additional_metadata: dict[str, Any],
+        priority: Any = None,
+    ) -> Any:
+        """See the SDK. The asynchronous method calls this one in a thread."""
+        metadata = {**additional_metadata, **dict.fromkeys(OWN_KEYS, ""), KEY_SOURCE: "cron"}
+        return super().create(workflow_name, cron_name, expression, input, metadata, priority)
+
+
+def instrumented_client(config: ClientConfig, *, debug: bool, enqueuer: Enqueuer) -> tuple[Client, ObservedAdminClient]:
+    """The SDK's internal client with every enqueue observed; nothing connects yet."""
+    client = Client(config=config, debug=debug)
+    admin = ObservedAdminClient(client, enqueuer)
+    client.admin = admin
+    client.event = ObservedEventClient(config, enqueuer)
+    client.runs = ObservedRunsClient(client, admin, enqueuer)
+    client.scheduled = ObservedScheduledClient(config, enqueuer)
+    client.cron = SourcedCronClient(config)
+    return client, admin
+
+
+def _utc(moment: datetime) -> datetime:
+    """The SDK takes a naive datetime for UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,52 @@
+"""Our errors in the SDK's terms, and the SDK's in ours: one table each way."""
+
+import functools
+from typing import cast
+
+import grpc
+from hatchet_sdk.clients.rest.exceptions import ApiException
+from hatchet_sdk.exceptions import (
+    BulkTriggerIdempotencyCollisionError,
+    DedupeViolationError,
+    IdempotencyCollisionError,
+    NonRetryableException,
+)
+
+__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe"]
+
+DISPATCH_FAILURES = (
+    grpc.RpcError,
+    ApiException,
+    DedupeViolationError,
+    IdempotencyCollisionError,
+    BulkTriggerIdempotencyCollisionError,
+    OSError,
+)
+"""What handing a run to Hatchet may fail with (SDK 1.43.1)."""
+
+
+def as_non_retryable(error: Exception) -> Exception:
+    """The same error after which Hatchet does not try again: its class is ours and the SDK's at once.
+
+    ``except SignatureNotFoundError`` still catches it and Hatchet's dashboard shows the same name.
+    """
+    if isinstance(error, NonRetryableException):
+        return error
+    twin = cast("Exception", _twin(type(error)).__new__(_twin(type(error))))
+    twin.__dict__.update(error.__dict__)
+    twin.args = error.args
+    twin.__cause__ = error.__cause__ or error
+    return twin
+
+
+def describe(error: BaseException) -> str:
+    """One line about a failed call, without the stack of the driver."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}".rstrip(": ")
+
+
+@functools.lru_cache(maxsize=64)
+def _twin(kind: type[Exception]) -> type[Exception]:
+    return type(kind.__name__, (kind, NonRetryableException), {"__module__": kind.__module__, "__doc__": kind.__doc__})

@@ -1,0 +1,264 @@
+"""The keywords the SDK's declaration methods take, as types.
+
+They are passed on untouched: a keyword that a newer SDK adds works at run time and only lacks a type here.
+``tests/contract`` fails when these and the SDK's signatures differ (written against 1.43.1).
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, overload
+
+from hatchet_sdk import Context
+from hatchet_sdk.conditions import Condition, OrGroup
+from hatchet_sdk.runnables.eviction import EvictionPolicy
+from hatchet_sdk.runnables.task import Task
+from hatchet_sdk.runnables.types import BatchMemberId, DefaultFilter, EmptyModel, TaskDefaults
+from hatchet_sdk.runnables.workflow import Standalone
+from hatchet_sdk.types.concurrency import ConcurrencyExpression
+from hatchet_sdk.types.idempotency import StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
+from hatchet_sdk.types.labels import DesiredWorkerLabel
+from hatchet_sdk.types.priority import Priority
+from hatchet_sdk.types.rate_limit import RateLimit
+from hatchet_sdk.types.sticky import StickyStrategy
+from hatchet_sdk.utils.timedelta_to_expression import Duration
+from hatchet_sdk.utils.typing import CoroutineLike, JSONSerializableMapping
+
+__all__ = [
+    "BatchOptions",
+    "BatchStepOptions",
+    "DurableOptions",
+    "DurableStepOptions",
+    "HookOptions",
+    "InferringBatchDecorator",
+    "InferringDecorator",
+    "StepDecorator",
+    "StepOptions",
+    "TaskBatchDecorator",
+    "TaskDecorator",
+    "TaskOptions",
+    "WorkflowOptions",
+]
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+InputOfDecorator = TypeVar("InputOfDecorator")
+
+_Labels = dict[str, DesiredWorkerLabel] | list[DesiredWorkerLabel]
+_Idempotency = TTLBasedIdempotencyConfig | StatusBasedIdempotencyConfig
+_Concurrency = int | ConcurrencyExpression | Sequence[ConcurrencyExpression]
+
+
+class _Execution(TypedDict, total=False):
+    schedule_timeout: Duration
+    execution_timeout: Duration
+    rate_limits: list[RateLimit] | None
+    backoff_factor: float | None
+    backoff_max_seconds: int | None
+
+
+class _Declaration(TypedDict, total=False):
+    description: str | None
+    on_events: list[str] | None
+    on_crons: list[str] | None
+    version: str | None
+    sticky: StickyStrategy | None
+    default_priority: int | Priority
+    concurrency: _Concurrency | None
+    default_filters: list[DefaultFilter] | None
+    default_additional_metadata: JSONSerializableMapping | None
+    idempotency: _Idempotency | None
+
+
+class TaskOptions(_Declaration, _Execution, total=False):
+    """Of ``task``, besides ``name``, ``input_validator`` and ``cron_input``."""
+
+    retries: int
+    desired_worker_labels: _Labels | None
+    slot_cost: int | None
+
+
+class DurableOptions(_Declaration, _Execution, total=False):
+    """Of ``durable_task``, besides ``name``, ``input_validator`` and ``cron_input``."""
+
+    retries: int
+    desired_worker_labels: _Labels | None
+    eviction_policy: EvictionPolicy | None
+
+
+class WorkflowOptions(_Declaration, total=False):
+    """Of ``workflow``, besides ``name``, ``input_validator`` and ``cron_input``."""
+
+    task_defaults: TaskDefaults
+
+
+class _Batching(_Execution, total=False):
+    desired_worker_labels: dict[str, DesiredWorkerLabel] | None
+    batch_max_size: int
+    batch_max_interval: timedelta | None
+    batch_group_key: str | None
+    batch_group_max_runs: int | None
+    broadcast_output: bool
+
+
+class BatchOptions(_Batching, total=False):
+    """Of ``batch_task``, besides ``name`` and ``input_validator``."""
+
+    description: str | None
+    version: str | None
+    sticky: StickyStrategy | None
+    default_priority: int
+    default_filters: list[DefaultFilter] | None
+
+
+class _Step(_Execution, total=False):
+    parents: list[Task[Any, Any]] | None
+    wait_for: list[Condition | OrGroup] | None
+    skip_if: list[Condition | OrGroup] | None
+    cancel_if: list[Condition | OrGroup] | None
+
+
+class StepOptions(_Step, total=False):
+    """Of a workflow's ``task``, besides ``name``."""
+
+    retries: int
+    desired_worker_labels: _Labels | None
+    concurrency: int | Sequence[ConcurrencyExpression] | None
+    slot_cost: int | None
+
+
+class DurableStepOptions(_Step, total=False):
+    """Of a workflow's ``durable_task``, besides ``name``."""
+
+    retries: int
+    desired_worker_labels: _Labels | None
+    concurrency: int | Sequence[ConcurrencyExpression] | None
+    eviction_policy: EvictionPolicy | None
+
+
+class BatchStepOptions(_Batching, total=False):
+    """Of a workflow's ``batch_task``, besides ``name``."""
+
+    parents: list[Task[Any, Any]] | None
+    wait_for: list[Condition | OrGroup] | None
+    skip_if: list[Condition | OrGroup] | None
+    cancel_if: list[Condition | OrGroup] | None
+
+
+class HookOptions(_Execution, total=False):
+    """Of a workflow's ``on_failure_task`` and ``on_success_task``, besides ``name``."""
+
+    retries: int
+    concurrency: int | Sequence[ConcurrencyExpression] | None
+
+
+class InferringDecorator(Protocol):
+    """Makes a stand-alone task whose input type is the function's own."""
+
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[Context, ...], CoroutineLike[Output]], /
+    ) -> Standalone[EmptyModel, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[Input, ...], CoroutineLike[Output]], /
+    ) -> Standalone[Input, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[Context, ...], Output], /
+    ) -> Standalone[EmptyModel, Output]: ...
+    @overload
+    def __call__(self, func: Callable[Concatenate[Input, ...], Output], /) -> Standalone[Input, Output]: ...
+
+
+class TaskDecorator(Protocol, Generic[InputOfDecorator]):
+    """Makes a stand-alone task with the input type that was given."""
+
+    @overload
+    def __call__(
+        self,
+        func: (
+            Callable[Concatenate[InputOfDecorator, ...], CoroutineLike[Output]]
+            | Callable[Concatenate[Context, ...], CoroutineLike[Output]]
+        ),
+        /,
+    ) -> Standalone[InputOfDecorator, Output]: ...
+    @overload
+    def __call__(
+        self,
+        func: (
+            Callable[Concatenate[InputOfDecorator, ...], Output] | Callable[Concatenate[Context, ...], Output]
+        ),
+        /,
+    ) -> Standalone[InputOfDecorator, Output]: ...
+
+
+class InferringBatchDecorator(Protocol):
+    """Makes a batch task whose item type is the function's own."""
+
+    @overload
+    def __call__(
+        self,
+        func: Callable[Concatenate[dict[BatchMemberId, Input], ...], CoroutineLike[dict[BatchMemberId, Output]]],
+        /,
+    ) -> Standalone[Input, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], dict[BatchMemberId, Output]], /
+    ) -> Standalone[Input, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], CoroutineLike[Output]], /
+    ) -> Standalone[Input, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], Output], /
+    ) -> Standalone[Input, Output]: ...
+
+
+class TaskBatchDecorator(Protocol, Generic[InputOfDecorator]):
+    """Makes a batch task with the item type that was given."""
+
+    @overload
+    def __call__(
+        self,
+        func: Callable[
+            Concatenate[dict[BatchMemberId, InputOfDecorator], ...], CoroutineLike[dict[BatchMemberId, Output]]
+        ],
+        /,
+    ) -> Standalone[InputOfDecorator, Output]: ...
+    @overload
+    def __call__(
+        self,
+        func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], dict[BatchMemberId, Output]],
+        /,
+    ) -> Standalone[InputOfDecorator, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], CoroutineLike[Output]], /
+    ) -> Standalone[InputOfDecorator, Output]: ...
+    @overload
+    def __call__(
+        self, func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], Output], /
+    ) -> Standalone[InputOfDecorator, Output]: ...
+
+
+class StepDecorator(Protocol, Generic[InputOfDecorator]):
+    """Makes a task of a workflow."""
+
+    @overload
+    def __call__(
+        self,
+        func: (
+            Callable[Concatenate[InputOfDecorator, ...], CoroutineLike[Output]]
+            | Callable[Concatenate[Context, ...], CoroutineLike[Output]]
+        ),
+        /,
+    ) -> Task[InputOfDecorator, Output]: ...
+    @overload
+    def __call__(
+        self,
+        func: (
+            Callable[Concatenate[InputOfDecorator, ...], Output] | Callable[Concatenate[Context, ...], Output]
+        ),
+        /,
+    ) -> Task[InputOfDecorator, Output]: ...

@@ -1,0 +1,190 @@
+"""Which arguments a function gets: decided once, when the task is declared.
+
+Hatchet always calls ``function(input, ctx, **dependencies)``. A `Binding` is the plan that turns this one call into
+the call the function was written for. It looks at annotations first, then at names, then at positions, and refuses
+a function it cannot serve with an error at declaration instead of a ``TypeError`` at run time.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+from mageflow.errors import DecorationError
+from mageflow.invocation.decorators import Marks
+from mageflow.signatures import TaskSignature
+from mageflow.types import AcceptParams
+
+__all__ = ["Binding", "bind", "message_annotation"]
+
+Role = Literal["message", "ctx", "signature"]
+
+_CONTEXT_NAMES = frozenset({"ctx", "context", "_ctx", "_context"})
+_SIGNATURE_NAMES = frozenset({"signature", "_signature"})
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The plan for one function: which of message, context and signature it gets, and where."""
+
+    positional: tuple[Role, ...]
+    keyword: tuple[tuple[str, Role], ...]
+
+    @property
+    def wants_signature(self) -> bool:
+        """Whether the function gets its signature."""
+        return "signature" in self.positional or any(role == "signature" for _, role in self.keyword)
+
+    def arguments(
+        self, message: object, ctx: object, signature: object, dependencies: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The positional and keyword arguments for one call."""
+        values: dict[Role, object] = {"message": message, "ctx": ctx, "signature": signature}
+        keywords = dict(dependencies)
+        for name, role in self.keyword:
+            keywords[name] = values[role]
+        return [values[role] for role in self.positional], keywords
+
+
+def bind(
+    func: Callable[..., Any],
+    *,
+    params: AcceptParams,
+    marks: Marks,
+    is_context: Callable[[object], bool],
+    is_dependency: Callable[[object], bool],
+) -> Binding:
+    """Work out the plan for ``func``.
+
+    A function that declares a context parameter gets the context whatever the client's ``params``: a function written
+    for the plain Hatchet client works unchanged.
+
+    Args:
+        func: The user's function.
+        params: The client's choice.
+        marks: What the decorators asked for.
+        is_context: Whether an annotation is Hatchet's context class.
+        is_dependency: Whether an annotation asks for a dependency; those parameters are Hatchet's to fill.
+
+    Raises:
+        DecorationError: Something that was asked for has no parameter, or a parameter has nothing to fill it.
+    """
+    name = getattr(func, "__qualname__", repr(func))
+    hints = _hints(func)
+    free = [
+        each
+        for each in inspect.signature(func).parameters.values()
+        if not is_dependency(each.annotation) and not is_dependency(hints.get(each.name))
+    ]
+    has_varargs = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in free)
+    declared = [each for each in free if each.kind in (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)]
+
+    roles = _by_annotation_and_name(declared, hints, marks, is_context)
+    wanted: list[Role] = []
+    if params is not AcceptParams.CTX_ONLY:
+        wanted.append("message")
+    if marks.ctx or params is not AcceptParams.NO_CTX:
+        wanted.append("ctx")
+    if marks.signature:
+        wanted.append("signature")
+
+    open_parameters = [each for each in declared if each.name not in roles and each.kind in _POSITIONAL]
+    for role in [each for each in wanted if each not in roles.values()]:
+        parameter = next(iter(open_parameters), None)
+        if parameter is None and not has_varargs:
+            raise DecorationError(*_missing(role, name, params))
+        if parameter is not None:
+            roles[parameter.name] = role
+            open_parameters.remove(parameter)
+    if "ctx" not in roles.values():
+        # As Hatchet itself would: the next required positional parameter after the message is the context.
+        required = [each for each in open_parameters if each.default is inspect.Parameter.empty]
+        if required:
+            roles[required[0].name] = "ctx"
+    for each in declared:
+        if each.name not in roles and each.default is inspect.Parameter.empty:
+            raise DecorationError(
+                "task", name, f"nothing fills the parameter {each.name!r}: give it a default or a Depends(...)"
+            )
+    return _plan(declared, roles, wanted if has_varargs else [], has_varargs=has_varargs)
+
+
+def message_annotation(func: Callable[..., Any], *, is_context: Callable[[object], bool]) -> object | None:
+    """The annotation of the message parameter, or None where it has none."""
+    hints = _hints(func)
+    for each in inspect.signature(func).parameters.values():
+        annotation = hints.get(each.name)
+        if each.kind in _POSITIONAL:
+            is_other = is_context(annotation) or annotation is TaskSignature or each.name in _CONTEXT_NAMES
+            return None if is_other else annotation
+    return None
+
+
+def _hints(func: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(func, include_extras=True)
+    except (NameError, TypeError):
+        # Names only a type checker sees: names and positions decide then, as they do in the SDK.
+        return {}
+
+
+def _by_annotation_and_name(
+    declared: list[inspect.Parameter], hints: dict[str, Any], marks: Marks, is_context: Callable[[object], bool]
+) -> dict[str, Role]:
+    roles: dict[str, Role] = {}
+
+    def assign(role: Role, matches: Callable[[inspect.Parameter], bool]) -> None:
+        if role not in roles.values():
+            found = next((each for each in declared if each.name not in roles and matches(each)), None)
+            if found is not None:
+                roles[found.name] = role
+
+    assign("ctx", lambda each: is_context(hints.get(each.name)))
+    if marks.signature:
+        assign("signature", lambda each: hints.get(each.name) is TaskSignature)
+    assign("ctx", lambda each: each.name in _CONTEXT_NAMES and each.name not in hints)
+    if marks.signature:
+        assign("signature", lambda each: each.name in _SIGNATURE_NAMES)
+    return roles
+
+
+def _plan(
+    declared: list[inspect.Parameter], roles: dict[str, Role], wanted: list[Role], *, has_varargs: bool
+) -> Binding:
+    positional: list[Role] = []
+    keyword: list[tuple[str, Role]] = []
+    is_contiguous = True
+    for each in declared:
+        role = roles.get(each.name)
+        if role is None:
+            is_contiguous = False  # filled by Hatchet or by its default: what follows must be passed by name
+        elif each.kind is inspect.Parameter.POSITIONAL_ONLY or (
+            is_contiguous and each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ):
+            positional.append(role)
+        else:
+            keyword.append((each.name, role))
+    if has_varargs:
+        rest: list[Role] = [each for each in ("message", "ctx") if each not in roles.values()]
+        rest += [each for each in wanted if each not in roles.values() and each not in rest]
+        positional += rest
+    return Binding(tuple(positional), tuple(keyword))
+
+
+def _missing(role: Role, name: str, params: AcceptParams) -> tuple[str, str, str]:
+    if role == "message":
+        return "task", name, "declare a parameter for the message: async def task(msg: MyModel)"
+    if role == "signature":
+        return (
+            "with_signature",
+            name,
+            "declare a parameter for it: async def task(msg: MyModel, signature: TaskSignature)",
+        )
+    if params is AcceptParams.NO_CTX:
+        return "with_ctx", name, "declare a parameter for the context: async def task(msg: MyModel, ctx: Context)"
+    return (
+        "task",
+        name,
+        f"this client passes the context to every task (AcceptParams.{params.name}): declare a ctx parameter",
+    )
