@@ -4,7 +4,36 @@ It refuses to know Hatchet: what a decision leads to is returned, and a higher f
 """
 
 from mageflow.store.keys import Keys, RecordKeys
+from mageflow.store.locks import (
+    FoundCycle,
+    LockClaim,
+    LockHolding,
+    LockOwner,
+    LockPicture,
+    LockReply,
+    LockStore,
+    LockVerdict,
+    LockWait,
+    VictimPolicy,
+)
 from mageflow.store.redis import RedisClient, RedisPort
 from mageflow.store.scripts import Script, ScriptHeader
 
-__all__ = ["Keys", "RecordKeys", "RedisClient", "RedisPort", "Script", "ScriptHeader"]
+__all__ = [
+    "FoundCycle",
+    "Keys",
+    "LockClaim",
+    "LockHolding",
+    "LockOwner",
+    "LockPicture",
+    "LockReply",
+    "LockStore",
+    "LockVerdict",
+    "LockWait",
+    "RecordKeys",
+    "RedisClient",
+    "RedisPort",
+    "Script",
+    "ScriptHeader",
+    "VictimPolicy",
+]

@@ -1,0 +1,40 @@
+-- lock_release: end a request: give its locks to the next in each queue, or leave the queue.
+--
+-- KEYS
+--   locks     hash   who holds what (this and the next seven: see lib_lock)
+--   owners    hash   runs that hold or ask
+--   waits     hash   requests that had to queue
+--   queue     zset   one queue per lock
+--   sessions  zset   processes and when they end unless renewed
+--   members   zset   owners of each session
+--   fence     text   last token given out
+--   wake      list   prefix of the lists that carry verdicts to waiting processes
+-- ARGS
+--   request  text   as given to lock_acquire
+--   mode     text   end, or withdraw: a request that was granted meanwhile keeps its locks and is told so
+--   ...      text   its locks
+-- RESULT   JSON: v ended (n how many of the locks were still held by it) | granted (t tokens) |
+--          deadlock (c cycle, vp policy); with now, and reaped / resolved where something was
+-- TTL      as lock_acquire
+-- ATOMIC   between freeing a lock and serving its queue anybody could overtake, or the waiter be forgotten
+-- INCLUDE  lock
+
+local id, mode = ARGV[1], ARGV[2]
+
+reap()
+
+local wait = load(WAITS, id)
+if mode == 'withdraw' and wait and wait.v == 'granted' then return finish({ v = 'granted', t = wait.t }) end
+local reply = { v = 'ended', n = 0 }
+if wait then
+  if wait.v == 'deadlock' then reply = { v = 'deadlock', c = wait.c, vp = wait.vp } end
+  forget_request(id, wait)
+end
+local owner_id = wait and wait.o
+for index = 3, #ARGV do
+  local record = load(LOCKS, ARGV[index])
+  if record and holds(record.r, id) then owner_id = record.o end
+  if drop(ARGV[index], id) and reply.n then reply.n = reply.n + 1 end
+end
+if owner_id then tidy(owner_id) end
+return finish(reply)

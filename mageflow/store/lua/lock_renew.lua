@@ -1,0 +1,49 @@
+-- lock_renew: keep a process's session alive, check its leases, tell its waiting requests where they stand.
+--
+-- KEYS
+--   locks     hash   who holds what (this and the next seven: see lib_lock)
+--   owners    hash   runs that hold or ask
+--   waits     hash   requests that had to queue
+--   queue     zset   one queue per lock
+--   sessions  zset   processes and when they end unless renewed
+--   members   zset   owners of each session
+--   fence     text   last token given out
+--   wake      list   prefix of the lists that carry verdicts to waiting processes
+-- ARGS
+--   session   text   the session to renew
+--   lease_ms  number it lives this long from now
+--   leases    text   JSON list of [lock, token] the process believes to hold
+--   requests  text   JSON list of requests it believes to wait
+-- RESULT   JSON: v renewed | lost (the session had ended: so have its leases and requests); gone [tokens no longer
+--          held], waits {request: {v queued (l lock, by holder) | granted (t) | deadlock (c, vp) | gone}};
+--          with now, and reaped / resolved where something was
+-- TTL      as lock_acquire
+-- ATOMIC   a session may only be prolonged when nobody has taken its leases, decided at the same instant
+-- INCLUDE  lock
+
+local session = ARGV[1]
+
+reap()
+
+if not redis.call('ZSCORE', SESSIONS, session) then return finish({ v = 'lost' }) end
+redis.call('ZADD', SESSIONS, now_ms + tonumber(ARGV[2]), session)
+
+local reply = { v = 'renewed', gone = {}, waits = {} }
+for _, lease in ipairs(cjson.decode(ARGV[3])) do
+  local record = load(LOCKS, lease[1])
+  if not record or record.t ~= lease[2] then reply.gone[#reply.gone + 1] = lease[2] end
+end
+-- The search is repeated as a second line of defence: a server that forgot a moment of its past (a failover) may
+-- have woken up with a cycle that no request closed.
+for _, id in ipairs(cjson.decode(ARGV[4])) do
+  break_cycles(id)
+  local wait = load(WAITS, id)
+  if not wait then
+    reply.waits[id] = { v = 'gone' }
+  elseif wait.v then
+    reply.waits[id] = { v = wait.v, t = wait.t, c = wait.c, vp = wait.vp }
+  else
+    reply.waits[id] = { v = 'queued', l = wait.l, by = describe(wait.l, load(LOCKS, wait.l)) }
+  end
+end
+return finish(reply)
