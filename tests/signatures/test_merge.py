@@ -1,0 +1,111 @@
+"""Bound values and a message become one input."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from mageflow.errors import ConfigurationError
+from mageflow.signatures import as_json_object, deep_merge, explicitly_set
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+SMALL = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+OBJECTS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
+
+
+class Inner(BaseModel):
+    x: int = 1
+    y: int = 1
+
+
+class Message(BaseModel):
+    inner: Inner = Inner()
+    name: str = "unset"
+    at: datetime | None = None
+
+
+def test_objects_merge_deeply_and_lists_are_replaced() -> None:
+    """The stronger layer wins per key; a list is one value."""
+    assert deep_merge({"a": {"x": [1, 2], "y": 1}}, {"a": {"x": [3]}}) == {"a": {"x": [3], "y": 1}}
+
+
+def test_a_field_left_at_its_default_does_not_override_a_bound_value() -> None:
+    """Only what the caller set in the message counts, at every depth."""
+    bound = {"name": "bound", "inner": {"x": 7, "y": 7}}
+    assert deep_merge(bound, explicitly_set(Message(inner=Inner(y=2)))) == {"name": "bound", "inner": {"x": 7, "y": 2}}
+
+
+def test_a_field_set_to_its_default_value_counts_as_set() -> None:
+    """Saying the default out loud is saying it."""
+    assert explicitly_set(Message(name="unset")) == {"name": "unset"}
+
+
+def test_values_arrive_as_json_knows_them() -> None:
+    """Dates become text; nested models become objects."""
+    moment = datetime(2030, 1, 2, tzinfo=UTC)
+    assert explicitly_set(Message(at=moment)) == {"at": "2030-01-02T00:00:00Z"}
+    assert as_json_object({"m": Inner(x=3)}) == {"m": {"x": 3, "y": 1}}
+
+
+def test_a_dataclass_field_counts_when_it_differs_from_its_default() -> None:
+    """A dataclass does not remember what was set; difference is the best evidence there is."""
+
+    @dataclass
+    class Order:
+        number: int
+        tags: list[str] = field(default_factory=list)
+        note: str = ""
+
+    assert explicitly_set(Order(1, note="x")) == {"number": 1, "note": "x"}
+
+
+def test_every_key_of_a_dictionary_is_set_and_none_sets_nothing() -> None:
+    """A dictionary means what it says."""
+    assert explicitly_set({"a": None}) == {"a": None}
+    assert explicitly_set(None) == {}
+
+
+@pytest.mark.parametrize("message", [3, "text", [1], Message])
+def test_what_is_no_message_is_refused(message: object) -> None:
+    """Anything without named fields is a mistake of the program."""
+    with pytest.raises(ConfigurationError, match="a message is"):
+        explicitly_set(message)
+
+
+def test_what_has_no_json_form_is_refused() -> None:
+    """A value JSON cannot hold is named when it is bound, not when a worker chokes on it."""
+    with pytest.raises(ConfigurationError, match="cannot be stored as JSON"):
+        as_json_object({"a": object()})
+
+
+def leaves(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    """Everything that is not an object, by where it is."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {place: leaf for name, inner in value.items() for place, leaf in leaves(inner, (*path, name)).items()}
+
+
+@SMALL
+@given(OBJECTS, OBJECTS)
+def test_every_value_of_the_stronger_layer_arrives(weak: dict[str, Any], strong: dict[str, Any]) -> None:
+    """Nothing the stronger layer says is lost or changed."""
+    merged = leaves(deep_merge(weak, strong))
+    assert all(merged[place] == leaf for place, leaf in leaves(strong).items() if place)
+
+
+@SMALL
+@given(OBJECTS, OBJECTS)
+def test_merging_changes_no_layer(a: dict[str, Any], b: dict[str, Any]) -> None:
+    """The caller's objects stay theirs."""
+    before = repr((a, b))
+    merged = deep_merge(a, b)
+    assert repr((a, b)) == before
+    assert set(merged) == {*a, *b}
