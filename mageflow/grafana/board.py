@@ -1,0 +1,128 @@
+"""From board data to Grafana's JSON: variables, links, layout, and the same bytes every time."""
+
+import json
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import dashboard as model
+
+from mageflow.grafana import panels
+from mageflow.grafana.promql import expand_macros
+from mageflow.grafana.spec import BoardSpec, Section
+from mageflow.grafana.vocabulary import problems_of
+
+COLUMNS = 24
+_VARIABLES = {
+    "task": ("Task", 'label_values(mageflow_task_timeout_seconds{job=~"$job", instance=~"$instance"}, task)'),
+    "lock": ("Lock", 'label_values(mageflow_lock_acquisitions_total{job=~"$job", instance=~"$instance"}, lock)'),
+    "flow_name": (
+        "Flow",
+        'label_values(mageflow_flows_started_total{job=~"$job", instance=~"$instance"}, flow_name)',
+    ),
+}
+
+
+def render(spec: BoardSpec) -> str:
+    """The JSON of a board, ending in a newline.
+
+    Raises:
+        ValueError: A query names a metric, label or value that `mageflow.telemetry.names` does not have.
+    """
+    _validate(spec)
+    board = (
+        dashboard.Dashboard(spec.title)
+        .uid(spec.uid)
+        .description(spec.description)
+        .tags(["mageflow"])
+        .readonly()
+        .refresh("30s")
+        .time("now-1h", "now")
+        .timezone("browser")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .version(1)
+        .link(
+            dashboard.DashboardLink("mageflow")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags(["mageflow"])
+            .as_dropdown(True)
+            .include_vars(True)
+            .keep_time(True)
+            .icon("external link")
+        )
+    )
+    board = _with_variables(board, spec)
+    next_id, top = 1, 0
+    for section in spec.sections:
+        board, next_id, top = _with_section(board, section, next_id, top)
+    document = json.loads(JSONEncoder(sort_keys=True).encode(board.build()))
+    for variable in document["templating"]["list"]:
+        # The SDK writes the fields of every kind of variable into each; Grafana keeps only those of its own kind.
+        for stray in ("auto", "auto_count", "auto_min", "id"):
+            variable.pop(stray, None)
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _validate(spec: BoardSpec) -> None:
+    for section in spec.sections:
+        for panel in section.panels:
+            if panel.kind == "traces":
+                continue
+            for query in panel.queries:
+                problems = problems_of(expand_macros(query.expr))
+                if problems:
+                    raise ValueError(f"{spec.uid} / {panel.title}: " + "; ".join(problems))
+
+
+def _with_variables(board: Any, spec: BoardSpec) -> Any:
+    board = board.with_variable(
+        dashboard.DatasourceVariable("prometheus_datasource").label("Prometheus data source").type("prometheus")
+    )
+    job = 'label_values({__name__=~"mageflow_worker_info|mageflow_tasks_enqueued_total"}, job)'
+    board = board.with_variable(_query_variable("job", "Job", job))
+    instance = 'label_values({__name__=~"mageflow_worker_info|mageflow_tasks_enqueued_total", job=~"$job"}, instance)'
+    board = board.with_variable(_query_variable("instance", "Instance", instance))
+    for name in spec.variables:
+        board = board.with_variable(_query_variable(name, *_VARIABLES[name]))
+    if spec.needs_tempo:
+        board = board.with_variable(
+            dashboard.DatasourceVariable("tempo_datasource").label("Tempo data source").type("tempo")
+        )
+    return board
+
+
+def _query_variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(panels.PROMETHEUS)
+        .query({"query": query, "refId": f"variable-{name}"})
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .current(model.VariableOption(text="All", value="$__all", selected=True))
+    )
+
+
+def _with_section(board: Any, section: Section, next_id: int, top: int) -> tuple[Any, int, int]:
+    row = dashboard.Row(section.title).id(next_id).collapsed(section.collapsed)
+    row = row.grid_pos(model.GridPos(h=1, w=COLUMNS, x=0, y=top))
+    next_id, top = next_id + 1, top + 1
+    placed: list[Any] = []
+    skyline = [top] * COLUMNS
+    for panel in section.panels:
+        # The highest free place, and of those the leftmost: what Grafana's own grid would settle to.
+        y, x = min((max(skyline[x : x + panel.width]), x) for x in range(COLUMNS - panel.width + 1))
+        skyline[x : x + panel.width] = [y + panel.height] * panel.width
+        placed.append(panels.build(panel, next_id, model.GridPos(h=panel.height, w=panel.width, x=x, y=y)))
+        next_id += 1
+    if section.collapsed:
+        for panel in placed:
+            row = row.with_panel(panel)
+        return board.with_row(row), next_id, top
+    board = board.with_row(row)
+    for panel in placed:
+        board = board.with_panel(panel)
+    return board, next_id, max(skyline)

@@ -1,0 +1,258 @@
+"""From panel data to Grafana panels, by way of grafana-foundation-sdk."""
+
+from collections.abc import Callable
+from typing import Any
+
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    heatmap,
+    nodegraph,
+    prometheus,
+    stat,
+    table,
+    tempo,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as common_model
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heatmap_model
+from grafana_foundation_sdk.models import prometheus as prometheus_model
+
+from mageflow.grafana.promql import expand_macros, read
+from mageflow.grafana.spec import Drill, PanelSpec, Query
+from mageflow.grafana.vocabulary import exemplars_in, metrics_in
+
+PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
+TEMPO = model.DataSourceRef(type_val="tempo", uid="${tempo_datasource}")
+
+_CARRIED = "${prometheus_datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+_TARGETS: dict[str, tuple[str, str]] = {
+    "task": ("mageflow-task", "Open this task"),
+    "lock": ("mageflow-locks", "Open this lock"),
+    "flow_name": ("mageflow-flows", "Open this flow"),
+}
+_COLOURS = {
+    "succeeded": "green", "ok": "green", "hit": "green", "completed": "green", "acquired": "green", "clean": "green",
+    "enqueued": "green", "failed": "red", "error": "red", "invalid": "red", "lost": "red", "deadlock": "red",
+    "cycle": "red", "victim_failed": "red", "extension_failed": "red", "timed_out": "purple", "timeout": "purple",
+    "retried": "orange", "missing": "orange", "victim_retried": "orange", "lease_broken": "dark-orange",
+    "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "dark-red", "body": "green",
+    "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
+}  # fmt: skip
+"""The same word has the same colour on every board."""
+
+
+def drill_link(drill: Drill, value: str) -> dict[str, object]:
+    """A data link to the board of this label, keeping datasource, job, instance and time range."""
+    uid, title = _TARGETS[drill]
+    return {"title": title, "url": f"/d/{uid}?var-{drill}={value}&{_CARRIED}", "targetBlank": False}
+
+
+def build(spec: PanelSpec, panel_id: int, position: model.GridPos) -> Any:
+    """The builder of one panel, placed."""
+    panel = _BUILDERS[spec.kind](spec)
+    return panel.id(panel_id).title(spec.title).description(spec.description).grid_pos(position)
+
+
+def _targets(panel: Any, spec: PanelSpec) -> Any:
+    panel = panel.datasource(PROMETHEUS)
+    for number, query in enumerate(spec.queries):
+        panel = panel.with_target(_target(spec, query, query.ref or chr(ord("A") + number)))
+    return panel
+
+
+def _target(spec: PanelSpec, query: Query, ref: str) -> prometheus.Dataquery:
+    expr = expand_macros(query.expr)
+    target = prometheus.Dataquery().expr(expr).ref_id(ref).editor_mode(prometheus_model.QueryEditorMode.CODE)
+    if query.legend:
+        target = target.legend_format(query.legend)
+    if spec.kind in {"table", "nodeGraph"}:
+        return target.instant().format(prometheus_model.PromQueryFormat.TABLE)
+    if spec.kind == "heatmap":
+        return target.range().format(prometheus_model.PromQueryFormat.HEATMAP)
+    if spec.instant:
+        return target.instant()
+    return target.range().exemplar(spec.kind == "timeseries" and exemplars_in(read(expr)))
+
+
+def _thresholds(spec: PanelSpec) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(value=None, color="red" if spec.low_is_bad else "green")]
+    steps += [model.Threshold(value=value, color=colour) for value, colour in spec.steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def _idle(text: str) -> model.SpecialValueMap:
+    result = model.ValueMappingResult(text=text, color="text", index=0)
+    options = model.DashboardSpecialValueMapOptions(match=model.SpecialValueMatch.NULL_AND_NAN, result=result)
+    return model.SpecialValueMap(options=options)
+
+
+def _stat(spec: PanelSpec) -> Any:
+    reduced = common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields("")
+    panel = (
+        stat.Panel()
+        .unit(spec.unit)
+        .thresholds(_thresholds(spec))
+        .mappings([_idle(spec.empty)])
+        .no_value(spec.empty)
+        .reduce_options(reduced)
+        .color_mode(common_model.BigValueColorMode.VALUE)
+        .graph_mode(common_model.BigValueGraphMode.NONE if spec.instant else common_model.BigValueGraphMode.AREA)
+        .text_mode(common_model.BigValueTextMode.AUTO)
+    )
+    if spec.decimals is not None:
+        panel = panel.decimals(spec.decimals)
+    return _targets(panel, spec)
+
+
+def _timeseries(spec: PanelSpec) -> Any:
+    legend = (
+        common.VizLegendOptions()
+        .display_mode(common_model.LegendDisplayMode.TABLE)
+        .placement(common_model.LegendPlacement.BOTTOM)
+        .calcs(["lastNotNull", "max"])
+        .show_legend(True)
+    )
+    tooltip = (
+        common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI).sort(common_model.SortOrder.DESCENDING)
+    )
+    panel = (
+        timeseries.Panel()
+        .unit(spec.unit)
+        .legend(legend)
+        .tooltip(tooltip)
+        .thresholds(_thresholds(spec))
+        .min(0)
+        .line_width(1)
+        .fill_opacity(35 if spec.stacked else 8)
+        .show_points(common_model.VisibilityMode.NEVER)
+    )
+    if spec.steps:
+        panel = panel.thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(common_model.GraphTresholdsStyleMode.DASHED)
+        )
+    if spec.stacked:
+        panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
+    if spec.bars:
+        panel = panel.draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80)
+    if spec.maximum is not None:
+        panel = panel.max(spec.maximum)
+    panel = _targets(panel, spec)
+    for number, query in enumerate(spec.queries):
+        panel = _series_of_query(panel, spec, query, query.ref or chr(ord("A") + number))
+    return _coloured(panel, spec)
+
+
+def _series_of_query(panel: Any, spec: PanelSpec, query: Query, ref: str) -> Any:
+    properties: list[model.DynamicConfigValue] = []
+    if query.unit and query.unit != spec.unit:
+        properties.append(model.DynamicConfigValue(id_val="unit", value=query.unit))
+        properties.append(model.DynamicConfigValue(id_val="custom.axisPlacement", value="right"))
+    if query.dashed:
+        properties.append(model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]}))
+        properties.append(model.DynamicConfigValue(id_val="custom.fillOpacity", value=0))
+    if properties:
+        panel = panel.override_by_query(ref, properties)
+    if spec.drill and "{{" + spec.drill + "}}" in query.legend:
+        link = drill_link(spec.drill, "${__field.labels." + spec.drill + "}")
+        panel = panel.override_by_query(ref, [model.DynamicConfigValue(id_val="links", value=[link])])
+    return panel
+
+
+def _coloured(panel: Any, spec: PanelSpec) -> Any:
+    """Give words of closed sets their colour where the legend ends in one."""
+    for query in spec.queries:
+        label = query.legend.rsplit("{{", 1)[-1].removesuffix("}}") if query.legend.endswith("}}") else ""
+        words = sorted({w for m in metrics_in(expand_macros(query.expr)) for w in m.closed.get(label, ())})
+        alone = query.legend == "{{" + label + "}}"
+        for word in words:
+            if word not in _COLOURS or not alone:
+                continue
+            colour = model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": _COLOURS[word]})
+            panel = panel.override_by_name(word, [colour])
+    return panel
+
+
+def _heatmap(spec: PanelSpec) -> Any:
+    colour = (
+        heatmap.HeatmapColorOptions()
+        .mode(heatmap_model.HeatmapColorMode.SCHEME)
+        .scheme("Oranges")
+        .scale(heatmap_model.HeatmapColorScale.EXPONENTIAL)
+        .exponent(0.5)
+        .steps(64)
+        .fill("dark-orange")
+        .reverse(False)
+    )
+    panel = (
+        heatmap.Panel()
+        .unit("short")
+        .calculate(False)
+        .color(colour)
+        .y_axis(heatmap.YAxisConfig().unit(spec.unit).axis_placement(common_model.AxisPlacement.LEFT))
+        .cell_values(heatmap.CellValues().unit("short").decimals(1))
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .show_tooltip()
+        .show_y_histogram()
+        .show_legend()
+        .exemplars_color("rgba(255,0,255,0.7)")
+        .cell_gap(1)
+    )
+    return _targets(panel, spec)
+
+
+def _table(spec: PanelSpec) -> Any:
+    names = [label for label, _ in spec.columns]
+    organize = model.DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {"Time": True},
+            "indexByName": {**{name: at for at, name in enumerate(names)}, "Value": len(names)},
+            "renameByName": {**dict(spec.columns), "Value": spec.value_heading},
+        },
+    )
+    panel = (
+        table.Panel()
+        .unit(spec.unit)
+        .thresholds(_thresholds(spec))
+        .no_value(spec.empty)
+        .show_header(True)
+        .with_transformation(organize)
+        .sort_by([common.TableSortByFieldState().display_name(spec.value_heading).desc(True)])
+    )
+    if spec.steps:
+        cell = model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
+        panel = panel.override_by_name(spec.value_heading, [cell])
+    drilled = {"task": "task", "victim_task": "task", "waiter_task": "task", "holder_task": "task", "lock": "lock"}
+    for label, heading in spec.columns:
+        target = drilled.get(label, spec.drill if label == spec.drill else "")
+        if target:
+            link = drill_link(_drill(target), "${__value.text}")
+            panel = panel.override_by_name(heading, [model.DynamicConfigValue(id_val="links", value=[link])])
+    return _targets(panel, spec)
+
+
+def _drill(label: str) -> Drill:
+    return "task" if label == "task" else "lock" if label == "lock" else "flow_name"
+
+
+def _node_graph(spec: PanelSpec) -> Any:
+    # Grafana finds the two frames by their refIds and reads fields by name; labels arrive under their own names.
+    return _targets(nodegraph.Panel().unit(spec.unit).no_value(spec.empty), spec)
+
+
+def _traces(spec: PanelSpec) -> Any:
+    query = tempo.TempoQuery().ref_id("A").query_type("traceql").query(spec.queries[0].expr).limit(20)
+    panel = table.Panel().unit(spec.unit).no_value(spec.empty).show_header(True)
+    return panel.datasource(TEMPO).with_target(query)
+
+
+_BUILDERS: dict[str, Callable[[PanelSpec], Any]] = {
+    "stat": _stat,
+    "timeseries": _timeseries,
+    "heatmap": _heatmap,
+    "table": _table,
+    "nodeGraph": _node_graph,
+    "traces": _traces,
+}
