@@ -5,14 +5,14 @@ This file delegates and decides nothing: declarations are made in ``mageflow.hat
 """
 
 import random as _random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, cast, overload
 
 from hatchet_sdk import Hatchet, Worker
 from hatchet_sdk.config import ClientConfig
-from hatchet_sdk.runnables.types import EmptyModel
+from hatchet_sdk.runnables.types import EmptyModel, TWorkflowInput
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.worker.worker import LifespanFn
 from opentelemetry.trace import TracerProvider
@@ -31,7 +31,6 @@ from mageflow.types import AcceptParams, RandomSource
 __all__ = ["HatchetMageflow", "Mageflow"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Input = TypeVar("Input")
 
 
 class Mageflow(Hatchet):
@@ -74,7 +73,8 @@ class Mageflow(Hatchet):
     ) -> None:
         if not isinstance(hatchet_client, Hatchet):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
             raise ConfigurationError(
-                f"Mageflow wraps a Hatchet client: write Mageflow(Hatchet()), not Mageflow({type(hatchet_client).__name__})"
+                "Mageflow wraps a Hatchet client: write Mageflow(Hatchet()), not "
+                f"Mageflow({type(hatchet_client).__name__})"
             )
         super().__init__(config=hatchet_client.config)
         self.settings = settings or Settings()
@@ -136,10 +136,10 @@ class Mageflow(Hatchet):
         self,
         *,
         name: str | None = None,
-        input_validator: type[Input],
-        cron_input: Input | None = None,
+        input_validator: type[TWorkflowInput],
+        cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.TaskOptions],
-    ) -> sdk.TaskDecorator[Input]: ...
+    ) -> sdk.TaskDecorator[TWorkflowInput]: ...
     def task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -173,10 +173,10 @@ class Mageflow(Hatchet):
         self,
         *,
         name: str | None = None,
-        input_validator: type[Input],
-        cron_input: Input | None = None,
+        input_validator: type[TWorkflowInput],
+        cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.DurableOptions],
-    ) -> sdk.TaskDecorator[Input]: ...
+    ) -> sdk.TaskDecorator[TWorkflowInput]: ...
     def durable_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -201,8 +201,8 @@ class Mageflow(Hatchet):
     ) -> sdk.InferringBatchDecorator: ...
     @overload
     def batch_task(
-        self, *, name: str | None = None, input_validator: type[Input], **options: Unpack[sdk.BatchOptions]
-    ) -> sdk.TaskBatchDecorator[Input]: ...
+        self, *, name: str | None = None, input_validator: type[TWorkflowInput], **options: Unpack[sdk.BatchOptions]
+    ) -> sdk.TaskBatchDecorator[TWorkflowInput]: ...
     def batch_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -233,10 +233,10 @@ class Mageflow(Hatchet):
         self,
         *,
         name: str,
-        input_validator: type[Input],
-        cron_input: Input | None = None,
+        input_validator: type[TWorkflowInput],
+        cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.WorkflowOptions],
-    ) -> sdk.MageflowWorkflow[Input]: ...
+    ) -> sdk.MageflowWorkflow[TWorkflowInput]: ...
     def workflow(  # pyright: ignore[reportIncompatibleMethodOverride] a subclass, same keywords
         self, *, name: str, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -277,7 +277,7 @@ class Mageflow(Hatchet):
                 await generator.aclose()
 
     @asynccontextmanager
-    async def _serving(self, worker: Worker) -> AsyncIterator[None]:
+    async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
         declared = [self._declarations.find_task(task) for task in sdk.tasks_of_worker(worker)]
         async with self.telemetry.worker(
             name=worker.name,

@@ -44,9 +44,7 @@ class Declarations:
         on_declared: Told of each task, for the labels of its metrics.
     """
 
-    def __init__(
-        self, params: AcceptParams, services: RunnerServices, on_declared: Callable[[TaskInfo], None]
-    ) -> None:
+    def __init__(self, params: AcceptParams, services: RunnerServices, on_declared: Callable[[TaskInfo], None]) -> None:
         self._params = params
         self._services = services
         self._on_declared = on_declared
@@ -109,9 +107,7 @@ class Declarations:
         marks = marks_of(func)
         if is_batch:
             _refuse_on_batch(func, marks)
-        binding = bind(
-            func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency
-        )
+        binding = bind(func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency)
         return TaskRunner(func, binding, self._services, is_batch=is_batch), marks
 
     def _attach(

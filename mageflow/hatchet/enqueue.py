@@ -179,17 +179,15 @@ class ObservedEventClient(EventClient):
 
     async def aio_push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
         """See the SDK."""
-        with self._event(event_key, args, kwargs) as (args, kwargs):  # noqa: PLW2901 - the observed ones
-            return await super().aio_push(event_key, payload, *args, **kwargs)
+        with self._event(event_key, args, kwargs) as (positional, keywords):
+            return await super().aio_push(event_key, payload, *positional, **keywords)
 
     def push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
         """See the SDK."""
-        with self._event(event_key, args, kwargs) as (args, kwargs):  # noqa: PLW2901 - the observed ones
-            return super().push(event_key, payload, *args, **kwargs)
+        with self._event(event_key, args, kwargs) as (positional, keywords):
+            return super().push(event_key, payload, *positional, **keywords)
 
-    async def aio_bulk_push(
-        self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any
-    ) -> list[Event]:
+    async def aio_bulk_push(self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any) -> list[Event]:
         """See the SDK."""
         with self._events(events) as observed:
             return await super().aio_bulk_push(observed, *args, **kwargs)

@@ -32,7 +32,8 @@ def as_non_retryable(error: Exception) -> Exception:
     """
     if isinstance(error, NonRetryableException):
         return error
-    twin = cast("Exception", _twin(type(error)).__new__(_twin(type(error))))
+    kind = _twin(type(error))
+    twin = kind.__new__(kind)
     twin.__dict__.update(error.__dict__)
     twin.args = error.args
     twin.__cause__ = error.__cause__ or error
@@ -49,4 +50,5 @@ def describe(error: BaseException) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _twin(kind: type[Exception]) -> type[Exception]:
-    return type(kind.__name__, (kind, NonRetryableException), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    bases = cast("tuple[type[Exception], ...]", (kind, NonRetryableException))
+    return type(kind.__name__, bases, {"__module__": kind.__module__, "__doc__": kind.__doc__})

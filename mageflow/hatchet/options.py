@@ -6,13 +6,13 @@ They are passed on untouched: a keyword that a newer SDK adds works at run time 
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Concatenate, Generic, Protocol, TypedDict, overload
 
 from hatchet_sdk import Context
 from hatchet_sdk.conditions import Condition, OrGroup
 from hatchet_sdk.runnables.eviction import EvictionPolicy
 from hatchet_sdk.runnables.task import Task
-from hatchet_sdk.runnables.types import BatchMemberId, DefaultFilter, EmptyModel, TaskDefaults
+from hatchet_sdk.runnables.types import BatchMemberId, DefaultFilter, EmptyModel, R, TaskDefaults, TWorkflowInput
 from hatchet_sdk.runnables.workflow import Standalone
 from hatchet_sdk.types.concurrency import ConcurrencyExpression
 from hatchet_sdk.types.idempotency import StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
@@ -38,10 +38,6 @@ __all__ = [
     "TaskOptions",
     "WorkflowOptions",
 ]
-
-Input = TypeVar("Input")
-Output = TypeVar("Output")
-InputOfDecorator = TypeVar("InputOfDecorator")
 
 _Labels = dict[str, DesiredWorkerLabel] | list[DesiredWorkerLabel]
 _Idempotency = TTLBasedIdempotencyConfig | StatusBasedIdempotencyConfig
@@ -156,40 +152,27 @@ class InferringDecorator(Protocol):
 
     @overload
     def __call__(
-        self, func: Callable[Concatenate[Context, ...], CoroutineLike[Output]], /
-    ) -> Standalone[EmptyModel, Output]: ...
+        self, func: Callable[Concatenate[Context, ...], R | CoroutineLike[R]], /
+    ) -> Standalone[EmptyModel, R]: ...
     @overload
     def __call__(
-        self, func: Callable[Concatenate[Input, ...], CoroutineLike[Output]], /
-    ) -> Standalone[Input, Output]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[Context, ...], Output], /
-    ) -> Standalone[EmptyModel, Output]: ...
-    @overload
-    def __call__(self, func: Callable[Concatenate[Input, ...], Output], /) -> Standalone[Input, Output]: ...
+        self, func: Callable[Concatenate[TWorkflowInput, ...], R | CoroutineLike[R]], /
+    ) -> Standalone[TWorkflowInput, R]: ...
 
 
-class TaskDecorator(Protocol, Generic[InputOfDecorator]):
+class TaskDecorator(Protocol, Generic[TWorkflowInput]):
     """Makes a stand-alone task with the input type that was given."""
 
-    @overload
     def __call__(
         self,
         func: (
-            Callable[Concatenate[InputOfDecorator, ...], CoroutineLike[Output]]
-            | Callable[Concatenate[Context, ...], CoroutineLike[Output]]
+            Callable[Concatenate[TWorkflowInput, ...], R | CoroutineLike[R]]
+            | Callable[Concatenate[Context, ...], R | CoroutineLike[R]]
         ),
         /,
-    ) -> Standalone[InputOfDecorator, Output]: ...
-    @overload
-    def __call__(
-        self,
-        func: (
-            Callable[Concatenate[InputOfDecorator, ...], Output] | Callable[Concatenate[Context, ...], Output]
-        ),
-        /,
-    ) -> Standalone[InputOfDecorator, Output]: ...
+    ) -> Standalone[TWorkflowInput, R]:
+        """Declare it."""
+        ...
 
 
 class InferringBatchDecorator(Protocol):
@@ -198,67 +181,46 @@ class InferringBatchDecorator(Protocol):
     @overload
     def __call__(
         self,
-        func: Callable[Concatenate[dict[BatchMemberId, Input], ...], CoroutineLike[dict[BatchMemberId, Output]]],
+        func: Callable[
+            Concatenate[dict[BatchMemberId, TWorkflowInput], ...],
+            dict[BatchMemberId, R] | CoroutineLike[dict[BatchMemberId, R]],
+        ],
         /,
-    ) -> Standalone[Input, Output]: ...
+    ) -> Standalone[TWorkflowInput, R]: ...
     @overload
     def __call__(
-        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], dict[BatchMemberId, Output]], /
-    ) -> Standalone[Input, Output]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], CoroutineLike[Output]], /
-    ) -> Standalone[Input, Output]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[dict[BatchMemberId, Input], ...], Output], /
-    ) -> Standalone[Input, Output]: ...
+        self, func: Callable[Concatenate[dict[BatchMemberId, TWorkflowInput], ...], R | CoroutineLike[R]], /
+    ) -> Standalone[TWorkflowInput, R]: ...
 
 
-class TaskBatchDecorator(Protocol, Generic[InputOfDecorator]):
+class TaskBatchDecorator(Protocol, Generic[TWorkflowInput]):
     """Makes a batch task with the item type that was given."""
 
     @overload
     def __call__(
         self,
         func: Callable[
-            Concatenate[dict[BatchMemberId, InputOfDecorator], ...], CoroutineLike[dict[BatchMemberId, Output]]
+            Concatenate[dict[BatchMemberId, TWorkflowInput], ...],
+            dict[BatchMemberId, R] | CoroutineLike[dict[BatchMemberId, R]],
         ],
         /,
-    ) -> Standalone[InputOfDecorator, Output]: ...
+    ) -> Standalone[TWorkflowInput, R]: ...
     @overload
     def __call__(
-        self,
-        func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], dict[BatchMemberId, Output]],
-        /,
-    ) -> Standalone[InputOfDecorator, Output]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], CoroutineLike[Output]], /
-    ) -> Standalone[InputOfDecorator, Output]: ...
-    @overload
-    def __call__(
-        self, func: Callable[Concatenate[dict[BatchMemberId, InputOfDecorator], ...], Output], /
-    ) -> Standalone[InputOfDecorator, Output]: ...
+        self, func: Callable[Concatenate[dict[BatchMemberId, TWorkflowInput], ...], R | CoroutineLike[R]], /
+    ) -> Standalone[TWorkflowInput, R]: ...
 
 
-class StepDecorator(Protocol, Generic[InputOfDecorator]):
+class StepDecorator(Protocol, Generic[TWorkflowInput]):
     """Makes a task of a workflow."""
 
-    @overload
     def __call__(
         self,
         func: (
-            Callable[Concatenate[InputOfDecorator, ...], CoroutineLike[Output]]
-            | Callable[Concatenate[Context, ...], CoroutineLike[Output]]
+            Callable[Concatenate[TWorkflowInput, ...], R | CoroutineLike[R]]
+            | Callable[Concatenate[Context, ...], R | CoroutineLike[R]]
         ),
         /,
-    ) -> Task[InputOfDecorator, Output]: ...
-    @overload
-    def __call__(
-        self,
-        func: (
-            Callable[Concatenate[InputOfDecorator, ...], Output] | Callable[Concatenate[Context, ...], Output]
-        ),
-        /,
-    ) -> Task[InputOfDecorator, Output]: ...
+    ) -> Task[TWorkflowInput, R]:
+        """Declare it."""
+        ...

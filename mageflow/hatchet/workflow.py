@@ -1,8 +1,9 @@
 """Hatchet's `Workflow`, with mageflow around every task that is declared on it."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+from hatchet_sdk.runnables.types import TWorkflowInput
 from hatchet_sdk.runnables.workflow import Workflow
 from typing_extensions import Unpack
 
@@ -12,26 +13,26 @@ from mageflow.hatchet.options import BatchStepOptions, DurableStepOptions, HookO
 
 __all__ = ["MageflowWorkflow"]
 
-Input = TypeVar("Input")
 
-
-class MageflowWorkflow(Workflow[Input]):
+class MageflowWorkflow(Workflow[TWorkflowInput]):
     """A `hatchet_sdk.Workflow`; only the decorators that declare tasks are extended.
 
     They take functions with the arguments the client hands out (`AcceptParams`, ``with_ctx``, ``with_signature``)
     as well as functions written for the plain Hatchet client.
     """
 
-    def __init__(self, workflow: Workflow[Input], client: Any, declarations: Declarations) -> None:
+    def __init__(self, workflow: Workflow[TWorkflowInput], client: Any, declarations: Declarations) -> None:
         super().__init__(compat.config_of(workflow), client)
         self._declarations = declarations
 
-    def task(self, name: str | None = None, **options: Unpack[StepOptions]) -> StepDecorator[Input]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
+    def task(self, name: str | None = None, **options: Unpack[StepOptions]) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         """Declare a task of this workflow; see `hatchet_sdk.Workflow.task` for every keyword."""
         declare = super().task(name, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
-    def durable_task(self, name: str | None = None, **options: Unpack[DurableStepOptions]) -> StepDecorator[Input]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
+    def durable_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
+        self, name: str | None = None, **options: Unpack[DurableStepOptions]
+    ) -> StepDecorator[TWorkflowInput]:
         """Declare a durable task of this workflow; see `hatchet_sdk.Workflow.durable_task` for every keyword."""
         declare = super().durable_task(name, **cast("Any", options))
         return cast("Any", self._decorator(declare))
@@ -41,12 +42,12 @@ class MageflowWorkflow(Workflow[Input]):
         declare = cast("Any", super()).batch_task(name, **options)
         return self._decorator(declare, is_batch=True)
 
-    def on_failure_task(self, name: str | None = None, **options: Unpack[HookOptions]) -> StepDecorator[Input]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
+    def on_failure_task(self, name: str | None = None, **options: Unpack[HookOptions]) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         """Declare the task that runs when another fails; see `hatchet_sdk.Workflow.on_failure_task`."""
         declare = super().on_failure_task(name, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
-    def on_success_task(self, name: str | None = None, **options: Unpack[HookOptions]) -> StepDecorator[Input]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
+    def on_success_task(self, name: str | None = None, **options: Unpack[HookOptions]) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         """Declare the task that runs when all others succeeded; see `hatchet_sdk.Workflow.on_success_task`."""
         declare = super().on_success_task(name, **cast("Any", options))
         return cast("Any", self._decorator(declare))

@@ -72,25 +72,18 @@ def bind(
     """
     name = getattr(func, "__qualname__", repr(func))
     hints = _hints(func)
+    parameters = list(inspect.signature(func).parameters.values())
     free = [
-        each
-        for each in inspect.signature(func).parameters.values()
-        if not is_dependency(each.annotation) and not is_dependency(hints.get(each.name))
+        each for each in parameters if not is_dependency(each.annotation) and not is_dependency(hints.get(each.name))
     ]
     has_varargs = any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in free)
     declared = [each for each in free if each.kind in (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)]
 
     roles = _by_annotation_and_name(declared, hints, marks, is_context)
-    wanted: list[Role] = []
-    if params is not AcceptParams.CTX_ONLY:
-        wanted.append("message")
-    if marks.ctx or params is not AcceptParams.NO_CTX:
-        wanted.append("ctx")
-    if marks.signature:
-        wanted.append("signature")
-
+    wanted = _wanted(params, marks)
     open_parameters = [each for each in declared if each.name not in roles and each.kind in _POSITIONAL]
-    for role in [each for each in wanted if each not in roles.values()]:
+    unassigned: list[Role] = [each for each in wanted if each not in roles.values()]
+    for role in unassigned:
         parameter = next(iter(open_parameters), None)
         if parameter is None and not has_varargs:
             raise DecorationError(*_missing(role, name, params))
@@ -107,7 +100,16 @@ def bind(
             raise DecorationError(
                 "task", name, f"nothing fills the parameter {each.name!r}: give it a default or a Depends(...)"
             )
-    return _plan(declared, roles, wanted if has_varargs else [], has_varargs=has_varargs)
+    return _plan(parameters, roles, wanted if has_varargs else [], has_varargs=has_varargs)
+
+
+def _wanted(params: AcceptParams, marks: Marks) -> list[Role]:
+    wanted: list[Role] = [] if params is AcceptParams.CTX_ONLY else ["message"]
+    if marks.ctx or params is not AcceptParams.NO_CTX:
+        wanted.append("ctx")
+    if marks.signature:
+        wanted.append("signature")
+    return wanted
 
 
 def message_annotation(func: Callable[..., Any], *, is_context: Callable[[object], bool]) -> object | None:
@@ -150,12 +152,12 @@ def _by_annotation_and_name(
 
 
 def _plan(
-    declared: list[inspect.Parameter], roles: dict[str, Role], wanted: list[Role], *, has_varargs: bool
+    parameters: list[inspect.Parameter], roles: dict[str, Role], wanted: list[Role], *, has_varargs: bool
 ) -> Binding:
     positional: list[Role] = []
     keyword: list[tuple[str, Role]] = []
     is_contiguous = True
-    for each in declared:
+    for each in parameters:
         role = roles.get(each.name)
         if role is None:
             is_contiguous = False  # filled by Hatchet or by its default: what follows must be passed by name
@@ -166,9 +168,10 @@ def _plan(
         else:
             keyword.append((each.name, role))
     if has_varargs:
-        rest: list[Role] = [each for each in ("message", "ctx") if each not in roles.values()]
-        rest += [each for each in wanted if each not in roles.values() and each not in rest]
-        positional += rest
+        # Hatchet would pass the context too, so *args gets it.
+        order: tuple[Role, ...] = ("message", "ctx", "signature")
+        assigned = set(roles.values())
+        positional.extend(each for each in order if (each in wanted or each == "ctx") and each not in assigned)
     return Binding(tuple(positional), tuple(keyword))
 
 

@@ -24,7 +24,7 @@ from mageflow.invocation.host import Host, TaskContext
 from mageflow.invocation.outcome import classify
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import extend_timeout, stagger
-from mageflow.signatures import TaskSignature
+from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.telemetry.names.traces import KEY_FLOW, KEY_SIGNATURE, OWN_KEYS
 from mageflow.types import ExtensionReason, RandomSource
 
@@ -164,11 +164,8 @@ class TaskRunner:
         if scope is not None and scope.signature is not None:
             return scope.signature
         return TaskSignature.from_run(
-            task_name=self.info.name,
-            workflow_run_id=ctx.workflow_run_id,
-            step_run_id=ctx.task_run_id,
-            worker_id=ctx.worker_id,
-            attempt=ctx.attempt_number,
+            self.info.name,
+            RunIdentity(ctx.workflow_run_id, ctx.task_run_id, ctx.worker_id, ctx.attempt_number),
         )
 
     # -- around the attempt --------------------------------------------------------------------------------------

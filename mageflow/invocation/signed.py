@@ -16,7 +16,7 @@ class Replay:
     result_json: str
 
 
-class Skip(BaseException):  # noqa: N818 - control flow, not an error: it never leaves the runner
+class Skip(BaseException):
     """The signature does not admit this run: it was removed, suspended, or another run owns the step."""
 
     def __init__(self, status: str) -> None:

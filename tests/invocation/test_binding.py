@@ -1,0 +1,121 @@
+"""What a function is handed is decided at declaration, from annotations, names and positions."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from hatchet_sdk import Context, Depends, DurableContext
+from pydantic import BaseModel
+
+from mageflow import AcceptParams, TaskSignature
+from mageflow.errors import DecorationError
+from mageflow.hatchet import declare
+from mageflow.invocation import Marks, bind
+
+
+class Message(BaseModel):
+    x: int = 0
+
+
+def dependency(message: Message, ctx: Context) -> str:
+    return "dependency"
+
+
+Injected = Annotated[str, Depends(dependency)]
+
+
+PLAIN = Marks()
+
+
+def call(
+    func: Callable[..., Any], params: AcceptParams = AcceptParams.NO_CTX, marks: Marks = PLAIN, **deps: Any
+) -> Any:
+    binding = bind(
+        func, params=params, marks=marks, is_context=declare._is_context, is_dependency=declare._is_dependency
+    )
+    positional, keywords = binding.arguments("MESSAGE", "CTX", "SIGNATURE", deps)
+    return func(*positional, **keywords)
+
+
+def test_a_function_of_one_parameter_gets_the_message() -> None:
+    """NO_CTX hands out the message alone."""
+    assert call(lambda msg: msg) == "MESSAGE"
+
+
+def test_a_function_written_for_hatchet_gets_the_context_unasked() -> None:
+    """Whatever works with the plain client works unchanged: annotated, by name, or just second."""
+
+    def annotated(message: Message, context: Context) -> Any:
+        return message, context
+
+    def durable(message: Message, c: DurableContext) -> Any:
+        return message, c
+
+    assert call(annotated) == call(durable) == ("MESSAGE", "CTX")
+    assert call(lambda input, ctx: (input, ctx)) == ("MESSAGE", "CTX")  # noqa: A006
+    assert call(lambda _a, _b: (_a, _b)) == ("MESSAGE", "CTX")
+    assert call(lambda *args: args) == ("MESSAGE", "CTX")
+
+
+def test_annotations_decide_before_positions() -> None:
+    """Parameters may stand in any order when their annotations say what they are."""
+
+    def task(signature: TaskSignature, ctx: Context, message: Message) -> Any:
+        return message, ctx, signature
+
+    assert call(task, marks=Marks(ctx=True, signature=True)) == ("MESSAGE", "CTX", "SIGNATURE")
+
+
+def test_the_signature_follows_the_message_when_no_context_is_asked_for() -> None:
+    """With one extra, the second parameter is that extra."""
+    assert call(lambda _m, s: (_m, s), marks=Marks(signature=True)) == ("MESSAGE", "SIGNATURE")
+    assert call(lambda _m, c, s: (_m, c, s), marks=Marks(signature=True, ctx=True)) == ("MESSAGE", "CTX", "SIGNATURE")
+
+
+def test_accept_params_all_and_ctx_only() -> None:
+    """ALL hands out message and context, CTX_ONLY the context and no message; extras are added to both."""
+    assert call(lambda _m, _c: (_m, _c), AcceptParams.ALL) == ("MESSAGE", "CTX")
+    assert call(lambda _c: _c, AcceptParams.CTX_ONLY) == "CTX"
+    assert call(lambda _c, s: (_c, s), AcceptParams.CTX_ONLY, Marks(signature=True)) == ("CTX", "SIGNATURE")
+
+
+def test_dependencies_are_left_to_hatchet_wherever_they_stand() -> None:
+    """A parameter with Depends is filled by name, and what follows it is passed by name too."""
+
+    def second(message: Message, injected: Injected) -> Any:
+        return message, injected
+
+    def between(message: Message, injected: Injected, ctx: Context) -> Any:
+        return message, injected, ctx
+
+    assert call(second, injected="D") == ("MESSAGE", "D")
+    assert call(between, injected="D") == ("MESSAGE", "D", "CTX")
+
+
+def test_defaults_and_keyword_only_parameters_are_respected() -> None:
+    """A default stays; a keyword-only context is passed by name."""
+
+    def keyword(message: Message, *, ctx: Context) -> Any:
+        return message, ctx
+
+    assert call(lambda msg, retries=3: (msg, retries)) == ("MESSAGE", 3)
+    assert call(keyword) == ("MESSAGE", "CTX")
+
+
+@pytest.mark.parametrize(
+    ("func", "params", "marks", "says"),
+    [
+        (lambda msg: msg, AcceptParams.ALL, Marks(), "declare a ctx parameter"),
+        (lambda msg: msg, AcceptParams.NO_CTX, Marks(ctx=True), "async def task(msg: MyModel, ctx: Context)"),
+        (lambda msg: msg, AcceptParams.NO_CTX, Marks(signature=True), "signature: TaskSignature"),
+        (lambda: None, AcceptParams.NO_CTX, Marks(), "declare a parameter for the message"),
+        (lambda _a, _b, c: c, AcceptParams.NO_CTX, Marks(), "nothing fills the parameter 'c'"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_at_declaration(
+    func: Callable[..., Any], params: AcceptParams, marks: Marks, says: str
+) -> None:
+    """A parameter that nothing fills, or an extra with no parameter, is an error before anything runs."""
+    with pytest.raises(DecorationError, match=r".*") as caught:
+        call(func, params, marks)
+    assert says in str(caught.value)

@@ -1,0 +1,135 @@
+"""The delay is uniform, the extension comes first, and neither a refusal nor a cancellation costs the body its time."""
+
+import asyncio
+import random
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from mageflow.interceptors import Attempt, Interceptor, Stagger, TaskInfo
+from mageflow.invocation import stagger
+from mageflow.types import ExtensionReason
+
+
+class Recorder(Interceptor):
+    """Keeps the calls it is shown, as they are when their block is left."""
+
+    def __init__(self) -> None:
+        self.staggers: list[Stagger] = []
+
+    @contextmanager
+    def _keep(self, call: Stagger) -> Generator[None]:
+        try:
+            yield
+        finally:
+            self.staggers.append(call)
+
+    def stagger(self, call: Stagger):
+        return self._keep(call)
+
+
+def attempt(timeout: float = 60.0) -> Attempt:
+    return Attempt(TaskInfo("t", "t", timeout, 0), "run", "step", "worker", 1, 1, {}, lambda: False)
+
+
+class Engine:
+    """Grants or refuses, and remembers in which order it was asked."""
+
+    def __init__(self, grants: bool = True) -> None:
+        self.grants = grants
+        self.asked: list[tuple[float, float]] = []
+
+    async def extend(self, attempt: Attempt, seconds: float, reason: ExtensionReason) -> float:
+        assert reason == "stagger"
+        self.asked.append((seconds, attempt.elapsed_seconds))
+        return seconds if self.grants else 0.0
+
+
+class Fixed:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def uniform(self, a: float, b: float, /) -> float:
+        return self.value
+
+
+async def delays(window: float, count: int, seed: int) -> list[float]:
+    """Draws, with the sleep cut short by a cancellation that is there from the start."""
+    recorder, engine, source = Recorder(), Engine(), random.Random(seed)
+    cancelled = asyncio.Event()
+    cancelled.set()
+    for _ in range(count):
+        with pytest.raises(asyncio.CancelledError):
+            await stagger(
+                attempt(),
+                window_seconds=window,
+                random=source,
+                extend=engine.extend,
+                interceptor=recorder,
+                cancelled=cancelled,
+            )
+    assert [seconds for seconds, _ in engine.asked] == pytest.approx(
+        [call.delay_seconds + 0.1 for call in recorder.staggers]
+    )
+    return [call.delay_seconds for call in recorder.staggers]
+
+
+@pytest.mark.parametrize("window", [0.005, 1.0, 10.0])
+async def test_ten_thousand_draws_are_uniform(window: float) -> None:
+    """Kolmogorov-Smirnov against the uniform law on [0, window]: D stays under the 0.1 % critical value."""
+    count = 10_000
+    drawn = sorted(delay / window for delay in await delays(window, count, seed=20261124))
+    assert drawn[0] >= 0.0
+    assert drawn[-1] <= 1.0
+    distance = max(max((i + 1) / count - each, each - i / count) for i, each in enumerate(drawn))
+    assert distance < 1.95 / count**0.5
+
+
+async def test_the_extension_is_asked_for_before_the_sleep_and_covers_it() -> None:
+    """What is asked for is at least the delay, and no time has been slept when it is asked."""
+    engine, recorder = Engine(), Recorder()
+    await stagger(
+        attempt(),
+        window_seconds=1.0,
+        random=Fixed(0.05),
+        extend=engine.extend,
+        interceptor=recorder,
+        cancelled=asyncio.Event(),
+    )
+    [(seconds, elapsed)] = engine.asked
+    assert seconds > 0.05
+    assert elapsed < 0.04
+    assert recorder.staggers[0].slept_seconds >= 0.05
+
+
+async def test_without_an_extension_the_delay_is_cut_to_a_tenth_of_what_is_left() -> None:
+    """A refusal is recorded, and the attempt still runs with nine tenths of its time."""
+    recorder, subject = Recorder(), attempt(timeout=0.5)
+    await stagger(
+        subject,
+        window_seconds=10.0,
+        random=Fixed(10.0),
+        extend=Engine(grants=False).extend,
+        interceptor=recorder,
+        cancelled=asyncio.Event(),
+    )
+    assert recorder.staggers[0].extension_failed
+    assert recorder.staggers[0].slept_seconds < 0.1
+    assert subject.remaining_seconds > 0.35
+
+
+async def test_a_cancellation_ends_the_sleep_at_once() -> None:
+    """The sleep does not last until the SDK cancels the coroutine a second later."""
+    recorder, cancelled = Recorder(), asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await stagger(
+            attempt(),
+            window_seconds=30.0,
+            random=Fixed(30.0),
+            extend=Engine().extend,
+            interceptor=recorder,
+            cancelled=cancelled,
+        )
+    assert recorder.staggers[0].slept_seconds < 1.0
