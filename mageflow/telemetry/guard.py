@@ -21,15 +21,11 @@ LOG_EVERY_SECONDS = 60.0
 class Signal:
     """One kind of telemetry and its breaker.
 
-    The hot path reads like this, without a call where nothing fails::
+    Everything that could fail is written like this, and nothing is left half done when it does::
 
         if signal.closed:
-            try:
+            with signal.at("attempt.enter"):
                 ...
-            except Exception as error:
-                signal.failed("attempt.enter", error)
-            else:
-                signal.failures = 0
     """
 
     __slots__ = ("_guard", "_open_until", "disabled", "failures", "name", "total")
@@ -39,7 +35,7 @@ class Signal:
         self._open_until = 0.0
         self.name = name
         self.failures = 0
-        """In a row; set to 0 by whoever succeeds."""
+        """In a row."""
         self.total = 0
         """Since the start."""
         self.disabled = False
@@ -59,6 +55,10 @@ class Signal:
         self.failures = TRIP_AFTER - 1  # one more failure and it rests again
         return True
 
+    def at(self, site: str) -> "_Watch":
+        """A block whose `Exception` ends here. Cancellation and other `BaseException` pass."""
+        return _Watch(self, site)
+
     def failed(self, site: str, error: BaseException) -> None:
         """Count a failure, tell of it at most once a minute per site, and rest after too many. Never raises."""
         self.failures += 1
@@ -70,6 +70,26 @@ class Signal:
         """Count an oddity that is no failure of the signal itself, a clock that goes back for example."""
         self.total += 1
         self._guard.report(self, site, error_type)
+
+
+class _Watch:
+    __slots__ = ("_signal", "_site")
+
+    def __init__(self, signal: Signal, site: str) -> None:
+        self._signal = signal
+        self._site = site
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            self._signal.failures = 0
+            return False
+        if isinstance(error, Exception):
+            self._signal.failed(self._site, error)
+            return True
+        return False
 
 
 class Guard:

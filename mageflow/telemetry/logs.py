@@ -90,14 +90,10 @@ class EventLog:
         signal = self._guard.logs
         if not signal.closed:
             return
-        try:
+        with signal.at(event.name):
             level = level or event.level
             if self._target.isEnabledFor(_LEVELS[level]):
                 getattr(self.logger, level)(event.name, **fields)
-        except Exception as error:  # noqa: BLE001 - telemetry never raises into a task
-            signal.failed(event.name, error)
-        else:
-            signal.failures = 0
 
 
 def bind(fields: Mapping[str, object]) -> BOUND:

@@ -7,7 +7,7 @@ a key alone that is already there.
 
 import hashlib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final, Literal
@@ -94,7 +94,7 @@ class Spans:
 
 
 @contextmanager
-def suppressed() -> Iterator[None]:
+def suppressed() -> Generator[None]:
     """Keep instrumentations of other libraries quiet: for polling, heartbeats and renewals nobody wants to see."""
     token = otel_context.attach(
         otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the API has no public name for it

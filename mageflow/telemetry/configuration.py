@@ -1,0 +1,120 @@
+"""`configure`: the one place that sets up something global, because the user called it.
+
+Everything else in this room speaks to whatever the program has set up; this sets it up for programs that have nothing.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal, TextIO
+
+import structlog
+from opentelemetry import trace
+
+from mageflow.errors import ConfigurationError
+from mageflow.telemetry.logs import add_trace_context
+
+__all__ = ["configure"]
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours among the root handlers, so that a second call replaces it and leaves the others alone."""
+
+
+def configure(
+    *,
+    service_name: str,
+    logs: Literal["json", "console"] | None = "json",
+    level: int | str = logging.INFO,
+    resource_attributes: Mapping[str, str] | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Set up traces and logs for this process; call it once, before the worker starts.
+
+    Traces: an SDK tracer provider, exporting by OTLP over HTTP when ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its
+    ``_TRACES_`` form) is set, read now. A provider the program has set up already is kept as it is. Logs: structlog
+    and the standard library both end in one root handler. Calling it again replaces that handler and changes nothing
+    else.
+
+    Args:
+        service_name: The ``service.name`` of every span.
+        logs: One JSON object per line, readable text, or None to leave logging alone.
+        level: Of the root logger.
+        resource_attributes: More about this process, for every span.
+        stream: Where logs go; standard error unless given.
+
+    Raises:
+        ConfigurationError: An OTLP endpoint is set and the exporter is not installed. Nothing has been set up then.
+    """
+    exporter = _exporter()
+    if not _has_provider():
+        _set_provider(service_name, resource_attributes or {}, exporter)
+    if logs is not None:
+        _set_logs(logs, level, stream)
+
+
+def _exporter() -> Any:
+    endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if endpoint is None:
+        return None
+    try:
+        module = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{endpoint} is set, and the OTLP exporter is not installed: pip install 'mageflow[otlp]'"
+        ) from error
+    return module.OTLPSpanExporter
+
+
+def _has_provider() -> bool:
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - only who configures needs the SDK
+
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
+def _set_provider(service_name: str, attributes: Mapping[str, str], exporter: Any) -> None:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name, **attributes}))
+    if exporter is not None:
+        provider.add_span_processor(BatchSpanProcessor(exporter()))
+    trace.set_tracer_provider(provider)
+
+
+def _set_logs(logs: Literal["json", "console"], level: int | str, stream: TextIO | None) -> None:
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_trace_context,
+    ]
+    rendering: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        if logs == "json"
+        else [structlog.dev.ConsoleRenderer(colors=(stream or sys.stderr).isatty())]
+    )
+    handler = _Handler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for each in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(each)
+    root.addHandler(handler)
+    root.setLevel(level)

@@ -1,0 +1,119 @@
+"""`Telemetry`, the one object everything hangs on, and the interceptor it offers.
+
+Built for a client, in a producer or in a worker. Making it costs nothing and creates nothing: no metric, thread or
+socket before something is recorded or a worker starts.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from opentelemetry.trace import TracerProvider
+from prometheus_client import CollectorRegistry
+
+from mageflow.config import Settings
+from mageflow.interceptors import (
+    Attempt,
+    Enqueue,
+    Interceptor,
+    RedisCall,
+    SignatureLoad,
+    SignatureWrite,
+    Stagger,
+    TaskInfo,
+    TimeoutExtension,
+)
+from mageflow.telemetry.attempts import AttemptScope
+from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
+from mageflow.telemetry.enqueues import EnqueueScope
+from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
+from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.spans import Spans
+
+__all__ = ["Telemetry", "TelemetryInterceptor"]
+
+
+class TelemetryInterceptor(Interceptor):
+    """Spans, metrics and log events of tasks, enqueues, stagger, timeouts, signatures and Redis. Never raises."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def attempt(self, call: Attempt) -> AbstractContextManager[None]:
+        """See `Interceptor.attempt`."""
+        return AttemptScope(self._recorder, call)
+
+    def execute(self, call: Attempt) -> AbstractContextManager[None]:
+        """See `Interceptor.execute`."""
+        return ExecuteScope(self._recorder, call)
+
+    def enqueue(self, call: Enqueue) -> AbstractContextManager[None]:
+        """See `Interceptor.enqueue`."""
+        return EnqueueScope(self._recorder, call)
+
+    def stagger(self, call: Stagger) -> AbstractContextManager[None]:
+        """See `Interceptor.stagger`."""
+        return StaggerScope(self._recorder, call)
+
+    def extend_timeout(self, call: TimeoutExtension) -> AbstractContextManager[None]:
+        """See `Interceptor.extend_timeout`."""
+        return ExtensionScope(self._recorder, call)
+
+    def load_signature(self, call: SignatureLoad) -> AbstractContextManager[None]:
+        """See `Interceptor.load_signature`."""
+        return LoadScope(self._recorder, call)
+
+    def write_signature(self, call: SignatureWrite) -> AbstractContextManager[None]:
+        """See `Interceptor.write_signature`."""
+        return WriteScope(self._recorder, call)
+
+    def redis(self, call: RedisCall) -> AbstractContextManager[None]:
+        """See `Interceptor.redis`."""
+        return RedisScope(self._recorder, call)
+
+
+class Telemetry:
+    """All telemetry of one client.
+
+    Args:
+        settings: What may be told, where, and how much of it.
+        registry: Where metrics are registered and what the endpoint serves; ``prometheus_client.REGISTRY`` unless
+            given, so that the program's own metrics ride along.
+        tracer_provider: Where spans go; OpenTelemetry's global provider unless given.
+        namespace: Hatchet's, taken off task names before they become labels.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
+        namespace: str = "",
+    ) -> None:
+        spans = Spans(tracer_provider, exception_detail=settings.exception_detail)
+        self.recorder = Recorder(settings, registry=registry, spans=spans, namespace=namespace)
+        """What scopes of other rooms record with."""
+        self.interceptor: Interceptor = TelemetryInterceptor(self.recorder)
+
+    @property
+    def log(self) -> Any:
+        """A structlog logger over the standard library's ``mageflow``, for free-form records."""
+        return self.recorder.log.logger
+
+    def declare_task(self, info: TaskInfo) -> None:
+        """Accept a task's name in every signal. Creates no series: those come with its first run or a worker."""
+        self.recorder.declare(info)
+
+    def connected_to(self, address: str, port: int | None = None) -> None:
+        """Put ``server.address`` and ``server.port`` of Hatchet on every span."""
+        server: dict[str, str | int] = {"server.address": address}
+        if port is not None:
+            server["server.port"] = port
+        self.recorder.spans.server = {**server}
+
+    def in_thread(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """Enter in the thread of a synchronous body: brings structlog's and OpenTelemetry's contexts in.
+
+        Takes them out again on exit and leaves the pooled thread without any. Does nothing once the attempt is over.
+        """
+        return ThreadScope(self.recorder, attempt)

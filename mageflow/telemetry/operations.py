@@ -1,0 +1,246 @@
+"""What happens inside and beside an attempt, observed: stagger, timeout extensions, signatures, Redis."""
+
+import asyncio
+import time
+from contextvars import Token
+from types import TracebackType
+from typing import Literal
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from mageflow.interceptors import (
+    RedisCall,
+    SignatureLoad,
+    SignatureWrite,
+    Stagger,
+    TimeoutExtension,
+    current_attempt,
+)
+from mageflow.telemetry.names import events, metrics, traces
+from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.spans import Attributes
+
+__all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteScope"]
+
+
+class StaggerScope:
+    """Around the extension and the sleep of a staggered attempt."""
+
+    __slots__ = ("_call", "_recorder", "_span", "_token")
+
+    def __init__(self, recorder: Recorder, call: Stagger) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        if guard.traces.closed:
+            with guard.traces.at("stagger.enter"):
+                scope = recorder.live.scope_of(call.attempt)
+                attributes: Attributes = {} if scope is None else dict(scope.ids)
+                attributes[traces.STAGGER_DELAY_S] = call.delay_seconds
+                attributes[traces.STAGGER_WINDOW_S] = call.window_seconds
+                self._span = recorder.spans.start(traces.SPAN_STAGGER, call.attempt.task.name, attributes)
+                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                if scope is not None:
+                    scope.has_stages = True
+        recorder.log.emit(
+            events.STAGGER_STARTED, delay_s=round(call.delay_seconds, 6), window_s=round(call.window_seconds, 6)
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        outcome: Literal["completed", "cancelled", "extension_failed"] = "completed"
+        if error is not None:
+            outcome = "cancelled"
+        elif call.extension_failed:
+            outcome = "extension_failed"
+        if guard.metrics.closed:
+            with guard.metrics.at("stagger.exit"):
+                task = call.attempt.task.name
+                scope = recorder.live.scope_of(call.attempt)
+                recorder.instruments.inc(metrics.STAGGERS, task, outcome)
+                recorder.instruments.observe(
+                    metrics.STAGGER_DELAY, call.delay_seconds, task, exemplar=scope.exemplar if scope else None
+                )
+        if outcome == "cancelled":
+            recorder.log.emit(events.STAGGER_CANCELLED, slept_s=round(call.slept_seconds, 6))
+        with guard.traces.at("stagger.exit"):
+            if self._span is not None:
+                self._span.set_attribute(traces.STAGGER_SLEPT_S, call.slept_seconds)
+                if call.extension_failed:
+                    recorder.spans.fail(self._span, None, "extension_failed")
+                self._span.end()
+        _detach(recorder, self._token, "stagger.exit")
+
+
+class ExtensionScope:
+    """Around one request for more execution time."""
+
+    __slots__ = ("_call", "_recorder", "_started")
+
+    def __init__(self, recorder: Recorder, call: TimeoutExtension) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        is_granted = error is None and call.granted_seconds > 0
+        result = "ok" if is_granted else "error"
+        took = time.perf_counter() - self._started
+        if guard.metrics.closed:
+            with guard.metrics.at("extension.exit"):
+                task = call.attempt.task.name
+                recorder.instruments.inc(metrics.TIMEOUT_EXTENSIONS, task, call.reason, result)
+                recorder.instruments.observe(metrics.TIMEOUT_EXTENSION_REQUEST, took, result)
+                if is_granted:
+                    recorder.instruments.observe(metrics.TIMEOUT_EXTENSION, call.granted_seconds, task, call.reason)
+        if guard.traces.closed:
+            with guard.traces.at("extension.exit"):
+                attributes: Attributes = {
+                    traces.TIMEOUT_REASON: call.reason,
+                    traces.TIMEOUT_REQUESTED_S: call.requested_seconds,
+                    traces.TIMEOUT_RESULT: result,
+                }
+                if call.deadline is not None:
+                    attributes[traces.TIMEOUT_DEADLINE] = call.deadline
+                trace.get_current_span().add_event(traces.EVENT_TIMEOUT_EXTENDED, attributes)
+        if is_granted:
+            recorder.log.emit(
+                events.TIMEOUT_EXTENDED,
+                reason=call.reason,
+                by_s=round(call.granted_seconds, 6),
+                deadline=call.deadline,
+            )
+        else:
+            recorder.log.emit(
+                events.TIMEOUT_EXTENSION_FAILED,
+                reason=call.reason,
+                by_s=round(call.requested_seconds, 6),
+                error_type="refused" if error is None else type(error).__name__,
+            )
+
+
+class LoadScope:
+    """Around the load of a signature, inside an attempt or by a client."""
+
+    __slots__ = ("_call", "_recorder", "_span", "_started", "_token")
+
+    def __init__(self, recorder: Recorder, call: SignatureLoad) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        self._started = time.perf_counter()
+        if guard.traces.closed:
+            with guard.traces.at("load.enter"):
+                scope = recorder.live.scope_of(current_attempt.get())
+                attributes: Attributes = {} if scope is None else dict(scope.ids)
+                attributes[traces.SIGNATURE_ID] = call.signature_id
+                attributes[traces.SIGNATURE_KIND] = call.kind
+                self._span = recorder.spans.start(traces.SPAN_LOAD_SIGNATURE, attributes=attributes)
+                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                if scope is not None:
+                    scope.has_stages = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        took = time.perf_counter() - self._started
+        if guard.metrics.closed:
+            with guard.metrics.at("load.exit"):
+                recorder.instruments.inc(metrics.SIGNATURE_LOADS, call.kind, call.result)
+                recorder.instruments.observe(metrics.SIGNATURE_LOAD_DURATION, took, call.kind)
+        if call.result == "missing":
+            recorder.log.emit(events.SIGNATURE_MISSING, kind=call.kind, signature_id=call.signature_id)
+        elif call.result == "invalid":
+            recorder.log.emit(
+                events.SIGNATURE_INVALID,
+                kind=call.kind,
+                signature_id=call.signature_id,
+                error_type="" if error is None else type(error).__name__,
+            )
+        with guard.traces.at("load.exit"):
+            if self._span is not None:
+                self._span.set_attributes(
+                    {traces.SIGNATURE_RESULT: call.result, traces.SIGNATURE_BYTES: call.size_bytes}
+                )
+                if call.result in ("invalid", "error"):
+                    recorder.spans.fail(self._span, error, "" if error is not None else call.result)
+                self._span.end()
+        _detach(recorder, self._token, "load.exit")
+
+
+class WriteScope:
+    """Around the write of a signature."""
+
+    __slots__ = ("_call", "_recorder")
+
+    def __init__(self, recorder: Recorder, call: SignatureWrite) -> None:
+        self._recorder = recorder
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        if guard.metrics.closed:
+            with guard.metrics.at("write.exit"):
+                result = "ok" if error is None else "error"
+                recorder.instruments.inc(metrics.SIGNATURE_WRITES, call.kind, call.operation, result)
+                if call.size_bytes:
+                    recorder.instruments.observe(metrics.SIGNATURE_SIZE, call.size_bytes, call.kind)
+
+
+class RedisScope:
+    """Around one round trip to Redis. Silent unless it fails."""
+
+    __slots__ = ("_call", "_recorder")
+
+    def __init__(self, recorder: Recorder, call: RedisCall) -> None:
+        self._recorder = recorder
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+            return
+        recorder, operation, guard = self._recorder, self._call.operation, self._recorder.guard
+        # The store wraps the driver's error in its own; the driver's says what happened.
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        error_type = type(cause).__name__
+        if guard.metrics.closed:
+            with guard.metrics.at("redis.exit"):
+                recorder.instruments.inc(metrics.REDIS_ERRORS, operation, error_type)
+        recorder.log.emit(events.REDIS_ERROR, operation=operation, error_type=error_type)
+
+
+def _detach(recorder: Recorder, token: Token[Context] | None, site: str) -> None:
+    if token is not None:
+        with recorder.guard.context.at(site):
+            otel_context.detach(token)

@@ -1,0 +1,61 @@
+"""What every scope of one client records with: the settings, the guard and the four ways to tell."""
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from mageflow.config import Settings
+from mageflow.interceptors import TaskInfo
+from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.live import LiveAttempts
+from mageflow.telemetry.logs import EventLog
+from mageflow.telemetry.metrics import Instruments, instruments_for
+from mageflow.telemetry.names import metrics
+from mageflow.telemetry.spans import Spans
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Shared by all scopes of one client. Creates no metric before one is recorded."""
+
+    __slots__ = ("_instruments", "guard", "live", "log", "namespace", "registry", "settings", "spans", "tasks")
+
+    def __init__(
+        self, settings: Settings, *, registry: CollectorRegistry | None, spans: Spans, namespace: str = ""
+    ) -> None:
+        self.settings = settings
+        self.registry = REGISTRY if registry is None else registry
+        self.spans = spans
+        self.namespace = namespace
+        self.guard = Guard(self._count_error)
+        self.guard.metrics.disabled = not settings.metrics
+        self.log = EventLog(self.guard)
+        self.tasks: dict[str, TaskInfo] = {}
+        self.live = LiveAttempts(settings.near_timeout_ratio, self.tasks)
+        self._instruments: Instruments | None = None
+
+    @property
+    def instruments(self) -> Instruments:
+        """The instruments of the registry, created on first use."""
+        return self._instruments or self._create()
+
+    def _create(self) -> Instruments:
+        instruments = instruments_for(self.registry, max_series=self.settings.metrics_max_series)
+        for name in self.tasks:
+            instruments.allow_task(name)
+        instruments.gauges.add(self.live)
+        self._instruments = instruments
+        return instruments
+
+    def declare(self, info: TaskInfo) -> None:
+        """Accept a task's name in every signal. Creates nothing."""
+        self.tasks[info.name] = info
+        if self._instruments is not None:
+            self._instruments.allow_task(info.name)
+
+    def task_label(self, name: str) -> str:
+        """A task's name as Hatchet knows it, without the namespace."""
+        return name.removeprefix(self.namespace) if self.namespace and name not in self.tasks else name
+
+    def _count_error(self, signal: str) -> None:
+        if self.settings.metrics:
+            self.instruments.inc(metrics.TELEMETRY_ERRORS, signal)
