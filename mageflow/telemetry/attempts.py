@@ -161,6 +161,7 @@ class AttemptScope:
             self._token = otel_context.attach(trace.set_span_in_context(self.span, current))
         else:
             self.span = theirs
+            recorder.warn_of_exported_payloads()
             if arrival.is_new_root:
                 attributes[traces.TRACE_PARENTED_BY] = "hatchet"
             attributes[traces.MESSAGING_SYSTEM] = traces.HATCHET_SYSTEM

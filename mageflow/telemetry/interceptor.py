@@ -4,6 +4,7 @@ Built for a client, in a producer or in a worker. Making it costs nothing and cr
 socket before something is recorded or a worker starts.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +29,7 @@ from mageflow.telemetry.enqueues import EnqueueScope
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Spans
+from mageflow.telemetry.worker import WorkerTelemetry
 
 __all__ = ["Telemetry", "TelemetryInterceptor"]
 
@@ -94,6 +96,8 @@ class Telemetry:
         self.recorder = Recorder(settings, registry=registry, spans=spans, namespace=namespace)
         """What scopes of other rooms record with."""
         self.interceptor: Interceptor = TelemetryInterceptor(self.recorder)
+        self.lock_view: Callable[[], object] = _no_locks
+        """What ``/debug/locks`` shows, as something JSON can say. Called in the serving thread; must not block."""
 
     @property
     def log(self) -> Any:
@@ -117,3 +121,18 @@ class Telemetry:
         Takes them out again on exit and leaves the pooled thread without any. Does nothing once the attempt is over.
         """
         return ThreadScope(self.recorder, attempt)
+
+    def worker(self, *, name: str, slots: Mapping[str, int], tasks: Sequence[TaskInfo]) -> WorkerTelemetry:
+        """Telemetry of one worker: an async context manager for its lifespan, entered on the loop that runs tasks.
+
+        Args:
+            name: The worker's; appears in ``mageflow_worker_info`` and nowhere else in metrics.
+            slots: By pool, ``default`` and ``durable``.
+            tasks: What the worker serves.
+        """
+        view = lambda: self.lock_view()  # noqa: E731, PLW0108 - the locks may come after the worker
+        return WorkerTelemetry(self.recorder, name=name, slots=slots, tasks=tasks, lock_view=view)
+
+
+def _no_locks() -> object:
+    return {"holders": [], "waiters": [], "cycles": []}

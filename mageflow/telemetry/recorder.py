@@ -5,10 +5,11 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from mageflow.config import Settings
 from mageflow.interceptors import TaskInfo
 from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.instrumentor import unexcluded_attributes
 from mageflow.telemetry.live import LiveAttempts
 from mageflow.telemetry.logs import EventLog
 from mageflow.telemetry.metrics import Instruments, instruments_for
-from mageflow.telemetry.names import metrics
+from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.spans import Spans
 
 __all__ = ["Recorder"]
@@ -17,7 +18,18 @@ __all__ = ["Recorder"]
 class Recorder:
     """Shared by all scopes of one client. Creates no metric before one is recorded."""
 
-    __slots__ = ("_instruments", "guard", "live", "log", "namespace", "registry", "settings", "spans", "tasks")
+    __slots__ = (
+        "_instruments",
+        "_is_export_told",
+        "guard",
+        "live",
+        "log",
+        "namespace",
+        "registry",
+        "settings",
+        "spans",
+        "tasks",
+    )
 
     def __init__(
         self, settings: Settings, *, registry: CollectorRegistry | None, spans: Spans, namespace: str = ""
@@ -32,6 +44,7 @@ class Recorder:
         self.tasks: dict[str, TaskInfo] = {}
         self.live = LiveAttempts(settings.near_timeout_ratio, self.tasks)
         self._instruments: Instruments | None = None
+        self._is_export_told = False
 
     @property
     def instruments(self) -> Instruments:
@@ -55,6 +68,15 @@ class Recorder:
     def task_label(self, name: str) -> str:
         """A task's name as Hatchet knows it, without the namespace."""
         return name.removeprefix(self.namespace) if self.namespace and name not in self.tasks else name
+
+    def warn_of_exported_payloads(self) -> None:
+        """Tell once, when the SDK's instrumentor is active and exports inputs with its spans."""
+        if self._is_export_told:
+            return
+        with self.guard.logs.at("privacy"):
+            if unexcluded := unexcluded_attributes():
+                self._is_export_told = True
+                self.log.emit(events.PRIVACY_PAYLOAD_EXPORTED, not_excluded=list(unexcluded))
 
     def _count_error(self, signal: str) -> None:
         if self.settings.metrics:

@@ -1,0 +1,187 @@
+"""What runs beside the tasks of a worker for as long as it lives: heartbeat, lag sampler, endpoint, worker facts."""
+
+import asyncio
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Self
+
+from mageflow.interceptors import TaskInfo
+from mageflow.telemetry import instrumentor
+from mageflow.telemetry.discovery import ServiceDirectory
+from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
+from mageflow.telemetry.gauges import Sample
+from mageflow.telemetry.names import events, metrics
+from mageflow.telemetry.recorder import Recorder
+
+__all__ = ["WorkerTelemetry"]
+
+SAMPLE_EVERY_SECONDS = 0.5
+
+
+class WorkerTelemetry:
+    """Telemetry of one worker, as an async context manager for its lifespan. Nothing in it can stop the worker.
+
+    Entered on the event loop that runs the tasks. Left when they have drained: the endpoint serves until then, and
+    `Settings.metrics_linger_s` longer.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        name: str,
+        slots: Mapping[str, int],
+        tasks: Sequence[TaskInfo],
+        lock_view: Callable[[], object],
+    ) -> None:
+        self._recorder = recorder
+        self._name = name
+        self._slots = dict(slots)
+        self._tasks = tuple(tasks)
+        self._lock_view = lock_view
+        self._sampler: asyncio.Task[None] | None = None
+        self._directory: ServiceDirectory | None = None
+        self._last_tick = time.monotonic()
+        self._info = (name, _version("mageflow"), _version("hatchet-sdk"), platform.python_version())
+        self.endpoint: Endpoint | None = None
+        """The bound endpoint; None when metrics are off or no port was free."""
+
+    async def __aenter__(self) -> Self:
+        """Start everything; what cannot be started is logged and left out."""
+        recorder, guard = self._recorder, self._recorder.guard
+        for info in self._tasks:
+            recorder.declare(info)
+        self._tick()
+        if recorder.settings.metrics:
+            with guard.metrics.at("worker.start"):
+                for info in self._tasks:
+                    recorder.instruments.zero_worker(info.name, is_staggered=info.stagger_window_seconds is not None)
+                    recorder.instruments.zero_producer(info.name)
+                recorder.instruments.gauges.add(self)
+                recorder.live.served = (*recorder.live.served, *self._tasks)
+            with guard.exposition.at("worker.start"):
+                self._expose()
+            if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+                recorder.log.emit(events.METRICS_MULTIPROC_ENV, directory=directory)
+        self._sampler = asyncio.create_task(self._sample(), name="mageflow-telemetry-sampler")
+        recorder.warn_of_exported_payloads()
+        recorder.log.emit(
+            events.WORKER_STARTED,
+            worker=self._name,
+            version=self._info[1],
+            tasks=[info.name for info in self._tasks],
+            slots=self._slots,
+            metrics_url=self.endpoint.url if self.endpoint else "",
+            hatchet_instrumentor=instrumentor.wraps_producer(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop everything and free the port."""
+        recorder, guard = self._recorder, self._recorder.guard
+        recorder.log.emit(events.WORKER_STOPPING, worker=self._name, in_flight=len(recorder.live))
+        try:
+            if self.endpoint is not None and recorder.settings.metrics_linger_s:
+                await asyncio.sleep(recorder.settings.metrics_linger_s)
+        finally:
+            if self._sampler is not None:
+                self._sampler.cancel()
+                await asyncio.gather(self._sampler, return_exceptions=True)
+            with guard.exposition.at("worker.stop"):
+                if self._directory is not None:
+                    self._directory.withdraw()
+                if self.endpoint is not None:
+                    endpoint, self.endpoint = self.endpoint, None
+                    await asyncio.to_thread(endpoint.stop)
+            served = list(recorder.live.served)
+            for info in self._tasks:
+                if info in served:
+                    served.remove(info)
+            recorder.live.served = tuple(served)
+
+    # -- endpoint ------------------------------------------------------------------------------------------------
+
+    def _expose(self) -> None:
+        recorder, settings = self._recorder, self._recorder.settings
+        first = settings.metrics_port
+        ports = [0] if first == 0 else list(range(first, first + settings.metrics_port_span))
+        if settings.metrics_sd_dir is not None:
+            self._directory = ServiceDirectory(settings.metrics_sd_dir)
+            with recorder.guard.exposition.at("worker.prune"):
+                mine = [port for port in self._directory.prune().get(self._name, ()) if port in ports]
+                ports = [*mine, *(port for port in ports if port not in mine)]
+        endpoint = bind(settings.metrics_addr, ports)
+        if endpoint is None:
+            recorder.log.emit(
+                events.METRICS_BIND_FAILED, addr=settings.metrics_addr, ports_tried=len(ports), error_type="OSError"
+            )
+            self._directory = None
+            return
+        endpoint.start(
+            EndpointApp(
+                recorder.registry,
+                seconds_since_tick=self.seconds_since_tick,
+                lock_view=self._lock_view,
+                signal=recorder.guard.exposition,
+            )
+        )
+        self.endpoint = endpoint
+        recorder.log.emit(events.METRICS_LISTENING, addr=endpoint.address, port=endpoint.port)
+        if self._directory is not None:
+            with recorder.guard.exposition.at("worker.publish"):
+                self._directory.publish(endpoint.address, endpoint.port, self._name)
+
+    # -- heartbeat -----------------------------------------------------------------------------------------------
+
+    def seconds_since_tick(self) -> float:
+        """How long ago the event loop was last seen alive. Safe from any thread."""
+        return time.monotonic() - self._last_tick
+
+    def _tick(self) -> None:
+        self._last_tick = time.monotonic()
+
+    async def _sample(self) -> None:
+        recorder, guard = self._recorder, self._recorder.guard
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(SAMPLE_EVERY_SECONDS)
+            lag = max(0.0, loop.time() - before - SAMPLE_EVERY_SECONDS)
+            self._tick()
+            if guard.metrics.closed:
+                with guard.metrics.at("worker.sample"):
+                    recorder.instruments.observe(metrics.EVENT_LOOP_LAG, lag)
+            with guard.logs.at("worker.sample"):
+                self._tell_near_timeouts()
+
+    def _tell_near_timeouts(self) -> None:
+        for scope, used in self._recorder.live.near_timeout():
+            if not scope.is_near_timeout_told:
+                scope.is_near_timeout_told = True
+                self._recorder.log.emit(
+                    events.TASK_NEAR_TIMEOUT,
+                    used_ratio=round(used, 3),
+                    remaining_s=round(scope.attempt.remaining_seconds, 3),
+                    **scope.log_fields(),
+                )
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterable[Sample]:
+        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        yield metrics.WORKER_INFO, self._info, 1.0
+        for pool in metrics.POOLS:
+            yield metrics.WORKER_SLOTS, (pool,), float(self._slots.get(pool, 0))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
