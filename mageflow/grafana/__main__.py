@@ -24,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=_DEFAULT, help="directory to write into (default: dashboards/)")
     parser.add_argument("--threshold", type=_threshold, action="append", default=[], metavar="NAME=VALUE",
                         help="change when an alert fires, e.g. queue_wait_seconds=30; may be repeated")  # fmt: skip
-    parser.add_argument("--runbook-url", default=Addresses.runbook, help="where the runbook can be read")
-    parser.add_argument("--grafana-url", default=Addresses.grafana, help="where Grafana is")
+    parser.add_argument("--runbook-url", default=Addresses().runbook, help="where the runbook can be read")
+    parser.add_argument("--grafana-url", default=Addresses().grafana, help="where Grafana is")
     chosen = parser.parse_args(arguments)
     try:
         from mageflow.grafana.generate import write  # noqa: PLC0415  # the development dependency is needed only now

@@ -66,7 +66,7 @@ def fill_variables(expr: str, *, rate_interval: str, range_: str, values: Mappin
     """The query as Grafana would send it: durations in, and every variable at *All* unless ``values`` names it."""
     filled = expr.replace("$__rate_interval", rate_interval).replace("$__range", range_)
     chosen = values or {}
-    return re.sub(r"\$\{?(\w+)\}?", lambda found: chosen.get(found[1], ".+"), filled)
+    return re.sub(r"\$\{?([a-zA-Z_]\w*)\}?", lambda found: chosen.get(found[1], ".+"), filled)
 
 
 def _tokens(expr: str) -> Iterator[tuple[str, str]]:

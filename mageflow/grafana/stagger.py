@@ -72,7 +72,7 @@ BOARD = BoardSpec(
                     "Evenness: mean over window", "percentunit",
                     [Query(f"({_MEAN}) / on (task) max by (task) (mageflow_stagger_window_seconds{{T}})", "{{task}}")],
                     "Mean delay over window. 50 % is an even draw; few samples scatter around it.",
-                    drill="task", maximum=1,
+                    width=8, drill="task", maximum=1,
                 ),
                 lines(
                     "Arrivals against body starts", "ops",
@@ -81,13 +81,14 @@ BOARD = BoardSpec(
                         Query('sum(rate(mageflow_staggers_total{T,outcome="completed"}[R]))', "staggers completed"),
                     ],
                     "What staggering does: arrivals come in bursts, bodies start spread out.",
+                    width=8,
                 ),
                 lines(
                     "Stagger outcomes", "ops",
                     [Query("sum by (task, outcome) (rate(mageflow_staggers_total{T}[R])) > 0", "{{task}} {{outcome}}")],
                     "How stagger sleeps ended: completed, cancelled while asleep, or cut short because the timeout "
                     "could not be extended.",
-                    stacked=True, drill="task",
+                    width=8, stacked=True, drill="task",
                 ),
             ),
         ),

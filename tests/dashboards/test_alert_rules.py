@@ -1,0 +1,166 @@
+"""Every alert fires on its incident, is quiet otherwise, and survives absent series (telemetry design, check 5)."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mageflow.grafana import Thresholds, find_bundle
+from mageflow.grafana.alerts import alerts
+from mageflow.grafana.rules import Addresses, Alert, alerts_yaml, annotations_of
+from tests.dashboards.alert_cases import CASES, Case, Series, W, edge
+
+BUNDLE = find_bundle()
+PROMTOOL = shutil.which("promtool")
+ALERTS = {alert.name: alert for alert in alerts()}
+
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not installed (Debian: apt install prometheus)"
+)
+
+
+def render(template: str, labels: dict[str, str], value: str) -> str:
+    text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: labels[found[1]], template)
+    return re.sub(r"\{\{ \$value[^}]*\}\}", lambda _: value, text)
+
+
+def expectation(alert: Alert, labels: dict[str, str], value: str) -> dict[str, object]:
+    annotations = {key: render(text, labels, value) for key, text in annotations_of(alert, Addresses()).items()}
+    return {"exp_labels": {**labels, "severity": alert.severity}, "exp_annotations": annotations}
+
+
+def promtool_says(path: Path, alert: str, series: Series, at: str, expected: list[dict[str, object]]) -> str:
+    """An empty string when promtool sees exactly these alerts, its complaint otherwise."""
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series],
+        "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": expected}],
+    }
+    document = {"rule_files": [str(p) for p in BUNDLE.rules], "evaluation_interval": "30s", "tests": [case]}
+    file = path / "case.yml"
+    file.write_text(json.dumps(document))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case() -> None:
+    """An alert nobody tried is a guess."""
+    assert set(CASES) == set(ALERTS)
+    assert len(ALERTS) == 25
+
+
+@needs_promtool
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_alert_fires_on_its_incident_and_says_what_happened(name: str, tmp_path: Path) -> None:
+    """Labels, severity and rendered annotations are exactly as expected."""
+    case = CASES[name]
+    expected = [expectation(ALERTS[name], labels, case.value) for labels in (case.labels, *case.also)]
+    assert promtool_says(tmp_path, name, case.fires, case.at, expected) == ""
+
+
+@needs_promtool
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_alert_is_quiet_in_health(name: str, tmp_path: Path) -> None:
+    """Series exist, with values that are no incident."""
+    case = CASES[name]
+    assert promtool_says(tmp_path, name, case.quiet, case.quiet_at or case.at, []) == ""
+
+
+@needs_promtool
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_alert_survives_absent_series(name: str, tmp_path: Path) -> None:
+    """Nothing scraped, nothing said; and one unrelated worker does not make it fire either."""
+    other: Series = ((f'mageflow_worker_info{{{W}, worker="w"}}', "1x90"), (f"up{{{W}}}", "1x90"))
+    assert promtool_says(tmp_path, name, (), CASES[name].at, []) == ""
+    assert promtool_says(tmp_path, name, other, CASES[name].at, []) == ""
+
+
+@needs_promtool
+@pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if "_total" in str(case.fires)))
+def test_alert_is_quiet_when_counters_stand_still(name: str, tmp_path: Path) -> None:
+    """The same series without traffic: no division of nothing by nothing, no stale incident."""
+    idle = tuple(
+        (series, "7x90" if "_total" in series or "_bucket" in series else values)
+        for series, values in CASES[name].fires
+        if "lock_waiters" not in series
+    )
+    assert promtool_says(tmp_path, name, idle, CASES[name].at, []) == ""
+
+
+@needs_promtool
+def test_alert_waits_as_long_as_it_says(tmp_path: Path) -> None:
+    """A condition younger than the alert's wait is pending, not firing."""
+    for name, case in CASES.items():
+        if ALERTS[name].wait not in {"0m", "1m"} and "worker_info" not in str(case.fires):
+            assert promtool_says(tmp_path, name, case.fires, "1m", []) == "", name
+
+
+@needs_promtool
+def test_detector_alert_fires_when_checks_were_never_made(tmp_path: Path) -> None:
+    """No series of checks at all is the worst kind of idle."""
+    waiters: Series = ((f'mageflow_lock_waiters{{{W}, lock="a", task="pay"}}', "1x30"),)
+    expected = [expectation(ALERTS["MageflowDeadlockDetectorIdle"], {"job": "payments-workers"}, "1")]
+    assert promtool_says(tmp_path, "MageflowDeadlockDetectorIdle", waiters, "30m", expected) == ""
+
+
+@needs_promtool
+def test_mutual_wait_is_told_apart_from_contention_beside_it(tmp_path: Path) -> None:
+    """A task that also queues for itself does not hide its deadlock with another."""
+    name = "MageflowMutualWait"
+    series = (edge("pay", "pay", "account", 3), *CASES[name].fires)
+    labels = (CASES[name].labels, *CASES[name].also)
+    expected = [expectation(ALERTS[name], each, "") for each in labels]
+    assert promtool_says(tmp_path, name, series, "30m", expected) == ""
+
+
+@needs_promtool
+def test_cluster_view_alert_fires_on_two_leaders(tmp_path: Path) -> None:
+    """Two leaders are as wrong as none."""
+    series = tuple((series, "1x30") for series, _ in CASES["MageflowClusterViewLost"].fires)
+    expected = [expectation(ALERTS["MageflowClusterViewLost"], {"job": "payments-workers"}, "2")]
+    assert promtool_says(tmp_path, "MageflowClusterViewLost", series, "30m", expected) == ""
+
+
+def test_runbook_has_a_section_for_every_alert() -> None:
+    """The anchor in ``runbook_url`` is that of a heading in the shipped page, as GitHub makes anchors."""
+    text = (BUNDLE.root / "runbook.md").read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    shipped = (BUNDLE.root / "rules/mageflow-alerts.yml").read_text(encoding="utf-8")
+    wanted = re.findall(r'runbook_url: "[^"#]+/dashboards/runbook\.md#([^"]+)"', shipped)
+    assert len(wanted) == 25
+    assert set(wanted) <= anchors
+
+
+def test_dashboard_links_lead_to_shipped_boards() -> None:
+    """The board in ``dashboard_url`` is one of the five."""
+    assert {alert.board for alert in alerts()} <= {path.stem for path in BUNDLE.boards}
+
+
+def test_templates_use_only_labels_the_alert_has() -> None:
+    """A template that names a label its expression drops would render as nothing."""
+    for name, alert in ALERTS.items():
+        used = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.description))
+        assert used <= set(CASES[name].labels), name
+
+
+def test_thresholds_are_options(tmp_path: Path) -> None:
+    """Other thresholds give other rules, and impossible ones are refused with the name in the message."""
+    text = alerts_yaml(alerts(Thresholds(queue_wait_seconds=5, lock_wait_seconds=7)), Addresses(grafana="https://g"))
+    assert "p95_5m > 5" in text
+    assert "mageflow_lock_oldest_wait_seconds) > 7" in text
+    assert "https://g/d/mageflow-locks" in text
+    with pytest.raises(ValueError, match=r"success_ratio=1\.5"):
+        Thresholds(success_ratio=1.5)
+
+
+def test_case_values_are_what_a_case_is() -> None:
+    """Cases are data: every one has an incident that differs from its health."""
+    assert all(isinstance(case, Case) and case.fires != case.quiet for case in CASES.values())

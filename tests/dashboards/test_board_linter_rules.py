@@ -1,0 +1,205 @@
+"""The rules of grafana/dashboard-linter, one test each, over the committed JSON (telemetry design, check 3).
+
+The linter is a Go program; its rules are restated here so that they run wherever the suite does. Two panels are
+excluded, with the reason: they are not about workers that mageflow's job variable could select, or not PromQL at all.
+"""
+
+import json
+
+import pytest
+
+from mageflow.grafana import find_bundle
+from mageflow.grafana.promql import read
+from mageflow.grafana.vocabulary import EXTERNAL, family_of
+
+BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in find_bundle().boards]
+IDS = [board["uid"] for board in BOARDS]
+EXCLUDED = {
+    "Engine backlog by workflow": "scraped from Hatchet under a job of its own, which the job variable does not list",
+    "Recent and slow flows": "TraceQL against Tempo, not PromQL",
+}
+UNITS = {"none", "short", "percent", "percentunit", "s", "ms", "bytes", "ops", "reqps", "bool"}
+"""The part of the linter's list of units that is used here."""
+
+boards = pytest.mark.parametrize("board", BOARDS, ids=IDS)
+
+
+def panels_of(board: dict) -> list[dict]:
+    flat = [inner for panel in board["panels"] for inner in [panel, *panel.get("panels", [])]]
+    return [panel for panel in flat if panel["type"] != "row"]
+
+
+def targets_of(board: dict) -> list[tuple[dict, str]]:
+    return [
+        (panel, target["expr"])
+        for panel in panels_of(board)
+        if panel["title"] not in EXCLUDED
+        for target in panel["targets"]
+    ]
+
+
+def variable(board: dict, name: str) -> dict:
+    (found,) = [each for each in board["templating"]["list"] if each["name"] == name]
+    return found
+
+
+def test_exclusions_are_still_needed() -> None:
+    """An exclusion of a panel that is gone, or that would pass, is dropped."""
+    titles = {panel["title"] for board in BOARDS for panel in panels_of(board)}
+    assert set(EXCLUDED) <= titles
+
+
+@boards
+def test_template_datasource_rule(board: dict) -> None:
+    """Datasource variables bear the names the linter asks for, the Prometheus one first."""
+    sources = [each for each in board["templating"]["list"] if each["type"] == "datasource"]
+    assert sources[0]["name"] == "prometheus_datasource"
+    assert sources[0]["label"] == "Prometheus data source"
+    assert [(each["name"], each["query"]) for each in sources[1:]] in ([], [("tempo_datasource", "tempo")])
+
+
+@boards
+@pytest.mark.parametrize("name", ["job", "instance"])
+def test_template_job_and_instance_rules(board: dict, name: str) -> None:
+    """Both are queries against the datasource variable, multi-select, and match everything when all are chosen."""
+    found = variable(board, name)
+    assert found["type"] == "query"
+    assert found["datasource"]["uid"] == "${prometheus_datasource}"
+    assert (found["label"], found["multi"], found["allValue"]) == (name.title(), True, ".+")
+
+
+@boards
+def test_template_label_promql_rule(board: dict) -> None:
+    """Query variables ask label_values of a readable selector for a label the series has."""
+    for each in board["templating"]["list"]:
+        if each["type"] != "query":
+            continue
+        query = each["query"]["query"]
+        assert query.startswith("label_values(")
+        selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+        if selector.startswith("{"):
+            assert label in {"job", "instance"}
+            continue
+        (series,) = read(selector).selectors
+        metric = family_of(series.metric)
+        assert metric is not None
+        assert label in {*metric.labels, "job", "instance"}
+
+
+@boards
+def test_template_on_time_change_reload_rule(board: dict) -> None:
+    """Query variables are asked again when the time range changes, so that a task of last week can be chosen."""
+    assert all(each["refresh"] == 2 for each in board["templating"]["list"] if each["type"] == "query")
+
+
+@boards
+def test_panel_datasource_rule(board: dict) -> None:
+    """Every panel uses a datasource variable of its own board."""
+    names = {each["name"] for each in board["templating"]["list"] if each["type"] == "datasource"}
+    for panel in panels_of(board):
+        assert panel["datasource"]["uid"].strip("${}") in names, panel["title"]
+
+
+@boards
+def test_panel_title_description_rule(board: dict) -> None:
+    """Every panel has a title and a description that says more than the title, whatever its type."""
+    for panel in panels_of(board):
+        assert panel["title"]
+        assert len(panel["description"]) > len(panel["title"])
+        assert panel["description"].endswith("."), panel["title"]
+
+
+@boards
+def test_panel_units_rule(board: dict) -> None:
+    """Every panel has a unit from the linter's list, overrides included; heatmaps have one on their axis as well."""
+    for panel in panels_of(board):
+        config = panel["fieldConfig"]
+        assert config["defaults"]["unit"] in UNITS, panel["title"]
+        for override in config["overrides"]:
+            for prop in override["properties"]:
+                assert prop["id"] != "unit" or prop["value"] in UNITS
+        if panel["type"] == "heatmap":
+            assert panel["options"]["yAxis"]["unit"] in UNITS
+
+
+@boards
+def test_panel_no_targets_rule(board: dict) -> None:
+    """Every panel asks something."""
+    assert all(panel.get("targets") for panel in panels_of(board))
+
+
+@boards
+def test_target_promql_rule(board: dict) -> None:
+    """Every query can be read; promtool has the last word in its own test."""
+    for _, expr in targets_of(board):
+        assert read(expr).selectors
+
+
+@boards
+@pytest.mark.parametrize("label", ["job", "instance"])
+def test_target_job_and_instance_rules(board: dict, label: str) -> None:
+    """Every selector of every query is narrowed by the job and instance variables."""
+    for panel, expr in targets_of(board):
+        for selector in read(expr).selectors:
+            wanted = [(m.op, m.value) for m in selector.matchers if m.label == label]
+            assert wanted == [("=~", f"${label}")], (panel["title"], selector)
+
+
+@boards
+def test_target_rate_interval_rule(board: dict) -> None:
+    """Rate always spans $__rate_interval; increase may span the whole range where a panel says "in range"."""
+    for panel, expr in targets_of(board):
+        for selector in read(expr).selectors:
+            if selector.range:
+                allowed = {"$__rate_interval"} | ({"$__range"} if selector.function == "increase" else set())
+                assert selector.range in allowed, panel["title"]
+
+
+@boards
+def test_target_counter_agg_rule(board: dict) -> None:
+    """A counter is read through rate, irate or increase."""
+    for panel, expr in targets_of(board):
+        for selector in read(expr).selectors:
+            if selector.metric.endswith("_total"):
+                assert selector.function in {"rate", "irate", "increase"}, panel["title"]
+
+
+@boards
+def test_uneditable_dashboard_rule(board: dict) -> None:
+    """Boards are code: an edit in the browser would be lost at the next provisioning."""
+    assert board["editable"] is False
+
+
+@boards
+def test_no_loki_targets(board: dict) -> None:
+    """The linter's two LogQL rules have nothing to look at."""
+    assert not [panel for panel in panels_of(board) if panel["datasource"]["type"] == "loki"]
+
+
+@boards
+def test_quantile_panels_show_exemplars(board: dict) -> None:
+    """A quantile over buckets that carry exemplars has them switched on, and no other query has."""
+    for panel in panels_of(board):
+        if panel["type"] != "timeseries":
+            continue
+        for target in panel["targets"]:
+            reading = read(target["expr"])
+            families = [family_of(s.metric) for s in reading.selectors if s.metric.endswith("_bucket")]
+            carries = any(metric is not None and metric.exemplars for metric in families)
+            assert target["exemplar"] is carries, panel["title"]
+
+
+@boards
+def test_stats_have_words_for_nothing(board: dict) -> None:
+    """A stat that divides nothing by nothing says so instead of showing NaN."""
+    for panel in panels_of(board):
+        if panel["type"] == "stat":
+            (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+            assert mapping["options"]["match"] == "null+nan"
+            assert panel["fieldConfig"]["defaults"]["noValue"]
+
+
+def test_external_series_are_few_and_known() -> None:
+    """Series mageflow does not export itself are listed, so that a new one is a decision."""
+    used = {s.metric for board in BOARDS for _, expr in targets_of(board) for s in read(expr).selectors}
+    assert {name for name in used if family_of(name) is None} <= set(EXTERNAL)

@@ -1,0 +1,131 @@
+"""Every query of boards, rules and documents is valid PromQL by promtool's word (checks 4 and 12)."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mageflow.grafana import find_bundle, panel_queries
+from mageflow.grafana.locks import EDGES, NODES
+from mageflow.grafana.promql import expand_macros, fill_variables
+
+BUNDLE = find_bundle()
+PROMTOOL = shutil.which("promtool")
+pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: apt install prometheus)")
+
+
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def rule_file(path: Path, queries: list[str]) -> Path:
+    rules = [{"record": f"throwaway:{number}", "expr": expr} for number, expr in enumerate(queries)]
+    path.write_text(json.dumps({"groups": [{"name": "throwaway", "rules": rules}]}))
+    return path
+
+
+def filled(expr: str) -> str:
+    return fill_variables(expr, rate_interval="60s", range_="1h")
+
+
+def test_every_panel_query_parses(tmp_path: Path) -> None:
+    """Each query becomes a throw-away recording rule with Grafana's variables replaced."""
+    queries = [filled(query.expr) for query in panel_queries(BUNDLE.boards)]
+    done = promtool("check", "rules", str(rule_file(tmp_path / "panels.yml", queries)))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(queries)} rules found" in done.stdout
+
+
+def test_a_broken_query_is_refused(tmp_path: Path) -> None:
+    """The check can fail."""
+    done = promtool("check", "rules", str(rule_file(tmp_path / "broken.yml", ["sum(rate(mageflow_x_total[5m])"])))
+    assert done.returncode != 0
+
+
+def test_every_documented_query_parses(tmp_path: Path) -> None:
+    """PromQL blocks of the project's Markdown, the runbook's included, are queries that run."""
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("dashboards/*.md")]
+    block = re.compile(r"```promql\n(.*?)```", re.DOTALL)
+    blocks = [each for page in pages if page.is_file() for each in block.findall(page.read_text())]
+    assert len(blocks) >= 25
+    done = promtool("check", "rules", str(rule_file(tmp_path / "docs.yml", [filled(each) for each in blocks])))
+    assert done.returncode == 0, done.stderr
+
+
+def test_provisioned_queries_parse(tmp_path: Path) -> None:
+    """The queries that lead from a span to its task's metrics parse once Grafana has filled in the tags."""
+    import yaml
+
+    sources = yaml.safe_load((BUNDLE.root / "provisioning/datasources/mageflow.yml").read_text())["datasources"]
+    queries = [q["query"] for s in sources for q in s["jsonData"].get("tracesToMetrics", {}).get("queries", [])]
+    assert queries
+    exprs = [each.replace("$$__tags", 'task="a"') for each in queries]
+    done = promtool("check", "rules", str(rule_file(tmp_path / "sources.yml", exprs)))
+    assert done.returncode == 0, done.stderr
+
+
+def test_shipped_rule_files_pass_promtool() -> None:
+    """The files as shipped, not only their expressions."""
+    done = promtool("check", "rules", *map(str, BUNDLE.rules))
+    assert done.returncode == 0, done.stderr
+    assert "25 rules found" in done.stdout
+    assert "7 rules found" in done.stdout
+
+
+def test_local_prometheus_configuration_passes_promtool() -> None:
+    """The configuration for people without containers is one Prometheus starts with, its rules included."""
+    done = promtool("check", "config", str(BUNDLE.root / "prometheus-local.yml"))
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def edge(waiter: str, holder: str, lock: str, instance: str, value: int) -> dict[str, str]:
+    labels = f'waiter_task="{waiter}", holder_task="{holder}", lock="{lock}", instance="{instance}", job="j"'
+    return {"series": f"mageflow_lock_wait_edges{{{labels}}}", "values": f"{value}x2"}
+
+
+def test_node_graph_frames_fit_together(tmp_path: Path) -> None:
+    """Edges carry id, source, target and lock; every end of an edge is a node, itself-edges and sums included."""
+    series = [
+        edge("pay", "ship", "account", "a:1", 2),
+        edge("pay", "ship", "account", "b:1", 1),
+        edge("ship", "pay", "stock", "a:1", 1),
+        edge("pay", "pay", "account", "a:1", 4),
+        edge("idle", "pay", "account", "a:1", 0),
+    ]
+
+    def an_edge(source: str, target: str, lock: str, value: int) -> dict[str, object]:
+        labels = (
+            f'id="{source} > {target} > {lock}", source="{source}", target="{target}", mainstat="{lock}", '
+            f'waiter_task="{source}", holder_task="{target}", lock="{lock}"'
+        )
+        return {"labels": f"{{{labels}}}", "value": value}
+
+    def a_node(task: str) -> dict[str, object]:
+        return {"labels": f'{{id="{task}", title="{task}", task="{task}"}}', "value": 1}
+
+    expected_edges = [
+        an_edge("pay", "ship", "account", 3), an_edge("ship", "pay", "stock", 1), an_edge("pay", "pay", "account", 4),
+    ]  # fmt: skip
+    tests = [
+        {"expr": filled(expand_macros(EDGES)), "eval_time": "1m", "exp_samples": expected_edges},
+        {"expr": filled(expand_macros(NODES)), "eval_time": "1m", "exp_samples": [a_node("pay"), a_node("ship")]},
+    ]
+    case = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
+    path = tmp_path / "graph.yml"
+    path.write_text(json.dumps({"rule_files": [], "tests": [case]}))
+    done = promtool("test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_node_graph_panel_is_wired_as_grafana_expects() -> None:
+    """The panel finds its frames by the refIds edges and nodes, as instant tables."""
+    board = json.loads((BUNDLE.root / "grafana/mageflow-locks.json").read_text())
+    (panel,) = [each for each in board["panels"] if each["type"] == "nodeGraph"]
+    assert [(t["refId"], t["format"], t["instant"]) for t in panel["targets"]] == [
+        ("edges", "table", True),
+        ("nodes", "table", True),
+    ]

@@ -1,0 +1,129 @@
+"""The committed files are what the generator writes, and the JSON is sound (telemetry design, check 2)."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from mageflow.grafana import find_bundle
+from mageflow.grafana.generate import contents, write
+
+BUNDLE = find_bundle()
+BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
+UIDS = ["mageflow-flows", "mageflow-locks", "mageflow-overview", "mageflow-stagger", "mageflow-task"]
+
+
+def every_panel(board: dict) -> list[dict]:
+    return [inner for panel in board["panels"] for inner in [panel, *panel.get("panels", [])]]
+
+
+def test_regeneration_leaves_the_checkout_clean() -> None:
+    """Byte for byte: whoever edits a generated file by hand, or forgets to regenerate, is told here."""
+    for name, text in contents().items():
+        assert (BUNDLE.root / name).read_bytes() == text.encode(), f"{name}: run python -m mageflow.grafana"
+
+
+def test_nothing_stale_is_shipped(tmp_path: Path) -> None:
+    """A board or rule file the generator no longer makes is removed, and so is not in the folder."""
+    (tmp_path / "grafana").mkdir()
+    (tmp_path / "grafana" / "old.json").write_text("{}")
+    write(tmp_path)
+    made = {path.name for path in (tmp_path / "grafana").iterdir()}
+    assert made == {path.name for path in BUNDLE.boards}
+    assert {p.name for p in (tmp_path / "rules").iterdir()} == {path.name for path in BUNDLE.rules}
+
+
+def test_uids_are_fixed() -> None:
+    """Links between boards and bookmarks of users depend on them."""
+    assert [board["uid"] for board in BOARDS] == UIDS
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=UIDS)
+def test_ids_and_references_are_unique(board: dict) -> None:
+    """Grafana mixes panels up whose ids are equal, and drops queries whose refId is empty."""
+    ids = [panel["id"] for panel in every_panel(board)]
+    assert len(ids) == len(set(ids))
+    assert all(ids)
+    for panel in every_panel(board):
+        refs = [target["refId"] for target in panel.get("targets", [])]
+        assert len(refs) == len(set(refs))
+        assert all(refs), panel["title"]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=UIDS)
+def test_panels_do_not_overlap_and_stay_inside(board: dict) -> None:
+    """No panel covers another or leaves the 24 columns."""
+    for panels in [board["panels"], *[p["panels"] for p in board["panels"] if p.get("panels")]]:
+        for panel in panels:
+            at = panel["gridPos"]
+            assert at["x"] + at["w"] <= 24
+        for one, other in combinations([panel["gridPos"] for panel in panels], 2):
+            apart = (
+                one["x"] + one["w"] <= other["x"]
+                or other["x"] + other["w"] <= one["x"]
+                or one["y"] + one["h"] <= other["y"]
+                or other["y"] + other["h"] <= one["y"]
+            )
+            assert apart, (board["uid"], one, other)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=UIDS)
+def test_rows_are_filled_to_the_edge(board: dict) -> None:
+    """A hole in the grid looks like a panel that failed to load: every line of cells is covered, or empty."""
+    cells: dict[int, int] = {}
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        for y in range(at["y"], at["y"] + at["h"]):
+            cells[y] = cells.get(y, 0) + at["w"]
+    ragged = {y: width for y, width in cells.items() if width != 24}
+    assert ragged == {}
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=UIDS)
+def test_every_datasource_is_a_variable(board: dict) -> None:
+    """A fixed datasource uid is an empty board on every other Grafana."""
+    uids = {panel["datasource"]["uid"] for panel in every_panel(board) if panel["type"] != "row"}
+    uids |= {v["datasource"]["uid"] for v in board["templating"]["list"] if v["type"] == "query"}
+    assert uids <= {"${prometheus_datasource}", "${tempo_datasource}"}
+    assert board["schemaVersion"] >= 36
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=UIDS)
+def test_links_lead_to_boards_and_variables_that_exist(board: dict) -> None:
+    """Drill-down keeps datasource, job, instance and time, and sets a variable its target has."""
+    variables = {b["uid"]: {v["name"] for v in b["templating"]["list"]} for b in BOARDS}
+    links = [
+        prop["value"][0]["url"]
+        for panel in every_panel(board)
+        for override in panel.get("fieldConfig", {}).get("overrides", [])
+        for prop in override["properties"]
+        if prop["id"] == "links"
+    ]
+    for url in links:
+        path, _, query = url.partition("?")
+        uid = path.removeprefix("/d/")
+        assert uid in variables
+        assert query.startswith("var-")
+        assert query.split("=")[0].removeprefix("var-") in variables[uid]
+        for kept in ("prometheus_datasource", "job", "instance"):
+            assert f"${{{kept}:queryparam}}" in query
+            assert kept in variables[uid]
+        assert "${__url_time_range}" in query
+
+
+def test_every_board_reaches_every_other() -> None:
+    """The dropdown lists all boards by tag, keeps time and variables, and its tag is on each of them."""
+    for board in BOARDS:
+        (link,) = board["links"]
+        assert (link["type"], link["tags"], link["keepTime"], link["includeVars"]) == (
+            "dashboards", ["mageflow"], True, True,
+        )  # fmt: skip
+        assert "mageflow" in board["tags"]
+
+
+def test_drill_down_exists_for_tasks_locks_and_flows() -> None:
+    """At least one panel leads to the task board, the locks board and the flows board each."""
+    text = json.dumps(BOARDS)
+    for target in ("/d/mageflow-task?var-task=", "/d/mageflow-locks?var-lock=", "/d/mageflow-flows?var-flow_name="):
+        assert target in text

@@ -1,0 +1,81 @@
+"""Every word of every board and rule is one the instruments know (telemetry design, check 1)."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mageflow.grafana import find_bundle, panel_queries, problems_of
+from mageflow.grafana.alerts import alerts
+from mageflow.grafana.promql import read
+from mageflow.grafana.rules import RECORDINGS
+from mageflow.grafana.vocabulary import metrics_in
+from mageflow.telemetry.names import METRICS
+
+BUNDLE = find_bundle()
+RECORDED = {rule.record: frozenset(rule.labels) for rule in RECORDINGS}
+
+
+def test_shipped_panels_name_only_what_the_dictionary_has() -> None:
+    """The committed JSON is what is checked, not the generator's idea of it."""
+    queries = list(panel_queries(BUNDLE.boards))
+    assert len(queries) >= 100
+    assert [(q.panel, problem) for q in queries for problem in problems_of(q.expr)] == []
+
+
+def test_shipped_rules_name_only_what_the_dictionary_has() -> None:
+    """Rules may also name recorded series, with the labels those keep."""
+    problems = [(a.name, p) for a in alerts() for p in problems_of(a.expr, RECORDED)]
+    problems += [(r.record, p) for r in RECORDINGS for p in problems_of(r.expr, RECORDED)]
+    assert problems == []
+
+
+def test_no_metric_is_recorded_for_nobody() -> None:
+    """A metric that no panel and no rule reads is either a missing panel or wasted series."""
+    used = {metric for q in panel_queries(BUNDLE.boards) for metric in metrics_in(q.expr)}
+    used |= {metric for a in alerts() for metric in metrics_in(a.expr)}
+    used |= {metric for r in RECORDINGS for metric in metrics_in(r.expr)}
+    assert {metric.name for metric in METRICS} - {metric.name for metric in used} == set()
+
+
+@pytest.mark.parametrize(
+    ("expr", "problem"),
+    [
+        ("sum(mageflow_task_run_total)", "no metric"),
+        ("rate(mageflow_task_runs_total{outcome='x'}[5m])".replace("'", '"'), "outcome is never 'x'"),
+        ('rate(mageflow_task_runs_total{outcome=~"failed|lost"}[5m])', "outcome is never 'lost'"),
+        ('rate(mageflow_task_runs_total{queue="a"}[5m])', "no label queue"),
+        ("mageflow_task_run_duration_seconds", "query _bucket"),
+        ("sum(mageflow_task_runs_total)", "only ever grows"),
+        ("rate(mageflow_tasks_in_flight[5m])", "is a gauge"),
+        ("sum by (host) (mageflow_tasks_in_flight)", "label host"),
+        ('rate(mageflow_lock_wait_seconds_bucket{le="0.02"}[5m])', "no bucket"),
+    ],
+)
+def test_a_wrong_word_is_caught(expr: str, problem: str) -> None:
+    """The check can fail: each kind of mistake it is for is found."""
+    assert any(problem in found for found in problems_of(expr)), problems_of(expr)
+
+
+def test_no_board_or_rule_assumes_an_installation() -> None:
+    """Neither a job, nor a datasource, nor a host is written into a query or a rule."""
+    for query in panel_queries(BUNDLE.boards):
+        for selector in read(query.expr).selectors:
+            for matcher in selector.matchers:
+                if matcher.label in {"job", "instance"}:
+                    assert matcher.value == f"${matcher.label}", query
+    for alert in alerts():
+        labels = {m.label for s in read(alert.expr).selectors for m in s.matchers}
+        assert not labels & {"job", "instance", "cluster", "namespace"}, alert.name
+
+
+def test_every_log_event_the_runbook_names_exists() -> None:
+    """The runbook sends people to log events by name: each must be one that is logged."""
+    from mageflow.telemetry.names import EVENTS
+
+    text = Path(BUNDLE.root / "runbook.md").read_text(encoding="utf-8")
+    prefixes = {event.name.split(".")[1] for event in EVENTS}
+    named = {m for m in re.findall(r"`(mageflow\.[a-z_]+\.[a-z_]+)`", text) if m.split(".")[1] in prefixes}
+    assert named
+    named.discard("mageflow.telemetry.names")  # the module
+    assert named - {event.name for event in EVENTS} == set()
