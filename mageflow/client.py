@@ -24,7 +24,7 @@ from mageflow import invocation
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
 from mageflow.interceptors import Interceptor, InterceptorChain
-from mageflow.store import RedisClient
+from mageflow.store import RedisClient, RedisPort
 from mageflow.telemetry import Telemetry
 from mageflow.types import AcceptParams, RandomSource
 
@@ -85,6 +85,9 @@ class Mageflow(Hatchet):
         interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
         enqueuer = sdk.Enqueuer(interceptor)
         self._client, self._admin = sdk.instrumented_client(self.config, debug=self._client.debug, enqueuer=enqueuer)
+        self._redis = RedisPort(
+            redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor
+        )
         services = invocation.RunnerServices(
             host=sdk.SdkHost(enqueuer),
             interceptor=interceptor,

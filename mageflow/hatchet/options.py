@@ -135,9 +135,6 @@ class BatchStepOptions(_Batching, total=False):
     """Of a workflow's ``batch_task``, besides ``name``."""
 
     parents: list[Task[Any, Any]] | None
-    wait_for: list[Condition | OrGroup] | None
-    skip_if: list[Condition | OrGroup] | None
-    cancel_if: list[Condition | OrGroup] | None
 
 
 class HookOptions(_Execution, total=False):

@@ -1,0 +1,67 @@
+"""The SDK's private names that ``mageflow.hatchet.compat`` leans on, each with what we rely on."""
+
+import inspect
+
+from hatchet_sdk import Context, DurableContext
+from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
+from hatchet_sdk.runnables.task import Task
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.worker.runner.runner import Runner
+from hatchet_sdk.worker.worker import Worker
+
+
+def test_the_worker_enters_the_dependency_manager_around_every_kind_of_call() -> None:
+    """Coroutines and thread-pool functions alike run inside ``_unpack_dependencies_with_cleanup``; batches do not."""
+    source = inspect.getsource(Runner.async_wrapped_action_func)
+    before = source.index("async with task._unpack_dependencies_with_cleanup(ctx) as dependencies")
+    assert before < source.index("await task.aio_call(ctx, dependencies)")
+    assert before < source.index("run_in_executor")
+    assert "_unpack_dependencies_with_cleanup" not in inspect.getsource(Runner.handle_start_batch)
+    assert "task._fn)(task_inputs, context)" in inspect.getsource(Runner.handle_start_batch)
+
+
+def test_a_cancelled_coroutine_sends_no_event() -> None:
+    """Turning a run away is: cancel it in the engine, then raise CancelledError."""
+    source = inspect.getsource(Runner.step_run_callback)
+    assert "if was_cancelled or task.cancelled():\n                return" in source
+
+
+def test_cancel_sets_the_flag_first_and_cancels_a_second_later_but_eviction_at_once() -> None:
+    """An eviction is told from a cancellation by the time between the two."""
+    cancel = inspect.getsource(Runner.handle_cancel_action)
+    assert cancel.index("_set_cancellation_flag()") < cancel.index("asyncio.sleep(1)") < cancel.index(".cancel()")
+    evict = inspect.getsource(Runner._eviction_cancel_callback)
+    assert "_set_cancellation_flag()" in evict
+    assert "sleep" not in evict
+
+
+def test_serialize_output_looks_at_its_arguments_only() -> None:
+    """It is called without a runner."""
+    assert "self" not in inspect.getsource(Runner.serialize_output).replace("self,", "", 1)
+
+
+def test_names_exist() -> None:
+    """Everything else, by name."""
+    for owner, names in {
+        Task: ["_unpack_dependencies_with_cleanup", "_create_mock_context"],
+        Context: ["_set_cancellation_flag"],
+        DurableContext: ["_spawn_children_no_wait"],
+        DispatcherClient: ["_get_or_create_aio_client", "refresh_timeout"],
+    }.items():
+        for name in names:
+            assert hasattr(owner, name), (owner, name)
+    for owner, attributes in {
+        Task: ["_fn", "_is_durable", "_is_async_function", "_validators"],
+        Context: ["_action", "_dispatcher_client", "_exit_flag"],
+        Standalone: ["_task", "_workflow"],
+        BaseWorkflow: ["_config", "_client"],
+        Worker: ["_slot_config", "_action_registry", "_lifespan"],
+    }.items():
+        source = inspect.getsource(owner)
+        for attribute in attributes:
+            assert f"self.{attribute}" in source, (owner, attribute)
+
+
+def test_mock_contexts_are_recognised_by_their_action() -> None:
+    """``mock_run`` must find neither engine nor telemetry."""
+    assert 'action_id="mock:action"' in inspect.getsource(Task._create_mock_context)
