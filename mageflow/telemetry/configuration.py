@@ -14,7 +14,7 @@ import structlog
 from opentelemetry import trace
 
 from mageflow.errors import ConfigurationError
-from mageflow.telemetry.logs import add_trace_context
+from mageflow.telemetry.logs import add_trace_context, hand_over
 
 __all__ = ["configure"]
 
@@ -108,7 +108,7 @@ def _set_logs(logs: Literal["json", "console"], level: int | str, stream: TextIO
         )
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, hand_over],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,

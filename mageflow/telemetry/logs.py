@@ -18,17 +18,9 @@ from structlog.typing import EventDict, WrappedLogger
 from mageflow.telemetry.guard import Guard
 from mageflow.telemetry.names import events
 from mageflow.telemetry.names.events import LogEvent
-from mageflow.telemetry.records import LogFields
+from mageflow.telemetry.records import LEVELS, LogFields, now, write
 
-__all__ = ["BOUND", "EventLog", "add_trace_context", "bind", "unbind"]
-
-_LEVELS: Mapping[str, int] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-}
+__all__ = ["BOUND", "EventLog", "add_trace_context", "bind", "hand_over", "unbind"]
 
 BOUND = Mapping[str, Token[Any]]
 """What `bind` hands to `unbind`."""
@@ -51,9 +43,10 @@ def add_trace_context(
     return event_dict
 
 
-def _hand_over(
+def hand_over(
     logger: WrappedLogger, method_name: str, event_dict: EventDict
 ) -> tuple[tuple[LogFields], dict[str, Any]]:
+    """As a structlog processor, the last of a chain: give the standard library `LogFields`."""
     # As ProcessorFormatter.wrap_for_formatter (structlog.stdlib) does it, with a dict that is JSON to everybody else.
     return (LogFields(event_dict),), {"extra": {"_logger": logger, "_name": method_name}}
 
@@ -65,7 +58,7 @@ _PROCESSORS = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     add_trace_context,
     structlog.processors.format_exc_info,
-    _hand_over,
+    hand_over,
 )
 
 
@@ -92,8 +85,28 @@ class EventLog:
             return
         with signal.at(event.name):
             level = level or event.level
-            if self._target.isEnabledFor(_LEVELS[level]):
-                getattr(self.logger, level)(event.name, **fields)
+            target = self._target
+            if not target.isEnabledFor(LEVELS[level]):
+                return
+            if structlog.is_configured() and structlog.get_config()["processors"][-1:] != [hand_over]:
+                getattr(self._users, level)(event.name, **fields)
+                return
+            # The chain above, written out: structlog's machinery would double the cost of an attempt.
+            error = fields.pop("exc_info", None)
+            record: EventDict = {
+                "event": event.name,
+                "level": level,
+                "timestamp": now(),
+                "logger": events.LOGGER,
+                **structlog.contextvars.get_contextvars(),
+                **fields,
+            }
+            write(
+                target,
+                level,
+                add_trace_context(target, level, record),
+                error if isinstance(error, BaseException) else None,
+            )
 
 
 def bind(fields: Mapping[str, object]) -> BOUND:
