@@ -7,10 +7,11 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from mageflow.engine import LocalEngine
+from mageflow.engine import EngineStartError, LocalEngine
 from mageflow.errors import EngineError
 
 __all__ = ["engine"]
@@ -58,20 +59,31 @@ def engine(grpc_port: int, api_port: int, speed: float, handshake_file: Path | N
     Prints what another shell has to export so that any Hatchet program talks to it.
     """
     stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    with LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running:
-        variables = running.environment()
-        try:
-            if handshake_file is not None:
-                _write(handshake_file, variables["HATCHET_EMBEDDED_HANDSHAKE"])
-            _announce(variables, as_json=as_json)
-            while not stopped.wait(_WATCH_SECONDS):
-                if running.returncode is not None:
-                    raise EngineError(f"the engine stopped by itself with status {running.returncode}")
-        finally:
-            if handshake_file is not None:
-                handshake_file.unlink(missing_ok=True)
+        signal.signal(number, stop)
+    try:
+        with LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running:
+            _serve(running, stopped, handshake_file, as_json=as_json)
+    except EngineStartError as failure:
+        raise EngineError(str(failure)) from failure
+
+
+def _serve(running: LocalEngine, stopped: threading.Event, handshake_file: Path | None, *, as_json: bool) -> None:
+    variables = running.environment()
+    try:
+        if handshake_file is not None:
+            _write(handshake_file, running.handshake.to_json())
+        _announce(variables, as_json=as_json)
+        while not stopped.wait(_WATCH_SECONDS):
+            if running.exit_code is not None:
+                raise EngineError(f"the engine stopped by itself with status {running.exit_code}")
+    finally:
+        if handshake_file is not None:
+            handshake_file.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
