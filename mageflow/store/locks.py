@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, cast
 
-from mageflow.errors import CycleEdge, StoreError
+import redis.exceptions
+
+from mageflow.errors import CycleEdge, StoreError, StoreUnavailableError
 from mageflow.interceptors import LockParty, ResourceKey
 from mageflow.store.keys import Keys
 from mageflow.store.redis import RedisPort
@@ -254,15 +256,23 @@ class LockStore:
         held = [[_lock_id(resource), _token_text(token)] for resource, token in leases]
         return await self._run(_RENEW, session, _ms(lease_seconds), json.dumps(held), json.dumps(list(requests)))
 
-    async def verdicts(self, wake_id: str, timeout_seconds: float) -> list[tuple[str, LockVerdict]]:
+    async def verdicts(self, wake_id: str, timeout_seconds: float) -> list[tuple[str, LockVerdict]] | None:
         """Block until verdicts for this process's queued requests arrive, or the timeout; may return none.
 
         Delivery is at most once (the server forgets what it has handed to a connection that then breaks): `renew`
         tells again.
+
+        Returns:
+            Requests and their verdicts, or None when the client's own socket timeout was shorter.
         """
-        reply = await self._port.command(
-            "BLMPOP", timeout_seconds, 1, f"{self._wake}:{wake_id}", "LEFT", "COUNT", 128, operation="lock_wake"
-        )
+        try:
+            reply = await self._port.command(
+                "BLMPOP", timeout_seconds, 1, f"{self._wake}:{wake_id}", "LEFT", "COUNT", 128, operation="lock_wake"
+            )
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, redis.exceptions.TimeoutError | TimeoutError):
+                return None
+            raise
         texts = cast("list[str]", reply[1]) if reply else []
         found: list[tuple[str, LockVerdict]] = []
         for text in texts:

@@ -1,0 +1,88 @@
+"""What the interceptors are told about locks besides requests and holds.
+
+This file owns the translation of replies into calls. It refuses to let an interceptor's failure stop a renewal.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from mageflow.interceptors import (
+    Deadlock,
+    DeadlockCheck,
+    Interceptor,
+    LeaseLost,
+    LeaseRenewal,
+    LockHold,
+    LockReaped,
+    ResourceKey,
+)
+from mageflow.store import LockReply
+
+__all__ = ["Notices"]
+
+
+class Notices:
+    """Tells the interceptors; failures go to the event loop's exception handler.
+
+    Args:
+        interceptor: Who is told.
+        loop: Whose exception handler gets an interceptor's failure.
+    """
+
+    def __init__(self, interceptor: Interceptor, loop: asyncio.AbstractEventLoop) -> None:
+        self._interceptor = interceptor
+        self._loop = loop
+
+    def reply(self, reply: LockReply, took_seconds: float) -> None:
+        """Dead owners a script came across, and deadlocks it broke: told here alone, as no other process saw them."""
+        for resource, owner in reply.reaped:
+            self._tell(self._interceptor.reap_lock, LockReaped(resource, owner))
+        for found in reply.resolved:
+            deadlock = Deadlock(
+                cycle=found.cycle,
+                traceparents=found.traceparents,
+                victim=found.cycle[found.victim_index],
+                policy=found.policy,
+                resolution="victim_retried" if found.victim.will_retry else "victim_failed",
+                duration_seconds=took_seconds,
+            )
+            self._tell(self._interceptor.resolve_deadlock, deadlock)
+
+    def checked(self, reply: LockReply, took_seconds: float) -> None:
+        """A search for a cycle was part of the script."""
+        found = "cycle" if reply.resolved or reply.verdict.kind == "deadlock" else "clean"
+        self._tell(self._interceptor.check_deadlock, DeadlockCheck(found, took_seconds))
+
+    def check_failed(self, error: Exception) -> None:
+        """The script that would have searched did not answer."""
+        self._tell(self._interceptor.check_deadlock, DeadlockCheck("error", 0.0, type(error).__name__))
+
+    def renewed(
+        self, held: Sequence[tuple[ResourceKey, int]], result: Literal["ok", "lost", "error"], gone: frozenset[int]
+    ) -> None:
+        """A renewal ended."""
+        for resource, token in held:
+            self._tell(self._interceptor.renew_lease, LeaseRenewal(resource, "lost" if token in gone else result))
+
+    def lost(self, hold: LockHold) -> None:
+        """A lease is lost."""
+        hold.is_lost = True
+        self._tell(self._interceptor.lose_lease, LeaseLost(hold))
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Do something that runs a program's own interceptors, which may fail; leases must be renewed all the same."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the interceptor's
+            self._loop.call_exception_handler(
+                {"message": "an interceptor failed while told about a lock", "exception": error}
+            )
+
+    def _tell(self, operation: Callable[[Any], AbstractContextManager[None]], call: object) -> None:
+        def tell() -> None:
+            with operation(call):
+                pass
+
+        self.guarded(tell)
