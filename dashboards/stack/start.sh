@@ -1,0 +1,6 @@
+#!/bin/sh
+# Starts the driver with the token that the service hatchet-token left in the shared volume.
+set -eu
+HATCHET_CLIENT_TOKEN=$(cat /handover/token)
+export HATCHET_CLIENT_TOKEN
+exec python /app/driver.py
