@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mageflow.types import SignatureKind
+
 __all__ = ["Settings"]
 
 
@@ -34,6 +36,27 @@ class Settings(BaseSettings):
 
     signature_ttl_done_seconds: int = Field(default=3600, ge=1)
     """How long a finished signature or flow can still be read."""
+
+    chain_ttl_active_seconds: int | None = Field(default=None, ge=1)
+    """As ``signature_ttl_active_seconds``, for chains; the same when not set."""
+
+    chain_ttl_done_seconds: int | None = Field(default=None, ge=1)
+    """As ``signature_ttl_done_seconds``, for chains; the same when not set."""
+
+    swarm_ttl_active_seconds: int | None = Field(default=None, ge=1)
+    """As ``signature_ttl_active_seconds``, for swarms; the same when not set."""
+
+    swarm_ttl_done_seconds: int | None = Field(default=None, ge=1)
+    """As ``signature_ttl_done_seconds``, for swarms; the same when not set."""
+
+    reconcile_grace_seconds: float = Field(default=5.0, gt=0.0)
+    """How long a decision may wait to be sent before another worker sends it."""
+
+    reconcile_check_seconds: float = Field(default=30.0, gt=0.0)
+    """How long a run may be silent before Hatchet is asked whether it still exists."""
+
+    reconcile_interval_seconds: float = Field(default=2.0, gt=0.0)
+    """How often a worker looks for decisions nobody sent and runs nobody finished."""
 
     metrics: bool = True
     """Whether workers record metrics and serve ``/metrics``."""
@@ -81,6 +104,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    def ttl_seconds(self, kind: SignatureKind) -> tuple[int, int]:
+        """How long a record of this kind lives, active and done."""
+        active = {"chain": self.chain_ttl_active_seconds, "swarm": self.swarm_ttl_active_seconds}.get(kind)
+        done = {"chain": self.chain_ttl_done_seconds, "swarm": self.swarm_ttl_done_seconds}.get(kind)
+        return active or self.signature_ttl_active_seconds, done or self.signature_ttl_done_seconds
 
     def resolved_redis_url(self) -> str | None:
         """The URL to use when no client was given: ``MAGEFLOW_REDIS_URL``, else ``REDIS_URL``, else None."""

@@ -14,6 +14,7 @@
     ├── FlowError
     │   ├── FlowDefinitionError       a chain or swarm that could not work was asked for
     │   ├── FlowMismatchError         a replayed creation asked for something else than before
+    │   ├── FlowFailedError           whoever waited for a flow learns that it did not succeed
     │   ├── SwarmClosedError          a task was added after the swarm was closed
     │   └── SwarmFullError            a task was added beyond ``max_task_allowed``
     ├── LockError
@@ -170,6 +171,28 @@ class FlowMismatchError(FlowError):
         self.key = key
         self.reason = reason
         super().__init__(f"an earlier attempt created {key!r} at this place, and this attempt differs: {reason}")
+
+
+class FlowFailedError(FlowError):
+    """A chain or swarm that was waited for did not succeed.
+
+    Attributes:
+        key: The flow's key.
+        status: What became of it: ``failed``, ``cancelled`` or ``interrupted``.
+        error_type: The class name of the error that ended it, or an empty string.
+        error_message: That error's text.
+        task: The task it happened in, or an empty string.
+    """
+
+    def __init__(self, key: str, status: str, error_type: str = "", error_message: str = "", task: str = "") -> None:
+        self.key = key
+        self.status = status
+        self.error_type = error_type
+        self.error_message = error_message
+        self.task = task
+        cause = f": {error_type}: {error_message}" if error_type else ""
+        where = f" (in {task})" if task else ""
+        super().__init__(f"the flow {key!r} {status}{where}{cause}")
 
 
 class SwarmClosedError(FlowError):

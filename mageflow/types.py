@@ -4,7 +4,7 @@ A Protocol here is the only way a lower floor may speak of a higher one or of a 
 imports nothing of mageflow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -83,6 +83,19 @@ class DispatchRun:
     metadata: dict[str, str] = field(default_factory=dict[str, str])
 
 
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What Hatchet says of a run.
+
+    ``output_json`` is the task's output (of the one task, for a stand-alone task) when ``state`` is ``completed``;
+    ``error`` is Hatchet's text when it is ``failed``.
+    """
+
+    state: Literal["queued", "running", "completed", "failed", "cancelled"]
+    output_json: str | None = None
+    error: str = ""
+
+
 class Dispatcher(Protocol):
     """How lower floors reach Hatchet. Implemented by ``mageflow.hatchet`` over the SDK."""
 
@@ -100,4 +113,24 @@ class Dispatcher(Protocol):
         Raises:
             DispatchError: Hatchet could not be reached or refused.
         """
+        ...
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
+        """What Hatchet says of these runs; a run it does not know is left out.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
+
+
+class TaskCatalog(Protocol):
+    """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""
+
+    def task_name(self, task: object) -> str | None:
+        """The declared name of a task or workflow object; None for anything else."""
+        ...
+
+    def input_model(self, name: str) -> object | None:
+        """The input model of the task declared under this name, or None when this client does not know it."""
         ...

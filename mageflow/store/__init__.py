@@ -3,7 +3,8 @@
 It refuses to know Hatchet: what a decision leads to is returned, and a higher floor acts on it.
 """
 
-from mageflow.store.keys import Keys, RecordKeys
+from mageflow.store.decisions import Admission, ClosedFlow, Decision, Send, SilentRun, dedupe_key, locate
+from mageflow.store.keys import SHARDS, Keys, RecordKeys
 from mageflow.store.locks import (
     FoundCycle,
     LockClaim,
@@ -18,8 +19,15 @@ from mageflow.store.locks import (
 )
 from mageflow.store.redis import RedisClient, RedisPort
 from mageflow.store.scripts import Script, ScriptHeader
+from mageflow.store.store import AnySignature, Census, Store
 
 __all__ = [
+    "SHARDS",
+    "Admission",
+    "AnySignature",
+    "Census",
+    "ClosedFlow",
+    "Decision",
     "FoundCycle",
     "Keys",
     "LockClaim",
@@ -35,5 +43,10 @@ __all__ = [
     "RedisPort",
     "Script",
     "ScriptHeader",
+    "Send",
+    "SilentRun",
+    "Store",
     "VictimPolicy",
+    "dedupe_key",
+    "locate",
 ]

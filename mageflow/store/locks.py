@@ -280,6 +280,10 @@ class LockStore:
             found.append((str(document.get("q", "")), _verdict(document, _number(document.get("now")))))
         return found
 
+    async def aclose(self) -> None:
+        """Close the connections made for the running loop; not a round trip."""
+        await self._port.aclose()
+
     async def snapshot(self, limit: int = 1000) -> LockPicture:
         """Every holder and waiter at one instant; at most ``limit`` of each."""
         text = await self._port.call(_SNAPSHOT, self._keys, (limit,))

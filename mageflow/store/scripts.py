@@ -84,11 +84,13 @@ class Script:
         name: The file is ``lua/<name>.lua``; also the ``operation`` of its round trips in telemetry.
         keys: Names of KEYS, in order.
         args: Names of ARGV, in order; a last name ``...`` accepts any number.
+        prelude: Lua put in front of everything, such as a table that is written down once in Python.
     """
 
     name: str
     keys: Sequence[str]
     args: Sequence[str]
+    prelude: str = ""
 
     @cached_property
     def source(self) -> str:
@@ -105,7 +107,7 @@ class Script:
                 f"but is declared with {tuple(self.keys)} and {tuple(self.args)}"
             )
         libraries = header.notes.get("INCLUDE", "").split()
-        return "\n".join([*(_read(f"lib_{each}") for each in libraries), text])
+        return "\n".join([self.prelude, *(_read(f"lib_{each}") for each in libraries), text])
 
     @cached_property
     def sha(self) -> str:

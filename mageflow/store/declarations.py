@@ -1,0 +1,53 @@
+"""The record scripts, declared: name, keys and arguments of each. The files are checked against this.
+
+Every record script takes the same nine keys (`RecordKeys.all`) and the configuration as its first argument.
+"""
+
+from typing import Final
+
+from mageflow.signatures import lua_table
+from mageflow.store.scripts import Script
+
+__all__ = [
+    "ACK",
+    "ADMIT",
+    "ALIVE",
+    "CENSUS",
+    "CREATE",
+    "DUE",
+    "INSPECT",
+    "LOAD",
+    "RECORD_SCRIPTS",
+    "REMOVE",
+    "SETTLE",
+    "START",
+    "SWARM",
+    "VERB",
+]
+
+_KEYS: Final = ("record", "defs", "runs", "results", "live", "outbox", "held", "due", "stats")
+
+
+def _record_script(name: str, *args: str) -> Script:
+    return Script(name, _KEYS, ("config", *args), prelude=lua_table())
+
+
+CREATE: Final = _record_script("create", "kind", "header", "by", "...")
+LOAD: Final = _record_script("load", "path", "result")
+ADMIT: Final = _record_script("admit", "path", "epoch", "run", "step", "worker", "attempt", "message", "trace")
+SETTLE: Final = _record_script(
+    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace"
+)
+START: Final = _record_script("start", "message", "carry", "trace", "parent", "by")
+VERB: Final = _record_script("verb", "path", "verb", "by", "why", "error")
+REMOVE: Final = _record_script("remove")
+SWARM: Final = _record_script("swarm", "close", "token", "...")
+ACK: Final = _record_script("ack", "...")
+ALIVE: Final = _record_script("alive")
+INSPECT: Final = _record_script("inspect", "lease_ms", "limit")
+DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
+CENSUS: Final = Script("census", ("...",), ("...",))
+
+RECORD_SCRIPTS: Final = (
+    CREATE, LOAD, ADMIT, SETTLE, START, VERB, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, CENSUS,
+)  # fmt: skip

@@ -1,0 +1,41 @@
+-- census: the counts of one or more shards, for the cluster view.
+--
+-- KEYS
+--   ...      text   names the counts of each shard begin with; more than one only outside a Cluster
+-- ARGS
+--   ...      text   <kind>:<status> pairs to count
+-- RESULT   {{signatures per pair}, {chains active, ms of the oldest}, {swarms active, ms of the oldest},
+--          {pending, running, done, failed items}}
+-- TTL      none changes; entries of expired records are dropped
+-- ATOMIC   the numbers of one picture belong together
+local clock = redis.call('TIME')
+local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
+local signatures, flows, items = {}, {}, {0, 0, 0, 0}
+for i, pair in ipairs(ARGV) do
+  signatures[i] = 0
+  for _, shard in ipairs(KEYS) do
+    local key = shard .. ':' .. pair
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    signatures[i] = signatures[i] + redis.call('ZCARD', key)
+  end
+end
+for i, kind in ipairs({'chain', 'swarm'}) do
+  local count, oldest = 0, 0
+  for _, shard in ipairs(KEYS) do
+    local key = shard .. ':started:' .. kind
+    count = count + redis.call('ZCARD', key)
+    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if first[2] and (oldest == 0 or tonumber(first[2]) < oldest) then oldest = tonumber(first[2]) end
+  end
+  flows[i] = {count, oldest == 0 and 0 or tonumber(now) - oldest}
+end
+for _, shard in ipairs(KEYS) do
+  for _, value in ipairs(redis.call('HVALS', shard .. ':items')) do
+    local i = 1
+    for count in string.gmatch(value, '%d+') do
+      items[i] = items[i] + tonumber(count)
+      i = i + 1
+    end
+  end
+end
+return {signatures, flows[1], flows[2], items}

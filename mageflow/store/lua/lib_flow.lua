@@ -1,0 +1,235 @@
+-- Library of the record scripts: what follows from what. Callbacks, the next step, the next items, the end of a flow,
+-- and the outbox through which all of it leaves. Needs lib_record.
+local function post(path, entry)
+  entry.t = NOW
+  redis.call('HSET', O, path, cjson.encode(entry))
+  sends[#sends + 1] = path
+end
+
+-- Decide that a member is to be started. The epoch makes a second, legitimate dispatch of the same member another one.
+local function enqueue(path, link, message)
+  local def = definition(path)
+  if not def then return false end
+  local before = state_of(path)
+  local state = {st = 'queued', ep = before and before.ep + 1 or 0, lk = link, msg = message, at = 0}
+  if before and before.sus then
+    state.st, state.sus = 'held', true
+    redis.call('RPUSH', H, 'm' .. path)
+  else
+    post(path, {k = def.kind == 'T' and 'run' or 'start', ep = state.ep})
+  end
+  keep(path, state)
+  return true
+end
+
+-- Callbacks of one node, each at most once for good: an epoch says that it was decided before.
+local function fire(path, succeeded, def, link)
+  local count, mark = def.errors, '.e'
+  if succeeded then count, mark = def.successes, '.s' end
+  for i = 0, count - 1 do
+    local child = path .. mark .. i
+    local before = state_of(child)
+    if not before or before.ep < 0 then enqueue(child, link) end
+  end
+end
+
+local function flow_result()
+  if head.kind == 'chain' then return redis.call('HGET', V, integer(number('total') - 1)) or 'null' end
+  local parts, total = {}, number('total')
+  for first = 0, total - 1, 1000 do
+    local fields = {}
+    for i = first, math.min(first + 999, total - 1) do fields[#fields + 1] = integer(i) end
+    for _, value in ipairs(redis.call('HMGET', V, unpack(fields))) do parts[#parts + 1] = value or 'null' end
+  end
+  return '[' .. table.concat(parts, ',') .. ']'
+end
+
+local function items_changed()
+  if head.kind ~= 'swarm' then return end
+  local identity = string.match(R, '([^:]*)$')
+  local key = T .. ':items'
+  if ENDED[head.st] then return redis.call('HDEL', key, identity) end
+  local pending = number('total') - number('next')
+  redis.call('HSET', key, identity,
+    table.concat({pending, number('running'), number('ok'), number('bad')}, ','))
+  redis.call('EXPIRE', key, CFG.active * 2)
+end
+
+-- The flow is over: its callbacks, its parent, its place among the active.
+local function close(verb, err, by, why)
+  local status = TRANSITIONS[head.st][verb]
+  if not status then return end
+  set_status(status, by, why)
+  put('ended', integer(NOW))
+  if err then put('err', err) end
+  local root = definition('')
+  if root and (head.started or '') ~= '' then fire('', verb == 'succeed', root, head.link) end
+  if (head.parent or '') ~= '' then post('^', {k = 'up', ep = 0}) end
+  redis.call('ZREM', T .. ':started:' .. head.kind, string.match(R, '([^:]*)$'))
+  facts.closed = {status = status, kind = head.kind, started = number('started'), ended = NOW, steps = number('total')}
+  items_changed()
+end
+
+-- Stop what was started and has not ended; callbacks are not stopped. Returns how many there were.
+local function stop_members(status, err)
+  local count = 0
+  local function stop(path, state)
+    if owner_of(path) then return end
+    count = count + 1
+    redis.call('HDEL', O, path)
+    redis.call('ZREM', L, path)
+    if state.run and string.sub(state.run, 1, 5) == 'flow:' then
+      post('!v:interrupt:' .. string.sub(state.run, 6), {k = 'verb', ep = 0})
+    elseif state.run then
+      post('!c:' .. state.run, {k = 'cancel', ep = 0})
+    end
+    state.st, state.er = status, err
+    keep(path, state)
+    local def = definition(path)
+    if def then fire(path, false, def, state.tp) end
+  end
+  for _, path in ipairs(redis.call('ZRANGE', L, 0, -1)) do
+    local state = state_of(path)
+    if state then stop(path, state) end
+  end
+  for _, path in ipairs(redis.call('HKEYS', O)) do
+    local state = state_of(path)
+    if state and state.st == 'queued' then stop(path, state) end
+  end
+  for _, held in ipairs(redis.call('LRANGE', H, 0, -1)) do
+    local path = string.sub(held, 2)
+    local state = state_of(path)
+    if state and state.st == 'held' then stop(path, state) end
+  end
+  redis.call('DEL', H)
+  return count
+end
+
+-- Start items of a swarm while there are places. Freed places are collected, so that one call starts many.
+local function fill(at_once)
+  if head.kind ~= 'swarm' or head.st ~= 'active' then return end
+  local pending, free = number('total') - number('next'), number('max') - number('running')
+  local count = math.min(pending, free)
+  if count <= 0 then
+    if pending == 0 and head.freed then redis.call('HDEL', R, 'freed'); head.freed = nil end
+    return
+  end
+  local is_late = head.freed and NOW - number('freed') >= number('linger')
+  if not at_once and not is_late and count < math.min(number('batch'), pending) then
+    if not head.freed then
+      put('freed', integer(NOW))
+      facts.refill_in = number('linger')
+    end
+    return
+  end
+  local first = number('next')
+  for i = first, first + count - 1 do enqueue(integer(i)) end
+  put('next', integer(first + count))
+  put('running', integer(number('running') + count))
+  if head.freed then redis.call('HDEL', R, 'freed'); head.freed = nil end
+  facts.filled = count
+end
+
+-- A swarm that takes no more tasks and has none left is over: as failed only if items failed and none succeeded.
+local function finish_swarm()
+  if head.kind ~= 'swarm' or head.st ~= 'active' then return end
+  if head.closed ~= '1' or number('next') < number('total') or number('running') > 0 then return end
+  if redis.call('LLEN', H) > 0 then return end
+  if number('bad') > 0 and number('ok') == 0 then close('fail', head.err) else close('succeed') end
+end
+
+-- What follows from the end of a member. Never called while the record is suspended.
+local function conclude(path, state, def)
+  local succeeded = state.st == 'done'
+  fire(path, succeeded, def, state.tp)
+  if owner_of(path) then
+    if not succeeded then facts.callback_failed = path end
+    return
+  end
+  if state.tp then head.link = state.tp end
+  if head.kind == 'task' then
+    for _, live in ipairs(redis.call('ZRANGE', L, 0, -1)) do
+      if string.sub(live, 1, 1) == '@' and not owner_of(live) then return end
+    end
+    local verb = succeeded and 'succeed' or (state.st == 'cancelled' and 'cancel' or 'fail')
+    local status = TRANSITIONS[head.st][verb]
+    if status then set_status(status); put('ended', integer(NOW)) end
+    return
+  end
+  if head.st ~= 'active' then return end
+  if head.kind == 'chain' then
+    if tonumber(path) ~= number('step') then return end
+    if not succeeded then return close(state.st == 'cancelled' and 'cancel' or 'fail', state.er) end
+    put('step', integer(number('step') + 1))
+    facts.step = number('step')
+    if number('step') >= number('total') then close('succeed') else enqueue(head.step, state.tp) end
+    return
+  end
+  put('running', integer(number('running') - 1))
+  if succeeded then put('ok', integer(number('ok') + 1)) else put('bad', integer(number('bad') + 1)) end
+  if not succeeded and state.er then put('err', state.er) end
+  if not succeeded and number('stop') > 0 and number('bad') >= number('stop') then
+    stop_members('interrupted', state.er)
+    return close('fail', state.er)
+  end
+  fill(false)
+  finish_swarm()
+  items_changed()
+end
+
+-- A flow that was given its message begins.
+local function begin()
+  set_status('active', head.by, '')
+  if head.kind == 'chain' then enqueue('0', '') else fill(true); finish_swarm(); items_changed() end
+end
+
+-- Everything a sender needs to build the input of one member, without a byte of user data being parsed here:
+-- {path, kind, epoch, definition, role, value, extra, link, how often it was tried}.
+local function material(path)
+  local raw = redis.call('HGET', O, path)
+  if not raw then return nil end
+  local entry = cjson.decode(raw)
+  local tries = integer(entry.n or 0)
+  if path == '^' then
+    local value = head.st == 'done' and flow_result() or head.err or ''
+    return {path, 'up', '0', '', head.st, value, head.parent, head.link or '', tries}
+  end
+  if string.sub(path, 1, 1) == '!' then
+    return {path, entry.k, '0', '', string.sub(path, 2, 2), string.sub(path, 4), '', '', tries}
+  end
+  local def, state = definition(path), state_of(path) or {}
+  local json, epoch, link = def and def.json or '', integer(entry.ep), state.lk or ''
+  local owner = owner_of(path)
+  if owner then
+    if string.match(path, '%.s%d+$') then
+      local value = redis.call('HGET', V, owner)
+      if owner == '' then value = flow_result() end
+      return {path, entry.k, epoch, json, 'success', value or 'null', '', link, tries}
+    end
+    local failed = state_of(owner) or {}
+    if owner == '' then failed = {er = head.err, im = head.msg} end
+    return {path, entry.k, epoch, json, 'error', failed.er or '', failed.im or '', link, tries}
+  end
+  if head.kind == 'task' then return {path, entry.k, epoch, json, 'rerun', '', state.msg or '', link} end
+  local index = tonumber(path)
+  if head.kind == 'chain' and index > 0 then
+    return {path, entry.k, epoch, json, 'step', redis.call('HGET', V, integer(index - 1)) or 'null', '', link, tries}
+  end
+  return {path, entry.k, epoch, json, head.kind == 'chain' and 'step' or 'item', '', '', link, tries}
+end
+
+-- {verdict, facts, root definition, message, carried value, traceparent, sends}
+local function reply(verdict)
+  local out, root = {}, ''
+  for _, path in ipairs(sends) do
+    local one = material(path)
+    if one then out[#out + 1] = one end
+  end
+  if #out > 0 or facts.closed or facts.filled or facts.step then
+    local def = definition('')
+    root = def and def.json or ''
+  end
+  local message, carry = '', ''
+  if #out > 0 then message, carry = head.msg or '', head.carry or '' end
+  return {verdict, cjson.encode(facts), root, message, carry, head.trace or '', out}
+end

@@ -1,0 +1,103 @@
+-- Library of the record scripts: reading and writing one record, its status, its TTLs and its place in the indexes.
+-- Expects KEYS and ARGV[1] as every record script declares them, and TRANSITIONS and ENDED from the lifecycle table.
+local R, D, S, V, L, O, H, U, T = unpack(KEYS, 1, 9)
+local CFG = cjson.decode(ARGV[1])
+local CLOCK = redis.call('TIME')
+local NOW = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
+local HISTORY = 32
+
+local head = {}
+local facts = {}
+local sends = {}
+
+local function read_head()
+  local flat = redis.call('HGETALL', R)
+  for i = 1, #flat, 2 do head[flat[i]] = flat[i + 1] end
+  return #flat > 0
+end
+
+local function put(field, value)
+  head[field] = tostring(value)
+  redis.call('HSET', R, field, head[field])
+end
+
+local function number(field) return tonumber(head[field] or '0') end
+
+local function integer(value) return string.format('%.0f', value) end
+
+-- A run of a plain signature is '@<nonce>', a callback '<owner>.s<n>' or '<owner>.e<n>', a step or item its number.
+local function def_path(path) return (string.gsub(path, '^@[^.]*', '')) end
+
+local function owner_of(path) return string.match(path, '^(.*)%.[se]%d+$') end
+
+local function definition(path)
+  local raw = redis.call('HGET', D, def_path(path))
+  if not raw then return nil end
+  local kind, successes, errors, start = string.match(raw, '^(%a):(%d+):(%d+)|()')
+  if not kind then return nil end
+  return {kind = kind, successes = tonumber(successes), errors = tonumber(errors), json = string.sub(raw, start)}
+end
+
+local function state_of(path)
+  local raw = redis.call('HGET', S, path)
+  return raw and cjson.decode(raw) or nil
+end
+
+local function keep(path, state)
+  state.t = NOW
+  redis.call('HSET', S, path, cjson.encode(state))
+end
+
+local function census(status)
+  local identity = string.match(R, '([^:]*)$')
+  local ttl = ENDED[status] and CFG.done or CFG.active
+  return T .. ':' .. head.kind .. ':' .. status, identity, integer(NOW + ttl * 1000)
+end
+
+local function set_status(status, by, why)
+  if head.st and head.st ~= status then
+    local old, identity = census(head.st)
+    redis.call('ZREM', old, identity)
+  end
+  if head.st ~= status then
+    local history = cjson.decode(head.hist or '[]')
+    history[#history + 1] = {at = NOW, status = status, by = by or '', why = why or ''}
+    while #history > HISTORY do table.remove(history, 1) end
+    put('hist', cjson.encode(history))
+  end
+  put('st', status)
+end
+
+-- Progress: every key lives on, and the reconciler comes back in time. Called last by every script that writes.
+local function touch()
+  local open = redis.call('HLEN', O) + redis.call('ZCARD', L)
+  local waits = redis.call('HLEN', O) > 0
+  local over = ENDED[head.st] and open == 0
+  local ttl = over and CFG.done or CFG.active
+  put('updated', integer(NOW))
+  for i = 1, 7 do redis.call('EXPIRE', KEYS[i], ttl) end
+  local counts, identity, expires = census(head.st)
+  redis.call('ZADD', counts, expires, identity)
+  redis.call('EXPIRE', counts, CFG.active * 2)
+  if over or (head.st == 'pending' and open == 0) then
+    redis.call('ZREM', U, R)
+  else
+    redis.call('ZADD', U, 'LT', integer(NOW + (waits and CFG.grace or CFG.check)), R)
+    redis.call('EXPIRE', U, CFG.active * 2)
+  end
+end
+
+-- The number of members of a plain signature grows with every run by its user: the oldest ended ones are forgotten.
+local function forget_old_runs()
+  if head.kind ~= 'task' or redis.call('HLEN', S) <= 64 then return end
+  local ended, flat = {}, redis.call('HGETALL', S)
+  for i = 1, #flat, 2 do
+    local state = cjson.decode(flat[i + 1])
+    if ENDED[state.st] then ended[#ended + 1] = {flat[i], state.t} end
+  end
+  table.sort(ended, function(a, b) return a[2] < b[2] end)
+  for i = 1, #ended - 32 do
+    redis.call('HDEL', S, ended[i][1])
+    redis.call('HDEL', V, ended[i][1])
+  end
+end

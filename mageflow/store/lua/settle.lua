@@ -1,0 +1,69 @@
+-- settle: record how an attempt of a member ended, and decide what follows.
+--
+-- KEYS
+--   record   hash   the record
+--   defs     hash   definitions of its members
+--   runs     hash   state of its members
+--   results  hash   results of its members
+--   live     zset   members sent or running
+--   outbox   hash   what is still to be sent
+--   held     list   members waiting for resume
+--   due      zset   the reconciler's index of the shard
+--   stats    zset   the counts of the shard
+-- ARGS
+--   config   json   TTLs and intervals
+--   path     text   the member
+--   run      text   Hatchet's workflow run id, or flow:<key> for a nested flow
+--   attempt  text   from 1; 0 when whoever settles does not know it and any will do
+--   outcome  text   succeeded, failed, timed_out, cancelled or retried
+--   retry    text   1 when the engine is expected to try again
+--   result   text   JSON, for succeeded
+--   error    text   JSON, for everything else
+--   message  text   JSON of the input that failed, for error callbacks
+--   trace    text   the traceparent of the run
+-- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
+--          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone
+-- TTL      every key of the record: refreshed, the done TTL once everything is over
+-- ATOMIC   between "it succeeded" and "the next one is to be sent" no crash may come
+-- INCLUDE  record flow
+if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
+local path, run, attempt, outcome = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local def, state = definition(path), state_of(path)
+if not def or not state then return {'gone', '{}', '', '', '', '', {}} end
+local is_flow = string.sub(run, 1, 5) == 'flow:'
+if ENDED[state.st] then
+  if state.run ~= run then return reply('stale') end
+  for _, waiting in ipairs(redis.call('HKEYS', O)) do sends[#sends + 1] = waiting end
+  return reply(state.st == 'interrupted' and 'ended' or 'repeated')
+end
+if state.st == 'held' then return reply('stale') end
+if state.st == 'queued' and not is_flow and attempt > 0 then return reply('stale') end
+if state.run and state.run ~= run then return reply('stale') end
+if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
+if ARGV[10] ~= '' then state.tp = ARGV[10] end
+if ARGV[8] ~= '' then state.er = ARGV[8]; put('err', ARGV[8]) end
+if ARGV[6] == '1' then
+  keep(path, state)
+  redis.call('ZADD', L, integer(NOW), path)
+  touch()
+  return reply('recorded')
+end
+state.run = run
+if outcome == 'succeeded' then
+  state.st, state.er = 'done', nil
+  redis.call('HSET', V, path, ARGV[7])
+else
+  state.st = outcome == 'cancelled' and 'cancelled' or 'failed'
+  if def.errors > 0 and ARGV[9] ~= '' then state.im = ARGV[9] end
+end
+state.lk, state.msg = nil, nil
+keep(path, state)
+redis.call('ZREM', L, path)
+redis.call('HDEL', O, path)
+if head.st == 'suspended' then
+  redis.call('RPUSH', H, 'd' .. path)
+else
+  conclude(path, state, def)
+end
+touch()
+return reply('settled')

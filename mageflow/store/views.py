@@ -1,0 +1,172 @@
+"""Stored documents as signatures: the header, a definition and a state become one frozen value."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from mageflow.errors import SignatureInvalidError
+from mageflow.signatures import (
+    ChainSignature,
+    FailureRecord,
+    FlowDefinition,
+    FlowMember,
+    HistoryEntry,
+    LastRun,
+    Status,
+    SwarmConfig,
+    SwarmSignature,
+    TaskDefinition,
+    TaskSignature,
+    decode_definition,
+    decode_member,
+)
+from mageflow.store.keys import RecordKeys
+
+__all__ = ["header_of", "member_view", "record_view", "task_view"]
+
+_STATUS = {"queued": Status.PENDING, "sent": Status.PENDING, "held": Status.SUSPENDED}
+
+
+def header_of(flat: Sequence[str]) -> dict[str, str]:
+    """The flat list of a script's reply as a mapping."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def record_view(
+    keys: RecordKeys, header: dict[str, str], text: str, successes: int, errors: int
+) -> TaskSignature | ChainSignature | SwarmSignature:
+    """A record as a signature.
+
+    Raises:
+        SignatureInvalidError: The stored documents do not validate.
+    """
+    definition = decode_definition(keys.record, text)
+    if isinstance(definition, TaskDefinition):
+        return task_view(keys, "", header, definition, successes, errors, "")
+    return _guarded(keys.record, lambda: _flow_view(keys, header, definition, successes, errors))
+
+
+def member_view(
+    keys: RecordKeys, path: str, header: dict[str, str], text: str, successes: int, errors: int, state: str
+) -> TaskSignature:
+    """A step, an item, a callback or a user's run as a signature.
+
+    Raises:
+        SignatureInvalidError: The stored documents do not validate, or the member is a nested flow.
+    """
+    definition = decode_member(f"{keys.record}#{path}", text)
+    if isinstance(definition, FlowMember):
+        raise SignatureInvalidError(f"{keys.record}#{path}", f"it stands for the flow {definition.key!r}: load that")
+    return task_view(keys, path, header, definition, successes, errors, state)
+
+
+def task_view(
+    keys: RecordKeys,
+    path: str,
+    header: dict[str, str],
+    definition: TaskDefinition,
+    successes: int,
+    errors: int,
+    state_json: str,
+) -> TaskSignature:
+    """A task with what has become of it."""
+    key = _public_key(keys, path)
+
+    def build() -> TaskSignature:
+        state: dict[str, Any] = json.loads(state_json) if state_json else {}
+        is_record = keys.kind == "task" and (not path or (path.startswith("@") and "." not in path))
+        last = (state.get("run") and state) or (json.loads(header.get("run") or "{}") if is_record else {})
+        error = state.get("er") or (header.get("err") if is_record else None)
+        reached = header["st"] if is_record else state.get("st", "pending")
+        changed = state.get("t") or header["updated"]
+        return TaskSignature(
+            key=key,
+            task_name=definition.task,
+            task_identifiers=definition.identifiers,
+            kwargs=definition.kwargs,
+            success_callbacks=_callbacks(keys, path, "s", successes),
+            error_callbacks=_callbacks(keys, path, "e", errors),
+            status=_STATUS.get(reached) or Status(reached),
+            created_at=_moment(header["created"]),
+            updated_at=_moment(changed),
+            attempts=int(header.get("att") or 0) if is_record else int(state.get("n") or 0),
+            last_run=_last_run(last),
+            last_error=FailureRecord.model_validate_json(error) if error else None,
+            traceparent=header.get("trace") or "",
+            history=_history(header) if is_record else (),
+            flow_key="" if keys.kind == "task" else keys.record,
+        )
+
+    return _guarded(key, build)
+
+
+def _flow_view(
+    keys: RecordKeys, header: dict[str, str], definition: FlowDefinition, successes: int, errors: int
+) -> ChainSignature | SwarmSignature:
+    last = json.loads(header.get("run") or "{}")
+    common: dict[str, Any] = {
+        "key": keys.record,
+        "name": definition.name,
+        "kwargs": definition.kwargs,
+        "success_callbacks": _callbacks(keys, "", "s", successes),
+        "error_callbacks": _callbacks(keys, "", "e", errors),
+        "status": Status(header["st"]),
+        "created_at": _moment(header["created"]),
+        "updated_at": _moment(header["updated"]),
+        "attempts": int(header.get("att") or 0),
+        "last_run": _last_run(last),
+        "last_error": FailureRecord.model_validate_json(header["err"]) if header.get("err") else None,
+        "traceparent": header.get("trace") or "",
+        "history": _history(header),
+    }
+    total = int(header["total"])
+    if definition.kind == "chain":
+        steps = tuple(f"{keys.record}#{index}" for index in range(total))
+        return ChainSignature(**common, steps=steps, step=int(header["step"]))
+    reached = int(header["next"])
+    return SwarmSignature(
+        **common,
+        config=definition.config or SwarmConfig(),
+        is_closed=header["closed"] == "1",
+        total=total,
+        pending=total - reached,
+        running=int(header["running"]),
+        succeeded=int(header["ok"]),
+        failed=int(header["bad"]),
+    )
+
+
+def _public_key(keys: RecordKeys, path: str) -> str:
+    is_record = not path or (keys.kind == "task" and path.startswith("@") and "." not in path)
+    return keys.record if is_record else f"{keys.record}#{path}"
+
+
+def _callbacks(keys: RecordKeys, path: str, mark: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{keys.record}#{path}.{mark}{index}" for index in range(count))
+
+
+def _moment(milliseconds: str | float) -> datetime:
+    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+
+
+def _last_run(found: dict[str, Any]) -> LastRun | None:
+    if not found.get("run"):
+        return None
+    return LastRun(workflow_run_id=found["run"], step_run_id=found.get("step") or "", worker_id=found.get("wk") or "")
+
+
+def _history(header: dict[str, str]) -> tuple[HistoryEntry, ...]:
+    return tuple(
+        HistoryEntry(at=_moment(each["at"]), status=Status(each["status"]), by=each["by"], why=each["why"])
+        for each in json.loads(header.get("hist") or "[]")
+    )
+
+
+def _guarded(key: str, build: Any) -> Any:
+    try:
+        return build()
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error
