@@ -87,7 +87,10 @@ class AttemptScope:
         wait = None
         with guard.clock.at("queue_wait"):
             wait = self._queue_wait()
-        recorder.log.emit(events.TASK_STARTED, queue_wait_s=wait)
+        if wait is not None and guard.traces.closed:
+            with guard.traces.at("attempt.wait"):
+                self.span.set_attribute(traces.QUEUE_WAIT_S, wait)
+        recorder.log.emit(events.TASK_STARTED, queue_wait_s=None if wait is None else _seconds(wait))
         if guard.metrics.closed:
             with guard.metrics.at("attempt.enter"):
                 recorder.instruments.zero_worker(

@@ -26,9 +26,10 @@ from mageflow.interceptors import (
 from mageflow.telemetry.attempts import AttemptScope
 from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
 from mageflow.telemetry.enqueues import EnqueueScope
+from mageflow.telemetry.names import traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
 from mageflow.telemetry.recorder import Recorder
-from mageflow.telemetry.spans import Spans
+from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry
 
 __all__ = ["Telemetry", "TelemetryInterceptor"]
@@ -110,10 +111,10 @@ class Telemetry:
 
     def connected_to(self, address: str, port: int | None = None) -> None:
         """Put ``server.address`` and ``server.port`` of Hatchet on every span."""
-        server: dict[str, str | int] = {"server.address": address}
+        server: Attributes = {traces.SERVER_ADDRESS: address}
         if port is not None:
-            server["server.port"] = port
-        self.recorder.spans.server = {**server}
+            server[traces.SERVER_PORT] = port
+        self.recorder.spans.server = server
 
     def in_thread(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Enter in the thread of a synchronous body: brings structlog's and OpenTelemetry's contexts in.

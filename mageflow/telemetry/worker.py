@@ -164,12 +164,14 @@ class WorkerTelemetry:
         for scope, used in self._recorder.live.near_timeout():
             if not scope.is_near_timeout_told:
                 scope.is_near_timeout_told = True
-                self._recorder.log.emit(
-                    events.TASK_NEAR_TIMEOUT,
-                    used_ratio=round(used, 3),
-                    remaining_s=round(scope.attempt.remaining_seconds, 3),
-                    **scope.log_fields(),
-                )
+                # Told from the sampler, outside of the attempt: its span is borrowed for the ids of the record.
+                with trace.use_span(scope.span, record_exception=False, set_status_on_exception=False):
+                    self._recorder.log.emit(
+                        events.TASK_NEAR_TIMEOUT,
+                        used_ratio=round(used, 3),
+                        remaining_s=round(scope.attempt.remaining_seconds, 3),
+                        **scope.log_fields(),
+                    )
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+"""A telemetry object of its own for every test: private registry, private tracer provider, captured log events."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import CollectorRegistry
+
+from mageflow.config import Settings
+from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, Interceptor, TaskInfo
+from mageflow.telemetry import Telemetry
+from mageflow.testing import capture_logs, capture_spans, samples
+from mageflow.testing.capture import LogCapture, Samples, SpanCapture
+
+TASK = TaskInfo("send", "send-workflow", 30.0, 2, code_function_name="shop.tasks.send")
+STAGGERED = TaskInfo("crowd", "crowd", 30.0, 0, stagger_window_seconds=3.0)
+
+
+class Stopwatch:
+    """A monotonic clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Bench:
+    """One client's telemetry and what it said."""
+
+    telemetry: Telemetry
+    registry: CollectorRegistry
+    spans: SpanCapture
+    logs: LogCapture
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def interceptor(self) -> Interceptor:
+        return self.telemetry.interceptor
+
+    @property
+    def samples(self) -> Samples:
+        return samples(self.registry)
+
+    def attempt(self, task: TaskInfo = TASK, **facts: Any) -> Attempt:
+        """An attempt that has just been assigned; ``monotonic`` is this bench's clock."""
+        known: dict[str, Any] = {
+            "workflow_run_id": "run-1",
+            "step_run_id": "step-1",
+            "worker_id": "worker-1",
+            "number": 1,
+            "max_attempts": task.retries + 1,
+            "metadata": {},
+            "is_cancelled": lambda: False,
+            "monotonic": self.clock,
+        }
+        return Attempt(task=task, **{**known, **facts})
+
+    def run(self, attempt: Attempt, error: BaseException | None = None, seconds: float = 0.0, **filled_in: Any) -> None:
+        """Take an attempt through the interceptor as the runner does; ``error`` is what the body raises."""
+        try:
+            with self.interceptor.attempt(attempt):
+                try:
+                    with self.interceptor.execute(attempt):
+                        self.clock.now += seconds
+                        if error is not None:
+                            raise error
+                finally:
+                    attempt.exception = error
+                    for name, value in filled_in.items():
+                        setattr(attempt, name, value)
+        except BaseException as raised:
+            if raised is not error:
+                raise
+
+    def enqueue(self, task: str = "send", **facts: Any) -> dict[str, object]:
+        """Enqueue one run; the metadata it was sent with."""
+        item = EnqueueItem(task, {})
+        with self.interceptor.enqueue(Enqueue(facts.pop("operation", "run"), [item], **facts)):
+            item.run_id = "run-1"
+        return item.metadata
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[..., Bench]]:
+    """Benches with settings of one's own."""
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    opened: list[Any] = []
+
+    def make(**settings: Any) -> Bench:
+        registry = CollectorRegistry()
+        spans, logs = capture_spans(TracerProvider(shutdown_on_exit=False)), capture_logs()
+        opened.extend((spans, logs))
+        span_capture = spans.__enter__()
+        telemetry = Telemetry(Settings(**settings), registry=registry, tracer_provider=span_capture.provider)
+        for task in (TASK, STAGGERED):
+            telemetry.declare_task(task)
+        return Bench(telemetry, registry, span_capture, logs.__enter__())
+
+    yield make
+    for each in opened:
+        each.__exit__(None, None, None)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """A bench with default settings."""
+    return make_bench()

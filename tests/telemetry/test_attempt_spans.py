@@ -1,0 +1,248 @@
+"""The span of an attempt: name, parent, links, attributes, status."""
+
+import asyncio
+
+import pytest
+from opentelemetry import baggage, trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+from mageflow.interceptors import SignatureLoad, current_attempt
+from mageflow.telemetry import names
+from tests.telemetry.conftest import STAGGERED, Bench
+
+REMOTE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
+
+
+def trace_of(span: ReadableSpan) -> str:
+    return f"{span.context.trace_id:032x}"
+
+
+def test_an_attempt_hangs_under_the_span_that_sent_it(bench: Bench):
+    """Producer and consumer are one trace, with the ids Hatchet uses on both ends."""
+    bench.run(bench.attempt(metadata=bench.enqueue()), outcome="succeeded")
+
+    send, process = bench.spans.one("send send"), bench.spans.one("process send")
+    assert process.parent.span_id == send.context.span_id
+    assert (send.kind, process.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
+    assert process.links == ()
+    assert process.status.status_code is StatusCode.UNSET
+    expected = {
+        "messaging.system": "hatchet",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "send",
+        "messaging.message.id": "run-1",
+        "messaging.client.id": "worker-1",
+        "hatchet.workflow_run_id": "run-1",
+        "hatchet.step_run_id": "step-1",
+        "hatchet.worker_id": "worker-1",
+        "hatchet.payload": "",
+        "code.function.name": "shop.tasks.send",
+        "mageflow.enqueue.source": "direct",
+        "mageflow.task.attempt": 1,
+        "mageflow.task.max_attempts": 3,
+        "mageflow.task.timeout_s": 30.0,
+        "mageflow.task.timeout_extended_s": 0.0,
+        "mageflow.task.outcome": "succeeded",
+        "mageflow.task.will_retry": False,
+    }
+    wait = process.attributes["mageflow.queue.wait_s"]
+    assert dict(process.attributes) == {**expected, "mageflow.queue.wait_s": wait}
+    assert 0.0 <= wait < 5.0
+    assert process.instrumentation_scope.name == "mageflow"
+    assert process.instrumentation_scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "status", "error_type"),
+    [
+        ("failed", ValueError("secret"), StatusCode.ERROR, "ValueError"),
+        ("retried", ValueError("secret"), StatusCode.ERROR, "ValueError"),
+        ("timed_out", asyncio.CancelledError(), StatusCode.ERROR, "timed_out"),
+        ("cancelled", asyncio.CancelledError(), StatusCode.UNSET, None),
+        ("skipped", asyncio.CancelledError(), StatusCode.UNSET, None),
+    ],
+)
+def test_status_tells_failures_from_decisions(
+    bench: Bench, outcome: str, error: BaseException, status: StatusCode, error_type: str | None
+):
+    """A timeout is an error although it arrives as a cancellation; a cancellation and a skip are none."""
+    bench.run(bench.attempt(), error, outcome=outcome)
+
+    span = bench.spans.one("process send")
+    assert span.status.status_code is status
+    assert span.attributes.get("error.type") == error_type
+    assert span.attributes["mageflow.task.outcome"] == outcome
+    exceptions = [dict(event.attributes) for event in span.events if event.name == "exception"]
+    assert exceptions == ([{"exception.type": "builtins.ValueError"}] if isinstance(error, ValueError) else [])
+
+
+@pytest.mark.parametrize(("detail", "keys"), [("message", {"message"}), ("full", {"message", "stacktrace"})])
+def test_exceptions_say_more_when_asked(make_bench, detail: str, keys: set[str]):
+    """Messages and tracebacks leave the process only by the setting."""
+    bench = make_bench(exception_detail=detail)
+    bench.run(bench.attempt(), ValueError("the words"), outcome="failed")
+
+    event = bench.spans.one("process send").events[0]
+    assert set(event.attributes) == {"exception.type", *(f"exception.{key}" for key in keys)}
+    assert event.attributes["exception.message"] == "the words"
+    assert bench.logs.one("mageflow.task.failed")["message"] == "the words"
+
+
+def test_a_body_beside_a_load_has_a_span_of_its_own(bench: Bench):
+    """Load and body are siblings under the attempt, and user code nests under the body."""
+    attempt = bench.attempt(signature_id="sig-1")
+    tracer = bench.spans.provider.get_tracer("user")
+    with bench.interceptor.attempt(attempt):
+        token = current_attempt.set(attempt)
+        load = SignatureLoad("task", "sig-1")
+        with bench.interceptor.load_signature(load):
+            load.result, load.size_bytes = "hit", 512
+        with bench.interceptor.execute(attempt):
+            tracer.start_span("query").end()
+        attempt.outcome = "timed_out"
+        current_attempt.reset(token)
+
+    process, loading = bench.spans.one("process send"), bench.spans.one("load signature")
+    execute, query = bench.spans.one("execute send"), bench.spans.one("query")
+    assert loading.parent.span_id == execute.parent.span_id == process.context.span_id
+    assert query.parent.span_id == execute.context.span_id
+    assert execute.status.status_code is process.status.status_code is StatusCode.ERROR
+    assert process.start_time <= execute.start_time <= execute.end_time <= process.end_time
+    assert execute.end_time >= query.end_time
+    assert loading.attributes["mageflow.signature.result"] == "hit"
+    assert loading.attributes["mageflow.signature.bytes"] == 512
+    assert loading.attributes["hatchet.step_run_id"] == "step-1"
+    assert process.attributes["mageflow.signature.id"] == "sig-1"
+
+
+def test_a_plain_body_needs_no_span_of_its_own(bench: Bench):
+    """User code nests under the attempt itself."""
+    attempt = bench.attempt()
+    with bench.interceptor.attempt(attempt), bench.interceptor.execute(attempt):
+        bench.spans.provider.get_tracer("user").start_span("query").end()
+
+    assert bench.spans.names == ["query", "process send"]
+    assert bench.spans.one("query").parent.span_id == bench.spans.one("process send").context.span_id
+
+
+def test_a_parent_of_unknown_origin_is_kept_and_said_to_be(bench: Bench):
+    """Without our stamp the ``traceparent`` is the engine's or an ancestor's: same trace, marked external."""
+    bench.run(bench.attempt(metadata={"traceparent": REMOTE}), outcome="succeeded")
+
+    span = bench.spans.one("process send")
+    assert trace_of(span) == REMOTE.split("-")[1]
+    assert span.attributes["mageflow.trace.origin"] == "external"
+
+
+@pytest.mark.parametrize("source", ["schedule", "cron", "event"])
+def test_runs_of_a_schedule_start_their_own_trace(bench: Bench, source: str):
+    """A schedule that fires for a year is no trace: a new root with a link to what scheduled it."""
+    metadata = {"traceparent": REMOTE, "mageflow_enqueued_at": "1.0", "mageflow_source": source}
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+
+    span = bench.spans.one("process send")
+    assert span.parent is None
+    assert trace_of(span) != REMOTE.split("-")[1]
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == [REMOTE.split("-")[1]]
+
+
+def test_which_sources_link_is_a_setting(make_bench):
+    """Who wants schedules in one trace can have them."""
+    bench = make_bench(trace_link_sources=())
+    metadata = {"traceparent": REMOTE, "mageflow_enqueued_at": "1.0", "mageflow_source": "schedule"}
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+
+    assert trace_of(bench.spans.one("process send")) == REMOTE.split("-")[1]
+
+
+def test_steps_of_a_chain_are_siblings_linked_to_their_predecessor(bench: Bench):
+    """Under the flow's start, not under each other; the link says what came before."""
+    metadata = bench.enqueue(source="chain", flow="chain:f-1:2", traceparent=REMOTE, link=OTHER)
+    attempt = bench.attempt(metadata=metadata, flow_kind="chain", flow_id="f-1", flow_step=2)
+    attempt.flow_name, attempt.flow_steps = "signup", 3
+    bench.run(attempt, outcome="succeeded")
+
+    send, process = bench.spans.one("send send"), bench.spans.one("process send")
+    assert f"{process.parent.span_id:016x}" == f"{send.parent.span_id:016x}" == REMOTE.split("-")[2]
+    assert [f"{link.context.span_id:016x}" for link in process.links] == [OTHER.split("-")[2]]
+    flow = {key: value for key, value in process.attributes.items() if key.startswith("mageflow.flow.")}
+    assert flow == {
+        "mageflow.flow.kind": "chain",
+        "mageflow.flow.id": "f-1",
+        "mageflow.flow.name": "signup",
+        "mageflow.flow.step": 2,
+        "mageflow.flow.steps": 3,
+    }
+    assert process.attributes["messaging.message.conversation_id"] == "f-1"
+
+
+def test_an_item_that_links_to_its_own_parent_starts_its_own_trace(bench: Bench):
+    """How a swarm above the fan-out limit says that its items are too many for one trace."""
+    metadata = {"traceparent": REMOTE, "mageflow_link": REMOTE, "mageflow_enqueued_at": "1.0"}
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+
+    span = bench.spans.one("process send")
+    assert span.parent is None
+    assert [f"{link.context.span_id:016x}" for link in span.links] == [REMOTE.split("-")[2]]
+
+
+def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
+    """Attempts are siblings, told apart by their number."""
+    metadata = bench.enqueue()
+    bench.run(bench.attempt(metadata=metadata), ValueError("x"), outcome="retried", will_retry=True)
+    bench.run(bench.attempt(metadata=metadata, number=2), outcome="succeeded")
+
+    first, second = bench.spans.named("process send")
+    assert first.parent.span_id == second.parent.span_id
+    assert [span.attributes["mageflow.task.attempt"] for span in (first, second)] == [1, 2]
+    assert first.attributes["mageflow.task.will_retry"] is True
+
+
+@pytest.mark.parametrize("junk", ["", "x", "00-0-0-00", 7, None, "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+def test_metadata_that_makes_no_sense_is_ignored(bench: Bench, junk: object):
+    """Metadata is written by anybody: the attempt gets a trace of its own."""
+    metadata: dict[str, object] = dict.fromkeys((*names.OWN_KEYS, *names.SHARED_KEYS), junk)
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+
+    span = bench.spans.one("process send")
+    assert span.parent is None
+    assert span.links == ()
+    assert bench.samples.total("mageflow_telemetry_errors_total") == 0.0
+
+
+def test_baggage_travels_only_when_asked(make_bench):
+    """Off by default: baggage is data of the user's users."""
+    from opentelemetry import context as otel_context
+
+    seen: list[object] = []
+    for setting in (False, True):
+        bench = make_bench(propagate_baggage=setting)
+        token = otel_context.attach(baggage.set_baggage("tenant", "acme"))
+        metadata = bench.enqueue()
+        otel_context.detach(token)
+        attempt = bench.attempt(metadata=metadata)
+        with bench.interceptor.attempt(attempt):
+            seen.append(baggage.get_baggage("tenant"))
+    assert seen == [None, "acme"]
+
+
+def test_the_context_is_left_as_it_was_found(bench: Bench):
+    """No span stays current after an attempt, however it ends."""
+    bench.run(bench.attempt(), ValueError("x"), outcome="failed")
+    bench.run(bench.attempt(STAGGERED), asyncio.CancelledError(), outcome="cancelled")
+
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_batch_says_how_many_items_it_has(bench: Bench):
+    """One span for the batch: Hatchet gives the SDK no metadata per item."""
+    from dataclasses import replace
+
+    from tests.telemetry.conftest import TASK
+
+    bench.run(bench.attempt(replace(TASK, is_batch=True), batch_size=7), outcome="succeeded")
+
+    assert bench.spans.one("process send").attributes["messaging.batch.message_count"] == 7

@@ -1,0 +1,169 @@
+"""What handing runs to Hatchet writes, counts and traces."""
+
+import pytest
+from opentelemetry.trace import StatusCode
+
+from mageflow.interceptors import Enqueue, EnqueueItem, current_attempt
+from mageflow.telemetry import names
+from tests.telemetry.conftest import Bench
+
+FLOW = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def enqueue(bench: Bench, count: int, task: str = "send", **facts) -> list[EnqueueItem]:
+    items = [EnqueueItem(task, {"user": "kept"}) for _ in range(count)]
+    with bench.interceptor.enqueue(Enqueue(facts.pop("operation", "run_many"), items, **facts)):
+        for number, item in enumerate(items):
+            item.run_id = f"run-{number}"
+    return items
+
+
+def test_every_key_is_written_even_when_unused(bench: Bench):
+    """The SDK merges a parent's metadata into its children: an unwritten key would be inherited."""
+    metadata = bench.enqueue(signature_id="sig-1", due_at=12.5, link=FLOW, flow="swarm:f:1", source="swarm")
+
+    assert set(names.OWN_KEYS) <= set(metadata)
+    assert metadata["mageflow_due_at"] == "12.500000"
+    assert metadata["mageflow_signature"] == "sig-1"
+    assert metadata["mageflow_flow"] == "swarm:f:1"
+    assert metadata["mageflow_link"] == FLOW
+    assert metadata["mageflow_source"] == "swarm"
+    plain = bench.enqueue()
+    assert [plain[key] for key in ("mageflow_due_at", "mageflow_flow", "mageflow_link", "mageflow_signature")] == [
+        ""
+    ] * 4
+    assert all(isinstance(value, str) for value in plain.values())
+    assert not any(key.startswith("hatchet__") for key in plain)
+
+
+def test_items_may_say_for_themselves(bench: Bench):
+    """One bulk call of a flow carries many signatures, steps and links."""
+    items = [
+        EnqueueItem("send", {}, signature_id=f"sig-{n}", flow=f"swarm:f:{n}", link=FLOW, traceparent=FLOW)
+        for n in range(2)
+    ]
+    with bench.interceptor.enqueue(Enqueue("run_many", items, source="swarm")):
+        pass
+
+    assert [item.metadata["mageflow_signature"] for item in items] == ["sig-0", "sig-1"]
+    assert [item.metadata["mageflow_flow"] for item in items] == ["swarm:f:0", "swarm:f:1"]
+    assert {item.metadata["traceparent"] for item in items} == {FLOW}
+
+
+def test_a_signature_key_the_dispatcher_wrote_is_kept(bench: Bench):
+    """It is how a run finds its signature: telemetry must not lose it."""
+    item = EnqueueItem("send", {"mageflow_signature": "sig-9"})
+    with bench.interceptor.enqueue(Enqueue("run", [item])):
+        pass
+
+    assert item.metadata["mageflow_signature"] == "sig-9"
+
+
+def test_one_run_is_one_span(bench: Bench):
+    """Name, kind, ids, and the traceparent of that very span in the metadata."""
+    metadata = bench.enqueue(source="signature", signature_id="sig-1")
+
+    span = bench.spans.one("send send")
+    assert metadata["traceparent"].split("-")[2] == f"{span.context.span_id:016x}"
+    assert span.attributes["messaging.operation.type"] == "send"
+    assert span.attributes["messaging.operation.name"] == "run"
+    assert span.attributes["messaging.message.id"] == "run-1"
+    assert span.attributes["mageflow.enqueue.source"] == "signature"
+    assert span.attributes["mageflow.signature.id"] == "sig-1"
+    assert span.attributes["hatchet.payload"] == ""
+
+
+def test_items_of_a_bulk_call_have_spans_of_their_own(bench: Bench):
+    """Each run hangs under its own item, all items under the call."""
+    items = enqueue(bench, 3)
+
+    send, creates = bench.spans.one("send send"), bench.spans.named("create send")
+    assert {span.parent.span_id for span in creates} == {send.context.span_id}
+    assert [item.metadata["traceparent"].split("-")[2] for item in items] == [
+        f"{span.context.span_id:016x}" for span in creates
+    ]
+    assert send.attributes["messaging.batch.message_count"] == 3
+    assert [span.attributes["messaging.message.id"] for span in creates] == ["run-0", "run-1", "run-2"]
+    assert {item.metadata["user"] for item in items} == {"kept"}
+
+
+def test_a_bulk_call_above_the_limit_links_instead(make_bench):
+    """A thousand children make a trace nobody can open."""
+    bench = make_bench(trace_fanout_limit=2)
+    items = enqueue(bench, 3)
+
+    assert bench.spans.names == ["send send"]
+    assert {item.metadata["mageflow_link"] for item in items} == {items[0].metadata["traceparent"]}
+    bench.run(bench.attempt(metadata=items[0].metadata), outcome="succeeded")
+    process = bench.spans.one("process send")
+    assert process.parent is None
+    assert process.links[0].context.span_id == bench.spans.one("send send").context.span_id
+
+
+def test_a_registration_for_a_cron_carries_nothing_of_its_moment(bench: Bench):
+    """Its metadata is copied to every run it will ever start: they would all be one trace."""
+    metadata = bench.enqueue(operation="schedule", source="cron", link=FLOW)
+
+    assert "traceparent" not in metadata
+    assert metadata["mageflow_enqueued_at"] == metadata["mageflow_link"] == metadata["mageflow_due_at"] == ""
+    assert metadata["mageflow_source"] == "cron"
+
+
+def test_what_an_ancestor_carried_is_not_inherited(bench: Bench):
+    """Where this run has no tracestate and no baggage, the ancestor's must not be merged in."""
+    attempt = bench.attempt(metadata={"tracestate": "a=1", "baggage": "tenant=acme"})
+    token = current_attempt.set(attempt)
+    metadata = bench.enqueue()
+    current_attempt.reset(token)
+
+    assert metadata["tracestate"] == metadata["baggage"] == ""
+
+
+def test_enqueues_are_counted_by_source_and_result(bench: Bench):
+    """One per run, and one duration per call."""
+    enqueue(bench, 3, source="swarm")
+    with pytest.raises(ConnectionError), bench.interceptor.enqueue(Enqueue("run", [EnqueueItem("send", {})])):
+        raise ConnectionError("secret")
+
+    seen = bench.samples
+    assert seen.value("mageflow_tasks_enqueued_total", task="send", source="swarm", result="ok") == 3.0
+    assert seen.value("mageflow_tasks_enqueued_total", task="send", source="direct", result="error") == 1.0
+    assert seen.total("mageflow_tasks_enqueued_total") == 4.0
+    assert seen.value("mageflow_task_enqueue_duration_seconds_count", operation="run_many") == 1.0
+    assert seen.value("mageflow_task_enqueue_duration_seconds_count", operation="run") == 1.0
+    failed = bench.spans.named("send send")[-1]
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.status.description == "ConnectionError"
+    event = bench.logs.one("mageflow.task.enqueue_failed")
+    assert (event["target"], event["source"], event["batch"], event["error_type"]) == (
+        "send", "direct", 1, "ConnectionError",
+    )  # fmt: skip
+    assert bench.logs.one("mageflow.task.enqueued")["batch"] == 3
+
+
+def test_a_pushed_event_is_no_task(bench: Bench):
+    """Which tasks it starts is the engine's to know, and its key is no declared name."""
+    metadata = bench.enqueue("user:42:created", operation="push_event", source="event")
+
+    assert bench.samples.value("mageflow_tasks_enqueued_total", task="__event__", source="event", result="ok") == 1.0
+    assert bench.samples.total("mageflow_telemetry_dropped_label_values_total") == 0.0
+    assert bench.spans.names == ["send event"]
+    assert metadata["traceparent"]
+
+
+def test_an_undeclared_task_is_folded(bench: Bench):
+    """A name from outside becomes no label."""
+    bench.enqueue("whatever-the-user-typed")
+
+    assert bench.samples.value("mageflow_tasks_enqueued_total", task="__other__", source="direct", result="ok") == 1.0
+    assert bench.samples.value("mageflow_telemetry_dropped_label_values_total", label="task") == 1.0
+    assert bench.logs.one("mageflow.telemetry.label_folded")["label"] == "task"
+
+
+def test_the_namespace_is_no_part_of_a_name(make_bench):
+    """Hatchet prefixes workflow names with the namespace; labels do not."""
+    bench = make_bench()
+    bench.telemetry.recorder.namespace = "staging_"
+    bench.enqueue("staging_send")
+
+    assert bench.samples.value("mageflow_tasks_enqueued_total", task="send", source="direct", result="ok") == 1.0
