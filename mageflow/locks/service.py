@@ -79,7 +79,7 @@ class LockService:
         self._random = random or _random.SystemRandom()
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, LockSession] = WeakKeyDictionary()
         self._home: asyncio.AbstractEventLoop | None = None
-        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._own: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._guard = threading.Lock()
         self._around: dict[Attempt, tuple[Lease, ...]] = {}
         self._in_thread: set[Grant] = set()
@@ -135,13 +135,18 @@ class LockService:
             await session.aclose()
         if self._home is loop:
             self._home = None
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """For programs without an event loop: give back what their threads hold, and end the loop that served them."""
         with self._guard:
-            own, self._own_loop = self._own_loop, None
-        if own is not None:
-            session = self._sessions.pop(own, None)
-            if session is not None:
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.aclose(), own))
-            own.call_soon_threadsafe(own.stop)
+            own, self._own = self._own, None
+        if own is None:
+            return
+        loop, thread = own
+        asyncio.run_coroutine_threadsafe(self._leave_own_loop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
     async def release_run(self, attempt: Attempt) -> None:
         """Give back what an attempt still holds; one round trip if that is anything, else none. Never raises.
@@ -243,7 +248,8 @@ class LockService:
         session = self._sessions.get(loop)
         if session is None:
             session = self._sessions[loop] = LockSession(self._store, self._interceptor, self.lease_seconds)
-            if self._home is None or not self._home.is_running():
+            is_own = self._own is not None and self._own[0] is loop
+            if not is_own and (self._home is None or not self._home.is_running()):
                 self._home = loop
         return session
 
@@ -351,10 +357,18 @@ class LockService:
         if home is not None and home.is_running():
             return home
         with self._guard:
-            if self._own_loop is None:
-                self._own_loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=(self._own_loop,), name="mageflow-locks", daemon=True).start()
-            return self._own_loop
+            if self._own is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_run_loop, args=(loop,), name="mageflow-locks", daemon=True)
+                self._own = (loop, thread)
+                thread.start()
+            return self._own[0]
+
+    async def _leave_own_loop(self) -> None:
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.aclose()
+        await self._store.aclose()
 
 
 def _run_of(attempt: Attempt) -> str:

@@ -63,6 +63,7 @@ class LockSession:
         self._grants: dict[str, Grant] = {}
         self._waiting: dict[str, Petition] = {}
         self._owed: dict[str, tuple[ResourceKey, ...]] = {}
+        self._is_closed = False
         self._renewals: asyncio.Task[None] | None = None
         self._wakes: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
@@ -244,6 +245,7 @@ class LockSession:
 
     async def aclose(self) -> None:
         """End the session: whatever is held is handed on at once instead of when the lease runs out."""
+        self._is_closed = True
         for task in (self._renewals, self._wakes):
             if task is not None:
                 task.cancel()
@@ -311,6 +313,8 @@ class LockSession:
     # -- in the background ---------------------------------------------------------------------------------------
 
     def _keep_running(self) -> None:
+        if self._is_closed:
+            return
         if self._renewals is None or self._renewals.done():
             self._renewals = self._spawn(self._renew_while_needed())
         if self._waiting and (self._wakes is None or self._wakes.done()):
@@ -397,6 +401,8 @@ class LockSession:
         return True
 
     def _owe(self, request: str, resources: tuple[ResourceKey, ...]) -> None:
+        if self._is_closed:
+            return  # the session has ended in Redis, and its requests with it
         self._owed[request] = resources
         task = self._spawn(self._pay())
         self._background.add(task)

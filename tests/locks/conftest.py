@@ -1,0 +1,61 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from mageflow.interceptors import Interceptor
+from mageflow.locks import LockService
+from mageflow.store import Keys, LockStore, RedisPort
+from mageflow.testing.valkey import EmbeddedValkey
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[EmbeddedValkey]:
+    """One real server for the session."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
+    """An empty server; a key of ours that is left without a TTL fails the test."""
+    valkey_server.flush()
+    yield valkey_server
+    assert valkey_server.keys_without_ttl() == []
+
+
+@pytest.fixture
+async def store(valkey: EmbeddedValkey) -> AsyncIterator[LockStore]:
+    """The lock scripts over the real server."""
+    port = RedisPort(valkey.url)
+    yield LockStore(port, Keys("mageflow", "tests"))
+    await port.aclose()
+
+
+Services = Callable[..., LockService]
+
+
+@pytest.fixture
+async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:
+    """Makes lock services, each as another process would have it: own session, own connections."""
+    made: list[tuple[LockService, RedisPort]] = []
+
+    def make(interceptor: Interceptor | None = None, *, lease_seconds: float = 15.0, **options: object) -> LockService:
+        port = RedisPort(valkey.url, interceptor)
+        store = LockStore(port, Keys("mageflow", "tests"))
+        options.setdefault("victim_backoff_seconds", 0.0)
+        service = LockService(store, interceptor, lease_seconds=lease_seconds, **options)  # type: ignore[arg-type]
+        made.append((service, port))
+        return service
+
+    yield make
+    for service, port in made:
+        await service.aclose()
+        await port.aclose()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def locks(services: Services) -> LockService:
+    """One lock service."""
+    return services()

@@ -1,0 +1,84 @@
+"""Small pieces the lock tests are told with: runs, and conditions to wait for."""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from mageflow.interceptors import Attempt, TaskInfo, current_attempt
+from mageflow.locks import LockService, LocksReport
+
+T = TypeVar("T")
+
+
+def attempt(
+    run: str, *, task: str = "", timeout: float = 60.0, retries: int = 0, number: int = 1, **facts: Any
+) -> Attempt:
+    """An attempt as the runner makes it."""
+    info = TaskInfo(name=task or f"task-{run}", workflow_name="", execution_timeout_seconds=timeout, retries=retries)
+    metadata = facts.pop("metadata", {})
+    return Attempt(
+        task=info,
+        workflow_run_id=run,
+        step_run_id=f"step-{run}",
+        worker_id="worker-1",
+        number=number,
+        max_attempts=retries + 1,
+        metadata=metadata,
+        is_cancelled=lambda: False,
+        **facts,
+    )
+
+
+def start(work: Coroutine[Any, Any, T], within: Attempt | None = None) -> "asyncio.Task[T]":
+    """Start a run: in a context of its own, as the SDK starts each task."""
+    context = contextvars.Context()
+    if within is not None:
+        context.run(current_attempt.set, within)
+    return asyncio.get_running_loop().create_task(work, context=context)
+
+
+async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
+    """Wait until the condition holds; what it returned."""
+    deadline = time.monotonic() + within
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {within} s"
+        await asyncio.sleep(0.005)
+
+
+async def waiting(locks: LockService, count: int) -> LocksReport:
+    """Wait until so many requests are queued in Redis."""
+
+    async def enough() -> LocksReport | None:
+        report = await locks.snapshot()
+        return report if len(report.waiters) == count else None
+
+    return await until(enough)
+
+
+class Gate:
+    """Lets a run go on when the test says so."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def pass_through(self) -> None:
+        """In the run: say that it is here, and wait."""
+        self._reached.set()
+        await self._open.wait()
+
+    async def reached(self) -> None:
+        """In the test: wait until the run is here."""
+        async with asyncio.timeout(15):
+            await self._reached.wait()
+
+    def open(self) -> None:
+        """In the test: let it go on."""
+        self._open.set()
