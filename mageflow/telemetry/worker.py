@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Self
 
+from opentelemetry import trace
+
 from mageflow.interceptors import TaskInfo
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.discovery import ServiceDirectory

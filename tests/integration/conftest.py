@@ -1,0 +1,52 @@
+"""A client of its own for each test: own registry, own tracer provider, on the session's engine."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from hatchet_sdk import Hatchet
+from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import CollectorRegistry
+
+from mageflow import Mageflow, Settings
+from mageflow.testing.capture import Samples, SpanCapture, capture_spans, samples
+
+MakeClient = Callable[..., Mageflow]
+
+
+class Observed:
+    """A client with everything it says about itself."""
+
+    def __init__(self, client: Mageflow, registry: CollectorRegistry, spans: SpanCapture) -> None:
+        self.client = client
+        self.registry = registry
+        self.spans = spans
+
+    @property
+    def samples(self) -> Samples:
+        return samples(self.registry)
+
+
+@pytest.fixture
+def make_observed(mageflow_engine: Any) -> Generator[Callable[..., Observed]]:
+    """Make clients that share nothing."""
+    captures: list[Any] = []
+
+    def make(redis_client: Any = None, **options: Any) -> Observed:
+        registry, provider = CollectorRegistry(), TracerProvider()
+        capture = capture_spans(provider)
+        captures.append(capture)
+        spans = capture.__enter__()
+        options.setdefault("settings", Settings(metrics_port=0))
+        client = Mageflow(Hatchet(), redis_client, registry=registry, tracer_provider=provider, **options)
+        return Observed(client, registry, spans)
+
+    yield make
+    for capture in captures:
+        capture.__exit__(None, None, None)
+
+
+@pytest.fixture
+def observed(make_observed: Callable[..., Observed]) -> Observed:
+    """One such client, without Redis."""
+    return make_observed()

@@ -1,0 +1,210 @@
+"""Decorated tasks on a real worker get what they ask for, whatever the order, the kind of function and the client."""
+
+import itertools
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+import pytest
+from hatchet_sdk import Context, Depends, DurableContext
+from pydantic import BaseModel
+
+from mageflow import AcceptParams, TaskSignature
+from mageflow.errors import DecorationError
+
+
+class Message(BaseModel):
+    x: int = 0
+
+
+@dataclass
+class Record:
+    x: int
+
+
+async def double(message: Message, ctx: Context) -> int:
+    return message.x * 2
+
+
+Doubled = Annotated[int, Depends(double)]
+
+
+async def test_every_order_of_decorators_on_sync_and_async_functions(observed, mageflow_worker):
+    """Twelve tasks: all six orders of the three decorators, over a coroutine and a thread-pool function."""
+    client = observed.client
+    decorators = [client.with_ctx, client.with_signature, client.stagger_execution(timedelta(milliseconds=20))]
+
+    async def on_loop(msg: Message, ctx: Context, signature: TaskSignature) -> dict[str, Any]:
+        return {"x": msg.x, "run": ctx.workflow_run_id, "task": signature.task_name}
+
+    def in_thread(msg: Message, ctx: Context, signature: TaskSignature) -> dict[str, Any]:
+        return {"x": msg.x, "run": ctx.workflow_run_id, "task": signature.task_name}
+
+    tasks = []
+    for number, (func, order) in enumerate(itertools.product([on_loop, in_thread], itertools.permutations(decorators))):
+        decorated = func
+        for decorator in order:
+            decorated = decorator(decorated)
+        tasks.append(client.task(name=f"order-{number}")(decorated))
+    mageflow_worker.in_process(client, "orders", workflows=tasks)
+
+    for number, task in enumerate(tasks):
+        reference = await task.aio_run(Message(x=number), wait_for_result=False)
+        assert await reference.aio_result() == {
+            "x": number,
+            "run": reference.workflow_run_id,
+            "task": f"order-{number}",
+        }
+    assert observed.samples.total("mageflow_staggers_total", outcome="completed") == 12
+    assert observed.samples.total("mageflow_task_runs_total", outcome="succeeded") == 12
+
+
+async def test_messages_contexts_and_dependencies_of_every_kind(observed, make_observed, mageflow_worker):
+    """Models, dataclasses, dicts, dependencies, durable, workflow and hook tasks, and all three AcceptParams."""
+    client = observed.client
+    seen: dict[str, Any] = {}
+
+    @client.task(name="model")
+    async def model(msg: Message) -> Message:
+        return Message(x=msg.x + 1)
+
+    @client.task(name="dataclass")
+    def dataclass_task(msg: Record) -> Record:
+        return Record(x=msg.x + 1)
+
+    @client.task(name="dict", input_validator=dict[str, Any])
+    async def dict_task(msg: dict[str, Any]) -> dict[str, Any]:
+        return {**msg, "y": 2}
+
+    @client.task(name="depends")
+    async def depends(msg: Message, doubled: Doubled) -> dict[str, Any]:
+        return {"doubled": doubled}
+
+    @client.task(name="depends-sync")
+    @client.with_ctx
+    def depends_sync(msg: Message, doubled: Doubled, ctx: Context) -> dict[str, Any]:
+        return {"doubled": doubled, "attempt": ctx.attempt_number}
+
+    @client.task(name="as-for-hatchet", input_validator=Message)
+    async def as_for_hatchet(input: Message, ctx: Context) -> dict[str, Any]:  # noqa: A002
+        return {"x": input.x, "name": ctx.task_name}
+
+    workflow = client.workflow(name="pipeline", input_validator=Message)
+
+    @workflow.task()
+    async def first(msg: Message) -> dict[str, Any]:
+        return {"x": msg.x}
+
+    @workflow.task(parents=[first])
+    @client.with_ctx
+    def second(msg: Message, ctx: Context) -> dict[str, Any]:
+        raise ValueError(str(ctx.task_output(first)["x"]))
+
+    @workflow.on_failure_task()
+    @client.with_signature
+    async def failed(msg: Message, signature: TaskSignature) -> dict[str, Any]:
+        seen["failed"] = signature.task_name
+        return {}
+
+    everything = make_observed(param_config=AcceptParams.ALL).client
+    context_only = make_observed(param_config=AcceptParams.CTX_ONLY).client
+
+    @everything.task(name="all")
+    async def all_params(msg: Message, ctx: Context) -> dict[str, Any]:
+        return {"x": msg.x, "ctx": ctx.task_name}
+
+    @context_only.task(name="ctx-only")
+    @context_only.with_signature
+    async def ctx_only(ctx: Context, signature: TaskSignature) -> dict[str, Any]:
+        return {"ctx": ctx.task_name, "sig": signature.task_name}
+
+    mageflow_worker.in_process(
+        client,
+        "kinds",
+        workflows=[
+            model, dataclass_task, dict_task, depends, depends_sync, as_for_hatchet, workflow, all_params, ctx_only,
+        ],
+    )  # fmt: skip
+
+    assert await model.aio_run(Message(x=1)) == Message(x=2)
+    assert await dataclass_task.aio_run(Record(x=1)) == Record(x=2)
+    assert await dict_task.aio_run({"x": 1}) == {"x": 1, "y": 2}
+    assert await depends.aio_run(Message(x=4)) == {"doubled": 8}
+    assert await depends_sync.aio_run(Message(x=4)) == {"doubled": 8, "attempt": 1}
+    assert await as_for_hatchet.aio_run(Message(x=4)) == {"x": 4, "name": "as-for-hatchet"}
+    assert await all_params.aio_run(Message(x=4)) == {"x": 4, "ctx": "all"}
+    assert await ctx_only.aio_run() == {"ctx": "ctx-only", "sig": "ctx-only"}
+    with pytest.raises(Exception, match="ValueError: 7"):
+        await workflow.aio_run(Message(x=7))
+    assert seen == {"failed": "pipeline:failed-on-failure"}  # the SDK names hooks so
+    assert observed.samples.value("mageflow_task_runs_total", task="pipeline:second", outcome="failed") == 1
+    assert observed.samples.value("mageflow_task_runs_total", task="pipeline:first", outcome="succeeded") == 1
+
+
+async def test_mock_run_needs_no_engine_and_says_nothing(observed):
+    """Unit tests of tasks work as with the SDK: sync and async, staggered or signed, with dependencies given."""
+    client = observed.client
+
+    @client.task(name="mock-async")
+    @client.stagger_execution(timedelta(hours=1))
+    @client.with_signature
+    async def mock_async(msg: Message, signature: TaskSignature, doubled: Doubled) -> dict[str, Any]:
+        return {"x": msg.x, "task": signature.task_name, "doubled": doubled}
+
+    @client.task(name="mock-sync")
+    @client.with_ctx
+    def mock_sync(msg: Message, ctx: Context) -> dict[str, Any]:
+        return {"x": msg.x, "attempt": ctx.attempt_number}
+
+    assert await mock_async.aio_mock_run(Message(x=1), dependencies={"doubled": 5}) == {
+        "x": 1,
+        "task": "mock-async",
+        "doubled": 5,
+    }
+    assert mock_sync.mock_run(Message(x=1), retry_count=2) == {"x": 1, "attempt": 3}
+    assert mock_async.is_async_function
+    assert not mock_sync.is_async_function
+    assert not [name for name in observed.samples.names() if name.startswith("mageflow_task_runs")]
+    assert len(observed.spans) == 0
+
+
+def test_what_cannot_be_is_said_at_declaration(observed):
+    """Batches have no signature and no stagger; a context or signature without a parameter is refused."""
+    client = observed.client
+
+    async def batch(items: dict[str, Message], signature: TaskSignature) -> dict[str, Any]:
+        return {}
+
+    with pytest.raises(DecorationError, match="sign the tasks that feed the batch"):
+        client.batch_task(name="b", batch_max_size=2)(client.with_signature(batch))
+    with pytest.raises(DecorationError, match="stagger the tasks that feed it"):
+        client.batch_task(name="b", batch_max_size=2)(client.stagger_execution(timedelta(seconds=1))(batch))
+    with pytest.raises(DecorationError, match="declare a parameter for the context"):
+
+        @client.task(name="no-room")
+        @client.with_ctx
+        async def no_room(msg: Message) -> None: ...
+
+
+async def test_durable_tasks_are_wrapped_too(observed, mageflow_worker):
+    """A durable task gets its context, is staggered once, and its children are counted as enqueued."""
+    client = observed.client
+
+    @client.task(name="leaf")
+    async def leaf(msg: Message) -> Message:
+        return Message(x=msg.x * 10)
+
+    @client.durable_task(name="durable")
+    @client.stagger_execution(timedelta(milliseconds=20))
+    @client.with_ctx
+    async def durable(msg: Message, ctx: DurableContext) -> dict[str, Any]:
+        await ctx.aio_sleep_for(timedelta(seconds=1))
+        child = await leaf.aio_run(Message(x=msg.x))
+        return {"x": child.x}
+
+    mageflow_worker.in_process(client, "durable", workflows=[leaf, durable])
+    assert await durable.aio_run(Message(x=3)) == {"x": 30}
+    samples = observed.samples
+    assert samples.value("mageflow_task_runs_total", task="durable", outcome="succeeded") == 1
+    assert samples.value("mageflow_tasks_enqueued_total", task="leaf", source="direct", result="ok") == 1
+    assert samples.value("mageflow_staggers_total", task="durable", outcome="completed") == 1
