@@ -1,6 +1,6 @@
 """What stands between telemetry and the task: every failure ends here, counted and told, never raised.
 
-One `Signal` per kind of telemetry. After `TRIP_AFTER` failures in a row a signal is left alone for
+One `Signal` per kind of telemetry. After `TRIP_AFTER` failures in a row at one site a signal is left alone for
 `REST_SECONDS`, so that a broken exporter does not cost every attempt the price of an exception.
 """
 
@@ -34,8 +34,8 @@ class Signal:
         self._guard = guard
         self._open_until = 0.0
         self.name = name
-        self.failures = 0
-        """In a row."""
+        self.failures: dict[str, int] = {}
+        """In a row, by site: a step that works does not excuse another that does not."""
         self.total = 0
         """Since the start."""
         self.disabled = False
@@ -52,7 +52,7 @@ class Signal:
         if self._guard.monotonic() < self._open_until:
             return False
         self._open_until = 0.0
-        self.failures = TRIP_AFTER - 1  # one more failure and it rests again
+        self.failures = dict.fromkeys(self.failures, TRIP_AFTER - 1)  # one more failure and it rests again
         return True
 
     def at(self, site: str) -> "_Watch":
@@ -61,8 +61,8 @@ class Signal:
 
     def failed(self, site: str, error: BaseException) -> None:
         """Count a failure, tell of it at most once a minute per site, and rest after too many. Never raises."""
-        self.failures += 1
-        if self.failures >= TRIP_AFTER:
+        self.failures[site] = failures = self.failures.get(site, 0) + 1
+        if failures >= TRIP_AFTER:
             self._open_until = self._guard.monotonic() + REST_SECONDS
         self.count(site, type(error).__name__)
 
@@ -84,7 +84,8 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         if error is None:
-            self._signal.failures = 0
+            if self._signal.failures:
+                self._signal.failures.pop(self._site, None)
             return False
         if isinstance(error, Exception):
             self._signal.failed(self._site, error)

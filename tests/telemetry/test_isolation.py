@@ -1,0 +1,142 @@
+"""Whatever in telemetry breaks, the task does not notice."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+from prometheus_client import Counter, Histogram
+from structlog import contextvars as structlog_contextvars
+
+from mageflow.interceptors import (
+    Enqueue,
+    EnqueueItem,
+    RedisCall,
+    SignatureLoad,
+    SignatureWrite,
+    Stagger,
+    TimeoutExtension,
+)
+from mageflow.telemetry.metrics import Instruments
+from mageflow.telemetry.spans import Spans
+from tests.telemetry.conftest import STAGGERED, Bench
+
+
+class BreakageError(Exception):
+    """What the broken parts raise."""
+
+
+def broken(*arguments: object, **keywords: object) -> Any:
+    raise BreakageError
+
+
+def everything(bench: Bench) -> list[str]:
+    """One run with all a task can have, and what the user's code got to do meanwhile."""
+    done: list[str] = []
+    interceptor = bench.interceptor
+    item = EnqueueItem("crowd", {})
+    with interceptor.enqueue(Enqueue("run", [item])):
+        done.append("enqueued")
+    with interceptor.enqueue(Enqueue("run_many", [EnqueueItem("crowd", {}), EnqueueItem("send", {})])):
+        done.append("enqueued many")
+    attempt = bench.attempt(STAGGERED, metadata=item.metadata, signature_id="sig-1")
+    with interceptor.attempt(attempt):
+        load = SignatureLoad("task", "sig-1")
+        with interceptor.load_signature(load):
+            load.result = "invalid"
+            done.append("loaded")
+        with interceptor.stagger(Stagger(attempt, 3.0, 1.0)):
+            extension = TimeoutExtension(attempt, "stagger", 1.1)
+            with interceptor.extend_timeout(extension):
+                extension.granted_seconds = 1.1
+            done.append("slept")
+        with interceptor.execute(attempt), bench.telemetry.in_thread(attempt):
+            done.append("ran")
+        with interceptor.write_signature(SignatureWrite("task", "update", "sig-1", 10)):
+            done.append("settled")
+        with pytest.raises(ValueError, match="user"), interceptor.redis(RedisCall("settle")):
+            raise ValueError("user")
+        attempt.outcome = "succeeded"
+    return done
+
+
+ALL = ["enqueued", "enqueued many", "loaded", "slept", "ran", "settled"]
+
+BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "counters": ("metrics", lambda patch: patch.setattr(Counter, "inc", broken)),
+    "histograms": ("metrics", lambda patch: patch.setattr(Histogram, "observe", broken)),
+    "series": ("metrics", lambda patch: patch.setattr(Instruments, "_create", broken)),
+    "zeros": ("metrics", lambda patch: patch.setattr(Instruments, "zero_worker", broken)),
+    "tracer": ("traces", lambda patch: patch.setattr(Spans, "start", broken)),
+    "span ends": ("traces", lambda patch: patch.setattr("opentelemetry.sdk.trace.Span.end", broken)),
+    "span attributes": ("traces", lambda patch: patch.setattr("opentelemetry.sdk.trace.Span.set_attributes", broken)),
+    "span status": ("traces", lambda patch: patch.setattr("opentelemetry.sdk.trace.Span.set_attribute", broken)),
+    "attach": ("traces", lambda patch: patch.setattr(otel_context, "attach", broken)),
+    "detach": ("context", lambda patch: patch.setattr(otel_context, "detach", broken)),
+    "propagation": ("context", lambda patch: patch.setattr("mageflow.telemetry.enqueues.stamp", broken)),
+    "arrival": ("traces", lambda patch: patch.setattr("mageflow.telemetry.attempts.arrive", broken)),
+    "stamps": ("clock", lambda patch: patch.setattr("mageflow.telemetry.attempts.queue_wait_seconds", broken)),
+    "binding": ("context", lambda patch: patch.setattr(structlog_contextvars, "bind_contextvars", broken)),
+    "unbinding": ("context", lambda patch: patch.setattr(structlog_contextvars, "reset_contextvars", broken)),
+    "logger": ("logs", lambda patch: patch.setattr(logging.Logger, "makeRecord", broken)),
+    "log context": ("logs", lambda patch: patch.setattr(structlog_contextvars, "get_contextvars", broken)),
+    "instrumentor": (
+        "traces",
+        lambda patch: patch.setattr("mageflow.telemetry.instrumentor.wraps_producer", broken),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", BREAKAGES)
+def test_a_broken_part_costs_only_its_own_signal(bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str):
+    """The block completes, the user's own exception is the one that comes out, the failure is counted."""
+    signal, breaks = BREAKAGES[part]
+    with monkeypatch.context() as patch:
+        breaks(patch)
+        assert everything(bench) == ALL
+
+    assert getattr(bench.telemetry.recorder.guard, signal).total > 0
+    assert len(bench.telemetry.recorder.live) == 0
+    # Whole again, it works again.
+    assert everything(bench) == ALL
+    assert bench.samples.value("mageflow_task_runs_total", task="crowd", outcome="succeeded") >= 1.0
+    if part not in ("counters", "series"):
+        assert bench.samples.value("mageflow_telemetry_errors_total", signal=signal) > 0.0
+
+
+def test_everything_broken_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Not a single signal left, and still the task runs, many times over."""
+    with monkeypatch.context() as patch:
+        for _, breaks in BREAKAGES.values():
+            breaks(patch)
+        for _ in range(150):
+            assert everything(bench) == ALL
+
+    guard = bench.telemetry.recorder.guard
+    assert not guard.metrics.closed
+    assert not guard.traces.closed
+    assert len(bench.telemetry.recorder.live) == 0
+
+
+def test_an_exception_that_cannot_be_printed_is_contained(make_bench):
+    """The user's exception may be as broken as it likes."""
+
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise BreakageError
+
+    bench = make_bench(exception_detail="full")
+    bench.run(bench.attempt(), UnprintableError(), outcome="failed")
+
+    assert bench.samples.value("mageflow_task_runs_total", task="send", outcome="failed") == 1.0
+    assert len(bench.telemetry.recorder.live) == 0
+
+
+def test_no_scope_of_ours_hides_an_exception(bench: Bench):
+    """The exception that leaves the block is the object that was raised in it."""
+    error = KeyError("mine")
+    with pytest.raises(KeyError) as caught, bench.interceptor.attempt(bench.attempt()):
+        raise error
+
+    assert caught.value is error
