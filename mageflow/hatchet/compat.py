@@ -11,9 +11,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
 
+import grpc
 from hatchet_sdk import Context
+from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.contracts.dispatcher_pb2 import RefreshTimeoutRequest, RefreshTimeoutResponse
+from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsRequest, GetRunDetailsResponse
 from hatchet_sdk.runnables.contextvars import ctx_additional_metadata
 from hatchet_sdk.runnables.task import Depends, Task
 from hatchet_sdk.runnables.types import WorkflowConfig
@@ -41,6 +44,7 @@ __all__ = [
     "observe_spawns",
     "on_cancel",
     "pool_of",
+    "run_details",
     "set_inherited_metadata",
     "set_lifespan",
     "slots_of",
@@ -51,6 +55,7 @@ __all__ = [
 dependency_type = Depends
 
 _MOCK_ACTION_ID = "mock:action"
+_DETAILS_TIMEOUT_SECONDS = 10.0
 _STUBS_MODULE = "hatchet_sdk.features.stubs"
 
 
@@ -162,6 +167,25 @@ async def aio_refresh_timeout(ctx: Context, increment_by: str, *, timeout_second
         metadata=create_authorization_header(dispatcher.token),
     )
     return cast("RefreshTimeoutResponse", response)
+
+
+def run_details(admin: AdminClient, run_id: str) -> GetRunDetailsResponse | None:
+    """What the engine says of a run; None when it does not know it (``get_details`` waits for it to appear).
+
+    Raises:
+        grpc.RpcError: The engine could not be reached.
+    """
+    try:
+        response = cast("Any", admin._get_or_create_v1_client()).GetRunDetails(
+            GetRunDetailsRequest(external_id=run_id),
+            timeout=_DETAILS_TIMEOUT_SECONDS,
+            metadata=create_authorization_header(admin.token),
+        )
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+            return None
+        raise
+    return cast("GetRunDetailsResponse", response)
 
 
 def observe_spawns(ctx: Any, around: Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Any]) -> None:

@@ -4,7 +4,7 @@ The SDK reaches the engine through a handful of client classes. Each has a subcl
 around the original method and sends the metadata the interceptors wrote. The caller's options are never written to.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -49,7 +49,7 @@ class Enqueuer:
         due_at: datetime | None = None,
     ) -> Generator[EnqueueItem]:
         """Around the enqueue of one run; send the item's ``metadata``."""
-        item = EnqueueItem(task, dict(metadata))
+        item = EnqueueItem(task, own_metadata(metadata))
         call = Enqueue(operation, [item], source=source, due_at=due_at.timestamp() if due_at else None)
         with self._interceptor.enqueue(call):
             yield item
@@ -59,7 +59,7 @@ class Enqueuer:
         self, configs: Sequence[WorkflowRunTriggerConfig], *, is_durable_spawn: bool = False
     ) -> Generator[list[WorkflowRunTriggerConfig]]:
         """Around the enqueue of several runs; send the configs it yields, which are copies."""
-        items = [EnqueueItem(each.workflow_name, dict(each.options.additional_metadata)) for each in configs]
+        items = [EnqueueItem(each.workflow_name, own_metadata(each.options.additional_metadata)) for each in configs]
         operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
         with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
             yield [
@@ -75,6 +75,15 @@ class Enqueuer:
     def around(self, call: Enqueue) -> Any:
         """The interceptor's context manager for a call made elsewhere."""
         return self._interceptor.enqueue(call)
+
+
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which nothing mageflow once said of another run is left.
+
+    The SDK and the engine merge a parent's metadata into its children's: what is not written is inherited. This is
+    state, not telemetry, so it does not depend on an interceptor.
+    """
+    return {**metadata, **dict.fromkeys(OWN_KEYS, "")}
 
 
 def stamped(options: TriggerWorkflowOptions, item: EnqueueItem) -> TriggerWorkflowOptions:
@@ -214,7 +223,7 @@ class ObservedEventClient(EventClient):
 
     @contextmanager
     def _events(self, events: list[BulkPushEventWithMetadata]) -> Generator[list[BulkPushEventWithMetadata]]:
-        items = [EnqueueItem(each.key, dict(each.additional_metadata)) for each in events]
+        items = [EnqueueItem(each.key, own_metadata(each.additional_metadata)) for each in events]
         with self._enqueuer.around(Enqueue("push_event", items, source="event")):
             yield [
                 each.model_copy(update={"additional_metadata": dict(item.metadata)})
@@ -280,7 +289,7 @@ class SourcedCronClient(CronClient):
         priority: Any = None,
     ) -> Any:
         """See the SDK. The asynchronous method calls this one in a thread."""
-        metadata = {**additional_metadata, **dict.fromkeys(OWN_KEYS, ""), KEY_SOURCE: "cron"}
+        metadata = {**own_metadata(additional_metadata), KEY_SOURCE: "cron"}
         return super().create(workflow_name, cron_name, expression, input, metadata, priority)
 
 

@@ -124,6 +124,7 @@ def stamp(item: EnqueueItem, call: Enqueue, *, now: float | None = None) -> None
     metadata[traces.KEY_SIGNATURE] = (
         item.signature_id or call.signature_id or str(metadata.get(traces.KEY_SIGNATURE) or "")
     )
+    metadata.setdefault(traces.KEY_DEDUPE, "")
 
 
 def inject(metadata: MutableMapping[str, object], context: Context, *, has_baggage: bool) -> None:

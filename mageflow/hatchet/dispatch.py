@@ -1,0 +1,127 @@
+"""Runs of signatures and flows, handed to Hatchet: the `Dispatcher`, `TaskCatalog` and `SignatureRunner` ports.
+
+What belongs to the state of a run (its signature, its dedupe key, its place in a flow) is written into its metadata
+here, and does not depend on any interceptor.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from hatchet_sdk.clients.admin import RunStatus
+from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse
+from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
+from hatchet_sdk.runnables.task import Task
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTriggerConfig
+
+from mageflow.errors import DispatchError
+from mageflow.hatchet import compat
+from mageflow.hatchet.declare import Declarations
+from mageflow.hatchet.enqueue import ObservedAdminClient, own_metadata
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.interceptors import Enqueue, EnqueueItem
+from mageflow.telemetry.names.traces import KEY_DEDUPE, KEY_FLOW, KEY_SIGNATURE
+from mageflow.types import DispatchRun, RunReport
+
+__all__ = ["SdkCatalog", "SdkDispatcher", "enqueue_item"]
+
+_State = Literal["queued", "running", "completed", "failed", "cancelled"]
+
+_STATES: dict[RunStatus, _State] = {
+    RunStatus.QUEUED: "queued",
+    RunStatus.RUNNING: "running",
+    RunStatus.COMPLETED: "completed",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
+
+
+def enqueue_item(run: DispatchRun) -> EnqueueItem:
+    """The run as an item of an enqueue, its state in its metadata."""
+    metadata = own_metadata(run.metadata)
+    metadata[KEY_SIGNATURE] = run.signature_key
+    metadata[KEY_DEDUPE] = run.dedupe_key
+    metadata[KEY_FLOW] = run.flow
+    return EnqueueItem(
+        run.task_name,
+        metadata,
+        signature_id=run.signature_key,
+        flow=run.flow,
+        link=run.link,
+        traceparent=run.traceparent,
+    )
+
+
+class SdkDispatcher:
+    """Implements `mageflow.types.Dispatcher`; see there for what each method promises."""
+
+    def __init__(self, admin: ObservedAdminClient, runs: RunsClient) -> None:
+        self._admin = admin
+        self._runs = runs
+
+    async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+        """See `mageflow.types.Dispatcher`."""
+        if not runs:
+            return []
+        call = Enqueue("run" if len(runs) == 1 else "run_many", [enqueue_item(each) for each in runs], runs[0].source)
+        configs = [
+            WorkflowRunTriggerConfig(
+                workflow_name=each.task_name,
+                input=each.input_json,
+                options=TriggerWorkflowOptions(priority=each.priority),
+            )
+            for each in runs
+        ]
+        try:
+            return await self._admin.dispatch(call, configs)
+        except DISPATCH_FAILURES as error:
+            raise DispatchError(runs[0].task_name, describe(error)) from error
+
+    async def cancel(self, run_ids: Sequence[str]) -> None:
+        """See `mageflow.types.Dispatcher`."""
+        if run_ids:
+            try:
+                await self._runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=list(run_ids)))
+            except DISPATCH_FAILURES as error:
+                raise DispatchError("cancel", describe(error)) from error
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
+        """See `mageflow.types.Dispatcher`."""
+        found = await asyncio.gather(*(self._status(each) for each in run_ids))
+        return {run_id: report for run_id, report in zip(run_ids, found, strict=True) if report is not None}
+
+    async def _status(self, run_id: str) -> RunReport | None:
+        try:
+            details = await asyncio.to_thread(compat.run_details, self._admin, run_id)
+        except DISPATCH_FAILURES as error:
+            raise DispatchError(run_id, describe(error)) from error
+        return None if details is None else _report(details)
+
+
+def _report(details: GetRunDetailsResponse) -> RunReport:
+    state = _STATES[RunStatus.from_proto(details.status)]
+    tasks = list(details.task_runs.values())
+    if state == "completed" and len(tasks) == 1:
+        return RunReport("completed", output_json=tasks[0].output.decode() or "{}")
+    return RunReport(state, error=next((each.error for each in tasks if each.error), ""))
+
+
+class SdkCatalog:
+    """Implements `mageflow.types.TaskCatalog` over a client's declarations."""
+
+    def __init__(self, declarations: Declarations) -> None:
+        self._declarations = declarations
+
+    def task_name(self, task: object) -> str | None:
+        """See `mageflow.types.TaskCatalog`."""
+        if isinstance(task, Standalone):
+            return compat.config_of(task).name
+        if isinstance(task, Task) and (declared := self._declarations.find_task(task)) is not None:
+            return declared.info.workflow_name
+        return compat.config_of(task).name if isinstance(task, BaseWorkflow) else None
+
+    def input_model(self, name: str) -> object | None:
+        """See `mageflow.types.TaskCatalog`."""
+        declared = self._declarations.find(name)
+        return None if declared is None else declared.runnable.input_validator_type
