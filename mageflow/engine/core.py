@@ -15,12 +15,14 @@ from mageflow.engine.events import Events
 from mageflow.engine.graph import Graph
 from mageflow.engine.idempotency import Idempotency
 from mageflow.engine.lifecycle import Lifecycle
+from mageflow.engine.pauses import Pauses
 from mageflow.engine.rate_limits import RateLimits
 from mageflow.engine.registry import Registry
 from mageflow.engine.results import Results
 from mageflow.engine.run_events import RunEvents
 from mageflow.engine.runs import Runs
 from mageflow.engine.scheduler import Scheduler
+from mageflow.engine.schedules import Schedules
 from mageflow.engine.settings import Settings
 from mageflow.engine.store import Store
 from mageflow.engine.workers import Workers
@@ -42,6 +44,7 @@ class Engine:
         self.lifecycle = Lifecycle(self)
         self.scheduler = Scheduler(self)
         self.admission = Admission(self)
+        self.pauses = Pauses(self)
         self.rate_limits = RateLimits(self)
         self.batches = Batches(self)
         self.graph = Graph(self)
@@ -51,6 +54,7 @@ class Engine:
         self.run_events = RunEvents(self)
         self.events = Events(self)
         self.crons = Crons(self)
+        self.schedules = Schedules(self)
         self.durable = Durable(self)
         self.registry = Registry(self)
         self.workers = Workers(self, lost_after=settings.worker_lost_after)

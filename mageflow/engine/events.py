@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ class Events:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.records: deque[EventRecord] = deque(maxlen=_EVENTS_KEPT)
+        self.records: dict[str, EventRecord] = {}
         self.filters: dict[str, Filter] = {}
 
     def push(
@@ -83,7 +82,9 @@ class Events:
             scope=scope,
             at=at or self._engine.clock.now(),
         )
-        self.records.append(event)
+        self.records[event.id] = event
+        if len(self.records) > _EVENTS_KEPT:
+            del self.records[next(iter(self.records))]
         for workflow in list(self._engine.store.workflows.values()):
             if workflow.versions and any(_key_matches(pattern, key) for pattern in workflow.event_triggers):
                 self._trigger(workflow, event, priority)
@@ -97,10 +98,10 @@ class Events:
         Raises:
             NotFound: unknown id.
         """
-        for event in self.records:
-            if event.id == event_id:
-                return event
-        raise NotFound(f"no event {event_id}")
+        event = self.records.get(event_id)
+        if event is None:
+            raise NotFound(f"no event {event_id}")
+        return event
 
     def filters_of(self, workflow: Workflow) -> list[Filter]:
         """Return the filters that guard a workflow."""

@@ -28,7 +28,8 @@ class Graph:
     def start(self, run: Run) -> None:
         """Begin all tasks of a new run."""
         for task in list(run.tasks.values()):
-            if not task.step.is_on_failure:
+            # Starting one task can end others: an admission strategy may cancel the whole run.
+            if not task.step.is_on_failure and task.status is TaskStatus.PENDING:
                 self.start_task(task)
 
     def start_task(self, task: Task) -> None:

@@ -49,9 +49,9 @@ class Lifecycle:
         task.queued_at = clock.now()
         self.record(task, event, message)
         if delay > 0:
-            task.timers["delay"] = clock.later_accelerated(delay, self._offer, task)
+            task.timers["delay"] = clock.later_accelerated(delay, self.offer, task)
         else:
-            self._offer(task)
+            self.offer(task)
 
     def assign(self, task: Task, worker: Worker) -> None:
         """QUEUED -> RUNNING on a worker with room: takes slots, starts the deadline, sends the action."""
@@ -111,7 +111,7 @@ class Lifecycle:
     def evict(self, task: Task, reason: str) -> None:
         """RUNNING -> EVICTED: frees slots and deadline; the task's durable log waits for what it waited for."""
         self.record(task, "DURABLE_EVICTED", reason)
-        self._release(task)
+        self._release(task, keep_admission=True)
         task.status = TaskStatus.EVICTED
 
     # -- batches share the same two ends -------------------------------------------------------------------------
@@ -122,6 +122,13 @@ class Lifecycle:
         self._start(task, worker)
 
     # -- ends of an attempt --------------------------------------------------------------------------------------
+
+    def attempt_started(self, task: Task) -> None:
+        """Take a STARTED event; workers send two per attempt."""
+        if not task.acknowledged:
+            task.acknowledged = True
+            self.record(task, "STARTED")
+            self._engine.run_events.attempt_started(task)
 
     def attempt_completed(self, task: Task, payload: str) -> None:
         """Take a COMPLETED event. Output that is not JSON fails the task, as in Hatchet."""
@@ -172,7 +179,8 @@ class Lifecycle:
 
     def signal_cancel(self, task: Task) -> None:
         """Tell the task's worker, if it has one, to stop the current attempt."""
-        if task.status is TaskStatus.RUNNING and task.worker is not None:
+        if task.status is TaskStatus.RUNNING and task.worker is not None and task.batch is None:
+            # Workers know batches only as a whole: an item of one cannot be stopped.
             task.worker.send(cancel_action(self._engine, task))
 
     def start_deadline(self, task: Task, seconds: float) -> None:
@@ -188,6 +196,14 @@ class Lifecycle:
             task.holds_slots = False
             self._engine.scheduler.wake()
 
+    def offer(self, task: Task) -> None:
+        """Start the schedule timeout of a QUEUED task and ask for admission."""
+        task.cancel_timer("delay")
+        task.timers["schedule"] = self._engine.clock.later(
+            task.step.schedule_timeout, self._schedule_timeout_passed, task
+        )
+        self._engine.admission.request(task)
+
     def record(self, task: Task, event: str, message: str = "", error: str | None = None) -> None:
         """Add a line to the task's history."""
         task.events.append(
@@ -202,14 +218,6 @@ class Lifecycle:
             )
         )
 
-    def _offer(self, task: Task) -> None:
-        """Start the schedule timeout and ask for admission."""
-        task.cancel_timer("delay")
-        task.timers["schedule"] = self._engine.clock.later(
-            task.step.schedule_timeout, self._schedule_timeout_passed, task
-        )
-        self._engine.admission.request(task)
-
     def _start(self, task: Task, worker: Worker) -> None:
         clock = self._engine.clock
         task.status = TaskStatus.RUNNING
@@ -219,7 +227,7 @@ class Lifecycle:
         task.started_at = clock.now()
         task.finished_at = None
         if task.step.is_durable:
-            task.invocation += 1
+            self._engine.durable.invocation_started(task)
         if task.run.started_at is None:
             task.run.started_at = task.started_at
         if task.run.sticky_worker_id is None:
@@ -228,13 +236,14 @@ class Lifecycle:
         self._engine.run_events.attempt_assigned(task)
         self.start_deadline(task, task.step.timeout)
 
-    def _release(self, task: Task) -> None:
+    def _release(self, task: Task, *, keep_admission: bool = False) -> None:
         task.cancel_timers()
         task.deadline = None
         self._engine.graph.release(task)
         self._engine.scheduler.remove(task)
         self.release_slots(task)
-        self._engine.admission.release(task)
+        if not keep_admission:
+            self._engine.admission.release(task)
         if task.worker is not None:
             task.worker.tasks.discard(task)
             task.worker = None

@@ -96,6 +96,11 @@ class LocalEngine:
             raise RuntimeError("the engine is not running: use it inside its with block")
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the engine when it ended by itself; None while it runs and outside the ``with`` block."""
+        return None if self._process is None else self._process.poll()
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which an unmodified SDK in another process finds this engine.
 

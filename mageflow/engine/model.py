@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mageflow.engine.contracts import condition_pb2, dispatcher_pb2, trigger_pb2, v1_workflows_pb2
     from mageflow.engine.durable.log import DurableLog
     from mageflow.engine.matches import Match
+    from mageflow.engine.rate_limits import Need
 
 Json: TypeAlias = Any
 JsonObject: TypeAlias = dict[str, Any]
@@ -247,6 +248,7 @@ class Task:
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, "asyncio.TimerHandle"])
     queue_entry: object | None = None
     holds: list[Hold] = field(default_factory=list["Hold"])
+    rate_needs: list[Need] = field(default_factory=list["Need"])
     batch: Batch | None = None
     children: dict[str, Run] = field(default_factory=dict[str, "Run"])
     durable: DurableLog | None = None

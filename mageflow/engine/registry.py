@@ -67,6 +67,18 @@ class Registry:
         del workflow.versions[:-_VERSIONS_KEPT]
         return version
 
+    def delete(self, workflow: Workflow) -> None:
+        """Forget a workflow with its crons, filters and scheduled runs; its runs go on."""
+        store = self._engine.store
+        for cron in self._engine.crons.of(workflow):
+            self._engine.crons.remove(cron)
+        for each in self._engine.events.filters_of(workflow):
+            del self._engine.events.filters[each.id]
+        self._engine.schedules.remove_of(workflow)
+        self._engine.pauses.unpause(workflow)
+        store.workflows.pop(workflow.id, None)
+        store.workflow_ids_by_name.pop(workflow.name, None)
+
 
 def _fingerprint(request: pb.CreateWorkflowVersionRequest) -> bytes:
     return request.SerializeToString(deterministic=True)

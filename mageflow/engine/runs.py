@@ -61,8 +61,12 @@ class Runs:
             raise InvalidRequest(f"priority must be 1, 2 or 3, not {trigger.priority}")
         return workflow
 
-    def start(self, trigger: Trigger) -> Run:
+    def start(self, trigger: Trigger, *, fresh: bool = False) -> Run:
         """Start a run, or return the child that this parent already has under the same key.
+
+        Args:
+            trigger: what to start.
+            fresh: start a new child in any case; the durable log does its own deduplication.
 
         Raises:
             InvalidRequest: see ``validate``.
@@ -71,7 +75,7 @@ class Runs:
         workflow = self.validate(trigger)
         parent = self._engine.store.tasks.get(trigger.parent_task_id) if trigger.parent_task_id else None
         child_id = trigger.child_key or str(trigger.child_index or 0)
-        if parent is not None and child_id in parent.children:
+        if parent is not None and child_id in parent.children and not fresh:
             return parent.children[child_id]
         run = self._build(workflow, trigger, parent)
         self._engine.idempotency.claim(run)
@@ -95,6 +99,7 @@ class Runs:
         self._engine.durable.run_finished(run)
         for forgotten in self._engine.store.retire(run):
             self._engine.run_events.forget(forgotten)
+            self._engine.durable.forget(forgotten)
 
     def cancel(self, run_or_task_id: str) -> list[str]:
         """Cancel a task, or every live task of a run; return the ids of tasks that were live.
@@ -141,7 +146,7 @@ class Runs:
         return list(run.tasks.values()) if run is not None else [self._engine.store.task(run_or_task_id)]
 
     def _reopen(self, run: Run) -> None:
-        run.done = False
+        run.done = run.admitted = False
         run.finished_at = None
         self._engine.store.reopen(run)
         self._engine.run_events.run_reopened(run)

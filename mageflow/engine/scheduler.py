@@ -77,7 +77,7 @@ class Scheduler:
             self._awake = True
             self._engine.clock.soon(self._pump)
 
-    def queued_by_step(self) -> dict[str, int]:
+    def queued_by_action(self) -> dict[str, int]:
         """Return the number of waiting tasks per action."""
         counts: dict[str, int] = {}
         for lane in self._lanes.values():
@@ -123,6 +123,7 @@ class Scheduler:
 
     def _pump(self) -> None:
         self._awake = False
+        self._engine.batches.place()
         heads: list[tuple[_Entry, Hashable]] = []
         for key in list(self._lanes):
             self._push_head(heads, key)
@@ -157,5 +158,6 @@ def _wanted_labels(task: Task) -> Mapping[str, trigger_pb2.DesiredWorkerLabels]:
 def _lane_key(task: Task) -> Hashable:
     """Return what decides eligibility: tasks with the same key can stand in for one another."""
     run = task.run
-    individual = bool(run.version.sticky or run.desired_worker_id or run.desired_labels or task.step.rate_limits)
+    dynamic_limits = any(limit.key_expr or limit.units_expr for limit in task.step.rate_limits)
+    individual = bool(run.version.sticky or run.desired_worker_id or run.desired_labels or dynamic_limits)
     return (task.step.id, run.id if individual else None)

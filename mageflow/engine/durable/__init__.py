@@ -1,32 +1,5 @@
-"""Durable tasks."""
+"""Durable tasks: an event log per task, replayed by every invocation, and the stream the worker talks over."""
 
-from __future__ import annotations
+from mageflow.engine.durable.tasks import Durable, DurableStream
 
-from typing import TYPE_CHECKING
-
-from mageflow.engine.model import Run, Task
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
-    from mageflow.engine.events import EventRecord
-
-
-class Durable:
-    """Durable side."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def run_finished(self, run: Run) -> None:
-        """Child finished."""
-
-    def event_happened(self, event: EventRecord) -> None:
-        """Event."""
-
-    def restore(self, task: Task) -> bool:
-        """Restore."""
-        return False
-
-    def branch(self, task: Task, node_id: int) -> int:
-        """Branch."""
-        return 1
+__all__ = ["Durable", "DurableStream"]

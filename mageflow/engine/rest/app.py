@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from mageflow.engine.errors import EngineError
-from mageflow.engine.rest import runs, workers
+from mageflow.engine.rest import events, runs, tenant, triggers, workers, workflows
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
 _log = logging.getLogger("mageflow.engine.rest")
 _MAX_BODY_BYTES = 64 * 1024 * 1024
-_ROUTES = (runs.routes, workers.routes)
+_ROUTES = (events.routes, runs.routes, tenant.routes, triggers.routes, workers.routes, workflows.routes)
 
 
 def bind_rest(port: int) -> socket.socket:
@@ -48,13 +48,9 @@ def error_response(status: int, description: str) -> web.Response:
     return web.json_response({"errors": [{"description": description}]}, status=status)
 
 
-def _authenticator(
-    token: str,
-) -> Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]:
+def _authenticator(token: str) -> Middleware:
     @web.middleware
-    async def authenticate(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or given != token:
             return error_response(401, "wrong or missing token for this engine")
@@ -64,15 +60,13 @@ def _authenticator(
 
 
 @web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except EngineError as error:
         return error_response(error.http_status, str(error))
     except web.HTTPException as error:
         return error_response(error.status, f"{error.reason}: {request.method} {request.path}")
-    except Exception:
+    except Exception:  # the engine must outlive a bad request
         _log.exception("%s %s failed", request.method, request.path)
         return error_response(500, "the engine failed, see its log")

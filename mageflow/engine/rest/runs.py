@@ -153,7 +153,10 @@ class _Runs:
         node_id = body.get("nodeId")
         if not isinstance(node_id, int):
             raise InvalidRequest("nodeId must be an integer")
-        branch_id = self._engine.durable.branch(task, node_id)
+        parent_branch = body.get("branchId")
+        branch_id = self._engine.durable.branch(
+            task, node_id, parent_branch if isinstance(parent_branch, int) else None
+        )
         return web.json_response({"taskExternalId": task.id, "nodeId": node_id, "branchId": branch_id})
 
     def _log_lines(self, request: web.Request) -> list:

@@ -88,10 +88,7 @@ class Dispatcher:
     def _apply(self, task: Task, event: pb.StepActionEvent) -> None:
         lifecycle = self._engine.lifecycle
         if event.event_type == pb.STEP_EVENT_TYPE_STARTED:
-            if not task.acknowledged:
-                task.acknowledged = True
-                lifecycle.record(task, "STARTED")
-                self._engine.run_events.attempt_started(task)
+            lifecycle.attempt_started(task)
         elif event.event_type == pb.STEP_EVENT_TYPE_COMPLETED:
             lifecycle.attempt_completed(task, event.event_payload)
         elif event.event_type == pb.STEP_EVENT_TYPE_FAILED:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import grpc.aio
 
 from mageflow.engine.rpc.dispatcher import Dispatcher
+from mageflow.engine.rpc.durable import V1Dispatcher
 from mageflow.engine.rpc.events import EventsService
 from mageflow.engine.rpc.table import TokenGate
 from mageflow.engine.rpc.workflows import Admin, Workflows
@@ -41,6 +42,6 @@ def bind_grpc(port: int) -> tuple[grpc.aio.Server, TokenGate, int]:
 async def start_grpc(server: grpc.aio.Server, engine: Engine) -> None:
     """Serve the engine."""
     server.add_generic_rpc_handlers(
-        tuple(part(engine).handlers() for part in (Dispatcher, EventsService, Admin, Workflows))
+        tuple(part(engine).handlers() for part in (Dispatcher, V1Dispatcher, EventsService, Admin, Workflows))
     )
     await server.start()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
+from mageflow.engine.documents import parse_object
 from mageflow.engine.errors import Collision, IdempotencyCollision
 from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.rpc.table import service, unary
 from mageflow.engine.rpc.triggers import trigger_from
+from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -64,6 +68,9 @@ class Workflows:
             {
                 "TriggerWorkflow": unary(trigger_pb2.TriggerWorkflowRequest, self._trigger),
                 "BulkTriggerWorkflow": unary(workflows_pb2.BulkTriggerWorkflowRequest, self._bulk_trigger),
+                "ScheduleWorkflow": unary(workflows_pb2.ScheduleWorkflowRequest, self._schedule),
+                "PutRateLimit": unary(workflows_pb2.PutRateLimitRequest, self._put_rate_limit),
+                "PauseRateLimit": unary(workflows_pb2.PauseRateLimitRequest, self._pause_rate_limit),
             },
         )
 
@@ -88,6 +95,39 @@ class Workflows:
         if collisions:
             raise IdempotencyCollision(collisions, started, bulk=True)
         return workflows_pb2.BulkTriggerWorkflowResponse(workflow_run_ids=started)
+
+    def _schedule(self, request: workflows_pb2.ScheduleWorkflowRequest) -> workflows_pb2.WorkflowVersion:
+        trigger = Trigger(
+            name=request.name,
+            input=parse_object(request.input, "input"),
+            metadata=parse_object(request.additional_metadata, "additional_metadata"),
+            priority=request.priority if request.HasField("priority") else None,
+            trigger="schedule",
+            parent_task_id=request.parent_task_run_external_id or None,
+            child_index=request.child_index if request.HasField("child_index") else None,
+            child_key=request.child_key or None,
+        )
+        workflow = self._engine.runs.validate(trigger)
+        added = [self._engine.schedules.add(trigger, moment.ToDatetime(UTC)) for moment in request.schedules]
+        version = workflow.current
+        return workflows_pb2.WorkflowVersion(
+            id=version.id,
+            created_at=timestamp(version.created_at),
+            updated_at=timestamp(version.created_at),
+            workflow_id=workflow.id,
+            scheduled_workflows=[
+                workflows_pb2.ScheduledWorkflow(id=each.id, trigger_at=timestamp(each.at)) for each in added
+            ],
+        )
+
+    def _put_rate_limit(self, request: workflows_pb2.PutRateLimitRequest) -> workflows_pb2.PutRateLimitResponse:
+        window = workflows_pb2.RateLimitDuration.Name(request.duration)
+        self._engine.rate_limits.put(request.key, request.limit, window)
+        return workflows_pb2.PutRateLimitResponse()
+
+    def _pause_rate_limit(self, request: workflows_pb2.PauseRateLimitRequest) -> workflows_pb2.PauseRateLimitResponse:
+        until = self._engine.rate_limits.pause(request.key, request.paused_until.ToDatetime(UTC))
+        return workflows_pb2.PauseRateLimitResponse(paused_until=timestamp(until))
 
 
 def _is_evicted(run: Run) -> bool:

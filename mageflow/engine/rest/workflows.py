@@ -1,0 +1,125 @@
+"""Workflows over REST: list, details, versions, pause, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mageflow.engine.durations import parse_duration
+from mageflow.engine.errors import InvalidRequest, NotFound
+from mageflow.engine.model import JsonObject, Pause, Workflow, WorkflowVersion
+from mageflow.engine.rest.request import TENANT, body_of, integer, page
+from mageflow.engine.rest.shapes import as_object, resource, without_nulls
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+_PAGE_SIZE = 50
+_DEFAULT_PAUSE_TTL = "24h"
+_QUEUE = "QUEUE"
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    """Return the routes of this module."""
+    handlers = _Workflows(engine)
+    return [
+        web.get(f"{TENANT}/workflows", handlers.list_workflows),
+        web.get("/api/v1/workflows/{id}", handlers.details),
+        web.patch("/api/v1/workflows/{id}", handlers.update),
+        web.delete("/api/v1/workflows/{id}", handlers.delete),
+        web.get("/api/v1/workflows/{id}/versions", handlers.version),
+    ]
+
+
+class _Workflows:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def list_workflows(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
+        rows = [
+            self._row(workflow)
+            for workflow in self._engine.store.workflows.values()
+            if name.lower() in workflow.name.lower()
+        ]
+        return web.json_response(
+            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", _PAGE_SIZE))
+        )
+
+    async def details(self, request: web.Request) -> web.Response:
+        return web.json_response(self._row(self._workflow(request)))
+
+    async def version(self, request: web.Request) -> web.Response:
+        workflow = self._workflow(request)
+        wanted = request.query.get("version")
+        version = next((each for each in workflow.versions if each.id == wanted), None) if wanted else workflow.current
+        if version is None:
+            raise NotFound(f"workflow {workflow.name} has no version {wanted}")
+        return web.json_response(
+            without_nulls(
+                {
+                    **self._version(version),
+                    "sticky": version.sticky,
+                    "defaultPriority": version.default_priority,
+                    "workflow": self._row(workflow),
+                }
+            )
+        )
+
+    async def update(self, request: web.Request) -> web.Response:
+        body = await body_of(request)
+        workflow = self._workflow(request)
+        pause = as_object(body.get("pause"))
+        action = pause.get("action")
+        if action == "pause":
+            self._engine.pauses.pause(
+                workflow,
+                Pause(
+                    queue_crons=pause.get("pausedWorkflowCronRunQueueBehavior", _QUEUE) == _QUEUE,
+                    queue_schedules=pause.get("pausedWorkflowScheduledRunQueueBehavior", _QUEUE) == _QUEUE,
+                    ttl=parse_duration(str(pause.get("pausedWorkflowQueueTTL") or _DEFAULT_PAUSE_TTL)),
+                ),
+            )
+        elif action == "unpause":
+            self._engine.pauses.unpause(workflow)
+        elif body.get("isPaused") is not None:
+            raise InvalidRequest('use {"pause": {"action": "pause"}} or {"pause": {"action": "unpause"}}')
+        return web.json_response(self._row(workflow))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        workflow = self._workflow(request)
+        self._engine.registry.delete(workflow)
+        return web.Response(status=204)
+
+    def _workflow(self, request: web.Request) -> Workflow:
+        workflow = self._engine.store.workflows.get(request.match_info["id"])
+        if workflow is None:
+            raise NotFound(f"no workflow {request.match_info['id']}")
+        return workflow
+
+    def _row(self, workflow: Workflow) -> JsonObject:
+        pause = workflow.pause
+        return without_nulls(
+            {
+                "metadata": resource(workflow.id, workflow.created_at),
+                "name": workflow.name,
+                "tenantId": self._engine.tenant_id,
+                "isPaused": pause is not None,
+                "pausedWorkflowCronRunQueueBehavior": _behavior(pause.queue_crons) if pause else None,
+                "pausedWorkflowScheduledRunQueueBehavior": _behavior(pause.queue_schedules) if pause else None,
+                "versions": [self._version(version) for version in reversed(workflow.versions)],
+            }
+        )
+
+    def _version(self, version: WorkflowVersion) -> JsonObject:
+        return {
+            "metadata": resource(version.id, version.created_at),
+            "version": version.id,
+            "order": version.workflow.versions.index(version),
+            "workflowId": version.workflow.id,
+        }
+
+
+def _behavior(queue: bool) -> str:  # noqa: FBT001 - one of two words
+    return _QUEUE if queue else "DROP"

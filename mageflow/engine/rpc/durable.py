@@ -1,0 +1,189 @@
+"""``v1.V1Dispatcher``: the stream over which a worker's durable tasks talk, many tasks interleaved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from mageflow.engine.contracts import v1_dispatcher_pb2 as pb
+from mageflow.engine.durable import DurableStream
+from mageflow.engine.durable.log import DurableLog, Entry, NonDeterminismError
+from mageflow.engine.durable.waits import conditions_of
+from mageflow.engine.errors import EngineError
+from mageflow.engine.rpc.table import bidirectional, service
+from mageflow.engine.rpc.triggers import trigger_from
+
+if TYPE_CHECKING:
+    from mageflow.engine.core import Engine
+
+_log = logging.getLogger("mageflow.engine.rpc")
+
+
+class V1Dispatcher:
+    """The service."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Return the service's table; the two RPCs of engines before v0.80.0 are left UNIMPLEMENTED."""
+        return service("v1.V1Dispatcher", {"DurableTask": bidirectional(pb.DurableTaskRequest, self._durable_task)})
+
+    async def _durable_task(
+        self, requests: AsyncIterator[pb.DurableTaskRequest]
+    ) -> AsyncIterator[pb.DurableTaskResponse]:
+        stream = DurableStream()
+        reader = asyncio.ensure_future(self._read(stream, requests))
+        try:
+            while (response := await stream.responses.get()) is not None:
+                yield response
+        finally:
+            reader.cancel()
+            self._engine.durable.close(stream)
+
+    async def _read(self, stream: DurableStream, requests: AsyncIterator[pb.DurableTaskRequest]) -> None:
+        try:
+            async for request in requests:
+                self._handle(stream, request)
+        finally:
+            stream.responses.put_nowait(None)
+
+    def _handle(self, stream: DurableStream, request: pb.DurableTaskRequest) -> None:
+        """Answer one request. An exception must not end the stream: that fails every durable run of the worker."""
+        kind = request.WhichOneof("message")
+        try:
+            if kind == "register_worker":
+                worker_id = request.register_worker.worker_id
+                self._engine.durable.bind(worker_id, stream)
+                reply = pb.DurableTaskResponseRegisterWorker(worker_id=worker_id)
+                stream.responses.put_nowait(pb.DurableTaskResponse(register_worker=reply))
+            elif kind == "worker_status":
+                self._worker_status(stream, request.worker_status)
+            elif kind == "wait_for":
+                self._wait_for(stream, request.wait_for)
+            elif kind == "trigger_runs":
+                self._trigger_runs(stream, request.trigger_runs)
+            elif kind == "memo":
+                self._memo(stream, request.memo)
+            elif kind == "complete_memo":
+                self._complete_memo(request.complete_memo)
+            elif kind == "evict_invocation":
+                self._evict(stream, request.evict_invocation)
+        except Exception:
+            _log.exception("durable request %s failed", kind)
+
+    def _wait_for(self, stream: DurableStream, request: pb.DurableTaskWaitForRequest) -> None:
+        log = self._log_of(stream, request.durable_task_external_id, request.invocation_count)
+        if log is None:
+            return
+        try:
+            entry = self._engine.durable.wait_for(log, conditions_of(request.wait_for_conditions))
+        except (NonDeterminismError, EngineError) as error:
+            _refuse(stream, log, error)
+            return
+        ack = pb.DurableTaskEventWaitForAckResponse(ref=_ref(log, entry))
+        stream.responses.put_nowait(pb.DurableTaskResponse(wait_for_ack=ack))
+
+    def _trigger_runs(self, stream: DurableStream, request: pb.DurableTaskTriggerRunsRequest) -> None:
+        log = self._log_of(stream, request.durable_task_external_id, request.invocation_count)
+        if log is None:
+            return
+        try:
+            entries = [self._engine.durable.spawn(log, trigger_from(each)) for each in request.trigger_opts]
+        except (NonDeterminismError, EngineError) as error:
+            _refuse(stream, log, error)
+            return
+        ack = pb.DurableTaskEventTriggerRunsAckResponse(
+            durable_task_external_id=log.task.id,
+            invocation_count=log.task.invocation,
+            run_entries=[
+                pb.DurableTaskRunAckEntry(
+                    node_id=entry.node,
+                    branch_id=entry.branch,
+                    workflow_run_external_id=entry.child.id if entry.child is not None else "",
+                )
+                for entry in entries
+            ],
+        )
+        stream.responses.put_nowait(pb.DurableTaskResponse(trigger_runs_ack=ack))
+
+    def _memo(self, stream: DurableStream, request: pb.DurableTaskMemoRequest) -> None:
+        log = self._log_of(stream, request.durable_task_external_id, request.invocation_count)
+        if log is None:
+            return
+        payload = request.payload if request.HasField("payload") else None
+        try:
+            entry = self._engine.durable.memo(log, request.key)
+        except NonDeterminismError as error:
+            _refuse(stream, log, error)
+            return
+        ack = pb.DurableTaskEventMemoAckResponse(ref=_ref(log, entry), memo_already_existed=entry.satisfied)
+        if entry.satisfied:
+            ack.memo_result_payload = entry.payload
+        elif payload is not None:
+            self._engine.durable.complete_memo(log, entry.branch, entry.node, payload)
+        stream.responses.put_nowait(pb.DurableTaskResponse(memo_ack=ack))
+
+    def _complete_memo(self, request: pb.DurableTaskCompleteMemoRequest) -> None:
+        ref = request.ref
+        log = self._engine.durable.current_log(ref.durable_task_external_id, ref.invocation_count)
+        if log is not None:
+            self._engine.durable.complete_memo(log, ref.branch_id, ref.node_id, request.payload)
+
+    def _worker_status(self, stream: DurableStream, request: pb.DurableTaskWorkerStatusRequest) -> None:
+        for each in request.waiting_entries:
+            log = self._log_of(stream, each.durable_task_external_id, each.invocation_count)
+            if log is not None:
+                self._engine.durable.waiting_for(log, each.branch_id, each.node_id)
+
+    def _evict(self, stream: DurableStream, request: pb.DurableTaskEvictInvocationRequest) -> None:
+        log = self._engine.durable.current_log(request.durable_task_external_id, request.invocation_count)
+        if log is not None:
+            self._engine.durable.evict(log, request.reason)
+        # Stale ones are acknowledged too: the worker only wants to let go.
+        ack = pb.DurableTaskEvictionAckResponse(
+            invocation_count=request.invocation_count, durable_task_external_id=request.durable_task_external_id
+        )
+        stream.responses.put_nowait(pb.DurableTaskResponse(eviction_ack=ack))
+
+    def _log_of(self, stream: DurableStream, task_id: str, invocation: int) -> DurableLog | None:
+        """Return the log of a running invocation; tell the worker to give up any other."""
+        log = self._engine.durable.current_log(task_id, invocation)
+        if log is None:
+            notice = pb.DurableTaskServerEvictNotice(
+                durable_task_external_id=task_id,
+                invocation_count=invocation,
+                reason="this invocation is not the task's current one",
+            )
+            stream.responses.put_nowait(pb.DurableTaskResponse(server_evict=notice))
+        return log
+
+
+def _ref(log: DurableLog, entry: Entry) -> pb.DurableEventLogEntryRef:
+    return pb.DurableEventLogEntryRef(
+        durable_task_external_id=log.task.id,
+        invocation_count=log.task.invocation,
+        branch_id=entry.branch,
+        node_id=entry.node,
+    )
+
+
+def _refuse(stream: DurableStream, log: DurableLog, error: NonDeterminismError | EngineError) -> None:
+    is_nondeterminism = isinstance(error, NonDeterminismError)
+    response = pb.DurableTaskErrorResponse(
+        ref=pb.DurableEventLogEntryRef(
+            durable_task_external_id=log.task.id,
+            invocation_count=log.task.invocation,
+            branch_id=error.branch if is_nondeterminism else log.active,
+            node_id=error.node if is_nondeterminism else log.node + 1,
+        ),
+        error_type=pb.DURABLE_TASK_ERROR_TYPE_NONDETERMINISM
+        if is_nondeterminism
+        else pb.DURABLE_TASK_ERROR_TYPE_UNSPECIFIED,
+        error_message=str(error),
+    )
+    stream.responses.put_nowait(pb.DurableTaskResponse(error=response))
