@@ -25,6 +25,9 @@ class CommandHome:
 
 
 COMMANDS = {
+    "dashboards": CommandHome(
+        "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
+    ),
     "demo": CommandHome(
         "mageflow.cli.demo", "demo", "Watch decorated tasks explain themselves, on this machine alone."
     ),

@@ -1,0 +1,113 @@
+"""What is shown at the end."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from mageflow.cli.demo.drawings import draw_stagger, draw_waterfall
+from mageflow.cli.demo.expectations import Expectation
+from mageflow.cli.demo.facts import CROWD, Facts
+from mageflow.cli.demo.live import OUTCOME_STYLES
+
+__all__ = ["show"]
+
+_MARGIN = 14
+_WATERFALL_MARGIN = 62
+
+
+def show(console: Console, facts: Facts, expectations: Sequence[Expectation], *, took_seconds: float) -> None:
+    """Print the report."""
+    _heading(
+        console, "What each task did", "attempts by outcome from /metrics; durations from spans, stagger not counted"
+    )
+    console.print(_tasks(facts))
+    _heading(
+        console,
+        f"How {CROWD} was spread",
+        f"{len(facts.staggered)} attempts; · asleep, █ its own work, ╎ where its timeout would have ended it",
+    )
+    console.print(
+        draw_stagger(
+            facts.staggered,
+            window_seconds=facts.window_seconds,
+            timeout_seconds=facts.timeout_seconds,
+            width=min(72, console.width - _MARGIN),
+        )
+    )
+    console.print(_crowd(facts), highlight=False)
+    _heading(console, "One run, from the program that started it to the last line of its body", _trace_of(facts))
+    console.print(draw_waterfall(facts.waterfall, min(60, console.width - _WATERFALL_MARGIN)))
+    _heading(console, "What was expected", "each compares two things that were told independently")
+    for expectation in expectations:
+        mark = Text("✓ ", "green") if expectation.holds else Text("✗ ", "bold red")
+        console.print(mark + Text(expectation.claim) + Text(f"  ({expectation.found})", "dim"))
+    missed = sum(1 for expectation in expectations if not expectation.holds)
+    _heading(console, "Where to look next", "")
+    console.print(_next_steps(), highlight=False)
+    console.print()
+    if missed:
+        console.print(Text(f"{missed} of {len(expectations)} expectations were not met", "bold red"))
+    else:
+        console.print(Text(f"All {len(expectations)} expectations were met, in {took_seconds:.0f} s.", "bold green"))
+
+
+def _heading(console: Console, title: str, note: str) -> None:
+    console.print()
+    console.print(Rule(Text(title, "bold"), align="left", style="dim"))
+    if note:
+        console.print(Text(note, "dim"))
+    console.print()
+
+
+def _tasks(facts: Facts) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("task", header_style="bold", style="bold", no_wrap=True)
+    table.add_column("", style="dim")
+    for heading in ("runs", "p50", "p95"):
+        table.add_column(heading, justify="right", header_style="bold", no_wrap=True)
+    table.add_column("attempts, by outcome", header_style="bold")
+    for task in facts.tasks:
+        outcomes = Text("  ").join(
+            Text(f"{task.outcomes[outcome]} {outcome}", style)
+            for outcome, style in OUTCOME_STYLES.items()
+            if outcome in task.outcomes
+        )
+        table.add_row(
+            task.task, task.what, str(task.runs), _duration(task.p50_seconds), _duration(task.p95_seconds), outcomes
+        )
+    return table
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _crowd(facts: Facts) -> str:
+    beyond = sum(1 for run in facts.staggered if run.total_seconds > facts.timeout_seconds)
+    granted = facts.extensions.get("ok", 0)
+    refused = sum(facts.extensions.values()) - granted
+    loads = ", ".join(f"{count} {result}" for result, count in facts.signature_loads.items()) or "none"
+    return (
+        f"\n[bold]{beyond}[/] runs took longer than their timeout of {facts.timeout_seconds:g} s and still succeeded.\n"
+        f"Timeout extensions: [bold]{granted}[/] granted ({facts.extended_seconds:.1f} s in all), {refused} refused.\n"
+        f"Signature loads: [bold]{loads}[/], {facts.signature_load_seconds * 1000:.2f} ms each on average."
+    )
+
+
+def _trace_of(facts: Facts) -> str:
+    return f"trace {facts.waterfall[0].trace_id}; ◆ marks an event" if facts.waterfall else "no span was exported"
+
+
+def _next_steps() -> str:
+    return (
+        "[bold]mageflow demo --serve[/]           keeps it running: look at /metrics yourself\n"
+        "[bold]mageflow demo --keep DIR[/]        leaves spans, logs and metrics there\n"
+        "[bold]mageflow engine[/]                 the same engine, for a program of yours\n"
+        "[bold]mageflow dashboards export DIR[/]  Grafana boards, alerts and a runbook\n"
+        "[bold]README.md[/]                       your first task in five minutes"
+    )
