@@ -22,6 +22,9 @@ __all__ = ["Endpoint", "EndpointApp", "bind"]
 
 STALE_AFTER_SECONDS = 5.0
 
+_POLL_SECONDS = 0.1
+"""How often the serving thread looks whether it is to stop."""
+
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -127,11 +130,13 @@ class Endpoint:
     def start(self, app: EndpointApp) -> None:
         """Begin to serve."""
         self._server.set_app(app)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="mageflow-metrics", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="mageflow-metrics", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and free the port. Blocks up to half a second."""
+        """Stop serving and free the port. Blocks for up to `_POLL_SECONDS`."""
         if self._thread is not None:
             self._server.shutdown()
             self._thread.join(timeout=5.0)

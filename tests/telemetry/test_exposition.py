@@ -1,0 +1,215 @@
+"""The endpoint over real sockets: paths, health, who may see locks, what happens when it breaks."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
+from mageflow.telemetry.guard import Guard
+from mageflow.testing import capture_logs
+
+
+class Health:
+    """How long ago the loop ticked, and what the locks look like."""
+
+    seconds = 0.0
+    locks: object = {"holders": [{"task": "send", "run_id": "r-1"}], "waiters": [], "cycles": []}
+
+
+def get(url: str, **headers: str) -> tuple[int, str, str]:
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own endpoint
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
+            return response.status, response.headers["Content-Type"], response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def guard() -> Guard:
+    return Guard(lambda _: None)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Counter("orders_total", "The user's own.", registry=registry).inc(3, exemplar={"trace_id": "0" * 32})
+    return registry
+
+
+@pytest.fixture
+def app(health: Health, guard: Guard, registry: CollectorRegistry) -> EndpointApp:
+    return EndpointApp(
+        registry,
+        seconds_since_tick=lambda: health.seconds,
+        lock_view=lambda: health.locks,
+        signal=guard.exposition,
+    )
+
+
+@pytest.fixture
+def base(app: EndpointApp) -> Iterator[str]:
+    endpoint = bind("127.0.0.1", [0])
+    assert endpoint is not None
+    endpoint.start(app)
+    yield f"http://127.0.0.1:{endpoint.port}"
+    endpoint.stop()
+
+
+def test_metrics_are_negotiated(base: str):
+    """OpenMetrics, with exemplars, to a client that accepts it; text to others. The user's metrics ride along."""
+    status, kind, body = get(f"{base}/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert (status, kind.partition(";")[0]) == (200, "application/openmetrics-text")
+    assert 'orders_total 3.0 # {trace_id="' in body
+    assert body.endswith("# EOF\n")
+    status, kind, body = get(f"{base}/metrics")
+    assert (status, kind.partition(";")[0]) == (200, "text/plain")
+    assert "orders_total 3.0\n" in body
+
+
+@pytest.mark.parametrize(("seconds", "status", "word"), [(0.4, 200, "ok"), (4.9, 200, "ok"), (5.1, 503, "stalled")])
+def test_health_is_that_of_the_loop_that_runs_the_tasks(
+    base: str, health: Health, seconds: float, status: int, word: str
+):
+    """A loop that has not ticked for five seconds cannot take work."""
+    health.seconds = seconds
+
+    answered, kind, body = get(f"{base}/healthz")
+    assert (answered, kind.partition(";")[0]) == (status, "application/json")
+    assert json.loads(body) == {"status": word, "seconds_since_tick": seconds}
+
+
+def test_locks_are_shown_to_peers_on_this_host(base: str, health: Health):
+    """Run and trace ids of holders and waiters, as JSON."""
+    status, _, body = get(f"{base}/debug/locks")
+
+    assert status == 200
+    assert json.loads(body) == health.locks
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.7", "192.0.2.1", "2001:db8::1", "", "::ffff:10.0.0.7"])
+def test_locks_are_shown_to_nobody_else(app: EndpointApp, peer: str):
+    """Whatever address the endpoint is bound to."""
+    answers: list[str] = []
+    app({"PATH_INFO": "/debug/locks", "REMOTE_ADDR": peer}, lambda status, _: answers.append(status))
+    assert answers == ["403 Forbidden"]
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_every_loopback_address_is_this_host(app: EndpointApp, peer: str):
+    """IPv4, IPv6, and one as the other."""
+    answers: list[str] = []
+    app({"PATH_INFO": "/debug/locks", "REMOTE_ADDR": peer}, lambda status, _: answers.append(status))
+    assert answers == ["200 OK"]
+
+
+def test_other_paths_say_what_there_is(base: str):
+    """404 with the list."""
+    status, _, body = get(f"{base}/")
+    assert status == 404
+    assert "/metrics" in body
+
+
+def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: CollectorRegistry, guard: Guard):
+    """The scraper is told, the worker goes on, and the text of the exception stays inside."""
+
+    class Broken:
+        def collect(self) -> list[object]:
+            raise ValueError("secret")
+
+        def describe(self) -> list[object]:
+            return []
+
+    registry.register(Broken())  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        status, _, body = get(f"{base}/metrics")
+
+    assert status == 500
+    assert "secret" not in body
+    assert guard.exposition.total == 1
+    assert logs.one("mageflow.telemetry.error")["signal"] == "exposition"
+    assert get(f"{base}/healthz")[0] == 200
+
+
+def test_locks_that_cannot_be_shown_are_a_500(base: str, health: Health, guard: Guard):
+    """Whatever the view returns or raises."""
+    health.locks = {("a", "tuple"): "no JSON key"}
+
+    assert get(f"{base}/debug/locks")[0] == 500
+    assert guard.exposition.total == 1
+
+
+def test_the_lowest_free_port_is_taken():
+    """With a port in use the next one is tried, in the order given."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        endpoint = bind("127.0.0.1", [port, 0])
+        assert endpoint is not None
+        assert endpoint.port != port
+        endpoint.stop()
+        assert bind("127.0.0.1", [port]) is None
+
+
+def test_a_port_is_free_again_at_once(app: EndpointApp):
+    """A restarted worker gets its old port back, connections of the old one notwithstanding."""
+    first = bind("127.0.0.1", [0])
+    assert first is not None
+    first.start(app)
+    assert get(f"http://127.0.0.1:{first.port}/healthz")[0] == 200
+    first.stop()
+    second = bind("127.0.0.1", [first.port])
+    assert second is not None
+    assert second.port == first.port
+    second.stop()
+
+
+def test_an_address_that_is_not_ours_is_no_endpoint():
+    """Bind failure is None, never an exception."""
+    assert bind("192.0.2.1", [0]) is None
+    assert bind("no such host.invalid", [0]) is None
+
+
+def test_ipv6_is_served(app: EndpointApp):
+    """Its URL has brackets."""
+    endpoint = bind("::1", [0])
+    if endpoint is None:
+        pytest.skip("no IPv6 here")
+    endpoint.start(app)
+    try:
+        assert endpoint.url == f"http://[::1]:{endpoint.port}/metrics"
+        assert get(endpoint.url)[0] == 200
+    finally:
+        endpoint.stop()
+
+
+def test_a_peer_that_says_nothing_blocks_nobody(base: str):
+    """Every request has a thread of its own."""
+    port = int(base.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)):
+        assert get(f"{base}/healthz")[0] == 200
+
+
+def test_serving_threads_are_daemons(app: EndpointApp):
+    """A worker that is killed does not wait for its endpoint."""
+    endpoint: Endpoint | None = bind("127.0.0.1", [0])
+    assert endpoint is not None
+    endpoint.start(app)
+    serving = [thread for thread in threading.enumerate() if thread.name == "mageflow-metrics"]
+    assert serving
+    assert all(thread.daemon for thread in serving)
+    endpoint.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "mageflow-metrics"]

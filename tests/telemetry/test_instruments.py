@@ -1,0 +1,236 @@
+"""Instruments: once per registry, folded, limited, zero from the start."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from mageflow.config import Settings
+from mageflow.interceptors import TaskInfo
+from mageflow.telemetry import Telemetry, names
+from mageflow.telemetry.metrics import Instruments, instruments_for
+from mageflow.testing import capture_logs, samples
+from tests.telemetry.conftest import STAGGERED, TASK, Bench
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def instruments(registry: CollectorRegistry) -> Instruments:
+    return instruments_for(registry, max_series=10_000)
+
+
+def test_two_clients_share_the_instruments_of_one_registry(registry: CollectorRegistry):
+    """A registry accepts a name once: both count into the same series, and their gauges add up."""
+    clients = [Telemetry(Settings(), registry=registry) for _ in range(2)]
+    for client in clients:
+        client.declare_task(TASK)
+        client.recorder.live.served = (TASK,)
+        client.recorder.instruments.inc(names.metrics.TASK_RUNS, "send", "failed")
+
+    seen = samples(registry)
+    assert seen.value("mageflow_task_runs_total", task="send", outcome="failed") == 2.0
+    assert seen.value("mageflow_task_timeout_seconds", task="send") == 30.0, "a configured value is not added up"
+
+
+def test_two_registries_know_nothing_of_each_other(make_bench):
+    """Two clients in one process, each with a registry of its own."""
+    one, other = make_bench(), make_bench()
+    one.run(one.attempt(), outcome="succeeded")
+
+    assert one.samples.value("mageflow_task_runs_total", task="send", outcome="succeeded") == 1.0
+    assert len(other.samples) == 0
+
+
+def test_a_registry_that_is_dropped_is_collected():
+    """Remembering instruments by registry keeps no registry alive."""
+    registry = CollectorRegistry()
+    instruments_for(registry, max_series=100).inc(names.metrics.TASK_RUNS, "x", "failed")
+    gone = weakref.ref(registry)
+    del registry
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_a_client_that_is_dropped_reports_no_gauges(registry: CollectorRegistry):
+    """Its live table goes with it."""
+    client = Telemetry(Settings(), registry=registry)
+    client.recorder.live.served = (TASK,)
+    assert client.recorder.instruments
+    assert samples(registry).total("mageflow_task_timeout_seconds") == 30.0
+    del client
+    gc.collect()
+
+    assert samples(registry).total("mageflow_task_timeout_seconds") == 0.0
+
+
+def test_closed_label_sets_exist_before_the_first_event(instruments: Instruments, registry: CollectorRegistry):
+    """``increase()`` cannot see a counter that is born at 1, and a ratio needs its denominator."""
+    instruments.allow_task("crowd")
+    instruments.zero_worker("crowd", is_staggered=True)
+    instruments.zero_producer("crowd")
+
+    seen = samples(registry)
+    for metric in names.METRICS:
+        if metric.kind == "counter" and metric.closed and {*metric.labels} - {*metric.closed} <= {"task"}:
+            expected = 1
+            for values in metric.closed.values():
+                expected *= len(values)
+            series = [key for key in seen if key[0] == metric.name]
+            assert len(series) == expected, metric.name
+            assert {seen[key] for key in series} == {0.0}, metric.name
+
+
+def test_a_lock_is_created_with_its_counters(instruments: Instruments, registry: CollectorRegistry):
+    """Declared names only; an undeclared one is folded."""
+    instruments.allow_lock("ledger")
+    assert set(samples(registry).by("outcome", "mageflow_lock_acquisitions_total", lock="ledger")) == set(
+        names.metrics.ACQUISITION_OUTCOMES
+    )
+    instruments.inc(names.metrics.LOCK_ACQUISITIONS, "ledger/42", "acquired")
+
+    assert samples(registry).value("mageflow_lock_acquisitions_total", lock="__other__", outcome="acquired") == 1.0
+
+
+def test_free_labels_fold_when_they_are_full(instruments: Instruments, registry: CollectorRegistry):
+    """Fifty exception classes; the rest is one series, counted and told once."""
+    instruments.allow_task("send")
+    with capture_logs() as logs:
+        for number in range(60):
+            instruments.inc(names.metrics.TASK_FAILURES, "send", f"Error{number}")
+        instruments.inc(names.metrics.TASK_FAILURES, "send", "Error0")
+
+    seen = samples(registry)
+    assert len(seen.by("exception", "mageflow_task_failures_total")) == 51
+    assert seen.value("mageflow_task_failures_total", task="send", exception="__other__") == 10.0
+    assert seen.value("mageflow_task_failures_total", task="send", exception="Error0") == 2.0
+    assert seen.value("mageflow_telemetry_dropped_label_values_total", label="exception") == 10.0
+    assert [event["label"] for event in logs.named("mageflow.telemetry.label_folded")] == ["exception"]
+
+
+def test_a_word_outside_of_a_closed_set_is_folded(instruments: Instruments, registry: CollectorRegistry):
+    """No caller can add to a closed vocabulary."""
+    instruments.allow_task("send")
+    instruments.inc(names.metrics.TASK_RUNS, "send", "exploded")
+
+    assert samples(registry).value("mageflow_task_runs_total", task="send", outcome="__other__") == 1.0
+
+
+def test_the_number_of_series_has_a_hard_stop(registry: CollectorRegistry):
+    """Beyond it nothing is created, and that is counted; what exists goes on counting."""
+    instruments = Instruments(registry, max_series=100)
+    for number in range(50):
+        instruments.allow_task(f"task-{number}")
+        instruments.inc(names.metrics.TASK_RUNS, f"task-{number}", "succeeded")
+        instruments.observe(names.metrics.TASK_QUEUE_WAIT, 1.0, f"task-{number}")
+    instruments.inc(names.metrics.TASK_RUNS, "task-0", "succeeded")
+
+    seen = samples(registry)
+    exposed = [key for key in seen if not key[0].endswith("_dropped_label_values_total")]
+    assert len(exposed) <= 100
+    assert instruments.series <= 101
+    assert seen.value("mageflow_task_runs_total", task="task-0", outcome="succeeded") == 2.0
+    assert seen.value("mageflow_telemetry_dropped_label_values_total", label="__series__") > 40.0
+
+
+def test_the_budget_of_series_holds():
+    """50 tasks of which 20 stagger stay within the 6.5k the design allows for tasks."""
+    registry = CollectorRegistry()
+    telemetry = Telemetry(Settings(), registry=registry)
+    tasks = [
+        TaskInfo(f"task-{n}", f"task-{n}", 30.0, 0, stagger_window_seconds=3.0 if n < 20 else None) for n in range(50)
+    ]
+    for task in tasks:
+        telemetry.declare_task(task)
+        telemetry.recorder.instruments.zero_worker(task.name, is_staggered=task.stagger_window_seconds is not None)
+        telemetry.recorder.instruments.zero_producer(task.name)
+    telemetry.recorder.live.served = tuple(tasks)
+
+    assert len(samples(registry)) <= 6500
+    assert telemetry.recorder.instruments.series <= Settings().metrics_max_series
+
+
+def test_exemplars_come_from_sampled_spans_only(bench: Bench):
+    """In OpenMetrics, with the ids of the attempt's own span, on the metrics that carry them and no others."""
+    attempt = bench.attempt(STAGGERED, metadata=bench.enqueue("crowd"))
+    bench.run(attempt, seconds=0.2, outcome="succeeded")
+
+    span = bench.spans.one("process crowd")
+    labels = f'trace_id="{span.context.trace_id:032x}"'
+    with_exemplars = [line for line in generate_openmetrics(bench.registry).decode().splitlines() if " # {" in line]
+    assert {line.partition("{")[0] for line in with_exemplars} == {
+        "mageflow_task_run_duration_seconds_bucket",
+        "mageflow_task_queue_wait_seconds_bucket",
+    }
+    assert all(labels in line and f'span_id="{span.context.span_id:016x}"' in line for line in with_exemplars)
+    assert " # {" not in generate_latest(bench.registry).decode()
+
+
+def test_no_exemplar_of_a_trace_nobody_kept(bench: Bench):
+    """An unsampled trace cannot be opened."""
+    unsampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
+    bench.run(bench.attempt(metadata=unsampled), outcome="succeeded")
+
+    assert bench.spans.names == []
+    assert " # {" not in generate_openmetrics(bench.registry).decode()
+    assert bench.logs.one("mageflow.task.finished")["trace_sampled"] is False
+
+
+def test_the_exposition_is_read_back_as_the_dictionary_says(bench: Bench):
+    """Types, help and labels of everything exposed are those of ``names``."""
+    bench.telemetry.recorder.live.served = (TASK, STAGGERED)
+    bench.run(bench.attempt(metadata=bench.enqueue()), outcome="succeeded")
+    known = {metric.name.removesuffix("_total"): metric for metric in names.METRICS}
+
+    families = list(text_string_to_metric_families(generate_latest(bench.registry).decode()))
+    assert len(families) > 15
+    for family in families:
+        metric = known[family.name]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)
+    assert not any("_created" in family.name for family in families)
+
+
+def test_created_series_are_left_to_a_user_who_decided():
+    """With ``PROMETHEUS_DISABLE_CREATED_SERIES`` set, even to false, the choice is theirs."""
+    program = (
+        "from prometheus_client import CollectorRegistry, metrics; "
+        "from mageflow.telemetry.metrics import instruments_for; "
+        "registry = CollectorRegistry(); instruments_for(registry, max_series=100); print(metrics._use_created)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **extra}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for extra in ({}, {"PROMETHEUS_DISABLE_CREATED_SERIES": "false"})
+    ]
+    assert said == ["False", "True"]
+
+
+def test_counting_from_many_threads_loses_nothing(instruments: Instruments, registry: CollectorRegistry):
+    """Synchronous tasks enqueue from pool threads."""
+    instruments.allow_task("send")
+
+    def count() -> None:
+        for number in range(500):
+            instruments.inc(names.metrics.TASK_FAILURES, "send", f"Error{number % 60}")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert samples(registry).total("mageflow_task_failures_total") == 2000.0

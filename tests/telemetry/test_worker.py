@@ -1,0 +1,270 @@
+"""A worker's telemetry from start to stop, on a real event loop and real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mageflow.config import Settings
+from mageflow.interceptors import Attempt
+from mageflow.telemetry.worker import WorkerTelemetry
+from mageflow.testing import samples
+from tests.telemetry.conftest import STAGGERED, TASK, Bench
+from tests.telemetry.test_exposition import get
+
+
+def worker_of(bench: Bench, name: str = "mailer") -> WorkerTelemetry:
+    return bench.telemetry.worker(name=name, slots={"default": 10, "durable": 3}, tasks=[TASK, STAGGERED])
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def free_range() -> int:
+    """The first of eight ports that are free together."""
+    for first in range(28100, 60000, 8):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + 8):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no eight free ports in a row")
+
+
+async def test_a_worker_says_what_it_is(make_bench):
+    """Info, slots, zeros for what it serves, heartbeat and lag, and one record with where to look."""
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench) as worker:
+        await until(lambda: bench.samples.total("mageflow_event_loop_lag_seconds_count") > 0)
+        status, _, body = await asyncio.to_thread(get, worker.endpoint.url)
+        health = await asyncio.to_thread(get, worker.endpoint.url.replace("/metrics", "/healthz"))
+
+    assert (status, health[0]) == (200, 200)
+    seen = samples(body)
+    assert seen.total("mageflow_worker_info", worker="mailer", hatchet_sdk="1.43.1") == 1.0
+    assert seen.by("pool", "mageflow_worker_slots") == {"default": 10.0, "durable": 3.0}
+    assert seen.by("pool", "mageflow_worker_slots_used") == {"default": 0.0, "durable": 0.0}
+    assert seen.value("mageflow_tasks_near_timeout", task="send") == 0.0
+    assert seen.value("mageflow_task_runs_total", task="crowd", outcome="failed") == 0.0
+    assert seen.value("mageflow_stagger_window_seconds", task="crowd") == 3.0
+    assert bench.logs.names == ["mageflow.metrics.listening", "mageflow.worker.started", "mageflow.worker.stopping"]
+    started = bench.logs.one("mageflow.worker.started")
+    assert started["metrics_url"] == f"http://127.0.0.1:{bench.logs.events[0]['port']}/metrics"
+    assert started["tasks"] == ["send", "crowd"]
+    assert started["slots"] == {"default": 10, "durable": 3}
+    assert started["hatchet_instrumentor"] is False
+
+
+async def test_a_stopped_worker_leaves_nothing_behind(make_bench, tmp_path: Path):
+    """The port is free, the discovery file is gone, the gauges are, and no task of ours runs on."""
+    bench = make_bench(metrics_port=0, metrics_sd_dir=tmp_path)
+    async with worker_of(bench) as worker:
+        port = worker.endpoint.port
+        assert entries(tmp_path) == [f"mageflow-{socket.gethostname()}-{port}.json"]
+
+    assert entries(tmp_path) == []
+    assert bench.samples.total("mageflow_task_timeout_seconds") == 0.0
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("mageflow")] == []
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+
+
+async def test_workers_of_one_host_climb_the_ladder(make_bench, free_range: int):
+    """Lowest free port first; a worker that comes back finds the gap it left."""
+    settings = {"metrics_port": free_range, "metrics_port_span": 8}
+    benches = [make_bench(**settings) for _ in range(3)]
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker_of(bench)) for bench in benches]
+        ports = [worker.endpoint.port for worker in workers]
+        assert ports == sorted(ports)
+        assert len(set(ports)) == 3
+        await workers[1].__aexit__(None, None, None)
+        async with worker_of(make_bench(**settings)) as heir:
+            assert heir.endpoint.port == ports[1]
+
+
+async def test_a_killed_worker_gets_its_own_port_back(make_bench, tmp_path: Path, free_range: int):
+    """By its name in the directory, although a lower port is free, too."""
+    program = f"""
+import asyncio, os, signal
+from mageflow.config import Settings
+from mageflow.telemetry import Telemetry
+async def main():
+    settings = Settings(metrics_port={free_range + 1}, metrics_port_span=7, metrics_sd_dir={str(tmp_path)!r})
+    async with Telemetry(settings).worker(name="mailer", slots={{"default": 1}}, tasks=[]) as worker:
+        print(worker.endpoint.port, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == -9, run.stderr
+    port = int(run.stdout)
+    assert port != free_range
+
+    bench = make_bench(metrics_port=free_range, metrics_port_span=8, metrics_sd_dir=tmp_path)
+    async with worker_of(bench, "mailer") as worker:
+        assert worker.endpoint.port == port
+        assert entries(tmp_path) == [f"mageflow-{socket.gethostname()}-{port}.json"]
+
+
+async def test_no_free_port_never_stops_a_worker(make_bench):
+    """It is said, and everything else works."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        bench = make_bench(metrics_port=taken.getsockname()[1], metrics_port_span=1)
+        async with worker_of(bench) as worker:
+            assert worker.endpoint is None
+            bench.run(bench.attempt(), outcome="succeeded")
+
+    failed = bench.logs.one("mageflow.metrics.bind_failed")
+    assert (failed["level"], failed["addr"], failed["ports_tried"]) == ("error", "127.0.0.1", 1)
+    assert bench.samples.value("mageflow_task_runs_total", task="send", outcome="succeeded") == 1.0
+
+
+async def test_a_directory_that_cannot_be_written_never_stops_a_worker(make_bench, tmp_path: Path):
+    """Discovery fails, the endpoint serves."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    bench = make_bench(metrics_port=0, metrics_sd_dir=blocked)
+    async with worker_of(bench) as worker:
+        assert (await asyncio.to_thread(get, worker.endpoint.url))[0] == 200
+
+    assert bench.telemetry.recorder.guard.exposition.total == 1
+
+
+async def test_an_endpoint_that_cannot_start_never_stops_a_worker(make_bench, monkeypatch: pytest.MonkeyPatch):
+    """Whatever raises, the block runs."""
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("mageflow.telemetry.worker.bind", broken)
+    bench = make_bench()
+    async with worker_of(bench) as worker:
+        assert worker.endpoint is None
+
+    assert bench.samples.value("mageflow_telemetry_errors_total", signal="exposition") == 1.0
+
+
+async def test_a_blocked_loop_shows_in_lag_and_health(make_bench, monkeypatch: pytest.MonkeyPatch):
+    """The lag is how late the loop wakes up; the endpoint answers while it is blocked."""
+    monkeypatch.setattr("mageflow.telemetry.exposition.STALE_AFTER_SECONDS", 0.3)
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench) as worker:
+        url = worker.endpoint.url.replace("/metrics", "/healthz")
+        asked = asyncio.create_task(asyncio.to_thread(_ask_later, url, 0.7))
+        await asyncio.sleep(0.05)
+        time.sleep(1.0)  # noqa: ASYNC251 - blocking the loop is the point
+        assert (await asked)[0] == 503
+        await until(lambda: bench.samples.total("mageflow_event_loop_lag_seconds_sum") > 0.3)
+
+
+def _ask_later(url: str, seconds: float) -> tuple[int, str, str]:
+    time.sleep(seconds)
+    return get(url)
+
+
+async def test_an_attempt_near_its_timeout_is_told_once(make_bench):
+    """With its ids, how much it has used and what is left."""
+    bench = make_bench(metrics_port=0)
+    attempt: Attempt = bench.attempt()
+    async with worker_of(bench):
+        with bench.interceptor.attempt(attempt):
+            bench.clock.now += 27.0
+            await until(lambda: "mageflow.task.near_timeout" in bench.logs.names)
+            lags = bench.samples.total("mageflow_event_loop_lag_seconds_count")
+            await until(lambda: bench.samples.total("mageflow_event_loop_lag_seconds_count") > lags)
+
+    told = bench.logs.one("mageflow.task.near_timeout")
+    assert (told["used_ratio"], told["remaining_s"]) == (0.9, 3.0)
+    assert (told["task"], told["run_id"], told["attempt"]) == ("send", "run-1", 1)
+
+
+async def test_the_endpoint_lingers_when_asked(make_bench):
+    """Long enough for a last scrape."""
+    bench = make_bench(metrics_port=0, metrics_linger_s=0.4)
+    worker = worker_of(bench)
+    await worker.__aenter__()
+    url = worker.endpoint.url
+    leaving = asyncio.create_task(worker.__aexit__(None, None, None))
+    await until(lambda: "mageflow.worker.stopping" in bench.logs.names)
+    assert (await asyncio.to_thread(get, url))[0] == 200
+    await leaving
+    with pytest.raises(OSError, match="refused"):
+        await asyncio.to_thread(get, url)
+
+
+async def test_multiprocess_mode_is_warned_of(make_bench, monkeypatch: pytest.MonkeyPatch):
+    """Exemplars are lost in it."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench):
+        pass
+
+    assert bench.logs.one("mageflow.metrics.multiproc_env")["level"] == "warning"
+
+
+async def test_without_metrics_there_is_no_endpoint(make_bench):
+    """No socket, no series; the worker is still announced."""
+    bench = make_bench(metrics=False)
+    async with worker_of(bench) as worker:
+        assert worker.endpoint is None
+
+    assert len(bench.samples) == 0
+    assert bench.logs.one("mageflow.worker.started")["metrics_url"] == ""
+
+
+async def test_locks_are_shown_as_the_locks_room_says(make_bench):
+    """The view may be set after the worker has started."""
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench) as worker:
+        bench.telemetry.lock_view = lambda: {"holders": ["me"]}
+        _, _, body = await asyncio.to_thread(get, worker.endpoint.url.replace("/metrics", "/debug/locks"))
+
+    assert json.loads(body) == {"holders": ["me"]}
+
+
+async def test_a_scrape_of_a_large_registry_does_not_stall_the_loop(make_bench):
+    """Rendering ten thousand series holds the interpreter; the loop still turns between slices of it."""
+    from prometheus_client import Gauge
+
+    bench = make_bench(metrics_port=0)
+    gauge = Gauge("users_own", "h", ["n"], registry=bench.registry)
+    for number in range(10_000):
+        gauge.labels(str(number)).set(number)
+    worst = 0.0
+    async with worker_of(bench) as worker:
+        scrape = asyncio.create_task(asyncio.to_thread(get, worker.endpoint.url))
+        while not scrape.done():
+            before = time.perf_counter()
+            await asyncio.sleep(0)
+            worst = max(worst, time.perf_counter() - before)
+        assert (await scrape)[0] == 200
+
+    print(f"worst stall of the loop: {worst * 1e3:.1f} ms")
+    assert worst < 0.25, "an order of magnitude above what a quiet machine shows"
+
+
+def test_defaults_are_those_of_the_design():
+    """Loopback only, 18001 upwards."""
+    settings = Settings()
+    assert (settings.metrics_addr, settings.metrics_port, settings.metrics_port_span) == ("127.0.0.1", 18001, 32)
