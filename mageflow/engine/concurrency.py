@@ -16,7 +16,7 @@ CANCEL_QUEUED_EXCEPT_OLDEST  the newcomer is cancelled if another waits already,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -141,7 +141,7 @@ class Concurrency:
             del self._pools[pool.key]
 
 
-def _key(entry: pb.Concurrency, variables: dict[str, object]) -> str:
+def _key(entry: pb.Concurrency, variables: Mapping[str, object]) -> str:
     try:
         value = evaluate(entry.expression, variables)
     except ExpressionError as error:
@@ -153,7 +153,7 @@ def _key(entry: pb.Concurrency, variables: dict[str, object]) -> str:
     return value
 
 
-def _limit(entry: pb.Concurrency, variables: dict[str, object]) -> int:
+def _limit(entry: pb.Concurrency, variables: Mapping[str, object]) -> int:
     if not entry.max_runs_expression:
         return max(1, entry.max_runs)
     try:

@@ -13,7 +13,7 @@ generated servicers out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
@@ -22,7 +22,7 @@ _PACKAGE = "hatchet_sdk"
 
 
 @contextmanager
-def _bare_package() -> Iterator[None]:
+def _bare_package() -> Generator[None]:
     """Let submodules of the SDK be imported without running its ``__init__``."""
     if _PACKAGE in sys.modules:
         yield

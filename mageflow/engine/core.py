@@ -25,6 +25,7 @@ from mageflow.engine.scheduler import Scheduler
 from mageflow.engine.schedules import Schedules
 from mageflow.engine.settings import Settings
 from mageflow.engine.store import Store
+from mageflow.engine.traces import Traces
 from mageflow.engine.workers import Workers
 
 
@@ -56,5 +57,6 @@ class Engine:
         self.crons = Crons(self)
         self.schedules = Schedules(self)
         self.durable = Durable(self)
+        self.traces = Traces(self)
         self.registry = Registry(self)
         self.workers = Workers(self, lost_after=settings.worker_lost_after)

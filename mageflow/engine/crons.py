@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from cronsim import CronSim, CronSimError
 
 from mageflow.engine.documents import iso, parse_object
-from mageflow.engine.errors import IdempotencyCollision, InvalidRequest, NotFound
+from mageflow.engine.errors import IdempotencyCollisionError, InvalidRequestError, NotFoundError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import Trigger
 
@@ -46,11 +47,11 @@ class Crons:
         """Return a cron.
 
         Raises:
-            NotFound: unknown id.
+            NotFoundError: unknown id.
         """
         cron = self.entries.get(cron_id)
         if cron is None:
-            raise NotFound(f"no cron {cron_id}")
+            raise NotFoundError(f"no cron {cron_id}")
         return cron
 
     def add(
@@ -67,7 +68,7 @@ class Crons:
         """Add a cron and start its timer.
 
         Raises:
-            InvalidRequest: not a cron expression.
+            InvalidRequestError: not a cron expression.
         """
         check_expression(expression)
         cron = Cron(
@@ -101,7 +102,7 @@ class Crons:
         """Make the declared crons of a workflow exactly these; an unchanged one keeps its id, API-made ones stay.
 
         Raises:
-            InvalidRequest: not a cron expression, or the input is not a JSON object.
+            InvalidRequestError: not a cron expression, or the input is not a JSON object.
         """
         for expression in expressions:
             check_expression(expression)
@@ -144,21 +145,19 @@ class Crons:
     def _fire(self, cron: Cron, due: datetime) -> None:
         pause = cron.workflow.pause
         if pause is None or pause.queue_crons:
-            try:
+            # Nobody waits for the answer to a collision: the run that holds the key stands for this one.
+            with contextlib.suppress(IdempotencyCollisionError):
                 self.run_now(cron, scheduled_at=due)
-            except IdempotencyCollision:
-                # Nobody waits for this answer; the run that holds the key stands for this one.
-                pass
         if cron.enabled and cron.id in self.entries:
             self._arm(cron)
 
 
 def check_expression(expression: str) -> None:
-    """Raise InvalidRequest when the text is not a cron expression."""
+    """Raise InvalidRequestError when the text is not a cron expression."""
     try:
         CronSim(expression, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
     except CronSimError as error:
-        raise InvalidRequest(f"invalid cron expression {expression!r}: {error}") from error
+        raise InvalidRequestError(f"invalid cron expression {expression!r}: {error}") from error
 
 
 def _disarm(cron: Cron) -> None:

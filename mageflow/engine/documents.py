@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, cast
 
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject
 
 
@@ -14,18 +14,18 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
     """Return the JSON object in ``text``; empty text and ``null`` are an empty object.
 
     Raises:
-        InvalidRequest: not JSON, or not an object; ``what`` names the field.
+        InvalidRequestError: not JSON, or not an object; ``what`` names the field.
     """
     if not text:
         return {}
     try:
         value: Any = json.loads(text)
     except ValueError as error:
-        raise InvalidRequest(f"{what} is not valid JSON: {error}") from error
+        raise InvalidRequestError(f"{what} is not valid JSON: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{what} must be a JSON object, not {type(value).__name__}")
+        raise InvalidRequestError(f"{what} must be a JSON object, not {type(value).__name__}")
     return cast("JsonObject", value)
 
 

@@ -1,10 +1,10 @@
 """What the engine refuses, and which gRPC status or HTTP code says so.
 
 EngineError
-├── InvalidRequest         INVALID_ARGUMENT     400
-├── NotFound               NOT_FOUND            404
-├── Precondition           FAILED_PRECONDITION  409
-└── IdempotencyCollision   ALREADY_EXISTS       409
+├── InvalidRequestError         INVALID_ARGUMENT     400
+├── NotFoundError               NOT_FOUND            404
+├── PreconditionError           FAILED_PRECONDITION  409
+└── IdempotencyCollisionError   ALREADY_EXISTS       409
 
 The status decides the latency a caller sees: the SDK retries every code except a few, INVALID_ARGUMENT and NOT_FOUND
 among them, so an error without a fix on retry must never leave as INTERNAL or UNKNOWN.
@@ -22,21 +22,21 @@ class EngineError(Exception):
     http_status = 500
 
 
-class InvalidRequest(EngineError):
+class InvalidRequestError(EngineError):
     """The request can never succeed as it is."""
 
     grpc_status = "INVALID_ARGUMENT"
     http_status = 400
 
 
-class NotFound(EngineError):
+class NotFoundError(EngineError):
     """Nothing is known under that id."""
 
     grpc_status = "NOT_FOUND"
     http_status = 404
 
 
-class Precondition(EngineError):
+class PreconditionError(EngineError):
     """The thing exists but is in the wrong state."""
 
     grpc_status = "FAILED_PRECONDITION"
@@ -50,7 +50,7 @@ class Collision:
     existing_run_id: str
 
 
-class IdempotencyCollision(EngineError):
+class IdempotencyCollisionError(EngineError):
     """One or more triggers carried an idempotency key that a run still holds.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mageflow.engine.contracts import v1_workflows_pb2
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import IdempotencyCollision, NotFound
+from mageflow.engine.errors import IdempotencyCollisionError, NotFoundError
 from mageflow.engine.expressions import holds
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import RESERVED_PREFIX, Trigger
@@ -96,11 +96,11 @@ class Events:
         """Return a stored event.
 
         Raises:
-            NotFound: unknown id.
+            NotFoundError: unknown id.
         """
         event = self.records.get(event_id)
         if event is None:
-            raise NotFound(f"no event {event_id}")
+            raise NotFoundError(f"no event {event_id}")
         return event
 
     def filters_of(self, workflow: Workflow) -> list[Filter]:
@@ -173,7 +173,7 @@ class Events:
         )
         try:
             run = self._engine.runs.start(trigger)
-        except IdempotencyCollision:
+        except IdempotencyCollisionError:
             # An event has no caller who could be told; Hatchet drops it as well.
             return
         event.triggered.append(TriggeredRun(run=run, filter_id=None if passed is None else passed.id))

@@ -49,9 +49,8 @@ class Graph:
         """Tell the other tasks of the run; start or skip the on_failure task."""
         for other in task.run.tasks.values():
             match = other.match
-            if match is not None and other.status is TaskStatus.PENDING:
-                if self._parent_finished(match, task):
-                    self._resolve(match)
+            if match is not None and other.status is TaskStatus.PENDING and self._parent_finished(match, task):
+                self._resolve(match)
         self._consider_on_failure(task.run)
 
     def event_happened(self, event: EventRecord) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
-from mageflow.engine.errors import Collision, IdempotencyCollision, InvalidRequest
+from mageflow.engine.errors import Collision, IdempotencyCollisionError, InvalidRequestError
 from mageflow.engine.expressions import ExpressionError, evaluate
 from mageflow.engine.model import Run
 
@@ -35,8 +35,8 @@ class Idempotency:
         """Take the run's key, if its workflow declares one.
 
         Raises:
-            IdempotencyCollision: another run holds the key.
-            InvalidRequest: the key expression fails or yields something other than text.
+            IdempotencyCollisionError: another run holds the key.
+            InvalidRequestError: the key expression fails or yields something other than text.
         """
         config = run.version.idempotency
         if config is None:
@@ -45,15 +45,17 @@ class Idempotency:
         try:
             key = evaluate(config.expression, variables)
         except ExpressionError as error:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"failed to evaluate idempotency key expression {config.expression!r}: {error}"
             ) from error
         if not isinstance(key, str):
-            raise InvalidRequest(f"idempotency key expression {config.expression!r} must yield a string, not {key!r}")
+            raise InvalidRequestError(
+                f"idempotency key expression {config.expression!r} must yield a string, not {key!r}"
+            )
         now = self._engine.clock.monotonic()
         holder = self._claims.get(key)
         if holder is not None and holder.until > now:
-            raise IdempotencyCollision([Collision(holder.run.id)])
+            raise IdempotencyCollisionError([Collision(holder.run.id)])
         seconds = config.ttl_ms / 1000
         claim = _Claim(run=run, until=now + seconds, until_run_ends=config.method == pb.STATUS)
         self._claims[key] = claim

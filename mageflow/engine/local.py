@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mageflow.engine.tokens import Handshake
 
@@ -120,7 +120,7 @@ class LocalEngine:
         config = ClientConfig(token=self.handshake.token, tls_config=ClientTLSConfig(strategy="none"), **options)
         return Hatchet(config=config)
 
-    def __enter__(self) -> LocalEngine:
+    def __enter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
         while not self._look(deadline):
@@ -132,10 +132,10 @@ class LocalEngine:
     ) -> None:
         self._stop()
 
-    async def __aenter__(self) -> LocalEngine:
+    async def __aenter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
-        while not self._look(deadline):
+        while not self._look(deadline):  # noqa: ASYNC110 - another process gets ready, there is no event to await
             await asyncio.sleep(_POLL_SECONDS)
         return self
 

@@ -119,15 +119,14 @@ def first_match(task: Task) -> Match:
 def second_match(task: Task) -> Match:
     """Return the match of the step's sleep and event conditions alone."""
     declared = task.step.conditions
-    conditions: list[Condition] = []
-    if declared is not None:
-        for sleep in declared.sleep_conditions:
-            conditions.append(Condition(sleep_for=sleep.sleep_for, **_shared(sleep.base)))
-        for event in declared.user_event_conditions:
-            conditions.append(
-                Condition(event_key=event.user_event_key, event_scope=event_scope(event), **_shared(event.base))
-            )
-    return Match(task=task, conditions=conditions)
+    if declared is None:
+        return Match(task=task)
+    sleeps = [Condition(sleep_for=each.sleep_for, **_shared(each.base)) for each in declared.sleep_conditions]
+    events = [
+        Condition(event_key=each.user_event_key, event_scope=event_scope(each), **_shared(each.base))
+        for each in declared.user_event_conditions
+    ]
+    return Match(task=task, conditions=sleeps + events)
 
 
 def event_scope(condition: pb.UserEventMatchCondition) -> str | None:

@@ -291,7 +291,6 @@ class Run:
     tasks: dict[str, Task] = field(default_factory=dict[str, "Task"])
     trigger: str = "manual"
     parent_task: Task | None = None
-    parent_run_id: str | None = None
     child_index: int | None = None
     child_key: str | None = None
     event_id: str | None = None

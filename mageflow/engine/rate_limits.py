@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -156,7 +157,7 @@ class RateLimits:
         self._engine.scheduler.wake()
 
 
-def _integer(expression: str, variables: dict[str, object]) -> int:
+def _integer(expression: str, variables: Mapping[str, object]) -> int:
     value = evaluate(expression, variables)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ExpressionError(f"expression {expression!r} must yield a number, not {value!r}")

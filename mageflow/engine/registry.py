@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
 from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import BatchConfig, Step, Workflow, WorkflowVersion, new_id
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Registry:
         An unchanged definition keeps its version. Runs keep the version they started with.
 
         Raises:
-            InvalidRequest: no name, no tasks, a duplicate or unknown task name, a cycle, a bad duration.
+            InvalidRequestError: no name, no tasks, a duplicate or unknown task name, a cycle, a bad duration.
         """
         steps = _steps(request)
         store = self._engine.store
@@ -86,19 +86,19 @@ def _fingerprint(request: pb.CreateWorkflowVersionRequest) -> bytes:
 
 def _steps(request: pb.CreateWorkflowVersionRequest) -> dict[str, Step]:
     if not request.name:
-        raise InvalidRequest("a workflow needs a name")
+        raise InvalidRequestError("a workflow needs a name")
     if not request.tasks:
-        raise InvalidRequest(f"workflow {request.name!r} has no tasks")
+        raise InvalidRequestError(f"workflow {request.name!r} has no tasks")
     steps: dict[str, Step] = {}
     for options in request.tasks:
         if options.readable_id in steps:
-            raise InvalidRequest(f"workflow {request.name!r} has two tasks named {options.readable_id!r}")
+            raise InvalidRequestError(f"workflow {request.name!r} has two tasks named {options.readable_id!r}")
         steps[options.readable_id] = _step(options, is_on_failure=False)
     _check_parents(request.name, steps)
     if request.HasField("on_failure_task"):
         handler = _step(request.on_failure_task, is_on_failure=True)
         if handler.readable_id in steps:
-            raise InvalidRequest(f"workflow {request.name!r} has two tasks named {handler.readable_id!r}")
+            raise InvalidRequestError(f"workflow {request.name!r} has two tasks named {handler.readable_id!r}")
         steps[handler.readable_id] = handler
     return steps
 
@@ -107,12 +107,12 @@ def _check_parents(workflow: str, steps: dict[str, Step]) -> None:
     for step in steps.values():
         for parent in step.parents:
             if parent not in steps:
-                raise InvalidRequest(f"task {step.readable_id!r} of {workflow!r} names unknown parent {parent!r}")
+                raise InvalidRequestError(f"task {step.readable_id!r} of {workflow!r} names unknown parent {parent!r}")
     ready: set[str] = set()
     while len(ready) < len(steps):
         more = {name for name, step in steps.items() if name not in ready and ready.issuperset(step.parents)}
         if not more:
-            raise InvalidRequest(f"the tasks of workflow {workflow!r} wait for each other in a circle")
+            raise InvalidRequestError(f"the tasks of workflow {workflow!r} wait for each other in a circle")
         ready |= more
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject, Run, Step, Task, TaskStatus, Workflow, new_id
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ class Runs:
         """Return the workflow a trigger names.
 
         Raises:
-            InvalidRequest: unknown workflow name, or a priority outside 1 to 3.
+            InvalidRequestError: unknown workflow name, or a priority outside 1 to 3.
         """
         workflow = self._engine.store.workflow_named(trigger.name)
         if workflow is None:
-            raise InvalidRequest(f"unknown workflow {trigger.name!r}: start a worker that registers it first")
+            raise InvalidRequestError(f"unknown workflow {trigger.name!r}: start a worker that registers it first")
         if trigger.priority is not None and trigger.priority not in _PRIORITIES:
-            raise InvalidRequest(f"priority must be 1, 2 or 3, not {trigger.priority}")
+            raise InvalidRequestError(f"priority must be 1, 2 or 3, not {trigger.priority}")
         return workflow
 
     def start(self, trigger: Trigger, *, fresh: bool = False) -> Run:
@@ -69,8 +69,8 @@ class Runs:
             fresh: start a new child in any case; the durable log does its own deduplication.
 
         Raises:
-            InvalidRequest: see ``validate``.
-            IdempotencyCollision: another run holds the workflow's idempotency key for this input.
+            InvalidRequestError: see ``validate``.
+            IdempotencyCollisionError: another run holds the workflow's idempotency key for this input.
         """
         workflow = self.validate(trigger)
         parent = self._engine.store.tasks.get(trigger.parent_task_id) if trigger.parent_task_id else None
@@ -82,6 +82,7 @@ class Runs:
         if parent is not None:
             parent.children[child_id] = run
         self._engine.store.add_run(run)
+        self._engine.traces.run_started(run)
         self._engine.graph.start(run)
         return run
 
@@ -100,12 +101,13 @@ class Runs:
         for forgotten in self._engine.store.retire(run):
             self._engine.run_events.forget(forgotten)
             self._engine.durable.forget(forgotten)
+            self._engine.traces.forget(forgotten)
 
     def cancel(self, run_or_task_id: str) -> list[str]:
         """Cancel a task, or every live task of a run; return the ids of tasks that were live.
 
         Raises:
-            NotFound: unknown id.
+            NotFoundError: unknown id.
         """
         tasks = [task for task in self._selected(run_or_task_id) if not task.status.is_terminal]
         # The on_failure task last: it then sees the others' ends and skips itself.
@@ -120,7 +122,7 @@ class Runs:
         are left alone. The run is open again when this returns.
 
         Raises:
-            NotFound: unknown id.
+            NotFoundError: unknown id.
         """
         run = self._engine.store.run(run_or_task_id)
         if run_or_task_id == run.id:

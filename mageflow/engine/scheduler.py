@@ -15,8 +15,8 @@ from mageflow.engine.labels import label_score
 from mageflow.engine.model import Task, TaskStatus, Worker
 
 if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
     from mageflow.engine.contracts import trigger_pb2
+    from mageflow.engine.core import Engine
 
 
 class _Entry:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mageflow.engine.errors import IdempotencyCollision, NotFound
+from mageflow.engine.errors import IdempotencyCollisionError, NotFoundError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import Trigger
 
@@ -44,18 +44,18 @@ class Schedules:
         """Return a scheduled run.
 
         Raises:
-            NotFound: unknown id.
+            NotFoundError: unknown id.
         """
         schedule = self.entries.get(schedule_id)
         if schedule is None:
-            raise NotFound(f"no scheduled run {schedule_id}")
+            raise NotFoundError(f"no scheduled run {schedule_id}")
         return schedule
 
     def add(self, trigger: Trigger, at: datetime) -> Schedule:
         """Start a run at a moment; a moment in the past is now.
 
         Raises:
-            InvalidRequest: unknown workflow or bad priority.
+            InvalidRequestError: unknown workflow or bad priority.
         """
         workflow = self._engine.runs.validate(trigger)
         schedule = Schedule(id=new_id(), workflow=workflow, trigger=trigger, at=at, created_at=self._engine.clock.now())
@@ -90,7 +90,7 @@ class Schedules:
             return
         try:
             schedule.run = self._engine.runs.start(schedule.trigger)
-        except IdempotencyCollision as collision:
+        except IdempotencyCollisionError as collision:
             # Nobody waits for this answer; the run that holds the key stands for this one.
             schedule.run = self._engine.store.runs.get(collision.collisions[0].existing_run_id)
 

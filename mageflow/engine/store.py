@@ -6,7 +6,7 @@ stays flat. An id may name a run or a task: in a workflow with one task both are
 
 from __future__ import annotations
 
-from mageflow.engine.errors import NotFound
+from mageflow.engine.errors import NotFoundError
 from mageflow.engine.model import Run, Task, Worker, Workflow
 
 
@@ -47,7 +47,7 @@ class Store:
         """Return the run with this id, or the run of the task with this id.
 
         Raises:
-            NotFound: neither exists (or it finished long ago and was forgotten).
+            NotFoundError: neither exists (or it finished long ago and was forgotten).
         """
         run = self.runs.get(run_or_task_id)
         if run is not None:
@@ -58,22 +58,24 @@ class Store:
         """Return the task with this id.
 
         Raises:
-            NotFound: there is none.
+            NotFoundError: there is none.
         """
         task = self.tasks.get(task_id)
         if task is None:
-            raise NotFound(f"no run or task {task_id}")
+            raise NotFoundError(f"no run or task {task_id}")
         return task
 
     def worker(self, worker_id: str) -> Worker:
         """Return the worker with this id.
 
         Raises:
-            NotFound: there is none; after an engine restart workers must be restarted too.
+            NotFoundError: there is none; after an engine restart workers must be restarted too.
         """
         worker = self.workers.get(worker_id)
         if worker is None:
-            raise NotFound(f"no worker {worker_id}: the engine keeps nothing across a restart, restart the worker too")
+            raise NotFoundError(
+                f"no worker {worker_id}: the engine keeps nothing across a restart, restart the worker too"
+            )
         return worker
 
     def retire(self, run: Run) -> list[Run]:

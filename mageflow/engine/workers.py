@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from mageflow.engine.contracts import dispatcher_pb2 as pb
-from mageflow.engine.errors import Precondition
+from mageflow.engine.errors import PreconditionError
 from mageflow.engine.model import Task, TaskStatus, Worker, new_id
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class Workers:
         """Note a sign of life.
 
         Raises:
-            NotFound: unknown worker.
-            Precondition: its stream broke and it should open a new one (a paused worker is draining and should not).
+            NotFoundError: unknown worker.
+            PreconditionError: its stream broke and it should open a new one (a paused worker is draining and should not).
         """
         worker = self._engine.store.worker(worker_id)
         worker.last_heartbeat = self._engine.clock.now()
         worker.lost = False
         if worker.had_stream and worker.stream is None and not worker.paused:
-            raise Precondition(f"worker {worker_id} has no open stream")
+            raise PreconditionError(f"worker {worker_id} has no open stream")
 
     def set_paused(self, worker: Worker, *, paused: bool) -> None:
         """A paused worker gets no new work and finishes what it has."""

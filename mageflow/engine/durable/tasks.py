@@ -11,7 +11,7 @@ from mageflow.engine.durable.delivery import Delivery
 from mageflow.engine.durable.log import DurableLog, Entry, EntryKind
 from mageflow.engine.durable.waits import fingerprint_of, is_satisfied, payload_of
 from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import Precondition
+from mageflow.engine.errors import PreconditionError
 from mageflow.engine.model import Run, Task, TaskStatus
 
 if TYPE_CHECKING:
@@ -91,16 +91,16 @@ class Durable:
         """Run a finished task again from a node of a branch (default: the active one); return the new branch's id.
 
         Raises:
-            Precondition: not a durable task that ran, unknown branch, or the task is not finished.
+            PreconditionError: not a durable task that ran, unknown branch, or the task is not finished.
         """
         log = task.durable
         if log is None:
-            raise Precondition(f"task {task.id} has no durable log")
+            raise PreconditionError(f"task {task.id} has no durable log")
         if not task.status.is_terminal:
-            raise Precondition(f"task {task.id} is still {task.status.public}: cancel it first")
+            raise PreconditionError(f"task {task.id} is still {task.status.public}: cancel it first")
         parent = parent_branch or log.active
         if parent not in log.branches:
-            raise Precondition(f"task {task.id} has no branch {parent}")
+            raise PreconditionError(f"task {task.id} has no branch {parent}")
         branch_id = log.branch_off(parent, node)
         self._engine.runs.replay(task.id)
         return branch_id
@@ -121,7 +121,7 @@ class Durable:
 
         Raises:
             NonDeterminismError: the log has something else at this node.
-            InvalidRequest: a malformed duration.
+            InvalidRequestError: a malformed duration.
         """
         for each in conditions:
             if each.sleep_for is not None:
@@ -140,7 +140,7 @@ class Durable:
 
         Raises:
             NonDeterminismError: an earlier spawn under the same index was of something else.
-            InvalidRequest, IdempotencyCollision: the child cannot be started.
+            InvalidRequestError, IdempotencyCollisionError: the child cannot be started.
         """
         self._engine.runs.validate(trigger)
         fingerprint = json.dumps([trigger.name, trigger.input], sort_keys=True).encode()

@@ -10,14 +10,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from mageflow.engine.errors import EngineError
-from mageflow.engine.rest import events, runs, tenant, triggers, workers, workflows
+from mageflow.engine.rest import events, runs, tenant, traces, triggers, workers, workflows
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
 _log = logging.getLogger("mageflow.engine.rest")
 _MAX_BODY_BYTES = 64 * 1024 * 1024
-_ROUTES = (events.routes, runs.routes, tenant.routes, triggers.routes, workers.routes, workflows.routes)
+_ROUTES = (events.routes, runs.routes, tenant.routes, traces.routes, triggers.routes, workers.routes, workflows.routes)
 
 
 def bind_rest(port: int) -> socket.socket:
@@ -67,6 +67,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_response(error.http_status, str(error))
     except web.HTTPException as error:
         return error_response(error.status, f"{error.reason}: {request.method} {request.path}")
-    except Exception:  # the engine must outlive a bad request
+    except Exception:  # noqa: BLE001 - the engine must outlive a bad request
         _log.exception("%s %s failed", request.method, request.path)
         return error_response(500, "the engine failed, see its log")

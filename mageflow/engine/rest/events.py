@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import InvalidRequest, NotFound
+from mageflow.engine.errors import InvalidRequestError, NotFoundError
 from mageflow.engine.events import EventRecord, Filter
 from mageflow.engine.model import JsonObject, TaskStatus
 from mageflow.engine.rest.request import STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
@@ -116,7 +116,7 @@ class _Filters:
         body = await body_of(request)
         workflow = self._engine.store.workflows.get(str(body.get("workflowId")))
         if workflow is None:
-            raise InvalidRequest(f"no workflow {body.get('workflowId')}")
+            raise InvalidRequestError(f"no workflow {body.get('workflowId')}")
         added = self._engine.events.add_filter(
             workflow,
             scope=str(body.get("scope", "")),
@@ -144,7 +144,7 @@ class _Filters:
     def _filter(self, request: web.Request) -> Filter:
         found = self._engine.events.filters.get(request.match_info["id"])
         if found is None:
-            raise NotFound(f"no filter {request.match_info['id']}")
+            raise NotFoundError(f"no filter {request.match_info['id']}")
         return found
 
     def _row(self, each: Filter) -> JsonObject:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject
 
 TENANT = "/api/v1/tenants/{tenant}"
@@ -19,7 +19,7 @@ async def body_of(request: web.Request) -> JsonObject:
     """Return the JSON body; an empty body is an empty object.
 
     Raises:
-        InvalidRequest: not a JSON object.
+        InvalidRequestError: not a JSON object.
     """
     return parse_object(await request.read(), "request body")
 
@@ -33,7 +33,7 @@ def integer(request: web.Request, name: str, default: int) -> int:
     """Return an integer from the query.
 
     Raises:
-        InvalidRequest: not an integer.
+        InvalidRequestError: not an integer.
     """
     text = request.query.get(name)
     if text is None:
@@ -41,21 +41,21 @@ def integer(request: web.Request, name: str, default: int) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise InvalidRequest(f"query parameter {name!r} must be an integer, not {text!r}") from error
+        raise InvalidRequestError(f"query parameter {name!r} must be an integer, not {text!r}") from error
 
 
 def moment(text: object, name: str) -> datetime | None:
     """Return an ISO-8601 time, in UTC when it has no zone; None for nothing.
 
     Raises:
-        InvalidRequest: not a time.
+        InvalidRequestError: not a time.
     """
     if text is None or text == "":
         return None
     try:
         parsed = datetime.fromisoformat(str(text).replace("Z", "+00:00").replace(" ", "+"))
     except ValueError as error:
-        raise InvalidRequest(f"{name!r} must be an ISO-8601 time, not {text!r}") from error
+        raise InvalidRequestError(f"{name!r} must be an ISO-8601 time, not {text!r}") from error
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import InvalidRequest, NotFound
-from mageflow.engine.model import JsonObject, Run
+from mageflow.engine.errors import InvalidRequestError, NotFoundError
+from mageflow.engine.model import JsonObject, LogLine, Run
 from mageflow.engine.rest import shapes
 from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.runs import Trigger
@@ -152,14 +152,14 @@ class _Runs:
         task = self._engine.store.task(str(body.get("taskExternalId", "")))
         node_id = body.get("nodeId")
         if not isinstance(node_id, int):
-            raise InvalidRequest("nodeId must be an integer")
+            raise InvalidRequestError("nodeId must be an integer")
         parent_branch = body.get("branchId")
         branch_id = self._engine.durable.branch(
             task, node_id, parent_branch if isinstance(parent_branch, int) else None
         )
         return web.json_response({"taskExternalId": task.id, "nodeId": node_id, "branchId": branch_id})
 
-    def _log_lines(self, request: web.Request) -> list:
+    def _log_lines(self, request: web.Request) -> list[LogLine]:
         task = self._engine.store.task(request.match_info["id"])
         levels = {level.upper() for level in many(request, "levels")}
         since, until = moment(request.query.get("since"), "since"), moment(request.query.get("until"), "until")
@@ -186,11 +186,11 @@ class _Runs:
                 each for each in ids if each in self._engine.store.runs or each in self._engine.store.tasks
             ]
             if not known:
-                raise NotFound("none of the ids is known")
+                raise NotFoundError("none of the ids is known")
             return known
         filter_document = body.get("filter")
         if not isinstance(filter_document, dict):
-            raise InvalidRequest("give externalIds or a filter")
+            raise InvalidRequestError("give externalIds or a filter")
         return [run.id for run in self._select(_filter_from_body(filter_document))]
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mageflow.engine.crons import Cron
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import EngineError, InvalidRequest
+from mageflow.engine.errors import EngineError, InvalidRequestError
 from mageflow.engine.model import JsonObject, Workflow
 from mageflow.engine.rest.request import TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.rest.shapes import as_object, resource, without_nulls
@@ -46,7 +46,7 @@ def _workflow(engine: Engine, request: web.Request) -> Workflow:
     name = unquote(request.match_info["name"])
     workflow = engine.store.workflow_named(name)
     if workflow is None:
-        raise InvalidRequest(f"unknown workflow {name!r}: start a worker that registers it first")
+        raise InvalidRequestError(f"unknown workflow {name!r}: start a worker that registers it first")
     return workflow
 
 
@@ -128,7 +128,7 @@ class _Schedules:
         body = await body_of(request)
         at = moment(body.get("triggerAt"), "triggerAt")
         if at is None:
-            raise InvalidRequest("triggerAt is missing")
+            raise InvalidRequestError("triggerAt is missing")
         trigger = Trigger(
             name=workflow.name,
             input=as_object(body.get("input")),
@@ -204,7 +204,7 @@ class _Schedules:
     def _move(self, schedule: Schedule, body: JsonObject) -> None:
         at = moment(body.get("triggerAt"), "triggerAt")
         if at is None:
-            raise InvalidRequest("triggerAt is missing")
+            raise InvalidRequestError("triggerAt is missing")
         self._engine.schedules.move(schedule, at)
 
     def _select(

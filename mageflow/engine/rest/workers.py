@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mageflow.engine.contracts import dispatcher_pb2
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject, Worker
 from mageflow.engine.rest.request import TENANT, body_of
 from mageflow.engine.rest.shapes import resource, without_nulls
@@ -42,7 +42,7 @@ class _Workers:
         worker = self._engine.store.worker(request.match_info["id"])
         paused = body.get("isPaused")
         if not isinstance(paused, bool):
-            raise InvalidRequest("isPaused must be true or false")
+            raise InvalidRequestError("isPaused must be true or false")
         self._engine.workers.set_paused(worker, paused=paused)
         return web.json_response(worker_row(worker))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import InvalidRequest, NotFound
+from mageflow.engine.errors import InvalidRequestError, NotFoundError
 from mageflow.engine.model import JsonObject, Pause, Workflow, WorkflowVersion
 from mageflow.engine.rest.request import TENANT, body_of, integer, page
 from mageflow.engine.rest.shapes import as_object, resource, without_nulls
@@ -55,7 +55,7 @@ class _Workflows:
         wanted = request.query.get("version")
         version = next((each for each in workflow.versions if each.id == wanted), None) if wanted else workflow.current
         if version is None:
-            raise NotFound(f"workflow {workflow.name} has no version {wanted}")
+            raise NotFoundError(f"workflow {workflow.name} has no version {wanted}")
         return web.json_response(
             without_nulls(
                 {
@@ -84,7 +84,7 @@ class _Workflows:
         elif action == "unpause":
             self._engine.pauses.unpause(workflow)
         elif body.get("isPaused") is not None:
-            raise InvalidRequest('use {"pause": {"action": "pause"}} or {"pause": {"action": "unpause"}}')
+            raise InvalidRequestError('use {"pause": {"action": "pause"}} or {"pause": {"action": "unpause"}}')
         return web.json_response(self._row(workflow))
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ class _Workflows:
     def _workflow(self, request: web.Request) -> Workflow:
         workflow = self._engine.store.workflows.get(request.match_info["id"])
         if workflow is None:
-            raise NotFound(f"no workflow {request.match_info['id']}")
+            raise NotFoundError(f"no workflow {request.match_info['id']}")
         return workflow
 
     def _row(self, workflow: Workflow) -> JsonObject:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import InvalidRequest, NotFound
+from mageflow.engine.errors import InvalidRequestError, NotFoundError
 from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.results import ResultStream
 from mageflow.engine.rpc.table import bidirectional, server_stream, service, unary
@@ -29,7 +29,7 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service's table."""
         return service(
             "Dispatcher",
@@ -128,7 +128,7 @@ class Dispatcher:
     def _running(self, task_id: str) -> Task:
         task = self._engine.store.task(task_id)
         if task.status is not TaskStatus.RUNNING:
-            raise NotFound(f"task {task_id} is not running")
+            raise NotFoundError(f"task {task_id} is not running")
         return task
 
     # -- subscriptions -------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Dispatcher:
                 events.unsubscribe(run, queue)
         key, value = request.additional_meta_key, request.additional_meta_value
         if not key:
-            raise InvalidRequest("subscribe with a workflow_run_id, or with additional_meta_key and its value")
+            raise InvalidRequestError("subscribe with a workflow_run_id, or with additional_meta_key and its value")
         queue = events.subscribe_metadata(key, value)
         try:
             while True:

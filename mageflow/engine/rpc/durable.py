@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -29,7 +29,7 @@ class V1Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service's table; the two RPCs of engines before v0.80.0 are left UNIMPLEMENTED."""
         return service("v1.V1Dispatcher", {"DurableTask": bidirectional(pb.DurableTaskRequest, self._durable_task)})
 
@@ -73,7 +73,7 @@ class V1Dispatcher:
                 self._complete_memo(request.complete_memo)
             elif kind == "evict_invocation":
                 self._evict(stream, request.evict_invocation)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see the docstring
             _log.exception("durable request %s failed", kind)
 
     def _wait_for(self, stream: DurableStream, request: pb.DurableTaskWaitForRequest) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import events_pb2 as pb
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import InvalidRequest
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.events import EventRecord
 from mageflow.engine.model import LogLine
 from mageflow.engine.rpc.table import service, unary
@@ -28,7 +28,7 @@ class EventsService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service's table."""
         return service(
             "EventsService",
@@ -42,7 +42,7 @@ class EventsService:
 
     def _push(self, request: pb.PushEventRequest) -> pb.Event:
         if not request.key:
-            raise InvalidRequest("an event needs a key")
+            raise InvalidRequestError("an event needs a key")
         event = self._engine.events.push(
             request.key,
             parse_object(request.payload, "event payload"),

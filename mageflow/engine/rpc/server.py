@@ -10,6 +10,7 @@ from mageflow.engine.rpc.dispatcher import Dispatcher
 from mageflow.engine.rpc.durable import V1Dispatcher
 from mageflow.engine.rpc.events import EventsService
 from mageflow.engine.rpc.table import TokenGate
+from mageflow.engine.rpc.traces import TraceService
 from mageflow.engine.rpc.workflows import Admin, Workflows
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def bind_grpc(port: int) -> tuple[grpc.aio.Server, TokenGate, int]:
 async def start_grpc(server: grpc.aio.Server, engine: Engine) -> None:
     """Serve the engine."""
     server.add_generic_rpc_handlers(
-        tuple(part(engine).handlers() for part in (Dispatcher, V1Dispatcher, EventsService, Admin, Workflows))
+        tuple(
+            part(engine).handlers()
+            for part in (Dispatcher, V1Dispatcher, EventsService, Admin, Workflows, TraceService)
+        )
     )
     await server.start()

@@ -17,12 +17,13 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from mageflow.engine.contracts import v1_workflows_pb2
-from mageflow.engine.errors import EngineError, IdempotencyCollision
+from mageflow.engine.errors import EngineError, IdempotencyCollisionError
 
 _log = logging.getLogger("mageflow.engine.rpc")
 
 RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
+AnyRequestT = TypeVar("AnyRequestT")
+AnyResponseT = TypeVar("AnyResponseT")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -79,13 +80,13 @@ def bidirectional(
 def raw_unary(method: Callable[[bytes], bytes]) -> Handler:
     """Declare a unary method whose messages are not decoded."""
 
-    async def handle(message: bytes, context: Context) -> bytes:
+    async def handle(message: bytes, _context: Context) -> bytes:
         return method(message)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler[Any, Any]:
+def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
     """Return a service for ``server.add_generic_rpc_handlers``."""
     return grpc.method_handlers_generic_handler(name, dict(methods))
 
@@ -93,13 +94,13 @@ def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler
 async def refuse(context: Context, error: EngineError) -> NoReturn:
     """End the call with the error's status; ``abort`` raises, so nothing may catch around it."""
     metadata: tuple[tuple[str, bytes], ...] = ()
-    if isinstance(error, IdempotencyCollision):
+    if isinstance(error, IdempotencyCollisionError):
         metadata = (("grpc-status-details-bin", _collision_details(error)),)
     await context.abort(grpc.StatusCode[error.grpc_status], str(error), trailing_metadata=metadata)
     raise AssertionError("abort returned")
 
 
-def _collision_details(error: IdempotencyCollision) -> bytes:
+def _collision_details(error: IdempotencyCollisionError) -> bytes:
     collisions = [
         v1_workflows_pb2.IdempotencyCollisionError(existing_run_external_id=each.existing_run_id)
         for each in error.collisions
@@ -137,9 +138,11 @@ class TokenGate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[AnyRequestT, AnyResponseT] | None]
+        ],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> grpc.RpcMethodHandler[AnyRequestT, AnyResponseT] | None:
         """Pass the call on, or answer UNAUTHENTICATED."""
         metadata = handler_call_details.invocation_metadata or ()
         given = next((value for key, value in metadata if key == "authorization"), "")

@@ -11,7 +11,7 @@ def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:
     """Return the engine's form of a trigger request.
 
     Raises:
-        InvalidRequest: input or metadata are not JSON objects.
+        InvalidRequestError: input or metadata are not JSON objects.
     """
     return Trigger(
         name=request.name,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import Collision, IdempotencyCollision
+from mageflow.engine.errors import Collision, IdempotencyCollisionError
 from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.rpc.table import service, unary
 from mageflow.engine.rpc.triggers import trigger_from
@@ -27,7 +27,7 @@ class Admin:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service's table."""
         return service(
             "v1.AdminService",
@@ -48,7 +48,7 @@ class Admin:
         return v1_workflows_pb2.GetRunDetailsResponse(
             input=json.dumps(run.input).encode(),
             additional_metadata=json.dumps(run.metadata).encode(),
-            status=v1_workflows_pb2.RunStatus.Value(run.status.public),
+            status=run.status.public,
             done=run.done,
             is_evicted=_is_evicted(run),
             task_runs={name: _task_detail(task) for name, task in run.tasks.items() if task.created},
@@ -61,7 +61,7 @@ class Workflows:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service's table."""
         return service(
             "WorkflowService",
@@ -90,10 +90,10 @@ class Workflows:
         for trigger in triggers:
             try:
                 started.append(self._engine.runs.start(trigger).id)
-            except IdempotencyCollision as collision:
+            except IdempotencyCollisionError as collision:
                 collisions.extend(collision.collisions)
         if collisions:
-            raise IdempotencyCollision(collisions, started, bulk=True)
+            raise IdempotencyCollisionError(collisions, started, bulk=True)
         return workflows_pb2.BulkTriggerWorkflowResponse(workflow_run_ids=started)
 
     def _schedule(self, request: workflows_pb2.ScheduleWorkflowRequest) -> workflows_pb2.WorkflowVersion:
@@ -138,7 +138,7 @@ def _task_detail(task: Task) -> v1_workflows_pb2.TaskRunDetail:
     detail = v1_workflows_pb2.TaskRunDetail(
         external_id=task.id,
         readable_id=task.step.readable_id,
-        status=v1_workflows_pb2.RunStatus.Value(task.status.public),
+        status=task.status.public,
         is_evicted=task.status is TaskStatus.EVICTED,
     )
     if task.error:

@@ -1,0 +1,254 @@
+"""Traces of runs: spans the SDK exports over OTLP, joined with the spans the engine itself can tell.
+
+The engine's own spans (``hatchet.engine.*``) are not recorded while things run. They follow from a run's history and
+are made when a trace is read; ids are derived from run, task and attempt, so a second reading finds the same ones. A
+run belongs to the trace of the ``traceparent`` in its metadata, else to one derived from its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mageflow.engine.model import Run, Task, TaskEvent
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+    from mageflow.engine.core import Engine
+
+_TRACES_KEPT = 5_000
+_SPANS_KEPT_PER_TRACE = 5_000
+_ENDS = {"FINISHED", "FAILED", "CANCELLED", "TIMED_OUT", "SCHEDULING_TIMED_OUT"}
+_KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_STATUSES = ("UNSET", "OK", "ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One span as it is read back; ids are lower-case hex."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    kind: str
+    service: str
+    status: str
+    status_message: str | None
+    started_at: datetime
+    duration_ns: int
+    resource: dict[str, str] = field(default_factory=dict[str, str])
+    attributes: dict[str, str] = field(default_factory=dict[str, str])
+    scope_name: str | None = None
+    scope_version: str | None = None
+    retry_count: int = 0
+
+
+class Traces:
+    """Spans by trace, the newest traces only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._exported: dict[str, dict[str, Span]] = {}
+        self._runs: dict[str, dict[str, Run]] = {}
+
+    def run_started(self, run: Run) -> None:
+        """Note which trace a run belongs to."""
+        self._runs.setdefault(trace_id_of(run), {})[run.id] = run
+
+    def forget(self, run: Run) -> None:
+        """Forget a run and, with the last run of a trace, its spans."""
+        trace_id = trace_id_of(run)
+        runs = self._runs.get(trace_id)
+        if runs is None:
+            return
+        runs.pop(run.id, None)
+        if not runs:
+            del self._runs[trace_id]
+            self._exported.pop(trace_id, None)
+
+    def export(self, request: ExportTraceServiceRequest) -> None:
+        """Keep exported spans; a span exported twice is kept once."""
+        for span in _decode(request):
+            spans = self._exported.setdefault(span.trace_id, {})
+            if len(spans) < _SPANS_KEPT_PER_TRACE:
+                spans[span.span_id] = span
+        while len(self._exported) > _TRACES_KEPT:
+            del self._exported[next(iter(self._exported))]
+
+    def of(self, run: Run) -> list[Span]:
+        """Return all spans of the trace a run belongs to, other runs of the same trace included, oldest first."""
+        trace_id = trace_id_of(run)
+        spans = list(self._exported.get(trace_id, {}).values())
+        for each in list(self._runs.get(trace_id, {}).values()):
+            spans += self._engine_spans(trace_id, each)
+        return sorted(spans, key=lambda span: span.started_at)
+
+    def _engine_spans(self, trace_id: str, run: Run) -> Iterator[Span]:
+        event = self._engine.events.records.get(run.event_id) if run.event_id else None
+        parent = _parent_span_id(run)
+        if event is not None:
+            event_span_id = _derive(event.id, run.id, "event")
+            attributes = {"hatchet.event_key": event.key, "hatchet.event_id": event.id}
+            yield _engine_span(trace_id, event_span_id, parent, "event", event.at, event.at, attributes)
+            parent = event_span_id
+        attributes = {
+            "hatchet.workflow_run_id": run.id,
+            "hatchet.workflow_id": run.workflow.id,
+            "hatchet.workflow_name": run.workflow.name,
+        }
+        root = _derive(run.id, "workflow_run")
+        yield _engine_span(trace_id, root, parent, "workflow_run", run.created_at, run.created_at, attributes)
+        for task in run.tasks.values():
+            yield from _attempt_spans(trace_id, root, task)
+
+
+def trace_id_of(run: Run) -> str:
+    """Return the trace a run belongs to."""
+    while True:
+        header = _traceparent(run)
+        if header is not None:
+            return header[0]
+        if run.parent_task is None:
+            return _derive(run.id, "trace", size=16)
+        run = run.parent_task.run
+
+
+def _traceparent(run: Run) -> tuple[str, str] | None:
+    parts = str(run.metadata.get("traceparent", "")).split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:  # noqa: PLR2004 - W3C trace context
+        return parts[1], parts[2]
+    return None
+
+
+def _parent_span_id(run: Run) -> str | None:
+    if run.parent_task is not None:
+        return _derive(run.parent_task.id, str(run.parent_task.retry_count), "start_step_run")
+    header = _traceparent(run)
+    return None if header is None else header[1]
+
+
+def _attempt_spans(trace_id: str, root: str, task: Task) -> Iterator[Span]:
+    """Yield how long each attempt waited and ran, as far as it has come."""
+    attempts: dict[int, list[TaskEvent]] = {}
+    for event in task.events:
+        attempts.setdefault(event.retry_count, []).append(event)
+    for retry_count, events in attempts.items():
+        attributes = {
+            "hatchet.step_run_id": task.id,
+            "hatchet.workflow_run_id": task.run.id,
+            "hatchet.step_name": task.step.readable_id,
+            "hatchet.task_name": task.step.readable_id,
+            "hatchet.retry_count": str(retry_count),
+            "hatchet.action_id": task.step.action,
+            "hatchet.workflow_id": task.run.workflow.id,
+            "hatchet.workflow_version_id": task.run.version.id,
+            "hatchet.step_id": task.step.id,
+        }
+        queued, assigned, started = (_first(events, (name,)) for name in ("QUEUED", "ASSIGNED", "STARTED"))
+        ended = _first(events, _ENDS)
+        if queued is not None and assigned is not None:
+            span_id = _derive(task.id, str(retry_count), "queued")
+            yield _engine_span(
+                trace_id, span_id, root, "queued", queued.timestamp, assigned.timestamp, attributes, retry=retry_count
+            )
+        begun = started or assigned
+        if begun is not None and ended is not None:
+            span_id = _derive(task.id, str(retry_count), "start_step_run")
+            failure = None if ended.type == "FINISHED" else ended.error or ended.message or ended.type.lower()
+            yield _engine_span(
+                trace_id,
+                span_id,
+                root,
+                "start_step_run",
+                min(begun.timestamp, ended.timestamp),
+                ended.timestamp,
+                attributes,
+                status="OK" if failure is None else "ERROR",
+                message=failure,
+                retry=retry_count,
+            )
+
+
+def _first(events: Iterable[TaskEvent], types: Iterable[str]) -> TaskEvent | None:
+    return next((event for event in events if event.type in types), None)
+
+
+def _engine_span(
+    trace_id: str,
+    span_id: str,
+    parent: str | None,
+    name: str,
+    start: datetime,
+    end: datetime,
+    attributes: dict[str, str],
+    *,
+    status: str = "OK",
+    message: str | None = None,
+    retry: int = 0,
+) -> Span:
+    return Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent,
+        name=f"hatchet.engine.{name}",
+        kind="INTERNAL",
+        service="hatchet.engine",
+        status=status,
+        status_message=message,
+        started_at=start,
+        duration_ns=int((end - start) / timedelta(microseconds=1)) * 1000,
+        attributes={"hatchet.span_source": "engine", **attributes},
+        retry_count=retry,
+    )
+
+
+def _derive(*parts: str, size: int = 8) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[: 2 * size]
+
+
+def _decode(request: ExportTraceServiceRequest) -> Iterator[Span]:
+    for group in request.resource_spans:
+        resource = _attributes(group.resource.attributes)
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                attributes = _attributes(span.attributes)
+                retry_count = attributes.get("hatchet.retry_count", "")
+                yield Span(
+                    trace_id=span.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    parent_span_id=span.parent_span_id.hex() or None,
+                    name=span.name,
+                    kind=_KINDS[span.kind] if span.kind < len(_KINDS) else _KINDS[0],
+                    service=resource.get("service.name", ""),
+                    status=_STATUSES[span.status.code] if span.status.code < len(_STATUSES) else _STATUSES[0],
+                    status_message=span.status.message or None,
+                    started_at=datetime.fromtimestamp(span.start_time_unix_nano / 1e9, UTC),
+                    duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
+                    resource=resource,
+                    attributes=attributes,
+                    scope_name=scope.scope.name or None,
+                    scope_version=scope.scope.version or None,
+                    retry_count=int(retry_count) if retry_count.isdigit() else 0,
+                )
+
+
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, str]:
+    return {pair.key: _text(pair.value) for pair in pairs}
+
+
+def _text(value: AnyValue) -> str:
+    """Return an attribute as text: the API knows only text."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return ""
+    if kind == "bool_value":
+        return "true" if value.bool_value else "false"
+    if kind == "array_value":
+        return "[" + ", ".join(_text(each) for each in value.array_value.values) + "]"
+    return str(getattr(value, kind))
