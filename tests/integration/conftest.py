@@ -1,5 +1,7 @@
 """A client of its own for each test: own registry, own tracer provider, on the session's engine."""
 
+import asyncio
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -12,6 +14,14 @@ from mageflow import Mageflow, Settings
 from mageflow.testing.capture import Samples, SpanCapture, capture_spans, samples
 
 MakeClient = Callable[..., Mageflow]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition; it is asserted, so a test that waits for it needs no assertion of its own."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.02)
 
 
 class Observed:

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel
 
 from mageflow.testing.capture import capture_logs
+from tests.integration.conftest import until
 
 CANARY = "canary-7f3a9"
 
@@ -19,13 +19,6 @@ CANARY = "canary-7f3a9"
 class Message(BaseModel):
     x: int = 0
     secret: str = ""
-
-
-async def until(condition: Any, seconds: float = 10.0) -> None:
-    """Wait for a condition; what is waited for is the assertion that follows."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
 
 
 def outcomes(samples: Any, task: str) -> dict[str, float]:

@@ -1,0 +1,172 @@
+"""Nothing that goes wrong beside a task goes wrong in it, and clients in one process do not see each other."""
+
+import asyncio
+import contextvars
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from pydantic import BaseModel
+
+from mageflow import Settings
+from mageflow.errors import RedisNotConfiguredError, StoreUnavailableError
+from mageflow.interceptors import Interceptor
+
+
+class Message(BaseModel):
+    x: int = 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def test_redis_gone_leaves_plain_tasks_alone(make_observed, mageflow_worker):
+    """A plain run touches no Redis; signing fails with a typed, retryable error that says what to do."""
+    observed = make_observed(f"redis://127.0.0.1:{free_port()}")
+
+    @observed.client.task(name="plain")
+    @observed.client.with_signature
+    async def plain(msg: Message, signature: Any) -> dict[str, Any]:
+        return {"task": signature.task_name}
+
+    mageflow_worker.in_process(observed.client, "no-redis", workflows=[plain])
+    assert await plain.aio_run(Message()) == {"task": "plain"}
+    with pytest.raises(StoreUnavailableError, match=r"check that the server is up.*then try again") as caught:
+        await observed.client.sign(plain)
+    assert caught.value.retryable
+    assert observed.samples.total("mageflow_redis_errors_total") >= 1
+
+
+async def test_no_redis_at_all_is_said_by_the_first_operation_that_needs_it(observed):
+    """The client is made without complaint."""
+
+    @observed.client.task(name="plain")
+    async def plain(msg: Message) -> dict[str, Any]:
+        return {}
+
+    with pytest.raises(RedisNotConfiguredError, match="MAGEFLOW_REDIS_URL or REDIS_URL"):
+        await observed.client.sign(plain)
+
+
+async def test_a_taken_port_and_a_dead_tracing_backend_do_not_stop_a_worker(make_observed, mageflow_worker):
+    """The port is taken and the exporter raises: tasks succeed, and the worker says that it serves no metrics."""
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+
+    class Dead(SpanExporter):
+        def export(self, spans: Any) -> Any:
+            raise ConnectionError("collector gone")
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(Dead()))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(metrics_port=taken.getsockname()[1], metrics_port_span=1)
+        observed = make_observed(settings=settings)
+
+        @observed.client.task(name="plain")
+        async def plain(msg: Message) -> dict[str, Any]:
+            return {"x": msg.x}
+
+        mageflow_worker.in_process(observed.client, "taken", workflows=[plain])
+        assert await plain.aio_run(Message(x=3)) == {"x": 3}
+
+
+async def test_a_programs_own_interceptor_stands_around_everything(make_observed, mageflow_worker):
+    """Calls arrive in order, outermost first, with what was filled in."""
+    seen: list[tuple[str, Any]] = []
+
+    class Mine(Interceptor):
+        def attempt(self, call: Any) -> Any:
+            from contextlib import contextmanager
+
+            @contextmanager
+            def around() -> Any:
+                seen.append(("enter", call.task.name))
+                yield
+                seen.append(("exit", call.outcome))
+
+            return around()
+
+        def enqueue(self, call: Any) -> Any:
+            seen.append(("enqueue", call.items[0].task))
+            call.items[0].metadata["mine"] = "yes"
+            return super().enqueue(call)
+
+    observed = make_observed(interceptors=[Mine()])
+
+    @observed.client.task(name="plain")
+    async def plain(msg: Message, ctx: Any) -> dict[str, Any]:
+        return {"mine": ctx.additional_metadata["mine"]}
+
+    mageflow_worker.in_process(observed.client, "mine", workflows=[plain])
+    assert await plain.aio_run(Message()) == {"mine": "yes"}
+    assert seen == [("enqueue", "plain"), ("enter", "plain"), ("exit", "succeeded")]
+
+
+async def test_sync_tasks_stay_off_the_loop_and_leave_no_context_behind(observed, mageflow_worker):
+    """A blocking body never stalls the runner's loop; the pooled thread forgets the run afterwards."""
+    import structlog
+    from opentelemetry import trace
+
+    client = observed.client
+    found: list[dict[str, Any]] = []
+
+    @client.task(name="sync")
+    def sync(msg: Message) -> dict[str, Any]:
+        time.sleep(0.3)
+        span = trace.get_current_span().get_span_context()
+        found.append(
+            {
+                "thread": threading.get_ident(),
+                "span": span.span_id,
+                "task": structlog.contextvars.get_contextvars().get("task"),
+            }
+        )
+        return {}
+
+    @client.task(name="ticker")
+    async def ticker(msg: Message) -> dict[str, Any]:
+        gaps = []
+        for _ in range(20):
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - before)
+        return {"worst": max(gaps), "thread": threading.get_ident()}
+
+    mageflow_worker.in_process(client, "sync", slots=5, workflows=[sync, ticker])
+    results = await asyncio.gather(ticker.aio_run(Message()), sync.aio_run(Message()), sync.aio_run(Message()))
+    ticked = dict(results[0])
+    assert ticked["worst"] < 0.25
+    assert {each["task"] for each in found} == {"sync"}
+    assert all(each["thread"] != ticked["thread"] for each in found)
+    processes = {span.context.span_id for span in observed.spans if span.name == "process sync"}
+    assert {each["span"] for each in found} == processes
+    assert structlog.contextvars.get_contextvars() == {}
+    assert contextvars.copy_context() is not None
+
+
+async def test_two_clients_in_one_process_do_not_see_each_other(make_observed, mageflow_worker):
+    """Different parameters, registries, tracers: the same function declared on both is served by each in its way."""
+    from mageflow import AcceptParams
+
+    first, second = make_observed(), make_observed(param_config=AcceptParams.ALL)
+
+    async def body(msg: Message, ctx: Any = None) -> dict[str, Any]:
+        return {"has_ctx": ctx is not None}
+
+    one = first.client.task(name="one")(body)
+    two = second.client.task(name="two")(body)
+    mageflow_worker.in_process(first.client, "first", workflows=[one])
+    mageflow_worker.in_process(second.client, "second", workflows=[two])
+    assert await one.aio_run(Message()) == {"has_ctx": False}
+    assert await two.aio_run(Message()) == {"has_ctx": True}
+    assert first.samples.by("task", "mageflow_task_runs_total", outcome="succeeded") == {"one": 1}
+    assert second.samples.by("task", "mageflow_task_runs_total", outcome="succeeded") == {"two": 1}
+    assert {span.name for span in first.spans} == {"send one", "process one"}
+    assert {span.name for span in second.spans} == {"send two", "process two"}
+    assert Settings().metrics_port == 18001
