@@ -13,6 +13,7 @@ own telemetry never raises.
 This room owns the calls and the composition. It refuses to know what anybody does with them.
 """
 
+from mageflow.interceptors.flows import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -39,10 +40,14 @@ from mageflow.interceptors.tasks import (
 
 __all__ = [
     "Attempt",
+    "CallbackSend",
     "Deadlock",
     "DeadlockCheck",
     "Enqueue",
     "EnqueueItem",
+    "FlowFinish",
+    "FlowStart",
+    "FlowStep",
     "Interceptor",
     "InterceptorChain",
     "LeaseLost",
@@ -57,6 +62,7 @@ __all__ = [
     "SignatureLoad",
     "SignatureWrite",
     "Stagger",
+    "SwarmFill",
     "TaskInfo",
     "TimeoutExtension",
     "current_attempt",

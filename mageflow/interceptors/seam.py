@@ -6,6 +6,7 @@ This file owns the composition. It refuses to know what anybody does with the ca
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
+from mageflow.interceptors.flows import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -57,6 +58,26 @@ class Interceptor:
 
     def redis(self, call: RedisCall) -> AbstractContextManager[None]:
         """Around a round trip to Redis."""
+        return _NOTHING
+
+    def start_flow(self, call: FlowStart) -> AbstractContextManager[None]:
+        """Around the start of a chain or swarm."""
+        return _NOTHING
+
+    def step_flow(self, call: FlowStep) -> AbstractContextManager[None]:
+        """For each step or item that is admitted; entered and left at once."""
+        return _NOTHING
+
+    def finish_flow(self, call: FlowFinish) -> AbstractContextManager[None]:
+        """Once per flow, when it has ended; entered and left at once."""
+        return _NOTHING
+
+    def fill_swarm(self, call: SwarmFill) -> AbstractContextManager[None]:
+        """Around handing items of a swarm to Hatchet."""
+        return _NOTHING
+
+    def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
+        """For each callback that was handed over or could not be; entered and left at once."""
         return _NOTHING
 
     def acquire_lock(self, call: LockAcquire) -> AbstractContextManager[None]:
@@ -134,6 +155,26 @@ class InterceptorChain(Interceptor):
     def redis(self, call: RedisCall) -> AbstractContextManager[None]:
         """See `Interceptor.redis`."""
         return self._around([each.redis(call) for each in self._interceptors])
+
+    def start_flow(self, call: FlowStart) -> AbstractContextManager[None]:
+        """See `Interceptor.start_flow`."""
+        return self._around([each.start_flow(call) for each in self._interceptors])
+
+    def step_flow(self, call: FlowStep) -> AbstractContextManager[None]:
+        """See `Interceptor.step_flow`."""
+        return self._around([each.step_flow(call) for each in self._interceptors])
+
+    def finish_flow(self, call: FlowFinish) -> AbstractContextManager[None]:
+        """See `Interceptor.finish_flow`."""
+        return self._around([each.finish_flow(call) for each in self._interceptors])
+
+    def fill_swarm(self, call: SwarmFill) -> AbstractContextManager[None]:
+        """See `Interceptor.fill_swarm`."""
+        return self._around([each.fill_swarm(call) for each in self._interceptors])
+
+    def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
+        """See `Interceptor.send_callback`."""
+        return self._around([each.send_callback(call) for each in self._interceptors])
 
     def acquire_lock(self, call: LockAcquire) -> AbstractContextManager[None]:
         """See `Interceptor.acquire_lock`."""

@@ -76,6 +76,8 @@ class Attempt:
     """Filled in: whether the engine is expected to start another attempt."""
     skip_reason: str = ""
     """Filled in for ``skipped``: the signature's status."""
+    creations: dict[str, int] = field(default_factory=dict[str, int])
+    """How many signatures and flows of each content this attempt has created, so that a retry finds them again."""
     evicted: bool = False
     """Filled in: a durable invocation was put aside to wait and will go on later; this is no end of an attempt."""
     thread_running: bool = False

@@ -40,6 +40,7 @@ class TaskDefinition(_Document):
         task: The task's declared name; looked up in the registry of the client that sends it.
         identifiers: The caller's.
         kwargs: Bound values.
+        message: A swarm item's own message; stronger than the swarm's.
         result_field: Where the previous result goes in the input.
         error_field: Where the error goes in the input.
     """
@@ -48,6 +49,7 @@ class TaskDefinition(_Document):
     task: str = Field(min_length=1)
     identifiers: dict[str, Any] = Field(default_factory=dict)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    message: dict[str, Any] = Field(default_factory=dict)
     result_field: str = RESULT_FIELD
     error_field: str = ERROR_FIELD
 
@@ -57,7 +59,7 @@ class FlowMember(_Document):
 
     kind: Literal["flow"] = "flow"
     key: str = Field(min_length=1)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    message: dict[str, Any] = Field(default_factory=dict)
 
 
 class FlowDefinition(_Document):

@@ -1,7 +1,7 @@
 """What a signature needs from higher floors to act: three Protocols, nothing that does anything."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mageflow.signatures.states import Status
 
@@ -40,6 +40,7 @@ class SignatureRunner(Protocol):
         ...
 
 
+@runtime_checkable
 class SignatureLifecycle(Protocol):
     """The verbs. Implemented by ``mageflow.flows``; each is atomic, and twice is once."""
 
@@ -60,6 +61,7 @@ class SignatureLifecycle(Protocol):
         ...
 
 
+@runtime_checkable
 class SwarmOperations(Protocol):
     """What only swarms can do. Implemented by ``mageflow.flows``."""
 

@@ -52,7 +52,7 @@ async def test_a_bare_value_says_what_it_lacks() -> None:
     [
         TaskDefinition(task="resize"),
         TaskDefinition(task="a", identifiers={"n": 1}, kwargs={"deep": {"x": [1, None]}}, result_field="data"),
-        FlowMember(key="mageflow:{a/1}:chain:01", kwargs={"x": 1}),
+        FlowMember(key="mageflow:{a/1}:chain:01", message={"x": 1}),
     ],
 )
 def test_a_member_survives_the_codec(document: TaskDefinition | FlowMember) -> None:

@@ -127,7 +127,7 @@ local function fill(at_once)
   put('next', integer(first + count))
   put('running', integer(number('running') + count))
   if head.freed then redis.call('HDEL', R, 'freed'); head.freed = nil end
-  facts.filled = count
+  facts.filled, facts.running, facts.pending = count, number('running'), number('total') - number('next')
 end
 
 -- A swarm that takes no more tasks and has none left is over: as failed only if items failed and none succeeded.

@@ -23,6 +23,7 @@
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  record flow
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
+facts.steps = number('total')
 if (head.started or '') ~= '' then
   if ARGV[5] ~= (head.parent or '') then return reply('owned') end
   if not ENDED[head.st] then

@@ -1,0 +1,72 @@
+"""Telling Redis what was sent, without a round trip for each.
+
+An entry of an outbox is taken out by whoever comes first: the admission of the run it led to, which costs nothing
+extra, or an acknowledgement. So acknowledgements wait for a moment: most runs are admitted before, often by the very
+process that sent them. What is never acknowledged nor admitted is sent again by a reconciler after its grace time, and
+the second run is turned away. This file owns the waiting; it refuses to know what was sent.
+"""
+
+import asyncio
+from weakref import WeakKeyDictionary
+
+from mageflow.errors import MageflowError
+from mageflow.store import RecordKeys, Store
+
+__all__ = ["Acknowledgements"]
+
+
+class Acknowledgements:
+    """Sent entries that Redis has not been told of yet, per event loop.
+
+    Args:
+        store: Where they are told.
+        delay_seconds: How long an entry waits for its run to be admitted; well below the reconcilers' grace time.
+    """
+
+    def __init__(self, store: Store, delay_seconds: float = 1.0) -> None:
+        self._store = store
+        self._delay_seconds = delay_seconds
+        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
+
+    def add(self, keys: RecordKeys, path: str, epoch: int, run_id: str) -> None:
+        """Note that an entry was sent; Redis is told after the delay unless `forget` comes first."""
+        waiting = self._of_loop()
+        waiting.entries.setdefault(keys.record, (keys, {}))[1][path] = (epoch, run_id)
+        if waiting.task is None or waiting.task.done():
+            waiting.task = asyncio.create_task(self._later(waiting), name="mageflow-acknowledgements")
+
+    def forget(self, record: str, path: str) -> None:
+        """The run of an entry was admitted by this process: Redis knows."""
+        for waiting in list(self._waiting.values()):
+            entry = waiting.entries.get(record)
+            if entry is not None and entry[1].pop(path, None) is not None and not entry[1]:
+                waiting.entries.pop(record, None)
+
+    async def flush(self) -> None:
+        """Tell Redis now, one round trip per record. What cannot be told is left to the reconcilers."""
+        waiting = self._of_loop()
+        entries, waiting.entries = waiting.entries, {}
+        for keys, sent in entries.values():
+            try:
+                await self._store.acknowledge(keys, [(path, *each) for path, each in sent.items()])
+            except MageflowError:
+                continue  # sent again after the grace time, and turned away then
+
+    async def _later(self, waiting: "_Waiting") -> None:
+        try:
+            while waiting.entries:
+                await asyncio.sleep(self._delay_seconds)
+                await self.flush()
+        except asyncio.CancelledError:
+            await self.flush()  # asyncio.run ends: a short program should leave nothing to the reconcilers
+            raise
+
+    def _of_loop(self) -> "_Waiting":
+        loop = asyncio.get_running_loop()
+        return self._waiting.setdefault(loop, _Waiting())
+
+
+class _Waiting:
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[RecordKeys, dict[str, tuple[int, str]]]] = {}
+        self.task: asyncio.Task[None] | None = None

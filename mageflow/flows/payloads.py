@@ -1,0 +1,155 @@
+"""From what a script decided to the input of a run. Pure.
+
+Inputs, from weakest to strongest (see `mageflow.signatures.merge`):
+
+===================== ============================================================================================
+A chain's first step  the chain's bound values, the step's, the message the chain was run with
+A later step          the chain's bound values, the step's, the previous result in its field
+A swarm's item        the swarm's bound values, the item's, the message the swarm was run with, the item's own message
+A success callback    the callback's bound values, the result in its field
+An error callback     the input that failed, the callback's bound values, the error in its field
+===================== ============================================================================================
+
+The first step of a nested chain, and every item of a nested swarm, also gets what the parent handed over (the previous
+result, or the error), in its field.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mageflow.errors import SignatureInvalidError
+from mageflow.signatures import (
+    FailureRecord,
+    FlowDefinition,
+    FlowMember,
+    TaskDefinition,
+    TaskError,
+    decode_definition,
+    decode_member,
+    deep_merge,
+)
+from mageflow.store import Decision, Send, dedupe_key
+from mageflow.types import DispatchRun, Source
+
+__all__ = ["FlowStartOrder", "carry_result", "flow_name", "run_order", "start_order"]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStartOrder:
+    """A nested flow to start."""
+
+    key: str
+    message_json: str
+    carry_json: str
+    parent: str
+
+
+def carry_result(value_json: str) -> str:
+    """A result, as a nested flow is handed it."""
+    return f'{{"result":{value_json}}}'
+
+
+def flow_name(decision: Decision) -> str:
+    """The name of the flow a decision is about; empty for a plain signature."""
+    if decision.keys.kind == "task" or not decision.definition_json:
+        return ""
+    definition = decode_definition(decision.keys.record, decision.definition_json)
+    return definition.name if isinstance(definition, FlowDefinition) else ""
+
+
+def run_order(decision: Decision, send: Send) -> DispatchRun:
+    """The run to hand to Hatchet for one entry of the outbox.
+
+    Raises:
+        SignatureInvalidError: The stored definition does not validate.
+    """
+    keys = decision.keys
+    member = f"{keys.record}#{send.path}"
+    definition = decode_member(member, send.definition_json)
+    if isinstance(definition, FlowMember):
+        raise SignatureInvalidError(member, "a flow is stored where a task is expected")
+    is_rerun = send.role == "rerun"
+    is_callback = send.role in {"success", "error"}
+    source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
+    return DispatchRun(
+        task_name=definition.task,
+        input_json=send.extra or "{}" if is_rerun else json.dumps(_input(decision, send, definition)),
+        signature_key=keys.record if is_rerun else member,
+        dedupe_key=dedupe_key(keys, send.path, send.epoch),
+        source=source,
+        flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{send.path}",
+        traceparent=decision.traceparent,
+        link=send.link,
+    )
+
+
+def start_order(decision: Decision, send: Send) -> FlowStartOrder:
+    """The nested flow to start for one entry of the outbox.
+
+    Raises:
+        SignatureInvalidError: The stored definition does not validate.
+    """
+    member = f"{decision.keys.record}#{send.path}"
+    definition = decode_member(member, send.definition_json)
+    if isinstance(definition, TaskDefinition):
+        raise SignatureInvalidError(member, "a task is stored where a flow is expected")
+    carry = ""
+    if send.role == "success" or (send.role == "step" and send.value_json):
+        carry = carry_result(send.value_json)
+    elif send.role == "error":
+        carry = json.dumps({"error": _error(decision, send)})
+    elif decision.carry_json:
+        carry = decision.carry_json
+    message: dict[str, Any] = {}
+    if send.role in {"step", "item"}:
+        first = _object(decision.message_json) if send.role == "item" or not send.value_json else {}
+        message = deep_merge(_bound(decision), first, definition.message)
+    return FlowStartOrder(
+        key=definition.key,
+        message_json=json.dumps(message),
+        carry_json=carry,
+        parent=member,
+    )
+
+
+def _input(decision: Decision, send: Send, definition: TaskDefinition) -> dict[str, Any]:
+    kwargs = definition.kwargs
+    if send.role == "success":
+        return deep_merge(kwargs, {definition.result_field: json.loads(send.value_json)})
+    if send.role == "error":
+        return deep_merge(_object(send.extra), kwargs, {definition.error_field: _error(decision, send)})
+    if send.role == "step" and send.value_json:
+        return deep_merge(_bound(decision), kwargs, {definition.result_field: json.loads(send.value_json)})
+    return deep_merge(
+        _bound(decision), kwargs, _object(decision.message_json), definition.message, _carried(decision, definition)
+    )
+
+
+def _carried(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:
+    carry = _object(decision.carry_json)
+    if "result" in carry:
+        return {definition.result_field: carry["result"]}
+    return {definition.error_field: carry["error"]} if "error" in carry else {}
+
+
+def _bound(decision: Decision) -> dict[str, Any]:
+    definition = decode_definition(decision.keys.record, decision.definition_json)
+    return dict(definition.kwargs) if isinstance(definition, FlowDefinition) else {}
+
+
+def _error(decision: Decision, send: Send) -> dict[str, Any]:
+    owner = send.path.rpartition(".")[0]
+    key = decision.keys.record if not owner or owner.startswith("@") else f"{decision.keys.record}#{owner}"
+    facts = FailureRecord.model_validate_json(send.value_json).model_dump() if send.value_json else {"type": "Unknown"}
+    original = json.loads(send.extra) if send.extra else None
+    error = TaskError.model_validate({**facts, "signature": key, "original_message": original})
+    return error.model_dump(mode="json")
+
+
+def _object(text: str) -> dict[str, Any]:
+    return _mapping(json.loads(text)) if text else {}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,189 @@
+"""What a user names (a task, a name, a signature, a key, a flow) as something that can be stored.
+
+A `Plan` is a tree: a task with its bound values, and its callbacks, which have callbacks of their own. Signatures
+that become members of a flow, or callbacks, are **copied** into the record they belong to: their definition travels
+with it, shares its TTL and its slot, and the signature itself stays as it was. So one signature may be a member of many
+flows, or twice of one, and a callback cannot expire before what it belongs to. Chains and swarms are not copied: they
+keep their key, and belong to the one flow that starts them.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from mageflow.errors import FlowDefinitionError, SignatureNotFoundError
+from mageflow.signatures import (
+    ChainSignature,
+    FlowDefinition,
+    FlowMember,
+    MemberDefinition,
+    SwarmSignature,
+    TaskDefinition,
+    TaskSignature,
+    as_json_object,
+    decode_member,
+    encode,
+    error_field,
+    result_field,
+)
+from mageflow.store import Keys, Store
+from mageflow.types import TaskCatalog
+
+__all__ = ["Plan", "Planner", "documents_of", "flow_document"]
+
+_MAX_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A member to be: its definition, and the plans of its callbacks."""
+
+    definition: MemberDefinition
+    success: tuple["Plan", ...] = ()
+    error: tuple["Plan", ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The task's name, or the flow's key."""
+        return self.definition.task if isinstance(self.definition, TaskDefinition) else self.definition.key
+
+
+def documents_of(plan: Plan, path: str) -> Iterator[str]:
+    """Path and stored definition of a plan and of everything under it, in turn."""
+    letter = "T" if isinstance(plan.definition, TaskDefinition) else "F"
+    yield path
+    yield f"{letter}:{len(plan.success)}:{len(plan.error)}|{encode(plan.definition)}"
+    yield from _callback_documents(path, plan.success, plan.error)
+
+
+def flow_document(definition: FlowDefinition, success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[str]:
+    """As `documents_of`, for a flow itself (without its members)."""
+    yield ""
+    yield f"{definition.kind[0].upper()}:{len(success)}:{len(error)}|{encode(definition)}"
+    yield from _callback_documents("", success, error)
+
+
+def _callback_documents(path: str, success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[str]:
+    for mark, plans in (("s", success), ("e", error)):
+        for index, plan in enumerate(plans):
+            yield from documents_of(plan, f"{path}.{mark}{index}")
+
+
+class Planner:
+    """Turns what a user names into plans.
+
+    Args:
+        store: Where keys are looked up.
+        catalog: What the client knows of its tasks.
+    """
+
+    def __init__(self, store: Store, catalog: TaskCatalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    @property
+    def keys(self) -> Keys:
+        """Names of everything."""
+        return self._store.keys
+
+    async def plan(self, target: object) -> Plan:
+        """The plan behind anything that can be a member, an item or a callback.
+
+        Costs no round trip for task objects, names, flows, and signatures made in this process; one for a key and
+        for a signature that was loaded.
+
+        Raises:
+            FlowDefinitionError: It is none of these.
+            SignatureNotFoundError: The key, or the signature's, is not stored (any more).
+            SignatureInvalidError: What is stored does not validate.
+        """
+        if isinstance(target, Plan):
+            return target
+        if isinstance(target, ChainSignature | SwarmSignature):
+            return Plan(FlowMember(key=target.key))
+        if isinstance(target, TaskSignature):
+            return target.origin if isinstance(target.origin, Plan) else await self._of_key(target.key)
+        if isinstance(target, str):
+            return await self._of_text(target)
+        name = self._catalog.task_name(target)
+        if name is None:
+            raise FlowDefinitionError(
+                f"{target!r} cannot be run by a signature or a flow: give a task declared with this client, the "
+                "name of one, a signature, its key, a chain or a swarm"
+            )
+        return Plan(self.task(name, {}, {}))
+
+    async def plans(self, targets: object, what: str) -> tuple[Plan, ...]:
+        """The plans of several.
+
+        Raises:
+            FlowDefinitionError: ``targets`` is a single thing, or holds something that cannot be run.
+        """
+        if isinstance(targets, str | Mapping) or not isinstance(targets, Sequence):
+            raise FlowDefinitionError(f"{what} is a list of tasks, names, signatures, keys or flows; got {targets!r}")
+        return tuple([await self.plan(each) for each in cast("Sequence[object]", targets)])
+
+    def task(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
+        """A task with values bound to it.
+
+        Raises:
+            FlowDefinitionError: A value is bound to a field its input model does not have.
+            ConfigurationError: A value has no JSON form.
+        """
+        model = self._catalog.input_model(name)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            _check_fields(name, model, kwargs)
+        return TaskDefinition(
+            task=name,
+            identifiers=as_json_object(identifiers),
+            kwargs=as_json_object(kwargs),
+            result_field=result_field(model),
+            error_field=error_field(model),
+        )
+
+    async def _of_text(self, text: str) -> Plan:
+        if not text.startswith(f"{self.keys.prefix}:{{"):
+            return Plan(self.task(text, {}, {}))
+        return await self._of_key(text)
+
+    async def _of_key(self, key: str) -> Plan:
+        parsed = self.keys.parse(key)
+        found = await self._store.definitions(key)
+        if parsed.kind != "task" and not parsed.path:
+            return Plan(FlowMember(key=key))
+        if parsed.path not in found:
+            raise SignatureNotFoundError(key)
+        return _read(key, found, parsed.path, 0)
+
+
+def _read(key: str, found: Mapping[str, str], path: str, depth: int) -> Plan:
+    head, _, text = found.get(path, "").partition("|")
+    definition = decode_member(key, text)
+    _, successes, errors = head.split(":")
+    if depth > _MAX_DEPTH:
+        raise FlowDefinitionError(f"callbacks of {key!r} are nested deeper than {_MAX_DEPTH}")
+    return Plan(
+        definition,
+        tuple(_read(key, found, f"{path}.s{index}", depth + 1) for index in range(int(successes))),
+        tuple(_read(key, found, f"{path}.e{index}", depth + 1) for index in range(int(errors))),
+    )
+
+
+def _check_fields(name: str, model: type[BaseModel], kwargs: Mapping[str, Any]) -> None:
+    if model.model_config.get("extra") == "allow" or not model.model_fields:
+        return
+    known: dict[str, None] = {}
+    for field_name, field in model.model_fields.items():
+        known |= dict.fromkeys(
+            [field_name, *[each for each in (field.alias, field.validation_alias) if isinstance(each, str)]]
+        )
+    for each in kwargs:
+        if each not in known:
+            near = difflib.get_close_matches(
+                each, [*known, "task_identifiers", "success_callbacks", "error_callbacks", "bind"], 1
+            )
+            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
+            raise FlowDefinitionError(f"the input of {name!r} has no field {each!r}{hint}")

@@ -1,0 +1,190 @@
+"""Comes back for what a dead worker left: decisions nobody sent, and runs whose worker will never return.
+
+Every worker runs one. Records are taken from the index of their shard under a short lease, so reconcilers share the
+work and none of it depends on any of them. Two things are looked for in each:
+
+- entries of the outbox older than the grace time are sent again (a run sent twice is turned away at admission);
+- live runs that nobody has heard of for the check time are looked up in Hatchet: one that ended there without being
+  settled here is settled now, as what Hatchet says. A run that completed in Hatchet keeps its output; one that failed
+  keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told. A run Hatchet does not know is
+  given ten times as long.
+
+This room owns the sweeps. It refuses to decide: each of its findings goes through the scripts again.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from mageflow.errors import DispatchError, MageflowError, SignatureError, SignatureNotFoundError
+from mageflow.flows.courier import Courier
+from mageflow.signatures import ENDED, ChainSignature, FailureRecord, RunIdentity, SwarmSignature
+from mageflow.store import Decision, SilentRun, Store
+from mageflow.types import Dispatcher, RunReport
+
+__all__ = ["Reconciler", "Sweep"]
+
+_LEASE_SECONDS: Final = 15.0
+_UNKNOWN_PATIENCE: Final = 10
+
+_log = logging.getLogger("mageflow.flows")
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What one sweep found and did."""
+
+    records: int = 0
+    sent: int = 0
+    settled: int = 0
+    alive: int = 0
+
+
+class Reconciler:
+    """Sweeps until it is cancelled.
+
+    Args:
+        store: Where records are.
+        courier: Sends.
+        dispatcher: Knows what became of runs.
+        interval_seconds: Between sweeps; each waits between half and one and a half of it, so that workers drift apart.
+        batch: How many records a sweep takes at most; a full sweep is followed by another at once.
+        lease_seconds: For how long a record and its unsent entries belong to the reconciler that took them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        courier: Courier,
+        dispatcher: Dispatcher,
+        *,
+        interval_seconds: float,
+        batch: int = 100,
+        lease_seconds: float = _LEASE_SECONDS,
+    ) -> None:
+        self._store = store
+        self._courier = courier
+        self._dispatcher = dispatcher
+        self._interval_seconds = interval_seconds
+        self._batch = batch
+        self._lease_seconds = lease_seconds
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+
+    async def run(self) -> None:
+        """Sweep for ever. Redis or Hatchet being away is logged once per outage and waited out."""
+        is_away = False
+        while True:
+            try:
+                swept = await self.sweep()
+                is_away = False
+            except MageflowError as error:
+                if not is_away:
+                    _log.warning("reconciling pauses: %s", error)
+                is_away, swept = True, Sweep()
+            if swept.records < self._batch:
+                await asyncio.sleep(self._interval_seconds * self._random.uniform(0.5, 1.5))
+
+    async def sweep(self) -> Sweep:
+        """Look once at what is due.
+
+        Raises:
+            StoreError: Redis could not be asked. What was found before stays found.
+        """
+        done = Sweep()
+        for key in await self._store.due(self._batch, self._lease_seconds):
+            done.records += 1
+            try:
+                await self._visit(key, done)
+            except SignatureError as error:
+                _log.error("%s cannot be reconciled: %s", key, error)
+            except DispatchError as error:
+                _log.warning("Hatchet cannot be asked about %s: %s", key, error)
+        return done
+
+    async def _visit(self, key: str, done: Sweep) -> None:
+        decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)
+        done.sent += len(decision.sends)
+        await self._courier.deliver(decision)
+        if not decision.silent:
+            return
+        flows = [run for run in decision.silent if run.run_id.startswith("flow:")]
+        runs = [run for run in decision.silent if not run.run_id.startswith("flow:")]
+        alive = 0
+        for run in flows:
+            alive += await self._check_flow(decision, run, done)
+        if runs:
+            reports = await self._dispatcher.statuses([run.run_id for run in runs])
+            for run in runs:
+                alive += await self._check_run(decision, run, reports.get(run.run_id), done)
+        if alive:
+            done.alive += alive
+            await self._store.keep_alive(decision.keys)
+
+    async def _check_run(self, decision: Decision, run: SilentRun, report: RunReport | None, done: Sweep) -> bool:
+        """Settle a run that ended in Hatchet; returns whether it is still going."""
+        if report is None:
+            patience = self._store.settings.reconcile_check_seconds * _UNKNOWN_PATIENCE
+            if run.silent_seconds < patience:
+                return True
+            report = RunReport("failed", error="Hatchet does not know the run")
+        if report.state in {"queued", "running"}:
+            return True
+        if report.state == "completed":
+            await self._settle(decision, run, "succeeded", done, result_json=report.output_json or "null")
+            return False
+        outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
+        await self._settle(decision, run, outcome, done, error=_failure(run, report, outcome))
+        return False
+
+    async def _check_flow(self, decision: Decision, run: SilentRun, done: Sweep) -> bool:
+        key = run.run_id.removeprefix("flow:")
+        try:
+            flow, result = await self._store.load_with_result(key)
+        except SignatureNotFoundError:
+            lost = FailureRecord(type="FlowExpired", message=f"{key} is gone", outcome="failed", at=datetime.now(UTC))
+            await self._settle(decision, run, "failed", done, error=lost)
+            return False
+        if not isinstance(flow, ChainSignature | SwarmSignature) or flow.status not in ENDED:
+            return True
+        if flow.status == "done":
+            await self._settle(decision, run, "succeeded", done, result_json=result)
+        else:
+            outcome: Literal["cancelled", "failed"] = "failed" if flow.status == "failed" else "cancelled"
+            await self._settle(decision, run, outcome, done, error=flow.last_error)
+        return False
+
+    async def _settle(
+        self,
+        decision: Decision,
+        run: SilentRun,
+        outcome: Literal["succeeded", "failed", "cancelled"],
+        done: Sweep,
+        *,
+        result_json: str | None = None,
+        error: FailureRecord | None = None,
+    ) -> None:
+        record = decision.keys.record
+        is_user_run = run.path.startswith("@") and "." not in run.path
+        key = record if is_user_run else f"{record}#{run.path}"
+        identity = RunIdentity(run.run_id, attempt=max(run.attempt, 1), dedupe_key=f"{record}{run.path}/0")
+        settled = await self._store.settle(
+            key, identity, outcome, result_json=result_json, error=error, is_hearsay=run.attempt == 0
+        )
+        done.settled += settled.verdict == "settled"
+        await self._courier.deliver(settled)
+
+
+def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "failed"]) -> FailureRecord:
+    if run.error_json and outcome == "failed":
+        return FailureRecord.model_validate({**json.loads(run.error_json), "outcome": "failed"})
+    return FailureRecord(
+        type="TaskCancelled" if outcome == "cancelled" else "WorkerLost",
+        message=report.error or f"the run {run.run_id} ended in Hatchet as {report.state} and its worker never told",
+        attempt=max(run.attempt, 1),
+        outcome=outcome,
+        at=datetime.now(UTC),
+    )

@@ -1,0 +1,78 @@
+"""Calls about chains, swarms and callbacks. Facts only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CallbackSend", "FlowFinish", "FlowStart", "FlowStep", "SwarmFill"]
+
+FlowKind = Literal["chain", "swarm"]
+
+
+@dataclass(slots=True, eq=False)
+class FlowStart:
+    """A chain or swarm is about to begin; around the script that starts it and the first call to Hatchet."""
+
+    kind: FlowKind
+    flow_id: str
+    name: str = ""
+    """Filled in when the flow is nested in another: then it is only known afterwards."""
+    steps: int = 0
+    """Filled in."""
+    traceparent: str = ""
+    """Filled in on entry, by whoever traces: the context every run of the flow belongs under. It is stored."""
+    started: bool = False
+    """Filled in: False when the flow had been started before, or could not be."""
+
+
+@dataclass(slots=True, eq=False)
+class FlowStep:
+    """A step or item was admitted; entered and left at once."""
+
+    kind: FlowKind
+    flow_id: str
+    name: str
+    step: int
+    handover_seconds: float | None
+    """From the end of the step before, by the clock of Redis; None for items and first steps."""
+
+
+@dataclass(slots=True, eq=False)
+class FlowFinish:
+    """A flow ended; entered and left at once, in the one process whose script ended it."""
+
+    kind: FlowKind
+    flow_id: str
+    name: str
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    started_at: float
+    """Epoch seconds, by the clock of Redis."""
+    ended_at: float
+    steps: int
+    traceparent: str
+    """The flow's start context."""
+    critical_task: str = ""
+    """The task whose end ended the flow."""
+
+
+@dataclass(slots=True, eq=False)
+class SwarmFill:
+    """Free places of a swarm are filled in one call to Hatchet; around that call."""
+
+    flow_id: str
+    name: str
+    count: int
+    running: int
+    pending: int
+    traceparent: str
+
+
+@dataclass(slots=True, eq=False)
+class CallbackSend:
+    """One callback was handed to Hatchet, or could not be; entered and left at once."""
+
+    kind: Literal["success", "error"]
+    result: Literal["enqueued", "failed", "skipped"]
+    target: str
+    """The callback's task, or its flow's key."""
+    signature_id: str
+    error_type: str = ""

@@ -1,0 +1,227 @@
+"""A Hatchet made of a queue, behind the Dispatcher port: retries, cancellation, reassignment, and crashes on demand.
+
+It stands in for the engine in tests of the store and the flows alone; the tests in ``test_workers.py`` run the same
+things on real workers.
+"""
+
+import asyncio
+import itertools
+import json
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mageflow.errors import DispatchError, SignatureError, UnknownTaskError
+from mageflow.flows import Flows
+from mageflow.signatures import FailureRecord, RunIdentity
+from mageflow.types import DispatchRun, RunReport
+
+Body = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Crash(BaseException):
+    """The worker's process ends here."""
+
+
+@dataclass
+class Run:
+    order: DispatchRun
+    id: str
+    state: str = "queued"
+    attempt: int = 0
+    output: str | None = None
+    error: str = ""
+
+    @property
+    def input(self) -> dict[str, Any]:
+        return json.loads(self.order.input_json)
+
+
+@dataclass
+class Hatchet:
+    """Implements `mageflow.types.Dispatcher` and `TaskCatalog`."""
+
+    models: dict[str, object] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    runs: dict[str, Run] = field(default_factory=dict)
+    queue: deque[Run] = field(default_factory=deque)
+    triggers: int = 0
+    is_away: bool = False
+    ids: Any = field(default_factory=itertools.count)
+
+    def task_name(self, task: object) -> str | None:
+        return getattr(task, "name", None)
+
+    def input_model(self, name: str) -> object | None:
+        return self.models.get(name)
+
+    async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+        self.triggers += 1
+        if self.is_away:
+            raise DispatchError(runs[0].task_name, "away")
+        for run in runs:
+            if run.task_name in self.unknown:
+                raise UnknownTaskError(run.task_name)
+        made = [Run(order, f"run-{next(self.ids)}") for order in runs]
+        for run in made:
+            self.runs[run.id] = run
+            self.queue.append(run)
+        return [run.id for run in made]
+
+    async def cancel(self, run_ids: Sequence[str]) -> None:
+        if self.is_away:
+            raise DispatchError("", "away")
+        for run_id in run_ids:
+            run = self.runs.get(run_id)
+            if run and run.state in {"queued", "running"}:
+                run.state = "cancelled"
+
+    async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
+        if self.is_away:
+            raise DispatchError("", "away")
+        return {
+            run_id: RunReport(run.state, run.output, run.error)  # type: ignore[arg-type]
+            for run_id in run_ids
+            if (run := self.runs.get(run_id))
+        }
+
+    def by_task(self) -> Counter[str]:
+        return Counter(run.order.task_name for run in self.runs.values())
+
+    def inputs(self, task: str) -> list[dict[str, Any]]:
+        return [run.input for run in self.runs.values() if run.order.task_name == task]
+
+
+class Worker:
+    """Executes what is queued, the way the runner does: admit, body, settle; then tells Hatchet."""
+
+    def __init__(self, hatchet: Hatchet, flows: Flows, bodies: Mapping[str, Body], name: str = "worker") -> None:
+        self.hatchet = hatchet
+        self.flows = flows
+        self.bodies = bodies
+        self.name = name
+        self.started: Counter[str] = Counter()
+        self.succeeded: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.running = 0
+        self.most_running = 0
+        self.crash_before: Callable[[str, Run], bool] = lambda _point, _run: False
+
+    def at(self, point: str, run: Run) -> None:
+        if self.crash_before(point, run):
+            raise Crash(point)
+
+    async def drain(self, limit: int = 10_000) -> None:
+        """Run until nothing is queued, one run after another."""
+        for _ in range(limit):
+            if not self.hatchet.queue:
+                return
+            await self.one()
+
+    async def one(self) -> None:
+        run = self.hatchet.queue.popleft()
+        if run.state == "cancelled":
+            return
+        run.state = "running"
+        run.attempt += 1
+        try:
+            await self.execute(run)
+        except Crash:
+            self.lost(run)
+
+    def lost(self, run: Run) -> None:
+        """Hatchet notices that the worker is gone: it runs the attempt again elsewhere, under the next number."""
+        if run.attempt > 20:
+            run.state, run.error = "failed", "worker lost"
+        else:
+            run.state = "queued"
+            self.name += "'"
+            self.hatchet.queue.append(run)
+
+    async def execute(self, run: Run) -> None:
+        order = run.order
+        identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, order.dedupe_key, f"trace-{run.id}")
+        self.at("admit", run)
+        try:
+            admission = await self.flows.admit(order.signature_key, identity, message_json=order.input_json)
+        except SignatureError as error:
+            run.state, run.error = "failed", str(error)
+            return
+        self.at("body", run)
+        if admission.verdict == "skip":
+            self.skipped[admission.status] += 1
+            run.state = "cancelled"
+            return
+        if admission.verdict == "replay":
+            run.state, run.output = "completed", admission.result_json
+            return
+        place = f"{order.signature_key.rpartition(':')[2]}:{order.task_name}"
+        self.started[place] += 1
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            result = await self.bodies[order.task_name](run.input)
+        except Exception as error:  # noqa: BLE001 - a body may raise anything
+            await self.failed(run, identity, error)
+            return
+        finally:
+            self.running -= 1
+        self.succeeded[place] += 1
+        if run.state == "cancelled":
+            await self.settle(run, identity, "cancelled", error=record(run, "TaskCancelled", "", "cancelled"))
+            return
+        self.at("settle", run)
+        await self.settle(run, identity, "succeeded", result_json=json.dumps(result))
+        self.at("report", run)
+        run.state, run.output = "completed", json.dumps(result)
+
+    async def failed(self, run: Run, identity: RunIdentity, error: Exception) -> None:
+        will_retry = run.attempt <= self.hatchet.retries.get(run.order.task_name, 0)
+        self.at("settle", run)
+        failure = record(run, type(error).__name__, str(error), "retried" if will_retry else "failed")
+        await self.settle(
+            run,
+            identity,
+            "retried" if will_retry else "failed",
+            error=failure,
+            will_retry=will_retry,
+            message_json=run.order.input_json,
+        )
+        self.at("report", run)
+        if will_retry:
+            run.state = "queued"
+            self.hatchet.queue.append(run)
+        else:
+            run.state, run.error = "failed", str(error)
+
+    async def settle(self, run: Run, identity: RunIdentity, outcome: Any, **facts: Any) -> None:
+        await self.flows.settle(run.order.signature_key, identity, outcome, **facts)
+
+
+def record(run: Run, kind: str, message: str, outcome: Any) -> FailureRecord:
+    return FailureRecord(
+        type=kind, message=message, task=run.order.task_name, attempt=run.attempt, outcome=outcome, at=datetime.now(UTC)
+    )
+
+
+class Crew:
+    """Several workers at once, until nothing is left to do."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers = workers
+
+    async def drain(self, idle_seconds: float = 0.05) -> None:
+        async def work(worker: Worker) -> None:
+            idle = 0.0
+            while idle < idle_seconds or any(each.running for each in self.workers):
+                if worker.hatchet.queue:
+                    idle = 0.0
+                    await worker.one()
+                else:
+                    await asyncio.sleep(0.005)
+                    idle += 0.005
+
+        await asyncio.gather(*(work(worker) for worker in self.workers))

@@ -1,0 +1,194 @@
+"""Chains."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mageflow.errors import FlowDefinitionError, FlowFailedError, SignatureNotFoundError
+from mageflow.flows import Flows
+from mageflow.signatures import ChainSignature, ReturnValue, Status
+from tests.flows.hatchet import Hatchet
+from tests.store.counting import RoundTrips
+
+
+class Number(BaseModel):
+    n: ReturnValue[int] = 0
+    by: int = 1
+
+
+async def add(message: dict[str, Any]) -> int:
+    return message.get("n", 0) + message.get("by", 1)
+
+
+async def fail(message: dict[str, Any]) -> None:
+    raise ValueError("no good")
+
+
+async def test_each_step_gets_the_result_of_the_one_before(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """The result arrives in the marked field; bound values of step and chain meet it."""
+    hatchet.models["add"] = Number
+    chain = await flows.chain(["add", await flows.sign("add", by=10), "add"], by=100)
+    await flows.start(chain, Number(n=1))
+    await worker(add=add).drain()
+    assert [each.get("n") for each in hatchet.inputs("add")] == [1, 101, 111]
+    assert [each["by"] for each in hatchet.inputs("add")] == [100, 10, 100]
+    assert await flows.wait(chain.key) == 211
+
+
+async def test_a_chain_of_three_costs_seven_round_trips(
+    flows: Flows, hatchet: Hatchet, worker: Any, round_trips: RoundTrips
+) -> None:
+    """Starting one, admission and settlement of each step one; one call to Hatchet per step."""
+    chain = await flows.chain(["add", "add", "add"])
+    assert round_trips.total <= 2  # one, and one to teach a new server the script
+    await _learn(flows, hatchet, worker)
+    round_trips.reset()
+    triggers = hatchet.triggers
+    await flows.start(chain)
+    await worker(add=add).drain()
+    assert round_trips.by_operation == {"start": 1, "admit": 3, "settle": 3}
+    assert hatchet.triggers - triggers == 3
+
+
+async def _learn(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """Let the server see every script once."""
+    await flows.start(await flows.chain(["add", "add"], name="learn"))
+    await worker(add=add).drain()
+
+
+async def test_a_failed_step_ends_the_chain_and_fires_its_error_callback(
+    flows: Flows, hatchet: Hatchet, worker: Any
+) -> None:
+    """The callback gets type, message, task, attempt and the input that failed; the rest of the chain never runs."""
+    chain = await flows.chain(["add", "fail", "add"], error="told")
+    await flows.start(chain, {"n": 5})
+    await worker(add=add, fail=fail, told=add).drain()
+    assert hatchet.by_task() == {"add": 1, "fail": 1, "told": 1}
+    (told,) = hatchet.inputs("told")
+    error = told["mageflow_error"]
+    assert (error["type"], error["message"], error["task"], error["attempt"]) == ("ValueError", "no good", "fail", 1)
+    assert error["original_message"] == {"n": 5}
+    assert error["signature"] == chain.key
+    with pytest.raises(FlowFailedError, match="no good"):
+        await flows.wait(chain.key)
+
+
+async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """Only the last attempt decides; the callbacks of a failure do not fire before."""
+    hatchet.retries["flaky"] = 2
+    attempts: list[int] = []
+
+    async def flaky(message: dict[str, Any]) -> int:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise ValueError("not yet")
+        return len(attempts)
+
+    chain = await flows.chain(["flaky", "add"], error="told")
+    await flows.start(chain)
+    await worker(flaky=flaky, add=add, told=add).drain()
+    assert hatchet.by_task() == {"flaky": 1, "add": 1}
+    assert (await flows.load(chain.steps[0])).attempts == 3
+    assert (await flows.load(chain.key)).status is Status.DONE
+
+
+async def test_a_chain_runs_once(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """Starting it again, while it runs or when it is done, changes nothing."""
+    chain = await flows.chain(["add", "add"])
+    await flows.start(chain)
+    await flows.start(chain)
+    await worker(add=add).drain()
+    assert await flows.start(chain) is Status.DONE
+    await worker(add=add).drain()
+    assert sum(each.state == "completed" for each in hatchet.runs.values()) == 2
+
+
+async def test_success_callbacks_of_step_and_chain_fire_once_with_the_result(
+    flows: Flows, hatchet: Hatchet, worker: Any
+) -> None:
+    """A step's own callbacks fire when it is done, the chain's when the chain is."""
+    step = await flows.sign("add", success_callbacks=["step_done"])
+    chain = await flows.chain([step, step], success=["chain_done"])
+    await flows.start(chain, {"n": 1})
+    await worker(add=add, step_done=add, chain_done=add).drain()
+    assert hatchet.by_task() == {"add": 2, "step_done": 2, "chain_done": 1}
+    assert [each["mageflow_results"] for each in hatchet.inputs("step_done")] == [2, 1]
+    assert hatchet.inputs("chain_done") == [{"mageflow_results": 1}]
+
+
+async def test_one_signature_may_be_in_many_chains_and_twice_in_one(
+    flows: Flows, hatchet: Hatchet, worker: Any
+) -> None:
+    """Members are copies: no chain owns the signature, and it stays as it was."""
+    signature = await flows.sign("add", by=1)
+    for _ in range(2):
+        await flows.start(await flows.chain([signature, signature]))
+    await worker(add=add).drain()
+    assert sum(each.state == "completed" for each in hatchet.runs.values()) == 4
+    assert (await flows.load(signature.key)).status is Status.PENDING
+
+
+async def test_chains_nest(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """An inner chain gets the previous result in its first step and hands its own result on."""
+    hatchet.models["add"] = Number
+    inner = await flows.chain(["add", "add"], name="inner")
+    outer = await flows.chain(["add", inner, "add"], name="outer")
+    await flows.start(outer, Number(n=10))
+    await worker(add=add).drain()
+    assert await flows.wait(outer.key) == 14
+    loaded = await flows.load(inner.key)
+    assert isinstance(loaded, ChainSignature)
+    assert loaded.status is Status.DONE
+
+
+async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """The error comes through, and each level's callbacks fire once."""
+    inner = await flows.chain(["fail", "add"], error="inner_told")
+    outer = await flows.chain([inner, "add"], error="outer_told")
+    await flows.start(outer)
+    await worker(add=add, fail=fail, inner_told=add, outer_told=add).drain()
+    assert hatchet.by_task() == {"fail": 1, "inner_told": 1, "outer_told": 1}
+    assert hatchet.inputs("outer_told")[0]["mageflow_error"]["type"] == "ValueError"
+
+
+async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """A flow runs once and for one parent; the other parent fails and says why."""
+    inner = await flows.chain(["add", "add"])
+    first, second = await flows.chain([inner, "add"]), await flows.chain([inner, "add"])
+    await flows.start(first)
+    await flows.start(second)
+    await worker(add=add).drain()
+    assert await flows.wait(first.key) == 1
+    with pytest.raises(FlowFailedError, match="FlowUnavailable"):
+        await flows.wait(second.key)
+
+
+@pytest.mark.parametrize("tasks", [[], ["add"]])
+async def test_a_chain_has_at_least_two_members(flows: Flows, tasks: list[str]) -> None:
+    """One task is no chain."""
+    with pytest.raises(FlowDefinitionError, match="at least two"):
+        await flows.chain(tasks)
+
+
+async def test_what_cannot_be_run_is_refused_at_once(flows: Flows) -> None:
+    """A function nobody declared, a number, an expired key: each a typed error when the chain is made."""
+    with pytest.raises(FlowDefinitionError, match="cannot be run"):
+        await flows.chain(["add", 3])
+    gone = await flows.sign("add")
+    assert await flows.remove(gone.key)
+    with pytest.raises(SignatureNotFoundError):
+        await flows.chain([gone.key, "add"])
+
+
+async def test_a_misspelt_parameter_is_not_taken_for_data(flows: Flows, hatchet: Hatchet) -> None:
+    """A value for a field the task does not have is refused, with the nearest name."""
+    hatchet.models["add"] = Number
+    with pytest.raises(FlowDefinitionError, match="did you mean 'success_callbacks'"):
+        await flows.sign("add", succes_callbacks=["x"])
+
+
+async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) -> None:
+    """``bind`` takes any name."""
+    signature = await flows.sign("add", bind={"task": 1, "kwargs": 2, "task_identifiers": 3}, name="x")
+    assert signature.kwargs == {"task": 1, "kwargs": 2, "task_identifiers": 3, "name": "x"}
