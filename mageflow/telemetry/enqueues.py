@@ -153,7 +153,7 @@ class EnqueueScope:
         instruments, call = self._recorder.instruments, self._call
         result = "ok" if error is None else "error"
         for task, count in Counter(self._label(item.task) for item in call.items).items():
-            if task in self._recorder.tasks:
+            if task in self._recorder.names:
                 instruments.zero_producer(task)
             instruments.inc(metrics.TASKS_ENQUEUED, task, call.source, result, by=count)
         instruments.observe(metrics.TASK_ENQUEUE_DURATION, time.perf_counter() - self._started, call.operation)

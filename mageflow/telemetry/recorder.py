@@ -24,6 +24,7 @@ class Recorder:
         "guard",
         "live",
         "log",
+        "names",
         "namespace",
         "registry",
         "settings",
@@ -42,6 +43,8 @@ class Recorder:
         self.guard.metrics.disabled = not settings.metrics
         self.log = EventLog(self.guard)
         self.tasks: dict[str, TaskInfo] = {}
+        self.names: set[str] = set()
+        """What may stand for a task in a label: tasks, and workflows, which are what is enqueued."""
         self.live = LiveAttempts(settings.near_timeout_ratio, self.tasks)
         self._instruments: Instruments | None = None
         self._is_export_told = False
@@ -53,7 +56,7 @@ class Recorder:
 
     def _create(self) -> Instruments:
         instruments = instruments_for(self.registry, max_series=self.settings.metrics_max_series)
-        for name in self.tasks:
+        for name in self.names:
             instruments.allow_task(name)
         instruments.gauges.add(self.live)
         self._instruments = instruments
@@ -62,12 +65,14 @@ class Recorder:
     def declare(self, info: TaskInfo) -> None:
         """Accept a task's name in every signal. Creates nothing."""
         self.tasks[info.name] = info
-        if self._instruments is not None:
-            self._instruments.allow_task(info.name)
+        for name in (info.name, info.workflow_name):
+            self.names.add(name)
+            if self._instruments is not None:
+                self._instruments.allow_task(name)
 
     def task_label(self, name: str) -> str:
         """A task's name as Hatchet knows it, without the namespace."""
-        return name.removeprefix(self.namespace) if self.namespace and name not in self.tasks else name
+        return name.removeprefix(self.namespace) if self.namespace and name not in self.names else name
 
     def warn_of_exported_payloads(self) -> None:
         """Tell once, when the SDK's instrumentor is active and exports inputs with its spans."""

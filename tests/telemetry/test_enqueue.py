@@ -160,6 +160,15 @@ def test_an_undeclared_task_is_folded(bench: Bench):
     assert bench.logs.one("mageflow.telemetry.label_folded")["label"] == "task"
 
 
+def test_a_workflow_is_enqueued_by_its_own_name(bench: Bench):
+    """What is enqueued is a workflow; its name is as declared as its tasks' are."""
+    bench.enqueue("send-workflow")
+
+    seen = bench.samples
+    assert seen.value("mageflow_tasks_enqueued_total", task="send-workflow", source="direct", result="ok") == 1.0
+    assert seen.value("mageflow_tasks_enqueued_total", task="send-workflow", source="direct", result="error") == 0.0
+
+
 def test_the_namespace_is_no_part_of_a_name(make_bench):
     """Hatchet prefixes workflow names with the namespace; labels do not."""
     bench = make_bench()

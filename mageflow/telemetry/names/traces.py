@@ -130,8 +130,9 @@ KEY_SOURCE: Final = "mageflow_source"
 KEY_FLOW: Final = "mageflow_flow"
 KEY_LINK: Final = "mageflow_link"
 KEY_SIGNATURE: Final = "mageflow_signature"
-KEY_DEDUPE: Final = "mageflow_dedupe"
 """The key of the signature a run was started from; empty for a plain run."""
+KEY_DEDUPE: Final = "mageflow_dedupe"
+"""The same for the same step of the same flow, however often it is sent; empty for a plain run."""
 
 OWN_KEYS: Final = (KEY_ENQUEUED_AT, KEY_DUE_AT, KEY_SOURCE, KEY_FLOW, KEY_LINK, KEY_SIGNATURE, KEY_DEDUPE)
 """Written on every enqueue, empty when unused, so that nothing is inherited from an ancestor by accident."""

@@ -1,0 +1,178 @@
+"""`configure`: one line sets up traces and logs; only what was asked for, and only once."""
+
+import json
+import os
+import subprocess
+import sys
+
+PROLOGUE = """
+import io, logging, sys, structlog
+from opentelemetry import trace
+from mageflow.telemetry import configure
+stream = io.StringIO()
+"""
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: OpenTelemetry's provider can be set once per process."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROLOGUE + program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(program: str, **environment: str) -> str:
+    ran = run(program, **environment)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_every_logger_speaks_json_with_the_ids_of_the_span():
+    """structlog, the standard library and mageflow itself: one object per line."""
+    lines = printed("""
+from mageflow.config import Settings
+from mageflow.interceptors import Attempt, TaskInfo
+from mageflow.telemetry import Telemetry
+configure(service_name="shop", stream=sys.stdout, resource_attributes={"deployment.environment.name": "test"})
+attempt = Attempt(TaskInfo("send", "send", 30.0, 0), "r-1", "s-1", "w-1", 1, 1, {}, lambda: False)
+with Telemetry(Settings(metrics=False)).interceptor.attempt(attempt):
+    structlog.get_logger("shop").info("sold", pieces=2)
+    logging.getLogger("shop.db").warning("slow query of %d ms", 900)
+provider = trace.get_tracer_provider()
+print(json_resource := provider.resource.attributes["service.name"])
+""").splitlines()
+    started, sold, slow, finished = (json.loads(line) for line in lines[:4])
+
+    assert [started["event"], sold["event"], slow["event"], finished["event"]] == [
+        "mageflow.task.started", "sold", "slow query of 900 ms", "mageflow.task.finished",
+    ]  # fmt: skip
+    assert len({each["trace_id"] for each in (started, sold, slow, finished)}) == 1
+    assert {each["run_id"] for each in (started, sold, slow, finished)} == {"r-1"}
+    assert (sold["pieces"], sold["logger"], slow["level"], slow["logger"]) == (2, "shop", "warning", "shop.db")
+    assert all(each["timestamp"].endswith("Z") for each in (started, sold, slow, finished))
+    assert lines[4] == "shop"
+
+
+def test_the_console_is_for_people():
+    """Readable, without colours when it is no terminal."""
+    out = printed("""
+configure(service_name="shop", logs="console", stream=sys.stdout)
+structlog.get_logger("shop").info("sold", pieces=2)
+""")
+    assert "sold" in out
+    assert "pieces=2" in out
+    assert "\x1b" not in out
+    assert not out.startswith("{")
+
+
+def test_logging_can_be_left_alone():
+    """Traces only."""
+    assert (
+        printed("""
+configure(service_name="shop", logs=None)
+print(structlog.is_configured(), logging.getLogger().handlers)
+""")
+        == "False []\n"
+    )
+
+
+def test_calling_it_again_replaces_one_handler_and_nothing_else():
+    """The user's handlers and the provider stay."""
+    assert (
+        printed("""
+mine = logging.StreamHandler(io.StringIO())
+logging.getLogger().addHandler(mine)
+configure(service_name="shop", stream=stream)
+provider = trace.get_tracer_provider()
+configure(service_name="shop", logs="console", stream=stream)
+root = logging.getLogger()
+print(len(root.handlers), mine in root.handlers, trace.get_tracer_provider() is provider)
+logging.getLogger("x").info("once")
+print(stream.getvalue().count("once"))
+""")
+        == "2 True True\n1\n"
+    )
+
+
+def test_a_provider_the_program_has_set_up_is_kept():
+    """With its exporters and its resource."""
+    assert (
+        printed("""
+from opentelemetry.sdk.trace import TracerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine)
+configure(service_name="shop", logs=None)
+print(trace.get_tracer_provider() is mine)
+""")
+        == "True\n"
+    )
+
+
+def test_spans_are_exported_only_where_an_endpoint_is_set():
+    """The environment is read when the function is called; the exporter is not even imported otherwise."""
+    program = """
+configure(service_name="shop", logs=None)
+processor = trace.get_tracer_provider()._active_span_processor
+print(len(processor._span_processors), "opentelemetry.exporter.otlp.proto.http.trace_exporter" in sys.modules)
+"""
+    assert printed(program) == "0 False\n"
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    assert printed(program, **endpoint) == "1 True\n"
+
+
+def test_a_missing_exporter_says_what_to_install():
+    """Before anything has been set up."""
+    endpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    ran = run(
+        """
+sys.modules["opentelemetry.exporter.otlp.proto.http.trace_exporter"] = None
+from mageflow.errors import ConfigurationError
+try:
+    configure(service_name="shop")
+except ConfigurationError as error:
+    print(error)
+print(structlog.is_configured(), type(trace.get_tracer_provider()).__name__)
+""",
+        **{endpoint: "http://127.0.0.1:1"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        f"{endpoint} is set, and the OTLP exporter is not installed: pip install 'mageflow[otlp]'",
+        "False ProxyTracerProvider",
+    ]
+
+
+def test_a_dead_collector_costs_a_task_nothing():
+    """Export happens elsewhere; a span ends at once."""
+    took = float(
+        printed(
+            """
+import time
+configure(service_name="shop", logs=None)
+tracer = trace.get_tracer("x")
+before = time.perf_counter()
+for _ in range(100):
+    tracer.start_span("x").end()
+print(time.perf_counter() - before, flush=True)
+import os
+os._exit(0)
+""",
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+        )
+    )
+    assert took < 2.0
+
+
+def test_importing_telemetry_loads_no_library():
+    """Names are resolved on first use."""
+    program = """
+print([m for m in ("prometheus_client", "hatchet_sdk", "redis", "pydantic", "mageflow.telemetry.interceptor")
+       if m in sys.modules])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import sys, mageflow.telemetry" + program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
