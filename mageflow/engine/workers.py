@@ -57,7 +57,7 @@ class Workers:
 
         Raises:
             NotFoundError: unknown worker.
-            PreconditionError: its stream broke and it should open a new one (a paused worker is draining and should not).
+            PreconditionError: its stream broke and it should open a new one; a paused one is draining and should not.
         """
         worker = self._engine.store.worker(worker_id)
         worker.last_heartbeat = self._engine.clock.now()
