@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("greeting_worker.py")
 async def test_worker_process_runs_tasks_until_it_is_stopped(mageflow_worker):
     """A script becomes a registered worker; its runs return; it ends with status 0 when asked to."""
     worker = await mageflow_worker(SCRIPT, start=False).aio_start()
-    import greeting_worker
+    from tests.testing import greeting_worker
 
     result = await greeting_worker.greet.aio_run(greeting_worker.Name(name="you"))
 

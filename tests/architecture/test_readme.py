@@ -1,0 +1,135 @@
+"""Every name on the front page is one the code has."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mageflow.cli.group import COMMANDS
+from mageflow.config import Settings
+from mageflow.telemetry import names
+from mageflow.telemetry.names import metrics, traces
+from tests.architecture.readme import blocks, with_settings
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> str:
+    """The front page."""
+    return (root / "README.md").read_text()
+
+
+def in_backticks(page: str) -> list[str]:
+    """What stands in backticks outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL))
+
+
+def resolve(dotted: str) -> object:
+    """The object a dotted name stands for: a module, or something in one."""
+    try:
+        return importlib.import_module(dotted)
+    except ModuleNotFoundError:
+        module, _, name = dotted.rpartition(".")
+        return getattr(resolve(module), name)
+
+
+def test_every_dotted_name_resolves(page):
+    """``mageflow.a.b`` on the page is something that can be imported, or one of mageflow's signals."""
+    signals = {*traces.ATTRIBUTES, *traces.SPAN_EVENTS, *(event.name for event in names.EVENTS)}
+    dotted = {found.rstrip(".") for found in re.findall(r"\bmageflow(?:\.\w+)+", page)} - signals
+
+    dotted = {name for name in dotted if not name.endswith((".py", ".git"))}
+    assert len(dotted) > 3
+    for name in dotted:
+        assert resolve(name) is not None
+
+
+def test_every_imported_name_resolves(page):
+    """``from mageflow... import x, y`` in a code block works."""
+    imports = re.findall(r"^from (mageflow[\w.]*) import ([\w, ]+)$", page, re.MULTILINE)
+
+    assert len(imports) > 3
+    for module, imported in imports:
+        for name in imported.split(","):
+            assert getattr(importlib.import_module(module), name.strip()) is not None
+
+
+def test_every_metric_on_the_page_exists(page):
+    """A metric on the page is in the dictionary."""
+    known = {metric.name for metric in metrics.METRICS}
+    named = {word for word in in_backticks(page) if re.fullmatch(r"mageflow_\w+", word)}
+    fixtures = {
+        word
+        for word in named
+        if f"def {word}(" in Path(importlib.import_module("mageflow.testing.plugin").__file__).read_text()
+    }
+
+    assert len(named - fixtures) > 8
+    assert named - fixtures - known == set()
+
+
+def test_every_fixture_is_on_the_page(page):
+    """The plugin's fixtures are all explained."""
+    plugin = Path(importlib.import_module("mageflow.testing.plugin").__file__).read_text()
+    fixtures = set(re.findall(r"^def (mageflow_\w+)\(", plugin, re.MULTILINE)) - {"mageflow_redis_server"}
+
+    assert len(fixtures) >= 6
+    assert [name for name in fixtures if f"| `{name}` |" not in page] == []
+
+
+def test_every_span_and_event_in_the_table_exists(page):
+    """Spans, attributes and log events of the telemetry table are in the dictionary."""
+    section = page.partition("## What the tasks tell")[2].partition("\n## ")[0]
+    cells = {word for line in section.splitlines() if line.startswith("|") for word in re.findall(r"`([^`]+)`", line)}
+    known = {
+        *(metric.name for metric in metrics.METRICS),
+        *(span.template for span in traces.SPANS),
+        *traces.ATTRIBUTES,
+        *traces.SPAN_EVENTS,
+        *(event.name for event in names.EVENTS),
+    }
+
+    assert len(cells) > 20
+    assert cells - known == set()
+
+
+def test_every_error_on_the_page_exists(page):
+    """An error on the page is one that is raised."""
+    errors = {word for word in in_backticks(page) if re.fullmatch(r"\w+Error", word)}
+
+    assert errors
+    assert [name for name in errors if not hasattr(importlib.import_module("mageflow.errors"), name)] == []
+
+
+def test_table_of_settings_is_made_from_the_settings(page, root):
+    """Every setting with its default and meaning; ``python -m tests.architecture.readme`` writes it anew."""
+    assert with_settings(page, root) == page
+    assert all(f"MAGEFLOW_{name.upper()}" in page for name in Settings.model_fields)
+
+
+def test_commands_on_the_page_exist(page):
+    """``mageflow <command>`` on the page is a command."""
+    named = set(re.findall(r"(?:`|^|/)mageflow ([a-z]+)", page, re.MULTILINE))
+
+    assert {"demo", "engine", "dashboards"} <= named
+    assert named <= set(COMMANDS)
+
+
+def test_two_commands_are_marked_for_ci(page):
+    """What `.ci/run` runs is the page's own command."""
+    marked = re.findall(r"<!-- command: (\w+) -->\n```sh\n(.*?)\n```", page)
+
+    assert [name for name, _ in marked] == ["demo", "test"]
+    assert all(command.startswith("python3 -m venv .venv && ") for _, command in marked)
+    assert all(len(block.text.splitlines()) == 1 for block in blocks(page) if block.language == "sh")
+
+
+def test_oldest_supported_versions_are_those_of_the_package(page, root):
+    """The compatibility table says what pyproject.toml says."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    oldest_sdk = next(re.search(r">=([\d.]+)", each) for each in project["dependencies"] if each.startswith("hatchet"))
+    pythons = [each.rpartition(" ")[2] for each in project["classifiers"] if "Python :: 3." in each]
+
+    assert f"| hatchet-sdk | {oldest_sdk.group(1)} and newer 1.x |" in page
+    assert f"| Python | {', '.join(pythons)} |" in page
