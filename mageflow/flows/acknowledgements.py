@@ -7,6 +7,7 @@ the second run is turned away. This file owns the waiting; it refuses to know wh
 """
 
 import asyncio
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mageflow.errors import MageflowError
@@ -31,7 +32,8 @@ class Acknowledgements:
     def add(self, keys: RecordKeys, path: str, epoch: int, run_id: str) -> None:
         """Note that an entry was sent; Redis is told after the delay unless `forget` comes first."""
         waiting = self._of_loop()
-        waiting.entries.setdefault(keys.record, (keys, {}))[1][path] = (epoch, run_id)
+        entry = _Sent(epoch, run_id, asyncio.get_running_loop().time())
+        waiting.entries.setdefault(keys.record, (keys, {}))[1][path] = entry
         if waiting.task is None or waiting.task.done():
             waiting.task = asyncio.create_task(self._later(waiting), name="mageflow-acknowledgements")
 
@@ -42,13 +44,24 @@ class Acknowledgements:
             if entry is not None and entry[1].pop(path, None) is not None and not entry[1]:
                 waiting.entries.pop(record, None)
 
+    def take(self, record: str) -> list[tuple[str, int, str]]:
+        """Entries of a record that have waited for half the delay, to be told on the way of another script."""
+        found = self._of_loop().entries.get(record)
+        if found is None:
+            return []
+        since = asyncio.get_running_loop().time() - self._delay_seconds / 2
+        ripe = [(path, sent.epoch, sent.run_id) for path, sent in found[1].items() if sent.at <= since]
+        for path, _, _ in ripe:
+            self.forget(record, path)
+        return ripe
+
     async def flush(self) -> None:
         """Tell Redis now, one round trip per record. What cannot be told is left to the reconcilers."""
         waiting = self._of_loop()
         entries, waiting.entries = waiting.entries, {}
         for keys, sent in entries.values():
             try:
-                await self._store.acknowledge(keys, [(path, *each) for path, each in sent.items()])
+                await self._store.acknowledge(keys, [(path, each.epoch, each.run_id) for path, each in sent.items()])
             except MageflowError:
                 continue  # sent again after the grace time, and turned away then
 
@@ -66,7 +79,14 @@ class Acknowledgements:
         return self._waiting.setdefault(loop, _Waiting())
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    epoch: int
+    run_id: str
+    at: float
+
+
 class _Waiting:
     def __init__(self) -> None:
-        self.entries: dict[str, tuple[RecordKeys, dict[str, tuple[int, str]]]] = {}
+        self.entries: dict[str, tuple[RecordKeys, dict[str, _Sent]]] = {}
         self.task: asyncio.Task[None] | None = None

@@ -89,9 +89,9 @@ class Flows(Creation):
         self._settings = settings
         self._interceptor = interceptor or Interceptor()
         self._lifecycle = Lifecycle(store)
-        self._acknowledgements = Acknowledgements(store, min(1.0, settings.reconcile_grace_seconds / 3))
+        self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
         self._courier = Courier(store, dispatcher, self._acknowledgements, self._interceptor)
-        self._refills: set[asyncio.Task[None]] = set()
+        self._refills: dict[str, asyncio.Task[None]] = {}
 
     # Running
 
@@ -207,6 +207,7 @@ class Flows(Creation):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience_seconds
         pause = 0.05
+        acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
         while True:
             try:
                 decision = await self._store.settle(
@@ -217,6 +218,7 @@ class Flows(Creation):
                     error=error,
                     will_retry=will_retry,
                     message_json=message_json,
+                    acknowledged=acknowledged,
                 )
                 break
             except StoreUnavailableError:
@@ -297,7 +299,7 @@ class Flows(Creation):
 
     async def drain(self) -> None:
         """Tell Redis what was sent; call it when a worker stops. Nothing is lost without it."""
-        for task in self._refills:
+        for task in list(self._refills.values()):
             task.cancel()
         await self._acknowledgements.flush()
 
@@ -307,12 +309,18 @@ class Flows(Creation):
 
     async def _follow(self, decision: Decision, *, critical_task: str = "") -> None:
         await self._courier.deliver(decision, critical_task=critical_task)
-        if refill_in := decision.facts.get("refill_in"):
-            task = asyncio.create_task(
-                self._refill(decision.keys.record, float(refill_in) / 1000), name="mageflow-refill"
-            )
-            self._refills.add(task)
-            task.add_done_callback(self._refills.discard)
+        record, refill_in = decision.keys.record, decision.facts.get("refill_in")
+        waiting = self._refills.get(record)
+        if waiting is not None and (refill_in or decision.facts.get("filled")):
+            waiting.cancel()
+        if refill_in:
+            task = asyncio.create_task(self._refill(record, float(refill_in) / 1000), name="mageflow-refill")
+            self._refills[record] = task
+            task.add_done_callback(lambda done: self._refilled(record, done))
+
+    def _refilled(self, record: str, done: asyncio.Task[None]) -> None:
+        if self._refills.get(record) is done:
+            del self._refills[record]
 
     async def _refill(self, key: str, delay_seconds: float) -> None:
         # A little later than the places are due, so that an item that ends in time fills them without this round trip.

@@ -36,7 +36,7 @@ CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script("admit", "path", "epoch", "run", "step", "worker", "attempt", "message", "trace")
 SETTLE: Final = _record_script(
-    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace"
+    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace", "..."
 )
 START: Final = _record_script("start", "message", "carry", "trace", "parent", "by")
 VERB: Final = _record_script("verb", "path", "verb", "by", "why", "error")

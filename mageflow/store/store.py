@@ -190,6 +190,7 @@ class Store:
         will_retry: bool = False,
         message_json: str = "",
         is_hearsay: bool = False,
+        acknowledged: Sequence[tuple[str, int, str]] = (),
     ) -> Decision:
         """Record how an attempt ended, and decide what follows from it. See `mageflow.flows.Flows.settle`.
 
@@ -202,6 +203,7 @@ class Store:
             will_retry: Whether the engine is expected to try again: then nothing follows yet.
             message_json: The input that failed; kept for error callbacks.
             is_hearsay: Hatchet said so, not the run itself: any attempt of this run is meant.
+            acknowledged: What `acknowledge` would be told of this record; saves its round trip.
         """
         keys = self.keys.parse(key)
         path, _ = locate(keys, run)
@@ -219,6 +221,7 @@ class Store:
                 error.model_dump_json() if error else "",
                 message_json,
                 run.traceparent,
+                *[part for each in acknowledged for part in each],
             )
         return Decision.parse(keys, reply)
 

@@ -18,20 +18,6 @@
 -- ATOMIC   an admission in between has already removed the entry and knows better
 -- INCLUDE  record
 if not read_head() then return 0 end
-local count = 0
-for i = 2, #ARGV, 3 do
-  local path, epoch, run = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  local raw = redis.call('HGET', O, path)
-  if raw and cjson.decode(raw).ep == epoch then
-    redis.call('HDEL', O, path)
-    count = count + 1
-    local state = state_of(path)
-    if state and state.st == 'queued' and state.ep == epoch and run ~= '' then
-      state.st, state.run = string.sub(run, 1, 5) == 'flow:' and 'active' or 'sent', run
-      keep(path, state)
-      redis.call('ZADD', L, integer(NOW), path)
-    end
-  end
-end
+local count = acknowledge(2)
 touch()
 return count

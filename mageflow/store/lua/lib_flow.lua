@@ -210,7 +210,7 @@ local function material(path)
     if owner == '' then failed = {er = head.err, im = head.msg} end
     return {path, entry.k, epoch, json, 'error', failed.er or '', failed.im or '', link, tries}
   end
-  if head.kind == 'task' then return {path, entry.k, epoch, json, 'rerun', '', state.msg or '', link} end
+  if head.kind == 'task' then return {path, entry.k, epoch, json, 'rerun', '', state.msg or '', link, tries} end
   local index = tonumber(path)
   if head.kind == 'chain' and index > 0 then
     return {path, entry.k, epoch, json, 'step', redis.call('HGET', V, integer(index - 1)) or 'null', '', link, tries}

@@ -101,3 +101,24 @@ local function forget_old_runs()
     redis.call('HDEL', V, ended[i][1])
   end
 end
+
+-- Note that entries of the outbox were sent: ARGV[first], … are path, epoch and run id, in turn. An entry that was
+-- admitted meanwhile is gone already, and its admission knows better.
+local function acknowledge(first)
+  local count = 0
+  for i = first, #ARGV, 3 do
+    local path, epoch, run = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+    local raw = redis.call('HGET', O, path)
+    if raw and cjson.decode(raw).ep == epoch then
+      redis.call('HDEL', O, path)
+      count = count + 1
+      local state = state_of(path)
+      if state and state.st == 'queued' and state.ep == epoch and run ~= '' then
+        state.st, state.run = string.sub(run, 1, 5) == 'flow:' and 'active' or 'sent', run
+        keep(path, state)
+        redis.call('ZADD', L, integer(NOW), path)
+      end
+    end
+  end
+  return count
+end

@@ -21,20 +21,23 @@
 --   error    text   JSON, for everything else
 --   message  text   JSON of the input that failed, for error callbacks
 --   trace    text   the traceparent of the run
+--   ...      text   what was sent before and is acknowledged on this occasion: path, epoch, run id, …
 -- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
 --          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone
 -- TTL      every key of the record: refreshed, the done TTL once everything is over
 -- ATOMIC   between "it succeeded" and "the next one is to be sent" no crash may come
 -- INCLUDE  record flow
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
+acknowledge(11)
 local path, run, attempt, outcome = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local def, state = definition(path), state_of(path)
 if not def or not state then return {'gone', '{}', '', '', '', '', {}} end
 local is_flow = string.sub(run, 1, 5) == 'flow:'
 if ENDED[state.st] then
   if state.run ~= run then return reply('stale') end
+  if state.st == 'interrupted' then return reply('ended') end
   for _, waiting in ipairs(redis.call('HKEYS', O)) do sends[#sends + 1] = waiting end
-  return reply(state.st == 'interrupted' and 'ended' or 'repeated')
+  return reply('repeated')
 end
 if state.st == 'held' then return reply('stale') end
 if state.st == 'queued' and not is_flow and attempt > 0 then return reply('stale') end

@@ -26,9 +26,6 @@ if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 facts.steps = number('total')
 if (head.started or '') ~= '' then
   if ARGV[5] ~= (head.parent or '') then return reply('owned') end
-  if not ENDED[head.st] then
-    for _, waiting in ipairs(redis.call('HKEYS', O)) do sends[#sends + 1] = waiting end
-  end
   facts.status = head.st
   return reply('repeated')
 end
