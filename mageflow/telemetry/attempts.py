@@ -196,7 +196,8 @@ class AttemptScope:
         try:
             attempt.charge()
             outcome = None if attempt.evicted else attempt.outcome or _inferred(error)
-            cause = attempt.exception or error
+            # Not `or`: an exception may be falsy, and may raise when it is asked.
+            cause = error if attempt.exception is None else attempt.exception
             if guard.metrics.closed:
                 with guard.metrics.at("attempt.exit"):
                     self._measure(outcome, cause)

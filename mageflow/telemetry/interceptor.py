@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +29,7 @@ from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
 from mageflow.telemetry.enqueues import EnqueueScope
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
+from mageflow.telemetry.propagation import traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry
@@ -108,6 +110,12 @@ class Telemetry:
     def declare_task(self, info: TaskInfo) -> None:
         """Accept a task's name in every signal. Creates no series: those come with its first run or a worker."""
         self.recorder.declare(info)
+
+    def current_traceparent(self) -> str:
+        """The current span as W3C text, for somebody else to link to; empty when there is none. Never raises."""
+        with self.recorder.guard.traces.at("current_traceparent"):
+            return traceparent_of(trace.get_current_span().get_span_context())
+        return ""
 
     def connected_to(self, address: str, port: int | None = None) -> None:
         """Put ``server.address`` and ``server.port`` of Hatchet on every span."""

@@ -4,6 +4,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from mageflow.config import Settings
 from mageflow.interceptors import TaskInfo
+from mageflow.telemetry.gauges import GaugeSource
 from mageflow.telemetry.guard import Guard
 from mageflow.telemetry.instrumentor import unexcluded_attributes
 from mageflow.telemetry.live import LiveAttempts
@@ -21,6 +22,7 @@ class Recorder:
     __slots__ = (
         "_instruments",
         "_is_export_told",
+        "_sources",
         "guard",
         "live",
         "log",
@@ -48,6 +50,7 @@ class Recorder:
         self.live = LiveAttempts(settings.near_timeout_ratio, self.tasks)
         self._instruments: Instruments | None = None
         self._is_export_told = False
+        self._sources: list[GaugeSource] = [self.live]
 
     @property
     def instruments(self) -> Instruments:
@@ -58,9 +61,16 @@ class Recorder:
         instruments = instruments_for(self.registry, max_series=self.settings.metrics_max_series)
         for name in self.names:
             instruments.allow_task(name)
-        instruments.gauges.add(self.live)
+        for source in self._sources:
+            instruments.gauges.add(source)
         self._instruments = instruments
         return instruments
+
+    def add_gauges(self, source: GaugeSource) -> None:
+        """Ask this source, too, when metrics are scraped. Creates nothing; held for as long as this client."""
+        self._sources.append(source)
+        if self._instruments is not None:
+            self._instruments.gauges.add(source)
 
     def declare(self, info: TaskInfo) -> None:
         """Accept a task's name in every signal. Creates nothing."""

@@ -9,7 +9,7 @@ import hashlib
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal
 
 from opentelemetry import context as otel_context
@@ -41,9 +41,7 @@ class Spans:
         *,
         exception_detail: Literal["type", "message", "full"] = "type",
     ) -> None:
-        self._tracer: Tracer = trace.get_tracer(
-            traces.SCOPE, version("mageflow"), tracer_provider, schema_url=traces.SCHEMA_URL
-        )
+        self._tracer: Tracer = trace.get_tracer(traces.SCOPE, _version(), tracer_provider, schema_url=traces.SCHEMA_URL)
         self._detail = exception_detail
         self.server: Attributes = {}
         """``server.address`` and ``server.port`` of Hatchet, once known."""
@@ -91,6 +89,13 @@ class Spans:
         if self._detail == "full":
             attributes[traces.EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(error))
         return attributes
+
+
+def _version() -> str | None:
+    try:
+        return version("mageflow")
+    except PackageNotFoundError:
+        return None  # run from a checkout that is not installed
 
 
 @contextmanager

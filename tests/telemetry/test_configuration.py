@@ -56,6 +56,24 @@ print(json_resource := provider.resource.attributes["service.name"])
     assert lines[4] == "shop"
 
 
+def test_an_exception_is_rendered_into_the_object():
+    """Whoever logs it: its traceback is text in a field, on the same line."""
+    lines = printed("""
+configure(service_name="shop", stream=sys.stdout)
+for log in (structlog.get_logger("shop"), logging.getLogger("shop.db")):
+    try:
+        raise KeyError("article")
+    except KeyError:
+        log.exception("failed")
+""").splitlines()
+
+    assert len(lines) == 2
+    for line in lines:
+        record = json.loads(line)
+        assert (record["event"], record["level"]) == ("failed", "error")
+        assert record["exception"].endswith("KeyError: 'article'")
+
+
 def test_the_console_is_for_people():
     """Readable, without colours when it is no terminal."""
     out = printed("""

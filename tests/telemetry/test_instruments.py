@@ -63,6 +63,22 @@ def test_a_registry_that_is_dropped_is_collected():
     assert gone() is None
 
 
+def test_other_rooms_add_gauges_of_their_own(bench: Bench):
+    """Before or after the instruments exist; two sources of one gauge are added up, ages are not."""
+
+    class Locks:
+        def samples(self):
+            yield names.metrics.LOCK_WAITERS, ("ledger", "send"), 2.0
+            yield names.metrics.LOCK_OLDEST_WAIT, ("ledger", "send"), 7.0
+
+    bench.telemetry.recorder.add_gauges(Locks())
+    bench.run(bench.attempt(), outcome="succeeded")
+    bench.telemetry.recorder.add_gauges(Locks())
+
+    assert bench.samples.value("mageflow_lock_waiters", lock="ledger", task="send") == 4.0
+    assert bench.samples.value("mageflow_lock_oldest_wait_seconds", lock="ledger", task="send") == 7.0
+
+
 def test_a_client_that_is_dropped_reports_no_gauges(registry: CollectorRegistry):
     """Its live table goes with it."""
     client = Telemetry(Settings(), registry=registry)

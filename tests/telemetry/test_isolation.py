@@ -123,6 +123,9 @@ def test_an_exception_that_cannot_be_printed_is_contained(make_bench):
     """The user's exception may be as broken as it likes."""
 
     class UnprintableError(Exception):
+        def __bool__(self) -> bool:
+            raise BreakageError
+
         def __str__(self) -> str:
             raise BreakageError
 
