@@ -1,6 +1,13 @@
 """Board 5: chains, swarms, callbacks and the signatures they are made of, end to end."""
 
 from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
+from mageflow.telemetry.names import traces
+
+_FINISHED_FLOWS = (
+    f"{{ span.{traces.FLOW_OUTCOME} != nil }} | "
+    f"select(span.{traces.FLOW_KIND}, span.{traces.FLOW_OUTCOME}, span.{traces.FLOW_STEP_COUNT})"
+)
+"""TraceQL: only the span written at the close of a flow, back-dated to its start, carries the flow's outcome."""
 
 BOARD = BoardSpec(
     uid="mageflow-flows",
@@ -132,10 +139,11 @@ BOARD = BoardSpec(
                     "traces", "Recent and slow flows",
                     "One row per flow, written at its close and dated back to its start. Click a row to open the "
                     "trace with every step.",
-                    "short", (Query('{ .mageflow.flow.kind != nil && name != "" && kind = internal }'),), 24, 8,
+                    "short", (Query(_FINISHED_FLOWS),), 24, 8,
                     empty="no traces",
                 ),
             ),
+            collapsed=True,
         ),
     ),
 )  # fmt: skip

@@ -145,17 +145,22 @@ BOARD = BoardSpec(
                     width=8,
                 ),
                 lines(
-                    "Telemetry errors and scrape cost", "s",
+                    "Scrape cost", "s",
                     [
-                        Query(f"max by (instance) (scrape_duration_seconds{{S}} {_OWN})", "{{instance}} scrape time"),
+                        Query(f"max by (instance) (scrape_duration_seconds{{S}} {_OWN})", "{{instance}} time"),
                         Query(f"max by (instance) (scrape_samples_scraped{{S}} {_OWN})", "{{instance}} samples",
                               unit="short"),
-                        Query("sum by (signal) (rate(mageflow_telemetry_errors_total{S}[R]))", "{{signal}} errors/s",
-                              unit="ops"),
                     ],
-                    "What observing costs: time and samples per scrape, and failures inside telemetry, which never "
-                    "reach a task but leave gaps here.",
+                    "What observing costs: time (left) and samples (right) of each scrape. Samples that grow without "
+                    "end are label values made up at run time.",
                     width=8,
+                ),
+                lines(
+                    "Telemetry errors", "ops",
+                    [Query("sum by (signal) (rate(mageflow_telemetry_errors_total{S}[R]))", "{{signal}}")],
+                    "Failures inside telemetry, by what was to be recorded. They never reach a task, but leave gaps in "
+                    "what you see.",
+                    steps=((0.001, "orange"),), height=6,
                 ),
                 table(
                     "Folded label values", "short",
@@ -163,7 +168,7 @@ BOARD = BoardSpec(
                     (("label", "label"),), "folded in range",
                     "Label values that were not declared, or came after the label was full, and were counted as "
                     "__other__ instead. Empty is good.",
-                    width=24, height=5, steps=((1, "orange"),), empty="nothing folded",
+                    height=6, steps=((1, "orange"),), empty="nothing folded",
                 ),
             ),
         ),

@@ -112,6 +112,8 @@ def _timeseries(spec: PanelSpec) -> Any:
         .display_mode(common_model.LegendDisplayMode.TABLE)
         .placement(common_model.LegendPlacement.BOTTOM)
         .calcs(["lastNotNull", "max"])
+        .sort_by("Max")
+        .sort_desc(True)
         .show_legend(True)
     )
     tooltip = (
@@ -135,7 +137,8 @@ def _timeseries(spec: PanelSpec) -> Any:
     if spec.stacked:
         panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if spec.bars:
-        panel = panel.draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80)
+        # Bars are counts per step: at least a minute each, or neighbours would count the same event again.
+        panel = panel.draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80).interval("1m")
     if spec.maximum is not None:
         panel = panel.max(spec.maximum)
     panel = _targets(panel, spec)

@@ -1,5 +1,6 @@
 """Every word of every board and rule is one the instruments know (telemetry design, check 1)."""
 
+import json
 import re
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_no_board_or_rule_assumes_an_installation() -> None:
     for alert in alerts():
         labels = {m.label for s in read(alert.expr).selectors for m in s.matchers}
         assert not labels & {"job", "instance", "cluster", "namespace"}, alert.name
+
+
+def test_every_attribute_a_trace_query_names_exists() -> None:
+    """TraceQL asks for span attributes that are set: they are in the dictionary as well."""
+    from mageflow.telemetry.names import ATTRIBUTES
+
+    boards = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
+    panels = [p for board in boards for panel in board["panels"] for p in [panel, *panel.get("panels", [])]]
+    queries = [t["query"] for p in panels for t in p.get("targets", []) if t.get("queryType") == "traceql"]
+    assert queries
+    named = {name for query in queries for name in re.findall(r"span\.([a-z_.]+)", query)}
+    assert named
+    assert named <= ATTRIBUTES
 
 
 def test_every_log_event_the_runbook_names_exists() -> None:

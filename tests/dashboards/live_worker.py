@@ -1,0 +1,91 @@
+"""The shop of the stack as a worker for the live run, with one fault that a healthy engine does not have.
+
+Started by `tests.dashboards.live_run` in a process of its own. Trace and span ids of every span that ends are written
+to the file in the environment, so that exemplars can be looked up.
+"""
+
+import importlib.util
+import os
+import sys
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from hatchet_sdk import Context, Hatchet
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+from mageflow import Mageflow
+from mageflow.hatchet import compat
+
+REFUSED_TASK = "stock.refused"
+
+
+def load_driver() -> ModuleType:
+    """The driver of the stack, imported from its file: it is no package."""
+    path = Path(__file__).parents[2] / "dashboards/stack/driver.py"
+    spec = importlib.util.spec_from_file_location("mageflow_stack_driver", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def declare_refused(client: Mageflow, order_type: type[Any]) -> Any:
+    """A staggered task whose requests for more time name a run the engine does not know."""
+
+    @client.task(name=REFUSED_TASK, execution_timeout=timedelta(seconds=20))
+    @client.stagger_execution(wait_delta=timedelta(seconds=1))
+    async def refused(order: order_type) -> dict[str, int]:
+        return {"synced": order.number}
+
+    return refused
+
+
+def refuse_extensions() -> None:
+    """Have the engine refuse the extensions of one task, by asking it about a run that does not exist."""
+    ask = compat.aio_refresh_timeout
+
+    async def ask_wrongly(ctx: Context, increment_by: str, *, timeout_seconds: float) -> Any:
+        if ctx.task_name == REFUSED_TASK:
+            stranger = SimpleNamespace(_dispatcher_client=ctx._dispatcher_client, task_run_id=str(uuid.uuid4()))
+            return await ask(stranger, increment_by, timeout_seconds=timeout_seconds)
+        return await ask(ctx, increment_by, timeout_seconds=timeout_seconds)
+
+    compat.aio_refresh_timeout = ask_wrongly
+
+
+class IdFile(SpanExporter):
+    """Writes ``trace_id span_id name`` of every span, one line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def export(self, spans: Any) -> SpanExportResult:
+        with self._path.open("a") as file:
+            file.writelines(_line(span) for span in spans)
+        return SpanExportResult.SUCCESS
+
+
+def _line(span: ReadableSpan) -> str:
+    context = span.get_span_context()
+    assert context is not None
+    return f"{context.trace_id:032x} {context.span_id:016x} {span.name}\n"
+
+
+def main() -> None:
+    driver = load_driver()
+    refuse_extensions()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(IdFile(Path(os.environ["LIVE_SPANS"]))))
+    client = Mageflow(Hatchet(), tracer_provider=provider)
+    tasks = [*driver.declare(client).tasks, declare_refused(client, driver.Order)]
+    client.worker(os.environ["LIVE_WORKER"], slots=30, durable_slots=5, workflows=tasks).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Boards and alerts against a real Prometheus that scraped real workers (telemetry design, checks 6 and 9).
+
+One run is driven for the whole module; the tests look at it. It prints how many panels answered and which alerts
+fired.
+"""
+
+from collections import defaultdict
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from mageflow.engine import LocalEngine
+from mageflow.grafana import Answer, find_bundle
+from mageflow.grafana.alerts import alerts
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.dashboards.live_run import REFUSED_TASK, WORKERS, LiveRun, live_run, missing
+from tests.dashboards.prometheus_server import PROGRAM, WHY_NOT
+
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT),
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+]
+
+NOT_FROM_WORKERS = {"Engine backlog by workflow"}
+"""Hatchet's own metric, which the local engine does not export."""
+
+AWAITED = {"mageflow-locks", "mageflow-flows"}
+AWAITED_PANELS = {"Deadlocks in range", "Folded label values", "Signature loads", "Signature load p99"}
+"""What the driver does not do yet."""
+
+INCIDENTS = {
+    "MageflowTaskErrorRatio", "MageflowErrorBudgetBurn", "MageflowTimeoutExtensionFailing",
+    "MageflowTasksNearTimeout", "MageflowTaskTimeouts", "MageflowOrphanThreads",
+}  # fmt: skip
+"""Alerts whose incident the driver makes happen."""
+
+
+@pytest.fixture(scope="module")
+def run(
+    tmp_path_factory: pytest.TempPathFactory, mageflow_engine: LocalEngine, mageflow_redis_server: EmbeddedValkey
+) -> Generator[LiveRun]:
+    mageflow_redis_server.flush()
+    with live_run(tmp_path_factory.mktemp("live"), mageflow_engine, mageflow_redis_server) as driven:
+        yield driven
+
+
+@pytest.fixture(scope="module")
+def panels(run: LiveRun) -> dict[tuple[str, str], list[Answer]]:
+    grouped: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+    for answer in run.answers():
+        grouped[answer.query.board, answer.query.panel].append(answer)
+    return grouped
+
+
+def test_every_panel_has_an_answer(
+    panels: dict[tuple[str, str], list[Answer]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each query of each panel returns a number that is not NaN, under a job name nobody could have guessed."""
+    asked = {key: group for key, group in panels.items() if key[1] not in NOT_FROM_WORKERS | AWAITED_PANELS}
+    asked = {key: group for key, group in asked.items() if key[0] not in AWAITED}
+    silent = [key for key, group in asked.items() if not all(answer.series for answer in group)]
+    with capsys.disabled():
+        print(f"\npanels answered: {len(asked) - len(silent)} / {len(asked)}")
+    assert [answer.error for group in panels.values() for answer in group if answer.error] == []
+    assert silent == []
+
+
+def test_attempts_are_counted_once_each(run: LiveRun) -> None:
+    """By task and outcome, over two workers, exactly as many as the driver caused."""
+    assert missing(run) == {}
+
+
+def test_enqueues_are_counted_in_the_program_that_made_them(run: LiveRun) -> None:
+    """The producer opens no worker endpoint, and its counters say what it sent, by source."""
+    job = run.prometheus.producer_job
+    for (task, source), count in run.enqueued.items():
+        expr = f'sum(mageflow_tasks_enqueued_total{{job="{job}", task="{task}", source="{source}", result="ok"}})'
+        assert run.prometheus.value(expr) == count, (task, source)
+    assert run.prometheus.query(f'mageflow_worker_info{{job="{job}"}}') == []
+
+
+def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
+    """A panel's increase sees every attempt: no counter was born at one, and none was lost between scrapes."""
+    seconds = int(run.ended - run.started) + 30
+    for task in ("checkout.flaky", "checkout.hang", "order.ship", "stock.sync"):
+        expected = sum(n for (name, _), n in run.runs.items() if name == task)
+        found = run.prometheus.value(f'sum(increase(mageflow_task_runs_total{{task="{task}"}}[{seconds}s]))')
+        # Prometheus extrapolates to the ends of the range: by no more than the samples' spacing over their span.
+        assert found == pytest.approx(expected, rel=0.15), task
+
+
+def test_extensions_are_counted_by_result(run: LiveRun) -> None:
+    """Granted ones for the staggered crowd, refused ones for the task whose requests the engine refuses."""
+    crowd = run.runs["stock.sync", "succeeded"]
+    refused = run.runs[REFUSED_TASK, "succeeded"]
+    ask = 'sum(mageflow_timeout_extensions_total{{task="{}", result="{}"}})'
+    assert run.prometheus.value(ask.format("stock.sync", "ok")) == crowd
+    assert run.prometheus.value(ask.format("stock.sync", "error")) == 0
+    assert run.prometheus.value(ask.format(REFUSED_TASK, "error")) == refused
+    assert run.prometheus.value(f'sum(mageflow_staggers_total{{task="{REFUSED_TASK}", outcome="completed"}})') == 0
+    failed = f'sum(mageflow_staggers_total{{task="{REFUSED_TASK}", outcome="extension_failed"}})'
+    assert run.prometheus.value(failed) == refused
+
+
+def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
+    """The mean delay is inside the window, nothing was drawn above it, and no staggered task timed out early."""
+    ask = run.prometheus.value
+    window = ask('max(mageflow_stagger_window_seconds{task="stock.sync"})')
+    count = ask('sum(mageflow_stagger_delay_seconds_count{task="stock.sync"})')
+    mean = ask('sum(mageflow_stagger_delay_seconds_sum{task="stock.sync"})') / count
+    assert window == 4
+    assert count == run.runs["stock.sync", "succeeded"]
+    assert 0 < mean < window
+    assert ask('sum(mageflow_stagger_delay_seconds_bucket{task="stock.sync", le="5.0"})') == count
+    assert ask('sum(mageflow_task_runs_total{task="stock.sync", outcome="timed_out"})') == 0
+
+
+def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
+    """Prometheus names job and instance; the worker's own name is on the info series alone."""
+    seconds = int(run.ended - run.started) + 30
+    info = run.prometheus.query(f'last_over_time(mageflow_worker_info{{job="{run.prometheus.job}"}}[{seconds}s])')
+    assert sorted(series["metric"]["worker"] for series in info) == sorted(WORKERS)
+    elsewhere = run.prometheus.query('{__name__=~"mageflow_.+", worker!="", __name__!="mageflow_worker_info"}')
+    assert elsewhere == []
+
+
+def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
+    """Trace and span ids that Prometheus keeps are of spans the workers exported."""
+    spans = {tuple(line.split()[:2]) for line in run.spans_file.read_text().splitlines()}
+    for metric in ("task_run_duration", "task_queue_wait", "stagger_delay"):
+        found = run.prometheus.exemplars(f"mageflow_{metric}_seconds_bucket", run.started)
+        ids = {(e["labels"]["trace_id"], e["labels"]["span_id"]) for series in found for e in series["exemplars"]}
+        assert ids, metric
+        assert ids <= spans, metric
+
+
+def test_alerts_fire_on_what_happened_and_on_nothing_else(run: LiveRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """With their waits shortened to a second; each alert's own timing is proved by promtool."""
+    fired = run.prometheus.alerts_that_fired(run.started)
+    with capsys.disabled():
+        print(f"\nalerts fired live: {len(fired & INCIDENTS)} / {len(alerts())} ({', '.join(sorted(fired))})")
+    assert fired >= INCIDENTS
+    assert fired <= INCIDENTS
+
+
+def test_check_command_reports_the_same(run: LiveRun) -> None:
+    """``mageflow dashboards check --prometheus`` asks the same questions and finds no query that is refused."""
+    from click.testing import CliRunner
+
+    from mageflow.cli.dashboards import dashboards
+
+    done = CliRunner().invoke(
+        dashboards, ["check", "--prometheus", run.prometheus.url, "--range", "90", "--rate-interval", "15"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "panels have an answer" in done.output
+    assert len(find_bundle().boards) == 5
+
+
+def test_spans_file_is_where_the_worker_wrote(run: LiveRun) -> None:
+    """The run's own evidence is there: without it the exemplar test would compare nothing with nothing."""
+    assert Path(run.spans_file).stat().st_size > 0
