@@ -1,0 +1,111 @@
+"""The command line as a whole: fast, honest about what is there, one clear line when something is wrong."""
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib import metadata
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mageflow.cli import group
+from mageflow.errors import MageflowError, RedisNotConfiguredError, StoreUnavailableError
+
+
+def mageflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, "-c", "from mageflow.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_help_lists_every_command_and_shows_examples():
+    """``--help`` is where a stranger starts."""
+    run = mageflow("--help")
+
+    assert run.returncode == 0
+    assert [name for name in group.COMMANDS if f"  {name} " not in run.stdout] == []
+    assert "Examples:" in run.stdout
+
+
+def test_help_loads_no_library():
+    """``--help`` is instant: it imports neither a command nor what a command needs."""
+    program = (
+        "import json, sys\nfrom mageflow.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    print(json.dumps(sorted(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(run.stdout.splitlines()[-1]))
+
+    assert {"hatchet_sdk", "redis", "opentelemetry", "prometheus_client", "rich", "pydantic", "grpc"} & loaded == set()
+    assert {home.module for home in group.COMMANDS.values()} & loaded == set()
+
+
+@pytest.mark.parametrize("name", group.COMMANDS)
+def test_every_command_has_help_of_its_own(name):
+    """Each listed command can be had, and its help says what it does and, where it takes options, how."""
+    home = group.COMMANDS[name]
+    command = getattr(importlib.import_module(home.module), home.attribute)
+
+    assert isinstance(command, click.Command)
+    assert command.name == name
+    assert command.help
+    assert home.summary.endswith(".")
+    result = CliRunner().invoke(command, ["--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_version_names_ours_and_the_sdks():
+    """Both versions are what a bug report needs."""
+    run = mageflow("--version")
+
+    assert run.stdout == f"mageflow {metadata.version('mageflow')}, hatchet-sdk {metadata.version('hatchet-sdk')}\n"
+
+
+def test_unknown_command_is_a_usage_error():
+    """Asked for wrongly: status 2, and nothing on stdout."""
+    run = mageflow("fly")
+
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "No such command 'fly'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreUnavailableError("sign", "Connection refused"), 1), (RedisNotConfiguredError("sign"), 2)],
+)
+def test_an_error_of_ours_is_one_line(error: MageflowError, status: int, monkeypatch, capsys):
+    """A command that fails with one of mageflow's errors prints its message and no traceback."""
+
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules[__name__], "failing", failing, raising=False)
+    monkeypatch.setitem(group.COMMANDS, "failing", group.CommandHome(__name__, "failing", "Fails."))
+
+    with pytest.raises(SystemExit) as ended:
+        group.main(["failing"])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    assert printed.err == f"mageflow: {error}\n"
+    assert printed.out == ""
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    """A command whose library is not installed says which extra brings it."""
+    monkeypatch.setitem(group.COMMANDS, "absent", group.CommandHome("library_of_an_extra", "absent", "Is absent."))
+
+    with pytest.raises(SystemExit) as ended:
+        group.main(["absent"])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "mageflow: absent needs library_of_an_extra: pip install 'mageflow[local]'\n"

@@ -1,0 +1,101 @@
+"""``mageflow engine``: an engine in the foreground, with all another process needs to find it."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+COMMAND = [sys.executable, "-c", "from mageflow.cli import main; main()", "engine"]
+
+
+@contextmanager
+def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]]]:
+    """The command with its first lines, once it is ready; ended with SIGTERM."""
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        count = 1 if "--json" in arguments else 3
+        yield process, [process.stdout.readline().strip() for _ in range(count)]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+
+def is_alive(variables: dict[str, str]) -> bool:
+    """Whether the engine these variables name answers its own token."""
+    handshake = json.loads(variables["HATCHET_EMBEDDED_HANDSHAKE"])
+    request = urllib.request.Request(  # noqa: S310 - our own engine
+        f"{handshake['api_url']}/api/v1/tenants/{handshake['tenant_id']}/worker",
+        headers={"Authorization": f"Bearer {variables['HATCHET_CLIENT_TOKEN']}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
+        return "rows" in json.load(response)
+
+
+def test_export_lines_can_be_pasted():
+    """The lines are shell, and what they set leads a client to the engine."""
+    with running() as (process, lines):
+        variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+
+        assert set(variables) == {
+            "HATCHET_CLIENT_TOKEN",
+            "HATCHET_CLIENT_TLS_STRATEGY",
+            "HATCHET_EMBEDDED_HANDSHAKE",
+        }
+        assert is_alive(variables)
+    assert process.returncode == 0
+
+
+def test_json_is_one_line_for_machines():
+    """``--json`` prints the same variables as one object."""
+    with running("--json") as (_, lines):
+        assert is_alive(json.loads(lines[0]))
+
+
+def test_handshake_file_is_there_while_the_engine_is(tmp_path):
+    """The file is for the owner alone, complete when it appears, and gone with the engine."""
+    path = tmp_path / "engine.json"
+    with running("--handshake-file", str(path)) as (_, _lines):
+        assert json.loads(path.read_text())["grpc_address"].startswith("127.0.0.1:")
+        assert path.stat().st_mode & 0o077 == 0
+    assert not path.exists()
+
+
+def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
+    """`Hatchet.from_embedded()` starts the engine itself when it is told where the executable is."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from hatchet_sdk import Hatchet\n"
+        "print(Hatchet.from_embedded().workers.list().rows)\n"
+        "from hatchet_sdk.embedded import stop_embedded_sidecar\n"
+        "stop_embedded_sidecar()\n"
+    )
+    executable = Path(sys.executable).with_name("mageflow-engine")
+
+    run = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, "HATCHET_CLIENT_EMBEDDED_BINARY_PATH": str(executable)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_taken_port_is_one_clear_line():
+    """An engine that cannot start says why, with status 1."""
+    with running("--json") as (_, lines):
+        port = json.loads(json.loads(lines[0])["HATCHET_EMBEDDED_HANDSHAKE"])["grpc_address"].rpartition(":")[2]
+        run = subprocess.run([*COMMAND, "--grpc-port", port], capture_output=True, text=True, check=False, timeout=30)
+
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("mageflow: the local engine ended with exit code 1:")
