@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -268,3 +269,48 @@ def test_defaults_are_those_of_the_design():
     """Loopback only, 18001 upwards."""
     settings = Settings()
     assert (settings.metrics_addr, settings.metrics_port, settings.metrics_port_span) == ("127.0.0.1", 18001, 32)
+
+
+async def test_twenty_restarts_keep_the_port(make_bench, free_range: int):
+    """``instance`` stays what it was, with a neighbour above that never moved."""
+    settings = {"metrics_port": free_range, "metrics_port_span": 8}
+    ports: list[int] = []
+    first = worker_of(make_bench(**settings))
+    await first.__aenter__()
+    async with worker_of(make_bench(**settings)) as neighbour:
+        await first.__aexit__(None, None, None)
+        for _ in range(20):
+            async with worker_of(make_bench(**settings)) as worker:
+                ports.append(worker.endpoint.port)
+
+    assert set(ports) == {free_range}
+    assert neighbour.endpoint is None, "stopped with its block"
+
+
+def test_a_producer_counts_in_multiprocess_mode(tmp_path: Path):
+    """A web application under a forking server: its enqueues join its registry's files, no port, no thread."""
+    program = """
+import os, threading
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from mageflow.config import Settings
+from mageflow.interceptors import Enqueue, EnqueueItem, TaskInfo
+from mageflow.telemetry import Telemetry
+telemetry = Telemetry(Settings())
+telemetry.declare_task(TaskInfo("send", "send", 30.0, 0))
+with telemetry.interceptor.enqueue(Enqueue("run", [EnqueueItem("send", {})])):
+    pass
+assert threading.active_count() == 1
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert samples(ran.stdout).value("mageflow_tasks_enqueued_total", task="send", source="direct", result="ok") == 1.0
