@@ -131,6 +131,8 @@ class Concurrency:
     def _admit(self, hold: Hold) -> None:
         hold.admitted = True
         hold.pool.holders.append(hold)
+        # Cancelling the last holder to make room dropped the empty pool.
+        self._pools[hold.pool.key] = hold.pool
 
     def _let_in(self, pool: Pool) -> None:
         while pool.waiting and pool.has_room:

@@ -69,12 +69,7 @@ async def test_a_silent_worker_loses_its_tasks_to_another(single: Single) -> Non
     await single.worker.close()
     async with single.wire.worker(f"{single.name}:work") as other:
 
-        async def alive() -> bool:
-            await other.heartbeat()
-            return not other.actions.empty()
-
-        await single.wire.until(alive, "the task to be reassigned", within=LOST_AFTER + 4)
-        action = await other.next()
+        action = await other.next(within=LOST_AFTER + 4)
         assert (action.task_run_external_id, action.retry_count) == (run, 1)
         await other.complete(action, {"by": "other"})
         assert outputs(await single.wire.result(run)) == {"work": {"by": "other"}}
@@ -174,13 +169,7 @@ async def test_an_action_the_stream_swallowed_is_given_again(wire: Wire) -> None
     await worker.next()
     await worker.close()
     await worker.open()
-
-    async def again() -> bool:
-        await worker.heartbeat()
-        return not worker.actions.empty()
-
-    await wire.until(again, "the action to come again", within=9)
-    action = await worker.next()
+    action = await worker.next(within=9)
     assert (action.workflow_run_id, action.retry_count) == (run, 1)
     await worker.complete(action)
     await worker.close()

@@ -25,6 +25,7 @@ from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 
 PATIENCE = 8.0
+_PULSE = 0.5
 
 
 def unique(name: str) -> str:
@@ -54,6 +55,7 @@ class HandWorker:
         self.actions: asyncio.Queue[dispatcher.AssignedAction] = asyncio.Queue()
         self._stream: asyncio.Task[None] | None = None
         self._call: Any = None
+        self._pulse: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the action stream and wait until the engine counts it."""
@@ -61,10 +63,15 @@ class HandWorker:
             "Dispatcher/ListenV2", dispatcher.WorkerListenRequest(worker_id=self.id), dispatcher.AssignedAction
         )
         self._stream = asyncio.create_task(self._read(self._call))
+        if self._pulse is None:
+            self._pulse = asyncio.create_task(self._beat())
         await self.wire.until(self._is_active, "the worker's stream to be open")
 
     async def close(self) -> None:
-        """Break the stream, as a dying process does."""
+        """Break the stream and stop heartbeats, as a dying process does."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+            self._pulse = None
         if self._stream is not None:
             self._call.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
@@ -115,6 +122,11 @@ class HandWorker:
         await self.wire.call(
             "Dispatcher/Heartbeat", dispatcher.HeartbeatRequest(worker_id=self.id), dispatcher.HeartbeatResponse
         )
+
+    async def _beat(self) -> None:
+        while True:
+            await self.heartbeat()
+            await asyncio.sleep(_PULSE)
 
     async def _is_active(self) -> bool:
         return (await self.wire.get(f"/api/v1/workers/{self.id}"))["status"] == "ACTIVE"
