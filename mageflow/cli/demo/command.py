@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mageflow.cli.demo.stage import Stage
     from mageflow.testing import Samples
 
-__all__ = ["demo"]
+__all__ = ["demo", "perform_on"]
 
 _EPILOG = """\b
 Examples:
@@ -72,7 +72,7 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
     began = time.monotonic()
     console = Console(stderr=as_json)
     with _directory(keep) as directory, set_up(directory, lambda words: _say(console, words)) as stage:
-        play, own = _perform(console, stage, seconds)
+        play, own = perform_on(console, stage, seconds)
         worker = stage.scrape()
         spans = read_spans(stage.own_spans, stage.worker_spans)
         facts = gather(play, worker, own, spans, stage.worker_log)
@@ -102,7 +102,7 @@ def _directory(keep: Path | None) -> Generator[Path]:
             shutil.copytree(name, keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("targets"))
 
 
-def _perform(console: "Console", stage: "Stage", seconds: float) -> "tuple[Play, Samples]":
+def perform_on(console: "Console", stage: "Stage", seconds: float) -> "tuple[Play, Samples]":
     """Run everything, and return the runs with this process's own metrics."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
