@@ -112,10 +112,15 @@ class Graph:
             self._close(match)
             return
         action = match.fired()
-        if action is None:
-            if match.is_hopeless():
+        if action is None and match.is_hopeless():
+            # Some parents have ended in this very step, and their end has not been told to the match yet.
+            for parent in {condition.parent for condition in match.conditions if condition.parent}:
+                self._parent_finished(match, task.run.tasks[parent])
+            action = match.fired()
+            if action is None:
                 self._close(match)
                 self._cancel(task, "no condition can be met any more: all parents have ended")
+        if action is None:
             return
         self._close(match)
         task.match_data.update(match.data())
