@@ -7,6 +7,7 @@ the second run is turned away. This file owns the waiting; it refuses to know wh
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,8 @@ from mageflow.errors import MageflowError
 from mageflow.store import RecordKeys, Store
 
 __all__ = ["Acknowledgements"]
+
+_log = logging.getLogger("mageflow.flows")
 
 
 class Acknowledgements:
@@ -56,22 +59,30 @@ class Acknowledgements:
         return ripe
 
     async def flush(self) -> None:
-        """Tell Redis now, one round trip per record. What cannot be told is left to the reconcilers."""
-        waiting = self._of_loop()
-        entries, waiting.entries = waiting.entries, {}
-        for keys, sent in entries.values():
+        """Tell Redis of everything now, one round trip per record."""
+        await self._flush(self._of_loop(), 0.0)
+
+    async def _flush(self, waiting: "_Waiting", older_than_seconds: float) -> None:
+        """Tell Redis of what has waited so long. What cannot be told is sent again, and turned away then."""
+        since = asyncio.get_running_loop().time() - older_than_seconds
+        for record, (keys, sent) in list(waiting.entries.items()):
+            ripe = [(path, each.epoch, each.run_id) for path, each in sent.items() if each.at <= since]
+            if not ripe:
+                continue
+            for path, _, _ in ripe:
+                self.forget(record, path)
             try:
-                await self._store.acknowledge(keys, [(path, each.epoch, each.run_id) for path, each in sent.items()])
-            except MageflowError:
-                continue  # sent again after the grace time, and turned away then
+                await self._store.acknowledge(keys, ripe)
+            except MageflowError as error:
+                _log.warning("what was sent for %s could not be acknowledged: %s", record, error)
 
     async def _later(self, waiting: "_Waiting") -> None:
         try:
             while waiting.entries:
-                await asyncio.sleep(self._delay_seconds)
-                await self.flush()
+                await asyncio.sleep(self._delay_seconds / 2)
+                await self._flush(waiting, self._delay_seconds)
         except asyncio.CancelledError:
-            await self.flush()  # asyncio.run ends: a short program should leave nothing to the reconcilers
+            await self._flush(waiting, 0.0)  # asyncio.run ends: a short program should leave nothing to reconcilers
             raise
 
     def _of_loop(self) -> "_Waiting":

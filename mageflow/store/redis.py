@@ -165,4 +165,6 @@ def _text(reply: Any) -> Any:
         return reply.decode()
     if isinstance(reply, list):
         return [_text(each) for each in cast("list[Any]", reply)]
+    if isinstance(reply, dict):
+        return {_text(name): _text(value) for name, value in cast("dict[Any, Any]", reply).items()}
     return reply

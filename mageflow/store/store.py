@@ -297,10 +297,10 @@ class Store:
             SignatureNotFoundError: It expired, was removed, or never was.
         """
         keys = self.keys.parse(key)
-        flat = cast("list[str]", await self.port.command("HGETALL", keys.defs, operation="definitions"))
-        if not flat:
+        found = await self.port.command("HGETALL", keys.defs, operation="definitions")
+        if not found:
             raise SignatureNotFoundError(key)
-        return header_of(flat)
+        return cast("dict[str, str]", found if isinstance(found, dict) else header_of(found))
 
     async def acknowledge(self, keys: RecordKeys, sent: Sequence[tuple[str, int, str]]) -> None:
         """Note that entries of an outbox were sent: path, epoch and run id of each."""

@@ -66,8 +66,7 @@ async def flows(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
     """The flows under test; acknowledgements wait long enough to be seen not to be needed."""
     flows = Flows(store, hatchet, hatchet, Settings())
     yield flows
-    await flows.drain()
-    await _cancel_all("mageflow-")
+    await stop(flows)
 
 
 @pytest.fixture
@@ -80,8 +79,10 @@ def worker(hatchet: Hatchet, flows: Flows) -> Callable[..., Worker]:
     return make
 
 
-async def _cancel_all(prefix: str) -> None:
+async def stop(flows: Flows) -> None:
+    """Stop what flows do in the background."""
+    await flows.drain()
     for task in asyncio.all_tasks():
-        if task.get_name().startswith(prefix):
+        if task.get_name().startswith("mageflow-"):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

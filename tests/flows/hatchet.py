@@ -132,6 +132,9 @@ class Worker:
         except Crash:
             self.lost(run)
 
+    def begins(self, place: str) -> None:
+        """A body is about to run."""
+
     def lost(self, run: Run) -> None:
         """Hatchet notices that the worker is gone: it runs the attempt again elsewhere, under the next number."""
         if run.attempt > 20:
@@ -158,7 +161,8 @@ class Worker:
         if admission.verdict == "replay":
             run.state, run.output = "completed", admission.result_json
             return
-        place = f"{order.signature_key.rpartition(':')[2]}:{order.task_name}"
+        place = f"{order.signature_key}:{order.task_name}"
+        self.begins(place)
         self.started[place] += 1
         self.running += 1
         self.most_running = max(self.most_running, self.running)

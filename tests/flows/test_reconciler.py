@@ -1,0 +1,220 @@
+"""Whatever a dead worker left, another finishes; and a flow whose worker never comes back ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mageflow.config import Settings
+from mageflow.flows import Flows
+from mageflow.signatures import RunIdentity, Status, SwarmConfig
+from mageflow.store import Store
+from tests.flows.conftest import stop
+from tests.flows.hatchet import Hatchet, Worker
+
+QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    return message
+
+
+@pytest.fixture
+async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
+    """Flows whose reconciler is in a hurry."""
+    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
+    yield flows
+    await stop(flows)
+
+
+async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
+    reconciler = flows.reconciler()
+    async with asyncio.timeout(10):
+        while not (signature := await flows.load(key)).has_ended:
+            await reconciler.sweep()
+            if worker is not None:
+                await worker.drain()
+            await asyncio.sleep(0.01)
+    return signature.status
+
+
+async def admitted(hatchet: Hatchet, flows: Flows) -> RunIdentity:
+    """Start the queued run, and let its worker vanish."""
+    run = hatchet.queue.popleft()
+    run.state, run.attempt = "running", 1
+    identity = RunIdentity(run.id, "step", "gone", 1, run.order.dedupe_key)
+    assert (await flows.admit(run.order.signature_key, identity)).verdict == "run"
+    return identity
+
+
+async def test_a_dispatch_hatchet_refused_is_sent_later(quick: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """Hatchet away at the hand-over: the step stays succeeded, and its successor is sent when Hatchet is back."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    run = hatchet.queue[0]
+    hatchet.is_away = True
+    await working.one()
+    assert run.state == "completed"
+    assert not hatchet.queue
+    hatchet.is_away = False
+    assert await until_ended(quick, chain.key, working) is Status.DONE
+    assert working.started.total() == 2
+
+
+async def test_a_run_that_failed_in_hatchet_without_a_word_fails_its_flow(
+    quick: Flows, hatchet: Hatchet, worker: Any
+) -> None:
+    """The worker died on the last attempt: the chain fails as WorkerLost, and the error callback fires."""
+    chain = await quick.chain(["one", "two"], error=["told"])
+    await quick.start(chain)
+    await admitted(hatchet, quick)
+    hatchet.runs["run-0"].state = "failed"
+    assert await until_ended(quick, chain.key) is Status.FAILED
+    await Worker(hatchet, quick, {"told": echo}).drain()
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["WorkerLost"]
+
+
+async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
+    """Cancelled in Hatchet's dashboard while it was queued: nobody was admitted, and the chain ends."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await quick.drain()
+    hatchet.queue.popleft().state = "cancelled"
+    assert await until_ended(quick, chain.key) is Status.CANCELLED
+
+
+async def test_a_run_that_completed_without_being_settled_keeps_its_output(quick: Flows, hatchet: Hatchet) -> None:
+    """Redis was away when the body ended, Hatchet has the output: the next step gets it."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await admitted(hatchet, quick)
+    hatchet.runs["run-0"].state, hatchet.runs["run-0"].output = "completed", '{"n": 7}'
+    working = Worker(hatchet, quick, {"two": echo})
+    assert await until_ended(quick, chain.key, working) is Status.DONE
+    assert hatchet.inputs("two") == [{"mageflow_results": {"n": 7}}]
+
+
+async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatchet) -> None:
+    """A retry that never came: the flow fails with the error the worker did report."""
+    hatchet.retries["one"] = 5
+
+    async def fail(message: dict[str, Any]) -> None:
+        raise KeyError("k")
+
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": fail}).one()
+    hatchet.queue.clear()
+    hatchet.runs["run-0"].state = "failed"
+    assert await until_ended(quick, chain.key) is Status.FAILED
+    error = (await quick.load(chain.key)).last_error
+    assert error is not None
+    assert error.type == "KeyError"
+
+
+async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """Silence is not death: a long body keeps its flow, and its TTL, for as long as Hatchet says it runs."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    identity = await admitted(hatchet, quick)
+    await store.port.command("EXPIRE", chain.key, 100)
+    alive = 0
+    async with asyncio.timeout(10):
+        while not alive:
+            alive = (await quick.reconciler().sweep()).alive
+            await asyncio.sleep(0.01)
+    assert (await quick.load(chain.key)).status is Status.ACTIVE
+    assert await store.port.command("TTL", chain.key) > 100
+    assert (await quick.settle(f"{chain.key}#0", identity, "succeeded")).verdict == "settled"
+
+
+async def test_a_task_nobody_knows_fails_its_flow(quick: Flows, hatchet: Hatchet) -> None:
+    """A step that can never be sent does not leave the chain active for ever."""
+    hatchet.unknown.add("nobody")
+    chain = await quick.chain(["one", "nobody"], error=["told"])
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
+    assert (await quick.load(chain.key)).status is Status.FAILED
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["UnknownTaskError"]
+
+
+async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
+    quick: Flows, hatchet: Hatchet, store: Store
+) -> None:
+    """A callback or step that does not validate is a typed failure, never dropped and never executed."""
+    chain = await quick.chain(["one", "two"], error=["told"])
+    await store.port.command("HSET", f"{chain.key}:defs", "1", "T:0:0|gASVBQAAAAAAAACMAWGULg==")
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
+    assert (await quick.load(chain.key)).status is Status.FAILED
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["SignatureInvalidError"]
+    assert hatchet.by_task() == {"one": 1, "told": 1}
+
+
+async def test_an_expired_inner_flow_fails_the_outer_one(quick: Flows, hatchet: Hatchet) -> None:
+    """A nested flow that is gone when its turn comes ends its parent with an error."""
+    inner = await quick.chain(["two", "two"])
+    chain = await quick.chain(["one", inner])
+    await quick.remove(inner.key)
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": echo}).drain()
+    assert (await quick.load(chain.key)).status is Status.FAILED
+
+
+async def test_reconcilers_share_the_work(quick: Flows, hatchet: Hatchet) -> None:
+    """Ten reconcilers at once send each forgotten run once."""
+    hatchet.is_away = True
+    chains = [await quick.chain(["one", "two"]) for _ in range(20)]
+    for chain in chains:
+        await quick.start(chain)
+    hatchet.is_away = False
+    await asyncio.sleep(0.05)
+    sweeps = await asyncio.gather(*(quick.reconciler().sweep() for _ in range(10)))
+    assert sum(each.sent for each in sweeps) == 20
+    assert len(hatchet.runs) == 20
+
+
+async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: Hatchet) -> None:
+    """The worker that was going to fill a free place died: a reconciler fills it."""
+    config = SwarmConfig(max_concurrency=3, refill_linger_ms=10)
+    swarm = await quick.swarm(["one"] * 8, config=config, closed=True)
+    await quick.start(swarm)
+    working = Worker(hatchet, quick, {"one": echo})
+    await working.one()
+    for task in asyncio.all_tasks():
+        if task.get_name() == "mageflow-refill":
+            task.cancel()
+    assert await until_ended(quick, swarm.key, working) is Status.DONE
+
+
+async def test_ended_records_leave_the_index(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """What is over costs reconcilers nothing."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
+    await asyncio.sleep(0.05)
+    await quick.reconciler().sweep()
+    indexed = [await store.port.command("ZCARD", store.keys.due(shard)) for shard in range(16)]
+    assert sum(indexed) == 0
+
+
+async def test_the_census_counts_what_is_there(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """Signatures by kind and status, flows in flight with the age of the oldest, items by state."""
+    await quick.sign("one")
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    swarm = await quick.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2))
+    await quick.start(swarm)
+    census = await store.census()
+    assert census["signatures"]["task:pending"] == census["signatures"]["chain:active"] == 1
+    assert census["active"] == {"chain": 1, "swarm": 1}
+    assert census["oldest_seconds"]["chain"] > 0
+    assert census["items"] == {"pending": 3, "running": 2, "done": 0, "failed": 0}
+    await quick.remove(chain.key)
+    await quick.interrupt(swarm.key)
+    census = await store.census()
+    assert census["active"] == {"chain": 0, "swarm": 0}
+    assert census["items"] == {"pending": 0, "running": 0, "done": 0, "failed": 0}
+    assert census["signatures"]["swarm:interrupted"] == 1
