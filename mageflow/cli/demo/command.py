@@ -61,17 +61,19 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
     and reports what their metrics, spans and results say: nothing shown is made up. At the end it checks that they
     agree with each other and with what was run.
     """
+    began = time.monotonic()
     from rich.console import Console
 
-    from mageflow.cli.demo.expectations import check
-    from mageflow.cli.demo.facts import gather
-    from mageflow.cli.demo.report import show
-    from mageflow.cli.demo.spans import read_spans
     from mageflow.cli.demo.stage import set_up
 
-    began = time.monotonic()
     console = Console(stderr=as_json)
     with _directory(keep) as directory, set_up(directory, lambda words: _say(console, words)) as stage:
+        # Only now: what follows needs the SDK, which is loaded while the processes start.
+        from mageflow.cli.demo.expectations import check
+        from mageflow.cli.demo.facts import gather
+        from mageflow.cli.demo.report import show
+        from mageflow.cli.demo.spans import read_spans
+
         play, own = perform_on(console, stage, seconds)
         worker = stage.scrape()
         spans = read_spans(stage.own_spans, stage.worker_spans)
