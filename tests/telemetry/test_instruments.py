@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -250,3 +251,15 @@ def test_counting_from_many_threads_loses_nothing(instruments: Instruments, regi
         thread.join()
 
     assert samples(registry).total("mageflow_task_failures_total") == 2000.0
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say(bench: Bench):
+    """About names, units, help and types of everything the instruments and gauges expose."""
+    bench.telemetry.recorder.live.served = (TASK, STAGGERED)
+    bench.run(bench.attempt(STAGGERED, metadata=bench.enqueue("crowd")), outcome="succeeded")
+    ran = subprocess.run(
+        ["promtool", "check", "metrics"], input=generate_latest(bench.registry), capture_output=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")

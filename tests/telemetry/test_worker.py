@@ -252,17 +252,21 @@ async def test_a_scrape_of_a_large_registry_does_not_stall_the_loop(make_bench):
     gauge = Gauge("users_own", "h", ["n"], registry=bench.registry)
     for number in range(10_000):
         gauge.labels(str(number)).set(number)
-    worst = 0.0
+    stalls: list[float] = []
     async with worker_of(bench) as worker:
-        scrape = asyncio.create_task(asyncio.to_thread(get, worker.endpoint.url))
-        while not scrape.done():
-            before = time.perf_counter()
-            await asyncio.sleep(0)
-            worst = max(worst, time.perf_counter() - before)
-        assert (await scrape)[0] == 200
+        for _ in range(5):
+            scrape = asyncio.create_task(asyncio.to_thread(get, worker.endpoint.url))
+            worst = 0.0
+            while not scrape.done():
+                before = time.perf_counter()
+                await asyncio.sleep(0)
+                worst = max(worst, time.perf_counter() - before)
+            assert (await scrape)[0] == 200
+            stalls.append(worst)
 
-    print(f"worst stall of the loop: {worst * 1e3:.1f} ms")
-    assert worst < 0.25, "an order of magnitude above what a quiet machine shows"
+    print(f"worst stall of the loop, by scrape: {', '.join(f'{stall * 1e3:.1f} ms' for stall in stalls)}")
+    # The quietest of five: on a busy machine the others measure the neighbours. Rendering takes ten times as long.
+    assert min(stalls) < 0.05
 
 
 def test_defaults_are_those_of_the_design():
