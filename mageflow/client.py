@@ -4,8 +4,9 @@ This file delegates and decides nothing: declarations are made in ``mageflow.hat
 ``mageflow.invocation``, state is kept by ``mageflow.store`` and ``mageflow.flows``, signals by ``mageflow.telemetry``.
 """
 
+import asyncio
 import random as _random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeVar, cast, overload
@@ -23,8 +24,11 @@ from mageflow import hatchet as sdk
 from mageflow import invocation
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
+from mageflow.flows import Flows
 from mageflow.interceptors import Interceptor, InterceptorChain
-from mageflow.store import RedisClient, RedisPort
+from mageflow.locks import LockService, OnLost, Resource, exclusive_mark
+from mageflow.signatures import ChainSignature, Status, SwarmConfig, SwarmSignature, TaskSignature
+from mageflow.store import AnySignature, Keys, LockStore, RedisClient, RedisPort, Store, VictimPolicy
 from mageflow.telemetry import Telemetry
 from mageflow.types import AcceptParams, RandomSource
 
@@ -84,18 +88,37 @@ class Mageflow(Hatchet):
         )
         interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
         enqueuer = sdk.Enqueuer(interceptor)
-        self._client, self._admin = sdk.instrumented_client(self.config, debug=self._client.debug, enqueuer=enqueuer)
-        self._redis = RedisPort(
-            redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor
+        self._client, admin = sdk.instrumented_client(self.config, debug=self._client.debug, enqueuer=enqueuer)
+        port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
+        keys = Keys(self.settings.key_prefix, self.namespace)
+        host = sdk.SdkHost(enqueuer)
+        extend = invocation.TimeoutExtender(host, interceptor)
+        self._has_redis = port.is_configured
+        self._locks = LockService(
+            LockStore(port, keys),
+            interceptor,
+            extend=extend,
+            raw_keys=self.settings.lock_resource_detail == "raw",
+        )
+        self._register = sdk.TaskRegister()
+        self._flows = Flows(
+            Store(port, keys, self.settings, interceptor),
+            sdk.SdkDispatcher(admin, self._client.runs),
+            sdk.SdkCatalog(self._register),
+            self.settings,
+            interceptor,
         )
         services = invocation.RunnerServices(
-            host=sdk.SdkHost(enqueuer),
+            host=host,
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
             in_thread=self.telemetry.in_thread,
-            signed=cast("Any", None),
+            signed=invocation.StoredRuns(self._flows, self.telemetry.current_traceparent, host.non_retryable),
+            extend=extend,
+            on_end=(self._locks.release_run,),
         )
-        self._declarations = sdk.Declarations(self.param_config, services, self.telemetry.declare_task)
+        self._declarations = sdk.Declarations(self._register, self.param_config, services, self.telemetry.declare_task)
+        self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
 
     @classmethod
     def from_embedded(cls, config: ClientConfig | None = None) -> "Mageflow":
@@ -122,6 +145,122 @@ class Mageflow(Hatchet):
     def stagger_execution(self, wait_delta: timedelta) -> Callable[[F], F]:
         """Delay each attempt by a random time up to ``wait_delta``; see `mageflow.invocation.stagger_execution`."""
         return invocation.stagger_execution(wait_delta)
+
+    def exclusive(
+        self,
+        *resources: Resource | str,
+        key: Callable[[Any], str | int] | None = None,
+        timeout: timedelta | None = None,
+        extend_timeout: bool = True,
+        policy: VictimPolicy = "requester",
+        on_lost: OnLost = "cancel",
+    ) -> Callable[[F], F]:
+        """Hold resources around the whole body of a task; goes below ``@client.task``, in any order with the others.
+
+        They are taken after the stagger, all or none, and given back however the attempt ends. See `Resource.acquire`
+        for the arguments, and `mageflow.locks.exclusive_mark` for ``key``, a function of the message.
+
+        Raises:
+            DecorationError: No resource is named, or ``key`` takes no message.
+        """
+        mark = exclusive_mark(
+            self._locks,
+            *resources,
+            key=key,
+            timeout=timeout,
+            extend_timeout=extend_timeout,
+            policy=policy,
+            on_lost=on_lost,
+        )
+        return invocation.exclusive(mark)
+
+    # -- locks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def locks(self) -> LockService:
+        """The locks of this client's namespace: several resources at once, and who holds what."""
+        return self._locks
+
+    def resource(self, name: str) -> Resource:
+        """Declare something only one run may use at a time; see `mageflow.locks.LockService.resource`."""
+        return self._locks.resource(name)
+
+    # -- signatures and flows ------------------------------------------------------------------------------------
+
+    async def sign(
+        self,
+        task: object,
+        /,
+        *,
+        task_identifiers: Mapping[str, Any] | None = None,
+        success_callbacks: Sequence[object] = (),
+        error_callbacks: Sequence[object] = (),
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> TaskSignature:
+        """Store a task with values bound to it; see `mageflow.flows.Flows.sign`. One round trip to Redis."""
+        return await self._flows.sign(
+            task,
+            task_identifiers=task_identifiers,
+            success_callbacks=success_callbacks,
+            error_callbacks=error_callbacks,
+            bind=bind,
+            **kwargs,
+        )
+
+    async def chain(
+        self,
+        tasks: Sequence[object],
+        name: str | None = None,
+        success: object = (),
+        error: object = (),
+        *,
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ChainSignature:
+        """Store tasks that run one after another; see `mageflow.flows.Flows.chain`. One round trip to Redis."""
+        return await self._flows.chain(tasks, name, success, error, bind=bind, **kwargs)
+
+    async def swarm(
+        self,
+        tasks: Sequence[object] = (),
+        name: str | None = None,
+        config: SwarmConfig | None = None,
+        success_callbacks: Sequence[object] = (),
+        error_callbacks: Sequence[object] = (),
+        *,
+        closed: bool = False,
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> SwarmSignature:
+        """Store tasks that run side by side; see `mageflow.flows.Flows.swarm`. One round trip to Redis."""
+        return await self._flows.swarm(
+            tasks, name, config, success_callbacks, error_callbacks, closed=closed, bind=bind, **kwargs
+        )
+
+    async def load_signature(self, key: str) -> AnySignature:
+        """A signature, a chain, a swarm or a member of one, as it is now; see `mageflow.flows.Flows.load`."""
+        return await self._flows.load(key)
+
+    async def suspend(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+        """Let nothing more of a signature or flow start, by object or key; see `mageflow.lifecycle`."""
+        return await self._flows.suspend(_key(signature), by=by, why=why)
+
+    async def resume(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+        """Go on from where `suspend` stopped it; see `mageflow.lifecycle`."""
+        return await self._flows.resume(_key(signature), by=by, why=why)
+
+    async def interrupt(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+        """End it now, and cancel in Hatchet what runs; see `mageflow.lifecycle`."""
+        return await self._flows.interrupt(_key(signature), by=by, why=why)
+
+    async def remove(self, signature: AnySignature | str) -> bool:
+        """Delete everything stored for it; see `mageflow.lifecycle`. True when there was something to delete."""
+        return await self._flows.remove(_key(signature))
+
+    asign = sign
+    achain = chain
+    aswarm = swarm
 
     # -- declarations --------------------------------------------------------------------------------------------
 
@@ -281,13 +420,36 @@ class Mageflow(Hatchet):
 
     @asynccontextmanager
     async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
-        declared = [self._declarations.find_task(task) for task in sdk.tasks_of_worker(worker)]
-        async with self.telemetry.worker(
-            name=worker.name,
-            slots=sdk.slots_of(worker),
-            tasks=[each.info for each in declared if each is not None],
+        declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
+        async with (
+            self.telemetry.worker(
+                name=worker.name,
+                slots=sdk.slots_of(worker),
+                tasks=[each.info for each in declared if each is not None],
+            ),
+            self._upkeep(),
         ):
             yield
+
+    @asynccontextmanager
+    async def _upkeep(self) -> AsyncGenerator[None]:
+        """What a worker does beside its tasks for what is kept in Redis; nothing without Redis."""
+        if not self._has_redis:
+            yield
+            return
+        await self._locks.start()
+        reconciling = asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler")
+        try:
+            yield
+        finally:
+            reconciling.cancel()
+            await asyncio.gather(reconciling, return_exceptions=True)
+            await self._flows.drain()
+            await self._locks.aclose()
+
+
+def _key(signature: AnySignature | str) -> str:
+    return signature if isinstance(signature, str) else signature.key
 
 
 HatchetMageflow = Mageflow

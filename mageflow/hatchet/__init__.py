@@ -5,7 +5,8 @@ every way a run is handed to the engine, `dispatch` sends the runs of signatures
 """
 
 from mageflow.hatchet.compat import set_lifespan, slots_of, tasks_of_worker
-from mageflow.hatchet.declare import Declarations, Declared, inferred_validator
+from mageflow.hatchet.declare import Declarations, inferred_validator
+from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
 from mageflow.hatchet.errors_map import as_non_retryable
 from mageflow.hatchet.host import SdkHost
@@ -19,6 +20,8 @@ from mageflow.hatchet.options import (
     TaskOptions,
     WorkflowOptions,
 )
+from mageflow.hatchet.register import Declared, TaskRegister
+from mageflow.hatchet.signature_runs import SdkSignatureRunner
 from mageflow.hatchet.workflow import MageflowWorkflow
 
 __all__ = [
@@ -31,10 +34,14 @@ __all__ = [
     "InferringDecorator",
     "MageflowWorkflow",
     "ObservedAdminClient",
+    "SdkCatalog",
+    "SdkDispatcher",
     "SdkHost",
+    "SdkSignatureRunner",
     "TaskBatchDecorator",
     "TaskDecorator",
     "TaskOptions",
+    "TaskRegister",
     "WorkflowOptions",
     "as_non_retryable",
     "inferred_validator",

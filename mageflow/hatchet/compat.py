@@ -7,8 +7,9 @@ Written against hatchet-sdk 1.43.1.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import json
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol, cast
 
 import grpc
@@ -17,7 +18,12 @@ from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.contracts.dispatcher_pb2 import RefreshTimeoutRequest, RefreshTimeoutResponse
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsRequest, GetRunDetailsResponse
-from hatchet_sdk.runnables.contextvars import ctx_additional_metadata
+from hatchet_sdk.runnables.contextvars import (
+    ctx_action_key,
+    ctx_additional_metadata,
+    ctx_step_run_id,
+    ctx_workflow_run_id,
+)
 from hatchet_sdk.runnables.task import Depends, Task
 from hatchet_sdk.runnables.types import WorkflowConfig
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
@@ -40,9 +46,12 @@ __all__ = [
     "is_mock",
     "is_stub",
     "load_output",
+    "message",
+    "message_json",
     "observe_refresh",
     "observe_spawns",
     "on_cancel",
+    "outside_of_task",
     "pool_of",
     "run_details",
     "set_inherited_metadata",
@@ -112,6 +121,33 @@ def batch_size(ctx: Context) -> int:
 def invocation_count(ctx: Context) -> int:
     """From 1; more when a durable task was resumed (the public property warns about itself in 1.43.1)."""
     return ctx._action.durable_task_invocation_count or 1
+
+
+def message(task: Task[Any, Any], ctx: Context) -> Any:
+    """The run's input, validated as the SDK does."""
+    return task._workflow._get_workflow_input(ctx)
+
+
+def message_json(ctx: Context) -> str:
+    """The run's input as JSON text."""
+    return json.dumps(ctx._workflow_input)
+
+
+@contextmanager
+def outside_of_task() -> Generator[None]:
+    """Hand over runs that are nobody's children, though a task may be running here.
+
+    The SDK makes every run enqueued in a task its child, and the engine takes two children of one task with the same
+    index for the same one. The indexes start again on each attempt, so a flow's next step must not be among them.
+    """
+    tokens = [(variable, variable.set(None)) for variable in (ctx_workflow_run_id, ctx_step_run_id, ctx_action_key)]
+    metadata = ctx_additional_metadata.set(None)
+    try:
+        yield
+    finally:
+        ctx_additional_metadata.reset(metadata)
+        for variable, token in tokens:
+            cast("Any", variable).reset(token)
 
 
 def on_cancel(ctx: Context, callback: Callable[[], None]) -> None:

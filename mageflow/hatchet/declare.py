@@ -1,12 +1,11 @@
-"""From a decorated function to a task of the SDK with mageflow around it, and the register of both.
+"""From a decorated function to a task of the SDK with mageflow around it.
 
-The SDK makes the task; mageflow gives it a function that binds arguments, and goes around its attempts. What is
-declared is kept in a `Declarations` register, one per client: it is where a signature's task is looked up.
+The SDK makes the task; mageflow gives it a function that binds arguments, and goes around its attempts.
 """
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin
 
 from hatchet_sdk import Context
@@ -18,51 +17,35 @@ from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
 from mageflow.errors import DecorationError
 from mageflow.hatchet import compat, durations
+from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskInfo
 from mageflow.invocation import Marks, RunnerServices, TaskRunner, bind, marks_of, message_annotation
 from mageflow.types import AcceptParams, Pool
 
-__all__ = ["Declarations", "Declared", "inferred_validator"]
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A task this client declared."""
-
-    info: TaskInfo
-    task: Task[Any, Any]
-    runnable: BaseWorkflow[Any]
-    """What is run: the stand-alone task, or the workflow the task belongs to."""
+__all__ = ["Declarations", "inferred_validator"]
 
 
 class Declarations:
-    """Declares tasks for one client and remembers them.
+    """Declares tasks for one client.
 
     Args:
+        register: Where they are remembered.
         params: The client's choice of arguments.
         services: What every task of the client shares.
         on_declared: Told of each task, for the labels of its metrics.
     """
 
-    def __init__(self, params: AcceptParams, services: RunnerServices, on_declared: Callable[[TaskInfo], None]) -> None:
+    def __init__(
+        self,
+        register: TaskRegister,
+        params: AcceptParams,
+        services: RunnerServices,
+        on_declared: Callable[[TaskInfo], None],
+    ) -> None:
+        self._register = register
         self._params = params
         self._services = services
         self._on_declared = on_declared
-        self._by_name: dict[str, Declared] = {}
-        self._by_task: dict[int, Declared] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of every declared task."""
-        return tuple(self._by_name)
-
-    def find(self, name: str) -> Declared | None:
-        """The task declared under this name in this client, if any."""
-        return self._by_name.get(name)
-
-    def find_task(self, task: Task[Any, Any]) -> Declared | None:
-        """What was declared of one of the SDK's tasks, if this client declared it."""
-        return self._by_task.get(id(task))
 
     def standalone(
         self,
@@ -108,7 +91,7 @@ class Declarations:
         if is_batch:
             _refuse_on_batch(func, marks)
         binding = bind(func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency)
-        return TaskRunner(func, binding, self._services, is_batch=is_batch), marks
+        return TaskRunner(func, binding, self._services, locks=marks.locks, is_batch=is_batch), marks
 
     def _attach(
         self,
@@ -136,9 +119,7 @@ class Declarations:
         runner.attach(info, task)
         if not is_batch:
             compat.around_attempt(task, runner.attempt)
-        declared = Declared(info, task, runnable)
-        self._by_name[name] = declared
-        self._by_task[id(task)] = declared
+        self._register.add(Declared(info, task, runnable))
         self._on_declared(info)
 
 
@@ -178,6 +159,8 @@ def _refuse_on_batch(func: Callable[..., Any], marks: Marks) -> None:
             "a batch carries many runs and Hatchet hands over no metadata of the single ones; "
             "sign the tasks that feed the batch",
         )
+    if marks.locks:
+        raise DecorationError("exclusive", target, "a batch carries many messages; acquire the lock in the body")
     if marks.stagger_window is not None:
         raise DecorationError(
             "stagger_execution",

@@ -1,8 +1,4 @@
-"""Runs of signatures and flows, handed to Hatchet: the `Dispatcher`, `TaskCatalog` and `SignatureRunner` ports.
-
-What belongs to the state of a run (its signature, its dedupe key, its place in a flow) is written into its metadata
-here, and does not depend on any interceptor.
-"""
+"""How flows reach Hatchet, and what a client knows of its tasks: the `Dispatcher` and `TaskCatalog` ports."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,19 +8,18 @@ from hatchet_sdk.clients.admin import RunStatus
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
-from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTriggerConfig
 
-from mageflow.errors import DispatchError
+from mageflow.errors import DispatchError, FlowDefinitionError
 from mageflow.hatchet import compat
-from mageflow.hatchet.declare import Declarations
-from mageflow.hatchet.enqueue import ObservedAdminClient, own_metadata
+from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
-from mageflow.interceptors import Enqueue, EnqueueItem
-from mageflow.telemetry.names.traces import KEY_DEDUPE, KEY_FLOW, KEY_SIGNATURE
+from mageflow.hatchet.register import TaskRegister
+from mageflow.interceptors import Enqueue
 from mageflow.types import DispatchRun, RunReport
 
-__all__ = ["SdkCatalog", "SdkDispatcher", "enqueue_item"]
+__all__ = ["SdkCatalog", "SdkDispatcher"]
 
 _State = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -35,22 +30,6 @@ _STATES: dict[RunStatus, _State] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "cancelled",
 }
-
-
-def enqueue_item(run: DispatchRun) -> EnqueueItem:
-    """The run as an item of an enqueue, its state in its metadata."""
-    metadata = own_metadata(run.metadata)
-    metadata[KEY_SIGNATURE] = run.signature_key
-    metadata[KEY_DEDUPE] = run.dedupe_key
-    metadata[KEY_FLOW] = run.flow
-    return EnqueueItem(
-        run.task_name,
-        metadata,
-        signature_id=run.signature_key,
-        flow=run.flow,
-        link=run.link,
-        traceparent=run.traceparent,
-    )
 
 
 class SdkDispatcher:
@@ -74,7 +53,8 @@ class SdkDispatcher:
             for each in runs
         ]
         try:
-            return await self._admin.dispatch(call, configs)
+            with compat.outside_of_task():
+                return await self._admin.dispatch(call, configs)
         except DISPATCH_FAILURES as error:
             raise DispatchError(runs[0].task_name, describe(error)) from error
 
@@ -108,20 +88,35 @@ def _report(details: GetRunDetailsResponse) -> RunReport:
 
 
 class SdkCatalog:
-    """Implements `mageflow.types.TaskCatalog` over a client's declarations."""
+    """Implements `mageflow.types.TaskCatalog` over a client's register of tasks."""
 
-    def __init__(self, declarations: Declarations) -> None:
-        self._declarations = declarations
+    def __init__(self, register: TaskRegister) -> None:
+        self._register = register
 
     def task_name(self, task: object) -> str | None:
-        """See `mageflow.types.TaskCatalog`."""
-        if isinstance(task, Standalone):
-            return compat.config_of(task).name
-        if isinstance(task, Task) and (declared := self._declarations.find_task(task)) is not None:
-            return declared.info.workflow_name
-        return compat.config_of(task).name if isinstance(task, BaseWorkflow) else None
+        """See `mageflow.types.TaskCatalog`.
+
+        Raises:
+            FlowDefinitionError: It is a workflow of several tasks, or a batch task: neither has one body whose end
+                could be recorded.
+        """
+        if isinstance(task, Task):
+            declared = self._register.find_task(task)
+            return None if declared is None else self.task_name(declared.runnable)
+        if not isinstance(task, BaseWorkflow):
+            return None
+        name = compat.config_of(task).name
+        tasks = task.tasks
+        if len(tasks) != 1:
+            raise FlowDefinitionError(
+                f"{name!r} is a workflow of {len(tasks)} tasks, which do not end as one: sign a stand-alone task, or "
+                "make its steps a chain"
+            )
+        if tasks[0].batch is not None:
+            raise FlowDefinitionError(f"{name!r} is a batch task: sign the tasks that feed it")
+        return name
 
     def input_model(self, name: str) -> object | None:
         """See `mageflow.types.TaskCatalog`."""
-        declared = self._declarations.find(name)
+        declared = self._register.find_workflow(name)
         return None if declared is None else declared.runnable.input_validator_type

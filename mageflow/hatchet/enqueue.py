@@ -6,6 +6,7 @@ around the original method and sends the metadata the interceptors wrote. The ca
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,10 +27,40 @@ from hatchet_sdk.types.trigger import (
 from hatchet_sdk.workflow_run import WorkflowRunRef
 
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
-from mageflow.telemetry.names.traces import KEY_SOURCE, OWN_KEYS
-from mageflow.types import Source
+from mageflow.telemetry.names.traces import KEY_DEDUPE, KEY_FLOW, KEY_SIGNATURE, KEY_SOURCE, OWN_KEYS
+from mageflow.types import DispatchRun, Source
 
-__all__ = ["Enqueuer", "ObservedAdminClient", "instrumented_client"]
+__all__ = ["Enqueuer", "ObservedAdminClient", "enqueue_item", "instrumented_client", "on_behalf_of"]
+
+
+_signed: ContextVar[DispatchRun | None] = ContextVar("mageflow_signed_run", default=None)
+"""The signature that the SDK's own ``run`` method is being called for, further up this very call."""
+
+
+@contextmanager
+def on_behalf_of(run: DispatchRun) -> Generator[None]:
+    """Have the one run the SDK enqueues inside carry a signature."""
+    token = _signed.set(run)
+    try:
+        yield
+    finally:
+        _signed.reset(token)
+
+
+def enqueue_item(run: DispatchRun, metadata: Mapping[str, Any] | None = None) -> EnqueueItem:
+    """A run as an item of an enqueue, its state in its metadata."""
+    carried = own_metadata({**run.metadata, **(metadata or {})})
+    carried[KEY_SIGNATURE] = run.signature_key
+    carried[KEY_DEDUPE] = run.dedupe_key
+    carried[KEY_FLOW] = run.flow
+    return EnqueueItem(
+        run.task_name,
+        carried,
+        signature_id=run.signature_key,
+        flow=run.flow,
+        link=run.link,
+        traceparent=run.traceparent,
+    )
 
 
 class Enqueuer:
@@ -49,8 +80,14 @@ class Enqueuer:
         due_at: datetime | None = None,
     ) -> Generator[EnqueueItem]:
         """Around the enqueue of one run; send the item's ``metadata``."""
-        item = EnqueueItem(task, own_metadata(metadata))
-        call = Enqueue(operation, [item], source=source, due_at=due_at.timestamp() if due_at else None)
+        signed = _signed.get()
+        item = EnqueueItem(task, own_metadata(metadata)) if signed is None else enqueue_item(signed, metadata)
+        call = Enqueue(
+            operation,
+            [item],
+            source=source if signed is None else signed.source,
+            due_at=due_at.timestamp() if due_at else None,
+        )
         with self._interceptor.enqueue(call):
             yield item
 
@@ -143,24 +180,6 @@ class ObservedAdminClient(AdminClient):
             for item, reference in zip(call.items, references, strict=True):
                 item.run_id = reference.workflow_run_id
         return [each.workflow_run_id for each in references]
-
-    async def dispatch_one(self, call: Enqueue, config: WorkflowRunTriggerConfig) -> WorkflowRunRef:
-        """Hand over one run whose call was described by a signature."""
-        with self._enqueuer.around(call):
-            item = call.items[0]
-            reference = await super().aio_run_workflow(
-                config.workflow_name, config.input, stamped(config.options, item)
-            )
-            item.run_id = reference.workflow_run_id
-        return reference
-
-    def dispatch_one_sync(self, call: Enqueue, config: WorkflowRunTriggerConfig) -> WorkflowRunRef:
-        """As `dispatch_one`, blocking."""
-        with self._enqueuer.around(call):
-            item = call.items[0]
-            reference = super().run_workflow(config.workflow_name, config.input, stamped(config.options, item))
-            item.run_id = reference.workflow_run_id
-        return reference
 
     def schedule_workflow(
         self,

@@ -40,6 +40,14 @@ class SdkHost:
         """See `mageflow.invocation.Host`."""
         return compat.batch_size(ctx)
 
+    def message(self, task: Any, ctx: Context) -> Any:
+        """See `mageflow.invocation.Host`."""
+        return compat.message(task, ctx)
+
+    def message_json(self, ctx: Context) -> str:
+        """See `mageflow.invocation.Host`."""
+        return compat.message_json(ctx)
+
     def on_cancel(self, ctx: Context, callback: Callable[[], None]) -> None:
         """See `mageflow.invocation.Host`."""
         compat.on_cancel(ctx, callback)

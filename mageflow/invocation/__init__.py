@@ -6,15 +6,26 @@ port in `signed`.
 """
 
 from mageflow.invocation.binding import Binding, bind, message_annotation
-from mageflow.invocation.decorators import Marks, marks_of, record, stagger_execution, with_ctx, with_signature
+from mageflow.invocation.decorators import (
+    BodyLock,
+    Marks,
+    exclusive,
+    marks_of,
+    record,
+    stagger_execution,
+    with_ctx,
+    with_signature,
+)
+from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.host import Host, TaskContext
 from mageflow.invocation.outcome import classify
 from mageflow.invocation.runner import InThread, RunHooks, RunnerServices, TaskRunner
-from mageflow.invocation.signed import Replay, SignedRuns, Skip
-from mageflow.invocation.stagger import extend_timeout, stagger
+from mageflow.invocation.signed import Replay, SignedRuns, Skip, StoredRuns
+from mageflow.invocation.stagger import stagger
 
 __all__ = [
     "Binding",
+    "BodyLock",
     "Host",
     "InThread",
     "Marks",
@@ -23,11 +34,13 @@ __all__ = [
     "RunnerServices",
     "SignedRuns",
     "Skip",
+    "StoredRuns",
     "TaskContext",
     "TaskRunner",
+    "TimeoutExtender",
     "bind",
     "classify",
-    "extend_timeout",
+    "exclusive",
     "marks_of",
     "message_annotation",
     "record",

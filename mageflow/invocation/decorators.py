@@ -8,17 +8,26 @@ function object is left untouched.
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from mageflow.errors import DecorationError
 
-__all__ = ["Marks", "marks_of", "record", "stagger_execution", "with_ctx", "with_signature"]
+__all__ = ["BodyLock", "Marks", "exclusive", "marks_of", "record", "stagger_execution", "with_ctx", "with_signature"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__mageflow_marks__"
+
+
+class BodyLock(Protocol):
+    """What ``@client.exclusive`` asks for; `mageflow.locks.ExclusiveMark` is one."""
+
+    def block(self, message: Any) -> AbstractAsyncContextManager[Any]:
+        """The block to be inside of while the body runs, for this message."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,8 @@ class Marks:
     ctx: bool = False
     signature: bool = False
     stagger_window: timedelta | None = None
-    locks: tuple[object, ...] = ()
-    """Lock requests taken around the body, outermost first; opaque here."""
+    locks: tuple[BodyLock, ...] = ()
+    """Held around the body, outermost first."""
 
 
 def marks_of(func: object) -> Marks:
@@ -92,6 +101,19 @@ def stagger_execution(wait_delta: timedelta) -> Callable[[F], F]:
 
     def decorate(func: F) -> F:
         return record(func, "stagger_execution", lambda marks: replace(marks, stagger_window=wait_delta))
+
+    return decorate
+
+
+def exclusive(lock: BodyLock) -> Callable[[F], F]:
+    """Hold a lock around the body: after the stagger, before the pooled thread; several nest, the topmost outermost.
+
+    Raises:
+        DecorationError: What is decorated is not a function.
+    """
+
+    def decorate(func: F) -> F:
+        return record(func, "exclusive", lambda marks: replace(marks, locks=(lock, *marks.locks)))
 
     return decorate
 

@@ -63,6 +63,18 @@ class Host(Protocol):
         """How many items a batch attempt carries; 1 for other tasks."""
         ...
 
+    def message(self, task: Any, ctx: Any) -> Any:
+        """The run's input as the task's function gets it.
+
+        Raises:
+            pydantic.ValidationError: It does not validate.
+        """
+        ...
+
+    def message_json(self, ctx: Any) -> str:
+        """The run's input as it arrived: the JSON text of an object."""
+        ...
+
     def on_cancel(self, ctx: Any, callback: Callable[[], None]) -> None:
         """Call ``callback`` on the event loop as soon as the engine's cancel signal arrives."""
         ...

@@ -13,20 +13,22 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from mageflow.errors import StoreError
 from mageflow.interceptors import Attempt, Interceptor, TaskInfo, TimeoutExtension, current_attempt
 from mageflow.invocation.binding import Binding
+from mageflow.invocation.decorators import BodyLock
+from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.host import Host, TaskContext
 from mageflow.invocation.outcome import classify
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
-from mageflow.invocation.stagger import extend_timeout, stagger
+from mageflow.invocation.stagger import stagger
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.telemetry.names.traces import KEY_FLOW, KEY_SIGNATURE, OWN_KEYS
-from mageflow.types import ExtensionReason, RandomSource
+from mageflow.types import RandomSource
 
 __all__ = ["InThread", "RunHooks", "RunnerServices", "TaskRunner"]
 
@@ -59,6 +61,7 @@ class RunnerServices:
     random: RandomSource
     in_thread: InThread
     signed: SignedRuns
+    extend: TimeoutExtender
     on_end: tuple[RunHooks, ...] = ()
 
 
@@ -81,11 +84,18 @@ class TaskRunner:
     """Everything mageflow does around one task's function."""
 
     def __init__(
-        self, function: Callable[..., Any], binding: Binding, services: RunnerServices, *, is_batch: bool = False
+        self,
+        function: Callable[..., Any],
+        binding: Binding,
+        services: RunnerServices,
+        *,
+        locks: tuple[BodyLock, ...] = (),
+        is_batch: bool = False,
     ) -> None:
         self._user_function = function
         self._binding = binding
         self._services = services
+        self._locks = locks
         self._is_batch = is_batch
         self._scopes: dict[int, _Scope] = {}
 
@@ -175,15 +185,16 @@ class TaskRunner:
         """Around everything Hatchet does for one attempt, from assignment on the event loop to its result."""
         scope = self._open(ctx)
         attempt = scope.attempt
-        with self._services.interceptor.attempt(attempt):
+        with self._services.interceptor.attempt(attempt), self._services.extend.serving(attempt, ctx):
             token = current_attempt.set(attempt)
             self._scopes[id(ctx)] = scope
             try:
                 try:
                     await self._prepare(scope)
-                    with self._services.interceptor.execute(attempt):
-                        attempt.enter("running", "body")
-                        yield attempt
+                    async with self._locked(scope):
+                        with self._services.interceptor.execute(attempt):
+                            attempt.enter("running", "body")
+                            yield attempt
                     await self._settle_success(scope)
                 except Skip as skip:
                     await self._turn_away(scope, skip)
@@ -217,8 +228,9 @@ class TaskRunner:
         )
         _read_flow(attempt)
         scope = _Scope(attempt, ctx, asyncio.Event())
-        # Runs spawned from here must not inherit what was said about this run alone.
-        scope.inherited = {key: value for key, value in metadata.items() if key not in OWN_KEYS}
+        # Runs spawned from here must not inherit what was said about this run alone. Blank, not absent: the engine too
+        # merges a parent's metadata into its children's.
+        scope.inherited = {**metadata, **dict.fromkeys(OWN_KEYS, "")}
         host.inherit_metadata(scope.inherited)
 
         def cancelled() -> None:
@@ -236,32 +248,32 @@ class TaskRunner:
         attempt = scope.attempt
         if attempt.signature_id:
             attempt.enter("loading", "signature_load")
-            admitted = await self._services.signed.admit(attempt)
+            admitted = await self._services.signed.admit(attempt, self._services.host.message_json(scope.ctx))
             if isinstance(admitted, Replay):
                 scope.replay_json = admitted.result_json
                 return
             scope.signature = admitted
-            if admitted is None:
-                attempt.signature_id = ""  # said of another run, and inherited by mistake: this is a plain one
         if self.info.stagger_window_seconds is not None and self._services.host.is_first_invocation(scope.ctx):
             await stagger(
                 attempt,
                 window_seconds=self.info.stagger_window_seconds,
                 random=self._services.random,
-                extend=functools.partial(self.extend, scope.ctx),
+                extend=self._services.extend,
                 interceptor=self._services.interceptor,
                 cancelled=scope.cancelled,
             )
 
-    async def extend(self, ctx: Any, attempt: Attempt, seconds: float, reason: ExtensionReason) -> float:
-        """Extend an attempt's timeout; see `mageflow.invocation.stagger.extend_timeout`."""
-        return await extend_timeout(
-            attempt,
-            seconds,
-            reason,
-            request=lambda more: self._services.host.extend_timeout(ctx, more),
-            interceptor=self._services.interceptor,
-        )
+    @asynccontextmanager
+    async def _locked(self, scope: _Scope) -> AsyncGenerator[None]:
+        """Hold the locks the task's decorators ask for; on the loop, so that a waiting function holds no thread."""
+        if not self._locks or scope.replay_json is not None:
+            yield
+            return
+        message = self._services.host.message(self._sdk_task, scope.ctx)
+        async with AsyncExitStack() as stack:
+            for lock in self._locks:
+                await stack.enter_async_context(lock.block(message))
+            yield
 
     def _user_extension(self, attempt: Attempt, seconds: float, request: Callable[[], None]) -> None:
         call = TimeoutExtension(attempt, "user", seconds)
@@ -317,7 +329,7 @@ class TaskRunner:
         if scope.has_result and isinstance(error, StoreError):
             return  # the body succeeded and could not be settled: not a failure of the task, the next attempt settles
         attempt.enter("running", "callbacks")
-        await self._services.signed.fail(attempt, error, message=cast("dict[str, Any]", scope.ctx.workflow_input))
+        await self._services.signed.fail(attempt, error, self._services.host.message_json(scope.ctx))
 
 
 def _read_flow(attempt: Attempt) -> None:

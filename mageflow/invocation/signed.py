@@ -1,12 +1,29 @@
-"""Runs that were started from a stored signature: the port the runner uses, and its two unusual answers."""
+"""Runs that were started from a stored signature: admission before the body, settlement after it.
 
+Each is one round trip to Redis. What is recorded and what follows from it is decided in ``mageflow.flows``; this file
+tells it what the attempt was and came to.
+"""
+
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Literal, Protocol
 
+from mageflow.errors import MageflowError, SignatureError
+from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
-from mageflow.signatures import TaskSignature
+from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
+from mageflow.telemetry.names.traces import KEY_DEDUPE
 
-__all__ = ["Replay", "SignedRuns", "Skip"]
+__all__ = ["Replay", "SignedRuns", "Skip", "StoredRuns"]
+
+_log = logging.getLogger("mageflow")
+
+_RESERVE_SECONDS = 1.0
+"""How long before its timeout an attempt gives up waiting for Redis."""
+
+_FAILURE_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +42,13 @@ class Skip(BaseException):
 
 
 class SignedRuns(Protocol):
-    """Admission before the body, settlement after it; one round trip to Redis each."""
+    """What the runner asks about a run that carries a signature."""
 
-    async def admit(self, attempt: Attempt) -> TaskSignature | Replay | None:
-        """Let this attempt own the step.
+    async def admit(self, attempt: Attempt, message_json: str) -> TaskSignature | Replay:
+        """Let this attempt own the step; the attempt learns its place in a flow.
 
         Returns:
-            The signature, now active; a stored result to hand out instead of running; or None when the signature
-            belongs to another task: its key was inherited by a run spawned with a plain Hatchet client.
+            The signature, now active; or a stored result to hand out instead of running.
 
         Raises:
             Skip: The run must not run.
@@ -50,6 +66,103 @@ class SignedRuns(Protocol):
         """
         ...
 
-    async def fail(self, attempt: Attempt, error: BaseException, *, message: dict[str, Any]) -> None:
-        """Record a failure (or a cancellation, or a timeout) and send what it calls for. Never raises."""
+    async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
+        """Record a failure (or a cancellation, or a timeout) and send what it calls for.
+
+        Never raises: the task's own exception must reach Hatchet. What could not be recorded is found by a reconciler.
+        """
         ...
+
+
+class StoredRuns:
+    """Implements `SignedRuns` over the flows room.
+
+    Args:
+        flows: Where runs are admitted and settled.
+        current_traceparent: The span the attempt is traced under, for the next step to link to.
+        non_retryable: Puts an error into the form after which the engine does not try again.
+    """
+
+    def __init__(
+        self,
+        flows: Flows,
+        current_traceparent: Callable[[], str],
+        non_retryable: Callable[[Exception], Exception],
+    ) -> None:
+        self._flows = flows
+        self._current_traceparent = current_traceparent
+        self._non_retryable = non_retryable
+
+    async def admit(self, attempt: Attempt, message_json: str) -> TaskSignature | Replay:
+        """See `SignedRuns.admit`."""
+        try:
+            admission = await self._flows.admit(
+                attempt.signature_id, self._identity(attempt), message_json=message_json
+            )
+        except SignatureError as error:
+            raise self._non_retryable(error) from error
+        attempt.flow_kind, attempt.flow_id, attempt.flow_name = (
+            admission.flow_kind or attempt.flow_kind,
+            admission.flow_id or attempt.flow_id,
+            admission.flow_name,
+        )
+        attempt.flow_step, attempt.flow_steps = admission.step or attempt.flow_step, admission.steps
+        if admission.verdict == "replay":
+            return Replay(admission.result_json or "{}")
+        if admission.verdict == "skip" or admission.signature is None:
+            raise Skip(admission.status)
+        return admission.signature
+
+    async def succeed(self, attempt: Attempt, result_json: str) -> None:
+        """See `SignedRuns.succeed`."""
+        await self._flows.settle(
+            attempt.signature_id,
+            self._identity(attempt),
+            "succeeded",
+            result_json=result_json,
+            patience_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
+        )
+
+    async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
+        """See `SignedRuns.fail`."""
+        outcome = attempt.outcome
+        if outcome not in ("failed", "timed_out", "cancelled", "retried"):
+            return
+        try:
+            await self._flows.settle(
+                attempt.signature_id,
+                self._identity(attempt),
+                outcome,
+                error=_record(attempt, outcome, error),
+                will_retry=attempt.will_retry,
+                message_json=message_json,
+                patience_seconds=_FAILURE_PATIENCE_SECONDS,
+            )
+        except MageflowError as trouble:
+            _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, trouble)
+
+    def _identity(self, attempt: Attempt) -> RunIdentity:
+        return RunIdentity(
+            attempt.workflow_run_id,
+            attempt.step_run_id,
+            attempt.worker_id,
+            attempt.number,
+            str(attempt.metadata.get(KEY_DEDUPE) or ""),
+            self._current_traceparent(),
+        )
+
+
+_NAMED = {"timed_out": "TaskTimedOut", "cancelled": "TaskCancelled"}
+
+
+def _record(
+    attempt: Attempt, outcome: Literal["failed", "timed_out", "cancelled", "retried"], error: BaseException
+) -> FailureRecord:
+    return FailureRecord(
+        type=_NAMED.get(outcome) or type(error).__name__,
+        message=str(error) if outcome not in _NAMED else "",
+        task=attempt.task.name,
+        attempt=attempt.number,
+        outcome=outcome,
+        at=datetime.now(UTC),
+    )

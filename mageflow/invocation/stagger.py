@@ -7,11 +7,10 @@ before the sleep begins; were it asked for afterwards, a delay longer than the t
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mageflow.errors import TimeoutExtensionError
-from mageflow.interceptors import Attempt, Interceptor, Stagger, TimeoutExtension
+from mageflow.interceptors import Attempt, Interceptor, Stagger
 from mageflow.types import ExtensionReason, RandomSource
 
-__all__ = ["Extend", "extend_timeout", "stagger"]
+__all__ = ["Extend", "stagger"]
 
 Extend = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
 """Asks the engine for seconds more; what was granted, 0 when refused."""
@@ -54,33 +53,3 @@ async def stagger(
         finally:
             call.slept_seconds = attempt.monotonic() - started
         raise asyncio.CancelledError("cancelled while staggered")
-
-
-async def extend_timeout(
-    attempt: Attempt,
-    seconds: float,
-    reason: ExtensionReason,
-    *,
-    request: Callable[[float], Awaitable[float]],
-    interceptor: Interceptor,
-) -> float:
-    """Ask the engine for ``seconds`` more and note what was granted on the attempt.
-
-    A refusal is recorded by the interceptor and reported as 0; it is the caller's to live with.
-
-    Args:
-        attempt: Whose timeout.
-        seconds: How much more, more than 0.
-        reason: Who asks.
-        request: Sends the request and gets the new deadline in epoch seconds.
-        interceptor: Told of it.
-    """
-    call = TimeoutExtension(attempt, reason, seconds)
-    try:
-        with interceptor.extend_timeout(call):
-            call.deadline = await request(seconds)
-            call.granted_seconds = seconds
-            attempt.extended_seconds += seconds
-    except TimeoutExtensionError:
-        return 0.0
-    return call.granted_seconds

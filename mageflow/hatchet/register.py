@@ -1,0 +1,42 @@
+"""The register of the tasks one client declared: where a signature's task is looked up."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hatchet_sdk.runnables.task import Task
+from hatchet_sdk.runnables.workflow import BaseWorkflow
+
+from mageflow.interceptors import TaskInfo
+
+__all__ = ["Declared", "TaskRegister"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A task a client declared."""
+
+    info: TaskInfo
+    task: Task[Any, Any]
+    runnable: BaseWorkflow[Any]
+    """What is run: the stand-alone task, or the workflow the task belongs to."""
+
+
+class TaskRegister:
+    """Remembers declarations; a name declared twice is the later one, as for a Hatchet worker."""
+
+    def __init__(self) -> None:
+        self._by_workflow: dict[str, Declared] = {}
+        self._by_task: dict[int, Declared] = {}
+
+    def add(self, declared: Declared) -> None:
+        """Remember a task."""
+        self._by_workflow[declared.info.workflow_name] = declared
+        self._by_task[id(declared.task)] = declared
+
+    def find_workflow(self, name: str) -> Declared | None:
+        """The task of the workflow with this name; for a stand-alone task, the task itself."""
+        return self._by_workflow.get(name)
+
+    def find_task(self, task: Task[Any, Any]) -> Declared | None:
+        """What was declared of one of the SDK's tasks, if this client declared it."""
+        return self._by_task.get(id(task))

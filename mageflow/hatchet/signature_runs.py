@@ -1,0 +1,93 @@
+"""Runs that users make of signatures: the `SignatureRunner` port.
+
+A signature of a task is run with the SDK's own methods, so that waiting, results, options, children of durable tasks
+and everything else behave as for the task itself; only its metadata says what it is a run of.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from hatchet_sdk import Hatchet
+from hatchet_sdk.runnables.workflow import BaseWorkflow
+from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
+
+from mageflow.errors import ConfigurationError
+from mageflow.flows import Flows
+from mageflow.hatchet.enqueue import on_behalf_of
+from mageflow.hatchet.register import TaskRegister
+from mageflow.signatures import Signature, TaskSignature, deep_merge, explicitly_set
+from mageflow.types import DispatchRun
+
+__all__ = ["SdkSignatureRunner"]
+
+
+class SdkSignatureRunner:
+    """Implements `mageflow.signatures.SignatureRunner`; see there for what each method promises.
+
+    Args:
+        hatchet: The client whose stubs run what this process did not declare.
+        register: The tasks it did.
+        flows: Starts and awaits chains and swarms.
+    """
+
+    def __init__(self, hatchet: Hatchet, register: TaskRegister, flows: Flows) -> None:
+        self._hatchet = hatchet
+        self._register = register
+        self._flows = flows
+
+    def run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """See `mageflow.signatures.SignatureRunner`."""
+        if not isinstance(signature, TaskSignature):
+            return _blocking(self.aio_run(signature, input, options), "run")
+        runnable, message = self._prepared(signature, input)
+        with on_behalf_of(self._order(signature)):
+            return runnable.run(message, **options)
+
+    async def aio_run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """See `mageflow.signatures.SignatureRunner`."""
+        if not isinstance(signature, TaskSignature):
+            await self._flows.start(signature.key, input)
+            return await self._flows.wait(signature.key)
+        runnable, message = self._prepared(signature, input)
+        with on_behalf_of(self._order(signature)):
+            return await runnable.aio_run(message, **options)
+
+    def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """See `mageflow.signatures.SignatureRunner`. For a flow the reference is the signature itself."""
+        if not isinstance(signature, TaskSignature):
+            _blocking(self._flows.start(signature.key, input), "run_no_wait")
+            return signature
+        return self.run(signature, input, {**options, "wait_for_result": False})
+
+    async def aio_run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """See `mageflow.signatures.SignatureRunner`. For a flow the reference is the signature itself."""
+        if not isinstance(signature, TaskSignature):
+            await self._flows.start(signature.key, input)
+            return signature
+        return await self.aio_run(signature, input, {**options, "wait_for_result": False})
+
+    def _prepared(self, signature: TaskSignature, message: object) -> tuple[Any, object]:
+        merged = deep_merge(signature.kwargs, explicitly_set(message))
+        declared = self._register.find_workflow(signature.task_name)
+        if declared is None:
+            runnable: BaseWorkflow[Any] = self._hatchet.stubs.task(
+                name=signature.task_name, input_validator=dict[str, Any], output_validator=dict[str, Any]
+            )
+            return runnable, merged
+        validator = declared.runnable.input_validator
+        return declared.runnable, validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
+
+    def _order(self, signature: TaskSignature) -> DispatchRun:
+        if not signature.is_stored:
+            return DispatchRun(signature.task_name, "{}", "", "", source="direct")
+        return DispatchRun(signature.task_name, "{}", signature.key, self._flows.new_run_key(signature))
+
+
+def _blocking(work: Coroutine[Any, Any, Any], method: str) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    work.close()
+    raise ConfigurationError(f"{method} of a flow blocks, and this is an event loop: await aio_{method} instead")
