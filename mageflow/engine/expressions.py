@@ -10,7 +10,10 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
-import cel
+from mageflow.engine.bare import bare_package
+
+with bare_package("cel"):
+    from cel import cel
 
 # Expressions come from workflow definitions: few, but evaluated once per run.
 _COMPILED_EXPRESSIONS_KEPT = 1024

@@ -1,1 +1,1 @@
-"""Tests of the local engine: real SDK workers where behaviour is the SDK's, hand-made gRPC where it is the protocol's."""
+"""Tests of the local engine: real SDK workers for the SDK's behaviour, hand-made gRPC for the protocol's."""

@@ -20,7 +20,6 @@ from mageflow.engine.contracts import workflows_pb2 as workflows
 from tests.engine.wire import HandWorker, Wire, errors, outputs, task, unique
 
 
-
 @asynccontextmanager
 async def limited(
     wire: Wire, *, level: str, strategy: v1.ConcurrencyLimitStrategy, **entry: object

@@ -43,7 +43,7 @@ def chunks(stream: list[pb.WorkflowEvent]) -> list[str]:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
-async def test_chunks_arrive_in_order_of_their_index(single: Single, late: bool) -> None:  # noqa: FBT001 - a parameter
+async def test_chunks_arrive_in_order_of_their_index(single: Single, late: bool) -> None:
     """Each chunk is a call of its own and may overtake another; a late subscriber gets all from the start."""
     wire = single.wire
     await single.declare()
@@ -147,7 +147,9 @@ async def test_an_event_starts_workflows_by_key_and_wildcard(wire: Wire) -> None
         await wire.put(name, task("work", name), event_triggers=[trigger])
     event = await wire.push(f"{prefix}:paid", {"n": 1})
     document = await wire.get(f"{wire.stable}/events/{event.event_id}")
-    runs = [await wire.get(f"/api/v1/stable/workflow-runs/{each['workflowRunId']}") for each in document["triggeredRuns"]]
+    runs = [
+        await wire.get(f"/api/v1/stable/workflow-runs/{each['workflowRunId']}") for each in document["triggeredRuns"]
+    ]
     assert {run["tasks"][0]["workflowName"] for run in runs} == {exact, wild}
     assert runs[0]["run"]["additionalMetadata"] == {
         "hatchet__event_id": event.event_id,

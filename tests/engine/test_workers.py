@@ -14,7 +14,7 @@ from tests.engine.wire import Wire, labels, outputs, task, unique
 async def test_a_second_stream_replaces_the_first(single: Single) -> None:
     """The engine sends to the newest stream of a worker; the older one ends."""
     await single.declare()
-    first = single.worker._stream  # noqa: SLF001 - the test looks at its own tool
+    first = single.worker._stream
     await single.worker.open()
     assert first is not None
     await asyncio.wait_for(first, 5)
@@ -68,7 +68,6 @@ async def test_a_silent_worker_loses_its_tasks_to_another(single: Single) -> Non
     await single.worker.start(lost)
     await single.worker.close()
     async with single.wire.worker(f"{single.name}:work") as other:
-
         action = await other.next(within=LOST_AFTER + 4)
         assert (action.task_run_external_id, action.retry_count) == (run, 1)
         await other.complete(action, {"by": "other"})

@@ -335,9 +335,7 @@ class DurableChannel:
         )
         return await self.wait(action, listened)
 
-    async def wait(
-        self, action: dispatcher.AssignedAction, listened: conditions.DurableEventListenerConditions
-    ) -> Any:
+    async def wait(self, action: dispatcher.AssignedAction, listened: conditions.DurableEventListenerConditions) -> Any:
         """Ask for a wait; return its place."""
         self.send(
             wait_for=durable.DurableTaskWaitForRequest(

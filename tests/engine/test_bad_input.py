@@ -1,0 +1,298 @@
+"""Bad input: the right status code, and an engine that lives on."""
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mageflow.engine import LocalEngine
+from mageflow.engine.contracts import condition_pb2 as conditions
+from mageflow.engine.contracts import dispatcher_pb2 as dispatcher
+from mageflow.engine.contracts import events_pb2 as events
+from mageflow.engine.contracts import trigger_pb2 as trigger
+from mageflow.engine.contracts import v1_dispatcher_pb2 as durable
+from mageflow.engine.contracts import v1_workflows_pb2 as v1
+from mageflow.engine.contracts import workflows_pb2 as workflows
+from tests.engine.wire import Wire, outputs, task, unique
+
+
+async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
+    """Return code and text with which a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value.code(), refused.value.details() or ""
+
+
+async def test_an_unknown_workflow_is_an_invalid_argument(wire: Wire) -> None:
+    """Not NOT_FOUND or INTERNAL: the SDK must not retry it. The text says what to do."""
+    code, text = await refusal(wire.run("nobody-registered-this"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "start a worker that registers it" in text
+
+
+@pytest.mark.parametrize("field", ["input", "additional_metadata"])
+@pytest.mark.parametrize("text", ["{", "[1]", '"text"', "7"])
+async def test_what_is_no_json_object_is_an_invalid_argument(wire: Wire, field: str, text: str) -> None:
+    """Input and metadata are objects."""
+    name = unique("bad-json")
+    await wire.put(name, task("work", name))
+    request = trigger.TriggerWorkflowRequest(**{"name": name, field: text})
+    code, message = await refusal(
+        wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in message
+
+
+@pytest.mark.parametrize("priority", [0, 4, -1])
+async def test_a_priority_outside_one_to_three_is_an_invalid_argument(wire: Wire, priority: int) -> None:
+    """4 is the engine's own, for retries."""
+    name = unique("priority")
+    await wire.put(name, task("work", name))
+    assert (await refusal(wire.run(name, priority=priority)))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(wire: Wire) -> None:
+    """All triggers of a bulk request are checked first."""
+    name = unique("bulk")
+    registered = await wire.put(name, task("work", name))
+    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "nobody"}])
+    code, _ = await refusal(
+        wire.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    rows = (await wire.get(f"{wire.stable}/workflow-runs", workflow_ids=registered.workflow_id))["rows"]
+    assert rows == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reason"),
+    [
+        ([], "no tasks"),
+        ([{"readable_id": "a", "timeout": "soon"}], "invalid duration"),
+        ([{"readable_id": "a", "schedule_timeout": "5 minutes"}], "invalid duration"),
+        ([{"readable_id": "a"}, {"readable_id": "a"}], "two tasks named"),
+        ([{"readable_id": "a", "parents": ["b"]}], "unknown parent"),
+        ([{"readable_id": "a", "parents": ["b"]}, {"readable_id": "b", "parents": ["a"]}], "circle"),
+        ([{"readable_id": "a", "parents": ["a"]}], "circle"),
+    ],
+)
+async def test_a_definition_that_cannot_work_is_refused_with_the_reason(
+    wire: Wire, tasks: list[dict[str, Any]], reason: str
+) -> None:
+    """PutWorkflow checks before anything is changed."""
+    code, text = await refusal(wire.put(unique("bad"), *(v1.CreateTaskOpts(**each) for each in tasks)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason in text
+
+
+async def test_a_bad_sleep_in_a_condition_is_refused_at_registration(wire: Wire) -> None:
+    """Later there would be nobody to tell."""
+    name = unique("bad-sleep")
+    declared = conditions.TaskConditions(sleep_conditions=[conditions.SleepMatchCondition(sleep_for="a while")])
+    code, text = await refusal(wire.put(name, task("work", name, conditions=declared)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "a while" in text
+
+
+async def test_a_bad_cron_is_refused_and_the_old_ones_stay(wire: Wire) -> None:
+    """A registration with one bad cron changes no cron."""
+    name = unique("bad-cron")
+    registered = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
+    code, _ = await refusal(wire.put(name, task("work", name), cron_triggers=["1 2 3 4 *", "every day"]))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    rows = (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
+    assert [row["cron"] for row in rows] == ["0 0 1 1 *"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "status"),
+    [
+        ("GET", "/api/v1/stable/workflow-runs/nothing", None, 404),
+        ("GET", "/api/v1/stable/tasks/nothing/logs", None, 404),
+        ("GET", "/api/v1/workflows/nothing", None, 404),
+        ("GET", "/api/v1/no/such/path", None, 404),
+        ("DELETE", "/api/v1/workers/nothing", None, 405),
+        ("POST", "{stable}/tasks/cancel", {}, 400),
+        ("POST", "{stable}/tasks/cancel", {"externalIds": ["nothing"]}, 404),
+        ("POST", "{stable}/tasks/replay", {"filter": {"since": "yesterday"}}, 400),
+        ("POST", "{stable}/workflow-runs/trigger", {"workflowName": "nobody"}, 400),
+        ("POST", "{tenant}/workflows/nobody/crons", {"cronExpression": "* * * * *"}, 400),
+        ("POST", "{tenant}/workflows/nobody/scheduled", {"triggerAt": "2026-01-01T00:00:00Z"}, 400),
+        ("GET", "{stable}/workflow-runs?limit=many", None, 400),
+    ],
+)
+async def test_rest_refuses_in_its_own_form(wire: Wire, verb: str, path: str, body: Any, status: int) -> None:
+    """Every error is ``{"errors": [{"description": ...}]}`` with the right code."""
+    got, document = await wire.http(verb, path.format(stable=wire.stable, tenant=wire.tenant), body)
+    assert got == status
+    assert document["errors"][0]["description"]
+
+
+async def test_a_body_that_is_no_json_is_a_bad_request(engine: LocalEngine, wire: Wire) -> None:
+    """And not a 500."""
+    async with aiohttp.ClientSession() as http:
+        url = f"{engine.handshake.api_url}{wire.stable}/tasks/cancel"
+        headers = {"Authorization": f"Bearer {engine.handshake.token}"}
+        async with http.post(url, data=b"{", headers=headers) as response:
+            assert response.status == 400
+
+
+async def test_a_message_beyond_the_limit_is_resource_exhausted(wire: Wire) -> None:
+    """64 MiB is the server's limit; a client's own is 4 MiB, so this takes a client that means harm."""
+    code, _ = await refusal(wire.run("any", {"blob": "x" * (65 * 1024 * 1024)}))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+CALLS: list[tuple[str, type[Message], type[Message]]] = [
+    ("v1.AdminService/PutWorkflow", v1.CreateWorkflowVersionRequest, v1.CreateWorkflowVersionResponse),
+    ("v1.AdminService/GetRunDetails", v1.GetRunDetailsRequest, v1.GetRunDetailsResponse),
+    ("WorkflowService/TriggerWorkflow", trigger.TriggerWorkflowRequest, workflows.TriggerWorkflowResponse),
+    ("WorkflowService/ScheduleWorkflow", workflows.ScheduleWorkflowRequest, workflows.WorkflowVersion),
+    ("WorkflowService/PutRateLimit", workflows.PutRateLimitRequest, workflows.PutRateLimitResponse),
+    ("Dispatcher/Register", dispatcher.WorkerRegisterRequest, dispatcher.WorkerRegisterResponse),
+    ("Dispatcher/Heartbeat", dispatcher.HeartbeatRequest, dispatcher.HeartbeatResponse),
+    ("Dispatcher/SendStepActionEvent", dispatcher.StepActionEvent, dispatcher.ActionEventResponse),
+    ("Dispatcher/SendBatchActionEvent", dispatcher.BatchActionEvent, dispatcher.ActionEventResponse),
+    ("Dispatcher/RefreshTimeout", dispatcher.RefreshTimeoutRequest, dispatcher.RefreshTimeoutResponse),
+    ("Dispatcher/ReleaseSlot", dispatcher.ReleaseSlotRequest, dispatcher.ReleaseSlotResponse),
+    ("Dispatcher/UpsertWorkerLabels", dispatcher.UpsertWorkerLabelsRequest, dispatcher.UpsertWorkerLabelsResponse),
+    ("EventsService/Push", events.PushEventRequest, events.Event),
+    ("EventsService/PutLog", events.PutLogRequest, events.PutLogResponse),
+    ("EventsService/PutStreamEvent", events.PutStreamEventRequest, events.PutStreamEventResponse),
+]
+# What a client may be told; UNKNOWN and INTERNAL would mean the engine stumbled.
+HONEST = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.ALREADY_EXISTS,
+}
+TEXTS = [
+    "",
+    "a",
+    "work",
+    "0",
+    "1h",
+    "-5s",
+    "{}",
+    "[]",
+    "null",
+    '{"n": 1}',
+    "input.n",
+    "'x'",
+    "1 +",
+    "* * * * *",
+    "ü\x00",
+]
+
+
+def scramble(message: Message, source: random.Random, names: list[str], depth: int = 0) -> None:
+    """Fill a message with plausible nonsense."""
+    for descriptor in message.DESCRIPTOR.fields:
+        if source.random() < 0.4 or depth > 3:
+            continue
+        if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
+            continue
+        count = source.randint(1, 3) if descriptor.is_repeated else 1
+        for _ in range(count):
+            if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+                target = getattr(message, descriptor.name)
+                scramble(target.add() if descriptor.is_repeated else target, source, names, depth + 1)
+                continue
+            value = nonsense(descriptor, source, names)
+            if descriptor.is_repeated:
+                getattr(message, descriptor.name).append(value)
+            else:
+                setattr(message, descriptor.name, value)
+
+
+def nonsense(descriptor: FieldDescriptor, source: random.Random, names: list[str]) -> Any:
+    """Return a value of the field's type."""
+    kind = descriptor.cpp_type
+    if kind == FieldDescriptor.CPPTYPE_STRING:
+        text = source.choice([*TEXTS, *names])
+        return text.encode() if descriptor.type == FieldDescriptor.TYPE_BYTES else text
+    if kind == FieldDescriptor.CPPTYPE_BOOL:
+        return source.random() < 0.5
+    if kind == FieldDescriptor.CPPTYPE_ENUM:
+        return source.choice([value.number for value in descriptor.enum_type.values])
+    if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+        return source.choice([0.0, -1.5, 2.0])
+    return source.choice([0, 1, 2, 5])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32))
+def test_the_engine_survives_any_sequence_of_messages(engine: LocalEngine, seed: int) -> None:
+    """Calls in any order with any content: an honest status, and work is still done afterwards."""
+    asyncio.run(storm(engine, random.Random(seed)))
+
+
+async def storm(engine: LocalEngine, source: random.Random) -> None:
+    """Send forty calls and a scrambled durable stream; then do real work."""
+    async with aiohttp.ClientSession() as http:
+        wire = Wire(engine.handshake, http)
+        name = unique("storm")
+        await wire.put(name, task("work", name))
+        known = [name, await wire.run(name)]
+        for _ in range(40):
+            method, request_type, reply_type = source.choice(CALLS)
+            request = request_type()
+            scramble(request, source, known)
+            try:
+                reply = await wire.call(method, request, reply_type)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in HONEST:
+                    pytest.fail(f"{method} answered {error} to {request}")
+            else:
+                known += [str(value) for _, value in reply.ListFields() if isinstance(value, str) and value]
+        await scrambled_stream(wire, source, known)
+        await still_works(wire)
+        await wire.close()
+
+
+async def scrambled_stream(wire: Wire, source: random.Random, known: list[str]) -> None:
+    """Send nonsense on the durable stream; it must stay open."""
+    answered = asyncio.Event()
+
+    async def requests() -> Any:
+        for _ in range(20):
+            request = durable.DurableTaskRequest()
+            scramble(request, source, known)
+            yield request
+        yield durable.DurableTaskRequest(
+            evict_invocation=durable.DurableTaskEvictInvocationRequest(durable_task_external_id="last")
+        )
+        await answered.wait()
+
+    call = wire.bidirectional(
+        "v1.V1Dispatcher/DurableTask", requests(), durable.DurableTaskRequest, durable.DurableTaskResponse
+    )
+    while True:
+        response = await asyncio.wait_for(call.read(), 8)
+        assert response is not grpc.aio.EOF, "the durable stream ended"
+        if response.eviction_ack.durable_task_external_id == "last":
+            break
+    answered.set()
+    call.cancel()
+
+
+async def still_works(wire: Wire) -> None:
+    """Run one task from start to end."""
+    name = unique("alive")
+    await wire.put(name, task("work", name))
+    async with wire.worker(f"{name}:work") as worker:
+        run = await wire.run(name, {"n": 1})
+        action = await worker.next()
+        assert json.loads(action.action_payload)["input"] == {"n": 1}
+        await worker.complete(action, {"alive": True})
+        assert outputs(await wire.result(run)) == {"work": {"alive": True}}
