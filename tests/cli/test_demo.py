@@ -76,7 +76,8 @@ def foreign_context(play: Play, facts: Facts) -> Facts:
 
 def foreign_signature(play: Play, facts: Facts) -> Facts:
     """Identifiers of another signature."""
-    play.of("greet_regular")[0].output["seen"]["identifiers"] = {"customer": "another"}
+    signed = next(result for result in play.of("greet_regular") if result.signature_key)
+    signed.output["seen"]["identifiers"] = {"customer": "another"}
     return facts
 
 
