@@ -36,6 +36,7 @@ RedisClient = (
 Argument = str | bytes | int | float
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
+_UNKNOWN_SCRIPT = object()
 _UNAVAILABLE = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
@@ -95,12 +96,10 @@ class RedisPort:
         """
         script.check(keys, args)
         operands: tuple[Argument, ...] = (len(keys), *keys, *args)
-        try:
-            return await self._execute(script.name, ("EVALSHA", script.sha, *operands))
-        except StoreError as error:
-            if not isinstance(error.__cause__, redis.exceptions.NoScriptError):
-                raise
-        return await self._execute(script.name, ("EVAL", script.source, *operands))
+        reply = await self._execute(script.name, ("EVALSHA", script.sha, *operands))
+        if reply is _UNKNOWN_SCRIPT:
+            reply = await self._execute(script.name, ("EVAL", script.source, *operands))
+        return reply
 
     async def command(self, *command: Argument, operation: str = "") -> Any:
         """Run one Redis command in one round trip.
@@ -123,8 +122,9 @@ class RedisPort:
         with self._interceptor.redis(RedisCall(operation)):
             try:
                 reply = await execute(*command)
-            except redis.exceptions.NoScriptError as error:
-                raise StoreError(operation, "NOSCRIPT") from error
+            except redis.exceptions.NoScriptError:
+                # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
+                return _UNKNOWN_SCRIPT
             except _UNAVAILABLE as error:
                 raise StoreUnavailableError(operation, _reason(error)) from error
             except redis.exceptions.RedisError as error:
