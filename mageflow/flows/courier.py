@@ -90,7 +90,7 @@ class Courier:
         for send in decision.sends:
             if send.kind == "run":
                 try:
-                    runs.append((send, run_order(decision, send)))
+                    runs.append((send, run_order(decision, send, fanout_limit=self._store.settings.trace_fanout_limit)))
                 except SignatureInvalidError as error:
                     following.append(await self._give_up(decision, send, error))
             elif send.kind == "start":

@@ -58,8 +58,11 @@ def flow_name(decision: Decision) -> str:
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
-def run_order(decision: Decision, send: Send) -> DispatchRun:
+def run_order(decision: Decision, send: Send, *, fanout_limit: int = 128) -> DispatchRun:
     """The run to hand to Hatchet for one entry of the outbox.
+
+    Items of a swarm larger than ``fanout_limit`` link to the flow's start instead of living under it: that is what a
+    link equal to the traceparent says (`mageflow.telemetry.propagation`).
 
     Raises:
         SignatureInvalidError: The stored definition does not validate.
@@ -71,6 +74,7 @@ def run_order(decision: Decision, send: Send) -> DispatchRun:
         raise SignatureInvalidError(member, "a flow is stored where a task is expected")
     is_rerun = send.role == "rerun"
     is_callback = send.role in {"success", "error"}
+    is_apart = send.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
@@ -80,7 +84,7 @@ def run_order(decision: Decision, send: Send) -> DispatchRun:
         source=source,
         flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{send.path}",
         traceparent=decision.traceparent,
-        link=send.link,
+        link=decision.traceparent if is_apart else send.link,
     )
 
 

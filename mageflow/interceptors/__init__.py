@@ -13,7 +13,7 @@ own telemetry never raises.
 This room owns the calls and the composition. It refuses to know what anybody does with them.
 """
 
-from mageflow.interceptors.flows import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.interceptors.flows import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -41,6 +41,7 @@ from mageflow.interceptors.tasks import (
 __all__ = [
     "Attempt",
     "CallbackSend",
+    "ClusterView",
     "Deadlock",
     "DeadlockCheck",
     "Enqueue",

@@ -1,9 +1,10 @@
 """Calls about chains, swarms and callbacks. Facts only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["CallbackSend", "FlowFinish", "FlowStart", "FlowStep", "SwarmFill"]
+__all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "SwarmFill"]
 
 FlowKind = Literal["chain", "swarm"]
 
@@ -76,3 +77,21 @@ class CallbackSend:
     """The callback's task, or its flow's key."""
     signature_id: str
     error_type: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class ClusterView:
+    """What one elected process reads of everything stored; entered and left at once, every few seconds.
+
+    On a process that is not the leader only ``is_leader`` is set.
+    """
+
+    is_leader: bool
+    signatures: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    """Stored records by kind and status."""
+    active: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Flows that have begun and not ended, by kind."""
+    oldest_seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Age of the oldest of them, by kind."""
+    items: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Items of these swarms: ``pending``, ``running``, ``done``, ``failed``."""

@@ -6,7 +6,7 @@ This file owns the composition. It refuses to know what anybody does with the ca
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from mageflow.interceptors.flows import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.interceptors.flows import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -78,6 +78,10 @@ class Interceptor:
 
     def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
         """For each callback that was handed over or could not be; entered and left at once."""
+        return _NOTHING
+
+    def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
+        """For each reading of the whole cluster; entered and left at once."""
         return _NOTHING
 
     def acquire_lock(self, call: LockAcquire) -> AbstractContextManager[None]:
@@ -175,6 +179,10 @@ class InterceptorChain(Interceptor):
     def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
         """See `Interceptor.send_callback`."""
         return self._around([each.send_callback(call) for each in self._interceptors])
+
+    def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
+        """See `Interceptor.view_cluster`."""
+        return self._around([each.view_cluster(call) for each in self._interceptors])
 
     def acquire_lock(self, call: LockAcquire) -> AbstractContextManager[None]:
         """See `Interceptor.acquire_lock`."""

@@ -16,6 +16,7 @@ __all__ = [
     "CREATE",
     "DUE",
     "INSPECT",
+    "LEAD",
     "LOAD",
     "RECORD_SCRIPTS",
     "REMOVE",
@@ -46,8 +47,9 @@ ACK: Final = _record_script("ack", "...")
 ALIVE: Final = _record_script("alive")
 INSPECT: Final = _record_script("inspect", "lease_ms", "limit")
 DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
+LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
 CENSUS: Final = Script("census", ("...",), ("...",))
 
 RECORD_SCRIPTS: Final = (
-    CREATE, LOAD, ADMIT, SETTLE, START, VERB, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, CENSUS,
+    CREATE, LOAD, ADMIT, SETTLE, START, VERB, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
 )  # fmt: skip

@@ -22,6 +22,7 @@ Key                       Type    Owner                                  TTL
 ``…:<kind>:<id>:held``    list    the record: members waiting for resume as the record
 ``…:due``                 zset    the reconciler of the shard            twice the active TTL, refreshed by writes
 ``…:stats``               zset    the cluster view: ``<kind>:<status>``  twice the active TTL, refreshed by writes
+``…:leader``              string  whoever tells of the whole cluster     the lease, 15 s
 ``…:locks…``              any     the lock service                       see ``store/locks.py``
 ========================  ======  =====================================  ==========================================
 

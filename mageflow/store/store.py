@@ -323,6 +323,11 @@ class Store:
         keys = self.keys.parse(key)
         return Decision.parse(keys, await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit))
 
+    async def lead(self, owner: str, lease_seconds: float) -> bool:
+        """Take or keep the leader's lease of the namespace; returns whether ``owner`` leads now."""
+        lease = self.keys.tagged("leader", "leader")
+        return bool(await self.port.call(scripts.LEAD, [lease], (owner, round(lease_seconds * 1000))))
+
     async def census(self) -> Census:
         """Counts of everything stored, for the cluster view. One round trip; one per shard on a Cluster."""
         kinds: tuple[SignatureKind, ...] = ("task", "chain", "swarm")

@@ -5,7 +5,7 @@ socket before something is recorded or a worker starts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -15,19 +15,33 @@ from prometheus_client import CollectorRegistry
 from mageflow.config import Settings
 from mageflow.interceptors import (
     Attempt,
+    CallbackSend,
+    ClusterView,
     Enqueue,
+    FlowFinish,
+    FlowStart,
+    FlowStep,
     Interceptor,
     RedisCall,
     SignatureLoad,
     SignatureWrite,
     Stagger,
+    SwarmFill,
     TaskInfo,
     TimeoutExtension,
 )
 from mageflow.telemetry.attempts import AttemptScope
 from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
 from mageflow.telemetry.enqueues import EnqueueScope
-from mageflow.telemetry.names import traces
+from mageflow.telemetry.flows import (
+    ClusterGauges,
+    FillScope,
+    StartFlowScope,
+    finish_flow,
+    send_callback,
+    step_flow,
+)
+from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
 from mageflow.telemetry.propagation import traceparent_of
 from mageflow.telemetry.recorder import Recorder
@@ -42,6 +56,7 @@ class TelemetryInterceptor(Interceptor):
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._cluster: ClusterGauges | None = None
 
     def attempt(self, call: Attempt) -> AbstractContextManager[None]:
         """See `Interceptor.attempt`."""
@@ -74,6 +89,38 @@ class TelemetryInterceptor(Interceptor):
     def redis(self, call: RedisCall) -> AbstractContextManager[None]:
         """See `Interceptor.redis`."""
         return RedisScope(self._recorder, call)
+
+    def start_flow(self, call: FlowStart) -> AbstractContextManager[None]:
+        """See `Interceptor.start_flow`."""
+        return StartFlowScope(self._recorder, call)
+
+    def step_flow(self, call: FlowStep) -> AbstractContextManager[None]:
+        """See `Interceptor.step_flow`."""
+        step_flow(self._recorder, call)
+        return nullcontext()
+
+    def finish_flow(self, call: FlowFinish) -> AbstractContextManager[None]:
+        """See `Interceptor.finish_flow`."""
+        finish_flow(self._recorder, call)
+        return nullcontext()
+
+    def fill_swarm(self, call: SwarmFill) -> AbstractContextManager[None]:
+        """See `Interceptor.fill_swarm`."""
+        return FillScope(self._recorder, call)
+
+    def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
+        """See `Interceptor.send_callback`."""
+        send_callback(self._recorder, call)
+        return nullcontext()
+
+    def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
+        """See `Interceptor.view_cluster`."""
+        if self._cluster is None:
+            self._cluster = ClusterGauges()
+            self._recorder.add_gauges(self._cluster)
+        if self._cluster.show(call):
+            self._recorder.log.emit(events.CLUSTER_LEADER_CHANGED, state="acquired" if call.is_leader else "lost")
+        return nullcontext()
 
 
 class Telemetry:

@@ -230,6 +230,9 @@ local function reply(verdict)
     root = def and def.json or ''
   end
   local message, carry = '', ''
-  if #out > 0 then message, carry = head.msg or '', head.carry or '' end
+  if #out > 0 then
+    message, carry = head.msg or '', head.carry or ''
+    facts.total = number('total')
+  end
   return {verdict, cjson.encode(facts), root, message, carry, head.trace or '', out}
 end

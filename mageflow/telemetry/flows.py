@@ -1,0 +1,223 @@
+"""Chains, swarms and callbacks, observed: one flat trace per flow, its numbers, and the view of the whole cluster.
+
+The start span's context is stored with the flow, by whoever starts it; every run of the flow is enqueued under it, so
+a chain is one trace of siblings whatever process they run in. When the flow ends, a span over its whole life is
+written, back-dated to its start by the clock of Redis, under the start span.
+"""
+
+from collections.abc import Iterable
+from contextvars import Token
+from types import TracebackType
+from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from mageflow.interceptors import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.telemetry.gauges import Sample
+from mageflow.telemetry.names import events, metrics, traces
+from mageflow.telemetry.propagation import context_of, span_context_of, traceparent_of
+from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.spans import Attributes
+
+__all__ = ["ClusterGauges", "FillScope", "StartFlowScope", "finish_flow", "send_callback", "step_flow"]
+
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class StartFlowScope:
+    """Around the script that starts a flow."""
+
+    __slots__ = ("_call", "_recorder", "_span", "_token")
+
+    def __init__(self, recorder: Recorder, call: FlowStart) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        if guard.traces.closed:
+            with guard.traces.at("start_flow.enter"):
+                self._span = recorder.spans.start(
+                    traces.SPAN_START_FLOW,
+                    call.name or call.kind,
+                    {
+                        traces.MESSAGING_OPERATION_NAME: "start",
+                        traces.MESSAGING_OPERATION_TYPE: "create",
+                        traces.MESSAGING_CONVERSATION_ID: call.flow_id,
+                        traces.FLOW_KIND: call.kind,
+                        traces.FLOW_ID: call.flow_id,
+                    },
+                )
+                call.traceparent = traceparent_of(self._span.get_span_context())
+                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        if call.started:
+            if guard.metrics.closed:
+                with guard.metrics.at("start_flow.exit"):
+                    recorder.instruments.inc(metrics.FLOWS_STARTED, call.kind, call.name)
+                    recorder.instruments.observe(metrics.FLOW_STEPS, call.steps, call.kind)
+            recorder.log.emit(
+                events.FLOW_STARTED, name=call.name, steps=call.steps, flow=call.name, flow_id=call.flow_id
+            )
+        with guard.traces.at("start_flow.exit"):
+            if self._span is not None:
+                if call.name:
+                    self._span.update_name(traces.SPAN_START_FLOW(call.name))
+                    self._span.set_attribute(traces.FLOW_NAME, call.name)
+                self._span.set_attribute(traces.FLOW_STEP_COUNT, call.steps)
+                if error is not None:
+                    recorder.spans.fail(self._span, error)
+                self._span.end()
+        if self._token is not None:
+            with guard.context.at("start_flow.exit"):
+                otel_context.detach(self._token)
+
+
+class FillScope:
+    """Around handing items of a swarm to Hatchet."""
+
+    __slots__ = ("_call", "_recorder", "_span")
+
+    def __init__(self, recorder: Recorder, call: SwarmFill) -> None:
+        self._recorder = recorder
+        self._call = call
+        self._span: Span | None = None
+
+    def __enter__(self) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        if guard.traces.closed:
+            with guard.traces.at("fill_swarm.enter"):
+                self._span = recorder.spans.start(
+                    traces.SPAN_FILL_SWARM,
+                    call.name,
+                    {
+                        traces.MESSAGING_CONVERSATION_ID: call.flow_id,
+                        traces.MESSAGING_BATCH_COUNT: call.count,
+                        traces.FLOW_KIND: "swarm",
+                        traces.FLOW_ID: call.flow_id,
+                        traces.FLOW_NAME: call.name,
+                        traces.SWARM_RUNNING: call.running,
+                        traces.SWARM_PENDING: call.pending,
+                    },
+                    context=context_of(call.traceparent) if call.traceparent else None,
+                )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._recorder.guard.traces.at("fill_swarm.exit"):
+            if self._span is not None:
+                if error is not None:
+                    self._recorder.spans.fail(self._span, error)
+                self._span.end()
+
+
+def step_flow(recorder: Recorder, call: FlowStep) -> None:
+    """A step or item was admitted."""
+    if call.handover_seconds is not None and recorder.guard.metrics.closed:
+        with recorder.guard.metrics.at("step_flow"):
+            recorder.instruments.observe(metrics.FLOW_HANDOVER, max(call.handover_seconds, 0.0), call.kind)
+    recorder.log.emit(
+        events.FLOW_STEP_DONE, step=call.step, handover_s=call.handover_seconds, flow=call.name, flow_id=call.flow_id
+    )
+
+
+def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
+    """A flow ended, here and nowhere else."""
+    guard = recorder.guard
+    duration = max(call.ended_at - call.started_at, 0.0)
+    exemplar: dict[str, str] | None = None
+    if guard.traces.closed:
+        with guard.traces.at("finish_flow"):
+            start = span_context_of(call.traceparent)
+            attributes: Attributes = {
+                traces.MESSAGING_CONVERSATION_ID: call.flow_id,
+                traces.FLOW_KIND: call.kind,
+                traces.FLOW_ID: call.flow_id,
+                traces.FLOW_NAME: call.name,
+                traces.FLOW_OUTCOME: call.outcome,
+                traces.FLOW_STEP_COUNT: call.steps,
+            }
+            if call.critical_task:
+                attributes[traces.FLOW_CRITICAL_TASK] = call.critical_task
+            span = recorder.spans.start(
+                traces.SPAN_FLOW,
+                call.name,
+                attributes,
+                context=context_of(call.traceparent) if start is not None else None,
+                start_time=int(call.started_at * _NANOSECONDS),
+            )
+            if call.outcome == "failed":
+                recorder.spans.fail(span, None, "failed")
+            span.end(int(call.ended_at * _NANOSECONDS))
+            own = span.get_span_context()
+            if own.trace_flags.sampled:
+                exemplar = {"trace_id": f"{own.trace_id:032x}", "span_id": f"{own.span_id:016x}"}
+    if guard.metrics.closed:
+        with guard.metrics.at("finish_flow"):
+            recorder.instruments.inc(metrics.FLOWS_FINISHED, call.kind, call.name, call.outcome)
+            recorder.instruments.observe(metrics.FLOW_DURATION, duration, call.kind, call.name, exemplar=exemplar)
+    recorder.log.emit(
+        events.FLOW_FINISHED,
+        outcome=call.outcome,
+        duration_s=round(duration, 6),
+        steps=call.steps,
+        flow=call.name,
+        flow_id=call.flow_id,
+    )
+
+
+def send_callback(recorder: Recorder, call: CallbackSend) -> None:
+    """A callback was handed over, or could not be."""
+    if recorder.guard.metrics.closed:
+        with recorder.guard.metrics.at("send_callback"):
+            recorder.instruments.inc(metrics.CALLBACKS, call.kind, call.result)
+    if call.result == "failed":
+        recorder.log.emit(
+            events.CALLBACK_FAILED,
+            kind=call.kind,
+            target=call.target,
+            error_type=call.error_type,
+            signature_id=call.signature_id,
+        )
+
+
+class ClusterGauges:
+    """What the leader last read of the whole cluster; nothing at all on the others.
+
+    A `mageflow.telemetry.gauges.GaugeSource`.
+    """
+
+    def __init__(self) -> None:
+        self._view: ClusterView | None = None
+
+    def show(self, view: ClusterView) -> bool:
+        """Take a new reading; returns whether leadership changed with it."""
+        was_leader = self._view is not None and self._view.is_leader
+        self._view = view
+        return was_leader != view.is_leader
+
+    def samples(self) -> Iterable[Sample]:
+        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        view = self._view
+        if view is None:
+            return
+        yield metrics.CLUSTER_LEADER, (), float(view.is_leader)
+        if not view.is_leader:
+            return
+        for (kind, status), count in view.signatures.items():
+            yield metrics.SIGNATURES, (kind, status), count
+        for kind in metrics.FLOW_KINDS:
+            yield metrics.FLOWS_ACTIVE, (kind,), view.active.get(kind, 0.0)
+            yield metrics.FLOW_OLDEST_ACTIVE, (kind,), view.oldest_seconds.get(kind, 0.0)
+        for state in metrics.ITEM_STATES:
+            yield metrics.SWARM_ITEMS, (state,), view.items.get(state, 0.0)

@@ -1,0 +1,209 @@
+"""Flows explain themselves: names, labels and values of every signal."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from prometheus_client import CollectorRegistry
+
+from mageflow.config import Settings
+from mageflow.flows import Flows
+from mageflow.signatures import SwarmConfig
+from mageflow.store import Store
+from mageflow.telemetry import Telemetry
+from mageflow.testing.capture import capture_logs
+from tests.flows.conftest import stop
+from tests.flows.hatchet import Hatchet, Worker
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    return message
+
+
+async def fail(message: dict[str, Any]) -> None:
+    raise ValueError("no good")
+
+
+class Observed:
+    def __init__(self, store: Store, hatchet: Hatchet) -> None:
+        self.registry = CollectorRegistry()
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        telemetry = Telemetry(Settings(), registry=self.registry, tracer_provider=provider)
+        self.telemetry = telemetry
+        self.flows = Flows(store, hatchet, hatchet, Settings(), telemetry.interceptor)
+        self.worker = Worker(hatchet, self.flows, {"one": echo, "two": echo, "told": echo, "fail": fail})
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def span(self, name: str) -> Any:
+        (found,) = [each for each in self.exporter.get_finished_spans() if each.name == name]
+        return found
+
+
+@pytest.fixture
+async def observed(store: Store, hatchet: Hatchet) -> AsyncIterator[Observed]:
+    """Flows with telemetry of their own."""
+    observed = Observed(store, hatchet)
+    yield observed
+    await stop(observed.flows)
+
+
+async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Hatchet) -> None:
+    """Started, finished, duration, steps, handovers: each once, with the flow's name."""
+    chain = await observed.flows.chain(["one", "two"], name="order", success=["told"])
+    await observed.flows.start(chain)
+    await observed.flows.start(chain)
+    await observed.worker.drain()
+    labels = {"flow": "chain", "flow_name": "order"}
+    assert observed.value("mageflow_flows_started_total", **labels) == 1
+    assert observed.value("mageflow_flows_finished_total", **labels, outcome="succeeded") == 1
+    assert observed.value("mageflow_flow_duration_seconds_count", **labels) == 1
+    assert observed.value("mageflow_flow_steps_sum", flow="chain") == 2
+    assert observed.value("mageflow_flow_handover_seconds_count", flow="chain") == 1
+    assert observed.value("mageflow_callbacks_total", kind="success", result="enqueued") == 1
+
+
+async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: Hatchet) -> None:
+    """Every run is sent under the start span; the closing span hangs under it, back-dated by the clock of Redis."""
+    chain = await observed.flows.chain(["one", "two"], name="order")
+    await observed.flows.start(chain)
+    await observed.worker.drain()
+    started, whole = observed.span("start order"), observed.span("order")
+    trace = f"{started.context.trace_id:032x}"
+    parents = {run.order.traceparent[:-3] for run in hatchet.runs.values()}
+    assert parents == {f"00-{trace}-{started.context.span_id:016x}"}
+    assert [run.order.link for run in hatchet.runs.values()] == ["", "trace-run-0"]
+    assert whole.parent.span_id == started.context.span_id
+    assert whole.attributes["mageflow.flow.outcome"] == "succeeded"
+    loaded = await observed.flows.load(chain.key)
+    begun = [each.at for each in loaded.history if each.status == "active"]
+    assert abs(whole.start_time / 1e9 - begun[0].timestamp()) < 0.002
+
+
+async def test_the_trace_survives_suspend_and_resume(observed: Observed, hatchet: Hatchet) -> None:
+    """What is sent after resume belongs to the same trace."""
+    chain = await observed.flows.chain(["one", "two"], name="order")
+    await observed.flows.start(chain)
+    await chain.suspend()
+    await observed.worker.drain()
+    await chain.resume()
+    await observed.worker.drain()
+    assert len({run.order.traceparent for run in hatchet.runs.values()}) == 1
+    assert len(hatchet.runs) == 3
+
+
+async def test_a_failed_flow_is_an_error_and_names_the_task(observed: Observed, hatchet: Hatchet) -> None:
+    """Status, outcome, critical task."""
+    chain = await observed.flows.chain(["one", "fail"], name="order", error=["told"])
+    await observed.flows.start(chain)
+    await observed.worker.drain()
+    span = observed.span("order")
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes["mageflow.flow.critical_task"] == "fail"
+    assert observed.value("mageflow_flows_finished_total", flow="chain", flow_name="order", outcome="failed") == 1
+    assert observed.value("mageflow_callbacks_total", kind="error", result="enqueued") == 1
+
+
+async def test_an_interrupted_flow_is_cancelled_not_failed(observed: Observed) -> None:
+    """Outcome cancelled, status unset."""
+    chain = await observed.flows.chain(["one", "two"], name="order")
+    await observed.flows.start(chain)
+    await chain.interrupt()
+    assert observed.span("order").status.status_code is StatusCode.UNSET
+    assert observed.value("mageflow_flows_finished_total", flow="chain", flow_name="order", outcome="cancelled") == 1
+
+
+@pytest.mark.parametrize(("count", "is_apart"), [(20, False), (200, True)])
+async def test_a_large_swarm_links_its_items_instead_of_holding_them(
+    observed: Observed, hatchet: Hatchet, count: int, is_apart: bool
+) -> None:
+    """Above the fan-out limit each item starts a trace of its own, linked to the flow's start."""
+    swarm = await observed.flows.swarm(["one"] * count, name="many", config=SwarmConfig(max_concurrency=10))
+    await observed.flows.start(swarm)
+    (first, *_) = hatchet.runs.values()
+    assert first.order.traceparent
+    assert (first.order.link == first.order.traceparent) is is_apart
+
+
+async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatchet: Hatchet) -> None:
+    """How many were started, how many run, how many wait."""
+    swarm = await observed.flows.swarm(["one"] * 12, name="many", config=SwarmConfig(max_concurrency=6), closed=True)
+    await observed.flows.start(swarm)
+    await observed.worker.drain()
+    spans = [each for each in observed.exporter.get_finished_spans() if each.name == "fill many"]
+    numbers = [
+        (each.attributes["messaging.batch.message_count"], each.attributes["mageflow.swarm.running"],
+         each.attributes["mageflow.swarm.pending"]) for each in spans
+    ]  # fmt: skip
+    assert numbers == [(6, 6, 6), (4, 6, 2), (2, 6, 0)]
+
+
+async def test_a_callback_that_fails_is_counted_and_told(observed: Observed, hatchet: Hatchet) -> None:
+    """The flow stays succeeded; its callback's failure has a counter and a record of its own."""
+    with capture_logs() as logs:
+        chain = await observed.flows.chain(["one", "two"], name="order", success=["fail"])
+        await observed.flows.start(chain)
+        await observed.worker.drain()
+    assert observed.value("mageflow_callbacks_total", kind="success", result="failed") == 1
+    assert observed.value("mageflow_flows_finished_total", flow="chain", flow_name="order", outcome="succeeded") == 1
+    assert [each["target"] for each in logs.named("mageflow.callback.failed")] == [f"{chain.key}#.s0"]
+
+
+async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet: Hatchet) -> None:
+    """Start, steps and end, by one id."""
+    with capture_logs() as logs:
+        chain = await observed.flows.chain(["one", "two"], name="order")
+        await observed.flows.start(chain)
+        await observed.worker.drain()
+    identity = chain.key.rpartition(":")[2]
+    for name in ("mageflow.flow.started", "mageflow.flow.finished"):
+        (event,) = logs.named(name)
+        assert (event["flow"], event["flow_id"]) == ("order", identity)
+
+
+async def test_one_process_of_all_shows_the_cluster(store: Store, hatchet: Hatchet) -> None:
+    """The leader exports the counts, the follower says that it does not lead; a dead leader is followed."""
+    leader, follower = Observed(store, hatchet), Observed(store, hatchet)
+    chain = await leader.flows.chain(["one", "two"])
+    await leader.flows.start(chain)
+    first, second = leader.flows.cluster_observer(), follower.flows.cluster_observer()
+    assert (await first.observe()).is_leader
+    assert not (await second.observe()).is_leader
+    assert leader.value("mageflow_cluster_leader") == 1
+    assert leader.value("mageflow_flows_active", flow="chain") == 1
+    assert leader.value("mageflow_signatures", kind="chain", status="active") == 1
+    assert follower.registry.get_sample_value("mageflow_flows_active", {"flow": "chain"}) is None
+    await store.port.command("DEL", store.keys.tagged("leader", "leader"))
+    assert (await second.observe()).is_leader
+    for each in (leader, follower):
+        await stop(each.flows)
+
+
+async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet) -> None:
+    """Every instrument and the tracer broken: the chain runs, and the guard has counted."""
+    observed = Observed(store, hatchet)
+    recorder = observed.telemetry.recorder
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("broken")
+
+    recorder._instruments = Broken()
+    recorder.spans._tracer = Broken()
+    chain = await observed.flows.chain(["one", "two"], success=["told"])
+    await observed.flows.start(chain)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(observed.worker.drain(), 10)
+    assert (await store.load(chain.key)).status == "done"
+    assert recorder.guard.metrics.total
+    assert recorder.guard.traces.total
+    await stop(observed.flows)
