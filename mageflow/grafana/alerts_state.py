@@ -46,7 +46,7 @@ def deadlock_alerts(at: Thresholds) -> tuple[Alert, ...]:
             _LOCKS,
             "Two different tasks wait for each other for longer than the detector needs. Either a deadlock is not "
             "broken, or both tasks contend for many keys of the same locks all the time.",
-            ("The detector does not run: see MageflowDeadlockDetectorFailing.",
+            ("The detector does not run: see MageflowDeadlockDetectorIdle.",
              "A lock is held through something the detector cannot see."),
             ("`/debug/locks` of the workers lists holders and waiters with run ids and trace ids.",
              "Cancel one of the runs in Hatchet; its leases are released.",
@@ -54,20 +54,18 @@ def deadlock_alerts(at: Thresholds) -> tuple[Alert, ...]:
              "two or more shows them.")),
         ),
         Alert(
-            "MageflowDeadlockDetectorFailing", "critical", "5m",
-            "sum by (job) (mageflow_lock_waiters) > 0 and on (job) "
-            'sum by (job) (rate(mageflow_deadlock_checks_total{result="error"}[5m])) > 0 unless on (job) '
+            "MageflowDeadlockDetectorIdle", "critical", "5m",
+            "sum by (job) (mageflow_lock_waiters) > 0 unless on (job) "
             'sum by (job) (rate(mageflow_deadlock_checks_total{result=~"clean|cycle"}[5m])) > 0',
-            "{{ $value }} lock requests of {{ $labels.job }} wait and searches for deadlocks fail",
-            "{{ $value }} lock requests wait in job {{ $labels.job }}, and for five minutes every search for deadlocks "
-            "has failed.",
+            "{{ $value }} lock requests of {{ $labels.job }} wait and nobody looks for deadlocks",
+            "{{ $value }} lock requests wait in job {{ $labels.job }}, and no search for deadlocks has succeeded for "
+            "five minutes.",
             _LOCKS,
-            "Every lock request is checked for a cycle as it queues, in the same round trip. When all of these fail, "
-            "locks are not granted either, and what waits is not looked at. (No search at all while somebody waits is "
-            "in order: nobody has asked for a lock meanwhile, so no new cycle can exist.)",
-            ("Redis is away or refuses the script.", "Redis is so slow that requests run into their timeout."),
+            "Every lock request is checked for a cycle in the round trip in which it queues, and again at each renewal "
+            "while it waits, every few seconds. When none of these succeeds, what waits is not looked at.",
+            ("Redis is away or refuses the scripts.", "The worker's event loop is blocked."),
             ("`mageflow.deadlock.check_failed` in the logs has the error type.",
-             "*Redis errors* on the flows board, *Detector* on the locks board."),
+             "*Detector* on the locks board, *Redis errors* on the flows board, *Runner loop lag* on the overview."),
         ),
     )  # fmt: skip
 

@@ -184,8 +184,8 @@ BOARD = BoardSpec(
                               "(rate(mageflow_deadlock_check_duration_seconds_bucket{S}[R])))", "check p99", unit="s",
                               dashed=True),
                     ],
-                    "Searches for cycles per second, one in the round trip of each lock request, and how long that "
-                    "takes. error: the request itself failed.",
+                    "Searches for cycles per second (as a request queues, and again while it waits) and how long one "
+                    "takes. error: the round trip failed.",
                 ),
             ),
         ),

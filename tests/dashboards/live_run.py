@@ -16,18 +16,26 @@ from typing import Any
 
 from hatchet_sdk import Hatchet
 from prometheus_client import CollectorRegistry, start_http_server
+from redis.asyncio import Redis
 
 from mageflow import Mageflow
 from mageflow.config import Settings
 from mageflow.engine import LocalEngine
 from mageflow.grafana import Answer, ask_panels, find_bundle
+from mageflow.signatures import SwarmConfig
+from mageflow.telemetry.names.traces import KEY_SIGNATURE
 from mageflow.testing import WorkerProcess
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.dashboards.live_worker import REFUSED_TASK, declare_refused, load_driver
+from tests.dashboards.live_worker import REFUSED_TASK, Faults, load_driver
 from tests.dashboards.prometheus_server import PrometheusServer
 
 RATE_INTERVAL_SECONDS = 15.0
 WORKERS = ("shop-a", "shop-b")
+NOISES = 60
+"""More exception classes than the label may have."""
+
+RING = "order.pay or order.pack"
+"""Which of the two a deadlock retries is not for the driver to know."""
 
 
 @dataclass
@@ -41,6 +49,15 @@ class LiveRun:
     """Expected finished attempts by task and outcome."""
     enqueued: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Runs handed to Hatchet by task and source."""
+    loads: Counter[str] = field(default_factory=Counter)
+    """Signature loads by result."""
+    flows: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Flows by kind, name and outcome."""
+    callbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Callbacks by kind and result."""
+    acquired: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Lock requests that ended, by lock and outcome."""
+    deadlocks: int = 0
     moments: list[float] = field(default_factory=list)
     """Times at which something was going on that instant queries are about."""
     ended: float = 0.0
@@ -69,12 +86,14 @@ class LiveRun:
 class Driver:
     """Enqueues from this process, as a web application would."""
 
-    def __init__(self, run: LiveRun, client: Mageflow) -> None:
+    def __init__(self, run: LiveRun, client: Mageflow, hatchet: Hatchet, redis: Redis) -> None:
         self._run = run
         self._client = client
+        self._hatchet = hatchet
+        self._redis = redis
         self._module = load_driver()
         self.shop = self._module.declare(client)
-        self.refused = declare_refused(client, self._module.Order)
+        self.faults = Faults(client, self._module.Order)
 
     def order(self, number: int = 0, seconds: float = 0.05) -> Any:
         return self._module.Order(number=number, seconds=seconds)
@@ -87,25 +106,12 @@ class Driver:
 
     async def everything(self) -> None:
         """All of it, over about half a minute so that rates have something to be computed from."""
-        shop = self.shop
-        waiting = [await self.send(shop.wait, self.order(n), "cancelled") for n in range(3)]
-        for n in range(2):
-            await self.send(shop.render, self.order(n, seconds=12), "timed_out")
-        steady = asyncio.create_task(self._steady(rounds=24))
-        for n in range(4):
-            await self.send(shop.hang, self.order(n), "timed_out")
-        for n in range(5):
-            await self.send(shop.flaky, self.order(n), "retried", "succeeded")
-        await self._crowd(size=4)
-        for n in range(4):
-            await self.send(self.refused, self.order(n), "succeeded")
-        await asyncio.sleep(5)
-        await self._crowd(size=8)
-        self._run.moments.append(time.time())
-        for run in waiting:
-            await self._client.runs.aio_cancel(run.workflow_run_id)
-        await self._events_and_schedules()
-        await steady
+        async with asyncio.TaskGroup() as group:
+            for part in (
+                self._steady(rounds=26), self._failures(), self._cancelled(), self._staggers(), self._sources(),
+                self._signatures(), self._flows(), self._contention(), self._deadlocks(), self._lost_lease(),
+            ):  # fmt: skip
+                group.create_task(part)
 
     async def _steady(self, rounds: int) -> None:
         for n in range(rounds):
@@ -113,20 +119,130 @@ class Driver:
                 await self.send(self.shop.charge, self.order(n, seconds=0.02 + 0.2 * extra), "succeeded")
             if n % 3 == 0:
                 await self.send(self.shop.refuse, self.order(n), "failed")
+            if n in (12, 20):
+                self._run.moments.append(time.time())
             await asyncio.sleep(1.0)
 
-    async def _crowd(self, size: int) -> None:
-        task = self.shop.sync_stock
-        self._run.runs[task.name, "succeeded"] += size
-        self._run.enqueued[task.name, "direct"] += size
-        items = [task.create_bulk_run_item(self.order(n)) for n in range(size)]
-        await task.aio_run_many(items, wait_for_result=False)
+    async def _failures(self) -> None:
+        for n in range(2):
+            await self.send(self.shop.render, self.order(n, seconds=12), "timed_out")
+        for n in range(4):
+            await self.send(self.shop.hang, self.order(n), "timed_out")
+        for n in range(5):
+            await self.send(self.shop.flaky, self.order(n), "retried", "succeeded")
+        for n in range(NOISES):
+            await self.send(self.faults.noise, self.order(n), "failed")
+            await asyncio.sleep(0.1)
 
-    async def _events_and_schedules(self) -> None:
+    async def _cancelled(self) -> None:
+        waiting = [await self.send(self.shop.wait, self.order(n), "cancelled") for n in range(3)]
+        await asyncio.sleep(8)
+        for run in waiting:
+            await self._client.runs.aio_cancel(run.workflow_run_id)
+
+    async def _staggers(self) -> None:
+        task = self.shop.sync_stock
+        for size in (4, 8):
+            self._run.runs[task.name, "succeeded"] += size
+            self._run.enqueued[task.name, "direct"] += size
+            items = [task.create_bulk_run_item(self.order(n)) for n in range(size)]
+            await task.aio_run_many(items, wait_for_result=False)
+            await asyncio.sleep(6)
+        for n in range(4):
+            await self.send(self.faults.refused, self.order(n), "succeeded")
+
+    async def _sources(self) -> None:
         for n in range(2):
             self._run.expect(self.shop.ship.name, "succeeded", "succeeded")
             await self._client.event.aio_push("order:paid", self.order(n).model_dump())
             await self.shop.ship.aio_schedule(datetime.now(UTC) + timedelta(seconds=1), self.order(n))
+
+    # -- signatures and flows ------------------------------------------------------------------------------------
+
+    async def _signatures(self) -> None:
+        for n in range(6):
+            signature = await self._client.sign(self.shop.reserve, success_callbacks=[self.shop.tell], number=n)
+            await signature.aio_run_no_wait(self.order(n))
+            self._run.expect(self.shop.reserve.name, "succeeded")
+            self._run.expect(self.shop.tell.name, "succeeded")
+            self._run.loads["hit"] += 2
+            self._run.callbacks["success", "enqueued"] += 1
+            await asyncio.sleep(2)
+        gone = await self._client.sign(self.shop.reserve)
+        await self._client.remove(gone)
+        spoiled = await self._client.sign(self.shop.reserve)
+        await self._redis.hset(f"{spoiled.key}:defs", "", "T:0:0|no JSON at all")
+        stopped = await self._client.sign(self.shop.reserve)
+        await self._client.suspend(stopped)
+        for key, outcome, load in ((gone.key, "failed", "missing"), (spoiled.key, "failed", "invalid")):
+            for n in range(2):
+                await self._claim(key, n)
+                self._run.expect(self.shop.reserve.name, outcome)
+                self._run.loads[load] += 1
+        await self._claim(stopped.key, 0)
+        self._run.expect(self.shop.reserve.name, "skipped")
+        self._run.loads["hit"] += 1
+
+    async def _claim(self, key: str, number: int) -> None:
+        """Start a run that says it belongs to a signature, past everything that would look after it first."""
+        stub = self._hatchet.stubs.task(name=self.shop.reserve.name, input_validator=self._module.Order)
+        metadata = {KEY_SIGNATURE: key}
+        await stub.aio_run(self.order(number), additional_metadata=metadata, wait_for_result=False)
+
+    async def _flows(self) -> None:
+        shop = self.shop
+        for n in range(6):
+            steps = [shop.reserve, shop.pick, shop.ship]
+            chain = await self._client.chain(steps, name="fulfilment", success=shop.tell)
+            await chain.aio_run_no_wait(self.order(n))
+            self._flow("chain", "fulfilment", "succeeded", [task.name for task in steps], "success")
+            if n % 3 == 0:
+                chain = await self._client.chain([shop.pick, shop.refuse], name="prepayment", error=shop.tell)
+                await chain.aio_run_no_wait(self.order(n))
+                self._flow("chain", "prepayment", "failed", [shop.pick.name], "error")
+                self._run.expect(shop.refuse.name, "failed")
+                self._run.loads["hit"] += 1
+                config = SwarmConfig(max_concurrency=3)
+                swarm = await self._client.swarm([shop.pick] * 9, name="inventory", config=config, closed=True)
+                await swarm.aio_run_no_wait(self.order(n, seconds=0.5))
+                self._flow("swarm", "inventory", "succeeded", [shop.pick.name] * 9, "")
+            await asyncio.sleep(2)
+
+    def _flow(self, kind: str, name: str, outcome: str, tasks: list[str], callback: str) -> None:
+        self._run.flows[kind, name, outcome] += 1
+        for task in tasks:
+            self._run.expect(task, "succeeded")
+        self._run.loads["hit"] += len(tasks)
+        if callback:
+            self._run.expect(self.shop.tell.name, "succeeded")
+            self._run.loads["hit"] += 1
+            self._run.callbacks[callback, "enqueued"] += 1
+
+    # -- locks ---------------------------------------------------------------------------------------------------
+
+    async def _contention(self) -> None:
+        for n in range(7):
+            await self.send(self.shop.count, self.order(n, seconds=3.0), "succeeded")
+            self._run.acquired["till", "acquired"] += 1
+        await asyncio.sleep(1)
+        for n in range(2):
+            await self.send(self.faults.impatient, self.order(n), "failed")
+            self._run.acquired["till", "timeout"] += 1
+
+    async def _deadlocks(self) -> None:
+        """Two pairs at once, so that for some seconds tasks wait for each other both ways, and then in rings."""
+        await asyncio.sleep(8)
+        for pay, pack in ((0.3, 6.0), (6.0, 0.3)):
+            number = 1 if pay < pack else 2
+            await self.send(self.shop.pay, self.order(number, seconds=pay), "succeeded")
+            await self.send(self.shop.pack, self.order(number, seconds=pack), "succeeded")
+            self._run.runs[RING, "retried"] += 1
+            self._run.deadlocks += 1
+        await asyncio.sleep(3)
+        self._run.moments.append(time.time())
+
+    async def _lost_lease(self) -> None:
+        """Take the session of whoever holds the till away from it, as a failover that lost writes would."""
 
 
 @contextmanager
@@ -146,7 +262,8 @@ def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Gener
         }
         registry = CollectorRegistry()
         client = Mageflow(Hatchet(), valkey.url, settings=Settings(metrics_port=0), registry=registry)
-        driver = Driver(run, client)
+        redis = Redis.from_url(valkey.url, decode_responses=True)
+        driver = Driver(run, client, Hatchet(), redis)
         server.scrape_producer(stack.enter_context(_endpoint(registry)))
         script = Path(__file__).with_name("live_worker.py")
         workers = [
@@ -162,13 +279,20 @@ def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Gener
             for name in WORKERS
         ]
         server.wait_for("count(mageflow_worker_info)", len(WORKERS))
-        asyncio.run(driver.everything())
+        asyncio.run(_drive(driver, redis))
         total = sum(run.runs.values())
         seen = server.wait_for("sum(mageflow_task_runs_total)", total)
         run.ended = time.time()
         tails = "\n".join(worker.output()[-2000:] for worker in workers)
         assert seen == total, f"{seen} attempts were counted of {total}; off by: {missing(run)}\n{tails}"
         yield run
+
+
+async def _drive(driver: Driver, redis: Redis) -> None:
+    try:
+        await driver.everything()
+    finally:
+        await redis.aclose()
 
 
 @contextmanager
@@ -185,12 +309,13 @@ def _endpoint(registry: CollectorRegistry) -> Generator[int]:
 
 def missing(run: LiveRun) -> dict[tuple[str, str], float]:
     """By task and outcome, how many attempts more were counted than were expected."""
-    counted = {
-        (series["metric"]["task"], series["metric"]["outcome"]): float(series["value"][1])
-        for series in run.prometheus.query("sum by (task, outcome) (mageflow_task_runs_total)")
-    }
+    counted: Counter[tuple[str, str]] = Counter()
+    for series in run.prometheus.query("sum by (task, outcome) (mageflow_task_runs_total)"):
+        task, outcome = series["metric"]["task"], series["metric"]["outcome"]
+        is_ring = outcome == "retried" and task in RING.split(" or ")
+        counted[RING if is_ring else task, outcome] += float(series["value"][1])
     keys = {*counted, *run.runs}
-    return {k: counted.get(k, 0) - run.runs[k] for k in keys if counted.get(k, 0) != run.runs[k]}
+    return {key: counted[key] - run.runs[key] for key in keys if counted[key] != run.runs[key]}
 
 
 __all__ = ["RATE_INTERVAL_SECONDS", "REFUSED_TASK", "WORKERS", "LiveRun", "live_run", "missing"]

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from hatchet_sdk import Context, Hatchet
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from mageflow import Mageflow
@@ -35,15 +35,34 @@ def load_driver() -> ModuleType:
     return module
 
 
-def declare_refused(client: Mageflow, order_type: type[Any]) -> Any:
-    """A staggered task whose requests for more time name a run the engine does not know."""
+class Faults:
+    """Tasks that only a test wants, declared beside the shop's."""
 
-    @client.task(name=REFUSED_TASK, execution_timeout=timedelta(seconds=20))
-    @client.stagger_execution(wait_delta=timedelta(seconds=1))
-    async def refused(order: order_type) -> dict[str, int]:
-        return {"synced": order.number}
+    def __init__(self, client: Mageflow, order_type: type[Any]) -> None:
+        till = client.resource("till")
 
-    return refused
+        @client.task(name=REFUSED_TASK, execution_timeout=timedelta(seconds=20))
+        @client.stagger_execution(wait_delta=timedelta(seconds=1))
+        async def refused(order: order_type) -> dict[str, int]:
+            """Ask for time the engine does not grant."""
+            return {"synced": order.number}
+
+        @client.task(name="till.impatient")
+        async def impatient(order: order_type) -> dict[str, int]:
+            """Give up waiting for the till at once."""
+            async with till.acquire(timeout=timedelta(seconds=0.2)):
+                return {"counted": order.number}
+
+        @client.task(name="live.noise")
+        async def noise(order: order_type) -> dict[str, int]:
+            """Fail with a class of its own each time, which no label can hold."""
+            raise type(f"Noise{order.number}Error", (Exception,), {})
+
+        self.refused, self.impatient, self.noise = refused, impatient, noise
+
+    @property
+    def tasks(self) -> list[Any]:
+        return [self.refused, self.impatient, self.noise]
 
 
 def refuse_extensions() -> None:
@@ -57,6 +76,14 @@ def refuse_extensions() -> None:
         return await ask(ctx, increment_by, timeout_seconds=timeout_seconds)
 
     compat.aio_refresh_timeout = ask_wrongly
+
+
+class BrokenProcessor(SpanProcessor):
+    """A program's own span processor with a bug, which telemetry has to survive."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.name == "process live.noise":
+            raise RuntimeError("a bug in somebody's span processor")
 
 
 class IdFile(SpanExporter):
@@ -82,8 +109,9 @@ def main() -> None:
     refuse_extensions()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(IdFile(Path(os.environ["LIVE_SPANS"]))))
+    provider.add_span_processor(BrokenProcessor())
     client = Mageflow(Hatchet(), tracer_provider=provider)
-    tasks = [*driver.declare(client).tasks, declare_refused(client, driver.Order)]
+    tasks = [*driver.declare(client).tasks, *Faults(client, driver.Order).tasks]
     client.worker(os.environ["LIVE_WORKER"], slots=30, durable_slots=5, workflows=tasks).start()
 
 

@@ -101,11 +101,11 @@ def test_alert_waits_as_long_as_it_says(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_detector_alert_is_quiet_when_some_searches_succeed(tmp_path: Path) -> None:
-    """One worker with a bad connection is not a detector that fails: others search for it."""
-    name = "MageflowDeadlockDetectorFailing"
-    series = tuple((s, "0+1x30" if "clean" in s else values) for s, values in CASES[name].fires)
-    assert promtool_says(tmp_path, name, series, "30m", []) == ""
+def test_detector_alert_fires_when_checks_were_never_made(tmp_path: Path) -> None:
+    """No series of checks at all is the worst kind of idle."""
+    waiters: Series = ((f'mageflow_lock_waiters{{{W}, lock="a", task="pay"}}', "1x30"),)
+    expected = [expectation(ALERTS["MageflowDeadlockDetectorIdle"], {"job": "payments-workers"}, "1")]
+    assert promtool_says(tmp_path, "MageflowDeadlockDetectorIdle", waiters, "30m", expected) == ""
 
 
 @needs_promtool
