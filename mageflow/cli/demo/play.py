@@ -9,10 +9,31 @@ from typing import Any
 from hatchet_sdk.exceptions import FailedTaskRunExceptionGroup
 from pydantic import BaseModel
 
-from mageflow import Mageflow
+from mageflow import Mageflow, SwarmConfig
+from mageflow.cli.demo.flow_tasks import Move, Parcel, Warehouse
 from mageflow.cli.demo.tasks import Order, Shop
+from mageflow.errors import FlowFailedError
 
-__all__ = ["CAST", "Play", "RunResult", "perform"]
+__all__ = [
+    "CAST",
+    "CHAIN",
+    "MOVERS",
+    "SWARM",
+    "SWARM_ITEMS",
+    "SWARM_PLACES",
+    "FlowResult",
+    "Play",
+    "RunResult",
+    "perform",
+]
+
+CHAIN = "ship order"
+SWARM = "weigh parcels"
+SWARM_ITEMS = 12
+SWARM_PLACES = 4
+"""How many items of the swarm may run at once."""
+
+MOVERS = ("move_east", "move_west")
 
 _STEADY_EVERY_SECONDS = 0.4
 _PATIENCE_SECONDS = 25.0
@@ -38,11 +59,13 @@ CAST: Mapping[str, Part] = {
     "audit_order": Part("@with_ctx", runs=5),
     "greet_regular": Part("@with_signature", runs=7, signed=5),
     "reserve_stock": Part("@stagger_execution", runs=24, signed=6),
-    "charge_card": Part("fails once, is retried", runs=4),
+    "charge_card": Part("fails once", runs=4),
     "ask_supplier": Part("never answers", runs=2),
     "read_file": Part("fails for good", runs=2),
+    "move_east": Part("wants two locks", runs=1),
+    "move_west": Part("wants the same two", runs=1),
 }
-"""Every task, in the order it is shown."""
+"""Every task that is run by itself, in the order it is shown."""
 
 
 @dataclass(slots=True)
@@ -66,10 +89,24 @@ class RunResult:
 
 
 @dataclass(slots=True)
+class FlowResult:
+    """A chain or a swarm as the program that started it saw it."""
+
+    kind: str
+    name: str
+    key: str
+    started_at: float
+    ended_at: float | None = None
+    output: Any = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
 class Play:
     """All runs so far; the live view looks at it while it grows."""
 
     seconds: float
+    flows: list[FlowResult] = field(default_factory=list[FlowResult])
     results: list[RunResult] = field(default_factory=list[RunResult])
     started_at: float = field(default_factory=time.time)
 
@@ -83,13 +120,19 @@ class Play:
         return sum(1 for result in self.results if result.has_ended)
 
 
-async def perform(client: Mageflow, shop: Shop, play: Play) -> None:
+async def perform(client: Mageflow, shop: Shop, warehouse: Warehouse, play: Play) -> None:
     """Start every run, wait for every result, and note both in ``play``.
 
     Runs that have no result within the patience of the demo are left without one; an expectation will say so.
     """
     async with asyncio.TaskGroup() as group:
+        for name in MOVERS:
+            group.create_task(_plain(getattr(warehouse, name), name, 0, play, message=Move()))
+        group.create_task(_chain(client, warehouse, play))
+        group.create_task(_swarm(client, warehouse, play))
         for name, part in CAST.items():
+            if name in MOVERS:
+                continue
             task = getattr(shop, name)
             for number in range(part.runs):
                 if number < part.signed:
@@ -112,9 +155,38 @@ async def _steady(shop: Shop, play: Play) -> None:
             await asyncio.sleep(_STEADY_EVERY_SECONDS)
 
 
-async def _plain(task: Any, name: str, number: int, play: Play) -> None:
+async def _chain(client: Mageflow, warehouse: Warehouse, play: Play) -> None:
     started_at = time.time()
-    ref = await task.aio_run(Order(number=number), wait_for_result=False)
+    chain = await client.chain(warehouse.steps, name=CHAIN)
+    result = FlowResult("chain", CHAIN, chain.key, started_at)
+    play.flows.append(result)
+    await _await_flow(chain, Parcel(number=1), result, play)
+
+
+async def _swarm(client: Mageflow, warehouse: Warehouse, play: Play) -> None:
+    started_at = time.time()
+    items = [await client.sign(warehouse.weigh_parcel, number=number) for number in range(SWARM_ITEMS)]
+    config = SwarmConfig(max_concurrency=SWARM_PLACES, refill_linger_ms=100)
+    swarm = await client.swarm(items, name=SWARM, config=config, closed=True)
+    result = FlowResult("swarm", SWARM, swarm.key, started_at)
+    play.flows.append(result)
+    await _await_flow(swarm, None, result, play)
+
+
+async def _await_flow(flow: Any, message: Any, result: FlowResult, play: Play) -> None:
+    try:
+        async with asyncio.timeout(play.seconds + _PATIENCE_SECONDS):
+            result.output = await flow.aio_run(message)
+    except TimeoutError:
+        return
+    except FlowFailedError as failed:
+        result.error = str(failed)
+    result.ended_at = time.time()
+
+
+async def _plain(task: Any, name: str, number: int, play: Play, *, message: BaseModel | None = None) -> None:
+    started_at = time.time()
+    ref = await task.aio_run(message or Order(number=number), wait_for_result=False)
     result = RunResult(name, ref.workflow_run_id, number, started_at)
     play.results.append(result)
     await _await_result(ref, result, play)

@@ -8,9 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mageflow.cli.demo.drawings import draw_stagger, draw_waterfall
-from mageflow.cli.demo.expectations import Expectation
+from mageflow.cli.demo.expected import Expectation
 from mageflow.cli.demo.facts import CROWD, Facts
 from mageflow.cli.demo.live import OUTCOME_STYLES
+from mageflow.cli.demo.play import CHAIN
+from mageflow.cli.demo.spans import SpanRecord
 
 __all__ = ["show"]
 
@@ -38,8 +40,15 @@ def show(console: Console, facts: Facts, expectations: Sequence[Expectation], *,
         )
     )
     console.print(_crowd(facts), highlight=False)
-    _heading(console, "One run, from the program that started it to the last line of its body", _trace_of(facts))
+    _heading(
+        console, "One run, from the program that started it to the last line of its body", _trace_of(facts.waterfall)
+    )
     console.print(draw_waterfall(facts.waterfall, min(60, console.width - _WATERFALL_MARGIN)))
+    _heading(console, f"The chain {CHAIN}, one trace across processes", _trace_of(facts.chain_waterfall))
+    console.print(draw_waterfall(facts.chain_waterfall, min(60, console.width - _WATERFALL_MARGIN)))
+    _heading(console, "Together", "the chain, the swarm, and two tasks that wanted the same two locks")
+    for line in _together(facts):
+        console.print(line, highlight=False)
     _heading(console, "What was expected", "each compares two things that were told independently")
     for expectation in expectations:
         mark = Text("✓ ", "green") if expectation.holds else Text("✗ ", "bold red")
@@ -99,8 +108,21 @@ def _crowd(facts: Facts) -> str:
     )
 
 
-def _trace_of(facts: Facts) -> str:
-    return f"trace {facts.waterfall[0].trace_id}; ◆ marks an event" if facts.waterfall else "no span was exported"
+def _trace_of(waterfall: Sequence[SpanRecord]) -> str:
+    return f"trace {waterfall[0].trace_id}; ◆ marks an event" if waterfall else "no span was exported"
+
+
+def _together(facts: Facts) -> list[str]:
+    lines = [
+        f"[bold]{flow.kind} {flow.name}[/]: {flow.runs} runs in {_duration(flow.seconds)}, at most {flow.most_at_once} "
+        f"at once, handover {_duration(flow.handover_seconds)}, "
+        + (", ".join(f"{count} {outcome}" for outcome, count in flow.outcomes.items()) or "not ended")
+        for flow in facts.flows
+    ]
+    for deadlock in facts.deadlocks:
+        lines.append(f"[bold]deadlock[/], seen as it closed; the {deadlock.policy} gave way and was run again:")
+        lines += [f"  {edge['task']} waits for {edge['lock']}" for edge in deadlock.cycle]
+    return lines
 
 
 def _next_steps() -> str:

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from mageflow import Mageflow
+from mageflow.cli.demo.flow_tasks import declare_warehouse
 from mageflow.cli.demo.spans import JsonLinesExporter
 from mageflow.cli.demo.tasks import declare
 from mageflow.telemetry import configure
@@ -29,7 +30,8 @@ def main(spans_file: Path) -> None:
     if isinstance(provider, TracerProvider):
         provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(spans_file)))
     client = Mageflow(Hatchet())
-    client.worker("demo-worker", slots=SLOTS, workflows=declare(client).all()).start()
+    tasks = [*declare(client).all(), *declare_warehouse(client).all()]
+    client.worker("demo-worker", slots=SLOTS, workflows=tasks).start()
 
 
 if __name__ == "__main__":
