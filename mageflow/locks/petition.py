@@ -23,6 +23,8 @@ class Petition:
     can_wait: bool
     request: str = ""
     """Set each time it is sent."""
+    is_queued: bool = False
+    """Whether Redis is known to have it in a queue."""
     future: "asyncio.Future[LockVerdict] | None" = None
 
     def stand_in_line(self, verdict: LockVerdict) -> None:

@@ -93,7 +93,7 @@ class LockSession:
         """
         while True:
             self._renew_claim()
-            petition.request = uuid.uuid4().hex
+            petition.request, petition.is_queued = uuid.uuid4().hex, False
             petition.future = self.loop.create_future()
             self._waiting[petition.request] = petition
             sent = self._monotonic()
@@ -116,6 +116,7 @@ class LockSession:
             if verdict.kind in ("queued", "deadlock"):
                 self._notices.checked(reply, self._monotonic() - sent)
             if verdict.kind == "queued":
+                petition.is_queued = True
                 self._keep_running()
             else:
                 self._forget(petition)
@@ -141,8 +142,8 @@ class LockSession:
             raise asyncio.CancelledError("the run has ended")
         verdict = future.result()
         self._forget(petition)
-        if verdict.kind == "deadlock":
-            self._owe(petition.request, petition.resources)
+        if verdict.kind != "granted":
+            self._owe(petition.request, petition.resources)  # its record is of no use to anybody
         return verdict
 
     async def _withdraw(self, petition: Petition) -> LockVerdict:
@@ -353,7 +354,8 @@ class LockSession:
             return True
         session, sent = self._session, self._monotonic()
         held = [(each.resource, each.token) for grant in self._grants.values() for each in grant.locks]
-        requests = [each for each in self._waiting if each]
+        # One whose first answer is still on its way would be reported as gone.
+        requests = [request for request, each in self._waiting.items() if each.is_queued]
         try:
             reply = await self.store.renew(session, self.lease_seconds, held, requests)
         except StoreError as error:
