@@ -14,7 +14,7 @@ from rich.console import Console
 from mageflow.cli.demo.command import perform_on
 from mageflow.cli.demo.expectations import check
 from mageflow.cli.demo.facts import Facts, gather
-from mageflow.cli.demo.play import CAST, Play
+from mageflow.cli.demo.play import CAST, SWARM_PLACES, Play
 from mageflow.cli.demo.report import show
 from mageflow.cli.demo.spans import SpanRecord, read_spans
 from mageflow.cli.demo.stage import set_up
@@ -60,6 +60,34 @@ def lost_result(play: Play, facts: Facts) -> Facts:
     """One run that never ended."""
     play.of("print_invoice")[0].ended_at = None
     return facts
+
+
+def lost_flow(play: Play, facts: Facts) -> Facts:
+    """A chain that never ended."""
+    play.flows[0].ended_at = None
+    return facts
+
+
+def skipped_step(play: Play, facts: Facts) -> Facts:
+    """A parcel that was shipped without being packed."""
+    next(flow for flow in play.flows if flow.kind == "chain").output["done"].remove("packed")
+    return facts
+
+
+def shuffled_results(play: Play, facts: Facts) -> Facts:
+    """Results in the order they came."""
+    next(flow for flow in play.flows if flow.kind == "swarm").output.reverse()
+    return facts
+
+
+def crowded_swarm(play: Play, facts: Facts) -> Facts:
+    """One item more at once than was allowed."""
+    return replace(facts, flows=tuple(replace(flow, most_at_once=SWARM_PLACES + 1) for flow in facts.flows))
+
+
+def no_deadlock(play: Play, facts: Facts) -> Facts:
+    """Two movers that never met."""
+    return with_outcomes(with_outcomes(facts, "move_east", {"succeeded": 1}), "move_west", {"succeeded": 1})
 
 
 def wrong_price(play: Play, facts: Facts) -> Facts:
@@ -143,7 +171,12 @@ def with_outcomes(facts: Facts, name: str, outcomes: dict[str, int]) -> Facts:
 @pytest.mark.parametrize(
     ("falsify", "claim"),
     [
-        (lost_result, "runs ended"),
+        (lost_result, "flows ended"),
+        (lost_flow, "flows ended"),
+        (skipped_step, "a chain runs its steps in order"),
+        (shuffled_results, "results in task order"),
+        (crowded_swarm, "never runs more than"),
+        (no_deadlock, "wait for each other"),
         (wrong_price, "return the result of their own order"),
         (foreign_context, "the context of its own run"),
         (foreign_signature, "hands a task its signature"),
@@ -166,6 +199,14 @@ def test_every_expectation_can_fail(untouched, falsify, claim):
     assert any(claim in each for each in missed(play, falsify(play, facts), spans))
 
 
+def test_a_chain_that_lost_a_link_is_noticed(untouched):
+    """Siblings in one trace are not enough: each step is linked to the one before."""
+    play, facts, spans = untouched
+    unlinked = [replace(span, links=()) for span in spans]
+
+    assert any("each linked to the one before" in claim for claim in missed(play, facts, unlinked))
+
+
 def test_metrics_that_differ_from_spans_are_noticed(untouched):
     """The two are compared by task and outcome."""
     play, facts, spans = untouched
@@ -182,9 +223,8 @@ def test_facts_name_what_was_told(performance):
     assert [run.delay_seconds for run in facts.staggered] == sorted(
         span.attributes[traces.STAGGER_DELAY_S] for span in crowd
     )
-    assert facts.log_events["mageflow.task.finished"] == sum(
-        count for task in facts.tasks for outcome, count in task.outcomes.items() if outcome == "succeeded"
-    )
+    succeeded = [span for span in spans if span.attributes.get(traces.TASK_OUTCOME) == "succeeded"]
+    assert facts.log_events["mageflow.task.finished"] == sum(span.kind == "consumer" for span in succeeded) > 0
     names = [span.name for span in facts.waterfall]
     assert names[0] == "send reserve_stock"
     assert {"process reserve_stock", "load signature", "stagger reserve_stock", "update warehouse"} <= set(names)
