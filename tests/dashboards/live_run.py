@@ -31,7 +31,7 @@ from tests.dashboards.prometheus_server import PrometheusServer
 
 RATE_INTERVAL_SECONDS = 15.0
 WORKERS = ("shop-a", "shop-b")
-NOISES = 60
+NOISES = 140
 """More exception classes than the label may have."""
 
 RING = "order.pay or order.pack"
@@ -58,6 +58,8 @@ class LiveRun:
     acquired: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Lock requests that ended, by lock and outcome."""
     deadlocks: int = 0
+    lost: int = 0
+    """Leases that end before the work under them does."""
     moments: list[float] = field(default_factory=list)
     """Times at which something was going on that instant queries are about."""
     ended: float = 0.0
@@ -109,9 +111,10 @@ class Driver:
         async with asyncio.TaskGroup() as group:
             for part in (
                 self._steady(rounds=26), self._failures(), self._cancelled(), self._staggers(), self._sources(),
-                self._signatures(), self._flows(), self._contention(), self._deadlocks(), self._lost_lease(),
+                self._signatures(), self._flows(), self._contention(), self._deadlocks(),
             ):  # fmt: skip
                 group.create_task(part)
+        await self._lost_leases()
 
     async def _steady(self, rounds: int) -> None:
         for n in range(rounds):
@@ -132,7 +135,7 @@ class Driver:
             await self.send(self.shop.flaky, self.order(n), "retried", "succeeded")
         for n in range(NOISES):
             await self.send(self.faults.noise, self.order(n), "failed")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
 
     async def _cancelled(self) -> None:
         waiting = [await self.send(self.shop.wait, self.order(n), "cancelled") for n in range(3)]
@@ -172,12 +175,14 @@ class Driver:
         await self._client.remove(gone)
         spoiled = await self._client.sign(self.shop.reserve)
         await self._redis.hset(f"{spoiled.key}:defs", "", "T:0:0|no JSON at all")
+        broken = await self._client.sign(self.shop.reserve)
+        await self._redis.set(broken.key, "not a hash")
         stopped = await self._client.sign(self.shop.reserve)
         await self._client.suspend(stopped)
-        for key, outcome, load in ((gone.key, "failed", "missing"), (spoiled.key, "failed", "invalid")):
+        for key, load in ((gone.key, "missing"), (spoiled.key, "invalid"), (broken.key, "error")):
             for n in range(2):
                 await self._claim(key, n)
-                self._run.expect(self.shop.reserve.name, outcome)
+                self._run.expect(self.shop.reserve.name, "failed")
                 self._run.loads[load] += 1
         await self._claim(stopped.key, 0)
         self._run.expect(self.shop.reserve.name, "skipped")
@@ -241,8 +246,17 @@ class Driver:
         await asyncio.sleep(3)
         self._run.moments.append(time.time())
 
-    async def _lost_lease(self) -> None:
-        """Take the session of whoever holds the till away from it, as a failover that lost writes would."""
+    async def _lost_leases(self) -> None:
+        """Forget every session of the lock service, as a failover that lost writes would; all else is done by then."""
+        await asyncio.sleep(2)
+        for n in range(3):
+            await self.send(self.faults.guard, self.order(n, seconds=9.0), "succeeded")
+            self._run.acquired["vault", "acquired"] += 1
+        await asyncio.sleep(2)
+        (sessions,) = [key async for key in self._redis.scan_iter("*:sessions")]
+        await self._redis.delete(sessions)
+        self._run.lost += 3
+        await asyncio.sleep(8)
 
 
 @contextmanager
@@ -261,8 +275,8 @@ def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Gener
             "LIVE_SPANS": str(run.spans_file),
         }
         registry = CollectorRegistry()
-        client = Mageflow(Hatchet(), valkey.url, settings=Settings(metrics_port=0), registry=registry)
-        redis = Redis.from_url(valkey.url, decode_responses=True)
+        redis = Redis.from_url(valkey.url)
+        client = Mageflow(Hatchet(), redis, settings=Settings(metrics_port=0), registry=registry)
         driver = Driver(run, client, Hatchet(), redis)
         server.scrape_producer(stack.enter_context(_endpoint(registry)))
         script = Path(__file__).with_name("live_worker.py")

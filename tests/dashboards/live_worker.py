@@ -4,6 +4,7 @@ Started by `tests.dashboards.live_run` in a process of its own. Trace and span i
 to the file in the environment, so that exemplars can be looked up.
 """
 
+import asyncio
 import importlib.util
 import os
 import sys
@@ -58,11 +59,20 @@ class Faults:
             """Fail with a class of its own each time, which no label can hold."""
             raise type(f"Noise{order.number}Error", (Exception,), {})
 
-        self.refused, self.impatient, self.noise = refused, impatient, noise
+        vault = client.resource("vault")
+
+        @client.task(name="vault.open", execution_timeout=timedelta(minutes=2))
+        async def guard(order: order_type) -> dict[str, int]:
+            """Hold a lock for as long as the order says, whatever becomes of the lease."""
+            async with vault.acquire(key=order.number, on_lost="flag"):
+                await asyncio.sleep(order.seconds)
+            return {"guarded": order.number}
+
+        self.refused, self.impatient, self.noise, self.guard = refused, impatient, noise, guard
 
     @property
     def tasks(self) -> list[Any]:
-        return [self.refused, self.impatient, self.noise]
+        return [self.refused, self.impatient, self.noise, self.guard]
 
 
 def refuse_extensions() -> None:

@@ -4,9 +4,10 @@ One run is driven for the whole module; the tests look at it. It prints how many
 fired.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,13 +27,14 @@ pytestmark = [
 NOT_FROM_WORKERS = {"Engine backlog by workflow"}
 """Hatchet's own metric, which the local engine does not export."""
 
-AWAITED = {"mageflow-locks", "mageflow-flows"}
-AWAITED_PANELS = {"Deadlocks in range", "Folded label values", "Signature loads", "Signature load p99"}
+AWAITED = {"mageflow-locks"}
+AWAITED_PANELS = {"Deadlocks in range"} | {"Active", "Oldest active", "Swarm items", "Signatures stored"}
 """What the driver does not do yet."""
 
 INCIDENTS = {
     "MageflowTaskErrorRatio", "MageflowErrorBudgetBurn", "MageflowTimeoutExtensionFailing",
     "MageflowTasksNearTimeout", "MageflowTaskTimeouts", "MageflowOrphanThreads",
+    "MageflowSignatureLoadFailing", "MageflowTelemetryErrors", "MageflowLabelsFolded",
 }  # fmt: skip
 """Alerts whose incident the driver makes happen."""
 
@@ -52,6 +54,16 @@ def panels(run: LiveRun) -> dict[tuple[str, str], list[Answer]]:
     for answer in run.answers():
         grouped[answer.query.board, answer.query.panel].append(answer)
     return grouped
+
+
+def by_label(run: LiveRun, expr: str, *labels: str) -> dict[Any, float]:
+    """The numbers of a vector that are not 0, by one label's value or several labels' values."""
+    found: dict[Any, float] = {}
+    for series in run.prometheus.query(expr):
+        if (value := float(series["value"][1])) != 0:
+            values = tuple(series["metric"][label] for label in labels)
+            found[values[0] if len(values) == 1 else values] = value
+    return found
 
 
 def test_every_panel_has_an_answer(
@@ -115,6 +127,32 @@ def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
     assert 0 < mean < window
     assert ask('sum(mageflow_stagger_delay_seconds_bucket{task="stock.sync", le="5.0"})') == count
     assert ask('sum(mageflow_task_runs_total{task="stock.sync", outcome="timed_out"})') == 0
+
+
+def test_signature_loads_are_counted_by_result(run: LiveRun) -> None:
+    """Hits of signed runs and of steps in flows; missing, invalid and unreadable ones where the driver made them."""
+    assert by_label(run, "sum by (result) (mageflow_signature_loads_total)", "result") == run.loads
+
+
+def test_flows_are_counted_once_each(run: LiveRun) -> None:
+    """Started and closed, by kind, name and outcome, over two workers and the program that started them."""
+    finished = "sum by (flow, flow_name, outcome) (mageflow_flows_finished_total)"
+    assert by_label(run, finished, "flow", "flow_name", "outcome") == run.flows
+    started: Counter[tuple[str, ...]] = Counter()
+    for (kind, name, _), count in run.flows.items():
+        started[kind, name] += count
+    assert by_label(run, "sum by (flow, flow_name) (mageflow_flows_started_total)", "flow", "flow_name") == started
+
+
+def test_callbacks_are_counted_by_kind_and_result(run: LiveRun) -> None:
+    """One for each signature and flow that has one and ended so."""
+    assert by_label(run, "sum by (kind, result) (mageflow_callbacks_total)", "kind", "result") == run.callbacks
+
+
+def test_redis_errors_are_the_ones_that_were_caused(run: LiveRun) -> None:
+    """A signature that is no hash any more fails its admission; nothing else did, least of all on the way up."""
+    found = by_label(run, "sum by (operation) (mageflow_redis_errors_total)", "operation")
+    assert found == {"admit": run.loads["error"]}
 
 
 def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
