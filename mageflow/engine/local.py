@@ -47,6 +47,7 @@ class LocalEngine:
         speed: factor by which waits made by the engine are shortened: sleep conditions, durable sleeps, retry
             backoff, cron, scheduled runs. Timeouts are not.
         worker_lost_after: seconds without a heartbeat before a worker's tasks are reassigned.
+        keep_finished: finished runs that stay readable; older ones are forgotten, so memory stays flat.
         grpc_port: 0 picks a free one.
         api_port: 0 picks a free one.
         log_level: of the engine's log on standard error.
@@ -61,6 +62,7 @@ class LocalEngine:
         *,
         speed: float = 1.0,
         worker_lost_after: float = 30.0,
+        keep_finished: int = 10_000,
         grpc_port: int = 0,
         api_port: int = 0,
         log_level: str = "warning",
@@ -69,6 +71,7 @@ class LocalEngine:
         self._flags = {
             "speed": speed,
             "worker-lost-after": worker_lost_after,
+            "keep-finished": keep_finished,
             "grpc-port": grpc_port,
             "api-port": api_port,
             "log-level": log_level,

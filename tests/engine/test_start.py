@@ -191,7 +191,7 @@ def test_a_program_that_knows_nothing_of_mageflow_runs_embedded(embedded: Path, 
         "HATCHET_CLIENT_EMBEDDED_BINARY_PATH": str(embedded),
     }
     done = subprocess.run(
-        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=28, check=False
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=55, check=False
     )
     assert "result {'hello': 'world'}" in done.stdout, done.stdout + done.stderr
 

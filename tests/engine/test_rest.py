@@ -1,0 +1,263 @@
+"""REST: lists and their filters, pauses, crons, schedules, metrics, traces."""
+
+import json
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from mageflow.engine import LocalEngine
+from mageflow.engine.contracts import workflows_pb2 as workflows
+from tests.engine.conftest import Single
+from tests.engine.wire import Wire, task, unique
+
+
+async def ids(wire: Wire, **query: Any) -> list[str]:
+    """Return the run ids a list query finds, newest first."""
+    rows = (await wire.get(f"{wire.stable}/workflow-runs", **query))["rows"]
+    return [row["workflowRunExternalId"] for row in rows]
+
+
+async def test_runs_are_listed_newest_first_and_narrowed_by_everything(single: Single) -> None:
+    """Metadata, status, workflow, time, worker; external ids follow the same filters."""
+    wire, mark = single.wire, unique("mark")
+    registered = await wire.put(single.name, task("work", single.name))
+    before = datetime.now(UTC).isoformat()
+    runs = [
+        await wire.run(single.name, additional_metadata=json.dumps({"mark": mark, "url": "http://x", "n": n}))
+        for n in range(3)
+    ]
+    await single.worker.complete(await single.worker.next())
+    await wire.result(runs[0])
+    assert await ids(wire, additional_metadata=f"mark:{mark}") == runs[::-1]
+    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="COMPLETED") == runs[:1]
+    assert await ids(wire, workflow_ids=registered.workflow_id, since=before) == runs[::-1]
+    assert await ids(wire, workflow_ids=registered.workflow_id, until=before) == []
+    assert await ids(wire, additional_metadata="url:http://x", workflow_ids=registered.workflow_id) == runs[::-1]
+    assert await ids(wire, worker_id=single.worker.id) == runs[::-1]
+    assert await ids(wire, workflow_ids=registered.workflow_id, offset=1, limit=1) == [runs[1]]
+    listed = await wire.get(f"{wire.stable}/workflow-runs/external-ids", additional_metadata=f"mark:{mark}")
+    assert listed == runs[::-1]
+    page = await wire.get(f"{wire.stable}/workflow-runs", workflow_ids=registered.workflow_id, limit=2)
+    assert page["pagination"] == {"current_page": 1, "next_page": 2, "num_pages": 2}
+    hidden = await wire.get(
+        f"{wire.stable}/workflow-runs", additional_metadata=f"mark:{mark}", include_payloads="false"
+    )
+    assert all(row["input"] == row["output"] == {} for row in hidden["rows"])
+
+
+async def test_a_filter_cancels_and_replays_what_it_finds(wire: Wire) -> None:
+    """Bulk operations take the same filters in the body."""
+    name, mark = unique("bulk"), unique("mark")
+    await wire.put(name, task("work", name))
+    runs = [await wire.run(name, additional_metadata=json.dumps({"mark": mark})) for _ in range(3)]
+    since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    body = {"filter": {"since": since, "additionalMetadata": [f"mark:{mark}"]}}
+    assert set((await wire.post(f"{wire.stable}/tasks/cancel", body))["ids"]) == set(runs)
+    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="CANCELLED") == runs[::-1]
+    assert set((await wire.post(f"{wire.stable}/tasks/replay", body))["ids"]) == set(runs)
+    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="QUEUED") == runs[::-1]
+
+
+async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
+    """Details: run, tasks, shape, events newest first; attempts are counted from 1."""
+    wire = single.wire
+    await single.declare()
+    run = (await wire.post(f"{wire.stable}/workflow-runs/trigger", {"workflowName": single.name, "input": {"n": 1}}))[
+        "run"
+    ]["metadata"]["id"]
+    action = await single.worker.next()
+    await single.worker.start(action)
+    await single.worker.complete(action, {"n": 2})
+    await wire.result(run)
+    document = await wire.get(f"/api/v1/stable/workflow-runs/{run}")
+    assert (document["run"]["input"], document["run"]["output"]) == ({"n": 1}, {"n": 2})
+    assert [each["taskName"] for each in document["shape"]] == ["work"]
+    assert await wire.history(run) == ["QUEUED", "ASSIGNED", "STARTED", "FINISHED"]
+    summary = document["tasks"][0]
+    assert (summary["attempt"], summary["retryCount"], summary["type"]) == (1, 0, "TASK")
+    assert summary["displayName"].startswith("work-")
+    assert summary["duration"] >= 0
+    assert await wire.get(f"/api/v1/stable/tasks/{run}") == summary
+
+
+async def test_a_paused_workflow_keeps_its_runs_and_lets_them_go(single: Single) -> None:
+    """Paused: runs stay QUEUED without using up their schedule timeout; unpaused they run in order."""
+    wire = single.wire
+    registered = await wire.put(single.name, task("work", single.name, schedule_timeout="300ms"))
+    path = f"/api/v1/workflows/{registered.workflow_id}"
+    pause = {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "1m"}}
+    assert (await wire.http("PATCH", path, pause))[1]["isPaused"] is True
+    runs = [await wire.run(single.name) for _ in range(2)]
+    assert await single.worker.idle(0.5)
+    assert await wire.status(runs[0]) == "QUEUED"
+    assert (await wire.http("PATCH", path, {"pause": {"action": "unpause"}}))[1]["isPaused"] is False
+    assert [(await single.worker.next()).workflow_run_id for _ in runs] == runs
+
+
+async def test_a_pause_longer_than_its_time_to_live_cancels(single: Single) -> None:
+    """After the queue's time to live a held-back run is CANCELLED."""
+    wire = single.wire
+    registered = await wire.put(single.name, task("work", single.name))
+    pause = {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "200ms"}}
+    await wire.http("PATCH", f"/api/v1/workflows/{registered.workflow_id}", pause)
+    await wire.reaches(await wire.run(single.name), "CANCELLED")
+
+
+async def test_a_workflow_keeps_its_id_over_versions_and_goes_with_all_it_has(wire: Wire) -> None:
+    """An unchanged registration is the same version, a changed one a new version; delete takes crons along."""
+    name = unique("versions")
+    first = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
+    assert await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"]) == first
+    second = await wire.put(name, task("work", name, retries=1), cron_triggers=["0 0 1 1 *"])
+    assert (second.workflow_id, second.id == first.id) == (first.workflow_id, False)
+    rows = (await wire.get(f"{wire.tenant}/workflows", name=name.upper()))["rows"]
+    assert [(row["name"], len(row["versions"])) for row in rows] == [(name, 2)]
+    assert (await wire.get(f"/api/v1/workflows/{first.workflow_id}/versions"))["metadata"]["id"] == second.id
+    assert (await wire.http("DELETE", f"/api/v1/workflows/{first.workflow_id}"))[0] == 204
+    assert (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=first.workflow_id))["rows"] == []
+    assert (await wire.http("GET", f"/api/v1/workflows/{first.workflow_id}"))[0] == 404
+
+
+async def test_a_declared_cron_is_replaced_with_its_workflow_and_others_stay(wire: Wire) -> None:
+    """Declared crons belong to the registration; one made over the API is nobody's but its maker's."""
+    name = unique("crons")
+    registered = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"], cron_input='{"n": 1}')
+    body = {"cronName": "mine", "cronExpression": "0 0 2 2 *", "input": {"n": 2}, "additionalMetadata": {"a": "b"}}
+    made = await wire.post(f"{wire.tenant}/workflows/{name}/crons", body)
+    assert (made["method"], made["enabled"], "priority" in made) == ("API", True, False)
+    await wire.put(name, task("work", name), cron_triggers=["0 0 3 3 *"])
+    rows = (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
+    assert {(row["cron"], row["method"]) for row in rows} == {("0 0 2 2 *", "API"), ("0 0 3 3 *", "DEFAULT")}
+    run = (await wire.post(f"{wire.tenant}/workflows/crons/{made['metadata']['id']}", None))["externalId"]
+    document = (await wire.get(f"/api/v1/stable/workflow-runs/{run}"))["run"]
+    assert document["input"] == {"n": 2}
+    assert document["additionalMetadata"]["hatchet__cron_name"] == "mine"
+    assert (await wire.http("DELETE", f"{wire.tenant}/workflows/crons/{made['metadata']['id']}"))[0] == 204
+
+
+async def test_a_cron_fires_in_utc_with_seconds_and_can_be_stopped(single: Single) -> None:
+    """Six fields: seconds first. Disabled it does not fire."""
+    wire = single.wire
+    await single.declare()
+    body = {"cronName": "fast", "cronExpression": "*/5 * * * * *", "input": {}, "additionalMetadata": {}}
+    made = await wire.post(f"{wire.tenant}/workflows/{single.name}/crons", body)
+    action = await single.worker.next()
+    due = datetime.fromisoformat(json.loads(action.additional_metadata)["hatchet__cron_scheduled_at"])
+    assert (due.second % 5, due.microsecond, due.utcoffset()) == (0, 0, timedelta(0))
+    path = f"{wire.tenant}/workflows/crons/{made['metadata']['id']}"
+    assert (await wire.http("PATCH", path, {"enabled": False}))[0] == 204
+    while not await single.worker.idle(0.6):
+        pass
+    assert (await wire.get(path))["enabled"] is False
+    await wire.http("DELETE", path)
+
+
+async def test_scheduled_runs_can_be_moved_listed_and_deleted(single: Single) -> None:
+    """A moment can be changed until it has come; a moment in the past is now."""
+    wire = single.wire
+    registered = await wire.put(single.name, task("work", single.name))
+    far = (datetime.now(UTC) + timedelta(days=10)).isoformat()
+    path = f"{wire.tenant}/workflows/scheduled"
+    made = [
+        (await wire.post(f"{wire.tenant}/workflows/{single.name}/scheduled", {"triggerAt": far, "input": {"n": n}}))[
+            "metadata"
+        ]["id"]
+        for n in range(3)
+    ]
+    rows = (await wire.get(path, workflowId=registered.workflow_id))["rows"]
+    assert [row["metadata"]["id"] for row in rows] == made
+    now = datetime.now(UTC).isoformat()
+    assert (await wire.http("PATCH", f"{path}/{made[0]}", {"triggerAt": now}))[0] == 200
+    assert json.loads((await single.worker.next()).action_payload)["input"] == {"n": 0}
+    assert "workflowRunId" in await wire.get(f"{path}/{made[0]}")
+    unknown = "00000000-0000-0000-0000-000000000000"
+    deleted = await wire.post(f"{path}/bulk-delete", {"scheduledWorkflowRunIds": [made[1], unknown]})
+    assert (deleted["deletedIds"], [each["id"] for each in deleted["errors"]]) == ([made[1]], [unknown])
+    assert (await wire.http("DELETE", f"{path}/{made[2]}"))[0] == 204
+    assert await single.worker.idle(0.2)
+
+
+async def test_a_run_scheduled_over_grpc_appears_in_the_list(wire: Wire) -> None:
+    """ScheduleWorkflow answers with ids that REST knows."""
+    name = unique("scheduled")
+    await wire.put(name, task("work", name))
+    moment = Timestamp()
+    moment.FromDatetime(datetime.now(UTC) + timedelta(days=1))
+    request = workflows.ScheduleWorkflowRequest(name=name, schedules=[moment], input='{"n": 1}')
+    reply = await wire.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion)
+    document = await wire.get(f"{wire.tenant}/workflows/scheduled/{reply.scheduled_workflows[0].id}")
+    assert (document["workflowName"], document["input"]) == (name, {"n": 1})
+
+
+async def test_metrics_count_what_waits_and_what_ran(wire: Wire) -> None:
+    """Status counts per workflow, waiting tasks per action, and stats per task."""
+    name = unique("metrics")
+    registered = await wire.put(name, task(name, name))
+    for _ in range(3):
+        await wire.run(name)
+    counts = await wire.get(f"{wire.stable}/task-metrics", workflow_ids=registered.workflow_id)
+    assert {each["status"]: each["count"] for each in counts} == {
+        "QUEUED": 3,
+        "RUNNING": 0,
+        "COMPLETED": 0,
+        "CANCELLED": 0,
+        "FAILED": 0,
+    }
+    assert (await wire.get(f"{wire.tenant}/step-run-queue-metrics"))["queues"][f"{name}:{name}"] == 3
+    assert (await wire.get(f"{wire.tenant}/task-stats"))[name]["queued"]["total"] == 3
+    assert (await wire.get(wire.tenant))["version"] == "V1"
+
+
+async def test_an_exported_span_is_read_back_beside_the_engines_own(single: Single) -> None:
+    """A run belongs to the trace in its ``traceparent``; the engine adds waiting and running of each attempt."""
+    wire = single.wire
+    await single.declare(retries=1)
+    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
+    run = await wire.run(single.name, additional_metadata=json.dumps({"traceparent": f"00-{trace}-{parent}-01"}))
+    await single.worker.fail(await single.worker.next(), "first attempt")
+    await single.worker.complete(await single.worker.next())
+    await wire.result(run)
+    export = ExportTraceServiceRequest()
+    span = (
+        export.resource_spans.add()
+        .scope_spans.add()
+        .spans.add(
+            trace_id=bytes.fromhex(trace), span_id=secrets.token_bytes(8), name="user.span", kind="SPAN_KIND_CLIENT"
+        )
+    )
+    span.start_time_unix_nano, span.end_time_unix_nano = time.time_ns(), time.time_ns() + 5_000
+    span.attributes.append(KeyValue(key="answer", value=AnyValue(int_value=42)))
+    await wire.call("opentelemetry.proto.collector.trace.v1.TraceService/Export", export, ExportTraceServiceRequest)
+    rows = (await wire.get(f"{wire.stable}/traces", run_external_id=run))["rows"]
+    assert {row["traceId"] for row in rows} == {trace}
+    assert len({row["spanId"] for row in rows}) == len(rows) == 6
+    named = {(row["spanName"], row["retryCount"]): row for row in rows}
+    assert named["hatchet.engine.start_step_run", 0]["statusMessage"] == "first attempt"
+    assert named["hatchet.engine.start_step_run", 1]["statusCode"] == "OK"
+    assert named["hatchet.engine.workflow_run", 0]["parentSpanId"] == parent
+    assert (named["user.span", 0]["spanKind"], named["user.span", 0]["spanAttributes"]) == ("CLIENT", {"answer": "42"})
+
+
+async def test_runs_beyond_the_limit_are_forgotten_oldest_first() -> None:
+    """Memory stays flat: only so many finished runs stay readable; live ones always do."""
+    async with LocalEngine(keep_finished=3) as engine, aiohttp.ClientSession() as http:
+        wire = Wire(engine.handshake, http)
+        name = unique("forgotten")
+        await wire.put(name, task("work", name))
+        async with wire.worker(f"{name}:work", slots={"default": 100}) as worker:
+            live = await wire.run(name)
+            await worker.next()
+            runs: list[str] = []
+            for _ in range(6):
+                runs.append(await wire.run(name))
+                await worker.complete(await worker.next())
+                await wire.result(runs[-1])
+            found = [(await wire.http("GET", f"/api/v1/stable/workflow-runs/{run}"))[0] for run in [live, *runs]]
+            assert found == [200, 404, 404, 404, 200, 200, 200]
+        await wire.close()
