@@ -32,6 +32,7 @@ COMMANDS = {
         "mageflow.cli.demo", "demo", "Watch decorated tasks explain themselves, on this machine alone."
     ),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
+    "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm as it is now."),
 }
 """Every command, in the order of its name."""
 

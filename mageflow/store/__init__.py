@@ -4,6 +4,7 @@ It refuses to know Hatchet: what a decision leads to is returned, and a higher f
 """
 
 from mageflow.store.decisions import Admission, ClosedFlow, Decision, Send, SilentRun, dedupe_key, locate
+from mageflow.store.description import Description, MemberDescription, describe_record, find_records
 from mageflow.store.keys import SHARDS, Keys, RecordKeys
 from mageflow.store.locks import (
     FoundCycle,
@@ -28,6 +29,7 @@ __all__ = [
     "Census",
     "ClosedFlow",
     "Decision",
+    "Description",
     "FoundCycle",
     "Keys",
     "LockClaim",
@@ -38,6 +40,7 @@ __all__ = [
     "LockStore",
     "LockVerdict",
     "LockWait",
+    "MemberDescription",
     "RecordKeys",
     "RedisClient",
     "RedisPort",
@@ -48,5 +51,7 @@ __all__ = [
     "Store",
     "VictimPolicy",
     "dedupe_key",
+    "describe_record",
+    "find_records",
     "locate",
 ]

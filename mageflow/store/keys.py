@@ -29,6 +29,7 @@ Key                       Type    Owner                                  TTL
 This room's one owner of key names. It refuses to talk to Redis.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
@@ -41,6 +42,7 @@ SHARDS: Final = 16
 """Hash tags the records of one namespace are spread over. Fixed: every process must agree on it."""
 
 _KINDS: Final[frozenset[str]] = frozenset(get_args(SignatureKind))
+_PUBLIC: Final = re.compile(r"(?P<prefix>[^{}\s]+):\{(?P<namespace>[^{}/]*)/[0-9a-f]\}:")
 _RESERVED: Final = str.maketrans({"{": "%7B", "}": "%7D", "/": "%2F", "#": "%23", ":": "%3A", " ": "%20"})
 
 
@@ -112,6 +114,18 @@ class Keys:
     def __init__(self, prefix: str, namespace: str) -> None:
         self.prefix = prefix
         self.namespace = namespace.translate(_RESERVED)
+
+    @classmethod
+    def of(cls, key: str) -> "Keys":
+        """The keys of the client a public key comes from: its prefix and namespace stand in the key.
+
+        Raises:
+            SignatureNotFoundError: The key has another shape.
+        """
+        found = _PUBLIC.match(key)
+        if found is None:
+            raise SignatureNotFoundError(key)
+        return cls(found["prefix"], found["namespace"])
 
     def tagged(self, tag: str, *parts: str) -> str:
         """A key with the hash tag ``<namespace>/<tag>``."""

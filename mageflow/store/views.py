@@ -25,9 +25,14 @@ from mageflow.signatures import (
 )
 from mageflow.store.keys import RecordKeys
 
-__all__ = ["header_of", "member_view", "record_view", "task_view"]
+__all__ = ["header_of", "last_run_of", "member_view", "moment", "record_view", "status_of", "task_view"]
 
 _STATUS = {"queued": Status.PENDING, "sent": Status.PENDING, "held": Status.SUSPENDED}
+
+
+def status_of(state: str) -> Status:
+    """The status of a member, from the word the scripts keep for it."""
+    return _STATUS.get(state) or Status(state)
 
 
 def header_of(flat: Sequence[str]) -> dict[str, str]:
@@ -89,11 +94,11 @@ def task_view(
             kwargs=definition.kwargs,
             success_callbacks=_callbacks(keys, path, "s", successes),
             error_callbacks=_callbacks(keys, path, "e", errors),
-            status=_STATUS.get(reached) or Status(reached),
-            created_at=_moment(header["created"]),
-            updated_at=_moment(changed),
+            status=status_of(reached),
+            created_at=moment(header["created"]),
+            updated_at=moment(changed),
             attempts=int(header.get("att") or 0) if is_record else int(state.get("n") or 0),
-            last_run=_last_run(last),
+            last_run=last_run_of(last),
             last_error=FailureRecord.model_validate_json(error) if error else None,
             traceparent=header.get("trace") or "",
             history=_history(header) if is_record else (),
@@ -114,10 +119,10 @@ def _flow_view(
         "success_callbacks": _callbacks(keys, "", "s", successes),
         "error_callbacks": _callbacks(keys, "", "e", errors),
         "status": Status(header["st"]),
-        "created_at": _moment(header["created"]),
-        "updated_at": _moment(header["updated"]),
+        "created_at": moment(header["created"]),
+        "updated_at": moment(header["updated"]),
         "attempts": int(header.get("att") or 0),
-        "last_run": _last_run(last),
+        "last_run": last_run_of(last),
         "last_error": FailureRecord.model_validate_json(header["err"]) if header.get("err") else None,
         "traceparent": header.get("trace") or "",
         "history": _history(header),
@@ -148,11 +153,13 @@ def _callbacks(keys: RecordKeys, path: str, mark: str, count: int) -> tuple[str,
     return tuple(f"{keys.record}#{path}.{mark}{index}" for index in range(count))
 
 
-def _moment(milliseconds: str | float) -> datetime:
+def moment(milliseconds: str | float) -> datetime:
+    """A time of the scripts, which count milliseconds since the epoch by the clock of Redis."""
     return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
 
 
-def _last_run(found: dict[str, Any]) -> LastRun | None:
+def last_run_of(found: dict[str, Any]) -> LastRun | None:
+    """The run a state or a header names, if it names one."""
     if not found.get("run"):
         return None
     return LastRun(workflow_run_id=found["run"], step_run_id=found.get("step") or "", worker_id=found.get("wk") or "")
@@ -160,7 +167,7 @@ def _last_run(found: dict[str, Any]) -> LastRun | None:
 
 def _history(header: dict[str, str]) -> tuple[HistoryEntry, ...]:
     return tuple(
-        HistoryEntry(at=_moment(each["at"]), status=Status(each["status"]), by=each["by"], why=each["why"])
+        HistoryEntry(at=moment(each["at"]), status=Status(each["status"]), by=each["by"], why=each["why"])
         for each in json.loads(header.get("hist") or "[]")
     )
 

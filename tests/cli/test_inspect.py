@@ -1,0 +1,230 @@
+"""``mageflow inspect`` over what real flows left in a real Valkey."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mageflow.cli import group
+from mageflow.cli.inspect import inspect
+from mageflow.config import Settings
+from mageflow.flows import Flows
+from mageflow.signatures import SwarmConfig
+from mageflow.store import Keys, RedisPort, Store
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.hatchet import Hatchet, Worker
+
+
+async def add(message: dict[str, Any]) -> int:
+    return message.get("n", 0) + 1
+
+
+async def fail(message: dict[str, Any]) -> None:
+    raise ValueError("no good")
+
+
+async def odd(message: dict[str, Any]) -> int:
+    if message["n"] % 2:
+        return message["n"]
+    raise KeyError("even")
+
+
+class Stored:
+    """Flows in namespace ``prod_`` over the real server, and a worker for them."""
+
+    def __init__(self, url: str) -> None:
+        self.port = RedisPort(url)
+        self.hatchet = Hatchet()
+        settings = Settings()
+        store = Store(self.port, Keys("mageflow", "prod_"), settings)
+        self.flows = Flows(store, self.hatchet, self.hatchet, settings)
+        self.worker = Worker(self.hatchet, self.flows, {"add": add, "fail": fail, "odd": odd, "told": add})
+
+
+@pytest.fixture
+async def stored(mageflow_redis: EmbeddedValkey) -> AsyncIterator[Stored]:
+    """An empty server; what is left in it must have a TTL."""
+    stored = Stored(mageflow_redis.url)
+    yield stored
+    await stored.flows.drain()
+    await stored.port.aclose()
+    assert mageflow_redis.keys_without_ttl() == []
+
+
+@pytest.fixture
+def looked(mageflow_redis: EmbeddedValkey) -> Any:
+    """Runs the command with the server's URL, in a thread: it has an event loop of its own."""
+
+    async def run(*arguments: str) -> Result:
+        command = [*arguments, "--redis-url", mageflow_redis.url]
+        return await asyncio.to_thread(CliRunner().invoke, inspect, command, catch_exceptions=False)
+
+    return run
+
+
+async def facts(looked: Any, *arguments: str) -> dict[str, Any]:
+    result = await looked(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored, looked: Any) -> None:
+    """Status, steps in order, the error beside its step, run ids, callbacks, history and TTL are those of the store."""
+    chain = await stored.flows.chain(["add", "fail", "add"], name="billing", error="told")
+    await stored.flows.start(chain, {"n": 5})
+    await stored.worker.drain()
+    found = await facts(looked, chain.key)
+
+    assert (found["key"], found["kind"], found["name"], found["status"]) == (chain.key, "chain", "billing", "failed")
+    assert found["progress"] == {"step": 1, "steps": 3}
+    assert [(each["path"], each["status"]) for each in found["members"]] == [
+        ("0", "done"), ("1", "failed"), ("2", "pending"), (".e0", "done"),
+    ]  # fmt: skip
+    assert [each["attempts"] for each in found["members"]] == [1, 1, 0, 1]
+    runs = {each["path"]: each["run"] and each["run"]["workflow_run_id"] for each in found["members"]}
+    assert runs["2"] is None
+    assert {runs["0"], runs["1"], runs[".e0"]} == set(stored.hatchet.runs)
+    error = found["members"][1]["error"]
+    assert (error["type"], error["message"], error["task"], error["attempt"]) == ("ValueError", "no good", "fail", 1)
+    assert found["error"] == error
+    assert [each["status"] for each in found["history"]] == ["pending", "active", "failed"]
+    assert found["members"][3]["role"] == "error callback"
+    assert 0 < found["expires_in_s"] <= 3600
+    assert found["started_at"] <= found["ended_at"] <= found["at"]
+    assert found["delivery"]["live"] == 0
+
+    drawn = (await looked(chain.key)).output
+    for expected in (
+        "chain billing  failed",
+        "1 of 3 steps",
+        "ValueError: no good (fail, attempt 1, failed)",
+        runs["1"],
+    ):
+        assert expected in drawn
+    assert re.search(r"^  on error +told +done", drawn, re.MULTILINE)
+
+
+async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: Stored, looked: Any) -> None:
+    """Items are paged by number; what is left is said; nested flows are named by their key."""
+    inner = await stored.flows.chain(["add", "add"])
+    items: list[object] = [await stored.flows.sign("odd", n=index) for index in range(9)]
+    swarm = await stored.flows.swarm([*items, inner], "crowd", SwarmConfig(max_concurrency=3), closed=True)
+    assert (await facts(looked, swarm.key))["status"] == "pending"
+    await stored.flows.start(swarm)
+    await stored.worker.drain()
+
+    found = await facts(looked, swarm.key, "--first", "6", "--limit", "2")
+    assert [(each["path"], each["status"], each["role"]) for each in found["members"]] == [
+        ("6", "failed", "item"), ("7", "done", "item"),
+    ]  # fmt: skip
+    assert found["members_total"] == 10
+    last = (await facts(looked, swarm.key, "--first", "9"))["members"][0]
+    assert (last["flow"], last["task"], last["run"]) == (inner.key, "", None)
+    assert (await facts(looked, inner.key))["parent"] == f"{swarm.key}#9"
+    drawn = (await looked(swarm.key, "--limit", "4")).output
+    assert f"{found['progress']['succeeded']} succeeded, {found['progress']['failed']} failed" in drawn
+    assert "6 more: --first 4" in drawn
+
+
+async def test_what_waits_says_why_it_waits(stored: Stored, looked: Any) -> None:
+    """Suspended: who and why stand in the history, and the held step is counted."""
+    chain = await stored.flows.chain(["add", "add"])
+    await stored.flows.start(chain)
+    await stored.flows.suspend(chain.key, by="ada", why="too loud")
+    await stored.worker.drain()
+    found = await facts(looked, chain.key)
+
+    assert found["status"] == "suspended"
+    assert (found["history"][-1]["by"], found["history"][-1]["why"]) == ("ada", "too loud")
+    assert found["delivery"]["held"] == 1
+    assert found["members"][0]["stage"] == "held"
+    assert "too loud" in (await looked(chain.key)).output
+
+
+async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: Any) -> None:
+    """A plain signature may be run often: every run is listed; bound values only where they are asked for."""
+    signature = await stored.flows.sign("add", task_identifiers={"order": 17}, success_callbacks=["told"], n="s3cret")
+    before = await facts(looked, signature.key)
+    assert (before["status"], [each["path"] for each in before["members"]]) == ("pending", [".s0"])
+    assert before["progress"]["identifiers"] == {"order": 17}
+    assert "s3cret" not in (await looked(signature.key)).output + (await looked(signature.key, "--json")).output
+    assert (await facts(looked, signature.key, "--values"))["values"] == {"n": "s3cret"}
+    assert "s3cret" in (await looked(signature.key, "--values")).output
+
+
+async def test_one_member_and_an_id_can_be_asked_for(stored: Stored, looked: Any) -> None:
+    """``KEY#path`` is that member with its callbacks; the id of logs and spans is found in its namespace."""
+    chain = await stored.flows.chain([await stored.flows.sign("add", success_callbacks=["told"]), "add"])
+    step = await facts(looked, f"{chain.key}#0")
+    assert [each["path"] for each in step["members"]] == ["0", "0.s0"]
+    identity = chain.key.rpartition(":")[2]
+    assert (await facts(looked, identity, "--namespace", "Prod"))["key"] == chain.key
+    assert (await facts(looked, f"{identity}#1", "--namespace", "prod_"))["key"] == f"{chain.key}#1"
+
+
+async def test_looking_changes_nothing(stored: Stored, looked: Any) -> None:
+    """No TTL is refreshed and no key is written: a dump of the server before and after is the same."""
+    chain = await stored.flows.chain(["add", "add"])
+    await stored.port.command("EXPIRE", chain.key, 500)
+
+    script = (
+        "local found = {} for i, key in ipairs(redis.call('KEYS', '*')) do "
+        "found[i] = key .. ' ' .. redis.sha1hex(redis.call('DUMP', key)) end return found"
+    )
+
+    async def dump() -> list[str]:
+        return sorted(await stored.port.command("EVAL", script, 0))
+
+    before = await dump()
+    assert (await facts(looked, chain.key))["expires_in_s"] <= 500
+    assert await dump() == before
+    assert await stored.port.command("TTL", chain.key) <= 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["mageflow:{prod_/a}:chain:000a"], 1, "no signature is stored under 'mageflow:{prod_/a}:chain:000a'"),
+        (["feed"], 1, "no signature is stored under 'feed'"),
+        (["not an id"], 1, "no signature is stored under 'not an id'"),
+        (["other:key"], 1, "no signature is stored under 'other:key'"),
+        (
+            ["mageflow:{prod_/a}:chain:000a", "--namespace", "dev"],
+            2,
+            "the key belongs to namespace 'prod_', not 'dev_'",
+        ),
+    ],
+)
+def test_what_is_not_there_is_one_line(mageflow_redis, capsys, arguments, status, message):
+    """One clear line on stderr, nothing on stdout, and the status says whose mistake it was."""
+    with pytest.raises(SystemExit) as ended:
+        group.main(["inspect", *arguments, "--redis-url", mageflow_redis.url])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    assert printed.out == ""
+    assert printed.err.startswith(f"mageflow: {message}")
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--redis-url", "redis://127.0.0.1:1/0"], 1, "could not be reached"),
+        (["--redis-url", "http://localhost"], 2, "a Redis URL starts with"),
+        ([], 2, "set MAGEFLOW_REDIS_URL or REDIS_URL"),
+    ],
+)
+def test_a_redis_that_cannot_be_asked_is_one_line(capsys, arguments, status, message):
+    """Redis away, a URL of something else, and none at all."""
+    with pytest.raises(SystemExit) as ended:
+        group.main(["inspect", "mageflow:{/a}:task:000a", *arguments])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
