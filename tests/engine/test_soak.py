@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import time
+from pathlib import Path
 
 import aiohttp
 import grpc
@@ -26,8 +27,7 @@ ALLOWED_GROWTH = 0.15
 
 def resident_megabytes(pid: int) -> float:
     """Return the resident memory of a process."""
-    with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def work(worker: HandWorker) -> None:

@@ -42,43 +42,43 @@ def build(hatchet: Hatchet) -> Workload:
     """Define the tasks on a client."""
 
     @hatchet.task(name="engine-tests-double", input_validator=Number)
-    async def double(input: Number, ctx: Context) -> dict[str, int]:
-        ctx.log(f"doubling {input.n}")
-        return {"n": input.n * 2}
+    async def double(message: Number, ctx: Context) -> dict[str, int]:
+        ctx.log(f"doubling {message.n}")
+        return {"n": message.n * 2}
 
     @hatchet.task(name="engine-tests-flaky", retries=2, backoff_factor=2.0, backoff_max_seconds=10)
-    def flaky(input: EmptyModel, ctx: Context) -> dict[str, int]:
+    def flaky(message: EmptyModel, ctx: Context) -> dict[str, int]:
         if ctx.retry_count < 2:
             raise RuntimeError(f"attempt {ctx.retry_count} fails")
         return {"attempt": ctx.retry_count}
 
     @hatchet.task(name="engine-tests-endless", execution_timeout=timedelta(minutes=2))
-    async def endless(input: EmptyModel, ctx: Context) -> dict[str, str]:
+    async def endless(message: EmptyModel, ctx: Context) -> dict[str, str]:
         await asyncio.sleep(120)
         return {}
 
     pipeline = hatchet.workflow(name="engine-tests-pipeline", input_validator=Number)
 
     @pipeline.task()
-    def first(input: Number, ctx: Context) -> dict[str, int]:
-        return {"n": input.n + 1}
+    def first(message: Number, ctx: Context) -> dict[str, int]:
+        return {"n": message.n + 1}
 
     @pipeline.task(parents=[first], wait_for=[SleepCondition(timedelta(seconds=10))])
-    def second(input: Number, ctx: Context) -> dict[str, int]:
+    def second(message: Number, ctx: Context) -> dict[str, int]:
         return {"n": ctx.task_output(first)["n"] * 10}
 
     @hatchet.task(name="engine-tests-parent", input_validator=Number)
-    async def parent(input: Number, ctx: Context) -> dict[str, list[int]]:
-        children = await double.aio_run_many([double.create_bulk_run_item(Number(n=n)) for n in range(input.n)])
+    async def parent(message: Number, ctx: Context) -> dict[str, list[int]]:
+        children = await double.aio_run_many([double.create_bulk_run_item(Number(n=n)) for n in range(message.n)])
         return {"children": [child["n"] for child in children]}
 
     @hatchet.durable_task(name="engine-tests-sleeper", execution_timeout=timedelta(minutes=2), input_validator=Number)
-    async def sleeper(input: Number, ctx: DurableContext) -> dict[str, Any]:
+    async def sleeper(message: Number, ctx: DurableContext) -> dict[str, Any]:
         await ctx.aio_sleep_for(timedelta(seconds=20))
-        child = await double.aio_run(input)
+        child = await double.aio_run(message)
         woken = await ctx.aio_wait_for(
             "wake",
-            or_(SleepCondition(timedelta(hours=1)), UserEventCondition(event_key=WAKE_EVENT, scope=str(input.n))),
+            or_(SleepCondition(timedelta(hours=1)), UserEventCondition(event_key=WAKE_EVENT, scope=str(message.n))),
         )
         return {"child": child["n"], "woken_by": list(woken["CREATE"])}
 
@@ -92,7 +92,7 @@ def build(hatchet: Hatchet) -> Workload:
         return {key: {"n": item.n, "together": len(items)} for key, item in items.items()}
 
     @hatchet.task(name="engine-tests-streamer")
-    async def streamer(input: EmptyModel, ctx: Context) -> dict[str, str]:
+    async def streamer(message: EmptyModel, ctx: Context) -> dict[str, str]:
         await asyncio.gather(*(ctx.aio_put_stream(f"chunk {n}") for n in range(20)))
         return {}
 
