@@ -10,16 +10,50 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mageflow.client import HatchetMageflow, Mageflow
     from mageflow.config import Settings
-    from mageflow.signatures import TaskSignature
+    from mageflow.interceptors import Interceptor
+    from mageflow.locks import Lease, Resource
+    from mageflow.signatures import (
+        ChainSignature,
+        ReturnValue,
+        Status,
+        SwarmConfig,
+        SwarmSignature,
+        TaskError,
+        TaskSignature,
+    )
     from mageflow.types import AcceptParams
 
-__all__ = ["AcceptParams", "HatchetMageflow", "Mageflow", "Settings", "TaskSignature"]
+__all__ = [
+    "AcceptParams",
+    "ChainSignature",
+    "HatchetMageflow",
+    "Interceptor",
+    "Lease",
+    "Mageflow",
+    "Resource",
+    "ReturnValue",
+    "Settings",
+    "Status",
+    "SwarmConfig",
+    "SwarmSignature",
+    "TaskError",
+    "TaskSignature",
+]
 
 _HOMES = {
     "AcceptParams": "mageflow.types",
+    "ChainSignature": "mageflow.signatures",
     "HatchetMageflow": "mageflow.client",
+    "Interceptor": "mageflow.interceptors",
+    "Lease": "mageflow.locks",
     "Mageflow": "mageflow.client",
+    "Resource": "mageflow.locks",
+    "ReturnValue": "mageflow.signatures",
     "Settings": "mageflow.config",
+    "Status": "mageflow.signatures",
+    "SwarmConfig": "mageflow.signatures",
+    "SwarmSignature": "mageflow.signatures",
+    "TaskError": "mageflow.signatures",
     "TaskSignature": "mageflow.signatures",
 }
 

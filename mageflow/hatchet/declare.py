@@ -60,7 +60,10 @@ class Declarations:
             DecorationError: A decorator asks for what cannot be.
         """
         if compat.is_stub(func):
-            return declare(func)
+            # Only a name to trigger: it must neither be wrapped nor take the place of the real task in the register.
+            made = declare(func)
+            self._on_declared(self._info(compat.task_of(made), made, compat.task_of(made).name, Marks(), func))
+            return made
         runner, marks = self._runner(func, is_batch=is_batch)
         made = declare(runner.function())
         task = compat.task_of(made)
@@ -93,6 +96,29 @@ class Declarations:
         binding = bind(func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency)
         return TaskRunner(func, binding, self._services, locks=marks.locks, is_batch=is_batch), marks
 
+    def _info(
+        self,
+        task: Task[Any, Any],
+        runnable: BaseWorkflow[Any],
+        name: str,
+        marks: Marks,
+        func: Callable[..., Any],
+        *,
+        is_batch: bool = False,
+    ) -> TaskInfo:
+        pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
+        return TaskInfo(
+            name=name,
+            workflow_name=compat.config_of(runnable).name,
+            execution_timeout_seconds=durations.seconds(task.execution_timeout),
+            retries=task.retries,
+            pool=pool,
+            is_batch=is_batch,
+            is_async=inspect.iscoroutinefunction(func),
+            stagger_window_seconds=marks.stagger_window.total_seconds() if marks.stagger_window else None,
+            code_function_name=f"{func.__module__}.{func.__qualname__}",
+        )
+
     def _attach(
         self,
         runner: TaskRunner,
@@ -104,18 +130,7 @@ class Declarations:
         *,
         is_batch: bool,
     ) -> None:
-        pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
-        info = TaskInfo(
-            name=name,
-            workflow_name=compat.config_of(runnable).name,
-            execution_timeout_seconds=durations.seconds(task.execution_timeout),
-            retries=task.retries,
-            pool=pool,
-            is_batch=is_batch,
-            is_async=inspect.iscoroutinefunction(func),
-            stagger_window_seconds=marks.stagger_window.total_seconds() if marks.stagger_window else None,
-            code_function_name=f"{func.__module__}.{func.__qualname__}",
-        )
+        info = self._info(task, runnable, name, marks, func, is_batch=is_batch)
         runner.attach(info, task)
         if not is_batch:
             compat.around_attempt(task, runner.attempt)

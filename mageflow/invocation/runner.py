@@ -225,6 +225,7 @@ class TaskRunner:
             is_cancelled=lambda: bool(ctx.is_cancelled),
             batch_size=host.batch_size(ctx),
             signature_id=str(metadata.get(KEY_SIGNATURE) or ""),
+            is_resumed=not host.is_first_invocation(ctx),
         )
         _read_flow(attempt)
         scope = _Scope(attempt, ctx, asyncio.Event())
@@ -253,7 +254,7 @@ class TaskRunner:
                 scope.replay_json = admitted.result_json
                 return
             scope.signature = admitted
-        if self.info.stagger_window_seconds is not None and self._services.host.is_first_invocation(scope.ctx):
+        if self.info.stagger_window_seconds is not None and not attempt.is_resumed:
             await stagger(
                 attempt,
                 window_seconds=self.info.stagger_window_seconds,

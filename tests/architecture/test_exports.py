@@ -10,7 +10,22 @@ import pytest
 import mageflow
 
 SURFACE = {
-    "mageflow": ["AcceptParams", "HatchetMageflow", "Mageflow", "Settings", "TaskSignature"],
+    "mageflow": [
+        "AcceptParams",
+        "ChainSignature",
+        "HatchetMageflow",
+        "Interceptor",
+        "Lease",
+        "Mageflow",
+        "Resource",
+        "ReturnValue",
+        "Settings",
+        "Status",
+        "SwarmConfig",
+        "SwarmSignature",
+        "TaskError",
+        "TaskSignature",
+    ],
     "mageflow.testing": [
         "EmbeddedValkey",
         "LogCapture",

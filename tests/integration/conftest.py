@@ -1,7 +1,9 @@
 """A client of its own for each test: own registry, own tracer provider, on the session's engine."""
 
 import asyncio
+import socket
 import time
+import urllib.request
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -22,6 +24,19 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def scrape(port: int) -> Samples:
+    """What a worker's endpoint says now."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        return samples(response.read().decode())
 
 
 class Observed:

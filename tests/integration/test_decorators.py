@@ -3,14 +3,16 @@
 import itertools
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from hatchet_sdk import Context, Depends, DurableContext
+from hatchet_sdk import Context, Depends
 from pydantic import BaseModel
 
 from mageflow import AcceptParams, TaskSignature
 from mageflow.errors import DecorationError
+from tests.integration.conftest import free_port, scrape
 
 
 class Message(BaseModel):
@@ -186,25 +188,17 @@ def test_what_cannot_be_is_said_at_declaration(observed):
         async def no_room(msg: Message) -> None: ...
 
 
-async def test_durable_tasks_are_wrapped_too(observed, mageflow_worker):
+async def test_durable_tasks_are_wrapped_too(mageflow_worker, mageflow_engine, tmp_path):
     """A durable task gets its context, is staggered once, and its children are counted as enqueued."""
-    client = observed.client
-
-    @client.task(name="leaf")
-    async def leaf(msg: Message) -> Message:
-        return Message(x=msg.x * 10)
-
-    @client.durable_task(name="durable")
-    @client.stagger_execution(timedelta(milliseconds=20))
-    @client.with_ctx
-    async def durable(msg: Message, ctx: DurableContext) -> dict[str, Any]:
-        await ctx.aio_sleep_for(timedelta(seconds=1))
-        child = await leaf.aio_run(Message(x=msg.x))
-        return {"x": child.x}
-
-    mageflow_worker.in_process(client, "durable", workflows=[leaf, durable])
-    assert await durable.aio_run(Message(x=3)) == {"x": 30}
-    samples = observed.samples
+    port = free_port()
+    mageflow_worker(
+        Path(__file__).with_name("durable_worker.py"),
+        environment={"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    durable = mageflow_engine.client().stubs.task(name="durable", input_validator=dict, output_validator=dict)
+    result = await durable.aio_run({"x": 3})
+    assert result["x"] == 30
+    samples = scrape(port)
     assert samples.value("mageflow_task_runs_total", task="durable", outcome="succeeded") == 1
     assert samples.value("mageflow_tasks_enqueued_total", task="leaf", source="direct", result="ok") == 1
     assert samples.value("mageflow_staggers_total", task="durable", outcome="completed") == 1

@@ -14,16 +14,11 @@ from pydantic import BaseModel
 from mageflow import Settings
 from mageflow.errors import RedisNotConfiguredError, StoreUnavailableError
 from mageflow.interceptors import Interceptor
+from tests.integration.conftest import free_port
 
 
 class Message(BaseModel):
     x: int = 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def test_redis_gone_leaves_plain_tasks_alone(make_observed, mageflow_worker):

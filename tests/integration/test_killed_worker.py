@@ -2,30 +2,21 @@
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 
 import pytest
 
 from mageflow.engine import LocalEngine
-from mageflow.testing.capture import samples
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import until
+from tests.integration.conftest import free_port, scrape, until
 
 SCRIPT = Path(__file__).with_name("staggered_worker.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.slow
 async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path):
     """SIGKILL in the sleep; the engine notices after five silent seconds, and the next worker runs the task."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}/metrics"
     discovery = tmp_path / "discovery"
     environment = {
         "MAGEFLOW_METRICS_PORT": str(port),
@@ -44,14 +35,14 @@ async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path
         try:
             task = client.stubs.task(name="staggered-victim", input_validator=dict, output_validator=dict)
             reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
-            await until(lambda: samples(url).total("mageflow_tasks_in_flight", phase="stagger") == 1)
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="stagger") == 1)
             pid = first.pid
             first.kill()
             await second.aio_start()
             result = await asyncio.wait_for(reference.aio_result(), 30)
             assert result["x"] == 7
             assert result["pid"] != pid
-            assert samples(url).value("mageflow_staggers_total", task="staggered-victim", outcome="completed") == 1
+            assert scrape(port).value("mageflow_staggers_total", task="staggered-victim", outcome="completed") == 1
             [entry] = discovery.glob("*.json")
             assert json.loads(entry.read_text())[0]["targets"] == [f"127.0.0.1:{port}"]
         finally:

@@ -1,0 +1,192 @@
+"""The client: a Hatchet client whose tasks explain themselves.
+
+This room delegates and decides nothing: declarations are made in ``mageflow.hatchet``, attempts run in
+``mageflow.invocation``, state is kept by ``mageflow.store`` and ``mageflow.flows``, signals by ``mageflow.telemetry``.
+"""
+
+import asyncio
+import random as _random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hatchet_sdk import Hatchet, Worker
+from hatchet_sdk.config import ClientConfig
+from hatchet_sdk.runnables.workflow import BaseWorkflow
+from hatchet_sdk.worker.worker import LifespanFn
+from opentelemetry.trace import TracerProvider
+from prometheus_client import CollectorRegistry
+
+from mageflow import hatchet as sdk
+from mageflow import invocation
+from mageflow.client.declarations import DeclaringClient
+from mageflow.client.state import StateOperations
+from mageflow.config import Settings
+from mageflow.errors import ConfigurationError
+from mageflow.flows import Flows
+from mageflow.interceptors import Interceptor, InterceptorChain
+from mageflow.locks import LockService
+from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store
+from mageflow.telemetry import Telemetry
+from mageflow.types import AcceptParams, RandomSource
+
+__all__ = ["HatchetMageflow", "Mageflow"]
+
+
+class Mageflow(StateOperations, DeclaringClient):
+    """A Hatchet client with observability, signatures, staggering and flows.
+
+    It is a `hatchet_sdk.Hatchet`: every method, property and keyword works as in the SDK, and functions written for the
+    plain client run unchanged. Whatever declares a task (``task``, ``durable_task``, ``batch_task``, and the same on
+    ``workflow(...)``) puts mageflow around it. Plain tasks need no Redis.
+
+    Nothing connects, listens or registers a metric when a client is made.
+
+    Args:
+        hatchet_client: The client to build on. Its public ``config`` is used; the object itself is left alone.
+        redis_client: A redis-py client (synchronous or asynchronous, used as it is), a URL (``redis://``,
+            ``rediss://``, ``unix://``), or None: then ``MAGEFLOW_REDIS_URL`` or ``REDIS_URL`` where set, and else a
+            `RedisNotConfiguredError` from the first operation that needs Redis.
+        param_config: What tasks are handed by default.
+        settings: Tuning; read from ``MAGEFLOW_*`` when not given.
+        interceptors: The program's own, outside of mageflow's telemetry.
+        registry: Where metrics are registered; `prometheus_client.REGISTRY` by default.
+        tracer_provider: OpenTelemetry's global one by default.
+        random: What stagger delays are drawn from.
+
+    Raises:
+        ConfigurationError: ``hatchet_client`` is no Hatchet client, or ``redis_client`` is nothing Redis can be reached
+            by.
+    """
+
+    def __init__(
+        self,
+        hatchet_client: Hatchet,
+        redis_client: RedisClient = None,
+        param_config: AcceptParams = AcceptParams.NO_CTX,
+        *,
+        settings: Settings | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        registry: CollectorRegistry | None = None,
+        tracer_provider: TracerProvider | None = None,
+        random: RandomSource | None = None,
+    ) -> None:
+        if not isinstance(hatchet_client, Hatchet):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
+            raise ConfigurationError(
+                "Mageflow wraps a Hatchet client: write Mageflow(Hatchet()), not "
+                f"Mageflow({type(hatchet_client).__name__})"
+            )
+        super().__init__(config=hatchet_client.config)
+        self.settings = settings or Settings()
+        self.param_config = AcceptParams(param_config)
+        self.telemetry = Telemetry(
+            self.settings, registry=registry, tracer_provider=tracer_provider, namespace=self.namespace
+        )
+        host_name, _, port_number = self.config.host_port.rpartition(":")
+        self.telemetry.connected_to(host_name, int(port_number) if port_number.isdecimal() else None)
+        interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
+        enqueuer = sdk.Enqueuer(interceptor)
+        self._client, admin = sdk.instrumented_client(self.config, debug=self._client.debug, enqueuer=enqueuer)
+        port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
+        keys = Keys(self.settings.key_prefix, self.namespace)
+        host = sdk.SdkHost(enqueuer)
+        extend = invocation.TimeoutExtender(host, interceptor)
+        self._has_redis = port.is_configured
+        self._locks = LockService(
+            LockStore(port, keys),
+            interceptor,
+            extend=extend,
+            raw_keys=self.settings.lock_resource_detail == "raw",
+        )
+        self._register = sdk.TaskRegister()
+        self._flows = Flows(
+            Store(port, keys, self.settings, interceptor),
+            sdk.SdkDispatcher(admin, self._client.runs),
+            sdk.SdkCatalog(self._register),
+            self.settings,
+            interceptor,
+        )
+        services = invocation.RunnerServices(
+            host=host,
+            interceptor=interceptor,
+            random=random or _random.SystemRandom(),
+            in_thread=self.telemetry.in_thread,
+            signed=invocation.StoredRuns(self._flows, self.telemetry.current_traceparent, host.non_retryable),
+            extend=extend,
+            on_end=(self._locks.release_run,),
+        )
+        self._declarations = sdk.Declarations(self._register, self.param_config, services, self.telemetry.declare_task)
+        self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
+
+    @classmethod
+    def from_embedded(cls, config: ClientConfig | None = None) -> "Mageflow":
+        """A client on an embedded engine; see `hatchet_sdk.Hatchet.from_embedded`.
+
+        With ``HATCHET_CLIENT_EMBEDDED_BINARY_PATH`` set to the ``mageflow-engine`` script the engine is mageflow's own:
+        no download and no database.
+        """
+        return cls(Hatchet.from_embedded(config))
+
+    # -- workers -------------------------------------------------------------------------------------------------
+
+    def worker(
+        self,
+        name: str,
+        slots: int | None = None,
+        durable_slots: int | None = None,
+        labels: dict[str, str | int] | None = None,
+        workflows: list[BaseWorkflow[Any]] | None = None,
+        lifespan: LifespanFn | None = None,
+    ) -> Worker:
+        """Make a worker; see `hatchet_sdk.Hatchet.worker`.
+
+        While it runs it serves ``/metrics`` and ``/healthz`` (first free port from ``MAGEFLOW_METRICS_PORT``, 18001);
+        when the port is taken the worker runs without.
+        """
+        worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
+        user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
+        return worker
+
+    async def _lifespan(self, worker: Worker, user_lifespan: LifespanFn | None) -> AsyncGenerator[Any, Any]:
+        async with self._serving(worker):
+            if user_lifespan is None:
+                yield None
+                return
+            generator = user_lifespan()
+            try:
+                yield await anext(generator, None)
+                await anext(generator, None)
+            finally:
+                await generator.aclose()
+
+    @asynccontextmanager
+    async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
+        declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
+        async with (
+            self.telemetry.worker(
+                name=worker.name,
+                slots=sdk.slots_of(worker),
+                tasks=[each.info for each in declared if each is not None],
+            ),
+            self._upkeep(),
+        ):
+            yield
+
+    @asynccontextmanager
+    async def _upkeep(self) -> AsyncGenerator[None]:
+        """What a worker does beside its tasks for what is kept in Redis; nothing without Redis."""
+        if not self._has_redis:
+            yield
+            return
+        await self._locks.start()
+        reconciling = asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler")
+        try:
+            yield
+        finally:
+            reconciling.cancel()
+            await asyncio.gather(reconciling, return_exceptions=True)
+            await self._flows.drain()
+            await self._locks.aclose()
+
+
+HatchetMageflow = Mageflow
