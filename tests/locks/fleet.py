@@ -61,8 +61,12 @@ class MemberProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(b"go\n")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)
+
+    def send_if_alive(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self.send(number)
 
     async def kill(self) -> None:
         if self._process.returncode is None:

@@ -124,6 +124,9 @@ def apart(work: Coroutine[Any, Any, Any], within: Any = None) -> "asyncio.Task[A
 async def circles(url: str, index: int, processes: int, seed: int, count: int, size: int, at_once: int) -> None:
     """Play this process's part of every planned deadlock; the victim's task is run again, as Hatchet would."""
     member = Member(url)
+    async with member.locks.resource("warm").acquire(index):
+        pass  # the server now knows the scripts: a first call costs two round trips
+    member.seen.asked = 0
     turns = asyncio.Semaphore(at_once)
     needed = 0
 
