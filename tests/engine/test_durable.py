@@ -13,7 +13,8 @@ from mageflow.engine.contracts import condition_pb2 as conditions
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import trigger_pb2 as trigger
 from mageflow.engine.contracts import v1_dispatcher_pb2 as durable
-from tests.engine.wire import DurableChannel, HandWorker, Wire, outputs, task, unique
+from tests.engine.durable_channel import DurableChannel
+from tests.engine.wire import HandWorker, Wire, outputs, task, unique
 
 
 class Durable:
