@@ -35,6 +35,10 @@ class Source:
         self.url, self.end, self.seconds, self.rate_interval = url, end, seconds, rate_interval
         self.instants = instants
 
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.end - self.seconds, self.end
+
     def series(self, panel: dict[str, Any]) -> list[Series]:
         found: list[Series] = []
         for target in panel.get("targets", []):
@@ -61,7 +65,11 @@ class Source:
             rounds = [ask(self.url, "/api/v1/query", {"query": expr, "time": f"{t:.3f}"}) for t in self.instants]
             best = max(rounds, key=lambda data: len(data["result"]))
             return [{**each, "values": [each["value"]]} for each in best["result"]]
-        span = {"start": f"{self.end - self.seconds:.3f}", "end": f"{self.end:.3f}", "step": "1"}
+        span = {
+            "start": f"{self.end - self.seconds:.3f}",
+            "end": f"{self.end:.3f}",
+            "step": f"{max(self.seconds / 240, 1):.0f}",
+        }
         return ask(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
 
     @staticmethod
@@ -95,7 +103,7 @@ def picture(board: dict[str, Any], source: Source, out: Path) -> Path:
             series, exemplars = source.series(panel), source.exemplars(panel)
         except PrometheusError as error:
             raise SystemExit(f"{board['uid']} / {panel['title']}: {error}") from error
-        draw(figure, (left, size[1] - top - tall, width, tall), size, panel, series, exemplars)
+        draw(figure, (left, size[1] - top - tall, width, tall), size, panel, series, exemplars, source.span)
     path = out / f"{board['uid']}.png"
     figure.savefig(path, dpi=DPI, facecolor=BACKGROUND)
     plt.close(figure)

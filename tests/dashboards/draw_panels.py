@@ -40,9 +40,9 @@ class Series:
 
 def draw(
     figure: Figure, box: Box, size: tuple[float, float], panel: dict[str, Any], series: list[Series],
-    exemplars: list[tuple[float, float]],
+    exemplars: list[tuple[float, float]], span: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Draw a panel into a box given in pixels from the lower left."""
+    """Draw a panel into a box given in pixels from the lower left; ``span`` is the time range, in epoch seconds."""
     left, bottom, width, height = box
     figure.text((left + 8) / size[0], (bottom + height - 15) / size[1], panel["title"], color=TEXT, fontsize=8.5)
     inner = (left + 8, bottom + 6, width - 16, height - 28)
@@ -55,7 +55,7 @@ def draw(
     if not any(each.numbers for each in series):
         _words(_axes(figure, inner, size), panel["fieldConfig"]["defaults"].get("noValue", "No data"))
         return
-    painter(figure, inner, size, panel, series, exemplars)
+    painter(figure, inner, size, panel, series, exemplars, span)
 
 
 def _axes(figure: Figure, box: Box, size: tuple[float, float]) -> Any:
@@ -80,7 +80,7 @@ def _threshold_colour(panel: dict[str, Any], value: float) -> str:
     return COLOURS.get(colour, colour)
 
 
-def _stat(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], _: Any) -> None:
+def _stat(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], *_: Any) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     axes = _axes(figure, box, size)
     share = 1 / len(series)
@@ -114,8 +114,9 @@ def _properties(panel: dict[str, Any], each: Series) -> dict[str, Any]:
 
 
 def _timeseries(
-    figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], exemplars: list[Any]
-) -> None:
+    figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], exemplars: list[Any],
+    span: tuple[float, float],
+) -> None:  # fmt: skip
     defaults = panel["fieldConfig"]["defaults"]
     shown = sorted((s for s in series if s.numbers), key=lambda s: -max(s.numbers))
     rows = min(len(shown), 5)
@@ -130,7 +131,7 @@ def _timeseries(
     is_bars = defaults["custom"].get("drawStyle") == "bars"
     colours: list[str] = []
     floor: dict[float, float] = {}
-    start = min(s.points[0][0] for s in shown)
+    start = span[0]
     for number, (each, mine) in enumerate(zip(shown, properties, strict=True)):
         fixed = mine.get("color", {}).get("fixedColor")
         colour = COLOURS.get(fixed, PALETTE[number % len(PALETTE)])
@@ -155,6 +156,7 @@ def _timeseries(
     if exemplars:
         axes.scatter([t - start for t, _ in exemplars], [v for _, v in exemplars], s=9, marker="D", color="#d683ce",
                      alpha=0.7, lw=0)  # fmt: skip
+    axes.set_xlim(0, span[1] - start)
     _finish_axes(axes, right, units, defaults)
     _legend(figure, box, size, shown[:rows], colours, [p.get("unit", defaults["unit"]) for p in properties],
             len(shown) - rows)  # fmt: skip
@@ -198,7 +200,9 @@ def _legend(
         put(box[0] + box[2] - 70, y, write(each.numbers[-1], unit), TEXT, "right")
 
 
-def _heatmap(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], _: Any) -> None:
+def _heatmap(
+    figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], _: Any, span: tuple[float, float]
+) -> None:
     unit = panel["options"]["yAxis"]["unit"]
     ordered = sorted(series, key=lambda s: float(s.labels["le"]))
     times = sorted({t for s in ordered for t, _ in s.points})
@@ -212,7 +216,8 @@ def _heatmap(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series:
     first, last = max(filled[0] - 1, 0), min(filled[-1] + 1, len(ordered) - 1)
     axes = _axes(figure, (box[0] + 50, box[1] + 18, box[2] - 60, box[3] - 22), size)
     shown = np.ma.masked_less(cells[first : last + 1], 1e-9)
-    axes.pcolormesh(np.array(times) - times[0], range(last - first + 1), shown, cmap=HEAT, shading="nearest")
+    axes.pcolormesh(np.array(times) - span[0], range(last - first + 1), shown, cmap=HEAT, shading="nearest")
+    axes.set_xlim(0, span[1] - span[0])
     axes.set_yticks(range(last - first + 1))
     axes.set_yticklabels([write(float(each.labels["le"]), unit) for each in ordered[first : last + 1]])
     axes.tick_params(colors=FAINT, labelsize=6.5, length=0)
@@ -221,7 +226,7 @@ def _heatmap(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series:
     axes.tick_params(axis="x", colors=FAINT, labelsize=6.5, length=0)
 
 
-def _table(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], _: Any) -> None:
+def _table(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], *_: Any) -> None:
     organize = panel["transformations"][0]["options"]
     renamed, order = organize["renameByName"], organize["indexByName"]
     fields = sorted((name for name in order if name != "Value"), key=lambda name: order[name])
@@ -248,7 +253,7 @@ def _table(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: l
         put(len(fields), y, write(value, defaults["unit"]), colour)
 
 
-def _node_graph(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], _: Any) -> None:
+def _node_graph(figure: Figure, box: Box, size: Any, panel: dict[str, Any], series: list[Series], *_: Any) -> None:
     axes = _axes(figure, box, size)
     nodes = [s.labels for s in series if s.ref == "nodes"]
     edges = [s for s in series if s.ref == "edges"]
