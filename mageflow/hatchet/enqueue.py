@@ -94,20 +94,19 @@ class Enqueuer:
     @contextmanager
     def bulk(
         self, configs: Sequence[WorkflowRunTriggerConfig], *, is_durable_spawn: bool = False
-    ) -> Generator[list[WorkflowRunTriggerConfig]]:
+    ) -> Generator[tuple[list[WorkflowRunTriggerConfig], Sequence[EnqueueItem]]]:
         """Around the enqueue of several runs; send the configs it yields, which are copies."""
         items = [EnqueueItem(each.workflow_name, own_metadata(each.options.additional_metadata)) for each in configs]
         operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
         with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
-            yield [
-                each.model_copy(update={"options": stamped(each.options, item)})
-                for each, item in zip(configs, items, strict=True)
-            ]
+            yield _stamped_configs(configs, items), items
 
     async def durable_spawn(self, configs: list[WorkflowRunTriggerConfig], spawn: Callable[..., Any]) -> Any:
         """Spawn a durable task's children through its own stream."""
-        with self.bulk(configs, is_durable_spawn=True) as observed:
-            return await spawn(observed)
+        with self.bulk(configs, is_durable_spawn=True) as (observed, items):
+            spawned = await spawn(observed)
+            _note_run_ids(items, [each.workflow_run_external_id for each in spawned])
+        return spawned
 
     def around(self, call: Enqueue) -> Any:
         """The interceptor's context manager for a call made elsewhere."""
@@ -126,6 +125,20 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def stamped(options: TriggerWorkflowOptions, item: EnqueueItem) -> TriggerWorkflowOptions:
     """A copy of the options with the metadata the interceptors wrote."""
     return options.model_copy(update={"additional_metadata": dict(item.metadata)})
+
+
+def _stamped_configs(
+    configs: Sequence[WorkflowRunTriggerConfig], items: Sequence[EnqueueItem]
+) -> list[WorkflowRunTriggerConfig]:
+    return [
+        each.model_copy(update={"options": stamped(each.options, item)})
+        for each, item in zip(configs, items, strict=True)
+    ]
+
+
+def _note_run_ids(items: Sequence[EnqueueItem], run_ids: Sequence[str]) -> None:
+    for item, run_id in zip(items, run_ids, strict=True):
+        item.run_id = run_id
 
 
 class ObservedAdminClient(AdminClient):
@@ -161,25 +174,25 @@ class ObservedAdminClient(AdminClient):
 
     def run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
         """See the SDK."""
-        with self._enqueuer.bulk(workflows) as observed:
-            return super().run_workflows(observed)
+        with self._enqueuer.bulk(workflows) as (observed, items):
+            references = super().run_workflows(observed)
+            _note_run_ids(items, [each.workflow_run_id for each in references])
+        return references
 
     async def aio_run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
         """See the SDK."""
-        with self._enqueuer.bulk(workflows) as observed:
-            return await super().aio_run_workflows(observed)
+        with self._enqueuer.bulk(workflows) as (observed, items):
+            references = await super().aio_run_workflows(observed)
+            _note_run_ids(items, [each.workflow_run_id for each in references])
+        return references
 
     async def dispatch(self, call: Enqueue, configs: list[WorkflowRunTriggerConfig]) -> list[str]:
         """Hand over runs whose call was described by a flow; the run ids in order."""
         with self._enqueuer.around(call):
-            observed = [
-                each.model_copy(update={"options": stamped(each.options, item)})
-                for each, item in zip(configs, call.items, strict=True)
-            ]
-            references = await super().aio_run_workflows(observed)
-            for item, reference in zip(call.items, references, strict=True):
-                item.run_id = reference.workflow_run_id
-        return [each.workflow_run_id for each in references]
+            references = await super().aio_run_workflows(_stamped_configs(configs, call.items))
+            run_ids = [each.workflow_run_id for each in references]
+            _note_run_ids(call.items, run_ids)
+        return run_ids
 
     def schedule_workflow(
         self,
