@@ -110,6 +110,7 @@ def perform_on(console: "Console", stage: "Stage", seconds: float) -> "tuple[Pla
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from prometheus_client import CollectorRegistry
+    from redis.asyncio import Redis
 
     from mageflow import Mageflow
     from mageflow.cli.demo.flow_tasks import declare_warehouse
@@ -122,17 +123,18 @@ def perform_on(console: "Console", stage: "Stage", seconds: float) -> "tuple[Pla
     registry = CollectorRegistry()
     provider = TracerProvider(resource=Resource.create({"service.name": "demo"}))
     provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(stage.own_spans)))
-    client = Mageflow(stage.engine.client(), stage.valkey.url, registry=registry, tracer_provider=provider)
-    shop, warehouse = declare(client), declare_warehouse(client)
 
     async def run() -> Play:
         play = Play(seconds)
-        watching = asyncio.create_task(watch(console, stage, play))
-        try:
-            await perform(client, shop, warehouse, play)
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        async with Redis.from_url(stage.valkey.url) as redis:
+            client = Mageflow(stage.engine.client(), redis, registry=registry, tracer_provider=provider)
+            shop, warehouse = declare(client), declare_warehouse(client)
+            watching = asyncio.create_task(watch(console, stage, play))
+            try:
+                await perform(client, shop, warehouse, play)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
         return play
 
     play = asyncio.run(run())
