@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from cronsim import CronSim, CronSimError
 
 from mageflow.engine.documents import iso, parse_object
-from mageflow.engine.errors import IdempotencyCollisionError, InvalidRequestError, NotFoundError
+from mageflow.engine.errors import EngineError, InvalidRequestError, NotFoundError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
+
+_log = logging.getLogger("mageflow.engine.crons")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -145,9 +147,11 @@ class Crons:
     def _fire(self, cron: Cron, due: datetime) -> None:
         pause = cron.workflow.pause
         if pause is None or pause.queue_crons:
-            # Nobody waits for the answer to a collision: the run that holds the key stands for this one.
-            with contextlib.suppress(IdempotencyCollisionError):
+            try:
                 self.run_now(cron, scheduled_at=due)
+            except EngineError as error:
+                # Nobody waits for the answer, and the cron must go on.
+                _log.info("cron %s starts no run of %s: %s", cron.expression, cron.workflow.name, error)
         if cron.enabled and cron.id in self.entries:
             self._arm(cron)
 

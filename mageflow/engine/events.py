@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mageflow.engine.contracts import v1_workflows_pb2
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import IdempotencyCollisionError, NotFoundError
+from mageflow.engine.errors import EngineError, NotFoundError
 from mageflow.engine.expressions import holds
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
-from mageflow.engine.runs import RESERVED_PREFIX, Trigger
+from mageflow.engine.runs import RESERVED_PREFIX, Trigger, check_priority
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
+_log = logging.getLogger("mageflow.engine.events")
 _EVENTS_KEPT = 20_000
 _SOURCE_PREFIX = "hatchet__source_"
 
@@ -73,7 +75,15 @@ class Events:
         priority: int | None = None,
         at: datetime | None = None,
     ) -> EventRecord:
-        """Store an event and start everything it triggers before returning."""
+        """Store an event and start everything it triggers before returning.
+
+        A run that cannot be started (an idempotency key that is held, or whose expression fails) is left out: an
+        event has no caller who could be told, so it is logged.
+
+        Raises:
+            InvalidRequestError: a priority other than 1 to 3.
+        """
+        check_priority(priority)
         event = EventRecord(
             id=new_id(),
             key=key,
@@ -173,8 +183,8 @@ class Events:
         )
         try:
             run = self._engine.runs.start(trigger)
-        except IdempotencyCollisionError:
-            # An event has no caller who could be told; Hatchet drops it as well.
+        except EngineError as error:
+            _log.info("event %s starts no run of %s: %s", event.key, workflow.name, error)
             return
         event.triggered.append(TriggeredRun(run=run, filter_id=None if passed is None else passed.id))
 

@@ -79,20 +79,20 @@ class Graph:
                 self._waiting.setdefault(condition.event_key, set()).add(match)
             if condition.sleep_for is not None:
                 seconds = parse_duration(condition.sleep_for)
-                self._engine.clock.later_accelerated(seconds, self._sleep_over, match, condition)
+                condition.timer = self._engine.clock.later_accelerated(seconds, self._sleep_over, match, condition)
 
     def _close(self, match: Match) -> None:
         if match.task.match is match:
             match.task.match = None
         for condition in match.conditions:
+            if condition.timer is not None:
+                condition.timer.cancel()
             if condition.event_key is not None and condition.event_key in self._waiting:
                 self._waiting[condition.event_key].discard(match)
                 if not self._waiting[condition.event_key]:
                     del self._waiting[condition.event_key]
 
     def _sleep_over(self, match: Match, condition: Condition) -> None:
-        if match.task.match is not match:
-            return
         condition.satisfied, condition.data = True, {"sleep_duration": condition.sleep_for}
         self._resolve(match)
 

@@ -20,6 +20,7 @@ begins, and only then do its sleeps start. Events before that moment are lost.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ class Condition:
     data_key: str = ""
     satisfied: bool = False
     data: JsonObject | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from mageflow.engine.model import JsonObject, Run, Step, Task, TaskStatus, Workf
 if TYPE_CHECKING:
     from mageflow.engine.contracts import trigger_pb2
     from mageflow.engine.core import Engine
+    from mageflow.engine.run_filter import RunFilter
 
 _PRIORITIES = (1, 2, 3)
 RESERVED_PREFIX = "hatchet__"
@@ -42,6 +43,12 @@ class Trigger:
     )
 
 
+def check_priority(priority: int | None) -> None:
+    """Raise InvalidRequestError when a priority is not 1, 2, 3 or left to the workflow."""
+    if priority is not None and priority not in _PRIORITIES:
+        raise InvalidRequestError(f"priority must be 1, 2 or 3, not {priority}")
+
+
 class Runs:
     """All runs of the engine."""
 
@@ -57,8 +64,7 @@ class Runs:
         workflow = self._engine.store.workflow_named(trigger.name)
         if workflow is None:
             raise InvalidRequestError(f"unknown workflow {trigger.name!r}: start a worker that registers it first")
-        if trigger.priority is not None and trigger.priority not in _PRIORITIES:
-            raise InvalidRequestError(f"priority must be 1, 2 or 3, not {trigger.priority}")
+        check_priority(trigger.priority)
         return workflow
 
     def start(self, trigger: Trigger, *, fresh: bool = False) -> Run:
@@ -102,6 +108,10 @@ class Runs:
             self._engine.run_events.forget(forgotten)
             self._engine.durable.forget(forgotten)
             self._engine.traces.forget(forgotten)
+
+    def select(self, wanted: RunFilter) -> list[Run]:
+        """Return matching runs, newest first; creation order is insertion order."""
+        return [run for run in reversed(self._engine.store.runs.values()) if wanted.matches(run)]
 
     def cancel(self, run_or_task_id: str) -> list[str]:
         """Cancel a task, or every live task of a run; return the ids of tasks that were live.

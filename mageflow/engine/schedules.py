@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mageflow.engine.errors import IdempotencyCollisionError, NotFoundError
+from mageflow.engine.errors import EngineError, NotFoundError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
+
+_log = logging.getLogger("mageflow.engine.schedules")
+_DONE_KEPT = 1000
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -34,11 +39,12 @@ class Schedule:
 
 
 class Schedules:
-    """All scheduled runs, done ones included until deleted."""
+    """All scheduled runs; of the done ones the newest, until deleted."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.entries: dict[str, Schedule] = {}
+        self._done: deque[Schedule] = deque()
 
     def get(self, schedule_id: str) -> Schedule:
         """Return a scheduled run.
@@ -90,9 +96,12 @@ class Schedules:
             return
         try:
             schedule.run = self._engine.runs.start(schedule.trigger)
-        except IdempotencyCollisionError as collision:
-            # Nobody waits for this answer; the run that holds the key stands for this one.
-            schedule.run = self._engine.store.runs.get(collision.collisions[0].existing_run_id)
+        except EngineError as error:
+            # Nobody waits for the answer.
+            _log.info("scheduled run %s of %s is not started: %s", schedule.id, schedule.workflow.name, error)
+        self._done.append(schedule)
+        while len(self._done) > _DONE_KEPT:
+            self.entries.pop(self._done.popleft().id, None)
 
 
 def _disarm(schedule: Schedule) -> None:

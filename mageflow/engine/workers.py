@@ -61,7 +61,9 @@ class Workers:
         """
         worker = self._engine.store.worker(worker_id)
         worker.last_heartbeat = self._engine.clock.now()
-        worker.lost = False
+        if worker.lost:
+            worker.lost = False
+            self._engine.scheduler.wake()
         if worker.had_stream and worker.stream is None and not worker.paused:
             raise PreconditionError(f"worker {worker_id} has no open stream")
 

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from mageflow.engine import LocalEngine
+from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from tests.engine.conftest import Single
 from tests.engine.wire import Wire, task, unique
@@ -193,6 +194,37 @@ async def test_a_run_scheduled_over_grpc_appears_in_the_list(wire: Wire) -> None
     reply = await wire.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion)
     document = await wire.get(f"{wire.tenant}/workflows/scheduled/{reply.scheduled_workflows[0].id}")
     assert (document["workflowName"], document["input"]) == (name, {"n": 1})
+
+
+async def test_the_grpc_twins_of_bulk_operations_do_the_same(wire: Wire) -> None:
+    """Newer clients may trigger, cancel and replay over gRPC, by ids or by filter."""
+    name, mark = unique("twins"), unique("mark")
+    registered = await wire.put(name, task("work", name))
+    request = v1.TriggerWorkflowRunRequest(
+        workflow_name=name, input=b"{}", additional_metadata=json.dumps({"mark": mark}).encode()
+    )
+    reply = await wire.call("v1.AdminService/TriggerWorkflowRun", request, v1.TriggerWorkflowRunResponse)
+    run = reply.external_id
+    chosen = v1.TasksFilter(additional_metadata=[f"mark:{mark}"], workflow_ids=[registered.workflow_id])
+    cancel = v1.CancelTasksRequest(filter=chosen)
+    cancelled = await wire.call("v1.AdminService/CancelTasks", cancel, v1.CancelTasksResponse)
+    assert list(cancelled.cancelled_tasks) == [run]
+    replay = v1.ReplayTasksRequest(external_ids=[run])
+    replayed = await wire.call("v1.AdminService/ReplayTasks", replay, v1.ReplayTasksResponse)
+    assert list(replayed.replayed_tasks) == [run]
+    assert await wire.status(run) == "QUEUED"
+
+
+async def test_an_event_that_cannot_start_one_workflow_starts_the_others(wire: Wire) -> None:
+    """An idempotency key that cannot be had leaves that run out; the push succeeds."""
+    key = unique("partly")
+    broken, whole = unique("broken"), unique("whole")
+    config = v1.IdempotencyConfig(expression="input.missing", ttl_ms=1000)
+    await wire.put(broken, task("work", broken), event_triggers=[key], idempotency=config)
+    await wire.put(whole, task("work", whole), event_triggers=[key])
+    event = await wire.push(key, {"n": 1})
+    document = await wire.get(f"{wire.stable}/events/{event.event_id}")
+    assert len(document["triggeredRuns"]) == 1
 
 
 async def test_metrics_count_what_waits_and_what_ran(wire: Wire) -> None:

@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import InvalidRequestError, NotFoundError
-from mageflow.engine.model import JsonObject, LogLine, Run
+from mageflow.engine.model import JsonObject, LogLine
 from mageflow.engine.rest import shapes
 from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
+from mageflow.engine.run_filter import RunFilter
 from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
 _PAGE_SIZE = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs a list, a cancel or a replay is about; empty fields do not filter."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    statuses: frozenset[str] = frozenset()
-    workflow_ids: frozenset[str] = frozenset()
-    metadata: tuple[tuple[str, str], ...] = ()
-    worker_id: str | None = None
-    parent_task_id: str | None = None
-    event_id: str | None = None
-
-    def matches(self, run: Run) -> bool:
-        """Whether a run passes all fields."""
-        return (
-            (self.since is None or run.created_at >= self.since)
-            and (self.until is None or run.created_at <= self.until)
-            and (not self.statuses or run.status.public in self.statuses)
-            and (not self.workflow_ids or run.workflow.id in self.workflow_ids)
-            and all(key in run.metadata and _text(run.metadata[key]) == value for key, value in self.metadata)
-            and (self.worker_id is None or self._ran_on(run, self.worker_id))
-            and (self.parent_task_id is None or _parent_id(run) == self.parent_task_id)
-            and (self.event_id is None or run.event_id == self.event_id)
-        )
-
-    @staticmethod
-    def _ran_on(run: Run, worker_id: str) -> bool:
-        return any(event.worker_id == worker_id for task in run.tasks.values() for event in task.events)
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:
@@ -84,7 +52,7 @@ class _Runs:
 
     async def list_runs(self, request: web.Request) -> web.Response:
         payloads = request.query.get("include_payloads", "true") != "false"
-        chosen = self._select(_filter_from_query(request))
+        chosen = self._engine.runs.select(_filter_from_query(request))
         if request.query.get("only_tasks") == "true":
             tasks = [task for run in chosen for task in shapes.listed_tasks(run)]
             rows = [shapes.task_summary(self._engine, task, payloads=payloads) for task in tasks]
@@ -96,7 +64,7 @@ class _Runs:
         return web.json_response(shown)
 
     async def list_ids(self, request: web.Request) -> web.Response:
-        return web.json_response([run.id for run in self._select(_filter_from_query(request))])
+        return web.json_response([run.id for run in self._engine.runs.select(_filter_from_query(request))])
 
     async def trigger(self, request: web.Request) -> web.Response:
         body = await body_of(request)
@@ -175,10 +143,6 @@ class _Runs:
         newest_first = request.query.get("order_by_direction", "").upper() == "DESC"
         return lines[::-1] if newest_first else lines
 
-    def _select(self, wanted: RunFilter) -> list[Run]:
-        """Return matching runs, newest first; creation order is insertion order."""
-        return [run for run in reversed(self._engine.store.runs.values()) if wanted.matches(run)]
-
     def _chosen_ids(self, body: JsonObject) -> Iterable[str]:
         ids = body.get("externalIds")
         if ids:
@@ -191,7 +155,7 @@ class _Runs:
         filter_document = body.get("filter")
         if not isinstance(filter_document, dict):
             raise InvalidRequestError("give externalIds or a filter")
-        return [run.id for run in self._select(_filter_from_body(filter_document))]
+        return [run.id for run in self._engine.runs.select(_filter_from_body(filter_document))]
 
 
 def _filter_from_query(request: web.Request) -> RunFilter:
@@ -219,11 +183,3 @@ def _filter_from_body(document: JsonObject) -> RunFilter:
 
 def _bounds(request: web.Request) -> dict[str, int]:
     return {"offset": integer(request, "offset", 0), "limit": integer(request, "limit", _PAGE_SIZE)}
-
-
-def _parent_id(run: Run) -> str | None:
-    return run.parent_task.id if run.parent_task else None
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else str(value)

@@ -11,10 +11,11 @@ import grpc
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
 from mageflow.engine.documents import parse_object
-from mageflow.engine.errors import Collision, IdempotencyCollisionError
+from mageflow.engine.errors import Collision, IdempotencyCollisionError, InvalidRequestError
 from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.rpc.table import service, unary
 from mageflow.engine.rpc.triggers import trigger_from
+from mageflow.engine.run_filter import RunFilter
 from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Admin:
             {
                 "PutWorkflow": unary(v1_workflows_pb2.CreateWorkflowVersionRequest, self._put_workflow),
                 "GetRunDetails": unary(v1_workflows_pb2.GetRunDetailsRequest, self._run_details),
+                "TriggerWorkflowRun": unary(v1_workflows_pb2.TriggerWorkflowRunRequest, self._trigger_run),
+                "CancelTasks": unary(v1_workflows_pb2.CancelTasksRequest, self._cancel),
+                "ReplayTasks": unary(v1_workflows_pb2.ReplayTasksRequest, self._replay),
+                "BranchDurableTask": unary(v1_workflows_pb2.BranchDurableTaskRequest, self._branch),
             },
         )
 
@@ -53,6 +58,52 @@ class Admin:
             is_evicted=_is_evicted(run),
             task_runs={name: _task_detail(task) for name, task in run.tasks.items() if task.created},
         )
+
+    def _trigger_run(
+        self, request: v1_workflows_pb2.TriggerWorkflowRunRequest
+    ) -> v1_workflows_pb2.TriggerWorkflowRunResponse:
+        run = self._engine.runs.start(
+            Trigger(
+                name=request.workflow_name,
+                input=parse_object(request.input, "input"),
+                metadata=parse_object(request.additional_metadata, "additional_metadata"),
+                priority=request.priority if request.HasField("priority") else None,
+                desired_labels=request.desired_worker_labels,
+            )
+        )
+        return v1_workflows_pb2.TriggerWorkflowRunResponse(external_id=run.id)
+
+    def _cancel(self, request: v1_workflows_pb2.CancelTasksRequest) -> v1_workflows_pb2.CancelTasksResponse:
+        done = [task for each in self._chosen(request) for task in self._engine.runs.cancel(each)]
+        return v1_workflows_pb2.CancelTasksResponse(cancelled_tasks=done)
+
+    def _replay(self, request: v1_workflows_pb2.ReplayTasksRequest) -> v1_workflows_pb2.ReplayTasksResponse:
+        done = [task for each in self._chosen(request) for task in self._engine.runs.replay(each)]
+        return v1_workflows_pb2.ReplayTasksResponse(replayed_tasks=done)
+
+    def _branch(self, request: v1_workflows_pb2.BranchDurableTaskRequest) -> v1_workflows_pb2.BranchDurableTaskResponse:
+        task = self._engine.store.task(request.task_external_id)
+        branch_id = self._engine.durable.branch(task, request.node_id, request.branch_id or None)
+        return v1_workflows_pb2.BranchDurableTaskResponse(
+            task_external_id=task.id, node_id=request.node_id, branch_id=branch_id
+        )
+
+    def _chosen(self, request: v1_workflows_pb2.CancelTasksRequest | v1_workflows_pb2.ReplayTasksRequest) -> list[str]:
+        """Return the ids a bulk request means: those it lists, or those its filter finds."""
+        if request.external_ids:
+            return list(request.external_ids)
+        if not request.HasField("filter"):
+            raise InvalidRequestError("give external_ids or a filter")
+        wanted = request.filter
+        pairs = (pair.partition(":") for pair in wanted.additional_metadata)
+        chosen = RunFilter(
+            since=wanted.since.ToDatetime(UTC) if wanted.HasField("since") else None,
+            until=wanted.until.ToDatetime(UTC) if wanted.HasField("until") else None,
+            statuses=frozenset(wanted.statuses),
+            workflow_ids=frozenset(wanted.workflow_ids),
+            metadata=tuple((key, value) for key, _, value in pairs),
+        )
+        return [run.id for run in self._engine.runs.select(chosen)]
 
 
 class Workflows:
