@@ -52,7 +52,7 @@ class LockParty:
 class LockAcquire:
     """One request for one or more locks, from the call until it is granted or given up.
 
-    Live: `waiting_for` and `holders` are current while the request waits, and may be read from another thread.
+    Live: `is_waiting`, `waiting_for` and `holders` are current and may be read from another thread.
     """
 
     resources: tuple[ResourceKey, ...]
@@ -72,8 +72,11 @@ class LockAcquire:
     """Epoch seconds at which the request was queued, or 0 when it was granted at once."""
     queue_position: int = 0
     """Requests that were to be served before this one when it was queued, the holder included."""
+    is_waiting: bool = False
     waiting_for: ResourceKey | None = None
+    """The one it waits for, or waited for last."""
     holders: tuple[LockParty, ...] = ()
+    """Who holds that one, as last heard: when the request was queued and with every renewal."""
     cycle: tuple[CycleEdge, ...] = ()
     """Filled in for the victim of a deadlock."""
     monotonic: Callable[[], float] = time.monotonic

@@ -4,13 +4,13 @@ Keys of resources are the program's data and are shown as a hash, unless asked f
 This file owns the document. It refuses to draw it.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.waitgraph import WaitGraph
 from mageflow.store import LockOwner, LockPicture
+from mageflow.telemetry.spans import hashed
 
 __all__ = ["CycleMember", "Holder", "LocksReport", "Waiter", "shown_key"]
 
@@ -174,5 +174,5 @@ class LocksReport:
 
 
 def shown_key(key: str) -> str:
-    """A key as it may be shown: twelve hexadecimal digits of its hash; empty stays empty."""
-    return hashlib.sha256(key.encode()).hexdigest()[:12] if key else ""
+    """A key as it may be shown: the hash that spans and logs carry; empty stays empty."""
+    return hashed(key, "hash") if key else ""

@@ -341,13 +341,14 @@ class LockService:
         if not call.queued_at:
             call.queued_at, call.queue_position = time.time(), queued.position
         petition.stand_in_line(queued)
+        call.is_waiting = True
         left = None if request.timeout_seconds is None else max(0.0, request.timeout_seconds - call.elapsed_seconds)
         extend = self._extend if request.extend_timeout else None
         try:
             with Patience(call, extend, self._interceptor, self._depths):
                 return await session.answer(petition, left)
         finally:
-            call.holders = ()
+            call.is_waiting = False
 
     # -- loops ---------------------------------------------------------------------------------------------------
 

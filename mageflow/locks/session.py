@@ -24,6 +24,7 @@ from mageflow.locks.lease import Grant, HeldLock
 from mageflow.locks.notices import Notices
 from mageflow.locks.petition import Petition
 from mageflow.store import LockClaim, LockReply, LockStore, LockVerdict
+from mageflow.telemetry import suppressed
 
 __all__ = ["LockSession"]
 
@@ -328,7 +329,8 @@ class LockSession:
     async def _read_wakes(self) -> None:
         while self._waiting:
             try:
-                verdicts = await self.store.verdicts(self._process, self._block_seconds)
+                with suppressed():
+                    verdicts = await self.store.verdicts(self._process, self._block_seconds)
             except StoreError:
                 await asyncio.sleep(self.lease_seconds / _RETRIES_PER_LEASE)
                 continue
@@ -357,7 +359,8 @@ class LockSession:
         # One whose first answer is still on its way would be reported as gone.
         requests = [request for request, each in self._waiting.items() if each.is_queued]
         try:
-            reply = await self.store.renew(session, self.lease_seconds, held, requests)
+            with suppressed():
+                reply = await self.store.renew(session, self.lease_seconds, held, requests)
         except StoreError as error:
             self._notices.renewed(held, "error", frozenset())
             if requests:

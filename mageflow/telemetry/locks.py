@@ -1,0 +1,379 @@
+"""Locks and deadlocks, observed: requests, holds, leases, and cycles that were found.
+
+A resource's declared name is a label; its key appears as a hash, unless the settings say ``raw``. Names of tasks and
+locks that live in other processes are learned from the records of the locks (they are declared there), up to a limit.
+"""
+
+import time
+from collections.abc import Iterable
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span
+
+from mageflow.errors import CycleEdge
+from mageflow.interceptors import (
+    Deadlock,
+    DeadlockCheck,
+    LeaseLost,
+    LeaseRenewal,
+    LockAcquire,
+    LockHold,
+    LockReaped,
+    LockWaiting,
+    ResourceKey,
+)
+from mageflow.telemetry.gauges import Sample
+from mageflow.telemetry.names import events, metrics, traces
+from mageflow.telemetry.names.metrics import OTHER
+from mageflow.telemetry.propagation import span_context_of, traceparent_of
+from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.spans import Attributes, hashed
+
+__all__ = ["AcquireScope", "HoldScope", "LockTelemetry"]
+
+_LEARNED_LIMIT: Final = 200
+"""Names of others this process accepts as label values."""
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class LockTelemetry:
+    """What one client tells of its locks; also the `GaugeSource` of what it holds and waits for."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.requests: set[LockAcquire] = set()
+        self.holds: dict[LockHold, HoldScope] = {}
+        self._declared: set[str] = set()
+        self._learned: set[str] = set()
+        self._pairs: set[tuple[str, str]] = set()
+        self._is_listed = False
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def declare(self, name: str) -> None:
+        """Accept a lock's name as a label value. Creates nothing."""
+        self._declared.add(name)
+
+    def ready(self, lock: str, task: str) -> None:
+        """Make what this pair may count, with 0, when it is first seen: `increase()` cannot see one born at 1."""
+        if (lock, task) in self._pairs:
+            return
+        self._pairs.add((lock, task))
+        instruments = self.recorder.instruments
+        if lock in self._declared or self._learn(lock):
+            instruments.allow_lock(lock)
+        for resolution in metrics.RESOLUTIONS:
+            instruments.inc(metrics.DEADLOCKS, lock, task or OTHER, resolution, by=0.0)
+        if not self._is_listed:
+            self._is_listed = True
+            self.recorder.add_gauges(self)
+
+    def task(self, name: str) -> str:
+        """A task's name as a label value; one that is declared in another process is learned."""
+        if not name:
+            return OTHER
+        if name not in self.recorder.names and self._learn(name):
+            self.recorder.instruments.allow_task(name)
+        return name
+
+    def _learn(self, name: str) -> bool:
+        if name not in self._learned and len(self._learned) >= _LEARNED_LIMIT:
+            return False
+        self._learned.add(name)
+        return True
+
+    def shown(self, resource: ResourceKey) -> str:
+        """The key as spans and logs may carry it."""
+        return hashed(resource.key, self.recorder.settings.lock_resource_detail) if resource.key else ""
+
+    # -- gauges --------------------------------------------------------------------------------------------------
+
+    def samples(self) -> Iterable[Sample]:
+        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        pairs = {(lock, task or OTHER): 0.0 for lock, task in list(self._pairs)}
+        waiters, holders, oldest_wait, oldest_hold = dict(pairs), dict(pairs), dict(pairs), dict(pairs)
+        edges: dict[tuple[str, str, str], float] = {}
+        for call in list(self.requests):
+            if not call.is_waiting or call.waiting_for is None:
+                continue
+            key = (call.waiting_for.name, call.task or OTHER)
+            waiters[key] = waiters.get(key, 0.0) + 1
+            oldest_wait[key] = max(oldest_wait.get(key, 0.0), call.elapsed_seconds)
+            for holder in call.holders:
+                edge = (key[1], holder.task or OTHER, key[0])
+                edges[edge] = edges.get(edge, 0.0) + 1
+        for hold in list(self.holds):
+            key = (hold.resource.name, hold.task or OTHER)
+            holders[key] = holders.get(key, 0.0) + 1
+            oldest_hold[key] = max(oldest_hold.get(key, 0.0), hold.elapsed_seconds)
+        for metric, series in (
+            (metrics.LOCK_WAITERS, waiters),
+            (metrics.LOCK_HOLDERS, holders),
+            (metrics.LOCK_OLDEST_WAIT, oldest_wait),
+            (metrics.LOCK_OLDEST_HOLD, oldest_hold),
+        ):
+            for labels, value in series.items():
+                yield metric, labels, value
+        for labels, value in edges.items():
+            yield metrics.LOCK_WAIT_EDGES, labels, value
+
+    # -- things that are told at once ----------------------------------------------------------------------------
+
+    def waiting(self, call: LockWaiting) -> None:
+        """A request has waited for a second."""
+        request = call.request
+        resource = request.waiting_for or request.resources[0]
+        self.recorder.log.emit(
+            events.LOCK_WAITING, lock=resource.name, resource=self.shown(resource), holders=_holders(request)
+        )
+
+    def lost(self, call: LeaseLost) -> None:
+        """A lease was lost while its lock was held."""
+        hold = call.hold
+        scope = self.holds.get(hold)
+        if scope is not None and self.recorder.guard.traces.closed:
+            with self.recorder.guard.traces.at("lease_lost"):
+                scope.span.add_event(traces.EVENT_LOCK_LEASE_LOST, {traces.LOCK_NAME: hold.resource.name})
+        self.recorder.log.emit(
+            events.LOCK_LEASE_LOST, lock=hold.resource.name, held_s=round(hold.elapsed_seconds, 6), **_who(hold)
+        )
+
+    def renewed(self, call: LeaseRenewal) -> None:
+        """One lease in one renewal."""
+        if self.recorder.guard.metrics.closed:
+            with self.recorder.guard.metrics.at("lease_renewal"):
+                self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, call.resource.name, call.result)
+
+    def checked(self, call: DeadlockCheck) -> None:
+        """One search for a cycle."""
+        if self.recorder.guard.metrics.closed:
+            with self.recorder.guard.metrics.at("deadlock_check"):
+                self.recorder.instruments.inc(metrics.DEADLOCK_CHECKS, call.result)
+                if call.result != "error":
+                    self.recorder.instruments.observe(metrics.DEADLOCK_CHECK_DURATION, call.duration_seconds)
+        if call.result == "error":
+            self.recorder.log.emit(events.DEADLOCK_CHECK_FAILED, error_type=call.error_type)
+
+    def reaped(self, call: LockReaped) -> None:
+        """A lock was taken from a dead owner."""
+        self.recorder.log.emit(
+            events.LOCK_ORPHAN_REAPED, lock=call.resource.name, owner=call.owner.run_id, worker=call.owner.worker
+        )
+
+    def resolved(self, call: Deadlock) -> None:
+        """A deadlock was found and broken, here and nowhere else."""
+        guard, victim = self.recorder.guard, call.victim
+        if guard.metrics.closed:
+            with guard.metrics.at("deadlock"):
+                self.ready(victim.resource, victim.task)
+                self.recorder.instruments.inc(
+                    metrics.DEADLOCKS, victim.resource, self.task(victim.task), call.resolution
+                )
+                self.recorder.instruments.observe(metrics.DEADLOCK_CYCLE_LENGTH, len(call.cycle))
+        if guard.traces.closed:
+            with guard.traces.at("deadlock"):
+                self._resolution_span(call)
+        cycle = _cycle(call.cycle)
+        self.recorder.log.emit(
+            events.DEADLOCK_DETECTED,
+            cycle=cycle,
+            victim={"task": victim.task, "run_id": victim.run_id},
+            policy=call.policy,
+        )
+        self.recorder.log.emit(
+            events.DEADLOCK_RESOLVED, resolution=call.resolution, took_s=round(call.duration_seconds, 6)
+        )
+
+    def _resolution_span(self, call: Deadlock) -> None:
+        members = [found for each in call.traceparents if (found := span_context_of(each)) is not None]
+        ended = time.time_ns()
+        span = self.recorder.spans.start(
+            traces.SPAN_RESOLVE_DEADLOCK,
+            attributes={
+                traces.DEADLOCK_CYCLE_LENGTH: len(call.cycle),
+                traces.DEADLOCK_VICTIM_TASK: call.victim.task,
+                traces.DEADLOCK_RESOLUTION: call.resolution,
+                traces.DEADLOCK_MEMBERS: [each.run_id for each in call.cycle],
+            },
+            context=Context(),
+            links=[Link(each) for each in members],
+            start_time=ended - int(call.duration_seconds * _NANOSECONDS),
+        )
+        for each in _cycle(call.cycle):
+            span.add_event(
+                traces.EVENT_DEADLOCK_EDGE,
+                {
+                    traces.MESSAGING_DESTINATION_NAME: each["task"],
+                    traces.MESSAGING_MESSAGE_ID: each["run_id"],
+                    traces.DEADLOCK_WAITS_FOR: each["waits_for"],
+                    traces.LOCK_NAME: each["lock"],
+                },
+            )
+        span.end(ended)
+
+
+class AcquireScope:
+    """Around one lock request, until it is granted or given up."""
+
+    __slots__ = ("_call", "_locks", "_recorder", "_span", "_token")
+
+    def __init__(self, locks: LockTelemetry, call: LockAcquire) -> None:
+        self._locks = locks
+        self._recorder = locks.recorder
+        self._call = call
+        self._span: Span | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        self._locks.requests.add(call)
+        if guard.metrics.closed:
+            with guard.metrics.at("acquire.enter"):
+                for resource in call.resources:
+                    self._locks.ready(resource.name, call.task)
+        if guard.traces.closed:
+            with guard.traces.at("acquire.enter"):
+                scope = recorder.live.scope_of(call.attempt)
+                attributes: Attributes = {} if scope is None else dict(scope.ids)
+                name = ", ".join(dict.fromkeys(each.name for each in call.resources))
+                attributes[traces.LOCK_NAME] = name
+                attributes[traces.LOCK_MODE] = "exclusive"
+                if any(each.key for each in call.resources):
+                    attributes[traces.LOCK_RESOURCE] = ", ".join(self._locks.shown(each) for each in call.resources)
+                self._span = recorder.spans.start(traces.SPAN_ACQUIRE, name, attributes)
+                call.traceparent = traceparent_of(self._span.get_span_context())
+                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        try:
+            if guard.metrics.closed:
+                with guard.metrics.at("acquire.exit"):
+                    scope = recorder.live.scope_of(call.attempt)
+                    exemplar = scope.exemplar if scope is not None else None
+                    for resource in call.resources:
+                        recorder.instruments.inc(metrics.LOCK_ACQUISITIONS, resource.name, call.outcome)
+                        recorder.instruments.observe(
+                            metrics.LOCK_WAIT, call.waited_seconds, resource.name, exemplar=exemplar
+                        )
+                    for holder in call.holders:
+                        self._locks.task(holder.task)
+            self._tell()
+            with guard.traces.at("acquire.exit"):
+                if self._span is not None:
+                    self._close(self._span, error)
+        finally:
+            self._locks.requests.discard(call)
+            if self._token is not None:
+                with guard.context.at("acquire.exit"):
+                    otel_context.detach(self._token)
+
+    def _tell(self) -> None:
+        recorder, call = self._recorder, self._call
+        waited = round(call.waited_seconds, 6)
+        if call.outcome == "acquired":
+            for resource in call.resources:
+                recorder.log.emit(
+                    events.LOCK_ACQUIRED, lock=resource.name, resource=self._locks.shown(resource), waited_s=waited
+                )
+        elif call.outcome == "timeout":
+            resource = call.waiting_for or call.resources[0]
+            recorder.log.emit(
+                events.LOCK_TIMEOUT,
+                lock=resource.name,
+                resource=self._locks.shown(resource),
+                waited_s=waited,
+                holders=_holders(call),
+            )
+
+    def _close(self, span: Span, error: BaseException | None) -> None:
+        call = self._call
+        span.set_attribute(traces.LOCK_OUTCOME, call.outcome)
+        span.set_attribute(traces.LOCK_WAITED_S, call.waited_seconds)
+        if call.queued_at:
+            span.set_attribute(traces.LOCK_QUEUE_POSITION, call.queue_position)
+            span.add_event(traces.EVENT_LOCK_QUEUED, timestamp=int(call.queued_at * _NANOSECONDS))
+        for holder in call.holders:
+            if (held_by := span_context_of(holder.traceparent)) is not None:
+                span.add_link(held_by)
+        if call.outcome == "acquired":
+            span.add_event(traces.EVENT_LOCK_GRANTED)
+        if call.outcome == "deadlock":
+            cycle = [
+                f"{each['task']} waits for {each['lock']} held by {each['waits_for']}" for each in _cycle(call.cycle)
+            ]
+            span.add_event(traces.EVENT_DEADLOCK_VICTIM, {traces.DEADLOCK_CYCLE: cycle})
+        if call.outcome in ("timeout", "deadlock", "error"):
+            self._recorder.spans.fail(span, error, "" if error is not None else call.outcome)
+        span.end()
+
+
+class HoldScope:
+    """Around the time one lock is held. Entered and left in different contexts where threads hold it."""
+
+    __slots__ = ("_call", "_locks", "span")
+
+    def __init__(self, locks: LockTelemetry, call: LockHold) -> None:
+        self._locks = locks
+        self._call = call
+        self.span: Span = trace.INVALID_SPAN
+        """Inside of which it is held: told when the lease is lost."""
+
+    def __enter__(self) -> None:
+        with self._locks.recorder.guard.traces.at("hold.enter"):
+            scope = self._locks.recorder.live.scope_of(self._call.attempt)
+            self.span = scope.span if scope is not None else trace.get_current_span()
+        self._locks.holds[self._call] = self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        call, recorder = self._call, self._locks.recorder
+        self._locks.holds.pop(call, None)
+        held = call.elapsed_seconds
+        if recorder.guard.metrics.closed:
+            with recorder.guard.metrics.at("hold.exit"):
+                recorder.instruments.observe(metrics.LOCK_HOLD, held, call.resource.name)
+        recorder.log.emit(
+            events.LOCK_RELEASED,
+            lock=call.resource.name,
+            resource=self._locks.shown(call.resource),
+            held_s=round(held, 6),
+            **_who(call),
+        )
+
+
+def _who(call: LockHold) -> dict[str, object]:
+    """Whose lock it was; said here because leases are lost and given back outside of their attempt's context, too."""
+    attempt = call.attempt
+    if attempt is None:
+        return {}
+    return {"task": call.task, "run_id": attempt.workflow_run_id, "attempt": attempt.number}
+
+
+def _holders(call: LockAcquire) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": each.task,
+            "run_id": each.run_id,
+            "worker": each.worker,
+            "trace_id": each.trace_id,
+            "held_s": round(each.seconds, 3),
+        }
+        for each in call.holders
+    ]
+
+
+def _cycle(edges: tuple[CycleEdge, ...]) -> list[dict[str, str]]:
+    """Each member, what it waits for and who has it: the next member, and the last waits for the first."""
+    return [
+        {"task": edge.task, "run_id": edge.run_id, "waits_for": following.run_id, "lock": edge.resource}
+        for edge, following in zip(edges, (*edges[1:], *edges[:1]), strict=True)
+    ]
