@@ -9,7 +9,7 @@ from typing import Any
 from mageflow.flows import Flows
 from mageflow.locks import LockService, Resource
 from mageflow.signatures import ChainSignature, Status, SwarmConfig, SwarmSignature, TaskSignature
-from mageflow.store import AnySignature
+from mageflow.store import AnySignature, RedisPort
 
 __all__ = ["StateOperations"]
 
@@ -23,6 +23,7 @@ class StateOperations:
 
     _locks: LockService
     _flows: Flows
+    _port: RedisPort
 
     @property
     def locks(self) -> LockService:
@@ -103,6 +104,16 @@ class StateOperations:
     async def remove(self, signature: AnySignature | str) -> bool:
         """Delete everything stored for it; see `mageflow.lifecycle`. True when there was something to delete."""
         return await self._flows.remove(_key(signature))
+
+    async def aclose(self) -> None:
+        """Give back what this process holds and close the connections to Redis made for the running event loop.
+
+        For programs whose event loops come and go; a worker does it when it stops. A Redis client that was given stays
+        open, and the client can be used again.
+        """
+        await self._flows.drain()
+        await self._locks.aclose()
+        await self._port.aclose()
 
     asign = sign
     achain = chain

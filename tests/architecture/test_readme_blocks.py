@@ -69,8 +69,8 @@ async def test_every_other_block_runs(root, mageflow_worker, mageflow_redis, mon
     """Blocks in between are one story: what is declared runs on one worker, then the rest awaits its results."""
     worker = next(block for block in python_blocks(root) if block.file_name == "worker.py")
     story = [block for block in python_blocks(root) if not block.file_name]
-    space: dict[str, Any] = {"__name__": "readme"}
     monkeypatch.setenv("MAGEFLOW_METRICS_PORT", "0")
+    space: dict[str, Any] = {"__name__": "readme"}
 
     for block in [worker, *(each for each in story if not awaits(each))]:
         text = block.text.replace("redis://localhost:6379", mageflow_redis.url)
@@ -84,3 +84,4 @@ async def test_every_other_block_runs(root, mageflow_worker, mageflow_redis, mon
     assert awaiting
     for block in awaiting:
         await eval(compiled(block), space)  # noqa: S307 - our own page
+    await space["client"].aclose()
