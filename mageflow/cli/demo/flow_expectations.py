@@ -61,8 +61,10 @@ def _deadlock_resolved(play: Play, facts: Facts, _spans: Sequence[SpanRecord]) -
         "two tasks that wait for each other are seen at once: one gives way, is retried, and both succeed",
         attempts == [1, 2]
         and sorted(sum(each.values()) for each in tasks.values()) == [1, 2]
-        and all(each.get("succeeded") == 1 for each in tasks.values()),
-        f"attempts {attempts}",
+        and all(each.get("succeeded") == 1 for each in tasks.values())
+        and facts.deadlocks_by_resolution == {"victim_retried": 1}
+        and len(facts.deadlocks) == 1,
+        f"attempts {attempts}, counted {dict(facts.deadlocks_by_resolution)}, told of {len(facts.deadlocks)}",
     )
 
 

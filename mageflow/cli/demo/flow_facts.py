@@ -42,8 +42,11 @@ class DeadlockFacts:
     """One deadlock, from the event that told of it and the metrics that counted it."""
 
     cycle: tuple[Mapping[str, Any], ...]
+    """Each task with the lock it waited for, and the run that held it."""
     victim: str
+    """The task that gave way."""
     policy: str
+    """The rule it was chosen by."""
 
 
 def flow_facts(
@@ -97,4 +100,4 @@ def _events(log: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _deadlock(event: Mapping[str, Any]) -> DeadlockFacts:
-    return DeadlockFacts(tuple(event["cycle"]), str(event.get("victim", "")), str(event.get("policy", "")))
+    return DeadlockFacts(tuple(event["cycle"]), str(event["victim"]["task"]), str(event["policy"]))

@@ -120,8 +120,11 @@ def _together(facts: Facts) -> list[str]:
         for flow in facts.flows
     ]
     for deadlock in facts.deadlocks:
-        lines.append(f"[bold]deadlock[/], seen as it closed; the {deadlock.policy} gave way and was run again:")
-        lines += [f"  {edge['task']} waits for {edge['lock']}" for edge in deadlock.cycle]
+        path = ", ".join(f"{edge['task']} waited for {edge['lock']}" for edge in deadlock.cycle)
+        lines.append(
+            f"[bold]deadlock[/]: {path}; seen as it closed, {deadlock.victim} (the {deadlock.policy}) gave way "
+            "and was run again"
+        )
     return lines
 
 
