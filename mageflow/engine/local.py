@@ -107,7 +107,8 @@ class LocalEngine:
     def environment(self) -> dict[str, str]:
         """Return the variables with which an unmodified SDK in another process finds this engine.
 
-        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake; the token names both addresses.
+        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake; the token names both addresses. Do
+        not leave ``HATCHET_CLIENT_HOST_PORT`` or ``HATCHET_CLIENT_SERVER_URL`` set beside them: the SDK prefers those.
         """
         return {
             "HATCHET_CLIENT_TOKEN": self.handshake.token,
@@ -120,7 +121,14 @@ class LocalEngine:
         # The SDK takes seconds to import: only for those who ask.
         from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
 
-        config = ClientConfig(token=self.handshake.token, tls_config=ClientTLSConfig(strategy="none"), **options)
+        # Addresses are in the token as well; given here, no variable set for a real Hatchet can lead elsewhere.
+        settings: dict[str, Any] = {
+            "token": self.handshake.token,
+            "host_port": self.handshake.grpc_address,
+            "server_url": self.handshake.api_url,
+            "tls_config": ClientTLSConfig(strategy="none"),
+        }
+        config = ClientConfig(**{**settings, **options})
         return Hatchet(config=config)
 
     def __enter__(self) -> Self:

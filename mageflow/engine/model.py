@@ -330,7 +330,6 @@ class Run:
         if TaskStatus.FAILED in statuses:
             return TaskStatus.FAILED
         if not all(status.is_terminal for status in statuses):
-            # A parked or pending on_failure task alone does not keep a finished run "running": see lifecycle.
             return TaskStatus.RUNNING
         if TaskStatus.CANCELLED in statuses:
             return TaskStatus.CANCELLED

@@ -91,6 +91,22 @@ async def eventually(condition: Callable[[], object], within: float = 10) -> Non
         await asyncio.sleep(0.05)
 
 
+async def test_a_client_goes_to_its_engine_whatever_the_environment_says(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses a developer has set for a real Hatchet do not lead a local client there."""
+    monkeypatch.setenv("HATCHET_CLIENT_HOST_PORT", "hatchet.example:7077")
+    monkeypatch.setenv("HATCHET_CLIENT_SERVER_URL", "https://hatchet.example")
+    monkeypatch.setenv("HATCHET_CLIENT_TLS_STRATEGY", "tls")
+    client = engine.client(namespace="Mine")
+    assert (client.config.host_port, client.config.server_url) == (
+        engine.handshake.grpc_address,
+        engine.handshake.api_url,
+    )
+    assert client.config.namespace == "mine_"
+    assert (await client.workers.aio_list()).rows
+
+
 async def test_a_task_returns_its_result_and_its_log(client: Hatchet, workload: Workload) -> None:
     """Run, result, log line."""
     ref = await workload.double.aio_run(Number(n=21), wait_for_result=False)

@@ -98,8 +98,9 @@ async def test_many_runs_leave_no_trace_and_an_idle_connection_stays(request: py
                 assert not working.done(), "the worker ended"
                 # Spread the runs over the whole time.
                 await asyncio.sleep(max(0.0, done / RUNS * SECONDS - (time.monotonic() - started)))
-            print(f"\n{done} runs in {time.monotonic() - started:.0f} s; {memory[0]:.0f} -> {memory[-1]:.0f} MB")
             warm = memory[int(len(memory) * WARM_UP)]
+            sizes = " -> ".join(f"{each:.0f}" for each in (memory[0], warm, memory[-1]))
+            print(f"\n{done} runs in {time.monotonic() - started:.0f} s; start -> warm -> end: {sizes} MB")
             assert memory[-1] < warm * (1 + ALLOWED_GROWTH), memory
             working.cancel()
             left.cancel()
