@@ -90,10 +90,15 @@ def _tasks(facts: Facts) -> Table:
     return table
 
 
+_TELL_TENTHS_BELOW_SECONDS = 0.01
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.{int(seconds < _TELL_TENTHS_BELOW_SECONDS)}f} ms"
 
 
 def _crowd(facts: Facts) -> str:
