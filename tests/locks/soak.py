@@ -31,7 +31,7 @@ async def main(operations: int, processes: int, tasks: int) -> int:
         lost = sum(line.get("lost", 0) for line in lines)
         keys = server.keys_without_ttl()
         print(
-            f"{done} operations by {tasks} tasks in {processes} processes in {took:.0f} s ({done / took:.0f} per second): "
+            f"{done} operations by {tasks} tasks in {processes} processes in {took:.0f} s ({done / took:.0f}/s): "
             f"{len(violations)} violations, {lost} lost leases, {len(keys)} keys without a TTL"
         )
         for line in violations[:20]:
