@@ -34,6 +34,7 @@ class Source:
     def __init__(self, url: str, end: float, seconds: float, rate_interval: float, instants: list[float]) -> None:
         self.url, self.end, self.seconds, self.rate_interval = url, end, seconds, rate_interval
         self.instants = instants
+        self.step = round(max(seconds / 240, 1))
 
     @property
     def span(self) -> tuple[float, float]:
@@ -65,12 +66,15 @@ class Source:
             rounds = [ask(self.url, "/api/v1/query", {"query": expr, "time": f"{t:.3f}"}) for t in self.instants]
             best = max(rounds, key=lambda data: len(data["result"]))
             return [{**each, "values": [each["value"]]} for each in best["result"]]
-        span = {
-            "start": f"{self.end - self.seconds:.3f}",
-            "end": f"{self.end:.3f}",
-            "step": f"{max(self.seconds / 240, 1):.0f}",
-        }
-        return ask(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
+        start, _ = self.span
+        span = {"start": f"{start:.3f}", "end": f"{self.end:.3f}", "step": f"{self.step}"}
+        result = ask(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
+        # A gap is a gap: points Prometheus does not have are not bridged by a line.
+        grid = [start + self.step * n for n in range(int(self.seconds / self.step) + 1)]
+        for each in result:
+            values = {round(float(at), 3): value for at, value in each["values"]}
+            each["values"] = [(at, values.get(round(at, 3), "NaN")) for at in grid]
+        return result
 
     @staticmethod
     def _named(target: dict[str, Any], result: dict[str, Any]) -> Series:

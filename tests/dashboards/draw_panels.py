@@ -145,8 +145,8 @@ def _timeseries(
             target.bar(times, values, width=1, color=colour, alpha=0.8)
         elif is_stacked:
             base = np.array([floor.get(t, 0.0) for t, _ in each.points])
-            top = base + np.nan_to_num(values)
-            floor |= {t: float(v) for (t, _), v in zip(each.points, top, strict=True)}
+            top = base + values
+            floor |= {t: float(v) for (t, _), v in zip(each.points, top, strict=True) if not math.isnan(v)}
             target.fill_between(times, base, top, color=colour, alpha=0.45, lw=0)
             target.plot(times, top, color=colour, lw=1)
         else:
@@ -209,7 +209,7 @@ def _heatmap(
     grid = np.zeros((len(ordered), len(times)))
     for row, each in enumerate(ordered):
         by_time = dict(each.points)
-        grid[row] = [by_time.get(t, 0.0) for t in times]
+        grid[row] = np.nan_to_num([by_time.get(t, 0.0) for t in times])
     cells = np.diff(grid, axis=0, prepend=0.0).clip(min=0)
     # As Grafana does with calculated heatmaps, leave out buckets above and below everything that happened.
     filled = np.nonzero(cells.max(axis=1) > 1e-9)[0]

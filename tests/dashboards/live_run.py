@@ -7,7 +7,7 @@ side of the program that asked for the work.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,11 @@ from mageflow.signatures import SwarmConfig
 from mageflow.telemetry.names.traces import KEY_SIGNATURE
 from mageflow.testing import WorkerProcess
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.dashboards.live_worker import REFUSED_TASK, Faults, load_driver
+from tests.dashboards.live_worker import NIGHT_WORKER, REFUSED_TASK, Faults, load_driver
 from tests.dashboards.prometheus_server import PrometheusServer
 
 RATE_INTERVAL_SECONDS = 15.0
-WORKERS = ("shop-a", "shop-b")
+WORKERS = ("shop-a", "shop-b", NIGHT_WORKER)
 NOISES = 140
 """More exception classes than the label may have."""
 
@@ -88,7 +88,10 @@ class LiveRun:
 class Driver:
     """Enqueues from this process, as a web application would."""
 
-    def __init__(self, run: LiveRun, client: Mageflow, hatchet: Hatchet, redis: Redis) -> None:
+    def __init__(
+        self, run: LiveRun, client: Mageflow, hatchet: Hatchet, redis: Redis, kill_night_watch: Callable[[], object]
+    ) -> None:
+        self._kill_night_watch = kill_night_watch
         self._run = run
         self._client = client
         self._hatchet = hatchet
@@ -111,7 +114,7 @@ class Driver:
         async with asyncio.TaskGroup() as group:
             for part in (
                 self._steady(rounds=26), self._failures(), self._cancelled(), self._staggers(), self._sources(),
-                self._signatures(), self._flows(), self._contention(), self._deadlocks(),
+                self._signatures(), self._flows(), self._contention(), self._deadlocks(), self._killed(),
             ):  # fmt: skip
                 group.create_task(part)
         await self._lost_leases()
@@ -171,6 +174,13 @@ class Driver:
             self._run.loads["hit"] += 2
             self._run.callbacks["success", "enqueued"] += 1
             await asyncio.sleep(2)
+        lost = await self._client.chain([self.shop.pick, self.shop.ship], name="lost")
+        unheard = await self._client.sign(self.shop.reserve, success_callbacks=[lost])
+        await self._client.remove(lost)
+        await unheard.aio_run_no_wait(self.order())
+        self._run.expect(self.shop.reserve.name, "succeeded")
+        self._run.loads["hit"] += 1
+        self._run.callbacks["success", "failed"] += 1
         gone = await self._client.sign(self.shop.reserve)
         await self._client.remove(gone)
         spoiled = await self._client.sign(self.shop.reserve)
@@ -246,6 +256,15 @@ class Driver:
         await asyncio.sleep(3)
         self._run.moments.append(time.time())
 
+    async def _killed(self) -> None:
+        """Kill a worker that holds a lock, and take its run back before the engine gives it to somebody else."""
+        run = await self.faults.night.aio_run(self.order(seconds=90), wait_for_result=False)
+        await asyncio.sleep(8)
+        self._kill_night_watch()
+        await asyncio.sleep(8)
+        self._run.moments.append(time.time())
+        await self._client.runs.aio_cancel(run.workflow_run_id)
+
     async def _lost_leases(self) -> None:
         """Forget every session of the lock service, as a failover that lost writes would; all else is done by then."""
         await asyncio.sleep(2)
@@ -277,7 +296,6 @@ def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Gener
         registry = CollectorRegistry()
         redis = Redis.from_url(valkey.url)
         client = Mageflow(Hatchet(), redis, settings=Settings(metrics_port=0), registry=registry)
-        driver = Driver(run, client, Hatchet(), redis)
         server.scrape_producer(stack.enter_context(_endpoint(registry)))
         script = Path(__file__).with_name("live_worker.py")
         workers = [
@@ -293,6 +311,8 @@ def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Gener
             for name in WORKERS
         ]
         server.wait_for("count(mageflow_worker_info)", len(WORKERS))
+        night_watch = workers[WORKERS.index(NIGHT_WORKER)]
+        driver = Driver(run, client, Hatchet(), redis, night_watch.kill)
         asyncio.run(_drive(driver, redis))
         total = sum(run.runs.values())
         seen = server.wait_for("sum(mageflow_task_runs_total)", total)

@@ -22,6 +22,8 @@ from mageflow import Mageflow
 from mageflow.hatchet import compat
 
 REFUSED_TASK = "stock.refused"
+NIGHT_WORKER = "night-watch"
+"""The worker that is killed while it holds a lock."""
 
 
 def load_driver() -> ModuleType:
@@ -68,10 +70,19 @@ class Faults:
                 await asyncio.sleep(order.seconds)
             return {"guarded": order.number}
 
+        @client.task(name="vault.night", execution_timeout=timedelta(minutes=2))
+        async def night(order: order_type) -> dict[str, int]:
+            """Hold a lock until the worker is killed."""
+            async with vault.acquire(key="night"):
+                await asyncio.sleep(order.seconds)
+            return {"guarded": order.number}
+
         self.refused, self.impatient, self.noise, self.guard = refused, impatient, noise, guard
+        self.night = night
 
     @property
     def tasks(self) -> list[Any]:
+        """What the shop's workers serve; the night watch has a worker of its own."""
         return [self.refused, self.impatient, self.noise, self.guard]
 
 
@@ -121,8 +132,10 @@ def main() -> None:
     provider.add_span_processor(SimpleSpanProcessor(IdFile(Path(os.environ["LIVE_SPANS"]))))
     provider.add_span_processor(BrokenProcessor())
     client = Mageflow(Hatchet(), tracer_provider=provider)
-    tasks = [*driver.declare(client).tasks, *Faults(client, driver.Order).tasks]
-    client.worker(os.environ["LIVE_WORKER"], slots=30, durable_slots=5, workflows=tasks).start()
+    shop, faults = driver.declare(client), Faults(client, driver.Order)
+    name = os.environ["LIVE_WORKER"]
+    tasks = [faults.night] if name == NIGHT_WORKER else [*shop.tasks, *faults.tasks]
+    client.worker(name, slots=30, durable_slots=5, workflows=tasks).start()
 
 
 if __name__ == "__main__":
