@@ -3,8 +3,7 @@
 Every decision is taken by a script in ``mageflow.store``; this room names things and delivers.
 """
 
-from mageflow.flows.cluster import ClusterObserver
 from mageflow.flows.flows import Flows, Settlement
 from mageflow.flows.reconciler import Reconciler, Sweep
 
-__all__ = ["ClusterObserver", "Flows", "Reconciler", "Settlement", "Sweep"]
+__all__ = ["Flows", "Reconciler", "Settlement", "Sweep"]

@@ -6,7 +6,7 @@ one. Calls to Hatchet: at most one per start, settlement or verb, however many r
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ from mageflow.errors import (
     SwarmFullError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
-from mageflow.flows.cluster import ClusterObserver
 from mageflow.flows.courier import Courier
 from mageflow.flows.creation import Creation
 from mageflow.flows.identity import new_identity
@@ -297,10 +296,6 @@ class Flows(Creation):
             interval_seconds=self._settings.reconcile_interval_seconds,
             lease_seconds=max(1.0, self._settings.reconcile_grace_seconds * 3),
         )
-
-    def cluster_observer(self, *others: Callable[[bool], Awaitable[None]]) -> ClusterObserver:
-        """What a worker runs beside its tasks unless ``Settings.cluster_view`` is off."""
-        return ClusterObserver(self._store, self._interceptor, others=others)
 
     async def drain(self) -> None:
         """Tell Redis what was sent; call it when a worker stops. Nothing is lost without it."""

@@ -7,7 +7,10 @@ work and none of it depends on any of them. Two things are looked for in each:
 - live runs that nobody has heard of for the check time are looked up in Hatchet: one that ended there without being
   settled here is settled now, as what Hatchet says. A run that completed in Hatchet keeps its output; one that failed
   keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told. A run Hatchet does not know is
-  given ten times as long.
+  given three times as long; then it is sent again if it was never admitted, and is ``WorkerLost`` if it was.
+
+Hatchet may know of an end before the worker does: it enforces timeouts, and tells the worker a second later. So a run
+that had begun is settled only when it is still unsettled after the grace time; the worker's own word comes first.
 
 This room owns the sweeps. It refuses to decide: each of its findings goes through the scripts again.
 """
@@ -29,7 +32,7 @@ from mageflow.types import Dispatcher, RunReport
 __all__ = ["Reconciler", "Sweep"]
 
 _LEASE_SECONDS: Final = 15.0
-_UNKNOWN_PATIENCE: Final = 10
+_UNKNOWN_PATIENCE: Final = 3
 
 _log = logging.getLogger("mageflow.flows")
 
@@ -72,21 +75,31 @@ class Reconciler:
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
+        self._confirming: dict[str, asyncio.Task[None]] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def run(self) -> None:
         """Sweep for ever. Redis or Hatchet being away is logged once per outage and waited out."""
         is_away = False
-        while True:
-            try:
-                swept = await self.sweep()
-                is_away = False
-            except MageflowError as error:
-                if not is_away:
-                    _log.warning("reconciling pauses: %s", error)
-                is_away, swept = True, Sweep()
-            if swept.records < self._batch:
-                await asyncio.sleep(self._interval_seconds * self._random.uniform(0.5, 1.5))
+        try:
+            while True:
+                is_away = await self._sweep_and_wait(is_away=is_away)
+        finally:
+            for task in list(self._confirming.values()):
+                task.cancel()
+
+    async def _sweep_and_wait(self, *, is_away: bool) -> bool:
+        try:
+            swept = await self.sweep()
+        except MageflowError as error:
+            if not is_away:
+                _log.warning("reconciling pauses: %s", error)
+            is_away, swept = True, Sweep()
+        else:
+            is_away = False
+        if swept.records < self._batch:
+            await asyncio.sleep(self._interval_seconds * self._random.uniform(0.5, 1.5))
+        return is_away
 
     async def sweep(self) -> Sweep:
         """Look once at what is due.
@@ -119,10 +132,30 @@ class Reconciler:
         if runs:
             reports = await self._dispatcher.statuses([run.run_id for run in runs])
             for run in runs:
-                alive += await self._check_run(decision, run, reports.get(run.run_id), done)
+                report = reports.get(run.run_id)
+                if report is not None and report.state not in {"queued", "running"} and run.attempt > 0:
+                    self._confirm_later(decision, run, report)
+                    continue
+                alive += await self._check_run(decision, run, report, done)
         if alive:
             done.alive += alive
             await self._store.keep_alive(decision.keys)
+
+    def _confirm_later(self, decision: Decision, run: SilentRun, report: RunReport) -> None:
+        """Settle what Hatchet says has ended, unless its worker does within the grace time."""
+        if run.run_id in self._confirming:
+            return
+
+        async def confirm() -> None:
+            try:
+                await asyncio.sleep(self._store.settings.reconcile_grace_seconds)
+                await self._check_run(decision, run, report, Sweep())
+            except MageflowError as error:
+                _log.warning("%s is left to the next sweep: %s", run.run_id, error)
+            finally:
+                self._confirming.pop(run.run_id, None)
+
+        self._confirming[run.run_id] = asyncio.create_task(confirm(), name="mageflow-confirm")
 
     async def _check_run(self, decision: Decision, run: SilentRun, report: RunReport | None, done: Sweep) -> bool:
         """Settle a run that ended in Hatchet; returns whether it is still going."""
@@ -131,6 +164,9 @@ class Reconciler:
             if run.silent_seconds < patience:
                 return True
             report = RunReport("failed", error="Hatchet does not know the run")
+            lost = _failure(run, report, "failed")
+            await self._settle(decision, run, "lost", done, error=lost)
+            return False
         if report.state in {"queued", "running"}:
             return True
         if report.state == "completed":
@@ -161,7 +197,7 @@ class Reconciler:
         self,
         decision: Decision,
         run: SilentRun,
-        outcome: Literal["succeeded", "failed", "cancelled"],
+        outcome: Literal["succeeded", "failed", "cancelled", "lost"],
         done: Sweep,
         *,
         result_json: str | None = None,

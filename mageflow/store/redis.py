@@ -3,14 +3,14 @@
 The client that is given is used itself: its pool, TLS, Sentinel, retry and socket settings stay as they are. A
 synchronous client is driven in a worker thread. An asyncio client's connections belong to one event loop; used from
 a second loop, its pool is cloned with the same pool class, connection class and settings. A URL becomes a client at
-first use, one per running loop. Nothing is opened when this object is made.
+first use, one per running loop, closed when the loop ends. Nothing is opened when this object is made.
 
 This module owns connections, the EVALSHA protocol and the translation of errors. It refuses to know what the
 scripts decide.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ import redis.asyncio
 import redis.asyncio.cluster
 import redis.cluster
 import redis.exceptions
+from redis.asyncio.connection import BlockingConnectionPool
 from redis.asyncio.connection import ConnectionPool as AsyncConnectionPool
 
 from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
@@ -34,6 +35,9 @@ RedisClient = (
 """What a client may be given as: any redis-py client, a URL, or nothing."""
 
 Argument = str | bytes | int | float
+
+_MAX_CONNECTIONS = 64
+"""Of a client made from a URL, per process and loop; more calls at once wait for a connection, up to 20 s."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _UNKNOWN_SCRIPT = object()
@@ -68,6 +72,7 @@ class RedisPort:
         self._interceptor = interceptor or Interceptor()
         self._given = client
         self._per_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
         self._is_adopted = False
         if isinstance(client, str):
             if not client.startswith(_SCHEMES):
@@ -113,12 +118,14 @@ class RedisPort:
 
     async def aclose(self) -> None:
         """Close the clients this port made itself for the running loop; a client that was given stays open."""
-        made = self._per_loop.pop(asyncio.get_running_loop(), None)
-        if made is not None and made is not self._given:
-            await made.aclose()
+        loop = asyncio.get_running_loop()
+        self._per_loop.pop(loop, None)
+        keeper = self._keepers.pop(loop, None)
+        if keeper is not None:
+            await keeper.aclose()
 
     async def _execute(self, operation: str, command: Sequence[Argument]) -> Any:
-        execute = self._executor(operation)
+        execute = await self._executor(operation)
         with self._interceptor.redis(RedisCall(operation)):
             try:
                 reply = await execute(*command)
@@ -131,7 +138,7 @@ class RedisPort:
                 raise StoreError(operation, _reason(error)) from error
         return _text(reply)
 
-    def _executor(self, operation: str) -> Callable[..., Any]:
+    async def _executor(self, operation: str) -> Callable[..., Any]:
         given = self._given
         if given is None:
             raise RedisNotConfiguredError(operation)
@@ -141,11 +148,15 @@ class RedisPort:
         client = self._per_loop.get(loop)
         if client is None:
             client = self._per_loop[loop] = self._for_loop(given)
+            if client is not given:
+                keeper = self._keepers[loop] = _closing(client)
+                await anext(keeper)
         return client.execute_command
 
     def _for_loop(self, given: Any) -> Any:
         if isinstance(given, str):
-            return redis.asyncio.Redis.from_url(given)
+            pool = BlockingConnectionPool.from_url(given, max_connections=_MAX_CONNECTIONS)
+            return redis.asyncio.Redis.from_pool(pool)
         pool = getattr(given, "connection_pool", None)
         if not self._is_adopted or not isinstance(pool, AsyncConnectionPool):
             self._is_adopted = True
@@ -154,6 +165,14 @@ class RedisPort:
             connection_class=pool.connection_class, max_connections=pool.max_connections, **pool.connection_kwargs
         )
         return redis.asyncio.Redis.from_pool(clone)
+
+
+async def _closing(client: Any) -> AsyncGenerator[None]:
+    """Closes a client when its loop ends: ``asyncio.run`` finishes every asynchronous generator the loop has seen."""
+    try:
+        yield
+    finally:
+        await client.aclose()
 
 
 def _reason(error: BaseException) -> str:

@@ -183,7 +183,7 @@ class Store:
         self,
         key: str,
         run: RunIdentity,
-        outcome: Literal["succeeded", "failed", "timed_out", "cancelled", "retried"],
+        outcome: Literal["succeeded", "failed", "timed_out", "cancelled", "retried", "lost"],
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
@@ -197,7 +197,8 @@ class Store:
         Args:
             key: As for `admit`.
             run: As for `admit`.
-            outcome: How it ended.
+            outcome: How it ended; ``lost`` when Hatchet does not know the run: one that was never admitted is sent
+                again, any other has failed.
             result_json: For ``succeeded``.
             error: For everything else.
             will_retry: Whether the engine is expected to try again: then nothing follows yet.
@@ -323,10 +324,18 @@ class Store:
         keys = self.keys.parse(key)
         return Decision.parse(keys, await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit))
 
-    async def lead(self, owner: str, lease_seconds: float) -> bool:
-        """Take or keep the leader's lease of the namespace; returns whether ``owner`` leads now."""
+    async def lead(self, owner: str, lease_seconds: float) -> float:
+        """Take or keep the leader's lease of the namespace.
+
+        Returns:
+            0.0 when ``owner`` leads now; else for how many seconds the lease of whoever leads still runs.
+        """
         lease = self.keys.tagged("leader", "leader")
-        return bool(await self.port.call(scripts.LEAD, [lease], (owner, round(lease_seconds * 1000))))
+        return await self.port.call(scripts.LEAD, [lease], (owner, max(1, round(lease_seconds * 1000)))) / 1000
+
+    async def resign(self, owner: str) -> None:
+        """Give the leader's lease back, if ``owner`` has it."""
+        await self.port.call(scripts.LEAD, [self.keys.tagged("leader", "leader")], (owner, 0))
 
     async def census(self) -> Census:
         """Counts of everything stored, for the cluster view. One round trip; one per shard on a Cluster."""

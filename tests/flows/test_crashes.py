@@ -6,6 +6,7 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.crashes import SCENARIOS, Scenario, crash_once
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # who dies closes no connection
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
 async def test_a_flow_survives_a_worker_that_dies_at_any_call(

@@ -130,6 +130,20 @@ async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Ha
     assert (await quick.settle(f"{chain.key}#0", identity, "succeeded")).verdict == "settled"
 
 
+async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flows, hatchet: Hatchet) -> None:
+    """An engine that lost its memory: what nobody had started is sent again, what somebody had started has failed."""
+    waiting, begun = await quick.chain(["one", "one"]), await quick.chain(["two", "one"])
+    await quick.start(begun)
+    await admitted(hatchet, quick)
+    await quick.start(waiting)
+    await quick.drain()
+    hatchet.runs.clear()
+    hatchet.queue.clear()
+    working = Worker(hatchet, quick, {"one": echo})
+    assert await until_ended(quick, waiting.key, working) is Status.DONE
+    assert await until_ended(quick, begun.key) is Status.FAILED
+
+
 async def test_a_task_nobody_knows_fails_its_flow(quick: Flows, hatchet: Hatchet) -> None:
     """A step that can never be sent does not leave the chain active for ever."""
     hatchet.unknown.add("nobody")

@@ -170,24 +170,6 @@ async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet
         assert (event["flow"], event["flow_id"]) == ("order", identity)
 
 
-async def test_one_process_of_all_shows_the_cluster(store: Store, hatchet: Hatchet) -> None:
-    """The leader exports the counts, the follower says that it does not lead; a dead leader is followed."""
-    leader, follower = Observed(store, hatchet), Observed(store, hatchet)
-    chain = await leader.flows.chain(["one", "two"])
-    await leader.flows.start(chain)
-    first, second = leader.flows.cluster_observer(), follower.flows.cluster_observer()
-    assert (await first.observe()).is_leader
-    assert not (await second.observe()).is_leader
-    assert leader.value("mageflow_cluster_leader") == 1
-    assert leader.value("mageflow_flows_active", flow="chain") == 1
-    assert leader.value("mageflow_signatures", kind="chain", status="active") == 1
-    assert follower.registry.get_sample_value("mageflow_flows_active", {"flow": "chain"}) is None
-    await store.port.command("DEL", store.keys.tagged("leader", "leader"))
-    assert (await second.observe()).is_leader
-    for each in (leader, follower):
-        await stop(each.flows)
-
-
 async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet) -> None:
     """Every instrument and the tracer broken: the chain runs, and the guard has counted."""
     observed = Observed(store, hatchet)

@@ -1,6 +1,7 @@
 """Round trips over every kind of client a program may have."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis
@@ -108,9 +109,30 @@ def test_tls_and_sockets_of_a_url_are_kept() -> None:
 
     async def connection_class(url: str) -> str:
         port = RedisPort(url)
-        port._executor("probe")
+        await port._executor("probe")
         (client,) = port._per_loop.values()
         return client.connection_pool.connection_class.__name__
 
     assert asyncio.run(connection_class("rediss://host")) == "SSLConnection"
     assert asyncio.run(connection_class("unix:///tmp/none.sock")) == "UnixDomainSocketConnection"
+
+
+def test_what_was_made_for_a_loop_is_closed_with_it(valkey: EmbeddedValkey) -> None:
+    """A short program leaves no open connection behind, and need not close anything."""
+    port = RedisPort(valkey.url)
+
+    async def use() -> Any:
+        await port.command("PING")
+        (client,) = port._per_loop.values()
+        return client.connection_pool
+
+    pool = asyncio.run(use())
+    assert not [each for each in pool._get_in_use_connections() if each.is_connected]
+    assert not [each for each in pool._available_connections if each.is_connected]
+
+
+async def test_more_calls_than_connections_wait_for_one(port: RedisPort) -> None:
+    """A burst is no failure."""
+    assert await asyncio.gather(*(port.command("ECHO", str(index)) for index in range(300))) == [
+        str(index) for index in range(300)
+    ]

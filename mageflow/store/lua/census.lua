@@ -6,7 +6,7 @@
 --   ...      text   <kind>:<status> pairs to count
 -- RESULT   {{signatures per pair}, {chains active, ms of the oldest}, {swarms active, ms of the oldest},
 --          {pending, running, done, failed items}}
--- TTL      none changes; entries of expired records are dropped
+-- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
 -- ATOMIC   the numbers of one picture belong together
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
@@ -19,10 +19,21 @@ for i, pair in ipairs(ARGV) do
     signatures[i] = signatures[i] + redis.call('ZCARD', key)
   end
 end
+-- A flow that expired before it ended says nothing when it goes; the oldest are the first to expire.
+local function forget_expired(shard, key, kind)
+  local prefix = string.sub(shard, 1, -#'stats' - 1) .. kind .. ':'
+  for _, identity in ipairs(redis.call('ZRANGE', key, 0, 99)) do
+    if redis.call('EXISTS', prefix .. identity) == 1 then return end
+    redis.call('ZREM', key, identity)
+    redis.call('HDEL', shard .. ':items', identity)
+  end
+end
+
 for i, kind in ipairs({'chain', 'swarm'}) do
   local count, oldest = 0, 0
   for _, shard in ipairs(KEYS) do
     local key = shard .. ':started:' .. kind
+    forget_expired(shard, key, kind)
     count = count + redis.call('ZCARD', key)
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if first[2] and (oldest == 0 or tonumber(first[2]) < oldest) then oldest = tonumber(first[2]) end

@@ -1,14 +1,18 @@
--- lead: take or keep the leader's lease of a namespace.
+-- lead: take, keep or give back the leader's lease of a namespace.
 --
 -- KEYS
 --   lease    string  who leads
 -- ARGS
 --   owner    text    who asks
---   ttl_ms   text    for how long
--- RESULT   1 if the owner leads now, else 0
+--   ttl_ms   text    for how long; 0 gives it back
+-- RESULT   0 if the owner leads now (or has given it back), else for how many ms somebody else's lease runs, at least 1
 -- TTL      the lease: ttl_ms
--- ATOMIC   two processes must not both find it free
+-- ATOMIC   two processes must not both find it free, and none may give back another's
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+if holder and holder ~= ARGV[1] then return math.max(1, redis.call('PTTL', KEYS[1])) end
+if ARGV[2] == '0' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return 0

@@ -15,7 +15,7 @@
 --   path     text   the member
 --   run      text   Hatchet's workflow run id, or flow:<key> for a nested flow
 --   attempt  text   from 1; 0 when whoever settles does not know it and any will do
---   outcome  text   succeeded, failed, timed_out, cancelled or retried
+--   outcome  text   succeeded, failed, timed_out, cancelled, retried, or lost: Hatchet does not know the run
 --   retry    text   1 when the engine is expected to try again
 --   result   text   JSON, for succeeded
 --   error    text   JSON, for everything else
@@ -43,6 +43,13 @@ if state.st == 'held' then return reply('stale') end
 if state.st == 'queued' and not is_flow and attempt > 0 then return reply('stale') end
 if state.run and state.run ~= run then return reply('stale') end
 if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
+if outcome == 'lost' and state.st == 'sent' then
+  -- It was never admitted, so no body has run: send it again, under a new epoch in case the run turns up after all.
+  redis.call('ZREM', L, path)
+  enqueue(path, state.lk, state.msg)
+  touch()
+  return reply('settled')
+end
 if ARGV[10] ~= '' then state.tp = ARGV[10] end
 if ARGV[8] ~= '' then state.er = ARGV[8]; put('err', ARGV[8]) end
 if ARGV[6] == '1' then
