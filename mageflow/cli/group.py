@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm as it is now."),
+    "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for whom."),
 }
 """Every command, in the order of its name."""
 

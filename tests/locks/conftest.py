@@ -42,7 +42,7 @@ async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:
 
     def make(interceptor: Interceptor | None = None, *, lease_seconds: float = 15.0, **options: object) -> LockService:
         port = RedisPort(valkey.url, interceptor)
-        store = LockStore(port, Keys("mageflow", "tests"))
+        store = LockStore(port, Keys("mageflow", str(options.pop("namespace", "tests"))))
         options.setdefault("victim_backoff_seconds", 0.0)
         service = LockService(store, interceptor, lease_seconds=lease_seconds, **options)  # type: ignore[arg-type]
         made.append((service, port))

@@ -1,0 +1,114 @@
+"""``mageflow locks``: the same facts as a table, a tree and JSON."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mageflow.locks import LockService
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.locks.scenes import Gate, attempt, start, waiting
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it as a user does."""
+    script = Path(sys.executable).with_name("mageflow")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAGEFLOW_", "REDIS_"))}
+    return subprocess.run(
+        [str(script), "locks", *arguments], capture_output=True, text=True, check=False, env=environment, timeout=30
+    )
+
+
+async def scene(locks: LockService) -> list[Gate]:
+    """r1 holds orders; r2 holds stock and waits for orders; r3 waits for stock."""
+    gates = [Gate(), Gate()]
+
+    async def first() -> None:
+        async with locks.resource("orders").acquire("customer-4711"):
+            await gates[0].pass_through()
+
+    async def second() -> None:
+        async with locks.resource("stock").acquire():
+            await gates[1].pass_through()
+            async with locks.resource("orders").acquire("customer-4711"):
+                pass
+
+    async def third() -> None:
+        async with locks.resource("stock").acquire():
+            pass
+
+    runs = [start(first(), within=attempt("r1", task="pay"))]
+    await gates[0].reached()
+    runs.append(start(second(), within=attempt("r2", task="pack")))
+    await gates[1].reached()
+    gates[1].open()
+    await waiting(locks, 1)
+    runs.append(start(third(), within=attempt("r3", task="count")))
+    await waiting(locks, 2)
+    gates[0].tasks = runs  # type: ignore[attr-defined]
+    return gates
+
+
+async def test_everything_is_in_the_json(locks: LockService, valkey: EmbeddedValkey) -> None:
+    """Holders, waiters with whom they wait for, totals; the key as a hash, or raw when asked for."""
+    gates = await scene(locks)
+    shown = command("--redis-url", valkey.url, "--namespace", "tests", "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert {(each["lock"], each["task"], each["run_id"]) for each in document["holders"]} == {
+        ("orders", "pay", "r1"),
+        ("stock", "pack", "r2"),
+    }
+    assert {(each["lock"], each["task"], each["holder_task"], each["position"]) for each in document["waiters"]} == {
+        ("orders", "pack", "pay", 1),
+        ("stock", "count", "pack", 1),
+    }
+    assert document["cycles"] == []
+    assert document["longest_path"] == 3
+    assert "customer-4711" not in shown.stdout
+    raw = command("--redis-url", valkey.url, "--namespace", "tests", "--json", "--raw-keys")
+    assert "customer-4711" in raw.stdout
+    await finish(gates)
+
+
+async def test_a_person_sees_a_table_and_a_tree(locks: LockService, valkey: EmbeddedValkey) -> None:
+    """The line of waiting is readable top down: who holds, who waits, who waits for those."""
+    gates = await scene(locks)
+    shown = command("--redis-url", valkey.url, "--namespace", "tests")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    tree = lines[next(index for index, line in enumerate(lines) if "who waits for whom" in line) :]
+    assert "pay holds orders(" in tree[1]
+    assert "1. pack waits for orders(" in tree[2]
+    assert "1. count waits for stock" in tree[3]
+    assert len(tree[2]) - len(tree[2].lstrip("│├└─ ")) < len(tree[3]) - len(tree[3].lstrip("│├└─ "))
+    assert "2 held, 2 waiting, longest line 3" in shown.stdout
+    await finish(gates)
+
+
+def test_nothing_and_nobody(valkey: EmbeddedValkey) -> None:
+    """An empty Redis is said so; one that is away is one clear line and status 1."""
+    empty = command("--redis-url", valkey.url)
+    assert (empty.returncode, empty.stdout) == (0, "nothing is locked\n")
+    away = command("--redis-url", "redis://127.0.0.1:1/0")
+    assert away.returncode == 1
+    assert away.stderr.startswith("mageflow: lock_snapshot needs Redis")
+    assert len(away.stderr.splitlines()) == 1
+    nowhere = command()
+    assert nowhere.returncode == 2
+    assert "Traceback" not in nowhere.stderr
+
+
+async def finish(gates: list[Gate]) -> None:
+    gates[0].open()
+    for run in gates[0].tasks:  # type: ignore[attr-defined]
+        await run
+
+
+@pytest.fixture
+def locks(services: object) -> LockService:
+    """In the namespace the command is given, as the SDK writes it."""
+    return services(namespace="tests_")  # type: ignore[operator]
