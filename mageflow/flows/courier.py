@@ -223,7 +223,9 @@ class Courier:
         )
         member = decision.keys.record if send.role == "rerun" else f"{decision.keys.record}#{send.path}"
         identity = RunIdentity("undeliverable", dedupe_key=f"{decision.keys.record}{send.path}/{send.epoch}")
-        return await self._store.settle(member, identity, "failed", error=record, is_hearsay=True)
+        settled = await self._store.settle(member, identity, "failed", error=record, is_hearsay=True)
+        settled.facts.pop("callback_failed", None)  # told of above, with its reason
+        return settled
 
     def _filling(self, decision: Decision, count: int) -> Any:
         if not decision.facts.get("filled"):
