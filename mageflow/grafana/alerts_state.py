@@ -164,12 +164,14 @@ def flow_alerts(at: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "MageflowCallbackFailed", "critical", "0m",
             'sum by (job, kind) (increase(mageflow_callbacks_total{result="failed"}[10m])) > 0',
-            "{{ $labels.kind }} callbacks of {{ $labels.job }} were not enqueued",
-            "{{ $value | humanize }} {{ $labels.kind }} callbacks of job {{ $labels.job }} were due in the last ten "
-            "minutes and could not be enqueued.",
+            "{{ $labels.kind }} callbacks of {{ $labels.job }} failed",
+            "{{ $value | humanize }} {{ $labels.kind }} callbacks of job {{ $labels.job }} could not be enqueued in the "
+            "last ten minutes, or failed for good in their own task.",
             _FLOWS,
-            "Work that should follow a task did not start. The outbox sends it again when Hatchet is back.",
-            ("Hatchet is unreachable or refuses the run.", "The callback's task is not known to any worker."),
+            "Work that should follow a task was not done. A callback counts as failed only when trying again cannot help: "
+            "while Hatchet is away it stays in the outbox and is sent later.",
+            ("The signature or flow to call back expired or was removed.",
+             "The callback's task is not known to any worker.", "The callback's task itself failed."),
             ("`mageflow.callback.failed` in the logs names the target and the error type.",
              "*Enqueues by source* shows whether all enqueues fail or callbacks alone."),
         ),

@@ -39,7 +39,7 @@ BOARD = BoardSpec(
                 stat(
                     "Failed callbacks in range", "short",
                     'sum(increase(mageflow_callbacks_total{S,result="failed"}[$__range]))',
-                    "Callbacks that could not be enqueued in the selected range.",
+                    "Callbacks that could not be enqueued, or whose own task failed for good, in the selected range.",
                     steps=((0.5, "red"),), instant=True, decimals=0, width=6, empty="none",
                 ),
             ),
@@ -93,7 +93,8 @@ BOARD = BoardSpec(
                 lines(
                     "Callbacks", "ops",
                     [Query("sum by (kind, result) (rate(mageflow_callbacks_total{S}[R])) > 0", "{{kind}} {{result}}")],
-                    "Success and error callbacks of signatures and flows. failed: it was due and was not enqueued.",
+                    "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own task "
+                    "failed for good.",
                     width=8,
                 ),
             ),
