@@ -12,8 +12,8 @@ one round trip; the user's own exception is never replaced by what goes wrong wh
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -71,7 +71,7 @@ class _Scope:
 
     attempt: Attempt
     ctx: Any
-    cancelled: asyncio.Event
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled_after: float | None = None
     signature: TaskSignature | None = None
     replay_json: str | None = None
@@ -127,6 +127,9 @@ class TaskRunner:
 
         @functools.wraps(user_function)
         def call_sync(message: Any, ctx: Any, /, **dependencies: Any) -> Any:
+            if self._is_batch and not self._services.host.is_mock(ctx):
+                with self._attempt_in_thread(ctx):
+                    return self._call_sync(message, ctx, dependencies)
             return self._call_sync(message, ctx, dependencies)
 
         return call_sync
@@ -211,7 +214,31 @@ class TaskRunner:
                     await hook(attempt)
                 current_attempt.reset(token)
 
-    def _open(self, ctx: Any) -> _Scope:
+    @contextmanager
+    def _attempt_in_thread(self, ctx: Any) -> Generator[Attempt]:
+        """Around a batch whose function is synchronous: the SDK goes to the thread pool before we are asked.
+
+        A batch has no signature, no stagger and no lock of its own, so nothing here needs the event loop.
+        """
+        attempt = self._new_attempt(ctx)
+        scope = _Scope(attempt, ctx)
+        with self._services.interceptor.attempt(attempt):
+            token = current_attempt.set(attempt)
+            try:
+                with self._services.interceptor.execute(attempt):
+                    attempt.enter("running", "body")
+                    yield attempt
+            except BaseException as error:
+                self._conclude(scope, error)
+                raise
+            else:
+                scope.cancelled_after = attempt.elapsed_seconds if ctx.is_cancelled else None
+                self._conclude(scope, None)
+            finally:
+                attempt.charge()
+                current_attempt.reset(token)
+
+    def _new_attempt(self, ctx: Any) -> Attempt:
         host = self._services.host
         metadata = dict(ctx.additional_metadata)
         attempt = Attempt(
@@ -228,10 +255,15 @@ class TaskRunner:
             is_resumed=not host.is_first_invocation(ctx),
         )
         _read_flow(attempt)
-        scope = _Scope(attempt, ctx, asyncio.Event())
+        return attempt
+
+    def _open(self, ctx: Any) -> _Scope:
+        host = self._services.host
+        attempt = self._new_attempt(ctx)
+        scope = _Scope(attempt, ctx)
         # Runs spawned from here must not inherit what was said about this run alone. Blank, not absent: the engine too
         # merges a parent's metadata into its children's.
-        scope.inherited = {**metadata, **dict.fromkeys(OWN_KEYS, "")}
+        scope.inherited = {**attempt.metadata, **dict.fromkeys(OWN_KEYS, "")}
         host.inherit_metadata(scope.inherited)
 
         def cancelled() -> None:

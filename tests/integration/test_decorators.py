@@ -1,5 +1,6 @@
 """Decorated tasks on a real worker get what they ask for, whatever the order, the kind of function and the client."""
 
+import asyncio
 import itertools
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 from hatchet_sdk import Context, Depends
+from hatchet_sdk.runnables.types import BatchMemberId
 from pydantic import BaseModel
 
 from mageflow import AcceptParams, TaskSignature
@@ -141,6 +143,34 @@ async def test_messages_contexts_and_dependencies_of_every_kind(observed, make_o
     assert seen == {"failed": "pipeline:failed-on-failure"}  # the SDK names hooks so
     assert observed.samples.value("mageflow_task_runs_total", task="pipeline:second", outcome="failed") == 1
     assert observed.samples.value("mageflow_task_runs_total", task="pipeline:first", outcome="succeeded") == 1
+
+
+async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, mageflow_worker):
+    """A batch handler gets its items, with the context where it asks for it, and is told of once, with its size."""
+    client = observed.client
+
+    @client.batch_task(name="batch-async", batch_max_size=3, batch_max_interval=timedelta(seconds=5))
+    async def batch_async(items: dict[BatchMemberId, Message]) -> dict[BatchMemberId, Message]:
+        return {key: Message(x=each.x * 2) for key, each in items.items()}
+
+    @client.batch_task(name="batch-sync", batch_max_size=2, batch_max_interval=timedelta(seconds=5))
+    @client.with_ctx
+    def batch_sync(items: dict[BatchMemberId, Message], ctx: Context) -> dict[BatchMemberId, Message]:
+        if any(each.x < 0 for each in items.values()):
+            raise ValueError(ctx.worker_id)
+        return {key: Message(x=each.x * 3) for key, each in items.items()}
+
+    mageflow_worker.in_process(client, "batches", workflows=[batch_async, batch_sync])
+    results = await asyncio.gather(*(batch_async.aio_run(Message(x=x)) for x in range(3)))
+    assert results == [Message(x=0), Message(x=2), Message(x=4)]
+    assert await asyncio.gather(*(batch_sync.aio_run(Message(x=x)) for x in (1, 2))) == [Message(x=3), Message(x=6)]
+    failed = await asyncio.gather(*(batch_sync.aio_run(Message(x=-1)) for _ in range(2)), return_exceptions=True)
+    assert all("ValueError" in str(each) for each in failed)
+    samples = observed.samples
+    assert samples.value("mageflow_task_runs_total", task="batch-async", outcome="succeeded") == 1
+    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="succeeded") == 1
+    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="failed") == 1
+    assert observed.spans.one("process batch-async").attributes["messaging.batch.message_count"] == 3
 
 
 async def test_mock_run_needs_no_engine_and_says_nothing(observed):
