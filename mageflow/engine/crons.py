@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cronsim import CronSim, CronSimError
 
-from mageflow.engine.documents import iso, parse_object
+from mageflow.engine.documents import iso
 from mageflow.engine.errors import EngineError, InvalidRequestError, NotFoundError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import Trigger
@@ -100,15 +100,8 @@ class Crons:
         if enabled:
             self._arm(cron)
 
-    def replace_declared(self, workflow: Workflow, expressions: list[str], input_text: str) -> None:
-        """Make the declared crons of a workflow exactly these; an unchanged one keeps its id, API-made ones stay.
-
-        Raises:
-            InvalidRequestError: not a cron expression, or the input is not a JSON object.
-        """
-        for expression in expressions:
-            check_expression(expression)
-        cron_input = parse_object(input_text, "cron_input")
+    def replace_declared(self, workflow: Workflow, expressions: list[str], cron_input: JsonObject) -> None:
+        """Make the declared crons of a workflow exactly these; an unchanged one keeps its id, API-made ones stay."""
         missing = set(expressions)
         for cron in self.of(workflow):
             if not cron.is_declared:

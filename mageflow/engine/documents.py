@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject
@@ -27,6 +29,18 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{what} must be a JSON object, not {type(value).__name__}")
     return cast("JsonObject", value)
+
+
+def moment_of(stamp: Timestamp, what: str) -> datetime:
+    """Return a protobuf timestamp as a UTC time.
+
+    Raises:
+        InvalidRequestError: outside the years 1 to 9999, or malformed; ``what`` names the field.
+    """
+    try:
+        return stamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"{what} is not a valid timestamp: {error}") from error
 
 
 def iso(moment: datetime) -> str:

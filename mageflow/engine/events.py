@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mageflow.engine.contracts import v1_workflows_pb2
-from mageflow.engine.documents import parse_object
 from mageflow.engine.errors import EngineError, NotFoundError
 from mageflow.engine.expressions import holds
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
@@ -133,17 +132,19 @@ class Events:
         self.filters[added.id] = added
         return added
 
-    def replace_declared_filters(self, workflow: Workflow, declared: list[v1_workflows_pb2.DefaultFilter]) -> None:
+    def replace_declared_filters(
+        self, workflow: Workflow, declared: list[tuple[v1_workflows_pb2.DefaultFilter, JsonObject]]
+    ) -> None:
         """Make the declared filters of a workflow exactly these; filters made over the API stay."""
         for each in self.filters_of(workflow):
             if each.is_declared:
                 del self.filters[each.id]
-        for each in declared:
+        for each, payload in declared:
             self.add_filter(
                 workflow,
                 scope=each.scope,
                 expression=each.expression,
-                payload=parse_object(each.payload, "filter payload"),
+                payload=payload,
                 is_declared=True,
             )
 

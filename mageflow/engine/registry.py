@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
+from mageflow.engine.crons import check_expression
+from mageflow.engine.documents import parse_object
 from mageflow.engine.durations import parse_duration
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import BatchConfig, Step, Workflow, WorkflowVersion, new_id
@@ -32,9 +34,15 @@ class Registry:
         An unchanged definition keeps its version. Runs keep the version they started with.
 
         Raises:
-            InvalidRequestError: no name, no tasks, a duplicate or unknown task name, a cycle, a bad duration.
+            InvalidRequestError: no name, no tasks, a duplicate or unknown task name, a cycle, a bad duration,
+                cron expression or JSON document.
         """
+        # Everything is checked before anything is changed.
         steps = _steps(request)
+        cron_input = parse_object(request.cron_input, "cron_input")
+        for expression in request.cron_triggers:
+            check_expression(expression)
+        filters = [(each, parse_object(each.payload, "filter payload")) for each in request.default_filters]
         store = self._engine.store
         now = self._engine.clock.now()
         workflow = store.workflow_named(request.name)
@@ -43,8 +51,8 @@ class Registry:
             store.workflows[workflow.id] = workflow
             store.workflow_ids_by_name[workflow.name] = workflow.id
         workflow.event_triggers = tuple(request.event_triggers)
-        self._engine.events.replace_declared_filters(workflow, list(request.default_filters))
-        self._engine.crons.replace_declared(workflow, list(request.cron_triggers), request.cron_input)
+        self._engine.events.replace_declared_filters(workflow, filters)
+        self._engine.crons.replace_declared(workflow, list(request.cron_triggers), cron_input)
         fingerprint = _fingerprint(request)
         if workflow.versions and workflow.current.fingerprint == fingerprint:
             return workflow.current

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from mageflow.engine.documents import moment_of
 from mageflow.engine.expressions import holds
 from mageflow.engine.matches import event_scope
 from mageflow.engine.model import JsonObject
@@ -58,11 +59,17 @@ def conditions_of(listened: pb.DurableEventListenerConditions) -> list[WaitCondi
             expression=each.base.expression,
             event_key=each.user_event_key,
             event_scope=event_scope(each),
-            since=each.consider_events_since.ToDatetime(UTC) if each.HasField("consider_events_since") else None,
+            since=_since(each),
         )
         for each in listened.user_event_conditions
     ]
     return sleeps + events
+
+
+def _since(condition: pb.UserEventMatchCondition) -> datetime | None:
+    if not condition.HasField("consider_events_since"):
+        return None
+    return moment_of(condition.consider_events_since, "consider_events_since")
 
 
 def fingerprint_of(conditions: list[WaitCondition]) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import events_pb2 as pb
-from mageflow.engine.documents import parse_object
+from mageflow.engine.documents import moment_of, parse_object
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.events import EventRecord
 from mageflow.engine.model import LogLine
@@ -49,7 +48,7 @@ class EventsService:
             metadata=parse_object(request.additional_metadata, "additional_metadata"),
             scope=request.scope if request.HasField("scope") else None,
             priority=request.priority if request.HasField("priority") else None,
-            at=request.event_timestamp.ToDatetime(UTC) if request.HasField("event_timestamp") else None,
+            at=moment_of(request.event_timestamp, "event_timestamp") if request.HasField("event_timestamp") else None,
         )
         return self._reply(event)
 
@@ -60,7 +59,7 @@ class EventsService:
         task = self._engine.store.task(request.task_run_external_id)
         task.logs.append(
             LogLine(
-                created_at=request.created_at.ToDatetime(UTC),
+                created_at=moment_of(request.created_at, "created_at"),
                 message=request.message,
                 level=(request.level or "INFO").upper(),
                 retry_count=request.task_retry_count,

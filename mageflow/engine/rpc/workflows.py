@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
-from mageflow.engine.documents import parse_object
+from mageflow.engine.documents import moment_of, parse_object
 from mageflow.engine.errors import Collision, IdempotencyCollisionError, InvalidRequestError
 from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.rpc.table import service, unary
@@ -97,8 +96,8 @@ class Admin:
         wanted = request.filter
         pairs = (pair.partition(":") for pair in wanted.additional_metadata)
         chosen = RunFilter(
-            since=wanted.since.ToDatetime(UTC) if wanted.HasField("since") else None,
-            until=wanted.until.ToDatetime(UTC) if wanted.HasField("until") else None,
+            since=moment_of(wanted.since, "since") if wanted.HasField("since") else None,
+            until=moment_of(wanted.until, "until") if wanted.HasField("until") else None,
             statuses=frozenset(wanted.statuses),
             workflow_ids=frozenset(wanted.workflow_ids),
             metadata=tuple((key, value) for key, _, value in pairs),
@@ -159,7 +158,7 @@ class Workflows:
             child_key=request.child_key or None,
         )
         workflow = self._engine.runs.validate(trigger)
-        added = [self._engine.schedules.add(trigger, moment.ToDatetime(UTC)) for moment in request.schedules]
+        added = [self._engine.schedules.add(trigger, moment_of(moment, "moment")) for moment in request.schedules]
         version = workflow.current
         return workflows_pb2.WorkflowVersion(
             id=version.id,
@@ -177,7 +176,7 @@ class Workflows:
         return workflows_pb2.PutRateLimitResponse()
 
     def _pause_rate_limit(self, request: workflows_pb2.PauseRateLimitRequest) -> workflows_pb2.PauseRateLimitResponse:
-        until = self._engine.rate_limits.pause(request.key, request.paused_until.ToDatetime(UTC))
+        until = self._engine.rate_limits.pause(request.key, moment_of(request.paused_until, "paused_until"))
         return workflows_pb2.PauseRateLimitResponse(paused_until=timestamp(until))
 
 
