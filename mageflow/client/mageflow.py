@@ -21,6 +21,7 @@ from mageflow import hatchet as sdk
 from mageflow import invocation
 from mageflow.client.declarations import DeclaringClient
 from mageflow.client.state import StateOperations
+from mageflow.cluster import ClusterObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
@@ -99,13 +100,15 @@ class Mageflow(StateOperations, DeclaringClient):
             raw_keys=self.settings.lock_resource_detail == "raw",
         )
         self._register = sdk.TaskRegister()
+        store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
-            Store(port, keys, self.settings, interceptor),
+            store,
             sdk.SdkDispatcher(admin, self._client.runs),
             sdk.SdkCatalog(self._register),
             self.settings,
             interceptor,
         )
+        self._cluster = ClusterObserver(store, self._locks, interceptor)
         services = invocation.RunnerServices(
             host=host,
             interceptor=interceptor,
@@ -179,12 +182,15 @@ class Mageflow(StateOperations, DeclaringClient):
             yield
             return
         await self._locks.start()
-        reconciling = asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler")
+        tasks = [asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler")]
+        if self.settings.cluster_view == "leader":
+            tasks.append(asyncio.create_task(self._cluster.run(), name="mageflow-cluster-view"))
         try:
             yield
         finally:
-            reconciling.cancel()
-            await asyncio.gather(reconciling, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._flows.drain()
             await self._locks.aclose()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 __all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "SwarmFill"]
@@ -87,6 +88,8 @@ class ClusterView:
     """
 
     is_leader: bool
+    believed_until: float = inf
+    """By ``time.monotonic()``: the end of the lease it was read under. Nobody may show it afterwards."""
     signatures: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     """Stored records by kind and status."""
     active: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -95,3 +98,7 @@ class ClusterView:
     """Age of the oldest of them, by kind."""
     items: Mapping[str, float] = field(default_factory=dict[str, float])
     """Items of these swarms: ``pending``, ``running``, ``done``, ``failed``."""
+    orphaned: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By the name of each lock that is held: how many of them by an owner that has missed its renewal."""
+    wait_graph: Mapping[str, float] = field(default_factory=dict[str, float])
+    """``nodes`` (runs that hold or wait), ``edges`` (waits) and ``longest_path`` (runs, the last holder included)."""

@@ -126,6 +126,8 @@ class RedisPort:
 
     async def _execute(self, operation: str, command: Sequence[Argument]) -> Any:
         execute = await self._executor(operation)
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
         with self._interceptor.redis(RedisCall(operation)):
             try:
                 reply = await execute(*command)
@@ -133,6 +135,9 @@ class RedisPort:
                 # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
                 return _UNKNOWN_SCRIPT
             except _UNAVAILABLE as error:
+                if task and task.cancelling() > cancellations:
+                    # redis-py (8.0) can lose a cancellation that meets a broken connection: whoever cancelled waits.
+                    raise asyncio.CancelledError from error
                 raise StoreUnavailableError(operation, _reason(error)) from error
             except redis.exceptions.RedisError as error:
                 raise StoreError(operation, _reason(error)) from error

@@ -1,11 +1,10 @@
-"""Chains, swarms and callbacks, observed: one flat trace per flow, its numbers, and the view of the whole cluster.
+"""Chains, swarms and callbacks, observed: one flat trace per flow, and its numbers.
 
 The start span's context is stored with the flow, by whoever starts it; every run of the flow is enqueued under it, so
 a chain is one trace of siblings whatever process they run in. When the flow ends, a span over its whole life is
 written, back-dated to its start by the clock of Redis, under the start span.
 """
 
-from collections.abc import Iterable
 from contextvars import Token
 from types import TracebackType
 from typing import Final
@@ -15,14 +14,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from mageflow.interceptors import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
-from mageflow.telemetry.gauges import Sample
+from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.propagation import context_of, span_context_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
-__all__ = ["ClusterGauges", "FillScope", "StartFlowScope", "finish_flow", "send_callback", "step_flow"]
+__all__ = ["FillScope", "StartFlowScope", "finish_flow", "send_callback", "step_flow"]
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -189,35 +187,3 @@ def send_callback(recorder: Recorder, call: CallbackSend) -> None:
             error_type=call.error_type,
             signature_id=call.signature_id,
         )
-
-
-class ClusterGauges:
-    """What the leader last read of the whole cluster; nothing at all on the others.
-
-    A `mageflow.telemetry.gauges.GaugeSource`.
-    """
-
-    def __init__(self) -> None:
-        self._view: ClusterView | None = None
-
-    def show(self, view: ClusterView) -> bool:
-        """Take a new reading; returns whether leadership changed with it."""
-        was_leader = self._view is not None and self._view.is_leader
-        self._view = view
-        return was_leader != view.is_leader
-
-    def samples(self) -> Iterable[Sample]:
-        """See `mageflow.telemetry.gauges.GaugeSource`."""
-        view = self._view
-        if view is None:
-            return
-        yield metrics.CLUSTER_LEADER, (), float(view.is_leader)
-        if not view.is_leader:
-            return
-        for (kind, status), count in view.signatures.items():
-            yield metrics.SIGNATURES, (kind, status), count
-        for kind in metrics.FLOW_KINDS:
-            yield metrics.FLOWS_ACTIVE, (kind,), view.active.get(kind, 0.0)
-            yield metrics.FLOW_OLDEST_ACTIVE, (kind,), view.oldest_seconds.get(kind, 0.0)
-        for state in metrics.ITEM_STATES:
-            yield metrics.SWARM_ITEMS, (state,), view.items.get(state, 0.0)

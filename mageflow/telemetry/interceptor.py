@@ -32,15 +32,9 @@ from mageflow.interceptors import (
 )
 from mageflow.telemetry.attempts import AttemptScope
 from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
+from mageflow.telemetry.cluster import ClusterGauges
 from mageflow.telemetry.enqueues import EnqueueScope
-from mageflow.telemetry.flows import (
-    ClusterGauges,
-    FillScope,
-    StartFlowScope,
-    finish_flow,
-    send_callback,
-    step_flow,
-)
+from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, send_callback, step_flow
 from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
 from mageflow.telemetry.propagation import traceparent_of
