@@ -264,8 +264,10 @@ class Traffic:
         await self._start(self._shop.count, number, self._random.uniform(0.5, 6.0))
 
     async def _deadlock(self, number: int) -> None:
-        await self._start(self._shop.pay, number, 1.0)
-        await self._start(self._shop.pack, number, 1.0)
+        # Two orders at once: for some seconds the tasks wait for each other both ways, then each order's ring closes.
+        for order, (pay, pack) in enumerate(((0.3, 6.0), (6.0, 0.3))):
+            await self._start(self._shop.pay, 2 * number + order, pay)
+            await self._start(self._shop.pack, 2 * number + order, pack)
 
 
 def main() -> None:

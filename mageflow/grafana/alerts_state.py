@@ -165,11 +165,11 @@ def flow_alerts(at: Thresholds) -> tuple[Alert, ...]:
             "MageflowCallbackFailed", "critical", "0m",
             'sum by (job, kind) (increase(mageflow_callbacks_total{result="failed"}[10m])) > 0',
             "{{ $labels.kind }} callbacks of {{ $labels.job }} failed",
-            "{{ $value | humanize }} {{ $labels.kind }} callbacks of job {{ $labels.job }} could not be enqueued in the "
-            "last ten minutes, or failed for good in their own task.",
+            "{{ $value | humanize }} {{ $labels.kind }} callbacks of job {{ $labels.job }} could not be enqueued in "
+            "the last ten minutes, or failed for good in their own task.",
             _FLOWS,
-            "Work that should follow a task was not done. A callback counts as failed only when trying again cannot help: "
-            "while Hatchet is away it stays in the outbox and is sent later.",
+            "Work that should follow a task was not done. A callback counts as failed only when trying again cannot "
+            "help: while Hatchet is away it stays in the outbox and is sent later.",
             ("The signature or flow to call back expired or was removed.",
              "The callback's task is not known to any worker.", "The callback's task itself failed."),
             ("`mageflow.callback.failed` in the logs names the target and the error type.",

@@ -80,10 +80,10 @@ BOARD = BoardSpec(
                     steps=((10, "orange"),),
                 ),
                 lines(
-                    "Steps per flow p50", "short",
-                    [Query("histogram_quantile(0.5, sum by (le, flow) (rate(mageflow_flow_steps_bucket{S}[R])))",
-                           "{{flow}}")],
-                    "How many steps or items flows have.", width=8,
+                    "Steps per flow", "short",
+                    [Query("sum by (flow) (rate(mageflow_flow_steps_sum{S}[R])) / "
+                           "sum by (flow) (rate(mageflow_flow_steps_count{S}[R]))", "{{flow}}")],
+                    "How many steps or items flows have when they start, on average.", width=8,
                 ),
                 lines(
                     "Swarm items", "short",
@@ -93,8 +93,8 @@ BOARD = BoardSpec(
                 lines(
                     "Callbacks", "ops",
                     [Query("sum by (kind, result) (rate(mageflow_callbacks_total{S}[R])) > 0", "{{kind}} {{result}}")],
-                    "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own task "
-                    "failed for good.",
+                    "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own "
+                    "task failed for good.",
                     width=8,
                 ),
             ),
@@ -127,7 +127,7 @@ BOARD = BoardSpec(
                     "Redis errors", "ops",
                     [Query("sum by (operation, error) (rate(mageflow_redis_errors_total{S}[R]))",
                            "{{operation}} {{error}}")],
-                    "Round trips to Redis that failed. Plain tasks do not need Redis; signed ones fail and are "
+                    "Round trips to Redis that failed; no line is good. Plain tasks do not need Redis; signed ones fail and are "
                     "retried.",
                     steps=((0.001, "red"),),
                 ),

@@ -102,10 +102,10 @@ BOARD = BoardSpec(
                     width=6, height=6, steps=((1, "red"),), empty="none",
                 ),
                 table(
-                    "Longest holds", "s", "max by (lock, task) (mageflow_lock_oldest_hold_seconds{L})",
+                    "Longest holds", "s", "max by (lock, task) (mageflow_lock_oldest_hold_seconds{L}) > 0",
                     (("lock", "lock"), ("task", "task")), "held for",
                     "Which task holds which lock, and for how long already.",
-                    width=6, height=6, steps=((300, "orange"),), empty="no locks",
+                    width=6, height=6, steps=((300, "orange"),), empty="nothing is held",
                 ),
             ),
         ),
@@ -171,10 +171,10 @@ BOARD = BoardSpec(
                     width=8, bars=True,
                 ),
                 lines(
-                    "Cycle length p95", "short",
-                    [Query("histogram_quantile(0.95, sum by (le) (rate(mageflow_deadlock_cycle_length_bucket{S}[R])))",
+                    "Longest cycle", "short",
+                    [Query("histogram_quantile(1, sum by (le) (rate(mageflow_deadlock_cycle_length_bucket{S}[R])))",
                            "members")],
-                    "How many runs a cycle had. Two is a wrong order of two locks; more is a design to redraw.",
+                    "How many runs the longest cycle had. Two is a wrong order of two locks; more is a design to redraw.",
                 ),
                 lines(
                     "Detector", "ops",

@@ -77,10 +77,11 @@ BOARD = BoardSpec(
                 lines(
                     "Arrivals against body starts", "ops",
                     [
-                        Query("sum(rate(mageflow_task_queue_wait_seconds_count{T}[R]))", "first attempts arrived"),
+                        Query("sum(rate(mageflow_task_queue_wait_seconds_count{T}[R]) "
+                              "and on (job, task) mageflow_stagger_window_seconds{T})", "first attempts arrived"),
                         Query('sum(rate(mageflow_staggers_total{T,outcome="completed"}[R]))', "staggers completed"),
                     ],
-                    "What staggering does: arrivals come in bursts, bodies start spread out.",
+                    "What staggering does, over the staggered tasks: arrivals come in bursts, bodies start spread out.",
                     width=8,
                 ),
                 lines(

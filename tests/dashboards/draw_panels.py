@@ -274,6 +274,6 @@ def _node_graph(figure: Figure, box: Box, size: Any, panel: dict[str, Any], seri
     for name, (x, y) in place.items():
         axes.add_artist(plt.Circle((x, y), 0.13, color="#2f5f9e", zorder=3))
         axes.text(x, y - 0.24, name, color=TEXT, fontsize=8, ha="center", zorder=4)
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     axes.set_xlim(-2, 2)
     axes.set_ylim(-1.5, 1.6)
