@@ -174,7 +174,7 @@ BOARD = BoardSpec(
                     "Longest cycle", "short",
                     [Query("histogram_quantile(1, sum by (le) (rate(mageflow_deadlock_cycle_length_bucket{S}[R])))",
                            "members")],
-                    "How many runs the longest cycle had. Two is a wrong order of two locks; more is a design to redraw.",
+                    "How many runs the longest cycle had. Two is a wrong order of two locks, more a design to redraw.",
                 ),
                 lines(
                     "Detector", "ops",
