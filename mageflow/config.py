@@ -97,6 +97,12 @@ class Settings(BaseSettings):
     lock_resource_detail: Literal["hash", "raw"] = "hash"
     """How resource keys appear in spans and logs."""
 
+    lock_lease_seconds: float = Field(default=15.0, ge=1.0)
+    """How long a process may be silent before the locks it holds go to others; renewed three times in that."""
+
+    lock_victim_backoff_seconds: float = Field(default=0.5, ge=0.0)
+    """A deadlock's victim that is run again ends up to this much later, its locks given back, at a random moment."""
+
     cluster_view: Literal["leader", "off"] = "leader"
     """Whether one worker, elected through Redis, exports the gauges of the whole cluster."""
 

@@ -92,13 +92,19 @@ class Mageflow(StateOperations, DeclaringClient):
         keys = Keys(self.settings.key_prefix, self.namespace)
         host = sdk.SdkHost(enqueuer)
         extend = invocation.TimeoutExtender(host, interceptor)
+        self._port = port
         self._has_redis = port.is_configured
         self._locks = LockService(
             LockStore(port, keys),
             interceptor,
             extend=extend,
+            declare=self.telemetry.declare_lock,
+            lease_seconds=self.settings.lock_lease_seconds,
+            victim_backoff_seconds=self.settings.lock_victim_backoff_seconds,
             raw_keys=self.settings.lock_resource_detail == "raw",
         )
+        if port.is_configured:
+            self.telemetry.lock_view = lambda: self._locks.snapshot_in_thread().document()
         self._register = sdk.TaskRegister()
         store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
@@ -191,8 +197,7 @@ class Mageflow(StateOperations, DeclaringClient):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._flows.drain()
-            await self._locks.aclose()
+            await self.aclose()
 
 
 HatchetMageflow = Mageflow

@@ -17,11 +17,19 @@ from mageflow.interceptors import (
     Attempt,
     CallbackSend,
     ClusterView,
+    Deadlock,
+    DeadlockCheck,
     Enqueue,
     FlowFinish,
     FlowStart,
     FlowStep,
     Interceptor,
+    LeaseLost,
+    LeaseRenewal,
+    LockAcquire,
+    LockHold,
+    LockReaped,
+    LockWaiting,
     RedisCall,
     SignatureLoad,
     SignatureWrite,
@@ -35,6 +43,7 @@ from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
 from mageflow.telemetry.cluster import ClusterGauges
 from mageflow.telemetry.enqueues import EnqueueScope
 from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, send_callback, step_flow
+from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
 from mageflow.telemetry.propagation import traceparent_of
@@ -46,11 +55,12 @@ __all__ = ["Telemetry", "TelemetryInterceptor"]
 
 
 class TelemetryInterceptor(Interceptor):
-    """Spans, metrics and log events of tasks, enqueues, stagger, timeouts, signatures and Redis. Never raises."""
+    """Spans, metrics and log events of tasks, enqueues, timeouts, signatures, flows, locks and Redis. Never raises."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._cluster: ClusterGauges | None = None
+        self.locks = LockTelemetry(recorder)
 
     def attempt(self, call: Attempt) -> AbstractContextManager[None]:
         """See `Interceptor.attempt`."""
@@ -116,6 +126,44 @@ class TelemetryInterceptor(Interceptor):
             self._recorder.log.emit(events.CLUSTER_LEADER_CHANGED, state="acquired" if call.is_leader else "lost")
         return nullcontext()
 
+    def acquire_lock(self, call: LockAcquire) -> AbstractContextManager[None]:
+        """See `Interceptor.acquire_lock`."""
+        return AcquireScope(self.locks, call)
+
+    def wait_for_lock(self, call: LockWaiting) -> AbstractContextManager[None]:
+        """See `Interceptor.wait_for_lock`."""
+        self.locks.waiting(call)
+        return nullcontext()
+
+    def hold_lock(self, call: LockHold) -> AbstractContextManager[None]:
+        """See `Interceptor.hold_lock`."""
+        return HoldScope(self.locks, call)
+
+    def lose_lease(self, call: LeaseLost) -> AbstractContextManager[None]:
+        """See `Interceptor.lose_lease`."""
+        self.locks.lost(call)
+        return nullcontext()
+
+    def renew_lease(self, call: LeaseRenewal) -> AbstractContextManager[None]:
+        """See `Interceptor.renew_lease`."""
+        self.locks.renewed(call)
+        return nullcontext()
+
+    def check_deadlock(self, call: DeadlockCheck) -> AbstractContextManager[None]:
+        """See `Interceptor.check_deadlock`."""
+        self.locks.checked(call)
+        return nullcontext()
+
+    def resolve_deadlock(self, call: Deadlock) -> AbstractContextManager[None]:
+        """See `Interceptor.resolve_deadlock`."""
+        self.locks.resolved(call)
+        return nullcontext()
+
+    def reap_lock(self, call: LockReaped) -> AbstractContextManager[None]:
+        """See `Interceptor.reap_lock`."""
+        self.locks.reaped(call)
+        return nullcontext()
+
 
 class Telemetry:
     """All telemetry of one client.
@@ -139,9 +187,11 @@ class Telemetry:
         spans = Spans(tracer_provider, exception_detail=settings.exception_detail)
         self.recorder = Recorder(settings, registry=registry, spans=spans, namespace=namespace)
         """What scopes of other rooms record with."""
-        self.interceptor: Interceptor = TelemetryInterceptor(self.recorder)
+        interceptor = TelemetryInterceptor(self.recorder)
+        self.interceptor: Interceptor = interceptor
+        self._locks = interceptor.locks
         self.lock_view: Callable[[], object] = _no_locks
-        """What ``/debug/locks`` shows, as something JSON can say. Called in the serving thread; must not block."""
+        """What ``/debug/locks`` shows, as something JSON can say. Called in the thread that serves the request."""
 
     @property
     def log(self) -> Any:
@@ -151,6 +201,10 @@ class Telemetry:
     def declare_task(self, info: TaskInfo) -> None:
         """Accept a task's name in every signal. Creates no series: those come with its first run or a worker."""
         self.recorder.declare(info)
+
+    def declare_lock(self, name: str) -> None:
+        """Accept a resource's name in every signal. Creates no series: those come with its first request."""
+        self._locks.declare(name)
 
     def current_traceparent(self) -> str:
         """The current span as W3C text, for somebody else to link to; empty when there is none. Never raises."""
