@@ -4,8 +4,9 @@ This is the only door users need. Names are resolved on first use (PEP 562), so 
 neither the SDK nor Redis, and the local engine starts in well under a second.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mageflow.doors import lazy_names
 
 if TYPE_CHECKING:
     from mageflow.client import HatchetMageflow, Mageflow
@@ -57,14 +58,4 @@ _HOMES = {
     "TaskSignature": "mageflow.signatures",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOMES)

@@ -6,9 +6,9 @@ network, to carry payloads, and to configure anything global: only `configure`, 
 Names are resolved on first use (PEP 562), so that reading the dictionary in `names` loads no library.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mageflow.doors import lazy_names
 from mageflow.telemetry import names
 
 if TYPE_CHECKING:
@@ -26,14 +26,4 @@ _HOMES = {
     "suppressed": "mageflow.telemetry.spans",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOMES)

@@ -8,8 +8,9 @@ that start fast.
 Names are resolved on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mageflow.doors import lazy_names
 
 if TYPE_CHECKING:
     from mageflow.testing.capture import (
@@ -49,14 +50,4 @@ _HOMES = {
     "samples": "mageflow.testing.capture",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOMES)
