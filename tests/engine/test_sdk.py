@@ -20,7 +20,8 @@ from tests.engine.conftest import SPEED
 from tests.engine.workload import WAKE_EVENT, Number, Workload, build
 
 # The SDK keeps streams per event loop: one loop for all tests of this file.
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# Starting two real workers takes a while on a busy machine.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 LOST_AFTER = 6.0
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,7 +76,7 @@ async def both_registered(client: Hatchet, workers: list[subprocess.Popen[bytes]
         rows = (await client.workers.aio_list()).rows or []
         return sum(row.status == "ACTIVE" for row in rows)
 
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while await active() < 2:
         assert all(process.poll() is None for process in workers), "a worker ended"
         assert time.monotonic() < deadline, "the workers did not come up"

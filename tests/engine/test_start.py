@@ -182,6 +182,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.timeout(120)
 def test_a_program_that_knows_nothing_of_mageflow_runs_embedded(embedded: Path, tmp_path: Path) -> None:
     """``Hatchet.from_embedded()`` starts the engine through its environment variable, and takes it down again."""
     program = tmp_path / "program.py"
@@ -191,7 +192,7 @@ def test_a_program_that_knows_nothing_of_mageflow_runs_embedded(embedded: Path, 
         "HATCHET_CLIENT_EMBEDDED_BINARY_PATH": str(embedded),
     }
     done = subprocess.run(
-        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=55, check=False
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=100, check=False
     )
     assert "result {'hello': 'world'}" in done.stdout, done.stdout + done.stderr
 
