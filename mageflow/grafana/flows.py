@@ -127,8 +127,8 @@ BOARD = BoardSpec(
                     "Redis errors", "ops",
                     [Query("sum by (operation, error) (rate(mageflow_redis_errors_total{S}[R]))",
                            "{{operation}} {{error}}")],
-                    "Round trips to Redis that failed; no line is good. Plain tasks do not need Redis; signed ones fail and "
-                    "are retried.",
+                    "Round trips to Redis that failed; no line is good. Plain tasks do not need Redis; signed ones "
+                    "fail and are retried.",
                     steps=((0.001, "red"),),
                 ),
             ),
