@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -134,3 +135,19 @@ def test_oldest_supported_versions_are_those_of_the_package(page, root):
 
     assert f"| hatchet-sdk | {oldest_sdk.group(1)} and newer 1.x |" in page
     assert f"| Python | {', '.join(pythons)} |" in page
+
+
+def test_ci_runs_the_command_of_the_page(page, root):
+    """`.ci/run` is executable, is sound bash, and finds the page's own test command."""
+    script = root / ".ci" / "run"
+    extraction = next(line for line in script.read_text().splitlines() if line.startswith("command=$("))
+    run = subprocess.run(
+        ["bash", "-c", f'set -euo pipefail; bash -n .ci/run; {extraction}; printf %s "$command"'],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert script.stat().st_mode & 0o111
+    assert f"<!-- command: test -->\n```sh\n{run.stdout}\n```" in page
