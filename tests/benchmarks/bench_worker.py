@@ -1,0 +1,266 @@
+"""What mageflow costs a worker: the same task on the bare SDK and on `Mageflow`, on the same engine in the same run.
+
+Run: ``python tests/benchmarks/bench_worker.py`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
+
+Both sides alternate, so that what the machine does meanwhile hits both. With mageflow everything is on: recording spans
+to an exporter that keeps nothing, JSON logs, metrics with their endpoint, Redis with reconciler and cluster view. The
+process that starts the runs is the same kind of client as the worker's. Printed, not asserted.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel
+
+SIDES = ("bare", "mageflow")
+TICKS = os.sysconf("SC_CLK_TCK")
+IMPORTS = {
+    "bare": "import hatchet_sdk, redis.asyncio as r; hatchet_sdk.Hatchet(); r.Redis.from_url('redis://127.0.0.1:1')",
+    "mageflow": "import hatchet_sdk, mageflow; mageflow.Mageflow(hatchet_sdk.Hatchet(), 'redis://127.0.0.1:1')",
+}
+
+
+class Message(BaseModel):
+    """What every run is given."""
+
+    x: int = 0
+
+
+async def body(msg: Message) -> dict[str, int]:
+    """A task that does nothing, so that what is measured is everything else."""
+    return {"x": msg.x}
+
+
+async def bare_body(msg: Message, ctx: Any) -> dict[str, int]:
+    """The same, as the bare SDK calls it."""
+    return {"x": msg.x}
+
+
+def make(side: str, log: Any, redis_url: str) -> tuple[Any, Any]:
+    """The client of one side, and its task."""
+    from hatchet_sdk import Hatchet
+
+    client: Any = Hatchet()
+    if side == "mageflow":
+        from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+        from prometheus_client import CollectorRegistry
+
+        from mageflow import Mageflow, Settings
+
+        class Discard(SpanExporter):
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                return SpanExportResult.SUCCESS
+
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(Discard()))
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger = logging.getLogger("mageflow")
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        settings = Settings(metrics_port=0)
+        client = Mageflow(client, redis_url, settings=settings, registry=CollectorRegistry(), tracer_provider=provider)
+    declare = client.task(name=f"bench-{side}", input_validator=Message)
+    return client, declare(bare_body if side == "bare" else body)
+
+
+def serve(side: str, redis_url: str) -> None:
+    """Be the worker of one side."""
+    client, task = make(side, sys.stdout, redis_url)
+    client.worker(f"bench-{side}", slots=100, workflows=[task]).start()
+
+
+class Side:
+    """One side's measurements over all rounds."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """Note one round's value."""
+        self.values.setdefault(name, []).append(value)
+
+    def median(self, name: str) -> float | None:
+        """The median over the rounds, or None where it was not measured."""
+        return statistics.median(self.values[name]) if name in self.values else None
+
+
+def cpu_seconds(group: int) -> float:
+    """CPU time so far of a worker with every process it started (the SDK's listener is one)."""
+    total = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it ended meanwhile
+            if int(fields[2]) == group:
+                total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+async def measure_round(side: str, into: Side, task: Any, pid: int, options: argparse.Namespace, client: Any) -> None:
+    """Measure one worker that has just started."""
+
+    async def bulk(count: int) -> None:
+        await task.aio_run_many([task.create_bulk_run_item(Message(x=index)) for index in range(count)])
+
+    async def median_ms(run: Callable[[], Awaitable[Any]], count: int) -> float:
+        took: list[float] = []
+        for _ in range(count):
+            before = time.perf_counter()
+            await run()
+            took.append((time.perf_counter() - before) * 1000)
+        return statistics.median(took)
+
+    async def with_cpu(name: str, count: int, work: Awaitable[Any]) -> Any:
+        before = cpu_seconds(pid)
+        result = await work
+        into.add(name, (cpu_seconds(pid) - before) / count * 1000)
+        return result
+
+    await bulk(20)  # connections, caches, scripts
+    before = time.perf_counter()
+    await with_cpu("bulk: worker CPU per run, ms", options.runs, bulk(options.runs))
+    into.add("bulk: runs per second", options.runs / (time.perf_counter() - before))
+    singles = options.singles
+    single = median_ms(lambda: task.aio_run(Message(x=1)), singles)
+    into.add("single run: median round trip, ms", await with_cpu("single run: worker CPU, ms", singles, single))
+    if side == "mageflow":
+        signature = await client.sign(task, x=1)
+        await signature.aio_run()
+        signed = median_ms(signature.aio_run, singles)
+        into.add("signed run: median round trip, ms", await with_cpu("signed run: worker CPU, ms", singles, signed))
+
+
+def import_seconds(side: str, environment: dict[str, str]) -> tuple[float, float]:
+    """How long a program takes until it has a client, by the wall clock and by the CPU's."""
+    before, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", IMPORTS[side]], check=True, env=environment, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    return time.perf_counter() - before, cpu
+
+
+def open_log(folder: str) -> IO[str]:
+    """Where the log of the process that starts the runs goes."""
+    return Path(folder, "client.log").open("w")
+
+
+def check_that_it_logged(output: Path) -> None:
+    """Everything is on only if the worker's JSON log is there."""
+    if "mageflow.task.finished" not in output.read_text():
+        raise AssertionError("the worker logged nothing")
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Side]:
+    """All rounds of both sides."""
+    from mageflow.engine import LocalEngine
+    from mageflow.testing import EmbeddedValkey, WorkerProcess
+
+    results = {side: Side() for side in SIDES}
+    with LocalEngine() as engine, EmbeddedValkey() as valkey, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(engine.environment())
+        for number in range(options.imports + 1):
+            for side in SIDES:
+                wall, cpu = import_seconds(side, dict(os.environ))
+                if number:  # the first fills the disk's cache
+                    results[side].add("import and make a client: wall, s", wall)
+                    results[side].add("import and make a client: CPU, s", cpu)
+        with open_log(folder) as log:
+            made = {side: make(side, log, valkey.url) for side in SIDES}
+            for number in range(options.rounds):
+                for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                    output = Path(folder, f"{side}-{number}.log")
+                    worker = WorkerProcess(engine, str(Path(__file__)), "--serve", side, valkey.url, output=output)
+                    await worker.aio_start(90)
+                    try:
+                        client, task = made[side]
+                        await measure_round(side, results[side], task, worker.pid, options, client)
+                    finally:
+                        await worker.aio_stop()
+                    if side == "mageflow":
+                        check_that_it_logged(output)
+                    print(f"round {number + 1} of {options.rounds}: {side} done", file=sys.stderr)
+    return results
+
+
+def report(results: dict[str, Side]) -> list[dict[str, Any]]:
+    """One row per measure: both medians, and mageflow's as a ratio to the bare SDK's."""
+    bare, ours = results["bare"], results["mageflow"]
+    rows: list[dict[str, Any]] = []
+    for name in ours.values:
+        beside = bare.median(name) or bare.median(name.replace("signed", "single"))
+        mine = ours.median(name)
+        assert mine is not None
+        rows.append(
+            {
+                "measure": name,
+                "bare": beside,
+                "mageflow": mine,
+                "ratio": mine / beside if beside else None,
+                "rounds": {"bare": bare.values.get(name, []), "mageflow": ours.values[name]},
+            }
+        )
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption_justify="left")
+    table.add_column("medians of all rounds")
+    for heading in ("bare SDK", "mageflow", "ratio", "spread of mageflow"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        own = row["rounds"]["mageflow"]
+        table.add_row(
+            row["measure"],
+            f"{row['bare']:.2f}" if row["bare"] is not None else "",
+            f"{row['mageflow']:.2f}",
+            f"{row['ratio']:.2f}" if row["ratio"] is not None else "",
+            f"{min(own):.2f} to {max(own):.2f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print("Signed runs stand beside the bare SDK's single runs: it has no signed ones.", style="dim")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4, help="workers per side")
+    parser.add_argument("--runs", type=int, default=500, help="runs in one bulk")
+    parser.add_argument("--singles", type=int, default=100, help="runs one after another")
+    parser.add_argument("--imports", type=int, default=5, help="programs started per side")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--serve", nargs=2, metavar=("SIDE", "URL"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(*options.serve)
+        return
+    rows = report(asyncio.run(measure(options)))
+    if options.json:
+        print(json.dumps({"rounds": options.rounds, "runs": options.runs, "singles": options.singles, "rows": rows}))
+    else:
+        show(rows)
+
+
+if __name__ == "__main__":
+    main()
