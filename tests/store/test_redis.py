@@ -136,3 +136,23 @@ async def test_more_calls_than_connections_wait_for_one(port: RedisPort) -> None
     assert await asyncio.gather(*(port.command("ECHO", str(index)) for index in range(300))) == [
         str(index) for index in range(300)
     ]
+
+
+async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> None:
+    """Whoever is cancelled while the server goes ends cancelled, not with the server's error: a worker stops."""
+    with EmbeddedValkey() as server:
+        port = RedisPort(server.url)
+        calls: list[str] = []
+
+        async def ask() -> None:
+            while True:
+                calls.append(await port.command("PING"))
+
+        asking = asyncio.create_task(ask())
+        while len(calls) < 5:
+            await asyncio.sleep(0)
+        server.kill()
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=10)
+        assert asking.cancelled()
+        await port.aclose()
