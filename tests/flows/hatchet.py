@@ -46,6 +46,8 @@ class Hatchet:
     models: dict[str, object] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
+    undeclared: Counter[str] = field(default_factory=Counter)
+    """Tasks no worker has declared, with how often one was asked for: Hatchet answers with ids and makes no run."""
     runs: dict[str, Run] = field(default_factory=dict)
     queue: deque[Run] = field(default_factory=deque)
     triggers: int = 0
@@ -67,6 +69,9 @@ class Hatchet:
                 raise UnknownTaskError(run.task_name)
         made = [Run(order, f"run-{next(self.ids)}") for order in runs]
         for run in made:
+            if run.order.task_name in self.undeclared:
+                self.undeclared[run.order.task_name] += 1
+                continue
             self.runs[run.id] = run
             self.queue.append(run)
         return [run.id for run in made]

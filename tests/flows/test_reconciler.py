@@ -154,6 +154,56 @@ async def test_a_task_nobody_knows_fails_its_flow(quick: Flows, hatchet: Hatchet
     assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["UnknownTaskError"]
 
 
+async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: Flows, hatchet: Hatchet) -> None:
+    """Hatchet takes such runs and never knows them: sent again in case a worker comes, but not for ever."""
+    hatchet.undeclared["nobody"] = 0
+    chain = await quick.chain(["one", "nobody"], error=["told"])
+    await quick.start(chain)
+    working = Worker(hatchet, quick, {"one": echo, "told": echo})
+    assert await until_ended(quick, chain.key, working) is Status.FAILED
+    await working.drain()
+    assert hatchet.undeclared["nobody"] == 3
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["UnknownTaskError"]
+
+
+async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatchet) -> None:
+    """Deployed in the wrong order: the run that was lost is sent again, and the flow ends as if nothing had been."""
+    hatchet.undeclared["late"] = 0
+    chain = await quick.chain(["one", "late"])
+    await quick.start(chain)
+    working, reconciler = Worker(hatchet, quick, {"one": echo, "late": echo}), quick.reconciler()
+    async with asyncio.timeout(10):
+        while hatchet.undeclared["late"] < 2:
+            await reconciler.sweep()
+            await working.drain()
+            await asyncio.sleep(0.01)
+    del hatchet.undeclared["late"]
+    assert await until_ended(quick, chain.key, working) is Status.DONE
+
+
+async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, hatchet: Hatchet) -> None:
+    """Admission says how many attempts have failed: Hatchet counts those, and only those, against the retries."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    first = await admitted(hatchet, quick)  # and its worker is lost
+
+    async def attempt(number: int) -> int:
+        identity = RunIdentity(first.workflow_run_id, "step", "other", number, first.dedupe_key)
+        return (await quick.admit(f"{chain.key}#0", identity)).failed_attempts
+
+    async def fail(number: int) -> None:
+        identity = RunIdentity(first.workflow_run_id, "step", "other", number, first.dedupe_key)
+        await quick.settle(f"{chain.key}#0", identity, "retried", will_retry=True)
+
+    assert await attempt(2) == 0
+    await fail(2)
+    await fail(2)  # its answer was lost, and it is told again
+    assert await attempt(3) == 1
+    assert await attempt(4) == 1  # the third was lost too
+    await fail(4)
+    assert await attempt(5) == 2
+
+
 async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
     quick: Flows, hatchet: Hatchet, store: Store
 ) -> None:
