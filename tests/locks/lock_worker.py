@@ -10,7 +10,6 @@ from hatchet_sdk import Context, Hatchet
 from pydantic import BaseModel
 
 from mageflow import Mageflow
-from mageflow.errors import DeadlockError
 
 client = Mageflow(Hatchet())
 shelf = client.resource("shelf")
@@ -67,16 +66,16 @@ async def hold(want: Want, ctx: Context) -> dict[str, Any]:
         return {"attempt": ctx.attempt_number, "token": lease.token}
 
 
-@client.task(name="give-up", retries=0)
-async def give_up(want: Want) -> dict[str, Any]:
-    try:
-        async with shelf.acquire(want.first), shelf.acquire(want.second):
-            return {}
-    except DeadlockError as error:
-        return {"cycle": [edge.run_id for edge in error.cycle]}
+@client.task(name="hold-here", execution_timeout=timedelta(seconds=60))
+async def hold_here(want: Want) -> dict[str, Any]:
+    """Only the worker that is going to be killed serves it."""
+    async with orders.acquire(want.first):
+        await asyncio.sleep(want.seconds)
+    return {}
 
 
-TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold, give_up]
+TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold]
 
 if __name__ == "__main__":
-    client.worker(sys.argv[1], slots=int(sys.argv[2]), workflows=TASKS).start()
+    served = [hold_here] if sys.argv[1] == "locks-victim" else TASKS
+    client.worker(sys.argv[1], slots=int(sys.argv[2]), workflows=served).start()

@@ -3,43 +3,61 @@
 import asyncio
 import itertools
 import json
-import os
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mageflow.engine import LocalEngine
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing import samples
-from mageflow.testing.plugin import Workers
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
 from tests.locks.scenes import until, waiting
 
+# Real workers take their time to start on a machine that does something else as well.
+pytestmark = pytest.mark.timeout(180)
+
 SCRIPT = Path(__file__).with_name("lock_worker.py")
-Start = Callable[..., Awaitable[WorkerProcess]]
+Start = Callable[..., WorkerProcess]
 
 
-@pytest.fixture
-async def begin(mageflow_worker: Workers, mageflow_redis: EmbeddedValkey, tmp_path: Path) -> Start:
-    """Starts a worker with all lock tasks and so many slots; its endpoint is found through ``tmp_path``."""
-    numbers = itertools.count(1)
+@pytest.fixture(scope="module")
+def begin(
+    mageflow_engine: LocalEngine, mageflow_redis_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Start]:
+    """Starts workers with all lock tasks; their endpoints are found through the directory ``sd``."""
+    directory = tmp_path_factory.mktemp("workers")
+    started: list[WorkerProcess] = []
 
-    async def begin(slots: int, **settings: str) -> WorkerProcess:
-        name = f"locks-{next(numbers)}-{os.getpid()}"
+    def begin(name: str, **settings: str) -> WorkerProcess:
         environment = {
-            "MAGEFLOW_REDIS_URL": mageflow_redis.url,
+            "MAGEFLOW_REDIS_URL": mageflow_redis_server.url,
             "MAGEFLOW_METRICS_PORT": "0",
-            "MAGEFLOW_METRICS_SD_DIR": str(tmp_path / "sd"),
+            "MAGEFLOW_METRICS_SD_DIR": str(directory / "sd"),
             **settings,
         }
-        worker = mageflow_worker(SCRIPT, name, str(slots), name=name, environment=environment, start=False)
-        return await worker.aio_start()
+        output = directory / f"{name}.log"
+        worker = WorkerProcess(mageflow_engine, SCRIPT, name, "6", output=output, name=name, environment=environment)
+        started.append(worker)
+        return worker.start(60)
 
-    return begin
+    begin.directory = directory  # type: ignore[attr-defined]
+    yield begin
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(WorkerProcess.stop, started))
+
+
+@pytest.fixture(scope="module")
+def pair(begin: Start) -> list[str]:
+    """Two workers in processes of their own; the addresses of their endpoints."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(begin, ("locks-one", "locks-two")))
+    return endpoints(begin.directory)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -83,11 +101,10 @@ def read(url: str) -> str:
 
 
 @pytest.mark.slow
-async def test_deadlock_of_two_workers_costs_one_retry_and_both_finish(
-    begin: Start, tasks: Any, watch: LockService, tmp_path: Path
+async def test_deadlock_of_two_tasks_costs_one_retry_and_both_finish(
+    pair: list[str], tasks: Any, watch: LockService
 ) -> None:
-    """Two tasks in two processes close a cycle; Hatchet runs the victim again; one process counts it, and only once."""
-    await asyncio.gather(begin(1), begin(1))
+    """Two tasks close a cycle; Hatchet runs the victim again; one process counts it, and only once."""
     items = [
         tasks.cross.create_bulk_run_item(tasks.Want(first=first, second=second))
         for first, second in (("a", "b"), ("b", "a"))
@@ -99,7 +116,7 @@ async def test_deadlock_of_two_workers_costs_one_retry_and_both_finish(
     report = await watch.snapshot()
     assert report.holders == ()
     assert report.waiters == ()
-    scraped = [samples(await asyncio.to_thread(read, f"{each}/metrics")) for each in endpoints(tmp_path)]
+    scraped = [samples(await asyncio.to_thread(read, f"{each}/metrics")) for each in pair]
     assert len(scraped) == 2
     counted = [
         each.total("mageflow_deadlocks_total", lock="shelf", victim_task="cross", resolution="victim_retried")
@@ -112,9 +129,8 @@ async def test_deadlock_of_two_workers_costs_one_retry_and_both_finish(
 
 
 @pytest.mark.slow
-async def test_exclusive_tasks_never_overlap(begin: Start, tasks: Any, watch: LockService) -> None:
+async def test_exclusive_tasks_never_overlap(pair: list[str], tasks: Any, watch: LockService) -> None:
     """Synchronous and asynchronous bodies, two processes, one key: one after the other; another key is not held up."""
-    await asyncio.gather(begin(6), begin(6))
     same = tasks.Want(first="x", seconds=0.15)
     other = tasks.Want(first="y", seconds=0.0)
     async with asyncio.timeout(25):
@@ -129,9 +145,8 @@ async def test_exclusive_tasks_never_overlap(begin: Start, tasks: Any, watch: Lo
 
 
 @pytest.mark.slow
-async def test_task_may_wait_longer_than_its_own_timeout(begin: Start, tasks: Any, watch: LockService) -> None:
+async def test_task_may_wait_longer_than_its_own_timeout(pair: list[str], tasks: Any, watch: LockService) -> None:
     """A synchronous task with three seconds waits for five: its timeout grows while it waits."""
-    await begin(4)
     holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="k", seconds=5.0)))
 
     async def is_held() -> bool:
@@ -147,9 +162,8 @@ async def test_task_may_wait_longer_than_its_own_timeout(begin: Start, tasks: An
 
 
 @pytest.mark.slow
-async def test_debug_endpoint_shows_the_locks(begin: Start, tasks: Any, watch: LockService, tmp_path: Path) -> None:
+async def test_debug_endpoint_shows_the_locks(pair: list[str], tasks: Any, watch: LockService) -> None:
     """``/debug/locks`` is the report of `mageflow locks`, from inside the worker."""
-    await begin(4)
     holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="secret-key", seconds=2.0)))
 
     async def is_held() -> bool:
@@ -157,7 +171,7 @@ async def test_debug_endpoint_shows_the_locks(begin: Start, tasks: Any, watch: L
 
     await until(is_held)
 
-    text = await asyncio.to_thread(read, f"{endpoints(tmp_path)[0]}/debug/locks")
+    text = await asyncio.to_thread(read, f"{pair[0]}/debug/locks")
     assert "secret-key" not in text
     document = json.loads(text)
     assert [(each["lock"], each["task"]) for each in document["holders"]] == [("orders", "hold")]
@@ -167,17 +181,17 @@ async def test_debug_endpoint_shows_the_locks(begin: Start, tasks: Any, watch: L
 
 
 @pytest.mark.slow
-async def test_lock_of_a_killed_worker_is_free_after_its_lease(begin: Start, tasks: Any, watch: LockService) -> None:
+async def test_lock_of_a_killed_worker_is_free_after_its_lease(
+    begin: Start, pair: list[str], tasks: Any, watch: LockService
+) -> None:
     """Another worker's waiting task gets it; nothing waits for the engine to notice the death."""
-    lease = {"MAGEFLOW_LOCK_LEASE_SECONDS": "1"}
-    victim = await begin(1, **lease)
-    await tasks.hold.aio_run(tasks.Want(first="k", seconds=60.0), wait_for_result=False)
+    victim = await asyncio.to_thread(begin, "locks-victim", MAGEFLOW_LOCK_LEASE_SECONDS="1")
+    await tasks.hold_here.aio_run(tasks.Want(first="k", seconds=60.0), wait_for_result=False)
 
     async def is_held() -> bool:
         return bool((await watch.snapshot()).holders)
 
     await until(is_held)
-    await begin(2, **lease)
     run = asyncio.create_task(tasks.impatient.aio_run(tasks.Want(first="k")))
     await waiting(watch, 1)
     await asyncio.to_thread(victim.kill)
