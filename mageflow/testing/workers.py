@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningWorker", "WorkerProcess", "running_worker"]
 
+_START_SECONDS = 60.0
+"""A worker takes two or three seconds; a machine that is busy with a whole test suite, many times that."""
+
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 40
 
@@ -116,7 +119,7 @@ class WorkerProcess:
         """What the process has written to stdout and stderr so far."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
-    def start(self, timeout_seconds: float = 30.0) -> Self:
+    def start(self, timeout_seconds: float = _START_SECONDS) -> Self:
         """Start the process and wait until the engine would send it work. Blocks.
 
         Raises:
@@ -140,7 +143,7 @@ class WorkerProcess:
             raise
         return self
 
-    async def aio_start(self, timeout_seconds: float = 30.0) -> Self:
+    async def aio_start(self, timeout_seconds: float = _START_SECONDS) -> Self:
         """See `start`; waits without blocking the event loop."""
         return await asyncio.to_thread(self.start, timeout_seconds)
 
@@ -211,7 +214,7 @@ class RunningWorker:
 
 @contextmanager
 def running_worker(
-    engine: _Engine, client: "Hatchet", name: str, *, timeout_seconds: float = 30.0, **options: Any
+    engine: _Engine, client: "Hatchet", name: str, *, timeout_seconds: float = _START_SECONDS, **options: Any
 ) -> Generator[RunningWorker]:
     """Run ``client.worker(name, **options)`` in a thread of this process while the block runs.
 
