@@ -7,7 +7,9 @@ work and none of it depends on any of them. Two things are looked for in each:
 - live runs that nobody has heard of for the check time are looked up in Hatchet: one that ended there without being
   settled here is settled now, as what Hatchet says. A run that completed in Hatchet keeps its output; one that failed
   keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told. A run Hatchet does not know is
-  given three times as long; then it is sent again if it was never admitted, and is ``WorkerLost`` if it was.
+  given three times as long; then it is sent again if it was never admitted, and is ``WorkerLost`` if it was. Hatchet
+  takes runs of tasks no worker has declared and answers with an id, so one that is unknown for the third time ends as
+  ``UnknownTaskError``.
 
 Hatchet may know of an end before the worker does: it enforces timeouts, and tells the worker a second later. So a run
 that had begun is settled only when it is still unsettled after the grace time; the worker's own word comes first.
@@ -163,9 +165,7 @@ class Reconciler:
             patience = self._store.settings.reconcile_check_seconds * _UNKNOWN_PATIENCE
             if run.silent_seconds < patience:
                 return True
-            report = RunReport("failed", error="Hatchet does not know the run")
-            lost = _failure(run, report, "failed")
-            await self._settle(decision, run, "lost", done, error=lost)
+            await self._settle(decision, run, "lost", done, error=_unknown(run))
             return False
         if report.state in {"queued", "running"}:
             return True
@@ -212,6 +212,17 @@ class Reconciler:
         )
         done.settled += settled.verdict == "settled"
         await self._courier.deliver(settled)
+
+
+def _unknown(run: SilentRun) -> FailureRecord:
+    if run.attempt > 0:
+        return _failure(run, RunReport("failed", error="Hatchet does not know the run"), "failed")
+    return FailureRecord(
+        type="UnknownTaskError",
+        message="Hatchet took the run and does not know it: no worker has declared its task; start one that does",
+        outcome="failed",
+        at=datetime.now(UTC),
+    )
 
 
 def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "failed"]) -> FailureRecord:

@@ -111,6 +111,10 @@ class StoredRuns:
             return Replay(admission.result_json or "{}")
         if admission.verdict == "skip" or admission.signature is None:
             raise Skip(admission.status)
+        # Hatchet runs an attempt that was lost with its worker again under the next number, and does not count it
+        # against the retries (FailTaskInternalFailure): the last attempt is so much later. Where a failure could not
+        # be told to Redis this is too late by one; then a reconciler settles what Hatchet has ended.
+        attempt.max_attempts += max(0, attempt.number - 1 - admission.failed_attempts)
         return admission.signature
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:

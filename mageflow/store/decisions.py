@@ -134,6 +134,8 @@ class Admission:
         step: Number of the step or item, from 0.
         steps: How many there are.
         handover_seconds: From the end of the step before to now, by the clock of Redis; None for anything else.
+        failed_attempts: How many earlier attempts of this run told that they failed. What is missing to the attempt's
+            number was lost with its worker, and Hatchet does not count it against the task's retries.
         traceparent: The context a flow's runs belong under.
     """
 
@@ -147,6 +149,7 @@ class Admission:
     step: int = 0
     steps: int = 0
     handover_seconds: float | None = None
+    failed_attempts: int = 0
     traceparent: str = ""
 
 

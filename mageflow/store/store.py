@@ -160,7 +160,7 @@ class Store:
                 return Admission("replay", status="done", result_json=status)
             if verdict == "skip":
                 return Admission("skip", status=status)
-            flat, text, successes, errors, state, handover = rest
+            flat, text, successes, errors, state, handover, failures = rest
             call.result, call.size_bytes = "invalid", len(text)
             header = header_of(flat)
             signature = member_view(keys, path, header, text, successes, errors, state)
@@ -176,6 +176,7 @@ class Store:
             step=int(path) if flow_kind else 0,
             steps=int(header.get("total", 0)),
             handover_seconds=handover / 1000 if handover >= 0 else None,
+            failed_attempts=failures,
             traceparent=header.get("trace", ""),
         )
 
@@ -198,7 +199,7 @@ class Store:
             key: As for `admit`.
             run: As for `admit`.
             outcome: How it ended; ``lost`` when Hatchet does not know the run: one that was never admitted is sent
-                again, any other has failed.
+                again, twice at most; any other has failed.
             result_json: For ``succeeded``.
             error: For everything else.
             will_retry: Whether the engine is expected to try again: then nothing follows yet.

@@ -21,7 +21,7 @@
 --   message  text   the input, kept for resume when a user's own run arrives while suspended
 --   trace    text   the traceparent of the run
 -- RESULT   {run, replay, skip, missing or invalid; status or stored result; header; definition; successes; errors;
---          state; milliseconds since the step before ended, or -1}
+--          state; milliseconds since the step before ended, or -1; how many attempts of this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two runs that are told to go would both execute the body
 -- INCLUDE  record flow
@@ -67,6 +67,7 @@ if state.st ~= 'active' and head.kind == 'chain' and tonumber(path) and tonumber
   local before = state_of(integer(tonumber(path) - 1))
   if before then handover = NOW - before.t end
 end
+if state.run ~= run then state.f, state.fa = nil, nil end
 state.st, state.run, state.step, state.wk, state.at = 'active', run, ARGV[5], ARGV[6], attempt
 state.n = (state.n or 0) + 1
 state.msg = nil
@@ -84,4 +85,4 @@ for name, value in pairs(head) do
   flat[#flat + 1] = name
   flat[#flat + 1] = value
 end
-return {'run', head.st, flat, def.json, def.successes, def.errors, cjson.encode(state), handover}
+return {'run', head.st, flat, def.json, def.successes, def.errors, cjson.encode(state), handover, state.f or 0}

@@ -43,16 +43,24 @@ if state.st == 'held' then return reply('stale') end
 if state.st == 'queued' and not is_flow and attempt > 0 then return reply('stale') end
 if state.run and state.run ~= run then return reply('stale') end
 if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
-if outcome == 'lost' and state.st == 'sent' then
+local lost = (state.ls or 0) + 1
+-- An engine may take a run of a task no worker has declared and answer with an id, as Hatchet does (August 2026,
+-- pkg/repository/trigger.go): sending it again may help once the worker is there, but not for ever.
+local SENDS = 3
+if outcome == 'lost' and state.st == 'sent' and lost < SENDS then
   -- It was never admitted, so no body has run: send it again, under a new epoch in case the run turns up after all.
   redis.call('ZREM', L, path)
   enqueue(path, state.lk, state.msg)
+  state = state_of(path)
+  state.ls = lost
+  keep(path, state)
   touch()
   return reply('settled')
 end
 if ARGV[10] ~= '' then state.tp = ARGV[10] end
 if ARGV[8] ~= '' then state.er = ARGV[8]; put('err', ARGV[8]) end
 if ARGV[6] == '1' then
+  if attempt > (state.fa or 0) then state.f, state.fa = (state.f or 0) + 1, attempt end
   keep(path, state)
   redis.call('ZADD', L, integer(NOW), path)
   touch()
