@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     propagate_baggage: bool = False
     """Whether OpenTelemetry baggage travels with a run."""
 
+    hatchet_log_level: Literal["debug", "info", "warning", "error", "off"] = "warning"
+    """From which level on log events also go to Hatchet, to be shown with the run; each costs it a call."""
+
     exception_detail: Literal["type", "message", "full"] = "type"
     """How much of an exception spans and logs may carry."""
 

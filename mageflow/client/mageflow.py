@@ -85,6 +85,7 @@ class Mageflow(StateOperations, DeclaringClient):
         )
         host_name, _, port_number = self.config.host_port.rpartition(":")
         self.telemetry.connected_to(host_name, int(port_number) if port_number.isdecimal() else None)
+        self.telemetry.keep_from_hatchet(sdk.Unforwarded)
         interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
         enqueuer = sdk.Enqueuer(interceptor)
         self._client, admin = sdk.instrumented_client(self.config, debug=self._client.debug, enqueuer=enqueuer)

@@ -4,7 +4,7 @@
 every way a run is handed to the engine, `dispatch` sends the runs of signatures and flows, `host` serves the runner.
 """
 
-from mageflow.hatchet.compat import set_lifespan, slots_of, tasks_of_worker
+from mageflow.hatchet.compat import Unforwarded, set_lifespan, slots_of, tasks_of_worker
 from mageflow.hatchet.declare import Declarations, inferred_validator
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
@@ -42,6 +42,7 @@ __all__ = [
     "TaskDecorator",
     "TaskOptions",
     "TaskRegister",
+    "Unforwarded",
     "WorkflowOptions",
     "as_non_retryable",
     "inferred_validator",

@@ -36,6 +36,7 @@ from hatchet_sdk.worker.worker import LifespanFn, Worker
 # pyright: reportPrivateUsage=false
 
 __all__ = [
+    "Unforwarded",
     "aio_refresh_timeout",
     "around_attempt",
     "batch_size",
@@ -148,6 +149,23 @@ def outside_of_task() -> Generator[None]:
         ctx_additional_metadata.reset(metadata)
         for variable, token in tokens:
             cast("Any", variable).reset(token)
+
+
+class Unforwarded:
+    """Inside of this block Hatchet's log forwarder sees no run, and forwards nothing (``LogForwardingHandler.emit``).
+
+    Its queue of 1,000 is shared with the user's own lines and emptied by one thread with one call per line.
+    """
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        """Hide the run."""
+        self._token = ctx_step_run_id.set(None)
+
+    def __exit__(self, *_: object) -> None:
+        """Show it again."""
+        ctx_step_run_id.reset(self._token)
 
 
 def on_cancel(ctx: Context, callback: Callable[[], None]) -> None:

@@ -219,6 +219,10 @@ class Telemetry:
             server[traces.SERVER_PORT] = port
         self.recorder.spans.server = server
 
+    def keep_from_hatchet(self, unforwarded: Callable[[], AbstractContextManager[object]]) -> None:
+        """Enter ``unforwarded()`` around log events below ``hatchet_log_level``, hidden from Hatchet's forwarder."""
+        self.recorder.log.unforwarded = unforwarded
+
     def in_thread(self, attempt: Attempt) -> AbstractContextManager[None]:
         """Enter in the thread of a synchronous body: brings structlog's and OpenTelemetry's contexts in.
 

@@ -7,7 +7,8 @@ every other formatter. Where the user did, their processors apply.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
 from typing import Any
 
@@ -65,8 +66,11 @@ _PROCESSORS = (
 class EventLog:
     """Writes the events of `names.events`. Never raises."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, forwarded_level: str = "debug") -> None:
         self._guard = guard
+        self._forwarded_from = LEVELS.get(forwarded_level, logging.CRITICAL + 1)
+        self.unforwarded: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered around events below the level that is forwarded to Hatchet; set by who knows how it forwards."""
         self._target = logging.getLogger(events.LOGGER)
         self._own: Any = structlog.wrap_logger(
             self._target, processors=list(_PROCESSORS), wrapper_class=structlog.stdlib.BoundLogger
@@ -88,25 +92,33 @@ class EventLog:
             target = self._target
             if not target.isEnabledFor(LEVELS[level]):
                 return
-            if structlog.is_configured() and structlog.get_config()["processors"][-1:] != [hand_over]:
-                getattr(self._users, level)(event.name, **fields)
+            if LEVELS[level] >= self._forwarded_from:
+                self._tell(event, level, fields)
                 return
-            # The chain above, written out: structlog's machinery would double the cost of an attempt.
-            error = fields.pop("exc_info", None)
-            record: EventDict = {
-                "event": event.name,
-                "level": level,
-                "timestamp": now(),
-                "logger": events.LOGGER,
-                **structlog.contextvars.get_contextvars(),
-                **fields,
-            }
-            write(
-                target,
-                level,
-                add_trace_context(target, level, record),
-                error if isinstance(error, BaseException) else None,
-            )
+            with self.unforwarded():
+                self._tell(event, level, fields)
+
+    def _tell(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:
+        target = self._target
+        if structlog.is_configured() and structlog.get_config()["processors"][-1:] != [hand_over]:
+            getattr(self._users, level)(event.name, **fields)
+            return
+        # The chain above, written out: structlog's machinery would double the cost of an attempt.
+        error = fields.pop("exc_info", None)
+        record: EventDict = {
+            "event": event.name,
+            "level": level,
+            "timestamp": now(),
+            "logger": events.LOGGER,
+            **structlog.contextvars.get_contextvars(),
+            **fields,
+        }
+        write(
+            target,
+            level,
+            add_trace_context(target, level, record),
+            error if isinstance(error, BaseException) else None,
+        )
 
 
 def bind(fields: Mapping[str, object]) -> BOUND:

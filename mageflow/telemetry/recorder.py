@@ -43,7 +43,7 @@ class Recorder:
         self.namespace = namespace
         self.guard = Guard(self._count_error)
         self.guard.metrics.disabled = not settings.metrics
-        self.log = EventLog(self.guard)
+        self.log = EventLog(self.guard, settings.hatchet_log_level)
         self.tasks: dict[str, TaskInfo] = {}
         self.names: set[str] = set()
         """What may stand for a task in a label: tasks, and workflows, which are what is enqueued."""

@@ -7,6 +7,7 @@ from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.worker.runner.runner import Runner
+from hatchet_sdk.worker.runner.utils.capture_logs import LogForwardingHandler
 from hatchet_sdk.worker.worker import Worker
 
 
@@ -33,6 +34,13 @@ def test_cancel_sets_the_flag_first_and_cancels_a_second_later_but_eviction_at_o
     evict = inspect.getsource(Runner._eviction_cancel_callback)
     assert "_set_cancellation_flag()" in evict
     assert "sleep" not in evict
+
+
+def test_the_log_forwarder_forwards_nothing_outside_of_a_run() -> None:
+    """Hiding the run id keeps an event out of Hatchet's queue."""
+    source = inspect.getsource(LogForwardingHandler.emit)
+    assert "step_run_id = ctx_step_run_id.get()" in source
+    assert "if not step_run_id:\n            return" in source
 
 
 def test_serialize_output_looks_at_its_arguments_only() -> None:

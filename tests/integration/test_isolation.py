@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import socket
 import threading
 import time
@@ -14,7 +15,8 @@ from pydantic import BaseModel
 from mageflow import Settings
 from mageflow.errors import RedisNotConfiguredError, StoreUnavailableError
 from mageflow.interceptors import Interceptor
-from tests.integration.conftest import free_port
+from mageflow.testing.capture import capture_logs
+from tests.integration.conftest import free_port, until
 
 
 class Message(BaseModel):
@@ -143,6 +145,38 @@ async def test_sync_tasks_stay_off_the_loop_and_leave_no_context_behind(observed
     assert {each["span"] for each in found} == processes
     assert structlog.contextvars.get_contextvars() == {}
     assert contextvars.copy_context() is not None
+
+
+async def test_hatchets_log_queue_is_left_to_the_users_lines(observed, mageflow_worker, mageflow_engine):
+    """Hatchet shows the user's lines and our warnings with a run; our routine events stay with the program."""
+    client, root = observed.client, logging.getLogger()
+
+    @client.task(name="talks")
+    async def talks(msg: Message) -> dict[str, Any]:
+        logging.getLogger("mine").info("the user's own line")
+        raise ValueError(msg.x)
+
+    before = root.level
+    root.setLevel(logging.INFO)
+    try:
+        with capture_logs() as logs:
+            mageflow_worker.in_process(client, "talks", workflows=[talks])
+            reference = await talks.aio_run(Message(), wait_for_result=False)
+            with pytest.raises(Exception, match="ValueError"):
+                await reference.aio_result()
+        found: list[str] = []
+
+        def has_arrived() -> bool:
+            rows = client.logs.list(reference.workflow_run_id).rows or []
+            found[:] = [row.message for row in rows]
+            return any("mageflow.task.failed" in each for each in found)
+
+        await until(has_arrived)
+    finally:
+        root.setLevel(before)
+    assert {"mageflow.task.started", "mageflow.task.failed"} <= set(logs.names)
+    assert any("the user's own line" in each for each in found)
+    assert not any("mageflow.task.started" in each for each in found)
 
 
 async def test_two_clients_in_one_process_do_not_see_each_other(make_observed, mageflow_worker):
