@@ -352,4 +352,4 @@ def missing(run: LiveRun) -> dict[tuple[str, str], float]:
     return {key: counted[key] - run.runs[key] for key in keys if counted[key] != run.runs[key]}
 
 
-__all__ = ["RATE_INTERVAL_SECONDS", "REFUSED_TASK", "WORKERS", "LiveRun", "live_run", "missing"]
+__all__ = ["NIGHT_WORKER", "RATE_INTERVAL_SECONDS", "REFUSED_TASK", "WORKERS", "LiveRun", "live_run", "missing"]
