@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from mageflow.errors import MageflowError
+from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.store import RecordKeys, Store
 
 __all__ = ["Acknowledgements"]
@@ -69,12 +69,15 @@ class Acknowledgements:
             ripe = [(path, each.epoch, each.run_id) for path, each in sent.items() if each.at <= since]
             if not ripe:
                 continue
-            for path, _, _ in ripe:
-                self.forget(record, path)
             try:
                 await self._store.acknowledge(keys, ripe)
+            except StoreUnavailableError as error:
+                _log.warning("what was sent cannot be acknowledged yet: %s", error)
+                return
             except MageflowError as error:
-                _log.warning("what was sent for %s could not be acknowledged: %s", record, error)
+                _log.warning("what was sent for %s cannot be acknowledged: %s", record, error)
+            for path, _, _ in ripe:
+                self.forget(record, path)
 
     async def _later(self, waiting: "_Waiting") -> None:
         try:

@@ -6,9 +6,9 @@ one. Calls to Hatchet: at most one per start, settlement or verb, however many r
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mageflow.config import Settings
 from mageflow.errors import (
@@ -43,6 +43,8 @@ from mageflow.store import Admission, Decision, Store, dedupe_key
 from mageflow.types import Dispatcher, TaskCatalog
 
 __all__ = ["Flows", "Settlement"]
+
+_T = TypeVar("_T")
 
 Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "retried"]
 
@@ -153,9 +155,15 @@ class Flows(Creation):
             raise FlowFailedError(key, flow.status)
         raise FlowFailedError(key, flow.status, error.type, error.message, error.task)
 
-    async def admit(self, key: str, run: RunIdentity, *, message_json: str = "") -> Admission:
-        """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip."""
-        admission = await self._store.admit(key, run, message_json=message_json)
+    async def admit(
+        self, key: str, run: RunIdentity, *, message_json: str = "", patience_seconds: float = 0.0
+    ) -> Admission:
+        """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip.
+
+        While Redis cannot be reached it is asked again for ``patience_seconds``: a restart of Redis should not cost
+        every run that arrives meanwhile one of its retries.
+        """
+        admission = await _patiently(lambda: self._store.admit(key, run, message_json=message_json), patience_seconds)
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path = run.dedupe_key.removeprefix(f"{keys.record}#").rpartition("/")[0] or keys.path
@@ -204,28 +212,20 @@ class Flows(Creation):
             StoreUnavailableError: Redis could not be reached within the patience.
             SignatureNotFoundError: The key is none of this client's.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_seconds
-        pause = 0.05
         acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
-        while True:
-            try:
-                decision = await self._store.settle(
-                    key,
-                    run,
-                    outcome,
-                    result_json=result_json,
-                    error=error,
-                    will_retry=will_retry,
-                    message_json=message_json,
-                    acknowledged=acknowledged,
-                )
-                break
-            except StoreUnavailableError:
-                if loop.time() + pause >= deadline:
-                    raise
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+        decision = await _patiently(
+            lambda: self._store.settle(
+                key,
+                run,
+                outcome,
+                result_json=result_json,
+                error=error,
+                will_retry=will_retry,
+                message_json=message_json,
+                acknowledged=acknowledged,
+            ),
+            patience_seconds,
+        )
         await self._follow(decision, critical_task=error.task if error else "")
         return Settlement(decision.verdict)
 
@@ -340,3 +340,18 @@ class Flows(Creation):
             raise SwarmFullError(key, int(detail))
         if verdict == "illegal":
             raise FlowDefinitionError(f"{key!r} is a {detail}, not a swarm")
+
+
+async def _patiently(attempt: Callable[[], Awaitable[_T]], patience_seconds: float) -> _T:
+    """Try again, ever less often, while Redis cannot be reached and patience lasts."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    pause = 0.05
+    while True:
+        try:
+            return await attempt()
+        except StoreUnavailableError:
+            if loop.time() + pause >= deadline:
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)

@@ -173,7 +173,9 @@ class Reconciler:
             await self._settle(decision, run, "succeeded", done, result_json=report.output_json or "null")
             return False
         outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
-        await self._settle(decision, run, outcome, done, error=_failure(run, report, outcome))
+        await self._settle(
+            decision, run, outcome, done, error=_failure(run, report, outcome), message_json=report.input_json
+        )
         return False
 
     async def _check_flow(self, decision: Decision, run: SilentRun, done: Sweep) -> bool:
@@ -202,13 +204,20 @@ class Reconciler:
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
+        message_json: str = "",
     ) -> None:
         record = decision.keys.record
         is_user_run = run.path.startswith("@") and "." not in run.path
         key = record if is_user_run else f"{record}#{run.path}"
         identity = RunIdentity(run.run_id, attempt=max(run.attempt, 1), dedupe_key=f"{record}{run.path}/0")
         settled = await self._store.settle(
-            key, identity, outcome, result_json=result_json, error=error, is_hearsay=run.attempt == 0
+            key,
+            identity,
+            outcome,
+            result_json=result_json,
+            error=error,
+            message_json=message_json,
+            is_hearsay=run.attempt == 0,
         )
         done.settled += settled.verdict == "settled"
         await self._courier.deliver(settled)

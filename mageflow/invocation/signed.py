@@ -25,6 +25,9 @@ _RESERVE_SECONDS = 1.0
 
 _FAILURE_PATIENCE_SECONDS = 5.0
 
+_ADMISSION_PATIENCE_SECONDS = 10.0
+"""How long a run waits for Redis to come back, rather than spend a retry on its restart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -97,7 +100,12 @@ class StoredRuns:
         """See `SignedRuns.admit`."""
         try:
             admission = await self._flows.admit(
-                attempt.signature_id, self._identity(attempt), message_json=message_json
+                attempt.signature_id,
+                self._identity(attempt),
+                message_json=message_json,
+                patience_seconds=max(
+                    0.0, min(_ADMISSION_PATIENCE_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)
+                ),
             )
         except SignatureError as error:
             raise self._non_retryable(error) from error

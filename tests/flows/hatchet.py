@@ -88,7 +88,7 @@ class Hatchet:
         if self.is_away:
             raise DispatchError("", "away")
         return {
-            run_id: RunReport(run.state, run.output, run.error)  # type: ignore[arg-type]
+            run_id: RunReport(run.state, run.output, run.error, run.order.input_json)  # type: ignore[arg-type]
             for run_id in run_ids
             if (run := self.runs.get(run_id))
         }

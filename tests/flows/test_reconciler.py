@@ -68,12 +68,13 @@ async def test_a_run_that_failed_in_hatchet_without_a_word_fails_its_flow(
 ) -> None:
     """The worker died on the last attempt: the chain fails as WorkerLost, and the error callback fires."""
     chain = await quick.chain(["one", "two"], error=["told"])
-    await quick.start(chain)
+    await quick.start(chain, {"order": 17})
     await admitted(hatchet, quick)
     hatchet.runs["run-0"].state = "failed"
     assert await until_ended(quick, chain.key) is Status.FAILED
     await Worker(hatchet, quick, {"told": echo}).drain()
-    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["WorkerLost"]
+    (told,) = (each["mageflow_error"] for each in hatchet.inputs("told"))
+    assert (told["type"], told["task"], told["original_message"]) == ("WorkerLost", "one", {"order": 17})
 
 
 async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
@@ -163,7 +164,8 @@ async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: F
     assert await until_ended(quick, chain.key, working) is Status.FAILED
     await working.drain()
     assert hatchet.undeclared["nobody"] == 3
-    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["UnknownTaskError"]
+    (told,) = (each["mageflow_error"] for each in hatchet.inputs("told"))
+    assert (told["type"], told["task"]) == ("UnknownTaskError", "nobody")
 
 
 async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatchet) -> None:
