@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from mageflow.cli.extras import require_local
 from mageflow.engine import EngineStartError, LocalEngine
 from mageflow.errors import EngineError
 
@@ -58,6 +59,7 @@ def engine(grpc_port: int, api_port: int, speed: float, handshake_file: Path | N
 
     Prints what another shell has to export so that any Hatchet program talks to it.
     """
+    require_local("engine")
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

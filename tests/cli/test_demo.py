@@ -3,8 +3,11 @@
 import copy
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import replace
 from io import StringIO
 
@@ -19,6 +22,7 @@ from mageflow.cli.demo.report import show
 from mageflow.cli.demo.spans import SpanRecord, read_spans
 from mageflow.cli.demo.stage import set_up
 from mageflow.telemetry.names import traces
+from mageflow.testing import samples
 
 pytestmark = pytest.mark.slow
 
@@ -246,19 +250,33 @@ def test_report_shows_every_task_delay_and_expectation(performance):
     assert facts.waterfall[0].trace_id in text
 
 
-def test_json_is_the_same_for_machines(tmp_path):
-    """``--json`` prints one object on stdout and nothing else, ``--keep`` leaves the files; all within 40 s."""
-    command = "from mageflow.cli import main; main()"
-    run = subprocess.run(
-        [sys.executable, "-c", command, "demo", "--json", "--seconds", "0.5", "--keep", str(tmp_path / "kept")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=55,
-    )
+def test_json_is_the_same_for_machines_and_serving_goes_on(tmp_path):
+    """``--json`` prints one object on stdout; ``--serve`` goes on to run until Ctrl-C; ``--keep`` leaves the files."""
+    arguments = ["demo", "--json", "--seconds", "0.5", "--serve", "--keep", str(tmp_path / "kept")]
+    command = [sys.executable, "-c", "from mageflow.cli import main; main()", *arguments]
+    with (tmp_path / "stdout").open("w") as stdout:
+        process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    try:
+        announced: list[str] = []
+        for line in process.stderr:
+            announced.append(line)
+            if line == "The play goes on and on; Ctrl-C ends it.\n":
+                break
+        assert process.poll() is None, announced
+        url = next(line.split()[1] for line in announced if line.startswith("metrics "))
+        before = runs(url)
+        deadline = time.monotonic() + 40
+        while runs(url) <= before and time.monotonic() < deadline:
+            time.sleep(0.2)
+        grown = runs(url) - before
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
 
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    told = json.loads(run.stdout)
+    printed = (tmp_path / "stdout").read_text()
+    assert grown > 0
+    assert process.returncode == 0, printed[-2000:] + errors[-2000:]
+    told = json.loads(printed)
     assert told["ok"] is True
     assert all(expectation["holds"] for expectation in told["expectations"])
     assert {task["task"] for task in told["tasks"]} == set(CAST)
@@ -266,6 +284,11 @@ def test_json_is_the_same_for_machines(tmp_path):
     assert told["waterfall"][0]["offset_seconds"] == 0
     kept = {path.name for path in (tmp_path / "kept").iterdir()}
     assert {"worker-spans.jsonl", "demo-spans.jsonl", "worker.log", "metrics.txt"} <= kept
-    assert re.search(
-        r"^mageflow_worker_info\{.*\} 1\.0$", (tmp_path / "kept" / "metrics.txt").read_text(), re.MULTILINE
-    )
+    metrics = (tmp_path / "kept" / "metrics.txt").read_text()
+    assert re.search(r"^mageflow_worker_info\{.*\} 1\.0$", metrics, re.MULTILINE)
+
+
+def runs(url: str) -> float:
+    """How many attempts a worker has counted."""
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - our own worker
+        return samples(response.read().decode()).total("mageflow_task_runs_total")

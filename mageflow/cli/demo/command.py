@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mageflow.testing import Samples
 
 __all__ = ["demo", "perform_on"]
+
+_ACT_SECONDS = 15.0
+"""How long one act takes when the play goes on and on."""
 
 _EPILOG = """\b
 Examples:
@@ -48,7 +51,7 @@ Needs the extra mageflow[local]: pip install 'mageflow[local]'
     help="How long ordinary runs keep coming. The crowd of delayed runs takes about 6 s of its own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the facts and expectations as one JSON object, no report.")
-@click.option("--serve", is_flag=True, help="After the report keep everything running until Ctrl-C.")
+@click.option("--serve", is_flag=True, help="After the report go on and on until Ctrl-C, to be scraped.")
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
@@ -65,6 +68,9 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
     from rich.console import Console
 
     from mageflow.cli.demo.stage import set_up
+    from mageflow.cli.extras import require_local
+
+    require_local("demo")
 
     console = Console(stderr=as_json)
     with _directory(keep) as directory, set_up(directory, lambda words: _say(console, words)) as stage:
@@ -87,7 +93,8 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
         if keep is not None:
             (directory / "metrics.txt").write_text(_exposition(stage), encoding="utf-8")
         if serve:
-            _serve(console, stage)
+            _announce(console, stage)
+            _play_on(stage)
     if not all(expectation.holds for expectation in expectations):
         raise SystemExit(1)
 
@@ -158,19 +165,43 @@ def _as_json(facts: "Facts", expectations: "list[Expectation]", took_seconds: fl
     }
 
 
-def _serve(console: "Console", stage: "Stage") -> None:
-    """Say where everything is, and wait for Ctrl-C."""
+def _announce(console: "Console", stage: "Stage") -> None:
+    """Say where everything is."""
     console.print()
-    console.print(f"[bold]metrics[/]  {stage.metrics_url}", highlight=False)
-    console.print(f"[bold]redis[/]    {stage.valkey.url}", highlight=False)
-    console.print(f"[bold]spans[/]    {stage.worker_spans}", highlight=False)
-    console.print(f"[bold]log[/]      {stage.worker_log}", highlight=False)
+    for what, where in (
+        ("metrics", stage.metrics_url),
+        ("redis", stage.valkey.url),
+        ("spans", stage.worker_spans),
+        ("log", stage.worker_log),
+    ):
+        console.print(f"[bold]{what:<8}[/] {where}", highlight=False, soft_wrap=True)
     for name, value in stage.engine.environment().items():
         console.print(f"export {name}='{value}'", highlight=False, soft_wrap=True, markup=False)
-    console.print("Everything keeps running. Ctrl-C ends it.", style="bold")
+    console.print("The play goes on and on; Ctrl-C ends it.", style="bold")
+
+
+def _play_on(stage: "Stage") -> None:
+    """Run everything again and again until Ctrl-C, so that there is something to scrape.
+
+    Raises:
+        EngineError: The worker has ended.
+    """
+    from prometheus_client import CollectorRegistry
+    from redis.asyncio import Redis
+
+    from mageflow import Mageflow
+    from mageflow.cli.demo.flow_tasks import declare_warehouse
+    from mageflow.cli.demo.play import Play, perform
+    from mageflow.cli.demo.tasks import declare
+
+    async def run() -> None:
+        async with Redis.from_url(stage.valkey.url) as redis:
+            client = Mageflow(stage.engine.client(), redis, registry=CollectorRegistry())
+            shop, warehouse = declare(client), declare_warehouse(client)
+            while True:
+                await asyncio.to_thread(stage.scrape)  # notices a worker that has ended
+                await perform(client, shop, warehouse, Play(_ACT_SECONDS))
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        while stage.worker.returncode is None:
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        console.print()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run())

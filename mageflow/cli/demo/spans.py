@@ -50,16 +50,24 @@ class SpanRecord:
 
 
 class JsonLinesExporter(SpanExporter):
-    """Appends each span to a file as one line of JSON, written at once."""
+    """Appends each span to a file as one line of JSON, written at once; a full file takes no more.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        limit_bytes: When the file is full: a demo may be left running over night.
+    """
+
+    def __init__(self, path: Path, *, limit_bytes: int = 64 * 1024 * 1024) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans."""
         lines = [json.dumps(_fields(span), default=str) for span in spans]
         with self._lock:
+            if self._file.tell() > self._limit_bytes:
+                return SpanExportResult.FAILURE
             self._file.write("".join(f"{line}\n" for line in lines))
         return SpanExportResult.SUCCESS
 
