@@ -88,12 +88,13 @@ class RunReport:
     """What Hatchet says of a run.
 
     ``output_json`` is the task's output (of the one task, for a stand-alone task) when ``state`` is ``completed``;
-    ``error`` is Hatchet's text when it is ``failed``.
+    ``error`` is Hatchet's text when it is ``failed``; ``input_json`` is what the run was given, empty when not known.
     """
 
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
     output_json: str | None = None
     error: str = ""
+    input_json: str = ""
 
 
 class Dispatcher(Protocol):

@@ -84,7 +84,8 @@ def _report(details: GetRunDetailsResponse) -> RunReport:
     tasks = list(details.task_runs.values())
     if state == "completed" and len(tasks) == 1:
         return RunReport("completed", output_json=tasks[0].output.decode() or "{}")
-    return RunReport(state, error=next((each.error for each in tasks if each.error), ""))
+    error = next((each.error for each in tasks if each.error), "")
+    return RunReport(state, error=error, input_json=details.input.decode())
 
 
 class SdkCatalog:

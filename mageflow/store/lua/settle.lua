@@ -58,7 +58,19 @@ if outcome == 'lost' and state.st == 'sent' and lost < SENDS then
   return reply('settled')
 end
 if ARGV[10] ~= '' then state.tp = ARGV[10] end
-if ARGV[8] ~= '' then state.er = ARGV[8]; put('err', ARGV[8]) end
+if ARGV[8] ~= '' then
+  state.er = ARGV[8]
+  if string.find(state.er, '"task":""', 1, true) then
+    -- Whoever settles for a run that was not its own does not know its task.
+    local known, task = pcall(function() return cjson.decode(def.json).task end)
+    local document = cjson.decode(state.er)
+    if document.task == '' and known and type(task) == 'string' then
+      document.task = task
+      state.er = cjson.encode(document)
+    end
+  end
+  put('err', state.er)
+end
 if ARGV[6] == '1' then
   if attempt > (state.fa or 0) then state.f, state.fa = (state.f or 0) + 1, attempt end
   keep(path, state)
