@@ -328,13 +328,16 @@ class DispatchError(MageflowError):
     Attributes:
         task: The task that was to be run.
         reason: The engine's or the driver's words.
+        refused: Whether Hatchet was reached and said no; it may still say yes later, to a task that is registered
+            only then for example.
     """
 
     retryable = True
 
-    def __init__(self, task: str, reason: str) -> None:
+    def __init__(self, task: str, reason: str, *, refused: bool = False) -> None:
         self.task = task
         self.reason = reason
+        self.refused = refused
         super().__init__(f"a run of {task!r} could not be handed to Hatchet: {reason}")
 
 

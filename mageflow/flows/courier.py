@@ -124,7 +124,7 @@ class Courier:
             if isinstance(error, UnknownTaskError) and len(chunk) > 1:
                 return [one for each in chunk for one in await self._dispatch_chunk(decision, [each])]
             send = chunk[0][0]
-            if len(chunk) == 1 and (isinstance(error, UnknownTaskError) or send.tries >= _GIVE_UP_AFTER_TRIES):
+            if len(chunk) == 1 and _is_hopeless(error, send):
                 return [await self._give_up(decision, send, error)]
             _log.warning("%d runs of %s are left to the reconcilers: %s", len(chunk), decision.keys.record, error)
             return []
@@ -279,3 +279,8 @@ class Courier:
         if send.role == "success" or send.role == "error":  # noqa: PLR1714 - narrows the type
             with self._interceptor.send_callback(CallbackSend(send.role, result, target, decision.keys.id, error_type)):
                 pass
+
+
+def _is_hopeless(error: DispatchError | UnknownTaskError, send: Send) -> bool:
+    """Whether to stop trying: nobody knows the task, or Hatchet has refused it time and again. An outage is neither."""
+    return isinstance(error, UnknownTaskError) or (error.refused and send.tries >= _GIVE_UP_AFTER_TRIES)

@@ -14,7 +14,7 @@ from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTrigger
 from mageflow.errors import DispatchError, FlowDefinitionError
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal
 from mageflow.hatchet.register import TaskRegister
 from mageflow.interceptors import Enqueue
 from mageflow.types import DispatchRun, RunReport
@@ -56,7 +56,7 @@ class SdkDispatcher:
             with compat.outside_of_task():
                 return await self._admin.dispatch(call, configs)
         except DISPATCH_FAILURES as error:
-            raise DispatchError(runs[0].task_name, describe(error)) from error
+            raise DispatchError(runs[0].task_name, describe(error), refused=is_refusal(error)) from error
 
     async def cancel(self, run_ids: Sequence[str]) -> None:
         """See `mageflow.types.Dispatcher`."""

@@ -12,7 +12,7 @@ from hatchet_sdk.exceptions import (
     NonRetryableException,
 )
 
-__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe"]
+__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_refusal"]
 
 DISPATCH_FAILURES = (
     grpc.RpcError,
@@ -23,6 +23,27 @@ DISPATCH_FAILURES = (
     OSError,
 )
 """What handing a run to Hatchet may fail with (SDK 1.43.1)."""
+
+
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # also what grpc says of a message that is too large
+    }
+)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether Hatchet was reached and said no, which it will go on saying unless something changes."""
+    if isinstance(error, grpc.Call):
+        return error.code() in _REFUSALS
+    return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
 
 
 def as_non_retryable(error: Exception) -> Exception:

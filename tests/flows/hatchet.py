@@ -46,6 +46,7 @@ class Hatchet:
     models: dict[str, object] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     undeclared: Counter[str] = field(default_factory=Counter)
     """Tasks no worker has declared, with how often one was asked for: Hatchet answers with ids and makes no run."""
     runs: dict[str, Run] = field(default_factory=dict)
@@ -64,6 +65,8 @@ class Hatchet:
         self.triggers += 1
         if self.is_away:
             raise DispatchError(runs[0].task_name, "away")
+        if any(run.task_name in self.refused for run in runs):
+            raise DispatchError(runs[0].task_name, "INVALID_ARGUMENT", refused=True)
         for run in runs:
             if run.task_name in self.unknown:
                 raise UnknownTaskError(run.task_name)

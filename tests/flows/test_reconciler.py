@@ -145,6 +145,40 @@ async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flo
     assert await until_ended(quick, begun.key) is Status.FAILED
 
 
+async def test_a_task_hatchet_keeps_refusing_fails_its_flow_alone(quick: Flows, hatchet: Hatchet) -> None:
+    """What is refused time and again is given up; what was sent in the same call is not held back by it."""
+    hatchet.refused.add("bad")
+    swarm = await quick.swarm(["bad", "one", "one"], closed=True)
+    await quick.start(swarm)
+    working = Worker(hatchet, quick, {"one": echo})
+    assert await until_ended(quick, swarm.key, working) is Status.DONE
+    assert await quick.wait(swarm.key) == [None, {}, {}]
+
+
+async def test_an_outage_is_waited_out_however_long(quick: Flows, hatchet: Hatchet) -> None:
+    """Hatchet that cannot be reached is no refusal: nothing is given up."""
+    hatchet.is_away = True
+    chain = await quick.chain(["one", "one"])
+    await quick.start(chain)
+    reconciler, sent = quick.reconciler(), 0
+    async with asyncio.timeout(20):
+        while sent < 15:
+            await quick._store.port.command("ZADD", chain_index(quick, chain.key), 0, chain.key)
+            await asyncio.sleep(0.04)
+            await quick._store.port.command("HSET", f"{chain.key}:outbox", "0", outbox_entry(sent))
+            sent += (await reconciler.sweep()).sent
+    hatchet.is_away = False
+    assert await until_ended(quick, chain.key, Worker(hatchet, quick, {"one": echo})) is Status.DONE
+
+
+def chain_index(flows: Flows, key: str) -> str:
+    return flows._store.keys.parse(key).due
+
+
+def outbox_entry(tries: int) -> str:
+    return f'{{"k":"run","ep":0,"t":0,"n":{tries}}}'
+
+
 async def test_a_task_nobody_knows_fails_its_flow(quick: Flows, hatchet: Hatchet) -> None:
     """A step that can never be sent does not leave the chain active for ever."""
     hatchet.unknown.add("nobody")
