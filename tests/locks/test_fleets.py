@@ -10,6 +10,10 @@ from tests.locks.fleet import MemberProcess
 from tests.locks.member import Circle, plan
 
 
+# Seconds on a machine of its own; not on one that does something else as well.
+pytestmark = pytest.mark.timeout(180)
+
+
 def expected_victim(circle: Circle) -> int | None:
     """None where it depends on who closed the cycle."""
     places = range(circle.size)
@@ -76,12 +80,12 @@ async def test_every_planned_deadlock_is_found_at_once_and_costs_one_victim(
 @pytest.mark.slow
 async def test_tasks_that_order_their_locks_never_meet_a_deadlock(valkey: EmbeddedValkey) -> None:
     """Never two holders, tokens always grow, not one false positive. ``soak.py`` does it 200,000 times."""
-    fleet = [await MemberProcess.start("soak", valkey.url, index, 25, 2_500, 12, 7) for index in range(2)]
+    fleet = [await MemberProcess.start("soak", valkey.url, index, 25, 1_500, 12, 7) for index in range(2)]
     try:
         lines = [line for said in await asyncio.gather(*(each.rest() for each in fleet)) for line in said]
     finally:
         for each in fleet:
             await each.kill()
     assert [line for line in lines if "violation" in line] == []
-    assert sum(line["done"] for line in lines) >= 5_000
+    assert sum(line["done"] for line in lines) >= 3_000
     assert sum(line["deadlocks"] + line["lost"] for line in lines) == 0

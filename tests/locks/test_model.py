@@ -244,13 +244,14 @@ class Locks(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_scripts_mean_what_the_reference_model_says(valkey: EmbeddedValkey) -> None:
     """Grants, queues, verdicts, tokens, cycles and victims agree after every operation of any history."""
     Locks.server = valkey
     run_state_machine_as_test(
         Locks,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             database=None,

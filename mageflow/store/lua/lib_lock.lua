@@ -27,7 +27,7 @@ local STATE_TTL_MS, FENCE_TTL_MS, WAKE_TTL_MS = 86400000, 604800000, 60000
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = math.floor(now_us / 1000)
-local reaped, resolved = {}, {}
+local reaped, resolved, touched = {}, {}, {}
 
 local function load(key, field)
   local text = redis.call('HGET', key, field)
@@ -35,7 +35,13 @@ local function load(key, field)
 end
 
 local function save(key, field, record)
+  touched[key] = true
   redis.call('HSET', key, field, cjson.encode(record))
+end
+
+local function put(key, score, member)
+  touched[key] = true
+  redis.call('ZADD', key, score, member)
 end
 
 local function holds(list, item)
@@ -76,21 +82,25 @@ local function queue_bounds(lock)
   return '[' .. lock .. '\0', '(' .. lock .. '\1'
 end
 
--- Everything that is left gets the same long TTL; a live session refreshes it with each renewal.
+-- Whatever was written to gets the same long TTL; a live session refreshes that of all with each renewal.
 local function finish(reply)
-  for index = 1, 6 do redis.call('PEXPIRE', KEYS[index], STATE_TTL_MS) end
+  for key in pairs(touched) do redis.call('PEXPIRE', key, STATE_TTL_MS) end
   reply.now = now_ms
   if #reaped > 0 then reply.reaped = reaped end
   if #resolved > 0 then reply.resolved = resolved end
   return cjson.encode(reply)
 end
 
--- Forget an owner that neither holds nor asks for anything.
-local function tidy(owner_id)
+-- Take a lock (h) or a request (w), if any, off an owner; one that neither holds nor asks for anything is forgotten.
+local function let_go(owner_id, list, item)
   local owner = load(OWNERS, owner_id)
-  if owner and #owner.h == 0 and #owner.w == 0 then
+  if not owner then return end
+  if item then discard(owner[list], item) end
+  if #owner.h == 0 and #owner.w == 0 then
     redis.call('HDEL', OWNERS, owner_id)
     redis.call('ZREM', MEMBERS, owner_id)
+  else
+    save(OWNERS, owner_id, owner)
   end
 end
 
@@ -132,7 +142,7 @@ end
 
 local function enqueue(id, wait, lock)
   wait.l, wait.s = lock, next_fence()
-  redis.call('ZADD', QUEUE, 0, queue_member(lock, wait.s, id))
+  put(QUEUE, 0, queue_member(lock, wait.s, id))
   save(WAITS, id, wait)
   local owner = load(OWNERS, wait.o)
   add(owner.w, id)
@@ -196,11 +206,7 @@ local function drop(lock, id)
     return true
   end
   redis.call('HDEL', LOCKS, lock)
-  local owner = load(OWNERS, record.o)
-  if owner then
-    discard(owner.h, lock)
-    save(OWNERS, record.o, owner)
-  end
+  let_go(record.o, 'h', lock)
   hand_over(lock)
   return true
 end
@@ -278,11 +284,7 @@ end
 local function forget_request(id, wait)
   dequeue(id, wait)
   redis.call('HDEL', WAITS, id)
-  local owner = load(OWNERS, wait.o)
-  if owner then
-    discard(owner.w, id)
-    save(OWNERS, wait.o, owner)
-  end
+  let_go(wait.o, 'w', id)
 end
 
 local function end_requests(owner_id)

@@ -35,6 +35,7 @@ local owner_id, session, lease_ms, is_open, id, mode = ARGV[1], ARGV[2], tonumbe
 reap()
 
 if is_open == '1' and not redis.call('ZSCORE', SESSIONS, session) then return finish({ v = 'session_lost' }) end
+touched[SESSIONS] = true
 redis.call('ZADD', SESSIONS, 'GT', now_ms + lease_ms, session)
 
 local function answer()
@@ -43,7 +44,6 @@ local function answer()
   if wait.v == 'granted' then return { v = 'granted', t = wait.t } end
   if wait.v == 'deadlock' then
     forget_request(id, wait)
-    tidy(owner_id)
     return { v = 'deadlock', c = wait.c, vp = wait.vp }
   end
   local from = queue_bounds(wait.l)
@@ -55,7 +55,7 @@ local known = answer()
 if known then return finish(known) end
 
 if redis.call('HEXISTS', OWNERS, owner_id) == 0 then
-  redis.call('ZADD', MEMBERS, 0, owner_id)
+  put(MEMBERS, 0, owner_id)
   save(OWNERS, owner_id, {
     s = session, k = ARGV[12], b = tonumber(ARGV[8]), p = tonumber(ARGV[9]), i = ARGV[10], h = {}, w = {},
   })
@@ -69,7 +69,7 @@ if not lock then return finish({ v = 'granted', t = wait.t }) end
 if mode == 'try' then
   local holder = describe(lock, record)
   for taken = 1, wait.i - 1 do drop(wait.n[taken], id) end
-  tidy(owner_id)
+  let_go(owner_id)
   return finish({ v = 'busy', l = lock, by = holder })
 end
 enqueue(id, wait, lock)

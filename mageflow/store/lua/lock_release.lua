@@ -30,11 +30,7 @@ if wait then
   if wait.v == 'deadlock' then reply = { v = 'deadlock', c = wait.c, vp = wait.vp } end
   forget_request(id, wait)
 end
-local owner_id = wait and wait.o
 for index = 3, #ARGV do
-  local record = load(LOCKS, ARGV[index])
-  if record and holds(record.r, id) then owner_id = record.o end
   if drop(ARGV[index], id) and reply.n then reply.n = reply.n + 1 end
 end
-if owner_id then tidy(owner_id) end
 return finish(reply)

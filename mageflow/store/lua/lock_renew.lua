@@ -26,7 +26,8 @@ local session = ARGV[1]
 reap()
 
 if not redis.call('ZSCORE', SESSIONS, session) then return finish({ v = 'lost' }) end
-redis.call('ZADD', SESSIONS, now_ms + tonumber(ARGV[2]), session)
+put(SESSIONS, now_ms + tonumber(ARGV[2]), session)
+for index = 1, 6 do touched[KEYS[index]] = true end
 
 local reply = { v = 'renewed', gone = {}, waits = {} }
 for _, lease in ipairs(cjson.decode(ARGV[3])) do
