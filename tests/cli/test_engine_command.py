@@ -23,7 +23,7 @@ def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]
         yield process, [process.stdout.readline().strip() for _ in range(count)]
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def is_alive(variables: dict[str, str]) -> bool:
@@ -83,7 +83,7 @@ def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=90,
     )
 
     assert run.returncode == 0, run.stderr
@@ -94,7 +94,7 @@ def test_taken_port_is_one_clear_line():
     """An engine that cannot start says why, with status 1."""
     with running("--json") as (_, lines):
         port = json.loads(json.loads(lines[0])["HATCHET_EMBEDDED_HANDSHAKE"])["grpc_address"].rpartition(":")[2]
-        run = subprocess.run([*COMMAND, "--grpc-port", port], capture_output=True, text=True, check=False, timeout=30)
+        run = subprocess.run([*COMMAND, "--grpc-port", port], capture_output=True, text=True, check=False, timeout=90)
 
     assert run.returncode == 1
     assert run.stdout == ""

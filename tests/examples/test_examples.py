@@ -42,7 +42,7 @@ def test_example_prints_what_it_promises(path, mageflow_worker, mageflow_redis, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=40,
+        timeout=80,
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
