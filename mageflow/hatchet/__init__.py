@@ -4,7 +4,7 @@
 every way a run is handed to the engine, `dispatch` sends the runs of signatures and flows, `host` serves the runner.
 """
 
-from mageflow.hatchet.compat import Unforwarded, set_lifespan, slots_of, tasks_of_worker
+from mageflow.hatchet.compat import Unforwarded, debug_of, set_lifespan, slots_of, tasks_of_worker
 from mageflow.hatchet.declare import Declarations, inferred_validator
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
@@ -45,6 +45,7 @@ __all__ = [
     "Unforwarded",
     "WorkflowOptions",
     "as_non_retryable",
+    "debug_of",
     "inferred_validator",
     "instrumented_client",
     "set_lifespan",

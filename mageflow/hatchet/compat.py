@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import Any, Protocol, cast
 
 import grpc
-from hatchet_sdk import Context
+from hatchet_sdk import Context, Hatchet
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.contracts.dispatcher_pb2 import RefreshTimeoutRequest, RefreshTimeoutResponse
@@ -41,6 +41,7 @@ __all__ = [
     "around_attempt",
     "batch_size",
     "config_of",
+    "debug_of",
     "dependency_type",
     "dump_output",
     "invocation_count",
@@ -87,6 +88,11 @@ def around_attempt(task: Task[Any, Any], around: _Around) -> None:
             yield dependencies
 
     task._unpack_dependencies_with_cleanup = unpack_within
+
+
+def debug_of(hatchet: Hatchet) -> bool:
+    """Whether a client was made with ``debug``, which its ``config`` need not say."""
+    return hatchet._client.debug
 
 
 def task_of(standalone: Standalone[Any, Any]) -> Task[Any, Any]:
