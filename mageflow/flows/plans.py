@@ -10,6 +10,7 @@ keep their key, and belong to the one flow that starts them.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -37,7 +38,7 @@ __all__ = ["Plan", "Planner", "documents_of", "flow_document"]
 _MAX_DEPTH = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A member to be: its definition, and the plans of its callbacks."""
 
@@ -50,26 +51,38 @@ class Plan:
         """The task's name, or the flow's key."""
         return self.definition.task if isinstance(self.definition, TaskDefinition) else self.definition.key
 
+    @cached_property
+    def relative(self) -> tuple[tuple[str, str], ...]:
+        """Path below the member, and stored definition, of it and of everything under it.
+
+        Made once for a plan that stands for many members, as in a swarm of one task.
+        """
+        letter = "T" if isinstance(self.definition, TaskDefinition) else "F"
+        own = f"{letter}:{len(self.success)}:{len(self.error)}|{encode(self.definition)}"
+        return (("", own), *_callbacks(self.success, self.error))
+
 
 def documents_of(plan: Plan, path: str) -> Iterator[str]:
     """Path and stored definition of a plan and of everything under it, in turn."""
-    letter = "T" if isinstance(plan.definition, TaskDefinition) else "F"
-    yield path
-    yield f"{letter}:{len(plan.success)}:{len(plan.error)}|{encode(plan.definition)}"
-    yield from _callback_documents(path, plan.success, plan.error)
+    for below, text in plan.relative:
+        yield path + below
+        yield text
 
 
 def flow_document(definition: FlowDefinition, success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[str]:
     """As `documents_of`, for a flow itself (without its members)."""
     yield ""
     yield f"{definition.kind[0].upper()}:{len(success)}:{len(error)}|{encode(definition)}"
-    yield from _callback_documents("", success, error)
+    for below, text in _callbacks(success, error):
+        yield below
+        yield text
 
 
-def _callback_documents(path: str, success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[str]:
+def _callbacks(success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[tuple[str, str]]:
     for mark, plans in (("s", success), ("e", error)):
         for index, plan in enumerate(plans):
-            yield from documents_of(plan, f"{path}.{mark}{index}")
+            for below, text in plan.relative:
+                yield f".{mark}{index}{below}", text
 
 
 class Planner:
@@ -124,7 +137,11 @@ class Planner:
         """
         if isinstance(targets, str | Mapping) or not isinstance(targets, Sequence):
             raise FlowDefinitionError(f"{what} is a list of tasks, names, signatures, keys or flows; got {targets!r}")
-        return tuple([await self.plan(each) for each in cast("Sequence[object]", targets)])
+        known: dict[int, Plan] = {}
+        for each in cast("Sequence[object]", targets):
+            if id(each) not in known:
+                known[id(each)] = await self.plan(each)
+        return tuple(known[id(each)] for each in cast("Sequence[object]", targets))
 
     def task(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
         """A task with values bound to it.
