@@ -275,7 +275,7 @@ class CycleEdge:
 
 
 class DeadlockError(LockError):
-    """This run was chosen as the victim of a deadlock; its leases were released.
+    """This run was chosen as the victim of a deadlock; its leases are given back as the error leaves their blocks.
 
     Attributes:
         cycle: The whole wait-for cycle, in order.

@@ -107,7 +107,8 @@ class LockBlock:
     ) -> None:
         """As ``async with``."""
         lease = self._left()
-        if self._loop is not None:
+        # A loop that has stopped takes its session with it: the lease ends by itself.
+        if self._loop is not None and self._loop.is_running():
             self._locks.in_loop(self._locks.leave(lease), self._loop)
         self._conclude(lease, error)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from mageflow.errors import ConfigurationError, DeadlockError, LockTimeoutError
 from mageflow.interceptors import Attempt, Interceptor, LockAcquire, ResourceKey, current_attempt
@@ -77,7 +76,7 @@ class LockService:
         self._victim_backoff_seconds = victim_backoff_seconds
         self._raw_keys = raw_keys
         self._random = random or _random.SystemRandom()
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, LockSession] = WeakKeyDictionary()
+        self._sessions: dict[asyncio.AbstractEventLoop, LockSession] = {}
         self._home: asyncio.AbstractEventLoop | None = None
         self._own: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._guard = threading.Lock()
@@ -160,7 +159,7 @@ class LockService:
             keep = [each for each in session.grants_of(run) if each in self._in_thread]
             if loop is asyncio.get_running_loop():
                 await session.end_run(run, keep=keep)
-            elif session.grants_of(run) or session.petitions_of(run):
+            elif loop.is_running() and (session.grants_of(run) or session.petitions_of(run)):
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.end_run(run, keep=keep), loop))
         if attempt.will_retry and isinstance(attempt.exception, DeadlockError) and self._victim_backoff_seconds > 0:
             await asyncio.sleep(self._random.uniform(0.0, self._victim_backoff_seconds))
@@ -247,6 +246,8 @@ class LockService:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
+            for closed in [each for each in self._sessions if each.is_closed()]:
+                del self._sessions[closed]
             session = self._sessions[loop] = LockSession(self._store, self._interceptor, self.lease_seconds)
             is_own = self._own is not None and self._own[0] is loop
             if not is_own and (self._home is None or not self._home.is_running()):

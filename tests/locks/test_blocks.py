@@ -1,6 +1,7 @@
 """What a program sees of a lock: blocks that exclude each other, in order, and always end."""
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -360,6 +361,25 @@ async def test_thread_that_outlives_its_run_keeps_its_lock_until_it_leaves(locks
     leave.set()
     await thread
     assert (await locks.snapshot()).holders == ()
+
+
+async def test_thread_that_waits_for_a_run_that_has_ended_waits_no_longer(locks: LockService) -> None:
+    """A cancelled synchronous task gives its thread back to the pool, and its place in the queue to the next."""
+    await locks.start()
+    orders = locks.resource("orders")
+    run = attempt("r1")
+
+    def in_thread() -> None:
+        with orders.acquire():
+            pytest.fail("entered for a run that has ended")
+
+    async with orders.acquire():
+        thread = start(asyncio.to_thread(in_thread), within=run)
+        await waiting(locks, 1)
+        await locks.release_run(run)
+        with pytest.raises((asyncio.CancelledError, concurrent.futures.CancelledError)):
+            await thread
+        await waiting(locks, 0)
 
 
 async def test_waiting_task_is_visible_and_gets_more_time(services: Services) -> None:

@@ -9,7 +9,6 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.fleet import MemberProcess
 from tests.locks.member import Circle, plan
 
-
 # Seconds on a machine of its own; not on one that does something else as well.
 pytestmark = pytest.mark.timeout(180)
 
