@@ -48,8 +48,8 @@ class Attempt:
     number: int
     """From 1, one more than Hatchet's retry count."""
     max_attempts: int
-    """One more than the task's retries, and than Hatchet's own count of attempts lost with their worker, where known:
-    for runs of signatures."""
+    """One more than the task's retries. For a run of a signature, attempts lost with their worker come on top: they
+    have a number, and Hatchet does not count them against the retries."""
     metadata: MutableMapping[str, object]
     """Hatchet's additional metadata of the run, as received; a copy, not the live object."""
     is_cancelled: Callable[[], bool]

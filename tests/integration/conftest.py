@@ -57,13 +57,13 @@ def make_observed(mageflow_engine: Any) -> Generator[Callable[..., Observed]]:
     """Make clients that share nothing."""
     captures: list[Any] = []
 
-    def make(redis_client: Any = None, **options: Any) -> Observed:
+    def make(redis_client: Any = None, *, hatchet: Hatchet | None = None, **options: Any) -> Observed:
         registry, provider = CollectorRegistry(), TracerProvider()
         capture = capture_spans(provider)
         captures.append(capture)
         spans = capture.__enter__()
         options.setdefault("settings", Settings(metrics_port=0))
-        client = Mageflow(Hatchet(), redis_client, registry=registry, tracer_provider=provider, **options)
+        client = Mageflow(hatchet or Hatchet(), redis_client, registry=registry, tracer_provider=provider, **options)
         return Observed(client, registry, spans)
 
     yield make

@@ -11,6 +11,7 @@ from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import free_port, scrape, until
 
 SCRIPT = Path(__file__).with_name("staggered_worker.py")
+FAILING = Path(__file__).with_name("failing_worker.py")
 
 
 @pytest.mark.slow
@@ -45,5 +46,40 @@ async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path
             assert scrape(port).value("mageflow_staggers_total", task="staggered-victim", outcome="completed") == 1
             [entry] = discovery.glob("*.json")
             assert json.loads(entry.read_text())[0]["targets"] == [f"127.0.0.1:{port}"]
+        finally:
+            await second.aio_stop()
+
+
+@pytest.mark.slow
+async def test_an_attempt_lost_with_its_worker_costs_no_retry(make_observed, mageflow_redis, tmp_path):
+    """Hatchet does not count it, so neither does the flow: it fails with the last attempt, and tells of it once."""
+    environment = {
+        "MAGEFLOW_METRICS_PORT": "0",
+        "MAGEFLOW_REDIS_URL": mageflow_redis.url,
+        "PYTHONPATH": str(FAILING.parents[2]),
+    }
+    with LocalEngine(worker_lost_after=5.0) as engine:
+        client = make_observed(mageflow_redis.url, hatchet=engine.client()).client
+        first = WorkerProcess(
+            engine, FAILING, output=tmp_path / "first.log", environment={**environment, "FAIL_LATER": "yes"}
+        )
+        second = WorkerProcess(engine, FAILING, output=tmp_path / "second.log", environment=environment)
+        await first.aio_start()
+        try:
+            chain = await client.chain(["always-fails", "always-fails"], error="told-of-failure")
+            await chain.aio_run_no_wait()
+            async with asyncio.timeout(20):
+                while (await client.load_signature(chain.steps[0])).status != "active":
+                    await asyncio.sleep(0.05)
+            first.kill()
+            await second.aio_start()
+            async with asyncio.timeout(30):
+                while not (ended := await client.load_signature(chain.key)).has_ended:
+                    await asyncio.sleep(0.05)
+            assert (ended.status, ended.last_error.message) == ("failed", "attempt 3")
+            step = await client.load_signature(chain.steps[0])
+            assert step.attempts == 3
+            details = await client.runs.aio_get(step.last_run.workflow_run_id)
+            assert details.run.status.value == "FAILED"  # and not turned away
         finally:
             await second.aio_stop()
