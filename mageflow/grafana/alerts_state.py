@@ -1,6 +1,7 @@
 """Alerts about deadlocks, locks, flows and processes: what they say, and what the runbook answers."""
 
 from mageflow.grafana.locks import mutual_wait
+from mageflow.grafana.promql import grown
 from mageflow.grafana.rules import Alert, Thresholds
 
 _TASK = "mageflow-task"
@@ -8,13 +9,15 @@ _LOCKS = "mageflow-locks"
 _FLOWS = "mageflow-flows"
 _OVERVIEW = "mageflow-overview"
 
+_DEADLOCKS = grown("mageflow_deadlocks_total", "", "10m", "600")
+
 
 def deadlock_alerts(at: Thresholds) -> tuple[Alert, ...]:
     """Runs that wait for each other in a ring."""
     return (
         Alert(
             "MageflowDeadlock", "warning", "0m",
-            "sum by (job, lock, victim_task) (increase(mageflow_deadlocks_total[10m])) > 0",
+            f"sum by (job, lock, victim_task) ({_DEADLOCKS}) > 0",
             "Deadlock on {{ $labels.lock }}: {{ $labels.victim_task }} had to give way",
             "{{ $value | humanize }} deadlocks in ten minutes in which {{ $labels.victim_task }} (job "
             "{{ $labels.job }}) waited for {{ $labels.lock }} and was chosen to give way.",
@@ -28,7 +31,7 @@ def deadlock_alerts(at: Thresholds) -> tuple[Alert, ...]:
         ),
         Alert(
             "MageflowDeadlockStorm", "critical", "0m",
-            f"sum by (job) (increase(mageflow_deadlocks_total[10m])) > {at.deadlocks_in_10m:g}",
+            f"sum by (job) ({_DEADLOCKS}) > {at.deadlocks_in_10m:g}",
             "{{ $value | humanize }} deadlocks in ten minutes in {{ $labels.job }}",
             "{{ $value | humanize }} deadlocks were broken in job {{ $labels.job }} in ten minutes. Each gives up an "
             "attempt, whose retry may meet the next.",

@@ -1,5 +1,6 @@
 """Board 4: who holds what, who waits for whom, and every deadlock."""
 
+from mageflow.grafana.promql import grown
 from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
 
 EDGES = (
@@ -41,6 +42,9 @@ def mutual_wait(selector: str, *more: str) -> str:
 
 _WAIT_TABLE = (("waiter_task", "waiting task"), ("lock", "lock"), ("holder_task", "holding task"))
 
+_DEADLOCKS_IN_RANGE = grown("mageflow_deadlocks_total{L}", "{S}", "$__range", "$__range_s")
+_DEADLOCKS_LATELY = grown("mageflow_deadlocks_total{L}", "{S}", "$__rate_interval")
+
 BOARD = BoardSpec(
     uid="mageflow-locks",
     title="mageflow / Locks and deadlocks",
@@ -60,7 +64,7 @@ BOARD = BoardSpec(
                     steps=((60, "orange"), (300, "red")), empty="no locks",
                 ),
                 stat(
-                    "Deadlocks in range", "short", "sum(increase(mageflow_deadlocks_total{L}[$__range]))",
+                    "Deadlocks in range", "short", f"sum({_DEADLOCKS_IN_RANGE})",
                     "Cycles found and broken in the selected range.",
                     steps=((0.5, "red"),), instant=True, decimals=0, empty="no locks",
                 ),
@@ -165,7 +169,7 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Deadlocks by victim", "short",
-                    [Query("sum by (victim_task, lock, resolution) (increase(mageflow_deadlocks_total{L}[R])) > 0",
+                    [Query(f"sum by (victim_task, lock, resolution) ({_DEADLOCKS_LATELY}) > 0",
                            "{{victim_task}} on {{lock}} {{resolution}}")],
                     "Cycles broken, by the task that had to give way and what became of it.",
                     width=8, bars=True,

@@ -1,9 +1,12 @@
 """Board 1: is the fleet well, and if not, which task, pool or process is it."""
 
+from mageflow.grafana.promql import grown
 from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
 """Keeps process and scrape series of other programs in the same Prometheus off the board."""
+
+_DEADLOCKS = grown("mageflow_deadlocks_total{S}", "{S}", "$__range", "$__range_s")
 
 BOARD = BoardSpec(
     uid="mageflow-overview",
@@ -47,7 +50,7 @@ BOARD = BoardSpec(
                     steps=((1, "orange"),), decimals=0,
                 ),
                 stat(
-                    "Deadlocks in range", "short", "sum(increase(mageflow_deadlocks_total{S}[$__range]))",
+                    "Deadlocks in range", "short", f"sum({_DEADLOCKS})",
                     "Deadlocks that were found and broken in the selected time range. Each cost one attempt; the "
                     "locks board shows between whom.",
                     steps=((0.5, "red"),), empty="no locks", instant=True, decimals=0,

@@ -17,7 +17,8 @@ _MACROS: Mapping[str, str] = {
 _MACRO = re.compile(r"\{([STLF])(?=[,}])")
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<string>"(?:[^"\\]|\\.)*")
+      (?P<variable>\$\w+)
+    | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<range>\[[^\]]*\])
     | (?P<number>[0-9][0-9a-zA-Z_.]*)
     | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
@@ -40,7 +41,10 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """One series selector of a query. ``function`` is the call it is the direct argument of, or empty."""
+    """One series selector of a query.
+
+    ``function`` is the call it is the direct argument of, or ``unless`` or ``offset`` where one of these follows.
+    """
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
@@ -62,9 +66,30 @@ def expand_macros(expr: str) -> str:
     return _MACRO.sub(lambda found: "{" + _MACROS[found[1]], expr).replace("[R]", "[$__rate_interval]")
 
 
+def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
+    """The increase of a counter that may be born above 0, for a sum to go around.
+
+    A series whose first sample is already 1 grew by 0 for ``increase``: the first deadlock of a pair of tasks would
+    never be seen. What was not there a window ago counts in full, provided that its target was scraped then, or that
+    its process is younger than the window; a worker that Prometheus merely had not met does not bring its past along.
+
+    Args:
+        series: The counter's selector.
+        targets: The same narrowing for series of the target, for example ``{S}``; may be empty.
+        window: A range, for example ``10m``.
+        seconds: The window in seconds, where that can be had.
+    """
+    young = f" or time() - process_start_time_seconds{targets} < {seconds}" if seconds else ""
+    return (
+        f"((increase({series}[{window}]) and {series} offset {window}) or "
+        f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window}{young})))"
+    )
+
+
 def fill_variables(expr: str, *, rate_interval: str, range_: str, values: Mapping[str, str] | None = None) -> str:
     """The query as Grafana would send it: durations in, and every variable at *All* unless ``values`` names it."""
-    filled = expr.replace("$__rate_interval", rate_interval).replace("$__range", range_)
+    seconds = range_.removesuffix("s").replace("h", "*3600")
+    filled = expr.replace("$__rate_interval", rate_interval).replace("$__range_s", seconds).replace("$__range", range_)
     chosen = values or {}
     return re.sub(r"\$\{?([a-zA-Z_]\w*)\}?", lambda found: chosen.get(found[1], ".+"), filled)
 
@@ -141,4 +166,9 @@ def _selector(tokens: list[tuple[str, str]], at: int, function: str) -> tuple[Se
     if at < len(tokens) and tokens[at][0] == "range":
         range_ = tokens[at][1][1:-1]
         at += 1
+    following = tokens[at][1] if at < len(tokens) else ""
+    if following in {"unless", "offset"}:
+        function = following
+        # The amount of an offset is a duration or one of Grafana's variables, and no series.
+        at += 2 if following == "offset" else 0
     return Selector(metric, tuple(matchers), range_, function), at

@@ -16,10 +16,14 @@ EXTERNAL: Mapping[str, frozenset[str]] = {
     "scrape_duration_seconds": frozenset(),
     "scrape_samples_scraped": frozenset(),
     "process_cpu_seconds_total": frozenset(),
+    "process_start_time_seconds": frozenset(),
     "process_resident_memory_bytes": frozenset(),
     "hatchet_tenant_queue_size": frozenset({"tenant_id", "queue", "workflow_name"}),
 }
 """Series that others export: Prometheus about the scrape, client_python about the process, Hatchet about its queues."""
+
+GROWTH = frozenset({"rate", "increase", "unless", "offset"})
+"""Ways to read what only ever grows: its growth, or its presence now against its presence before."""
 
 _SUFFIXES = ("_bucket", "_sum", "_count")
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
@@ -86,7 +90,7 @@ def _problems_of_selector(selector: Selector, labels: frozenset[str]) -> list[st
     metric = family_of(selector.metric)
     if metric is not None and metric.kind == "histogram" and selector.metric == metric.name:
         problems.append(f"{metric.name} is a histogram: query _bucket, _sum or _count")
-    if metric is not None and metric.kind != "gauge" and selector.function not in {"rate", "increase"}:
+    if metric is not None and metric.kind != "gauge" and selector.function not in GROWTH:
         problems.append(f"{selector.metric} only ever grows: read it through rate or increase")
     if metric is not None and metric.kind == "gauge" and selector.function in {"rate", "increase"}:
         problems.append(f"{selector.metric} is a gauge: rate and increase make no sense of it")

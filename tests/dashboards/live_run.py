@@ -69,9 +69,13 @@ class LiveRun:
         for outcome in outcomes:
             self.runs[task, outcome] += 1
 
+    def in_order(self) -> list[float]:
+        """Times to ask instant queries at: the end first, so that it wins where all have equally much to say."""
+        return [self.ended, *self.moments]
+
     def answers(self) -> list[Answer]:
         """Every panel's answer over the whole run; instant ones at the moment that has most to say."""
-        at = [self.ended, *self.moments]
+        at = self.in_order()
         rounds = [
             ask_panels(
                 self.prometheus.url,

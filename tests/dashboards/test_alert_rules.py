@@ -118,6 +118,37 @@ def test_mutual_wait_is_told_apart_from_contention_beside_it(tmp_path: Path) -> 
     assert promtool_says(tmp_path, name, series, "30m", expected) == ""
 
 
+BORN_AT_ONE = (
+    "mageflow_deadlocks_total{" + W + ', lock="a", victim_task="pay", resolution="victim_retried"}',
+    "_x25 1x5",
+)
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("how", "around"),
+    [
+        ("a worker that ran before", ((f"up{{{W}}}", "1x30"),)),
+        (
+            "a worker that has just started",
+            ((f"up{{{W}}}", "_x25 1x5"), (f"process_start_time_seconds{{{W}}}", "1490x30")),
+        ),
+    ],
+)
+def test_deadlock_alert_sees_the_very_first_deadlock(how: str, around: Series, tmp_path: Path) -> None:
+    """A counter whose first sample is 1 grew by 1, although ``increase`` says 0."""
+    labels = {"job": "payments-workers", "lock": "a", "victim_task": "pay"}
+    expected = [expectation(ALERTS["MageflowDeadlock"], labels, "1")]
+    assert promtool_says(tmp_path, "MageflowDeadlock", (BORN_AT_ONE, *around), "30m", expected) == "", how
+
+
+@needs_promtool
+def test_deadlock_alert_leaves_the_past_of_a_worker_alone(tmp_path: Path) -> None:
+    """A worker that ran for long before Prometheus first met it does not page with what it has counted since."""
+    met = ((f"up{{{W}}}", "_x25 1x5"), (f"process_start_time_seconds{{{W}}}", "-9000x30"))
+    assert promtool_says(tmp_path, "MageflowDeadlock", (BORN_AT_ONE, *met), "30m", []) == ""
+
+
 @needs_promtool
 def test_cluster_view_alert_fires_on_two_leaders(tmp_path: Path) -> None:
     """Two leaders are as wrong as none."""

@@ -169,6 +169,14 @@ def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
     assert run.prometheus.value('sum(mageflow_deadlock_checks_total{result="cycle"})') == run.deadlocks
 
 
+def test_boards_say_how_many_deadlocks_there_were(panels: dict[tuple[str, str], list[Answer]], run: LiveRun) -> None:
+    """The number on the board is the number that happened, although each counter was born by the event it counts."""
+    for board in ("mageflow-overview", "mageflow-locks"):
+        (answer,) = panels[board, "Deadlocks in range"]
+        (series,) = answer.result
+        assert float(series["value"][1]) == pytest.approx(run.deadlocks, rel=0.25), board
+
+
 def test_lost_leases_are_counted(run: LiveRun) -> None:
     """Every lease whose session was taken away, and no other."""
     lost = by_label(run, 'sum by (lock) (mageflow_lock_lease_renewals_total{result="lost"})', "lock")
