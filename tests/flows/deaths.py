@@ -110,7 +110,7 @@ class Deaths:
                     os.killpg(worker.pid, signal.SIGKILL)  # the listener of a dead worker would go on
                 worker.kill()
 
-    async def until_ended(self, client: Mageflow, seconds: float = 90.0) -> None:
+    async def until_ended(self, client: Mageflow, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         waiting = list(self.flows)
         while waiting and time.monotonic() < deadline:

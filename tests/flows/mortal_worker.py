@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -27,6 +28,10 @@ redis.call('RPUSH', 'probe:begun', cjson.encode({
   place = ARGV[1], run = ARGV[2], attempt = tonumber(ARGV[3]), at = clock[1] * 1000 + math.floor(clock[2] / 1000)}))
 return 1
 """
+
+
+QUEUE = timedelta(hours=1)
+"""Where workers die faster than they start, runs wait; Hatchet would cancel them after five minutes."""
 
 
 class Mortal(Interceptor):
@@ -80,28 +85,28 @@ async def begin(ctx: Context) -> None:
     mortal.maybe_die("inside a body")
 
 
-@client.task(name="step", retries=8)
+@client.task(name="step", retries=8, schedule_timeout=QUEUE)
 @client.with_ctx
 async def step(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await begin(ctx)
     return {"n": 1}
 
 
-@client.task(name="fails", retries=1)
+@client.task(name="fails", retries=1, schedule_timeout=QUEUE)
 @client.with_ctx
 async def fails(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await begin(ctx)
     raise ValueError("no good")
 
 
-@client.task(name="flow_done", retries=8)
+@client.task(name="flow_done", retries=8, schedule_timeout=QUEUE)
 @client.with_ctx
 async def flow_done(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await begin(ctx)
     return {}
 
 
-@client.task(name="flow_failed", retries=8)
+@client.task(name="flow_failed", retries=8, schedule_timeout=QUEUE)
 @client.with_ctx
 async def flow_failed(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await begin(ctx)
