@@ -71,7 +71,8 @@ def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
 
     A series whose first sample is already 1 grew by 0 for ``increase``: the first deadlock of a pair of tasks would
     never be seen. What was not there a window ago counts in full, provided that its target was scraped then, or that
-    its process is younger than the window; a worker that Prometheus merely had not met does not bring its past along.
+    its process is younger than the window and a minute (for the first scrape comes after the start); a worker that
+    Prometheus merely had not met does not bring its past along.
 
     Args:
         series: The counter's selector.
@@ -79,7 +80,7 @@ def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
         window: A range, for example ``10m``.
         seconds: The window in seconds, where that can be had.
     """
-    young = f" or time() - process_start_time_seconds{targets} < {seconds}" if seconds else ""
+    young = f" or time() - process_start_time_seconds{targets} < {seconds} + 60" if seconds else ""
     return (
         f"((increase({series}[{window}]) and {series} offset {window}) or "
         f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window}{young})))"
