@@ -38,6 +38,11 @@ class TaskContext(Protocol):
         ...
 
     @property
+    def priority(self) -> int | None:
+        """Hatchet's priority of the run, 1 to 3."""
+        ...
+
+    @property
     def additional_metadata(self) -> dict[str, Any]:
         """The live metadata object of the run; never written to."""
         ...

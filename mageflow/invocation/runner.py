@@ -253,6 +253,7 @@ class TaskRunner:
             batch_size=host.batch_size(ctx),
             signature_id=str(metadata.get(KEY_SIGNATURE) or ""),
             is_resumed=not host.is_first_invocation(ctx),
+            priority=ctx.priority or 1,
         )
         _read_flow(attempt)
         return attempt
