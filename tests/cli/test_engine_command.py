@@ -76,10 +76,12 @@ def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
         "stop_embedded_sidecar()\n"
     )
     executable = Path(sys.executable).with_name("mageflow-engine")
+    # Without the address of the session's engine, which it would connect to instead of starting one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCHET_")}
 
     run = subprocess.run(
         [sys.executable, program],
-        env={**os.environ, "HATCHET_CLIENT_EMBEDDED_BINARY_PATH": str(executable)},
+        env={**environment, "HATCHET_CLIENT_EMBEDDED_BINARY_PATH": str(executable)},
         capture_output=True,
         text=True,
         check=False,
