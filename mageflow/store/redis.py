@@ -128,6 +128,8 @@ class RedisPort:
         execute = await self._executor(operation)
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
         with self._interceptor.redis(RedisCall(operation)):
             try:
                 reply = await execute(*command)

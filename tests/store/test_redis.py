@@ -156,3 +156,23 @@ async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> No
         await asyncio.wait({asking}, timeout=10)
         assert asking.cancelled()
         await port.aclose()
+
+
+async def test_a_cancellation_the_driver_swallows_is_still_one(valkey: EmbeddedValkey) -> None:
+    """Whoever is cancelled in the middle of a call ends, whatever the driver makes of it; who is not gets the error."""
+
+    class Swallowing(redis.asyncio.Redis):
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                raise redis.exceptions.ConnectionError("closed") from None
+
+    async with Swallowing.from_url(valkey.url) as client:
+        asking = asyncio.create_task(RedisPort(client).command("PING"))
+        await asyncio.sleep(0)
+        while not asking.cancelling():
+            asking.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
