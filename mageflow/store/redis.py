@@ -128,21 +128,19 @@ class RedisPort:
         execute = await self._executor(operation)
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
-        task = asyncio.current_task()
-        cancellations = task.cancelling() if task else 0
         with self._interceptor.redis(RedisCall(operation)):
             try:
                 reply = await execute(*command)
             except redis.exceptions.NoScriptError:
                 # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
-                return _UNKNOWN_SCRIPT
+                reply = _UNKNOWN_SCRIPT
             except _UNAVAILABLE as error:
-                if task and task.cancelling() > cancellations:
-                    # redis-py (8.0) can lose a cancellation that meets a broken connection: whoever cancelled waits.
-                    raise asyncio.CancelledError from error
+                _end_if_cancelled(task, cancellations, error)
                 raise StoreUnavailableError(operation, _reason(error)) from error
             except redis.exceptions.RedisError as error:
+                _end_if_cancelled(task, cancellations, error)
                 raise StoreError(operation, _reason(error)) from error
+            _end_if_cancelled(task, cancellations, None)
         return _text(reply)
 
     async def _executor(self, operation: str) -> Callable[..., Any]:
@@ -180,6 +178,16 @@ async def _closing(client: Any) -> AsyncGenerator[None]:
         yield
     finally:
         await client.aclose()
+
+
+def _end_if_cancelled(task: "asyncio.Task[Any] | None", cancellations: int, error: Exception | None) -> None:
+    """Pass on a cancellation that came during a call and that redis-py (8.1) kept to itself.
+
+    While it connects it may take one for a failure of the connection, and try again: whoever cancelled would then wait
+    for a task that goes on.
+    """
+    if task is not None and task.cancelling() > cancellations:
+        raise asyncio.CancelledError from error
 
 
 def _reason(error: BaseException) -> str:
