@@ -65,10 +65,8 @@ async def collect(wire: Wire, runs: list[str]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 300)
-async def test_many_runs_leave_no_trace_and_an_idle_connection_stays(request: pytest.FixtureRequest) -> None:
+async def test_many_runs_leave_no_trace_and_an_idle_connection_stays() -> None:
     """No lost run, no GOAWAY, and memory that stays flat after the warm-up."""
-    if "soak" not in (request.config.getoption("-m") or ""):
-        pytest.skip("minutes long; run with -m soak")
     async with LocalEngine(keep_finished=RUNS // 10) as engine, aiohttp.ClientSession() as http:
         options = [
             ("grpc.keepalive_time_ms", 10_000),
