@@ -27,8 +27,15 @@ Start = Callable[..., WorkerProcess]
 
 
 @pytest.fixture(scope="module")
+def valkey() -> Iterator[EmbeddedValkey]:
+    """A server of their own: the session's is emptied for each test, under workers that live as long as this file."""
+    with EmbeddedValkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def begin(
-    mageflow_engine: LocalEngine, mageflow_redis_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+    mageflow_engine: LocalEngine, valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Start]:
     """Starts workers with all lock tasks; their endpoints are found through the directory ``sd``."""
     directory = tmp_path_factory.mktemp("workers")
@@ -36,7 +43,7 @@ def begin(
 
     def begin(name: str, **settings: str) -> WorkerProcess:
         environment = {
-            "MAGEFLOW_REDIS_URL": mageflow_redis_server.url,
+            "MAGEFLOW_REDIS_URL": valkey.url,
             "MAGEFLOW_METRICS_PORT": "0",
             "MAGEFLOW_METRICS_SD_DIR": str(directory / "sd"),
             **settings,
@@ -61,9 +68,9 @@ def pair(begin: Start) -> list[str]:
 
 
 @pytest.fixture
-async def tasks(mageflow_engine: object, mageflow_redis: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def tasks(mageflow_engine: object, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same tasks, as a program that only runs them sees them."""
-    monkeypatch.setenv("MAGEFLOW_REDIS_URL", mageflow_redis.url)
+    monkeypatch.setenv("MAGEFLOW_REDIS_URL", valkey.url)
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("lock_worker_client", SCRIPT)
@@ -75,14 +82,14 @@ async def tasks(mageflow_engine: object, mageflow_redis: EmbeddedValkey, monkeyp
 
 
 @pytest.fixture
-async def watch(mageflow_redis: EmbeddedValkey) -> AsyncIterator[LockService]:
+async def watch(valkey: EmbeddedValkey) -> AsyncIterator[LockService]:
     """Looks at the locks of the workers."""
-    port = RedisPort(mageflow_redis.url)
+    port = RedisPort(valkey.url)
     locks = LockService(LockStore(port, Keys("mageflow", "")))
     yield locks
     await locks.aclose()
     await port.aclose()
-    assert mageflow_redis.keys_without_ttl() == []
+    assert valkey.keys_without_ttl() == []
 
 
 def endpoints(directory: Path) -> list[str]:
