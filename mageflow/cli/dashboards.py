@@ -47,11 +47,13 @@ def check(directory: Path | None, prometheus: str | None, range_seconds: float, 
     where it is installed, accepts the rules. With DIRECTORY: the copy is what this version ships. With --prometheus:
     which panels have an answer. Exits with 1 when a file or a query is wrong; an empty panel is reported, no more.
     """
-    from mageflow.grafana import ask_panels, differences, find_bundle
+    from mageflow.grafana import PrometheusError, ask, ask_panels, differences, find_bundle
 
     try:
         bundle = find_bundle()
-    except OSError as error:
+        if prometheus is not None:
+            ask(prometheus, "/api/v1/query", {"query": "1"})  # one clear line instead of one for each query
+    except (OSError, PrometheusError) as error:
         raise click.ClickException(str(error)) from error
     problems = _vocabulary_problems(bundle) + _promtool_problems(bundle)
     if directory is not None:

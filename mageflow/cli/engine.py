@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +24,7 @@ _EPILOG = """\b
 Examples:
   mageflow engine                                  free ports; copy the export lines it prints
   mageflow engine --grpc-port 7077 --api-port 7078 the same ports each time
+  mageflow engine --redis                          a Valkey server too: signatures, flows and locks work at once
   mageflow engine --json | head -1                 one JSON object: the variables to set
   mageflow engine --handshake-file engine.json     for a script that waits for the file
   mageflow engine --speed 60                       a minute of timers and crons passes in a second
@@ -30,7 +32,7 @@ Examples:
 \b
 Programs need no change: Hatchet() reads what is exported here. Without a shell in between,
 HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine makes Hatchet.from_embedded() start one itself.
-The engine keeps everything in memory and listens on 127.0.0.1 only: for development, demos and tests.
+Engine and Valkey keep everything in memory and listen on 127.0.0.1 only: for development, demos and tests.
 """
 
 
@@ -39,6 +41,10 @@ The engine keeps everything in memory and listens on 127.0.0.1 only: for develop
     "--grpc-port", type=click.IntRange(0, 65535), default=0, help="Port workers connect to; 0 takes a free one."
 )
 @click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the REST API; 0 takes a free one.")
+@click.option(
+    "--redis", "with_redis", is_flag=True, help="Run a Valkey server beside it, for signatures, flows and locks."
+)
+@click.option("--redis-port", type=click.IntRange(0, 65535), default=0, help="Port of that server; 0 takes a free one.")
 @click.option(
     "--speed",
     type=click.FloatRange(min=0.0, min_open=True),
@@ -54,7 +60,16 @@ The engine keeps everything in memory and listens on 127.0.0.1 only: for develop
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the variables as one line of JSON instead of export lines."
 )
-def engine(grpc_port: int, api_port: int, speed: float, handshake_file: Path | None, *, as_json: bool) -> None:
+def engine(
+    grpc_port: int,
+    api_port: int,
+    redis_port: int,
+    speed: float,
+    handshake_file: Path | None,
+    *,
+    with_redis: bool,
+    as_json: bool,
+) -> None:
     """Run the local engine until it is interrupted.
 
     Prints what another shell has to export so that any Hatchet program talks to it.
@@ -68,14 +83,35 @@ def engine(grpc_port: int, api_port: int, speed: float, handshake_file: Path | N
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
-        with LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running:
-            _serve(running, stopped, handshake_file, as_json=as_json)
+        with (
+            _valkey(redis_port, wanted=with_redis or redis_port != 0) as redis,
+            LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running,
+        ):
+            _serve(running, {**running.environment(), **redis}, stopped, handshake_file, as_json=as_json)
     except EngineStartError as failure:
         raise EngineError(str(failure)) from failure
 
 
-def _serve(running: LocalEngine, stopped: threading.Event, handshake_file: Path | None, *, as_json: bool) -> None:
-    variables = running.environment()
+@contextmanager
+def _valkey(port: int, *, wanted: bool) -> Generator[dict[str, str]]:
+    """What leads a client to the Valkey server that runs meanwhile, or nothing."""
+    if not wanted:
+        yield {}
+        return
+    from mageflow.testing import EmbeddedValkey
+
+    with EmbeddedValkey(port=port) as valkey:
+        yield {"MAGEFLOW_REDIS_URL": valkey.url}
+
+
+def _serve(
+    running: LocalEngine,
+    variables: Mapping[str, str],
+    stopped: threading.Event,
+    handshake_file: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     try:
         if handshake_file is not None:
             _write(handshake_file, running.handshake.to_json())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mageflow.cli.state import hatchet_namespace, open_console, open_redis, state_options
 from mageflow.errors import ConfigurationError, SignatureNotFoundError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _STYLES = {
     "cancelled": "magenta",
     "interrupted": "magenta",
 }
-_PIPE_WIDTH = 180
 _TRACEPARENT_FIELDS = 4
 
 _EPILOG = """\b
@@ -51,12 +51,7 @@ Exit status: 0 found, 1 not found or Redis did not answer, 2 asked for wrongly.
 
 @click.command(epilog=_EPILOG)
 @click.argument("key")
-@click.option("--redis-url", metavar="URL", help="Where it is stored; MAGEFLOW_REDIS_URL or REDIS_URL when not given.")
-@click.option(
-    "--namespace",
-    envvar="HATCHET_CLIENT_NAMESPACE",
-    help="Hatchet's namespace, to find an id in; a key names its own. HATCHET_CLIENT_NAMESPACE when not given.",
-)
+@state_options
 @click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first step, item or run shown.")
 @click.option(
     "--limit", type=click.IntRange(0, 1000), default=50, show_default=True, help="How many of them are shown."
@@ -69,28 +64,22 @@ def inspect(
     """Show a signature, a chain or a swarm as it is stored now.
 
     Status, steps or items with their callbacks, attempts, last errors, run and trace ids, history, and what keeps it
-    where it is. KEY is a key or an id. Nothing is changed by looking.
+    where it is. KEY is a key, which names its own namespace, or an id. Nothing is changed by looking.
     """
     described = asyncio.run(_describe(key, redis_url, namespace, first, limit))
     if as_json:
         click.echo(json.dumps(_document(described, values=values), ensure_ascii=False))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    _draw(console, described, values=values)
+    _draw(open_console(), described, values=values)
 
 
 async def _describe(key: str, redis_url: str | None, namespace: str | None, first: int, limit: int) -> "Description":
     from mageflow.config import Settings
-    from mageflow.store import Keys, RedisPort, describe_record, find_records
+    from mageflow.store import Keys, describe_record, find_records
 
     settings = Settings()
-    wanted = _namespace(namespace or "")
-    port = RedisPort(redis_url or settings.resolved_redis_url())
-    try:
+    wanted = hatchet_namespace(namespace)
+    async with open_redis(redis_url, settings) as port:
         if ":" in key:
             keys = Keys.of(key)
             if _was_written("namespace") and keys.namespace != Keys("", wanted).namespace:
@@ -103,8 +92,6 @@ async def _describe(key: str, redis_url: str | None, namespace: str | None, firs
         if not found:
             raise SignatureNotFoundError(key)
         return await describe_record(port, Keys.of(found[0]), f"{found[0]}{mark}{path}", first=first, limit=limit)
-    finally:
-        await port.aclose()
 
 
 def _was_written(parameter: str) -> bool:
@@ -112,11 +99,6 @@ def _was_written(parameter: str) -> bool:
     from click.core import ParameterSource
 
     return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
-
-
-def _namespace(text: str) -> str:
-    """As the SDK makes it of what it is given (``hatchet_sdk.config.ClientConfig``)."""
-    return f"{text.removesuffix('_')}_".lower() if text else ""
 
 
 # -- for programs ------------------------------------------------------------------------------------------------------

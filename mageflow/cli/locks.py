@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mageflow.cli.state import hatchet_namespace, open_console, open_redis, state_options
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["locks"]
 
-_PIPE_WIDTH = 180
 _ID_WIDTH = 12
 
 _EPILOG = """\b
@@ -35,12 +36,7 @@ Exit status: 0 shown, 1 Redis did not answer, 2 asked for wrongly.
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--redis-url", metavar="URL", help="Where they are kept; MAGEFLOW_REDIS_URL or REDIS_URL when not given.")
-@click.option(
-    "--namespace",
-    envvar="HATCHET_CLIENT_NAMESPACE",
-    help="Hatchet's namespace; HATCHET_CLIENT_NAMESPACE when not given.",
-)
+@state_options
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="How many of each are read."
 )
@@ -56,27 +52,18 @@ def locks(redis_url: str | None, namespace: str | None, limit: int, *, raw_keys:
     if as_json:
         click.echo(json.dumps(report.document(), ensure_ascii=False))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    _draw(console, report)
+    _draw(open_console(), report)
 
 
 async def _read(redis_url: str | None, namespace: str | None, limit: int, *, raw_keys: bool) -> "LocksReport":
     from mageflow.config import Settings
     from mageflow.locks import LocksReport
-    from mageflow.store import Keys, LockStore, RedisPort
+    from mageflow.store import Keys, LockStore
 
     settings = Settings()
-    # As the SDK makes a namespace of what it is given (``hatchet_sdk.config.ClientConfig``).
-    wanted = f"{namespace.removesuffix('_')}_".lower() if namespace else ""
-    store = LockStore(RedisPort(redis_url or settings.resolved_redis_url()), Keys(settings.key_prefix, wanted))
-    try:
+    async with open_redis(redis_url, settings) as port:
+        store = LockStore(port, Keys(settings.key_prefix, hatchet_namespace(namespace)))
         return LocksReport.of(await store.snapshot(limit), raw_keys=raw_keys)
-    finally:
-        await store.aclose()
 
 
 def _draw(console: "Console", report: "LocksReport") -> None:

@@ -8,14 +8,16 @@ its signals, and refuses to know anything about a particular installation: no jo
 """
 
 from mageflow.grafana.bundle import Bundle, differences, export, find_bundle
-from mageflow.grafana.live import Answer, ask_panels, panel_queries
+from mageflow.grafana.live import Answer, PrometheusError, ask, ask_panels, panel_queries
 from mageflow.grafana.rules import Thresholds
 from mageflow.grafana.vocabulary import problems_of
 
 __all__ = [
     "Answer",
     "Bundle",
+    "PrometheusError",
     "Thresholds",
+    "ask",
     "ask_panels",
     "differences",
     "export",

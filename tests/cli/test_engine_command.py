@@ -11,6 +11,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+import redis
+
 COMMAND = [sys.executable, "-c", "from mageflow.cli import main; main()", "engine"]
 
 
@@ -19,7 +22,7 @@ def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]
     """The command with its first lines, once it is ready; ended with SIGTERM."""
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        count = 1 if "--json" in arguments else 3
+        count = 1 if "--json" in arguments else 4 if "--redis" in arguments else 3
         yield process, [process.stdout.readline().strip() for _ in range(count)]
     finally:
         process.send_signal(signal.SIGTERM)
@@ -49,6 +52,18 @@ def test_export_lines_can_be_pasted():
         }
         assert is_alive(variables)
     assert process.returncode == 0
+
+
+def test_redis_brings_a_server_for_signatures_and_flows():
+    """``--redis`` runs a Valkey beside the engine, says where, and takes it down again."""
+    with running("--redis") as (_, lines):
+        variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+        with redis.Redis.from_url(variables["MAGEFLOW_REDIS_URL"]) as client:
+            assert client.ping()
+        assert is_alive(variables)
+
+    with redis.Redis.from_url(variables["MAGEFLOW_REDIS_URL"]) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
 
 
 def test_json_is_one_line_for_machines():

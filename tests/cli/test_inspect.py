@@ -216,7 +216,7 @@ def test_what_is_not_there_is_one_line(mageflow_redis, capsys, arguments, status
     [
         (["--redis-url", "redis://127.0.0.1:1/0"], 1, "could not be reached"),
         (["--redis-url", "http://localhost"], 2, "a Redis URL starts with"),
-        ([], 2, "set MAGEFLOW_REDIS_URL or REDIS_URL"),
+        ([], 2, "write --redis-url redis://HOST:6379"),
     ],
 )
 def test_a_redis_that_cannot_be_asked_is_one_line(capsys, arguments, status, message):
