@@ -83,19 +83,26 @@ BOARD = BoardSpec(
                     "Steps per flow", "short",
                     [Query("sum by (flow) (rate(mageflow_flow_steps_sum{S}[R])) / "
                            "sum by (flow) (rate(mageflow_flow_steps_count{S}[R]))", "{{flow}}")],
-                    "How many steps or items flows have when they start, on average.", width=8,
+                    "How many steps or items flows have when they start, on average.", width=6,
                 ),
                 lines(
                     "Swarm items", "short",
                     [Query("sum by (state) (max by (job, state) (mageflow_swarm_items{S}))", "{{state}}")],
-                    "Items of swarms that are not closed yet.", width=8, stacked=True,
+                    "Items of swarms that are not closed yet.", width=6, stacked=True,
                 ),
                 lines(
                     "Callbacks", "ops",
                     [Query("sum by (kind, result) (rate(mageflow_callbacks_total{S}[R])) > 0", "{{kind}} {{result}}")],
                     "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own "
                     "task failed for good.",
-                    width=8,
+                    width=6,
+                ),
+                lines(
+                    "Sent again", "short",
+                    [Query("sum by (reason) (increase(mageflow_flow_resends_total{S}[R])) > 0", "{{reason}}")],
+                    "Runs of steps, items and callbacks handed to Hatchet again. lost: it does not know the run any "
+                    "more. unscheduled: no worker took it within its schedule timeout, so workers are too few.",
+                    width=6,
                 ),
             ),
         ),

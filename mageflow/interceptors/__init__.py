@@ -13,7 +13,15 @@ own telemetry never raises.
 This room owns the calls and the composition. It refuses to know what anybody does with them.
 """
 
-from mageflow.interceptors.flows import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.interceptors.flows import (
+    CallbackSend,
+    ClusterView,
+    FlowFinish,
+    FlowStart,
+    FlowStep,
+    RunResend,
+    SwarmFill,
+)
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -60,6 +68,7 @@ __all__ = [
     "LockWaiting",
     "RedisCall",
     "ResourceKey",
+    "RunResend",
     "SignatureLoad",
     "SignatureWrite",
     "Stagger",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-__all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "SwarmFill"]
+__all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "RunResend", "SwarmFill"]
 
 FlowKind = Literal["chain", "swarm"]
 
@@ -78,6 +78,22 @@ class CallbackSend:
     """The callback's task, or its flow's key."""
     signature_id: str
     error_type: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class RunResend:
+    """A run that was handed to Hatchet did not come to its end there, and is handed over again; left at once."""
+
+    reason: Literal["lost", "unscheduled"]
+    """``lost``: Hatchet does not know the run (any more); ``unscheduled``: no worker took it within its schedule
+    timeout."""
+    target: str
+    """Key of the member the run belongs to."""
+    signature_id: str
+    run_id: str
+    """The run that is gone."""
+    times: int
+    """How often this member has been sent again by now."""
 
 
 @dataclass(slots=True, eq=False)

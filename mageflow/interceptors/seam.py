@@ -6,7 +6,15 @@ This file owns the composition. It refuses to know what anybody does with the ca
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-from mageflow.interceptors.flows import CallbackSend, ClusterView, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.interceptors.flows import (
+    CallbackSend,
+    ClusterView,
+    FlowFinish,
+    FlowStart,
+    FlowStep,
+    RunResend,
+    SwarmFill,
+)
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -78,6 +86,10 @@ class Interceptor:
 
     def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
         """For each callback that was handed over or could not be; entered and left at once."""
+        return _NOTHING
+
+    def resend_run(self, call: RunResend) -> AbstractContextManager[None]:
+        """For each run that is handed to Hatchet again because the one before is gone; entered and left at once."""
         return _NOTHING
 
     def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
@@ -179,6 +191,10 @@ class InterceptorChain(Interceptor):
     def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
         """See `Interceptor.send_callback`."""
         return self._around([each.send_callback(call) for each in self._interceptors])
+
+    def resend_run(self, call: RunResend) -> AbstractContextManager[None]:
+        """See `Interceptor.resend_run`."""
+        return self._around([each.resend_run(call) for each in self._interceptors])
 
     def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
         """See `Interceptor.view_cluster`."""

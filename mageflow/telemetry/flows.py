@@ -14,13 +14,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, SwarmFill
+from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, RunResend, SwarmFill
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.propagation import context_of, span_context_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
-__all__ = ["FillScope", "StartFlowScope", "finish_flow", "send_callback", "step_flow"]
+__all__ = ["FillScope", "StartFlowScope", "finish_flow", "resend_run", "send_callback", "step_flow"]
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -187,3 +187,18 @@ def send_callback(recorder: Recorder, call: CallbackSend) -> None:
             error_type=call.error_type,
             signature_id=call.signature_id,
         )
+
+
+def resend_run(recorder: Recorder, call: RunResend) -> None:
+    """A run is handed over again because the one before is gone."""
+    if recorder.guard.metrics.closed:
+        with recorder.guard.metrics.at("resend_run"):
+            recorder.instruments.inc(metrics.FLOW_RESENDS, call.reason)
+    recorder.log.emit(
+        events.FLOW_RUN_RESENT,
+        reason=call.reason,
+        target=call.target,
+        lost_run_id=call.run_id,
+        times=call.times,
+        signature_id=call.signature_id,
+    )

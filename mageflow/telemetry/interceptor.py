@@ -31,6 +31,7 @@ from mageflow.interceptors import (
     LockReaped,
     LockWaiting,
     RedisCall,
+    RunResend,
     SignatureLoad,
     SignatureWrite,
     Stagger,
@@ -42,7 +43,7 @@ from mageflow.telemetry.attempts import AttemptScope
 from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
 from mageflow.telemetry.cluster import ClusterGauges
 from mageflow.telemetry.enqueues import EnqueueScope
-from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, send_callback, step_flow
+from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, resend_run, send_callback, step_flow
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
@@ -115,6 +116,11 @@ class TelemetryInterceptor(Interceptor):
     def send_callback(self, call: CallbackSend) -> AbstractContextManager[None]:
         """See `Interceptor.send_callback`."""
         send_callback(self._recorder, call)
+        return nullcontext()
+
+    def resend_run(self, call: RunResend) -> AbstractContextManager[None]:
+        """See `Interceptor.resend_run`."""
+        resend_run(self._recorder, call)
         return nullcontext()
 
     def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:

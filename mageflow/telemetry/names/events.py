@@ -69,6 +69,7 @@ FLOW_STARTED: Final = LogEvent("mageflow.flow.started", "info", ("name", "steps"
 FLOW_STEP_DONE: Final = LogEvent("mageflow.flow.step_done", "debug", ("step", "handover_s"))
 FLOW_FINISHED: Final = LogEvent("mageflow.flow.finished", "info", ("outcome", "duration_s", "steps"))
 CALLBACK_FAILED: Final = LogEvent("mageflow.callback.failed", "error", ("kind", "target", "error_type"))
+FLOW_RUN_RESENT: Final = LogEvent("mageflow.flow.run_resent", "warning", ("reason", "target", "lost_run_id", "times"))
 
 LOCK_WAITING: Final = LogEvent("mageflow.lock.waiting", "info", ("lock", "resource", "holders"))
 LOCK_ACQUIRED: Final = LogEvent("mageflow.lock.acquired", "debug", ("lock", "waited_s"))

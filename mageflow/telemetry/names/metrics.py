@@ -65,6 +65,7 @@ FLOW_OUTCOMES: Final = ("succeeded", "failed", "cancelled")
 ITEM_STATES: Final = ("pending", "running", "done", "failed")
 CALLBACK_KINDS: Final = ("success", "error")
 CALLBACK_RESULTS: Final = ("enqueued", "failed", "skipped")
+RESEND_REASONS: Final = ("lost", "unscheduled")
 ACQUISITION_OUTCOMES: Final = ("acquired", "timeout", "deadlock", "cancelled", "error")
 RENEWAL_RESULTS: Final = ("ok", "lost", "error")
 GRAPH_ELEMENTS: Final = ("nodes", "edges", "longest_path")
@@ -224,6 +225,11 @@ FLOW_OLDEST_ACTIVE: Final = _cluster(
 SWARM_ITEMS: Final = _cluster("mageflow_swarm_items", "Items of swarms not closed yet.", state=ITEM_STATES)
 CALLBACKS: Final = _counter(
     "mageflow_callbacks_total", "Callbacks of signatures and flows.", kind=CALLBACK_KINDS, result=CALLBACK_RESULTS
+)
+FLOW_RESENDS: Final = _counter(
+    "mageflow_flow_resends_total",
+    "Runs of steps, items and callbacks handed to Hatchet again: it lost the one before, or found no worker for it.",
+    reason=RESEND_REASONS,
 )
 
 # Locks and deadlocks.
