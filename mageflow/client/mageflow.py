@@ -27,7 +27,7 @@ from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
 from mageflow.interceptors import Interceptor, InterceptorChain
 from mageflow.locks import LockService
-from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store
+from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
 from mageflow.types import AcceptParams, RandomSource
 
@@ -190,7 +190,10 @@ class Mageflow(StateOperations, DeclaringClient):
             yield
             return
         await self._locks.start()
-        tasks = [asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler")]
+        tasks = [
+            asyncio.create_task(warn_unsuitable(self._port), name="mageflow-redis-examination"),
+            asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler"),
+        ]
         if self.settings.cluster_view == "leader":
             tasks.append(asyncio.create_task(self._cluster.run(), name="mageflow-cluster-view"))
         try:

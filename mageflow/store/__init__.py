@@ -20,6 +20,7 @@ from mageflow.store.locks import (
 )
 from mageflow.store.redis import RedisClient, RedisPort
 from mageflow.store.scripts import Script, ScriptHeader
+from mageflow.store.server import find_unsuitable, warn_unsuitable
 from mageflow.store.store import AnySignature, Census, Store
 
 __all__ = [
@@ -53,5 +54,7 @@ __all__ = [
     "dedupe_key",
     "describe_record",
     "find_records",
+    "find_unsuitable",
     "locate",
+    "warn_unsuitable",
 ]

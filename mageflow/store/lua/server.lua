@@ -1,0 +1,8 @@
+-- server: what the server says of itself.
+--
+-- KEYS
+-- ARGS
+-- RESULT   the sections "server" and "memory" of INFO, as text
+-- TTL      none: nothing is touched
+-- ATOMIC   no; a script because drivers parse INFO in their own ways and ask every node of a cluster
+return redis.call('INFO', 'server') .. redis.call('INFO', 'memory')

@@ -1,0 +1,63 @@
+"""Whether a server is one that state can be trusted to: recent enough, and not set to evict keys.
+
+It refuses to judge how a server is run beyond that: persistence and replication are the operator's choice.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from mageflow.errors import MageflowError
+from mageflow.store.redis import RedisPort
+from mageflow.store.scripts import Script
+
+__all__ = ["find_unsuitable", "problems_of", "warn_unsuitable"]
+
+_log = logging.getLogger("mageflow.store")
+
+SERVER: Final = Script("server", (), ())
+
+_OLDEST_REDIS: Final = (7, 0)
+"""What the scripts need; Valkey says 7.2.4 here, and its own version beside it."""
+
+
+async def find_unsuitable(port: RedisPort) -> list[str]:
+    """What is wrong with the server for keeping signatures, flows and locks; one sentence each. One round trip.
+
+    Raises:
+        RedisNotConfiguredError: No Redis was given.
+        StoreUnavailableError: The server could not be reached in time.
+        StoreError: The server refused to tell, as one whose ACL forbids ``INFO`` does.
+    """
+    return problems_of(str(await port.call(SERVER, ())))
+
+
+def problems_of(info: str) -> list[str]:
+    """As `find_unsuitable`, of what the server has said to ``INFO``."""
+    facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return [*_too_old(facts), *_evicting(facts)]
+
+
+async def warn_unsuitable(port: RedisPort) -> None:
+    """Log what `find_unsuitable` finds. A server that cannot be asked is not judged; never raises `MageflowError`."""
+    try:
+        for problem in await find_unsuitable(port):
+            _log.warning("%s", problem)
+    except MageflowError as error:
+        _log.debug("the Redis server was not examined: %s", error)
+
+
+def _too_old(facts: Mapping[str, str]) -> Iterator[str]:
+    version = facts.get("redis_version", "")
+    numbers = tuple(int(each) for each in version.split(".")[:2] if each.isdecimal())
+    if numbers and numbers < _OLDEST_REDIS:
+        yield f"Redis {version} is too old, signatures, flows and locks will fail: use Redis >= 7.0 or Valkey >= 7.2"
+
+
+def _evicting(facts: Mapping[str, str]) -> Iterator[str]:
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
+        yield (
+            f"this Redis evicts keys when its memory is full (maxmemory-policy {policy}), flows and locks with them: "
+            "set maxmemory-policy noeviction"
+        )
