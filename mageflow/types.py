@@ -89,12 +89,14 @@ class RunReport:
 
     ``output_json`` is the task's output (of the one task, for a stand-alone task) when ``state`` is ``completed``;
     ``error`` is Hatchet's text when it is ``failed``; ``input_json`` is what the run was given, empty when not known.
+    ``is_unscheduled``: it is ``cancelled`` because no worker took it within its schedule timeout.
     """
 
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
     output_json: str | None = None
     error: str = ""
     input_json: str = ""
+    is_unscheduled: bool = False
 
 
 class Dispatcher(Protocol):

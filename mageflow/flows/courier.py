@@ -23,7 +23,7 @@ from mageflow.errors import (
 )
 from mageflow.flows.acknowledgements import Acknowledgements
 from mageflow.flows.payloads import flow_name, run_order, start_order
-from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, Interceptor, SwarmFill
+from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, Interceptor, RunResend, SwarmFill
 from mageflow.lifecycle import Lifecycle
 from mageflow.signatures import FailureRecord, RunIdentity
 from mageflow.store import Decision, RecordKeys, Send, Store
@@ -77,6 +77,7 @@ class Courier:
             one = queue.pop()
             self._observe_end(one, critical_task)
             self._observe_failed_callback(one)
+            self._observe_resent(one)
             try:
                 queue += await self._send(one)
             except StoreError as error:
@@ -266,6 +267,15 @@ class Courier:
             kind: Literal["success", "error"] = "error" if path.rpartition(".")[2].startswith("e") else "success"
             key = f"{decision.keys.record}#{path}"
             with self._interceptor.send_callback(CallbackSend(kind, "failed", key, decision.keys.id)):
+                pass
+
+    def _observe_resent(self, decision: Decision) -> None:
+        """A run is gone in Hatchet, and its member is sent again."""
+        sent = decision.resent
+        if sent is not None:
+            target = f"{decision.keys.record}#{sent.path}"
+            call = RunResend(sent.reason, target, decision.keys.id, sent.run_id, sent.times)
+            with self._interceptor.resend_run(call):
                 pass
 
     def _observe_callback(

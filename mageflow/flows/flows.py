@@ -21,12 +21,13 @@ from mageflow.errors import (
     SwarmFullError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
+from mageflow.flows.bodies import Bodies
 from mageflow.flows.courier import Courier
 from mageflow.flows.creation import Creation
 from mageflow.flows.identity import new_identity
 from mageflow.flows.plans import Plan, documents_of
 from mageflow.flows.reconciler import Reconciler
-from mageflow.interceptors import FlowStep, Interceptor
+from mageflow.interceptors import Attempt, FlowStep, Interceptor
 from mageflow.lifecycle import Lifecycle
 from mageflow.signatures import (
     ENDED,
@@ -39,7 +40,7 @@ from mageflow.signatures import (
     TaskSignature,
     explicitly_set,
 )
-from mageflow.store import Admission, Decision, Store, dedupe_key
+from mageflow.store import Admission, Decision, Store, dedupe_key, locate
 from mageflow.types import Dispatcher, TaskCatalog
 
 __all__ = ["Flows", "Settlement"]
@@ -93,6 +94,7 @@ class Flows(Creation):
         self._lifecycle = Lifecycle(store)
         self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
         self._courier = Courier(store, dispatcher, self._acknowledgements, self._interceptor)
+        self._bodies = Bodies(store)
         self._refills: dict[str, asyncio.Task[None]] = {}
 
     # Running
@@ -166,8 +168,9 @@ class Flows(Creation):
         admission = await _patiently(lambda: self._store.admit(key, run, message_json=message_json), patience_seconds)
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
-            path = run.dedupe_key.removeprefix(f"{keys.record}#").rpartition("/")[0] or keys.path
+            path, _ = locate(keys, run)
             self._acknowledgements.forget(keys.record, path)
+            self._bodies.enter(keys, path, run.workflow_run_id)
             self._bound(admission.signature)
             if admission.flow_kind:
                 call = FlowStep(
@@ -228,6 +231,10 @@ class Flows(Creation):
         )
         await self._follow(decision, critical_task=error.task if error else "")
         return Settlement(decision.verdict)
+
+    async def leave(self, attempt: Attempt) -> None:
+        """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""
+        self._bodies.leave(attempt)
 
     # Lifecycle
 
@@ -293,6 +300,7 @@ class Flows(Creation):
             self._store,
             self._courier,
             self._dispatcher,
+            self._bodies,
             interval_seconds=self._settings.reconcile_interval_seconds,
             lease_seconds=max(1.0, self._settings.reconcile_grace_seconds * 3),
         )

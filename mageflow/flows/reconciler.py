@@ -6,10 +6,23 @@ work and none of it depends on any of them. Two things are looked for in each:
 - entries of the outbox older than the grace time are sent again (a run sent twice is turned away at admission);
 - live runs that nobody has heard of for the check time are looked up in Hatchet: one that ended there without being
   settled here is settled now, as what Hatchet says. A run that completed in Hatchet keeps its output; one that failed
-  keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told. A run Hatchet does not know is
-  given three times as long; then it is sent again if it was never admitted, and is ``WorkerLost`` if it was. Hatchet
-  takes runs of tasks no worker has declared and answers with an id, so one that is unknown for the third time ends as
-  ``UnknownTaskError``.
+  keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told.
+
+A run that did not come to its end in Hatchet is sent again as a new one; the old one is turned away should it turn up:
+
+- **lost**: Hatchet does not know it, as after a restart of an engine that keeps nothing. It is given three times the
+  check time. A body that had begun is sent again three times, unless its own process says that it still runs; then it
+  is ``WorkerLost``. This is at least once, exactly as when Hatchet hands the run of a dead worker to another: a body
+  that was lost before it was settled may have done its work, and does it again. Should a body that was given up come to
+  its end after all, the first success counts. A run that was never admitted is sent three times in all, then it is
+  ``UnknownTaskError``: Hatchet takes runs of tasks no worker has declared and answers with an id.
+- **unscheduled**: no worker took it within its task's schedule timeout (five minutes unless the task says otherwise),
+  and Hatchet cancelled it. A step, an item or a callback is work that was accepted: too few workers delay it and do not
+  lose it. It is sent again, ever less often, up to a check time apart, until it has waited for as long as a flow lives
+  without progress; then it has failed as ``TaskUnscheduled``, and error callbacks fire. The run a user makes of a plain
+  signature keeps Hatchet's own rule: it was cancelled, and nothing is sent again.
+
+Whatever else cancels a run that waits in Hatchet (a person, a concurrency strategy) cancels the member.
 
 Hatchet may know of an end before the worker does: it enforces timeouts, and tells the worker a second later. So a run
 that had begun is settled only when it is still unsettled after the grace time; the worker's own word comes first.
@@ -25,7 +38,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from mageflow.errors import DispatchError, MageflowError, SignatureError, SignatureNotFoundError
+from mageflow.errors import (
+    DispatchError,
+    MageflowError,
+    SignatureError,
+    SignatureNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
+from mageflow.flows.bodies import Bodies
 from mageflow.flows.courier import Courier
 from mageflow.signatures import ENDED, ChainSignature, FailureRecord, RunIdentity, SwarmSignature
 from mageflow.store import Decision, SilentRun, Store
@@ -56,6 +77,7 @@ class Reconciler:
         store: Where records are.
         courier: Sends.
         dispatcher: Knows what became of runs.
+        bodies: What runs in this process, which is told of beside the sweeps.
         interval_seconds: Between sweeps; each waits between half and one and a half of it, so that workers drift apart.
         batch: How many records a sweep takes at most; a full sweep is followed by another at once.
         lease_seconds: For how long a record and its unsent entries belong to the reconciler that took them.
@@ -66,6 +88,7 @@ class Reconciler:
         store: Store,
         courier: Courier,
         dispatcher: Dispatcher,
+        bodies: Bodies,
         *,
         interval_seconds: float,
         batch: int = 100,
@@ -74,6 +97,7 @@ class Reconciler:
         self._store = store
         self._courier = courier
         self._dispatcher = dispatcher
+        self._bodies = bodies
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
@@ -83,11 +107,12 @@ class Reconciler:
     async def run(self) -> None:
         """Sweep for ever. Redis or Hatchet being away is logged once per outage and waited out."""
         is_away = False
+        telling = asyncio.create_task(self._bodies.run(), name="mageflow-bodies")
         try:
             while True:
                 is_away = await self._sweep_and_wait(is_away=is_away)
         finally:
-            for task in list(self._confirming.values()):
+            for task in [telling, *self._confirming.values()]:
                 task.cancel()
 
     async def _sweep_and_wait(self, *, is_away: bool) -> bool:
@@ -114,7 +139,10 @@ class Reconciler:
             done.records += 1
             try:
                 await self._visit(key, done)
-            except SignatureError as error:
+            except StoreUnavailableError:
+                raise
+            except (SignatureError, StoreError) as error:
+                # One record that is damaged must not keep the others waiting.
                 _log.error("%s cannot be reconciled: %s", key, error)
             except DispatchError as error:
                 _log.warning("Hatchet cannot be asked about %s: %s", key, error)
@@ -165,13 +193,18 @@ class Reconciler:
             patience = self._store.settings.reconcile_check_seconds * _UNKNOWN_PATIENCE
             if run.silent_seconds < patience:
                 return True
-            await self._settle(decision, run, "lost", done, error=_unknown(run))
-            return False
+            settled = await self._settle(decision, run, "lost", done, error=_unknown(run))
+            return settled.verdict == "alive"
         if report.state in {"queued", "running"}:
             return True
         if report.state == "completed":
             await self._settle(decision, run, "succeeded", done, result_json=report.output_json or "null")
             return False
+        if report.is_unscheduled:
+            settled = await self._settle(
+                decision, run, "unscheduled", done, error=_unscheduled(run), message_json=report.input_json
+            )
+            return settled.verdict == "alive"
         outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
         await self._settle(
             decision, run, outcome, done, error=_failure(run, report, outcome), message_json=report.input_json
@@ -199,13 +232,13 @@ class Reconciler:
         self,
         decision: Decision,
         run: SilentRun,
-        outcome: Literal["succeeded", "failed", "cancelled", "lost"],
+        outcome: Literal["succeeded", "failed", "cancelled", "lost", "unscheduled"],
         done: Sweep,
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
         message_json: str = "",
-    ) -> None:
+    ) -> Decision:
         record = decision.keys.record
         is_user_run = run.path.startswith("@") and "." not in run.path
         key = record if is_user_run else f"{record}#{run.path}"
@@ -219,8 +252,9 @@ class Reconciler:
             message_json=message_json,
             is_hearsay=run.attempt == 0,
         )
-        done.settled += settled.verdict == "settled"
+        done.settled += settled.verdict in {"settled", "resent"}
         await self._courier.deliver(settled)
+        return settled
 
 
 def _unknown(run: SilentRun) -> FailureRecord:
@@ -230,6 +264,16 @@ def _unknown(run: SilentRun) -> FailureRecord:
         type="UnknownTaskError",
         message="Hatchet took the run and does not know it: no worker has declared its task; start one that does",
         outcome="failed",
+        at=datetime.now(UTC),
+    )
+
+
+def _unscheduled(run: SilentRun) -> FailureRecord:
+    return FailureRecord(
+        type="TaskUnscheduled",
+        message=f"no worker took the run {run.run_id} within its schedule timeout: too few workers, or too little time",
+        attempt=max(run.attempt, 1),
+        outcome="cancelled",
         at=datetime.now(UTC),
     )
 

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from hatchet_sdk.clients.admin import RunStatus
+from hatchet_sdk.clients.rest.exceptions import NotFoundException
+from hatchet_sdk.clients.rest.models.v1_task_event_type import V1TaskEventType
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
@@ -30,6 +33,9 @@ _STATES: dict[RunStatus, _State] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "cancelled",
 }
+
+_CANCELLATIONS = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.SCHEDULING_TIMED_OUT})
+_EVENT_PAUSES_SECONDS = (0.0, 0.5, 1.0)
 
 
 class SdkDispatcher:
@@ -74,9 +80,31 @@ class SdkDispatcher:
     async def _status(self, run_id: str) -> RunReport | None:
         try:
             details = await asyncio.to_thread(compat.run_details, self._admin, run_id)
+            if details is None:
+                return None
+            report = _report(details)
+            if report.state == "cancelled":
+                return replace(report, is_unscheduled=await self._is_unscheduled(run_id))
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
-        return None if details is None else _report(details)
+        return report
+
+    async def _is_unscheduled(self, run_id: str) -> bool:
+        """Whether it was the schedule timeout that cancelled a run: its last end says so, and only REST shows it.
+
+        Hatchet writes events down a moment later than the status (``pkg/repository/olap.go``, August 2026).
+        """
+        for pause_seconds in _EVENT_PAUSES_SECONDS:
+            await asyncio.sleep(pause_seconds)
+            try:
+                found = await self._runs.aio_get(run_id)
+            except NotFoundException:
+                return False
+            ends = [each for each in found.task_events if each.event_type in _CANCELLATIONS]
+            if ends:
+                last = max(ends, key=lambda each: each.timestamp)
+                return last.event_type is V1TaskEventType.SCHEDULING_TIMED_OUT
+        return False
 
 
 def _report(details: GetRunDetailsResponse) -> RunReport:

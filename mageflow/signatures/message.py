@@ -33,8 +33,9 @@ class FailureRecord(BaseModel):
     """Why an attempt failed, as it is stored.
 
     Attributes:
-        type: The exception's class name; ``TaskTimedOut``, ``TaskCancelled``, ``TaskInterrupted``, ``WorkerLost`` or
-            ``CallbackExpired`` where there was no exception of the task's own.
+        type: The exception's class name; ``TaskTimedOut``, ``TaskCancelled``, ``TaskInterrupted``,
+            ``TaskUnscheduled`` (no worker took it within its schedule timeout), ``WorkerLost``, ``UnknownTaskError``,
+            ``FlowExpired`` or ``FlowUnavailable`` where there was no exception of the task's own.
         message: The exception's text.
         task: The failing task's name.
         attempt: Which attempt it was, from 1.

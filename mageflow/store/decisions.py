@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.store.keys import RecordKeys
 
-__all__ = ["Admission", "ClosedFlow", "Decision", "Send", "SilentRun", "dedupe_key", "locate"]
+__all__ = ["Admission", "ClosedFlow", "Decision", "ResentRun", "Send", "SilentRun", "dedupe_key", "locate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,16 @@ class SilentRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ResentRun:
+    """A member that is handed to Hatchet again because its run is gone there."""
+
+    path: str
+    reason: Literal["lost", "unscheduled"]
+    run_id: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a script decided, and everything that has to be sent because of it."""
 
@@ -107,6 +117,12 @@ class Decision:
             ended_at=closed["ended"] / 1000,
             steps=int(closed["steps"]),
         )
+
+    @property
+    def resent(self) -> ResentRun | None:
+        """What this very decision has sent again; so exactly one process sees it."""
+        found = self.facts.get("resent")
+        return found and ResentRun(found["path"], found["reason"], found["run"], int(found["times"]))
 
     @property
     def silent(self) -> tuple[SilentRun, ...]:

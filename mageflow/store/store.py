@@ -184,7 +184,7 @@ class Store:
         self,
         key: str,
         run: RunIdentity,
-        outcome: Literal["succeeded", "failed", "timed_out", "cancelled", "retried", "lost"],
+        outcome: Literal["succeeded", "failed", "timed_out", "cancelled", "retried", "lost", "unscheduled"],
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
@@ -198,8 +198,9 @@ class Store:
         Args:
             key: As for `admit`.
             run: As for `admit`.
-            outcome: How it ended; ``lost`` when Hatchet does not know the run: one that was never admitted is sent
-                again, twice at most; any other has failed.
+            outcome: How it ended. ``lost`` when Hatchet does not know the run, ``unscheduled`` when it cancelled it
+                because no worker took it within its schedule timeout: then it is sent again (see
+                `mageflow.flows.Reconciler` for how often), and has failed when it is not.
             result_json: For ``succeeded``.
             error: For everything else.
             will_retry: Whether the engine is expected to try again: then nothing follows yet.
@@ -308,9 +309,15 @@ class Store:
         """Note that entries of an outbox were sent: path, epoch and run id of each."""
         await self._call(scripts.ACK, keys, *[part for each in sent for part in each])
 
-    async def keep_alive(self, keys: RecordKeys) -> None:
-        """Refresh the TTLs of a record whose runs are still going."""
-        await self._call(scripts.ALIVE, keys)
+    async def keep_alive(self, keys: RecordKeys, bodies: Sequence[tuple[str, str]] = ()) -> None:
+        """Refresh the TTLs of a record whose runs are still going.
+
+        Args:
+            keys: Which record.
+            bodies: Path and run id of the members whose bodies run in this very process: they are not sent again,
+                even if Hatchet does not know their runs.
+        """
+        await self._call(scripts.ALIVE, keys, *[part for each in bodies for part in each])
 
     async def due(self, limit: int, lease_seconds: float) -> list[str]:
         """Take records a reconciler should look at. One round trip; one per shard on a Cluster."""
@@ -364,6 +371,7 @@ class Store:
 
 def _config(settings: Settings, kind: SignatureKind) -> str:
     active, done = settings.ttl_seconds(kind)
-    grace = round(settings.reconcile_grace_seconds * 1000)
-    check = round(settings.reconcile_check_seconds * 1000)
+    # What lives for less than the intervals is looked at in time to keep it alive.
+    grace = round(min(settings.reconcile_grace_seconds, active / 3) * 1000)
+    check = round(min(settings.reconcile_check_seconds, active / 3) * 1000)
     return json.dumps({"active": active, "done": done, "grace": grace, "check": check})

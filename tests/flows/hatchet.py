@@ -33,6 +33,7 @@ class Run:
     attempt: int = 0
     output: str | None = None
     error: str = ""
+    is_unscheduled: bool = False
 
     @property
     def input(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Hatchet:
         if self.is_away:
             raise DispatchError("", "away")
         return {
-            run_id: RunReport(run.state, run.output, run.error, run.order.input_json)  # type: ignore[arg-type]
+            run_id: RunReport(run.state, run.output, run.error, run.order.input_json, run.is_unscheduled)  # type: ignore[arg-type]
             for run_id in run_ids
             if (run := self.runs.get(run_id))
         }

@@ -18,34 +18,41 @@
 --   step     text   Hatchet's step run id
 --   worker   text   the worker
 --   attempt  text   from 1
---   message  text   the input, kept for resume when a user's own run arrives while suspended
+--   message  text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
 -- RESULT   {run, replay, skip, missing or invalid; status or stored result; header; definition; successes; errors;
 --          state; milliseconds since the step before ended, or -1; how many attempts of this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two runs that are told to go would both execute the body
--- INCLUDE  record flow
+-- INCLUDE  record flow again
 if not read_head() then return {'missing', ''} end
 local path, run, attempt = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local def = definition(path)
 if not def then return {'missing', ''} end
 if def.kind ~= 'T' then return {'invalid', 'not a task'} end
 local state = state_of(path)
-local is_user_run = head.kind == 'task' and not owner_of(path)
-if not state and not is_user_run then return {'skip', 'pending'} end
+local own = is_user_run(path)
+if not state and not own then return {'skip', 'pending'} end
 state = state or {st = 'queued', ep = 0, at = 0}
 if state.st == 'done' and state.run == run then
   return {'replay', redis.call('HGET', V, path) or 'null'}
 end
-if ENDED[state.st] then return {'skip', state.st} end
+-- Hatchet gives a later attempt to a run that had failed only when somebody replays it.
+local was_replayed = (state.st == 'failed' or state.st == 'cancelled') and state.run == run and attempt > state.at
+  and (state.step or ARGV[5]) == ARGV[5]
+if ENDED[state.st] and not was_replayed then return {'skip', state.st} end
 if ARGV[3] ~= '' and tonumber(ARGV[3]) ~= state.ep then return {'skip', 'superseded'} end
 if state.st == 'active' and state.run ~= run then return {'skip', 'duplicate'} end
 if state.st == 'active' and attempt < state.at then return {'skip', 'superseded'} end
+if was_replayed then
+  if not reopen(path, state) then return {'skip', head.st} end
+  state.st, state.f, state.fa = 'sent', nil, nil
+end
 if head.st == 'suspended' or state.sus then
   if state.st ~= 'held' then
     state.st = 'held'
     state.run = nil
-    if is_user_run and ARGV[8] ~= '' then state.msg = ARGV[8] end
+    if own and ARGV[8] ~= '' then redis.call('HSET', V, '>' .. path, ARGV[8]) end
     redis.call('HDEL', O, path)
     redis.call('ZREM', L, path)
     redis.call('RPUSH', H, (state.sus and 'm' or 'h') .. path)
@@ -54,7 +61,7 @@ if head.st == 'suspended' or state.sus then
   end
   return {'skip', 'suspended'}
 end
-if is_user_run then
+if own then
   local status = TRANSITIONS[head.st].start
   if status ~= 'active' then return {'skip', head.st} end
   set_status('active')
@@ -70,7 +77,8 @@ end
 if state.run ~= run then state.f, state.fa = nil, nil end
 state.st, state.run, state.step, state.wk, state.at = 'active', run, ARGV[5], ARGV[6], attempt
 state.n = (state.n or 0) + 1
-state.msg = nil
+state.ls, state.qd, state.hb = nil, nil, nil
+if own and ARGV[8] ~= '' then redis.call('HSET', V, '>' .. path, ARGV[8]) end
 if ARGV[9] ~= '' then state.tp = ARGV[9] end
 keep(path, state)
 redis.call('HDEL', O, path)

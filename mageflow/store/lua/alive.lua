@@ -1,4 +1,4 @@
--- alive: note that runs nobody had heard of are still going, which counts as progress.
+-- alive: note that a record has runs that are still going, which counts as progress.
 --
 -- KEYS
 --   record   hash   the record
@@ -12,10 +12,18 @@
 --   stats    zset   the counts of the shard
 -- ARGS
 --   config   json   TTLs and intervals
+--   ...      text   members whose bodies run in the caller's process: path, run id, path, run id, …
 -- RESULT   1 if it is stored, else 0
 -- TTL      every key of the record: refreshed
 -- ATOMIC   the TTLs of one record must not drift apart
 -- INCLUDE  record
 if not read_head() then return 0 end
+for i = 2, #ARGV, 2 do
+  local state = state_of(ARGV[i])
+  if state and state.st == 'active' and state.run == ARGV[i + 1] then
+    state.hb = NOW
+    redis.call('HSET', S, ARGV[i], cjson.encode(state))
+  end
+end
 touch()
 return 1

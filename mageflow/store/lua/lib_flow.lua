@@ -7,19 +7,35 @@ local function post(path, entry)
 end
 
 -- Decide that a member is to be started. The epoch makes a second, legitimate dispatch of the same member another one.
-local function enqueue(path, link, message)
+-- What is remembered of the dispatches before is handed on by whoever starts it again; wait: milliseconds until it is
+-- sent. False when there is no such member.
+local function enqueue(path, link, remembered, wait)
   local def = definition(path)
   if not def then return false end
   local before = state_of(path)
-  local state = {st = 'queued', ep = before and before.ep + 1 or 0, lk = link, msg = message, at = 0}
+  local state = remembered or {}
+  state.st, state.ep, state.lk, state.at = 'queued', before and before.ep + 1 or 0, link, 0
+  local entry = {k = def.kind == 'T' and 'run' or 'start', ep = state.ep}
   if before and before.sus then
     state.st, state.sus = 'held', true
     redis.call('RPUSH', H, 'm' .. path)
+  elseif remembered and head.st == 'suspended' then
+    state.st = 'held'
+    redis.call('RPUSH', H, 'h' .. path)
+  elseif wait then
+    entry.t, entry.c = NOW, NOW + wait
+    redis.call('HSET', O, path, cjson.encode(entry))
   else
-    post(path, {k = def.kind == 'T' and 'run' or 'start', ep = state.ep})
+    post(path, entry)
   end
   keep(path, state)
   return true
+end
+
+-- The error of a member that should be there and is not: its definition was lost or damaged in Redis.
+local function broken(path)
+  local text = 'there is no definition of ' .. R .. '#' .. path
+  return cjson.encode({type = 'SignatureInvalidError', message = text, outcome = 'failed', at = NOW})
 end
 
 -- Callbacks of one node, each at most once for good: an epoch says that it was decided before.
@@ -70,12 +86,11 @@ local function close(verb, err, by, why)
   items_changed()
 end
 
--- Stop what was started and has not ended; callbacks are not stopped. Returns how many there were.
+-- Stop what was started and has not ended. Callbacks are not stopped: those that a suspension holds back, and those of
+-- members that ended during it, go now, as they would have gone without it.
 local function stop_members(status, err)
-  local count = 0
   local function stop(path, state)
     if owner_of(path) then return end
-    count = count + 1
     redis.call('HDEL', O, path)
     redis.call('ZREM', L, path)
     if state.run and string.sub(state.run, 1, 5) == 'flow:' then
@@ -96,13 +111,19 @@ local function stop_members(status, err)
     local state = state_of(path)
     if state and state.st == 'queued' then stop(path, state) end
   end
-  for _, held in ipairs(redis.call('LRANGE', H, 0, -1)) do
-    local path = string.sub(held, 2)
-    local state = state_of(path)
-    if state and state.st == 'held' then stop(path, state) end
-  end
+  local waiting = redis.call('LRANGE', H, 0, -1)
   redis.call('DEL', H)
-  return count
+  for _, held in ipairs(waiting) do
+    local path = string.sub(held, 2)
+    local state, def = state_of(path), definition(path)
+    if state and def and string.sub(held, 1, 1) == 'd' then
+      fire(path, state.st == 'done', def, state.tp)
+    elseif state and state.st == 'held' and owner_of(path) then
+      if state.sus then redis.call('RPUSH', H, held) else enqueue(path, state.lk) end
+    elseif state and state.st == 'held' then
+      stop(path, state)
+    end
+  end
 end
 
 -- Start items of a swarm while there are places. Freed places are collected, so that one call starts many.
@@ -122,10 +143,16 @@ local function fill(at_once)
     end
     return
   end
-  local first = number('next')
-  for i = first, first + count - 1 do enqueue(integer(i)) end
+  local first, missing = number('next'), 0
+  for i = first, first + count - 1 do
+    if not enqueue(integer(i)) then
+      missing = missing + 1
+      put('err', broken(integer(i)))
+    end
+  end
   put('next', integer(first + count))
-  put('running', integer(number('running') + count))
+  put('running', integer(number('running') + count - missing))
+  if missing > 0 then put('bad', integer(number('bad') + missing)) end
   if head.freed then redis.call('HDEL', R, 'freed'); head.freed = nil end
   facts.filled, facts.running, facts.pending = count, number('running'), number('total') - number('next')
 end
@@ -138,7 +165,24 @@ local function finish_swarm()
   if number('bad') > 0 and number('ok') == 0 then close('fail', head.err) else close('succeed') end
 end
 
--- What follows from the end of a member. Never called while the record is suspended.
+-- What the end of a member changes in the numbers of its flow; at once, also while what follows from it has to wait.
+local function count(path, state, by)
+  if owner_of(path) or head.kind == 'task' or ENDED[head.st] then return end
+  if head.kind == 'chain' then
+    if state.st == 'done' and tonumber(path) == number('step') then
+      put('step', integer(number('step') + by))
+      facts.step = number('step')
+    end
+    return
+  end
+  local how = state.st == 'done' and 'ok' or 'bad'
+  put('running', integer(number('running') - by))
+  put(how, integer(number(how) + by))
+  if how == 'bad' and by > 0 and state.er then put('err', state.er) end
+  items_changed()
+end
+
+-- What follows from the end of a member that was counted. Never called while the record is suspended.
 local function conclude(path, state, def)
   local succeeded = state.st == 'done'
   fire(path, succeeded, def, state.tp)
@@ -147,27 +191,30 @@ local function conclude(path, state, def)
     return
   end
   if state.tp then head.link = state.tp end
+  local how = (state.st == 'cancelled' or state.st == 'interrupted') and 'cancel' or 'fail'
   if head.kind == 'task' then
-    for _, live in ipairs(redis.call('ZRANGE', L, 0, -1)) do
-      if string.sub(live, 1, 1) == '@' and not owner_of(live) then return end
-    end
-    local verb = succeeded and 'succeed' or (state.st == 'cancelled' and 'cancel' or 'fail')
+    local first = 0
+    repeat
+      local others = redis.call('ZRANGE', L, first, first + 31)
+      for _, live in ipairs(others) do
+        if string.sub(live, 1, 1) == '@' and not owner_of(live) then return end
+      end
+      first = first + 32
+    until #others < 32
+    local verb = succeeded and 'succeed' or how
     local status = TRANSITIONS[head.st][verb]
     if status then set_status(status); put('ended', integer(NOW)) end
     return
   end
   if head.st ~= 'active' then return end
   if head.kind == 'chain' then
-    if tonumber(path) ~= number('step') then return end
-    if not succeeded then return close(state.st == 'cancelled' and 'cancel' or 'fail', state.er) end
-    put('step', integer(number('step') + 1))
-    facts.step = number('step')
-    if number('step') >= number('total') then close('succeed') else enqueue(head.step, state.tp) end
+    local step = number('step')
+    if tonumber(path) ~= (succeeded and step - 1 or step) then return end
+    if not succeeded then return close(how, state.er) end
+    if step >= number('total') then return close('succeed') end
+    if not enqueue(head.step, state.tp) then close('fail', broken(head.step)) end
     return
   end
-  put('running', integer(number('running') - 1))
-  if succeeded then put('ok', integer(number('ok') + 1)) else put('bad', integer(number('bad') + 1)) end
-  if not succeeded and state.er then put('err', state.er) end
   if not succeeded and number('stop') > 0 and number('bad') >= number('stop') then
     stop_members('interrupted', state.er)
     return close('fail', state.er)
@@ -180,7 +227,8 @@ end
 -- A flow that was given its message begins.
 local function begin()
   set_status('active', head.by, '')
-  if head.kind == 'chain' then enqueue('0', '') else fill(true); finish_swarm(); items_changed() end
+  if head.kind ~= 'chain' then fill(true); finish_swarm(); items_changed()
+  elseif not enqueue('0', '') then close('fail', broken('0')) end
 end
 
 -- Everything a sender needs to build the input of one member, without a byte of user data being parsed here:
@@ -195,7 +243,7 @@ local function material(path)
     return {path, 'up', '0', '', head.st, value, head.parent, head.link or '', tries}
   end
   if string.sub(path, 1, 1) == '!' then
-    return {path, entry.k, '0', '', string.sub(path, 2, 2), string.sub(path, 4), '', '', tries}
+    return {path, entry.k, integer(entry.ep), '', string.sub(path, 2, 2), string.sub(path, 4), '', '', tries}
   end
   local def, state = definition(path), state_of(path) or {}
   local json, epoch, link = def and def.json or '', integer(entry.ep), state.lk or ''
@@ -210,7 +258,9 @@ local function material(path)
     if owner == '' then failed = {er = head.err, im = head.msg} end
     return {path, entry.k, epoch, json, 'error', failed.er or '', failed.im or '', link, tries}
   end
-  if head.kind == 'task' then return {path, entry.k, epoch, json, 'rerun', '', state.msg or '', link, tries} end
+  if head.kind == 'task' then
+    return {path, entry.k, epoch, json, 'rerun', '', redis.call('HGET', V, '>' .. path) or '', link, tries}
+  end
   local index = tonumber(path)
   if head.kind == 'chain' and index > 0 then
     return {path, entry.k, epoch, json, 'step', redis.call('HGET', V, integer(index - 1)) or 'null', '', link, tries}

@@ -54,6 +54,21 @@ local function census(status)
   return T .. ':' .. head.kind .. ':' .. status, identity, integer(NOW + ttl * 1000)
 end
 
+-- Add to the history what happened at an unchanged status; what happens time and again is one entry.
+local function note(topic, text)
+  local history = cjson.decode(head.hist or '[]')
+  local last = history[#history]
+  local times = 1
+  if last and string.sub(last.why, 1, #topic) == topic then
+    times = (tonumber(string.match(last.why, ' %((%d+) times%)$')) or 1) + 1
+    table.remove(history)
+  end
+  local why = topic .. ': ' .. text .. (times > 1 and ' (' .. times .. ' times)' or '')
+  history[#history + 1] = {at = NOW, status = head.st, by = '', why = why}
+  while #history > HISTORY do table.remove(history, 1) end
+  put('hist', cjson.encode(history))
+end
+
 local function set_status(status, by, why)
   if head.st and head.st ~= status then
     local old, identity = census(head.st)
@@ -79,7 +94,7 @@ local function touch()
   local counts, identity, expires = census(head.st)
   redis.call('ZADD', counts, expires, identity)
   redis.call('EXPIRE', counts, CFG.active * 2)
-  if over or (head.st == 'pending' and open == 0) then
+  if over or (open == 0 and (head.st == 'pending' or head.st == 'suspended')) then
     redis.call('ZREM', U, R)
   else
     redis.call('ZADD', U, 'LT', integer(NOW + (waits and CFG.grace or CFG.check)), R)
@@ -88,8 +103,9 @@ local function touch()
 end
 
 -- The number of members of a plain signature grows with every run by its user: the oldest ended ones are forgotten.
+-- Looking costs as much as there are members, so it is done when they have become twice as many as were left.
 local function forget_old_runs()
-  if head.kind ~= 'task' or redis.call('HLEN', S) <= 64 then return end
+  if head.kind ~= 'task' or redis.call('HLEN', S) <= math.max(64, number('kept') * 2) then return end
   local ended, flat = {}, redis.call('HGETALL', S)
   for i = 1, #flat, 2 do
     local state = cjson.decode(flat[i + 1])
@@ -100,10 +116,12 @@ local function forget_old_runs()
     redis.call('HDEL', S, ended[i][1])
     redis.call('HDEL', V, ended[i][1])
   end
+  put('kept', redis.call('HLEN', S))
 end
 
 -- Note that entries of the outbox were sent: ARGV[first], … are path, epoch and run id, in turn. An entry that was
--- admitted meanwhile is gone already, and its admission knows better.
+-- admitted meanwhile is gone already, and its admission knows better; a nested flow that was started while its parent
+-- was interrupted is to be interrupted as well.
 local function acknowledge(first)
   local count = 0
   for i = first, #ARGV, 3 do
@@ -117,6 +135,13 @@ local function acknowledge(first)
         state.st, state.run = string.sub(run, 1, 5) == 'flow:' and 'active' or 'sent', run
         keep(path, state)
         redis.call('ZADD', L, integer(NOW), path)
+      end
+    elseif string.sub(run, 1, 5) == 'flow:' then
+      local state = state_of(path)
+      if state and state.st == 'interrupted' and state.ep == epoch and not state.run then
+        state.run = run
+        redis.call('HSET', S, path, cjson.encode(state))
+        redis.call('HSET', O, '!v:interrupt:' .. string.sub(run, 6), cjson.encode({k = 'verb', ep = 0, t = NOW}))
       end
     end
   end

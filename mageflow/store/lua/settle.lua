@@ -15,7 +15,8 @@
 --   path     text   the member
 --   run      text   Hatchet's workflow run id, or flow:<key> for a nested flow
 --   attempt  text   from 1; 0 when whoever settles does not know it and any will do
---   outcome  text   succeeded, failed, timed_out, cancelled, retried, or lost: Hatchet does not know the run
+--   outcome  text   succeeded, failed, timed_out, cancelled, retried; lost: Hatchet does not know the run; or
+--                   unscheduled: Hatchet cancelled it because no worker took it within its schedule timeout
 --   retry    text   1 when the engine is expected to try again
 --   result   text   JSON, for succeeded
 --   error    text   JSON, for everything else
@@ -23,39 +24,47 @@
 --   trace    text   the traceparent of the run
 --   ...      text   what was sent before and is acknowledged on this occasion: path, epoch, run id, …
 -- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
---          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone
+--          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone; for
+--          lost and unscheduled also resent (it is sent again; facts.resent says of what and why) and alive (its
+--          worker says that the body runs)
 -- TTL      every key of the record: refreshed, the done TTL once everything is over
 -- ATOMIC   between "it succeeded" and "the next one is to be sent" no crash may come
--- INCLUDE  record flow
+-- INCLUDE  record flow again
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 acknowledge(11)
 local path, run, attempt, outcome = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local def, state = definition(path), state_of(path)
 if not def or not state then return {'gone', '{}', '', '', '', '', {}} end
 local is_flow = string.sub(run, 1, 5) == 'flow:'
+if is_flow and outcome == 'succeeded' and (state.st == 'failed' or state.st == 'cancelled') and state.run == run
+  and reopen(path, state) then
+  state.st = 'active'  -- the nested flow had failed, and succeeded after its step was replayed
+end
 if ENDED[state.st] then
   if state.run ~= run then return reply('stale') end
   if state.st == 'interrupted' then return reply('ended') end
   for _, waiting in ipairs(redis.call('HKEYS', O)) do sends[#sends + 1] = waiting end
   return reply('repeated')
 end
-if state.st == 'held' then return reply('stale') end
-if state.st == 'queued' and not is_flow and attempt > 0 then return reply('stale') end
-if state.run and state.run ~= run then return reply('stale') end
-if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
-local lost = (state.ls or 0) + 1
--- An engine may take a run of a task no worker has declared and answer with an id, as Hatchet does (August 2026,
--- pkg/repository/trigger.go): sending it again may help once the worker is there, but not for ever.
-local SENDS = 3
-if outcome == 'lost' and state.st == 'sent' and lost < SENDS then
-  -- It was never admitted, so no body has run: send it again, under a new epoch in case the run turns up after all.
-  redis.call('ZREM', L, path)
-  enqueue(path, state.lk, state.msg)
-  state = state_of(path)
-  state.ls = lost
-  keep(path, state)
-  touch()
-  return reply('settled')
+if state.pr and state.pr.run == run and outcome == 'succeeded' then
+  -- Hatchet had forgotten the run and the body went on to its end: its result counts, and its successor is called off.
+  if state.run then post('!c:' .. state.run, {k = 'cancel', ep = 0}) end
+else
+  if state.st == 'held' and not is_flow then return reply('stale') end
+  if state.st == 'queued' and not is_flow and run ~= 'undeliverable' then return reply('stale') end
+  if state.run and state.run ~= run then return reply('stale') end
+  if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
+end
+if state.st == 'held' then
+  redis.call('LREM', H, 0, 'h' .. path)
+  redis.call('LREM', H, 0, 'm' .. path)
+end
+if outcome == 'lost' or outcome == 'unscheduled' then
+  if state.st == 'active' and state.hb and NOW - state.hb < CFG.check * 2 then return reply('alive') end
+  if resend(path, state, outcome) then
+    touch()
+    return reply('resent')
+  end
 end
 if ARGV[10] ~= '' then state.tp = ARGV[10] end
 if ARGV[8] ~= '' then
@@ -83,13 +92,15 @@ if outcome == 'succeeded' then
   state.st, state.er = 'done', nil
   redis.call('HSET', V, path, ARGV[7])
 else
-  state.st = outcome == 'cancelled' and 'cancelled' or 'failed'
+  state.st = (outcome == 'cancelled' or outcome == 'unscheduled' and is_user_run(path)) and 'cancelled' or 'failed'
   if def.errors > 0 and ARGV[9] ~= '' then state.im = ARGV[9] end
 end
-state.lk, state.msg = nil, nil
+state.lk = nil
 keep(path, state)
 redis.call('ZREM', L, path)
 redis.call('HDEL', O, path)
+if is_user_run(path) then redis.call('HDEL', V, '>' .. path) end
+count(path, state, 1)
 if head.st == 'suspended' then
   redis.call('RPUSH', H, 'd' .. path)
 else

@@ -24,11 +24,15 @@
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 local path, verb, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
+-- Pass a verb on to nested flows; what was to be passed on before and was not yet is overtaken by it.
 local function nested(what)
+  put('passed', integer(number('passed') + 1))
   for _, live in ipairs(redis.call('ZRANGE', L, 0, -1)) do
     local state = state_of(live)
     if state and state.run and string.sub(state.run, 1, 5) == 'flow:' then
-      post('!v:' .. what .. ':' .. string.sub(state.run, 6), {k = 'verb', ep = 0})
+      local key = string.sub(state.run, 6)
+      redis.call('HDEL', O, '!v:suspend:' .. key, '!v:resume:' .. key)
+      post('!v:' .. what .. ':' .. key, {k = 'verb', ep = number('passed')})
     end
   end
 end
@@ -53,7 +57,7 @@ if path ~= '' then
     keep(path, state)
     if waits then
       redis.call('LREM', H, 0, 'm' .. path)
-      if head.st == 'suspended' then redis.call('RPUSH', H, 'h' .. path) else enqueue(path, state.lk, state.msg) end
+      if head.st == 'suspended' then redis.call('RPUSH', H, 'h' .. path) else enqueue(path, state.lk) end
     end
     touch()
     return reply(state.st == 'active' and 'active' or 'pending')
@@ -70,6 +74,7 @@ if path ~= '' then
   end
   state.st, state.er = 'interrupted', err
   keep(path, state)
+  count(path, state, 1)
   if head.st == 'suspended' then redis.call('RPUSH', H, 'd' .. path) else conclude(path, state, def) end
   touch()
   return reply('interrupted')
@@ -107,7 +112,7 @@ elseif verb == 'resume' then
       if string.sub(entry, 1, 1) == 'm' then redis.call('RPUSH', H, entry) end
       local state, def = state_of(one), definition(one)
       if state and def and string.sub(entry, 1, 1) == 'h' and state.st == 'held' then
-        enqueue(one, state.lk, state.msg)
+        enqueue(one, state.lk)
       elseif state and def and string.sub(entry, 1, 1) == 'd' then
         conclude(one, state, def)
       end

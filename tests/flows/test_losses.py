@@ -1,0 +1,392 @@
+"""Runs that are gone in Hatchet are handed to it again: what it forgot, and what found no worker in time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mageflow.config import Settings
+from mageflow.flows import Flows
+from mageflow.interceptors import Attempt, TaskInfo, current_attempt
+from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
+from mageflow.store import Store
+from mageflow.telemetry import Telemetry
+from mageflow.testing.capture import capture_logs
+from mageflow.types import DispatchRun
+from tests.flows.conftest import stop
+from tests.flows.hatchet import Hatchet, Run, Worker
+from tests.store.counting import RoundTrips
+
+QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    return message
+
+
+@pytest.fixture
+async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
+    """Flows whose reconciler is in a hurry."""
+    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
+    yield flows
+    await stop(flows)
+
+
+async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: Worker | None = None) -> None:
+    """Sweep, and let a worker work, until something is so."""
+    reconciler = flows.reconciler()
+    async with asyncio.timeout(15):
+        while not (found := condition()) or (asyncio.iscoroutine(found) and not await found):
+            await reconciler.sweep()
+            if worker is not None:
+                await worker.drain()
+            await asyncio.sleep(0.01)
+
+
+async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
+    async def ended() -> bool:
+        return (await flows.load(key)).has_ended
+
+    await sweep_until(flows, ended, worker)
+    return (await flows.load(key)).status
+
+
+def identity_of(run: Run, worker: str = "gone", attempt: int = 1) -> RunIdentity:
+    return RunIdentity(run.id, f"step-{run.id}", worker, attempt, run.order.dedupe_key)
+
+
+async def begin(hatchet: Hatchet, flows: Flows) -> RunIdentity:
+    """Start the body of the queued run, which then neither ends nor is heard of."""
+    run = hatchet.queue.popleft()
+    run.state, run.attempt = "running", 1
+    identity = identity_of(run)
+    admission = await flows.admit(run.order.signature_key, identity, message_json=run.order.input_json)
+    assert admission.verdict == "run"
+    return identity
+
+
+def forget(hatchet: Hatchet) -> None:
+    """Hatchet is started anew, and keeps nothing."""
+    hatchet.runs.clear()
+    hatchet.queue.clear()
+
+
+async def test_a_body_that_was_lost_with_its_run_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
+    """Lost before it was settled: the step is sent again with its whole input, and the flow ends as if nothing was."""
+    chain = await quick.chain(["one", "two"], error=["told"])
+    await quick.start(chain, {"order": 17})
+    await begin(hatchet, quick)
+    forget(hatchet)
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    assert await until_ended(quick, chain.key, working) is Status.DONE
+    assert hatchet.inputs("one") == [{"order": 17}]
+    assert hatchet.inputs("told") == []
+
+
+async def test_the_history_says_what_was_sent_again(quick: Flows, hatchet: Hatchet) -> None:
+    """At an unchanged status, with the reason and the run; what happens time and again is one entry."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await begin(hatchet, quick)
+    for _ in range(2):
+        forget(hatchet)
+        await sweep_until(quick, lambda: hatchet.queue)
+        gone = (await begin(hatchet, quick)).workflow_run_id
+    forget(hatchet)
+    await sweep_until(quick, lambda: hatchet.queue)
+    history = (await quick.load(chain.key)).history
+    assert [entry.status for entry in history] == ["pending", "active", "active"]
+    assert history[-1].why == f"sent again: step 0, Hatchet does not know its run {gone} (3 times)"
+
+
+async def test_a_body_that_is_lost_time_and_again_is_given_up(quick: Flows, hatchet: Hatchet) -> None:
+    """Three times it is sent again, as often as Hatchet hands a dead worker's run to another; then it has failed."""
+    chain = await quick.chain(["one", "two"], error=["told"])
+    await quick.start(chain)
+    for _ in range(4):
+        await begin(hatchet, quick)
+        forget(hatchet)
+        await sweep_until(quick, lambda: hatchet.queue)
+    assert (await quick.load(chain.key)).status is Status.FAILED
+    await Worker(hatchet, quick, {"told": echo}).drain()
+    (told,) = hatchet.inputs("told")
+    assert (told["mageflow_error"]["type"], told["mageflow_error"]["task"]) == ("WorkerLost", "one")
+
+
+async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, hatchet: Hatchet) -> None:
+    """Its late success is the step's result; the run that was sent in its place is called off and runs no body."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    late = await begin(hatchet, quick)
+    forget(hatchet)
+    await sweep_until(quick, lambda: hatchet.queue)
+    await quick.drain()
+    settled = await quick.settle(f"{chain.key}#0", late, "succeeded", result_json='{"late": true}')
+    assert settled.verdict == "settled"
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    await working.drain()
+    assert hatchet.by_task() == {"one": 1, "two": 1}
+    assert [run.state for run in hatchet.runs.values() if run.order.task_name == "one"] == ["cancelled"]
+    assert working.started.total() == 1
+    assert await quick.wait(chain.key) == {"mageflow_results": {"late": True}}
+
+
+async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: Hatchet) -> None:
+    """The body that was given up and the one sent in its place both run: one result, one next step."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    late = await begin(hatchet, quick)
+    forget(hatchet)
+    await sweep_until(quick, lambda: hatchet.queue)
+    second = await begin(hatchet, quick)
+    assert (await quick.settle(f"{chain.key}#0", late, "succeeded", result_json="1")).verdict == "settled"
+    assert (await quick.settle(f"{chain.key}#0", second, "succeeded", result_json="2")).verdict == "stale"
+    await Worker(hatchet, quick, {"two": echo}).drain()
+    assert await quick.wait(chain.key) == {"mageflow_results": 1}
+
+
+async def test_a_late_failure_of_a_body_that_was_given_up_changes_nothing(quick: Flows, hatchet: Hatchet) -> None:
+    """Its place has been taken by another run, which decides."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    late = await begin(hatchet, quick)
+    forget(hatchet)
+    await sweep_until(quick, lambda: hatchet.queue)
+    error = FailureRecord(type="ValueError", at=datetime.now(UTC))
+    assert (await quick.settle(f"{chain.key}#0", late, "failed", error=error)).verdict == "stale"
+    await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
+    assert (await quick.load(chain.key)).status is Status.DONE
+
+
+async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
+    quick: Flows, hatchet: Hatchet, round_trips: RoundTrips
+) -> None:
+    """Hatchet forgot the run and the body goes on: one word per interval keeps a second body from starting."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    task = TaskInfo("one", "one", execution_timeout_seconds=60, retries=0)
+    attempt = Attempt(task, "run-0", "step-0", "here", 1, 1, {}, lambda: False)
+    token = current_attempt.set(attempt)
+    here = await begin(hatchet, quick)
+    current_attempt.reset(token)
+    await quick.drain()
+    forget(hatchet)
+    reconciling = asyncio.create_task(quick.reconciler().run())
+    round_trips.reset()
+    await asyncio.sleep(0.5)
+    assert not hatchet.queue
+    assert round_trips.by_operation["alive"] >= 5
+    await quick.leave(attempt)
+    async with asyncio.timeout(10):
+        while not hatchet.queue:
+            await asyncio.sleep(0.01)
+    reconciling.cancel()
+    await asyncio.gather(reconciling, return_exceptions=True)
+    assert (await quick.settle(f"{chain.key}#0", here, "succeeded")).verdict == "settled"
+
+
+async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flows, hatchet: Hatchet) -> None:
+    """The input of a signature's run is kept until it has ended, so its callbacks fire whatever Hatchet forgets."""
+    signature = await quick.sign("one", success_callbacks=["done"])
+    await run_by_user(quick, hatchet, signature, '{"x": 42}')
+    await begin(hatchet, quick)
+    forget(hatchet)
+    working = Worker(hatchet, quick, {"one": echo, "done": echo})
+    assert await until_ended(quick, signature.key, working) is Status.DONE
+    await working.drain()
+    assert hatchet.inputs("one") == [{"x": 42}]
+    assert hatchet.inputs("done") == [{"mageflow_results": {"x": 42}}]
+    kept = await quick._store.port.command("HKEYS", f"{signature.key}:results")
+    assert [each for each in kept if each.startswith(">")] == []
+
+
+async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature, message: str = "{}") -> None:
+    """What the client does when a user runs a signature."""
+    await hatchet.dispatch([DispatchRun(signature.task_name, message, signature.key, flows.new_run_key(signature))])
+
+
+async def test_a_callback_that_was_lost_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
+    """The flow has ended; its callback is lost in its body, and is sent again all the same."""
+    chain = await quick.chain(["one", "two"], success=["done"])
+    await quick.start(chain)
+    working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
+    for _ in range(2):
+        await working.one()
+    await begin(hatchet, quick)
+    forget(hatchet)
+    await sweep_until(quick, lambda: hatchet.queue)
+    await working.drain()
+    assert (await quick.load(f"{chain.key}#.s0")).status is Status.DONE
+
+
+def unscheduled(hatchet: Hatchet) -> Run:
+    """No worker was free for the first of the queued runs, and Hatchet cancelled it."""
+    run = hatchet.queue.popleft()
+    run.state, run.is_unscheduled = "cancelled", True
+    return run
+
+
+@pytest.mark.parametrize("kind", ["step", "item", "callback"])
+async def test_what_found_no_worker_in_time_is_sent_again(quick: Flows, hatchet: Hatchet, kind: str) -> None:
+    """Too few workers delay a flow and do not lose it, however often the schedule timeout passes."""
+    working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
+    if kind == "item":
+        flow: Any = await quick.swarm(["one", "two"], success_callbacks=["done"], closed=True)
+    else:
+        flow = await quick.chain(["one", "two"], success=["done"])
+    await quick.start(flow)
+    if kind == "callback":
+        await working.one()
+        await working.one()
+    for _ in range(5):
+        await quick.drain()
+        unscheduled(hatchet)
+        await sweep_until(quick, lambda: hatchet.queue)
+    assert await until_ended(quick, f"{flow.key}#.s0", working) is Status.DONE
+    assert (await quick.load(flow.key)).status is Status.DONE
+    assert set(working.started.values()) == {1}
+
+
+async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatchet: Hatchet) -> None:
+    """The grace time at first, then twice that, up to the check time; nothing leaves before."""
+    settings = Settings(reconcile_grace_seconds=1.0, reconcile_check_seconds=4.0)
+    flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
+    chain = await flows.chain(["one", "two"])
+    await flows.start(chain)
+    outbox, waits = f"{chain.key}:outbox", []
+    for _ in range(5):
+        run = hatchet.queue.popleft()
+        await flows.drain()
+        decision = await flows._store.settle(f"{chain.key}#0", RunIdentity(run.id), "unscheduled", is_hearsay=True)
+        assert decision.verdict == "resent"
+        assert decision.sends == ()
+        entry = json.loads(await store.port.command("HGET", outbox, "0"))
+        waits.append(round((entry["c"] - entry["t"]) / 1000))
+        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0}))
+        assert (await flows._store.inspect(chain.key, lease_seconds=1)).sends == ()
+        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0, "c": 0}))
+        await flows._courier.deliver(await flows._store.inspect(chain.key, lease_seconds=1))
+    assert waits == [1, 2, 4, 4, 4]
+    await stop(flows)
+
+
+async def test_what_never_finds_a_worker_fails_and_says_so(store: Store, hatchet: Hatchet) -> None:
+    """After as long as a flow lives without progress: the error has a name, and the error callback is sent."""
+    settings = QUICK.model_copy(update={"chain_ttl_active_seconds": 1})
+    flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
+    chain = await flows.chain(["one", "two"], error=["told"])
+    await flows.start(chain)
+
+    async def ended() -> bool:
+        if hatchet.queue and hatchet.queue[0].order.task_name == "one":
+            unscheduled(hatchet)
+        return (await flows.load(chain.key)).has_ended
+
+    await sweep_until(flows, ended)
+    failed = await flows.load(chain.key)
+    assert failed.status is Status.FAILED
+    assert failed.last_error is not None
+    assert failed.last_error.type == "TaskUnscheduled"
+    assert [each["mageflow_error"]["task"] for each in hatchet.inputs("told")] == ["one"]
+    assert len(hatchet.inputs("one")) > 2
+    await stop(flows)
+
+
+async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
+    """Only the schedule timeout is a lack of workers; a cancellation is somebody's word."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await quick.drain()
+    hatchet.queue.popleft().state = "cancelled"
+    assert await until_ended(quick, chain.key) is Status.CANCELLED
+
+
+async def test_a_users_own_run_keeps_hatchets_rule(quick: Flows, hatchet: Hatchet) -> None:
+    """A plain signature's run whose next attempt found no worker in time was cancelled: it is not sent again."""
+    signature = await quick.sign("one", error_callbacks=["told"])
+    await run_by_user(quick, hatchet, signature)
+    identity = await begin(hatchet, quick)
+    run = hatchet.runs[identity.workflow_run_id]
+    run.state, run.is_unscheduled = "cancelled", True
+    assert await until_ended(quick, signature.key) is Status.CANCELLED
+    assert hatchet.by_task() == {"one": 1, "told": 1}
+    assert hatchet.inputs("told")[0]["mageflow_error"]["type"] == "TaskUnscheduled"
+
+
+async def test_a_suspended_flow_holds_what_would_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
+    """Lost while suspended: nothing is sent before resume, and then once."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await begin(hatchet, quick)
+    await chain.suspend()
+    forget(hatchet)
+    held = f"{chain.key}:held"
+    await sweep_until(quick, lambda: quick._store.port.command("LLEN", held))
+    assert not hatchet.queue
+    await chain.resume()
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    await working.drain()
+    assert (await quick.load(chain.key)).status is Status.DONE
+    assert hatchet.by_task() == {"one": 1, "two": 1}
+
+
+async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
+    """Between two sends nothing is with Hatchet; interrupting ends it, and nothing comes later."""
+    swarm = await quick.swarm(["one"] * 2, config=SwarmConfig(max_concurrency=2), closed=True)
+    await quick.start(swarm)
+    await quick.drain()
+    runs = [unscheduled(hatchet).id for _ in range(2)]
+    for index, run_id in enumerate(runs):
+        identity = RunIdentity(run_id)
+        await quick._store.settle(f"{swarm.key}#{index}", identity, "unscheduled", is_hearsay=True)
+    await swarm.interrupt()
+    await asyncio.sleep(0.1)
+    await quick.reconciler().sweep()
+    assert not hatchet.queue
+    assert (await quick.load(swarm.key)).status is Status.INTERRUPTED
+
+
+async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: Flows, hatchet: Hatchet) -> None:
+    """A run turned away under suspension was cancelled; that is no news of the one that resume has sent."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    await quick.drain()
+    first = hatchet.queue[0]
+    await chain.suspend()
+    await Worker(hatchet, quick, {"one": echo}).drain()
+    assert first.state == "cancelled"
+    hatchet.is_away = True
+    await chain.resume()
+    for word in ("cancelled", "lost", "unscheduled"):
+        late = await quick._store.settle(f"{chain.key}#0", RunIdentity(first.id), word, is_hearsay=True)
+        assert late.verdict == "stale"
+    hatchet.is_away = False
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    assert await until_ended(quick, chain.key, working) is Status.DONE
+
+
+async def test_sending_again_is_counted_and_told(store: Store, hatchet: Hatchet) -> None:
+    """A counter by reason, and a warning with the member, the run that is gone and how often it was sent again."""
+    registry = CollectorRegistry()
+    telemetry = Telemetry(QUICK, registry=registry)
+    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK, telemetry.interceptor)
+    chain = await flows.chain(["one", "two"])
+    await flows.start(chain)
+    name = "mageflow_flow_resends_total"
+    with capture_logs() as logs:
+        await flows.drain()
+        gone = unscheduled(hatchet).id
+        await sweep_until(flows, lambda: hatchet.queue)
+        await begin(hatchet, flows)
+        forget(hatchet)
+        await sweep_until(flows, lambda: hatchet.queue)
+    assert registry.get_sample_value(name, {"reason": "unscheduled"}) == 1
+    assert registry.get_sample_value(name, {"reason": "lost"}) == 1
+    first, second = logs.named("mageflow.flow.run_resent")
+    assert (first["reason"], first["target"], first["lost_run_id"]) == ("unscheduled", f"{chain.key}#0", gone)
+    assert (second["reason"], second["times"], second["level"]) == ("lost", 2, "warning")
+    await stop(flows)
