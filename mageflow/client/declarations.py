@@ -106,7 +106,7 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or sdk.inferred_validator(func)
+            validator = input_validator or self._declarations.inferred_validator(func)
             declare = super(DeclaringClient, self).task(name=name, input_validator=validator, **options)
             return self._declarations.standalone(cast("Any", declare), func)
 
@@ -142,7 +142,7 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or sdk.inferred_validator(func)
+            validator = input_validator or self._declarations.inferred_validator(func)
             declare = super(DeclaringClient, self).durable_task(name=name, input_validator=validator, **options)
             return self._declarations.standalone(cast("Any", declare), func)
 
@@ -166,7 +166,7 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or sdk.inferred_validator(func, is_batch=True)
+            validator = input_validator or self._declarations.inferred_validator(func, is_batch=True)
             declare = cast("Any", super(DeclaringClient, self)).batch_task(
                 name=name, input_validator=validator, **options
             )

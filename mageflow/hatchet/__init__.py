@@ -5,7 +5,7 @@ every way a run is handed to the engine, `dispatch` sends the runs of signatures
 """
 
 from mageflow.hatchet.compat import Unforwarded, debug_of, set_lifespan, slots_of, tasks_of_worker
-from mageflow.hatchet.declare import Declarations, inferred_validator
+from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
 from mageflow.hatchet.errors_map import as_non_retryable
@@ -46,7 +46,6 @@ __all__ = [
     "WorkflowOptions",
     "as_non_retryable",
     "debug_of",
-    "inferred_validator",
     "instrumented_client",
     "set_lifespan",
     "slots_of",

@@ -6,23 +6,25 @@ The SDK makes the task; mageflow gives it a function that binds arguments, and g
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from hatchet_sdk import Context
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import EmptyModel
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticUserError
+from typing_extensions import is_typeddict
 from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
 from mageflow.errors import DecorationError
 from mageflow.hatchet import compat, durations
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskInfo
-from mageflow.invocation import Marks, RunnerServices, TaskRunner, bind, marks_of, message_annotation
+from mageflow.invocation import Binding, Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
 from mageflow.types import AcceptParams, Pool
 
-__all__ = ["Declarations", "inferred_validator"]
+__all__ = ["Declarations"]
 
 
 class Declarations:
@@ -89,11 +91,40 @@ class Declarations:
         self._attach(runner, task, workflow, name, marks, func, is_batch=is_batch)
         return task
 
-    def _runner(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[TaskRunner, Marks]:
+    def inferred_validator(self, func: Callable[..., Any], *, is_batch: bool = False) -> Any | None:
+        """The input type the function's message is annotated with, where the SDK can validate it.
+
+        A pydantic model, a dataclass, a TypedDict or a dict; None for anything else, and the SDK's default applies.
+
+        Raises:
+            DecorationError: As for the declaration.
+        """
+        if compat.is_stub(func):
+            return None  # nobody calls it; what its name takes is given or not known
+        binding, _ = self._binding(func, is_batch=is_batch)
+        annotation = type_hints(func).get(binding.message_name)
+        if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
+            annotation = get_args(annotation)[1]
+        return _input_type(annotation)
+
+    def _binding(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[Binding, Marks]:
+        if (reason := _why_not_a_function(func)) is not None:
+            raise DecorationError("task", _name_of(func), reason)
         marks = marks_of(func)
         if is_batch:
             _refuse_on_batch(func, marks)
-        binding = bind(func, params=self._params, marks=marks, is_context=_is_context, is_dependency=_is_dependency)
+        binding = bind(
+            func,
+            params=self._params,
+            marks=marks,
+            is_context=_is_context,
+            is_dependency=_is_dependency,
+            is_message=_is_message,
+        )
+        return binding, marks
+
+    def _runner(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[TaskRunner, Marks]:
+        binding, marks = self._binding(func, is_batch=is_batch)
         return TaskRunner(func, binding, self._services, locks=marks.locks, is_batch=is_batch), marks
 
     def _info(
@@ -138,19 +169,39 @@ class Declarations:
         self._on_declared(info)
 
 
-def inferred_validator(func: Callable[..., Any], *, is_batch: bool = False) -> Any | None:
-    """The input type the function's message is annotated with, where the SDK can validate it.
-
-    A pydantic model, a dataclass or a dict; None for anything else, and the SDK's default applies.
-    """
-    annotation = message_annotation(func, is_context=_is_context)
-    if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
-        annotation = get_args(annotation)[1]
-    if annotation is dict or get_origin(annotation) is dict:
-        return annotation
-    if not isinstance(annotation, type) or annotation is EmptyModel:
+def _input_type(annotation: object) -> Any | None:
+    kinds = alternatives(annotation)
+    if len(kinds) != 1 or kinds[0] is EmptyModel:
         return None
-    return annotation if issubclass(annotation, BaseModel) or is_dataclass(annotation) else None
+    kind = kinds[0]
+    if kind is dict or get_origin(kind) is dict:
+        return kind
+    if not isinstance(kind, type):
+        return None
+    if is_typeddict(kind):
+        try:
+            TypeAdapter(kind)
+        except PydanticUserError:
+            return dict[str, Any]  # typing.TypedDict before Python 3.12
+        return kind
+    return kind if issubclass(kind, BaseModel) or is_dataclass(kind) else None
+
+
+def _is_message(annotation: object) -> bool:
+    return _input_type(annotation) is not None
+
+
+def _name_of(func: object) -> str:
+    return str(getattr(func, "__qualname__", None) or getattr(func, "name", None) or type(func).__name__)
+
+
+def _why_not_a_function(func: object) -> str | None:
+    if isinstance(func, staticmethod | classmethod):
+        kind = type(cast("object", func)).__name__
+        return f"a {kind} becomes a function once its class exists: declare the task from there, task(Class.method)"
+    if inspect.isroutine(func):
+        return None
+    return f"a task is made from a function, and this is a {type(func).__name__}: wrap it in one (async def)"
 
 
 def _is_context(annotation: object) -> bool:

@@ -5,7 +5,7 @@ The room knows nothing of the SDK: what it needs of it is the port in `host`; wh
 port in `signed`.
 """
 
-from mageflow.invocation.binding import Binding, bind, message_annotation
+from mageflow.invocation.binding import Binding, alternatives, bind, type_hints
 from mageflow.invocation.decorators import (
     BodyLock,
     Marks,
@@ -38,14 +38,15 @@ __all__ = [
     "TaskContext",
     "TaskRunner",
     "TimeoutExtender",
+    "alternatives",
     "bind",
     "classify",
     "exclusive",
     "marks_of",
-    "message_annotation",
     "record",
     "stagger",
     "stagger_execution",
+    "type_hints",
     "with_ctx",
     "with_signature",
 ]

@@ -8,14 +8,15 @@ a function it cannot serve with an error at declaration instead of a ``TypeError
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mageflow.errors import DecorationError
 from mageflow.invocation.decorators import Marks
 from mageflow.signatures import TaskSignature
 from mageflow.types import AcceptParams
 
-__all__ = ["Binding", "bind", "message_annotation"]
+__all__ = ["Binding", "alternatives", "bind", "type_hints"]
 
 Role = Literal["message", "ctx", "signature"]
 
@@ -30,6 +31,8 @@ class Binding:
 
     positional: tuple[Role, ...]
     keyword: tuple[tuple[str, Role], ...]
+    message_name: str = ""
+    """The parameter the message goes to; empty where it goes to ``*args`` or nowhere."""
 
     @property
     def wants_signature(self) -> bool:
@@ -54,6 +57,7 @@ def bind(
     marks: Marks,
     is_context: Callable[[object], bool],
     is_dependency: Callable[[object], bool],
+    is_message: Callable[[object], bool],
 ) -> Binding:
     """Work out the plan for ``func``.
 
@@ -66,12 +70,13 @@ def bind(
         marks: What the decorators asked for.
         is_context: Whether an annotation is Hatchet's context class.
         is_dependency: Whether an annotation asks for a dependency; those parameters are Hatchet's to fill.
+        is_message: Whether an annotation is an input type, so that the parameter can be nothing but the message.
 
     Raises:
         DecorationError: Something that was asked for has no parameter, or a parameter has nothing to fill it.
     """
     name = getattr(func, "__qualname__", repr(func))
-    hints = _hints(func)
+    hints = type_hints(func)
     parameters = list(inspect.signature(func).parameters.values())
     free = [
         each for each in parameters if not is_dependency(each.annotation) and not is_dependency(hints.get(each.name))
@@ -84,7 +89,8 @@ def bind(
     open_parameters = [each for each in declared if each.name not in roles and each.kind in _POSITIONAL]
     unassigned: list[Role] = [each for each in wanted if each not in roles.values()]
     for role in unassigned:
-        parameter = next(iter(open_parameters), None)
+        fitting = (each for each in open_parameters if _may_be(role, hints.get(each.name), is_message))
+        parameter = next(fitting, None)
         if parameter is None and not has_varargs:
             raise DecorationError(*_missing(role, name, params))
         if parameter is not None:
@@ -93,13 +99,11 @@ def bind(
     if "ctx" not in roles.values():
         # As Hatchet itself would: the next required positional parameter after the message is the context.
         required = [each for each in open_parameters if each.default is inspect.Parameter.empty]
-        if required:
+        if required and not _is_signature(hints.get(required[0].name)) and not is_message(hints.get(required[0].name)):
             roles[required[0].name] = "ctx"
     for each in declared:
         if each.name not in roles and each.default is inspect.Parameter.empty:
-            raise DecorationError(
-                "task", name, f"nothing fills the parameter {each.name!r}: give it a default or a Depends(...)"
-            )
+            raise DecorationError("task", name, _unfilled(each.name, hints.get(each.name), params, is_message))
     return _plan(parameters, roles, wanted if has_varargs else [], has_varargs=has_varargs)
 
 
@@ -112,23 +116,34 @@ def _wanted(params: AcceptParams, marks: Marks) -> list[Role]:
     return wanted
 
 
-def message_annotation(func: Callable[..., Any], *, is_context: Callable[[object], bool]) -> object | None:
-    """The annotation of the message parameter, or None where it has none."""
-    hints = _hints(func)
-    for each in inspect.signature(func).parameters.values():
-        annotation = hints.get(each.name)
-        if each.kind in _POSITIONAL:
-            is_other = is_context(annotation) or annotation is TaskSignature or each.name in _CONTEXT_NAMES
-            return None if is_other else annotation
-    return None
-
-
-def _hints(func: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(func: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, evaluated; empty where one of them names what only a type checker sees."""
     try:
         return get_type_hints(func, include_extras=True)
     except (NameError, TypeError):
-        # Names only a type checker sees: names and positions decide then, as they do in the SDK.
+        # Names and positions decide then, as they do in the SDK.
         return {}
+
+
+def alternatives(annotation: object) -> tuple[object, ...]:
+    """What a parameter may be: the members of a union but None, and what is annotated without its metadata."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return alternatives(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        return tuple(each for member in get_args(annotation) for each in alternatives(member))
+    return () if annotation is NoneType else (annotation,)
+
+
+def _is_signature(annotation: object) -> bool:
+    return TaskSignature in alternatives(annotation)
+
+
+def _may_be(role: Role, annotation: object, is_message: Callable[[object], bool]) -> bool:
+    """Whether a parameter may be given this role by its position alone."""
+    if _is_signature(annotation):
+        return role == "signature"
+    return role == "message" or not is_message(annotation)
 
 
 def _by_annotation_and_name(
@@ -142,10 +157,10 @@ def _by_annotation_and_name(
             if found is not None:
                 roles[found.name] = role
 
-    assign("ctx", lambda each: is_context(hints.get(each.name)))
+    assign("ctx", lambda each: any(is_context(kind) for kind in alternatives(hints.get(each.name))))
     if marks.signature:
-        assign("signature", lambda each: hints.get(each.name) is TaskSignature)
-    assign("ctx", lambda each: each.name in _CONTEXT_NAMES and each.name not in hints)
+        assign("signature", lambda each: _is_signature(hints.get(each.name)))
+    assign("ctx", lambda each: each.name in _CONTEXT_NAMES and hints.get(each.name, Any) is Any)
     if marks.signature:
         assign("signature", lambda each: each.name in _SIGNATURE_NAMES)
     return roles
@@ -172,7 +187,18 @@ def _plan(
         order: tuple[Role, ...] = ("message", "ctx", "signature")
         assigned = set(roles.values())
         positional.extend(each for each in order if (each in wanted or each == "ctx") and each not in assigned)
-    return Binding(tuple(positional), tuple(keyword))
+    message_name = next((name for name, role in roles.items() if role == "message"), "")
+    return Binding(tuple(positional), tuple(keyword), message_name)
+
+
+def _unfilled(name: str, annotation: object, params: AcceptParams, is_message: Callable[[object], bool]) -> str:
+    if _is_signature(annotation):
+        return (
+            f"nothing fills the parameter {name!r}: write @client.with_signature between @client.task and the function"
+        )
+    if params is AcceptParams.CTX_ONLY and is_message(annotation):
+        return f"nothing fills the parameter {name!r}: this client passes no message (AcceptParams.CTX_ONLY)"
+    return f"nothing fills the parameter {name!r}: give it a default or a Depends(...)"
 
 
 def _missing(role: Role, name: str, params: AcceptParams) -> tuple[str, str, str]:

@@ -13,9 +13,9 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from mageflow.errors import StoreError
 from mageflow.interceptors import Attempt, Interceptor, TaskInfo, TimeoutExtension, current_attempt
@@ -32,6 +32,8 @@ from mageflow.types import RandomSource
 
 __all__ = ["InThread", "RunHooks", "RunnerServices", "TaskRunner"]
 
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _EVICTION_SECONDS = 0.5
 
@@ -113,37 +115,33 @@ class TaskRunner:
 
     def function(self) -> Callable[..., Any]:
         """What to give the SDK in place of the user's function: same kind, name, signature and annotations."""
-        user_function = self._user_function
+        user_function, binding, is_batch = self._user_function, self._binding, self._is_batch
         if inspect.iscoroutinefunction(user_function):
 
             @functools.wraps(user_function)
             async def call_async(message: Any, ctx: Any, /, **dependencies: Any) -> Any:
-                if self._is_batch and not self._services.host.is_mock(ctx):
+                scope = self._scopes.get(id(ctx))
+                if is_batch and scope is None and not self._services.host.is_mock(ctx):
                     async with self.attempt(ctx):
-                        return await self._call_async(message, ctx, dependencies)
-                return await self._call_async(message, ctx, dependencies)
+                        return await call_async(message, ctx, **dependencies)
+                if scope is not None and scope.replay_json is not None:
+                    return self._services.host.load_output(self._sdk_task, scope.replay_json)
+                signature = self._signature(ctx, scope) if binding.wants_signature else None
+                positional, keywords = binding.arguments(message, ctx, signature, dependencies)
+                result = await user_function(*positional, **keywords)
+                self._keep(scope, result)
+                return result
 
-            return call_async
+            return _with_evaluated_signature(call_async)
 
         @functools.wraps(user_function)
         def call_sync(message: Any, ctx: Any, /, **dependencies: Any) -> Any:
-            if self._is_batch and not self._services.host.is_mock(ctx):
+            if is_batch and not self._services.host.is_mock(ctx):
                 with self._attempt_in_thread(ctx):
                     return self._call_sync(message, ctx, dependencies)
             return self._call_sync(message, ctx, dependencies)
 
-        return call_sync
-
-    async def _call_async(self, message: Any, ctx: Any, dependencies: Mapping[str, Any]) -> Any:
-        scope = self._scopes.get(id(ctx))
-        if scope is not None and scope.replay_json is not None:
-            return self._services.host.load_output(self._sdk_task, scope.replay_json)
-        positional, keywords = self._binding.arguments(
-            message, ctx, self._signature(ctx, scope) if self._binding.wants_signature else None, dependencies
-        )
-        result = await self._user_function(*positional, **keywords)
-        self._keep(scope, result)
-        return result
+        return _with_evaluated_signature(call_sync)
 
     def _call_sync(self, message: Any, ctx: Any, dependencies: Mapping[str, Any]) -> Any:
         scope = self._scopes.get(id(ctx))
@@ -364,6 +362,13 @@ class TaskRunner:
             return  # the body succeeded and could not be settled: not a failure of the task, the next attempt settles
         attempt.enter("running", "callbacks")
         await self._services.signed.fail(attempt, error, self._services.host.message_json(scope.ctx))
+
+
+def _with_evaluated_signature(function: F) -> F:
+    """Let the SDK see ``Depends`` in annotations that ``from __future__ import annotations`` has made text of."""
+    with suppress(NameError):
+        function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+    return function
 
 
 def _read_flow(attempt: Attempt) -> None:

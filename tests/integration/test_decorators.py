@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from mageflow import AcceptParams, TaskSignature
 from mageflow.errors import DecorationError
+from tests.integration import postponed
 from tests.integration.conftest import free_port, scrape
 
 
@@ -232,3 +233,15 @@ async def test_durable_tasks_are_wrapped_too(mageflow_worker, mageflow_engine, t
     assert samples.value("mageflow_task_runs_total", task="durable", outcome="succeeded") == 1
     assert samples.value("mageflow_tasks_enqueued_total", task="leaf", source="direct", result="ok") == 1
     assert samples.value("mageflow_staggers_total", task="durable", outcome="completed") == 1
+
+
+async def test_postponed_annotations_change_nothing(observed, mageflow_worker):
+    """Under ``from __future__ import annotations`` messages are inferred, contexts found and dependencies injected."""
+    client = observed.client
+    tasks = [
+        client.task(name="postponed")(postponed.on_loop),
+        client.task(name="postponed-sync")(client.with_ctx(postponed.in_thread)),
+    ]
+    mageflow_worker.in_process(client, "postponed", workflows=tasks)
+    for task in tasks:
+        assert await task.aio_run(postponed.Message(x=2)) == {"x": 2, "doubled": 4, "attempt": 1}

@@ -1,7 +1,7 @@
 """What a function is handed is decided at declaration, from annotations, names and positions."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 import pytest
 from hatchet_sdk import Context, Depends, DurableContext
@@ -31,7 +31,12 @@ def call(
     func: Callable[..., Any], params: AcceptParams = AcceptParams.NO_CTX, marks: Marks = PLAIN, **deps: Any
 ) -> Any:
     binding = bind(
-        func, params=params, marks=marks, is_context=declare._is_context, is_dependency=declare._is_dependency
+        func,
+        params=params,
+        marks=marks,
+        is_context=declare._is_context,
+        is_dependency=declare._is_dependency,
+        is_message=declare._is_message,
     )
     positional, keywords = binding.arguments("MESSAGE", "CTX", "SIGNATURE", deps)
     return func(*positional, **keywords)
@@ -55,6 +60,38 @@ def test_a_function_written_for_hatchet_gets_the_context_unasked() -> None:
     assert call(lambda input, ctx: (input, ctx)) == ("MESSAGE", "CTX")  # noqa: A006
     assert call(lambda _a, _b: (_a, _b)) == ("MESSAGE", "CTX")
     assert call(lambda *args: args) == ("MESSAGE", "CTX")
+
+
+def test_a_context_is_found_in_unions_and_annotated_and_beside_a_default() -> None:
+    """Hatchet passes the context by position, whatever its annotation and default: so it must arrive here as well."""
+
+    def either(message: Message, c: Context | DurableContext) -> Any:
+        return message, c
+
+    def maybe(message: Message, c: Optional[Context] = None) -> Any:  # noqa: UP045 - both ways of writing it
+        return message, c
+
+    def maybe_too(message: Message, c: Context | None = None) -> Any:
+        return message, c
+
+    def annotated(message: Message, c: Annotated[Context, "told"] = None) -> Any:  # type: ignore[assignment]
+        return message, c
+
+    def named(message: Message, ctx: Any = None) -> Any:
+        return message, ctx
+
+    for func in (either, maybe, maybe_too, annotated, named):
+        assert call(func) == call(func, AcceptParams.ALL) == ("MESSAGE", "CTX")
+
+
+def test_a_signature_is_found_where_it_may_be_none() -> None:
+    """Its annotation says what the parameter is, whatever the client passes besides."""
+
+    def task(message: Message, ctx: Context, own: TaskSignature | None = None) -> Any:
+        return message, ctx, own
+
+    assert call(task, AcceptParams.ALL, Marks(signature=True)) == ("MESSAGE", "CTX", "SIGNATURE")
+    assert call(task) == ("MESSAGE", "CTX", None)
 
 
 def test_annotations_decide_before_positions() -> None:
@@ -102,9 +139,25 @@ def test_defaults_and_keyword_only_parameters_are_respected() -> None:
     assert call(keyword) == ("MESSAGE", "CTX")
 
 
+def takes_message(message: Message) -> Any:
+    return message
+
+
+def takes_maybe_context(message: Message, ctx: Context | None = None) -> Any:
+    return message, ctx
+
+
+def takes_signature(message: Message, own: TaskSignature) -> Any:
+    return message, own
+
+
 @pytest.mark.parametrize(
     ("func", "params", "marks", "says"),
     [
+        (takes_message, AcceptParams.CTX_ONLY, Marks(), "declare a ctx parameter"),
+        (takes_maybe_context, AcceptParams.CTX_ONLY, Marks(), "passes no message (AcceptParams.CTX_ONLY)"),
+        (takes_signature, AcceptParams.NO_CTX, Marks(), "write @client.with_signature"),
+        (takes_signature, AcceptParams.ALL, Marks(), "declare a ctx parameter"),
         (lambda msg: msg, AcceptParams.ALL, Marks(), "declare a ctx parameter"),
         (lambda msg: msg, AcceptParams.NO_CTX, Marks(ctx=True), "async def task(msg: MyModel, ctx: Context)"),
         (lambda msg: msg, AcceptParams.NO_CTX, Marks(signature=True), "signature: TaskSignature"),
