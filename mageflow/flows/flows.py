@@ -162,6 +162,21 @@ class Flows(Creation):
     ) -> Admission:
         """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip.
 
+        A run that failed or was cancelled and is **replayed** in Hatchet (its dashboard, ``client.runs.replay``) has a
+        later attempt. It is admitted, and counts its retries anew:
+
+        - a plain signature, and a callback: runs again;
+        - the step that ended its chain: the chain is active again and goes on from there, and so does the flow it is
+          nested in, once it has succeeded;
+        - an item of a swarm that is active or failed: takes its place again; a failed swarm goes on with it, and with
+          what it had not started. What `stop_after_n_failures` had cancelled stays cancelled;
+        - an item of a swarm that is done: turned away, for its results have been handed on.
+
+        Each callback still fires once: error callbacks that were told of the failure are not told of the next one. A
+        flow that goes on ends a second time, in its history and in telemetry. While suspended the replayed run is
+        turned away and its step is sent again at resume. A replay of what succeeded hands out the stored result, and
+        of what was interrupted or has expired (the done TTL) is turned away.
+
         While Redis cannot be reached it is asked again for ``patience_seconds``: a restart of Redis should not cost
         every run that arrives meanwhile one of its retries.
         """

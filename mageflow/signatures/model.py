@@ -249,7 +249,8 @@ class ChainSignature(Signature):
     Attributes:
         name: Its name in telemetry.
         steps: Keys of the steps, in order.
-        step: Number of the step it has reached, from 0; equal to ``len(steps)`` when all have succeeded.
+        step: How many steps have succeeded, which is the number of the step it stands at, from 0; ``len(steps)`` when
+            it is done. Counted the moment a step succeeds, also while the chain is suspended.
     """
 
     kind: Literal["chain"] = "chain"
@@ -290,7 +291,8 @@ class SwarmSignature(Signature):
         name: Its name in telemetry.
         config: As given.
         is_closed: Whether no more tasks are accepted.
-        total: Items added so far. ``pending``, ``running``, ``succeeded`` and ``failed`` add up to it.
+        total: Items added so far. ``pending``, ``running``, ``succeeded`` and ``failed`` add up to it at any moment,
+            also while the swarm is suspended; ``running`` is what was handed to Hatchet, or is held, and has not ended.
     """
 
     kind: Literal["swarm"] = "swarm"

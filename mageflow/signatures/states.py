@@ -13,8 +13,9 @@ cancelled  active done/failed/cancelled error   error       error        removed
 interrupted (no)  interrupted           error   error       (same)       removed   yes
 ========== ====== ===================== ======= =========== ============ ========= =============
 
-- *start*: a run is admitted. ``done`` and its siblings may start again only for a plain signature, which a user may
-  run as often as they like; a chain or swarm runs once, and a step of one runs once.
+- *start*: a run is admitted. A plain signature may start again whenever it has ended, since a user may run it as often
+  as they like; a chain or swarm runs once, and a step of one succeeds once. One that failed or was cancelled goes on
+  when the run that ended it is **replayed** in Hatchet; see `mageflow.flows.Flows.admit`.
 - *suspended* is remembered on top of what the signature was: a run that arrives is held, one that is already running
   may end, and nothing that follows from it happens before *resume*.
 - *(same)*: the verb has been obeyed already; twice is once.

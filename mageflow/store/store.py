@@ -114,7 +114,8 @@ class Store:
         Idempotent per (run, attempt, worker): an answer that got lost may be asked for again. The rules, in order:
 
         - a member that succeeded: the same run gets the stored result (``replay``), another run is turned away;
-        - a member that failed, was cancelled or interrupted: turned away, whoever asks;
+        - a later attempt of the very run that failed or was cancelled was replayed in Hatchet: it goes on, see
+          `mageflow.flows.Flows.admit`; anybody else is turned away, and so is everybody from what was interrupted;
         - a run of an earlier dispatch (before suspend and resume), or an earlier attempt: ``superseded``;
         - a second run of the same dispatch: ``duplicate``; the first to arrive owns the member;
         - the owner's next attempt, or the same attempt on another worker after reassignment: goes on;
@@ -126,7 +127,8 @@ class Store:
         Args:
             key: ``mageflow_signature`` of the run's metadata.
             run: Which run this is.
-            message_json: The run's input, kept only if the run is held by a suspended plain signature.
+            message_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
+                run has to be sent again.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.

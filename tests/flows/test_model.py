@@ -100,7 +100,6 @@ class Lifecycle(RuleBasedStateMachine):
         if how == "failed":
             self.told += 1
             return Status.FAILED
-        self.step += 1
         return Status.DONE if self.step == STEPS else Status.ACTIVE
 
     @rule()
@@ -197,6 +196,7 @@ class Lifecycle(RuleBasedStateMachine):
         how = "failed" if fails else "succeeded"
         if not fails:
             self.succeeded.append(step)
+            self.step += 1
         if self.status is Status.SUSPENDED:
             self.ended_while_suspended = how
         else:

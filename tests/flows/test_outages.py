@@ -93,7 +93,7 @@ async def test_a_hundred_flows_survive_a_restart_of_redis(
 async def test_a_hundred_flows_survive_an_engine_that_forgets_everything(
     lasting: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The local engine keeps nothing over a restart: what had not begun is sent again, what had begun has failed."""
+    """The local engine keeps nothing over a restart: what it had is sent again, begun or not; each flow ends done."""
     with LocalEngine() as first:
         for name, value in first.environment().items():
             monkeypatch.setenv(name, value)
@@ -111,6 +111,7 @@ async def test_a_hundred_flows_survive_an_engine_that_forgets_everything(
             ended = await all_ended(client, keys, 60)
         finally:
             await serving.aio_stop()
-    outcomes = [str(each.status) for each in ended]
-    print(f"\n{outcomes.count('done')} done, {outcomes.count('failed')} failed")
-    assert set(outcomes) <= {"done", "failed"}
+    resent = [each for each in ended if any("sent again" in entry.why for entry in each.history)]
+    print(f"\nof {len(ended)} flows {len(resent)} had runs that Hatchet forgot")
+    assert resent
+    assert {str(each.status) for each in ended} == {"done"}
