@@ -79,26 +79,45 @@ class LockBlock:
     ) -> None:
         """Give the locks to the next in line, and say so if they were lost."""
         lease = self._left()
+        if lease.grant is not None and self._cancel in lease.grant.on_lost:
+            lease.grant.on_lost.remove(self._cancel)  # from here on the error says it
+        if self._was_cancelled and self._task is not None:
+            if await self._absorb(self._task, lease, error):
+                error = None
+        else:
+            await self._locks.leave(lease)
+        self._task = None
+        self._conclude(lease, error)
+
+    async def _absorb(self, task: "asyncio.Task[object]", lease: Lease, error: BaseException | None) -> bool:
+        """Leave a block that was cancelled for its lost lease; whether the cancellation is what ended it.
+
+        It may not have been delivered yet, when the body ended without another ``await``: it must not meet whatever
+        the task does after the block.
+        """
+        late: asyncio.CancelledError | None = None
         try:
             await self._locks.leave(lease)
-        finally:
-            self._task, task = None, self._task
-            is_ours = (
-                self._was_cancelled
-                and isinstance(error, asyncio.CancelledError)
-                and task is not None
-                and task.uncancel() <= self._cancelling
-            )
-        self._conclude(lease, None if is_ours else error)
+            if not isinstance(error, asyncio.CancelledError):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError as cancelled:
+            late = cancelled
+        if task.uncancel() <= self._cancelling:
+            return isinstance(error, asyncio.CancelledError)
+        if late is not None:
+            raise late  # somebody else has cancelled the task as well
+        return False
 
     # -- in a thread ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Lease:
         """As ``async with``, for synchronous code outside of event loops; blocks this thread alone."""
         self._use()
-        leases = self._locks.enclosing()
-        self._loop = self._locks.thread_loop()
-        lease = self._locks.in_loop(self._locks.enter(self._request, leases, is_thread=True), self._loop)
+        leases, threads = self._locks.enclosing(), self._locks.threads
+        self._loop = threads.loop()
+        lease = threads.run(
+            self._locks.enter(self._request, leases, is_thread=True), self._loop, undo=self._locks.leave
+        )
         self._entered(lease)
         return lease
 
@@ -109,7 +128,7 @@ class LockBlock:
         lease = self._left()
         # A loop that has stopped takes its session with it: the lease ends by itself.
         if self._loop is not None and self._loop.is_running():
-            self._locks.in_loop(self._locks.leave(lease), self._loop)
+            self._locks.threads.run(self._locks.leave(lease), self._loop)
         self._conclude(lease, error)
 
     # -- both ----------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ class Petition:
     can_wait: bool
     request: str = ""
     """Set each time it is sent."""
+    session: str = ""
+    """The session it was sent in. What is granted is worth nothing once that has ended."""
     is_queued: bool = False
     """Whether Redis is known to have it in a queue."""
     future: "asyncio.Future[LockVerdict] | None" = None

@@ -15,7 +15,7 @@ from mageflow.store import VictimPolicy
 if TYPE_CHECKING:
     from mageflow.locks.service import LockService
 
-__all__ = ["Resource"]
+__all__ = ["Resource", "checked"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]{0,127}")
 
@@ -32,10 +32,7 @@ class Resource:
     """
 
     def __init__(self, name: str, locks: "LockService") -> None:
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"{name!r} cannot name a resource: use 1 to 128 letters, digits and _ . - /, and a key for instances"
-            )
+        checked(ResourceKey(name))
         locks.declare(name)
         self.name = name
         self._locks = locks
@@ -46,12 +43,9 @@ class Resource:
         The whole and its instances are different locks: holding one does not keep others from the other.
 
         Raises:
-            ConfigurationError: The key contains a NUL character.
+            ConfigurationError: The key contains a NUL character, or what is no Unicode text.
         """
-        text = str(key)
-        if "\0" in text:
-            raise ConfigurationError("a resource key must not contain NUL characters")
-        return ResourceKey(self.name, text)
+        return checked(ResourceKey(self.name, str(key)))
 
     def acquire(
         self,
@@ -85,7 +79,7 @@ class Resource:
             A context manager, asynchronous and synchronous, that gives a `Lease`; for one use.
 
         Raises:
-            ConfigurationError: The timeout is negative.
+            ConfigurationError: The timeout is negative or no timedelta, or the key cannot be kept.
 
         The block raises, on entry:
             LockTimeoutError: It was not granted in time. Retryable.
@@ -102,3 +96,23 @@ class Resource:
 
     def __repr__(self) -> str:
         return f"<Resource {self.name}>"
+
+
+def checked(resource: ResourceKey) -> ResourceKey:
+    """The resource itself, if it can be locked.
+
+    Raises:
+        ConfigurationError: Its name or its key cannot be kept in Redis.
+    """
+    if not _NAME.fullmatch(resource.name):
+        raise ConfigurationError(
+            f"{resource.name!r} cannot name a resource: use 1 to 128 letters, digits and _ . - /, "
+            "and a key for instances"
+        )
+    if "\0" in resource.key:
+        raise ConfigurationError("a resource key must not contain NUL characters")
+    try:
+        resource.key.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("a resource key must be Unicode text, without lone surrogates") from error
+    return resource

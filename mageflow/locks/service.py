@@ -1,20 +1,16 @@
 """The lock service of one client: declares resources, and takes, keeps and gives back their locks.
 
-Each event loop that uses it gets a session of its own. Synchronous code hands its requests to the loop the worker's
-tasks run on (see `LockService.start`), or, where none is running, to one in a thread of its own, started at first use.
+Each event loop that uses it gets a session of its own; threads that run none share one (see `ThreadBridge`).
 
 This file owns the way a request takes from the caller to the grant. It refuses to speak Redis, and to know Hatchet.
 """
 
 import asyncio
 import random as _random
-import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeVar
 
 from mageflow.errors import ConfigurationError, DeadlockError, LockTimeoutError
 from mageflow.interceptors import Attempt, Interceptor, LockAcquire, ResourceKey, current_attempt
@@ -23,17 +19,14 @@ from mageflow.locks.lease import Grant, Lease, entered_leases
 from mageflow.locks.patience import Depths, Extend, Patience
 from mageflow.locks.petition import Petition
 from mageflow.locks.report import LocksReport
-from mageflow.locks.resource import Resource
+from mageflow.locks.resource import Resource, checked
 from mageflow.locks.session import LockSession
+from mageflow.locks.threads import ThreadBridge
 from mageflow.store import LockOwner, LockStore, LockVerdict, VictimPolicy
 from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 from mageflow.types import RandomSource
 
 __all__ = ["LockService"]
-
-T = TypeVar("T")
-
-_LOOP_CHECK_SECONDS: Final = 5.0
 
 
 class LockService:
@@ -77,9 +70,7 @@ class LockService:
         self._raw_keys = raw_keys
         self._random = random or _random.SystemRandom()
         self._sessions: dict[asyncio.AbstractEventLoop, LockSession] = {}
-        self._home: asyncio.AbstractEventLoop | None = None
-        self._own: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
-        self._guard = threading.Lock()
+        self.threads = ThreadBridge()
         self._around: dict[Attempt, tuple[Lease, ...]] = {}
         self._in_thread: set[Grant] = set()
         self._depths: Depths = {}
@@ -112,11 +103,13 @@ class LockService:
         everything is in one round trip when all are free.
 
         Raises:
-            ConfigurationError: No target is given, or the timeout is negative.
+            ConfigurationError: No target is given, one cannot be locked, or the timeout is negative or no timedelta.
         """
-        resources = tuple(sorted({each.key() if isinstance(each, Resource) else each for each in targets}))
+        resources = tuple(sorted({each.key() if isinstance(each, Resource) else checked(each) for each in targets}))
         if not resources:
             raise ConfigurationError("name at least one resource to acquire")
+        if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"timeout is a timedelta, such as timedelta(seconds=5), not {timeout!r}")
         if timeout is not None and timeout < timedelta(0):
             raise ConfigurationError("timeout must not be negative; zero tries once without waiting")
         seconds = None if timeout is None else timeout.total_seconds()
@@ -124,7 +117,7 @@ class LockService:
 
     async def start(self) -> None:
         """Let synchronous tasks use this event loop; called when a worker starts."""
-        self._home = asyncio.get_running_loop()
+        self.threads.home = asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Give back everything this process holds (on this loop and on its own) and stop renewing."""
@@ -132,20 +125,13 @@ class LockService:
         session = self._sessions.pop(loop, None)
         if session is not None:
             await session.aclose()
-        if self._home is loop:
-            self._home = None
+        if self.threads.home is loop:
+            self.threads.home = None
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """For programs without an event loop: give back what their threads hold, and end the loop that served them."""
-        with self._guard:
-            own, self._own = self._own, None
-        if own is None:
-            return
-        loop, thread = own
-        asyncio.run_coroutine_threadsafe(self._leave_own_loop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        self.threads.close(self._leave_own_loop)
 
     async def release_run(self, attempt: Attempt) -> None:
         """Give back what an attempt still holds; one round trip if that is anything, else none. Never raises.
@@ -183,7 +169,7 @@ class LockService:
             StoreError: Redis did not answer.
             TimeoutError: Nor did the event loop.
         """
-        return asyncio.run_coroutine_threadsafe(self.snapshot(limit), self.thread_loop()).result(timeout_seconds)
+        return asyncio.run_coroutine_threadsafe(self.snapshot(limit), self.threads.loop()).result(timeout_seconds)
 
     # -- for blocks ----------------------------------------------------------------------------------------------
 
@@ -249,37 +235,8 @@ class LockService:
             for closed in [each for each in self._sessions if each.is_closed()]:
                 del self._sessions[closed]
             session = self._sessions[loop] = LockSession(self._store, self._interceptor, self.lease_seconds)
-            is_own = self._own is not None and self._own[0] is loop
-            if not is_own and (self._home is None or not self._home.is_running()):
-                self._home = loop
+            self.threads.offer(loop)
         return session
-
-    def in_loop(self, work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-        """Run something on the loop of the locks, from a thread that runs none; contexts are carried over.
-
-        Raises:
-            ConfigurationError: The thread does run a loop, which this would block.
-        """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            work.close()
-            raise ConfigurationError("inside a coroutine write 'async with resource.acquire(...)', not 'with'")
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, loop)
-        try:
-            while True:
-                try:
-                    return future.result(_LOOP_CHECK_SECONDS)
-                except TimeoutError:
-                    if future.done():
-                        raise
-                    if not loop.is_running():
-                        raise ConfigurationError("the event loop of the locks has stopped") from None
-        except BaseException:
-            future.cancel()
-            raise
 
     # -- the way of a request ------------------------------------------------------------------------------------
 
@@ -294,32 +251,38 @@ class LockService:
         session = self.session()
         task = attempt.task.name if attempt is not None else ""
         call = LockAcquire(resources, task, attempt, request.policy, request.timeout_seconds)
-        with self._interceptor.acquire_lock(call):
-            try:
-                petition = Petition(
-                    call=call,
-                    run=run,
-                    resources=resources,
-                    owner=_owner_of(attempt, run, call.traceparent),
-                    born_ms=_born_ms(attempt),
-                    priority=attempt.priority if attempt is not None else 1,
-                    under=under,
-                    can_wait=request.timeout_seconds != 0,
-                )
-                grant = await self._until_granted(session, petition, request)
-                call.outcome = "acquired"
-                return grant
-            except LockTimeoutError:
-                call.outcome = "timeout"
-                raise
-            except DeadlockError as error:
-                call.outcome, call.cycle = "deadlock", error.cycle
-                raise
-            except asyncio.CancelledError:
-                call.outcome = "cancelled"
-                raise
-            finally:
-                call.waited_seconds = call.elapsed_seconds
+        grant: Grant | None = None
+        try:
+            with self._interceptor.acquire_lock(call):
+                try:
+                    petition = Petition(
+                        call=call,
+                        run=run,
+                        resources=resources,
+                        owner=_owner_of(attempt, run, call.traceparent),
+                        born_ms=_born_ms(attempt),
+                        priority=attempt.priority if attempt is not None else 1,
+                        under=under,
+                        can_wait=request.timeout_seconds != 0,
+                    )
+                    grant = granted = await self._until_granted(session, petition, request)
+                    call.outcome = "acquired"
+                except LockTimeoutError:
+                    call.outcome = "timeout"
+                    raise
+                except DeadlockError as error:
+                    call.outcome, call.cycle = "deadlock", error.cycle
+                    raise
+                except asyncio.CancelledError:
+                    call.outcome = "cancelled"
+                    raise
+                finally:
+                    call.waited_seconds = call.elapsed_seconds
+        except BaseException:
+            if grant is not None:  # an interceptor failed after the fact: the body will not run
+                await grant.release()
+            raise
+        return granted
 
     async def _until_granted(self, session: LockSession, petition: Petition, request: Request) -> Grant:
         call = petition.call
@@ -350,21 +313,6 @@ class LockService:
                 return await session.answer(petition, left)
         finally:
             call.is_waiting = False
-
-    # -- loops ---------------------------------------------------------------------------------------------------
-
-    def thread_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that serves synchronous code: the worker's, or one in a thread of its own, started now."""
-        home = self._home
-        if home is not None and home.is_running():
-            return home
-        with self._guard:
-            if self._own is None:
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=_run_loop, args=(loop,), name="mageflow-locks", daemon=True)
-                self._own = (loop, thread)
-                thread.start()
-            return self._own[0]
 
     async def _leave_own_loop(self) -> None:
         session = self._sessions.pop(asyncio.get_running_loop(), None)
@@ -399,13 +347,5 @@ def _born_ms(attempt: Attempt | None) -> int:
         return round(time.time() * 1000)
     try:
         return round(float(str(attempt.metadata.get(KEY_ENQUEUED_AT))) * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return round((time.time() - attempt.elapsed_seconds) * 1000)
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()

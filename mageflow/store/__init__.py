@@ -6,18 +6,18 @@ It refuses to know Hatchet: what a decision leads to is returned, and a higher f
 from mageflow.store.decisions import Admission, ClosedFlow, Decision, ResentRun, Send, SilentRun, dedupe_key, locate
 from mageflow.store.description import Description, MemberDescription, describe_record, find_records
 from mageflow.store.keys import SHARDS, Keys, RecordKeys
-from mageflow.store.locks import (
+from mageflow.store.lock_records import (
     FoundCycle,
     LockClaim,
     LockHolding,
     LockOwner,
     LockPicture,
     LockReply,
-    LockStore,
     LockVerdict,
     LockWait,
     VictimPolicy,
 )
+from mageflow.store.locks import LockStore
 from mageflow.store.redis import RedisClient, RedisPort
 from mageflow.store.scripts import Script, ScriptHeader
 from mageflow.store.server import find_unsuitable, warn_unsuitable

@@ -14,11 +14,13 @@
 --   fence     text   last token given out; never below the server's clock in microseconds, so that tokens grow
 --                    even when the server has forgotten everything
 --   wake      list   per process (":<wake id>" is appended): verdicts for requests that were queued
+--   locks:ended  list  the last requests that were released: a driver that heard no answer releases again
 --
 -- Rules: a free lock has no queue (a release hands over in the same script), so nobody overtakes. A request for
 -- several locks takes them in the order given, keeps what it has while it waits for the next, and is answered once.
 -- A wait keeps a lease from being released when it happens inside the block that holds it (u lists those leases):
 -- only such waits are edges of the wait-for graph, so sibling branches of one run make no false cycles.
+-- Records are read once and written once, by `finish`: every script must return through it.
 
 local LOCKS, OWNERS, WAITS, QUEUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local SESSIONS, MEMBERS, FENCE, WAKE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -29,14 +31,26 @@ local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = math.floor(now_us / 1000)
 local reaped, resolved, touched = {}, {}, {}
 
+local records = { [LOCKS] = {}, [OWNERS] = {}, [WAITS] = {} }
+local changed = { [LOCKS] = {}, [OWNERS] = {}, [WAITS] = {} }
+
+-- The record itself, not a copy: whoever changes it saves it.
 local function load(key, field)
-  local text = redis.call('HGET', key, field)
-  return text and cjson.decode(text) or nil
+  local record = records[key][field]
+  if record == nil then
+    local text = redis.call('HGET', key, field)
+    record = text and cjson.decode(text) or false
+    records[key][field] = record
+  end
+  return record or nil
 end
 
 local function save(key, field, record)
-  touched[key] = true
-  redis.call('HSET', key, field, cjson.encode(record))
+  records[key][field], changed[key][field] = record, true
+end
+
+local function erase(key, field)
+  records[key][field], changed[key][field] = false, true
 end
 
 local function put(key, score, member)
@@ -65,13 +79,12 @@ local function discard(list, item)
   return false
 end
 
+local fence
+
 local function next_fence()
-  local last = tonumber(redis.call('GET', FENCE) or '0')
-  local value = now_us
-  if last >= value then value = last + 1 end
-  local text = string.format('%016.0f', value)
-  redis.call('SET', FENCE, text, 'PX', FENCE_TTL_MS)
-  return text
+  if not fence then fence = tonumber(redis.call('GET', FENCE) or '0') end
+  fence = math.max(now_us, fence + 1)
+  return string.format('%016.0f', fence)
 end
 
 local function queue_member(lock, place, id)
@@ -84,6 +97,18 @@ end
 
 -- Whatever was written to gets the same long TTL; a live session refreshes that of all with each renewal.
 local function finish(reply)
+  for key, fields in pairs(changed) do
+    for field in pairs(fields) do
+      local record = records[key][field]
+      if record then
+        touched[key] = true
+        redis.call('HSET', key, field, cjson.encode(record))
+      else
+        redis.call('HDEL', key, field)
+      end
+    end
+  end
+  if fence then redis.call('SET', FENCE, string.format('%016.0f', fence), 'PX', FENCE_TTL_MS) end
   for key in pairs(touched) do redis.call('PEXPIRE', key, STATE_TTL_MS) end
   reply.now = now_ms
   if #reaped > 0 then reply.reaped = reaped end
@@ -97,7 +122,7 @@ local function let_go(owner_id, list, item)
   if not owner then return end
   if item then discard(owner[list], item) end
   if #owner.h == 0 and #owner.w == 0 then
-    redis.call('HDEL', OWNERS, owner_id)
+    erase(OWNERS, owner_id)
     redis.call('ZREM', MEMBERS, owner_id)
   else
     save(OWNERS, owner_id, owner)
@@ -205,7 +230,7 @@ local function drop(lock, id)
     save(LOCKS, lock, record)
     return true
   end
-  redis.call('HDEL', LOCKS, lock)
+  erase(LOCKS, lock)
   let_go(record.o, 'h', lock)
   hand_over(lock)
   return true
@@ -283,7 +308,7 @@ end
 -- Forget a request that has its answer or was given up; what it holds is dropped by the caller.
 local function forget_request(id, wait)
   dequeue(id, wait)
-  redis.call('HDEL', WAITS, id)
+  erase(WAITS, id)
   let_go(wait.o, 'w', id)
 end
 
@@ -292,7 +317,7 @@ local function end_requests(owner_id)
   for _, id in ipairs(owner and owner.w or {}) do
     local wait = load(WAITS, id)
     if wait then dequeue(id, wait) end
-    redis.call('HDEL', WAITS, id)
+    erase(WAITS, id)
   end
   if owner then
     owner.w = {}
@@ -304,7 +329,7 @@ end
 local function end_leases(owner_id, is_dead)
   local owner = load(OWNERS, owner_id)
   if not owner then return 0 end
-  redis.call('HDEL', OWNERS, owner_id)
+  erase(OWNERS, owner_id)
   redis.call('ZREM', MEMBERS, owner_id)
   for _, lock in ipairs(owner.h) do
     local record = load(LOCKS, lock)
@@ -312,7 +337,7 @@ local function end_leases(owner_id, is_dead)
       if is_dead then
         reaped[#reaped + 1] = { l = lock, o = owner_id, i = owner.i, a = record.a, tp = record.tp }
       end
-      redis.call('HDEL', LOCKS, lock)
+      erase(LOCKS, lock)
       hand_over(lock)
     end
   end

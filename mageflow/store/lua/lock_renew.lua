@@ -14,8 +14,10 @@
 --   lease_ms  number it lives this long from now
 --   leases    text   JSON list of [lock, token] the process believes to hold
 --   requests  text   JSON list of requests it believes to wait
+--   known     text   JSON list of the requests behind the leases
 -- RESULT   JSON: v renewed | lost (the session had ended: so have its leases and requests); gone [tokens no longer
 --          held], waits {request: {v queued (l lock, by holder) | granted (t) | deadlock (c, vp) | gone}};
+--          strange {request: [locks]}: what the session holds or asks for and the process did not name;
 --          with now, and reaped / resolved where something was
 -- TTL      as lock_acquire
 -- ATOMIC   a session may only be prolonged when nobody has taken its leases, decided at the same instant
@@ -47,4 +49,27 @@ for _, id in ipairs(cjson.decode(ARGV[4])) do
     reply.waits[id] = { v = 'queued', l = wait.l, by = describe(wait.l, load(LOCKS, wait.l)) }
   end
 end
+
+-- An acquire whose answer was lost may be executed after its release was: only the process can tell that from one it
+-- has sent since.
+local known, strange = {}, {}
+for _, text in ipairs({ ARGV[4], ARGV[5] }) do
+  for _, id in ipairs(cjson.decode(text)) do known[id] = true end
+end
+for _, owner_id in ipairs(redis.call('ZRANGEBYLEX', MEMBERS, '[' .. session .. '/', '(' .. session .. '0')) do
+  local owner = load(OWNERS, owner_id)
+  for _, id in ipairs(owner and owner.w or {}) do
+    if not known[id] then strange[id] = strange[id] or {} end
+  end
+  for _, lock in ipairs(owner and owner.h or {}) do
+    local record = load(LOCKS, lock)
+    for _, id in ipairs(record and record.r or {}) do
+      if not known[id] then
+        strange[id] = strange[id] or {}
+        add(strange[id], lock)
+      end
+    end
+  end
+end
+if next(strange) then reply.strange = strange end
 return finish(reply)

@@ -1,0 +1,327 @@
+"""Interrupted anywhere: a lock is held by a block that runs, or by nobody."""
+
+import asyncio
+import ctypes
+import random
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mageflow.errors import ConfigurationError, LockLostError, LockTimeoutError
+from mageflow.interceptors import Interceptor, LockAcquire, ResourceKey
+from mageflow.locks import LockService
+from tests.locks.conftest import Services
+from tests.locks.scenes import Gate, attempt, start, until, waiting
+
+
+async def is_free(locks: LockService) -> bool:
+    report = await locks.snapshot()
+    return not report.holders and not report.waiters
+
+
+class Killed(BaseException):
+    """What the SDK throws into a thread that does not stop."""
+
+
+def kill(thread: threading.Thread) -> None:
+    """As hatchet_sdk's ``Runner.force_kill_thread``."""
+    assert thread.ident is not None
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_long(thread.ident), ctypes.py_object(Killed)) == 1
+
+
+def in_thread(body: Callable[[], Any]) -> threading.Thread:
+    """A thread that may be killed."""
+
+    def run() -> None:
+        with suppress(Killed):
+            body()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+async def test_cancelled_at_any_step_of_acquire_and_release_leaves_nothing(services: Services) -> None:
+    """A cancellation in every turn the event loop takes from the request to the end of the block."""
+    locks = services()
+    orders = locks.resource("orders")
+    endings: set[str] = set()
+
+    async def run() -> None:
+        async with orders.acquire(), locks.acquire(locks.resource("alpha"), locks.resource("beta")):
+            await asyncio.sleep(0)
+
+    await start(run())
+    for turns in range(90):
+        task = start(run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+            endings.add("ended")
+        except asyncio.CancelledError:
+            endings.add("cancelled")
+        assert not locks.session()._ledger.waiting
+        assert not locks.session()._ledger.grants
+        await until(lambda: is_free(locks))
+    assert "cancelled" in endings
+
+
+async def test_cancelled_at_any_step_while_the_lock_is_handed_over_leaves_nothing(services: Services) -> None:
+    """The grant arrives in the moment the waiter is cancelled: the next in line gets it."""
+    locks, other = services(), services()
+
+    async def hold(gate: Gate) -> None:
+        async with other.resource("orders").acquire():
+            await gate.pass_through()
+
+    async def ask() -> None:
+        async with locks.resource("orders").acquire():
+            pass
+
+    for turns in range(0, 60, 2):
+        gate = Gate()
+        holder = start(hold(gate))
+        await gate.reached()
+        first = start(ask())
+        await waiting(other, 1)
+        second = start(ask())
+        await waiting(other, 2)
+        gate.open()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        first.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(first, holder, second, return_exceptions=True)
+        assert not second.cancelled()
+        await until(lambda: is_free(other))
+
+
+async def test_order_is_kept_when_others_give_up(services: Services) -> None:
+    """Sixty wait, a third is cancelled, a third times out; the rest is served as it asked."""
+    requests: list[LockAcquire] = []
+
+    class Asked(Interceptor):
+        @contextmanager
+        def acquire_lock(self, call: LockAcquire) -> Generator[None]:
+            requests.append(call)
+            yield
+
+    locks = services(Asked())
+    orders = locks.resource("orders")
+    gate = Gate()
+    served: list[int] = []
+    source = random.Random(5)
+
+    async def hold() -> None:
+        async with orders.acquire():
+            await gate.pass_through()
+
+    async def ask(number: int) -> None:
+        limit = timedelta(seconds=0.4) if number % 3 == 1 else None
+        async with orders.acquire(timeout=limit):
+            served.append(number)
+            await asyncio.sleep(0)
+
+    holder = start(hold())
+    await gate.reached()
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(60):  # the timeouts are short enough to pass meanwhile
+        tasks.append(start(ask(number)))
+        # One at a time: they reach the server over several connections.
+        await until(lambda: len(requests) == len(tasks) + 1 and requests[-1].queued_at)
+    for number in source.sample(range(0, 60, 3), 20):
+        tasks[number].cancel()
+    await until(lambda: all(tasks[number].done() for number in range(60) if number % 3 != 2))
+    gate.open()
+    endings = await asyncio.gather(holder, *tasks, return_exceptions=True)
+    assert served == [number for number in range(60) if number % 3 == 2]
+    assert sum(isinstance(each, LockTimeoutError) for each in endings) == 20
+    assert await is_free(locks)
+
+
+@pytest.mark.parametrize("moment", ["waiting", "granted"])
+async def test_thread_that_is_killed_while_it_waits_for_a_lock_gets_none(services: Services, moment: str) -> None:
+    """Also when it is granted in the same moment: nobody would be there to give it back."""
+    locks, other = services(), services()
+    await locks.start()
+    gate = Gate()
+
+    async def hold() -> None:
+        async with other.resource("orders").acquire():
+            await gate.pass_through()
+
+    def body() -> None:
+        with locks.resource("orders").acquire():
+            time.sleep(0.2)
+
+    holder = start(hold())
+    await gate.reached()
+    thread = in_thread(body)
+    await waiting(other, 1)
+    kill(thread)
+    if moment == "granted":
+        gate.open()
+        await holder
+    await until(lambda: not thread.is_alive())
+    await until(lambda: not locks._in_thread)
+    if moment == "waiting":
+        gate.open()
+        await holder
+    await until(lambda: is_free(other))
+
+
+async def test_thread_that_is_killed_inside_its_block_gives_the_lock_back(services: Services) -> None:
+    """The block is left like any other."""
+    locks = services()
+    await locks.start()
+    inside = threading.Event()
+
+    def body() -> None:
+        with locks.resource("orders").acquire():
+            inside.set()
+            while True:
+                time.sleep(0.001)
+
+    thread = in_thread(body)
+    await until(inside.is_set)
+    kill(thread)
+    await until(lambda: not thread.is_alive())
+    await until(lambda: is_free(locks))
+    assert not locks._in_thread
+
+
+async def test_interceptor_that_fails_after_the_grant_costs_the_block_and_not_the_lock(services: Services) -> None:
+    """The body does not run, so nothing may be held for it."""
+
+    class Failing(Interceptor):
+        @contextmanager
+        def acquire_lock(self, call: LockAcquire) -> Generator[None]:
+            yield
+            raise RuntimeError("told too late")
+
+    locks = services(Failing())
+    with pytest.raises(RuntimeError, match="told too late"):
+        async with locks.resource("orders").acquire():
+            pytest.fail("entered")
+    assert await is_free(locks)
+
+
+async def test_busy_threads_do_not_keep_leases_from_being_renewed(services: Services) -> None:
+    """Synchronous tasks that compute without a pause share the interpreter with the loop that renews."""
+    locks = services(lease_seconds=0.9)
+    stop = threading.Event()
+
+    def compute() -> int:
+        count = 0
+        while not stop.is_set():
+            count += sum(range(100))
+        return count
+
+    threads = [threading.Thread(target=compute) for _ in range(3)]
+    async with locks.resource("orders").acquire() as lease:
+        for each in threads:
+            each.start()
+        try:
+            for _ in range(27):
+                await asyncio.sleep(0.1)
+                lease.check()
+        finally:
+            stop.set()
+            for each in threads:
+                await asyncio.to_thread(each.join)
+
+
+async def test_body_that_blocks_the_loop_past_its_lease_knows_it_at_once(services: Services) -> None:
+    """The lease is lost by the clock, before the loop has had a turn; the one who waited is the only holder."""
+    locks, other = services(lease_seconds=0.5), services(lease_seconds=0.5)
+    with pytest.raises(LockLostError):
+        await start(_block_the_loop(locks))
+    async with other.resource("orders").acquire():
+        pass
+
+
+async def _block_the_loop(locks: LockService) -> None:
+    async with locks.resource("orders").acquire() as lease:
+        time.sleep(0.7)  # noqa: ASYNC251 - what is not to be done
+        assert lease.is_lost
+
+
+@pytest.mark.parametrize(
+    "key", ["ключ", "🗝️", "line\nbreak", '"quoted"\\', "\x01", "a:b", "{tag}", "k" * 100_000, 2**70, "x\x7f\u2028"]
+)
+async def test_any_text_can_be_a_key(services: Services, key: Any) -> None:
+    """It excludes as any other, waits as any other, and is told as it was written."""
+    locks, other = services(), services()
+    gate = Gate()
+
+    async def hold() -> None:
+        async with locks.resource("orders").acquire(key):
+            await gate.pass_through()
+
+    async def ask() -> ResourceKey:
+        async with other.resource("orders").acquire(key) as lease:
+            return lease.resources[0]
+
+    holder = start(hold())
+    await gate.reached()
+    waiter = start(ask())
+    await waiting(locks, 1)
+    picture = await locks._store.snapshot()
+    assert [each.resource.key for each in picture.holdings] == [str(key)]
+    assert [each.resource.key for each in picture.waits] == [str(key)]
+    gate.open()
+    await holder
+    assert await waiter == ResourceKey("orders", str(key))
+
+
+@pytest.mark.parametrize("key", ["nul\0", "lone \ud800 surrogate"])
+async def test_what_cannot_be_a_key_is_refused_at_once(services: Services, key: str) -> None:
+    """As a key, and as a resource key that was made by hand."""
+    locks = services()
+    with pytest.raises(ConfigurationError, match="key"):
+        locks.resource("orders").acquire(key)
+    with pytest.raises(ConfigurationError, match="key"):
+        locks.acquire(ResourceKey("orders", key))
+
+
+@pytest.mark.parametrize("limit", [timedelta(microseconds=-1), timedelta(days=-1), 5, 0.5])
+async def test_timeout_that_is_none_is_refused_at_once(services: Services, limit: Any) -> None:
+    """Negative, or a bare number whose unit nobody can know."""
+    with pytest.raises(ConfigurationError, match="timeout"):
+        services().resource("orders").acquire(timeout=limit)
+
+
+@pytest.mark.parametrize("limit", [timedelta(0), timedelta(microseconds=1), timedelta.max])
+async def test_shortest_and_longest_timeouts_get_a_free_lock(services: Services, limit: timedelta) -> None:
+    """And the short ones do not wait for a held one."""
+    locks = services()
+    async with locks.resource("orders").acquire(timeout=limit):
+        if limit < timedelta(seconds=1):
+            with pytest.raises(LockTimeoutError):
+                await start(_ask(locks, limit))
+    assert await is_free(locks)
+
+
+async def _ask(locks: LockService, limit: timedelta) -> None:
+    async with locks.resource("orders").acquire(timeout=limit):
+        pytest.fail("entered a held lock")
+
+
+@pytest.mark.parametrize("enqueued_at", ["inf", "nan", "-1e400", "soon", ""])
+async def test_age_that_makes_no_sense_is_the_start_of_the_run(services: Services, enqueued_at: str) -> None:
+    """Metadata comes from anywhere."""
+    run = attempt("r1", metadata={"mageflow_enqueued_at": enqueued_at})
+    locks = services()
+
+    async def ask() -> None:
+        async with locks.resource("orders").acquire():
+            pass
+
+    await start(ask(), within=run)

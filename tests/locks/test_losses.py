@@ -1,0 +1,267 @@
+"""Answers and data that get lost: what is held is known, what is lost is told once, nothing stays behind."""
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from mageflow.errors import LockLostError, StoreUnavailableError
+from mageflow.interceptors import Interceptor, LeaseLost, ResourceKey
+from mageflow.locks import LockService
+from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.locks.conftest import Services
+from tests.locks.scenes import Gate, start, until, waiting
+
+
+class Losses(Interceptor):
+    """Records leases that were lost."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    @contextmanager
+    def lose_lease(self, call: LeaseLost) -> Generator[None]:
+        self.tokens.append(call.hold.token)
+        yield
+
+
+def claim(request: str, *, session: str = "s1", resource: str = "orders", is_open: bool = False) -> LockClaim:
+    return LockClaim(
+        request=request,
+        run=f"run-{request}",
+        session=session,
+        session_is_open=is_open,
+        resources=(ResourceKey(resource),),
+        owner=LockOwner(task="ghost"),
+        lease_seconds=60,
+        wake_id="w1",
+    )
+
+
+async def test_leases_granted_after_the_data_was_lost_are_kept(services: Services, valkey: EmbeddedValkey) -> None:
+    """Requests that find out together cost the old session once: none of them takes from another what it just got."""
+    losses = Losses()
+    locks = services(losses)
+    old, inside = Gate(), Gate()
+    entered: list[int] = []
+
+    async def hold_old() -> None:
+        async with locks.resource("old").acquire(on_lost="flag") as lease:
+            await old.pass_through()
+            assert lease.is_lost
+
+    async def hold_new(number: int) -> None:
+        async with locks.resource("new").acquire(number) as lease:
+            entered.append(lease.token)
+            await inside._open.wait()
+            lease.check()
+
+    holder = start(hold_old())
+    await old.reached()
+    valkey.flush()
+    runs = [start(hold_new(number)) for number in range(60)]
+    await until(lambda: len(entered) == 60)
+    inside.open()
+    old.open()
+    await asyncio.gather(holder, *runs)
+    assert len(losses.tokens) == 1, "the one from before, once"
+    assert not set(losses.tokens) & set(entered)
+
+
+async def test_queue_that_was_lost_is_formed_again(services: Services, valkey: EmbeddedValkey) -> None:
+    """Whoever waited asks again by itself, and is served."""
+    locks = services(lease_seconds=0.9)
+    held = Gate()
+    entered: list[str] = []
+
+    async def hold() -> None:
+        async with locks.resource("orders").acquire(on_lost="flag"):
+            await held.pass_through()
+
+    async def ask() -> None:
+        async with locks.resource("orders").acquire():
+            entered.append("asked")
+
+    holder = start(hold())
+    await held.reached()
+    waiter = start(ask())
+    await waiting(locks, 1)
+    valkey.flush()
+    async with asyncio.timeout(10):
+        await waiter
+    held.open()
+    await holder
+    assert entered == ["asked"]
+
+
+async def test_block_that_finds_its_lease_lost_when_it_is_left_says_only_that(
+    services: Services, valkey: EmbeddedValkey
+) -> None:
+    """`LockLostError`, and no cancellation that comes after it."""
+    locks = services()
+
+    async def run() -> str:
+        try:
+            async with locks.resource("orders").acquire():
+                valkey.flush()
+        except LockLostError:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+            return "lost, and went on"
+        return "kept"
+
+    assert await start(run()) == "lost, and went on"
+
+
+@pytest.mark.parametrize("ending", ["return", "raise"])
+async def test_cancellation_for_a_lost_lease_ends_with_its_block(services: Services, ending: str) -> None:
+    """A body that ends in the moment its lease is found to be lost does not hand the cancellation on."""
+    locks = services()
+
+    async def run() -> str:
+        try:
+            async with locks.resource("orders").acquire() as lease:
+                assert lease.grant is not None
+                locks.session()._end_session()  # what a renewal does; nothing awaits from here to the block's end
+                {}[ending] if ending == "raise" else None
+        except (LockLostError, KeyError) as error:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return type(error).__name__
+        return "kept"
+
+    assert await start(run()) == {"return": "LockLostError", "raise": "KeyError"}[ending]
+
+
+async def test_user_who_cancels_a_block_that_is_being_cancelled_is_heard(services: Services) -> None:
+    """Both reasons at once: the user's counts."""
+    locks = services()
+    inside = Gate()
+
+    async def run() -> None:
+        async with locks.resource("orders").acquire(), locks.resource("other").acquire():
+            await inside.pass_through()
+
+    task = start(run())
+    await inside.reached()
+    locks.session()._end_session()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_nested_blocks_that_are_lost_together_say_so_once(services: Services) -> None:
+    """The innermost raises; what is around it is not cancelled a second time."""
+    locks = services()
+    inside = Gate()
+
+    async def run() -> str:
+        try:
+            async with locks.resource("orders").acquire(), locks.resource("other").acquire():
+                await inside.pass_through()
+        except LockLostError as error:
+            await asyncio.sleep(0)
+            return error.resource
+        return ""
+
+    task = start(run())
+    await inside.reached()
+    locks.session()._end_session()
+    assert await task in {"orders", "other"}
+
+
+async def test_release_that_a_driver_repeats_is_no_loss(store: LockStore) -> None:
+    """The same answer twice; a lock that was taken away is told from one that was given back."""
+    await store.acquire(claim("q1"))
+    resources = (ResourceKey("orders"),)
+    assert [(await store.release("q1", resources)).verdict.ended for _ in range(3)] == [1, 1, 1]
+    assert (await store.release("q2", resources)).verdict.ended == 0
+    await store.acquire(claim("q3", session="s2"))
+    await store.end_session("s2")
+    assert (await store.release("q3", resources)).verdict.ended == 0
+
+
+async def test_what_is_kept_of_released_requests_is_bounded(store: LockStore, valkey: EmbeddedValkey) -> None:
+    """The last thousand, for a minute."""
+    for number in range(1030):
+        await store.acquire(claim(f"q{number}"))
+        await store.release(f"q{number}", (ResourceKey("orders"),))
+    port = store._port
+    key = next(each for each in await port.command("KEYS", "*") if each.endswith(":ended"))
+    assert await port.command("LLEN", key) == 1000
+    assert 0 < await port.command("PTTL", key) <= 60_000
+
+
+async def test_request_that_is_executed_after_its_release_does_not_stay(services: Services) -> None:
+    """Its answer was lost and its bytes lay in a socket: the next renewal finds what nobody here knows of."""
+    locks = services(lease_seconds=0.9)
+    inside = Gate()
+
+    async def hold() -> None:
+        async with locks.resource("other").acquire():  # keeps the session alive
+            await inside.pass_through()
+
+    holder = start(hold())
+    await inside.reached()
+    session, store = locks.session()._tenure.session, locks._store
+    await store.release("late", (ResourceKey("orders"),))
+    reply = await store.acquire(claim("late", session=session, is_open=True))
+    assert reply.verdict.kind == "granted"
+
+    async def ask() -> None:
+        async with locks.resource("orders").acquire():
+            pass
+
+    async with asyncio.timeout(5):
+        await start(ask())
+    assert [each.lock for each in (await locks.snapshot()).holders] == ["other"], "and takes nothing else with it"
+    inside.open()
+    await holder
+
+
+async def test_closing_ends_those_who_wait(services: Services) -> None:
+    """They are told, and do not begin again behind the back of the process that closed its locks."""
+    locks, other = services(), services()
+    inside = Gate()
+
+    async def hold() -> None:
+        async with other.resource("orders").acquire():
+            await inside.pass_through()
+
+    async def ask() -> None:
+        async with locks.resource("orders").acquire():
+            pytest.fail("entered after the locks were closed")
+
+    holder = start(hold())
+    await inside.reached()
+    waiter = start(ask())
+    await waiting(other, 1)
+    await locks.aclose()
+    with pytest.raises(StoreUnavailableError, match="were closed"):
+        await waiter
+    await waiting(other, 0)
+    inside.open()
+    await holder
+    assert (await other.snapshot()).holders == ()
+
+
+async def test_releases_are_not_owed_for_ever(services: Services) -> None:
+    """A server that stays away costs a list that is as long as what happened within one lease."""
+    with EmbeddedValkey() as server:
+        port = RedisPort(server.url)
+        locks = LockService(LockStore(port, Keys("mageflow", "tests")), lease_seconds=0.6)
+        server.kill()
+        for _ in range(5):
+            with pytest.raises(StoreUnavailableError):
+                async with locks.resource("orders").acquire():
+                    pass
+        assert locks.session()._debts.requests
+        await until(lambda: not locks.session()._debts.requests)
+        await until(lambda: locks.session()._renewals is None or locks.session()._renewals.done())
+        await locks.aclose()
+        await port.aclose()
