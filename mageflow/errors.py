@@ -37,6 +37,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 
+def text_of(error: BaseException, limit: int = 8192) -> str:
+    """What an exception says, whatever it says: never raises, valid UTF-8, at most about ``limit`` characters.
+
+    Exceptions of users carry whole responses, bytes that are no text, and a ``__str__`` that fails.
+    """
+    try:
+        text = str(error)
+    except Exception as trouble:  # noqa: BLE001 - the error that is told of must not be lost over another
+        return f"<its text cannot be had: {type(trouble).__name__}>"
+    return clipped(text, limit)
+
+
+def clipped(text: str, limit: int) -> str:
+    """A text that can be sent and stored: no lone surrogates, and the middle of a very long one left out."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-(limit // 2) :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class MageflowError(Exception):
     """Any error of mageflow."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
-from mageflow.errors import MageflowError, SignatureError
+from mageflow.errors import MageflowError, SignatureError, text_of
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
 from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
@@ -24,6 +24,9 @@ _RESERVE_SECONDS = 1.0
 """How long before its timeout an attempt gives up waiting for Redis."""
 
 _FAILURE_PATIENCE_SECONDS = 5.0
+
+_STORED_CHARACTERS = 32_768
+"""Of an error's text: it is kept with the signature and handed to every error callback."""
 
 _ADMISSION_PATIENCE_SECONDS = 10.0
 """How long a run waits for Redis to come back, rather than spend a retry on its restart."""
@@ -172,7 +175,7 @@ def _record(
 ) -> FailureRecord:
     return FailureRecord(
         type=_NAMED.get(outcome) or type(error).__name__,
-        message=str(error) if outcome not in _NAMED else "",
+        message=text_of(error, _STORED_CHARACTERS) if outcome not in _NAMED else "",
         task=attempt.task.name,
         attempt=attempt.number,
         outcome=outcome,

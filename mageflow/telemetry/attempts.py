@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
+from mageflow.errors import text_of
 from mageflow.interceptors import Attempt
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.live import used_ratio
@@ -274,7 +275,7 @@ class AttemptScope:
         detail = self._recorder.settings.exception_detail
         if error is None or detail == "type":
             return {}
-        return {"message": str(error), **({"exc_info": error} if detail == "full" else {})}
+        return {"message": text_of(error), **({"exc_info": error} if detail == "full" else {})}
 
     def _conclude(self, outcome: Outcome | None, error: BaseException | None) -> None:
         span, attempt = self.span, self.attempt
@@ -299,12 +300,12 @@ class AttemptScope:
         spans = self._recorder.spans
         if outcome in ("failed", "retried", "timed_out"):
             cause = None if outcome == "timed_out" else error
-            # The instrumentor records an exception of the body on its own span by itself.
-            if cause is not None and self._is_owner:
-                spans.record(span, cause)
             for each in (span, self._execute):
                 if each is not None:
                     spans.fail(each, cause, "timed_out" if outcome == "timed_out" else "")
+            # The instrumentor records an exception of the body on its own span by itself.
+            if cause is not None and self._is_owner:
+                spans.record(span, cause)
 
     def _close(self) -> None:
         guard = self._recorder.guard

@@ -6,11 +6,13 @@ through a chain of our own and arrive as a `LogFields`: a dict to `structlog.std
 every other formatter. Where the user did, their processors apply.
 """
 
+import functools
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
@@ -63,6 +65,20 @@ _PROCESSORS = (
 )
 
 
+_AS_EXTRA: Final = (
+    structlog.stdlib.render_to_log_kwargs,
+    getattr(structlog.stdlib, "render_to_log_args_and_kwargs", structlog.stdlib.render_to_log_kwargs),
+)
+"""Processors that make every field an attribute of the record, which refuses the names it has itself."""
+
+_RECORD_KEYS: Final = frozenset(vars(logging.makeLogRecord({}))) - {"exc_info", "stack_info"} | {"message", "asctime"}
+
+
+@functools.lru_cache(maxsize=16)
+def _is_awaited(wrapper: type[Any] | None, level: str) -> bool:
+    return inspect.iscoroutinefunction(getattr(wrapper, level, None))
+
+
 class EventLog:
     """Writes the events of `names.events`. Never raises."""
 
@@ -76,6 +92,8 @@ class EventLog:
             self._target, processors=list(_PROCESSORS), wrapper_class=structlog.stdlib.BoundLogger
         ).bind()
         self._users: Any = structlog.wrap_logger(self._target)
+        self._users_awaited: Any = structlog.wrap_logger(self._target, wrapper_class=structlog.stdlib.BoundLogger)
+        """The user's processors without a wrapper whose methods are coroutines (``AsyncBoundLogger``)."""
 
     @property
     def logger(self) -> Any:
@@ -100,9 +118,15 @@ class EventLog:
 
     def _tell(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:
         target = self._target
-        if structlog.is_configured() and structlog.get_config()["processors"][-1:] != [hand_over]:
-            getattr(self._users, level)(event.name, **fields)
-            return
+        if structlog.is_configured():
+            config = structlog.get_config()
+            last = config["processors"][-1:]
+            if last != [hand_over]:
+                if last and last[0] in _AS_EXTRA:
+                    fields = {f"{key}_" if key in _RECORD_KEYS else key: value for key, value in fields.items()}
+                logger = self._users_awaited if _is_awaited(config["wrapper_class"], level) else self._users
+                getattr(logger, level)(event.name, **fields)
+                return
         # The chain above, written out: structlog's machinery would double the cost of an attempt.
         error = fields.pop("exc_info", None)
         record: EventDict = {

@@ -18,12 +18,16 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
+from mageflow.errors import clipped, text_of
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.names.traces import SpanName
 
 __all__ = ["Attributes", "Spans", "hashed", "suppressed"]
 
 Attributes = dict[str, AttributeValue]
+
+_STACK_CHARACTERS: Final = 32_768
+"""An exporter that meets one attribute of megabytes drops the whole batch it is in."""
 
 _KINDS: Final[Mapping[str, SpanKind]] = {
     "producer": SpanKind.PRODUCER,
@@ -85,9 +89,11 @@ class Spans:
         kind = type(error)
         attributes: Attributes = {traces.EXCEPTION_TYPE: f"{kind.__module__}.{kind.__qualname__}"}
         if self._detail != "type":
-            attributes[traces.EXCEPTION_MESSAGE] = str(error)
+            attributes[traces.EXCEPTION_MESSAGE] = text_of(error)
         if self._detail == "full":
-            attributes[traces.EXCEPTION_STACKTRACE] = "".join(traceback.format_exception(error))
+            attributes[traces.EXCEPTION_STACKTRACE] = clipped(
+                "".join(traceback.format_exception(error)), _STACK_CHARACTERS
+            )
         return attributes
 
 

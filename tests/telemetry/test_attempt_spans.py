@@ -246,3 +246,32 @@ def test_a_batch_says_how_many_items_it_has(bench: Bench):
     bench.run(bench.attempt(replace(TASK, is_batch=True), batch_size=7), outcome="succeeded")
 
     assert bench.spans.one("process send").attributes["messaging.batch.message_count"] == 7
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SilentError(), "<its text cannot be had: RuntimeError>"),
+        (ValueError("\ud800"), "\\ud800"),
+        (ValueError("x" * 5_000_000), "4991808 characters left out"),
+    ],
+)
+@pytest.mark.parametrize("detail", ["message", "full"])
+def test_an_exception_is_told_whatever_its_text(make_bench, error: Exception, says: str, detail: str):
+    """A ``__str__`` that fails, what is no UTF-8, and megabytes: the span, its event and the record say so."""
+    bench = make_bench(exception_detail=detail)
+    bench.run(bench.attempt(), error, outcome="failed")
+
+    span = bench.spans.one("process send")
+    assert span.status.status_code is StatusCode.ERROR
+    (event,) = span.events
+    told = bench.logs.one("mageflow.task.failed")["message"]
+    assert says in told
+    assert event.attributes["exception.message"] == told
+    assert len(str(dict(event.attributes))) < 50_000
+    assert bench.samples.total("mageflow_telemetry_errors_total") == 0.0

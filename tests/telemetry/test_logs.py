@@ -107,6 +107,40 @@ def test_a_user_who_configured_structlog_has_the_last_word(bench: Bench, caplog:
     assert caplog.records[-1].getMessage().startswith("event='mageflow.task.finished'")
 
 
+def test_a_user_whose_loggers_are_awaited_gets_every_event(bench: Bench, caplog: pytest.LogCaptureFixture):
+    """``AsyncBoundLogger`` answers with coroutines nobody here could await: its processors are used without it."""
+    structlog.configure(
+        wrapper_class=structlog.stdlib.AsyncBoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[structlog.stdlib.add_log_level, structlog.processors.JSONRenderer()],
+    )
+    with caplog.at_level(logging.INFO, "mageflow"):
+        bench.run(bench.attempt(), outcome="succeeded")
+
+    assert [json.loads(each)["event"] for each in caplog.messages] == [
+        "mageflow.task.started",
+        "mageflow.task.finished",
+    ]
+    assert bench.samples.total("mageflow_telemetry_errors_total") == 0.0
+
+
+def test_fields_that_records_reserve_are_not_lost(make_bench, caplog: pytest.LogCaptureFixture):
+    """``render_to_log_kwargs`` makes attributes of fields, and a record refuses a second ``name`` or ``message``."""
+    structlog.configure(
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
+    )
+    bench = make_bench(exception_detail="message")
+    with caplog.at_level(logging.INFO, "mageflow"):
+        bench.telemetry.recorder.log.emit(names.events.FLOW_STARTED, name="signup", steps=3)
+        bench.run(bench.attempt(), ValueError("boom"), outcome="failed")
+
+    started, _, failed = caplog.records
+    assert (started.message, vars(started)["name_"], vars(started)["steps"]) == ("mageflow.flow.started", "signup", 3)
+    assert (failed.message, vars(failed)["message_"]) == ("mageflow.task.failed", "boom")
+
+
 def test_structlogs_capture_works(bench: Bench):
     """`structlog.testing.capture_logs` sees our events as it sees everybody's."""
     with structlog.testing.capture_logs() as captured:
