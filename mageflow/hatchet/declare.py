@@ -64,12 +64,13 @@ class Declarations:
         if compat.is_stub(func):
             # Only a name to trigger: it must neither be wrapped nor take the place of the real task in the register.
             made = declare(func)
-            self._on_declared(self._info(compat.task_of(made), made, compat.task_of(made).name, Marks(), func))
+            self._on_declared(self._info(compat.task_of(made), made, compat.config_of(made).name, Marks(), func))
             return made
         runner, marks = self._runner(func, is_batch=is_batch)
         made = declare(runner.function())
         task = compat.task_of(made)
-        self._attach(runner, task, made, task.name, marks, func, is_batch=is_batch)
+        # Not the task's own name: that one is put into lower case, and Hatchet runs it by the other.
+        self._attach(runner, task, made, compat.config_of(made).name, marks, func, is_batch=is_batch)
         return made
 
     def step(

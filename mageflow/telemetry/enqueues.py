@@ -152,9 +152,8 @@ class EnqueueScope:
     def _measure(self, error: BaseException | None) -> None:
         instruments, call = self._recorder.instruments, self._call
         result = "ok" if error is None else "error"
+        self._recorder.zero_enqueues()
         for task, count in Counter(self._label(item.task) for item in call.items).items():
-            if task in self._recorder.names:
-                instruments.zero_producer(task)
             instruments.inc(metrics.TASKS_ENQUEUED, task, call.source, result, by=count)
         instruments.observe(metrics.TASK_ENQUEUE_DURATION, time.perf_counter() - self._started, call.operation)
 

@@ -61,6 +61,7 @@ class StartFlowScope:
         if call.started:
             if guard.metrics.closed:
                 with guard.metrics.at("start_flow.exit"):
+                    recorder.instruments.zero_flow(call.kind, call.name)
                     recorder.instruments.inc(metrics.FLOWS_STARTED, call.kind, call.name)
                     recorder.instruments.observe(metrics.FLOW_STEPS, call.steps, call.kind)
             recorder.log.emit(
@@ -121,9 +122,12 @@ class FillScope:
 
 def step_flow(recorder: Recorder, call: FlowStep) -> None:
     """A step or item was admitted."""
-    if call.handover_seconds is not None and recorder.guard.metrics.closed:
+    if recorder.guard.metrics.closed:
         with recorder.guard.metrics.at("step_flow"):
-            recorder.instruments.observe(metrics.FLOW_HANDOVER, max(call.handover_seconds, 0.0), call.kind)
+            # Whoever admits a step may be the one that closes the flow.
+            recorder.instruments.zero_flow(call.kind, call.name)
+            if call.handover_seconds is not None:
+                recorder.instruments.observe(metrics.FLOW_HANDOVER, max(call.handover_seconds, 0.0), call.kind)
     recorder.log.emit(
         events.FLOW_STEP_DONE, step=call.step, handover_s=call.handover_seconds, flow=call.name, flow_id=call.flow_id
     )

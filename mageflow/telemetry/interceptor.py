@@ -245,7 +245,14 @@ class Telemetry:
             tasks: What the worker serves.
         """
         view = lambda: self.lock_view()  # noqa: E731, PLW0108 - the locks may come after the worker
-        return WorkerTelemetry(self.recorder, name=name, slots=slots, tasks=tasks, lock_view=view)
+        return WorkerTelemetry(
+            self.recorder,
+            name=name,
+            slots=slots,
+            tasks=tasks,
+            lock_view=view,
+            zero_locks=self._locks.zero_declared,
+        )
 
 
 def _no_locks() -> object:

@@ -59,6 +59,11 @@ class LockTelemetry:
         """Accept a lock's name as a label value. Creates nothing."""
         self._declared.add(name)
 
+    def zero_declared(self) -> None:
+        """Create what the declared locks may count, with 0: a worker does before the first request."""
+        for name in list(self._declared):
+            self.recorder.instruments.allow_lock(name)
+
     def ready(self, lock: str, task: str) -> None:
         """Make what this pair may count, with 0, when it is first seen: `increase()` cannot see one born at 1."""
         if (lock, task) in self._pairs:

@@ -93,18 +93,37 @@ class Instruments:
         self._tasks.add(name)
 
     def allow_lock(self, name: str) -> None:
-        """Accept a lock's name as a label value, and create its counters with 0."""
+        """Accept a lock's name as a label value, and create what it may count, with 0."""
         self._locks.add(name)
         if ("lock", name) not in self._zeroed:
             self._zeroed.add(("lock", name))
-            self._zero({"lock": name}, (m for m in METRICS if m.kind == "counter"))
+            self._zero({"lock": name}, (m for m in METRICS if m.kind != "gauge"))
 
-    def zero_producer(self, task: str) -> None:
-        """Create what an enqueue of this task may count, with 0."""
-        if ("enqueue", task) not in self._zeroed:
-            self._zeroed.add(("enqueue", task))
-            self._zero({"task": task}, (names.TASKS_ENQUEUED,))
+    def zero_producer(self, workflow: str) -> None:
+        """Create what an enqueue of this workflow or stand-alone task may count, with 0."""
+        if ("enqueue", workflow) not in self._zeroed:
+            self._zeroed.add(("enqueue", workflow))
+            self._zero({"task": workflow}, (names.TASKS_ENQUEUED,))
+            self._zero_once()
+
+    def zero_flow(self, flow: str, flow_name: str) -> None:
+        """Create what a flow of this name may count, with 0; nothing where the label has its fill of names."""
+        if (names.FLOWS_FINISHED, flow, flow_name, names.FLOW_OUTCOMES[0]) in self._children:
+            return
+        seen = self._seen.get("flow_name", ())
+        if flow_name in seen or len(seen) < names.LABEL_LIMITS["flow_name"]:
+            self.inc(names.FLOWS_STARTED, flow, flow_name, by=0.0)
+            for outcome in names.FLOW_OUTCOMES:
+                self.inc(names.FLOWS_FINISHED, flow, flow_name, outcome, by=0.0)
+
+    def _zero_once(self) -> None:
+        if ("", "") not in self._zeroed:
+            self._zeroed.add(("", ""))
             self._zero({}, (names.TASK_ENQUEUE_DURATION, names.TELEMETRY_ERRORS))
+            for result in names.OK_ERROR:
+                self.inc(names.TASKS_ENQUEUED, names.EVENT_TASK, "event", result, by=0.0)
+            for label in names.FOLDED_LABELS:
+                self.inc(names.TELEMETRY_DROPPED_LABELS, label, by=0.0)
 
     def zero_worker(self, task: str, *, is_staggered: bool) -> None:
         """Create what attempts of this task may count, with 0: `increase()` cannot see a counter born at 1."""
@@ -118,6 +137,7 @@ class Instruments:
             wanted = [m for m in wanted if m not in _STAGGER_ONLY]
         self._zero({"task": task}, wanted)
         self._zero({}, (m for m in METRICS if m.kind != "gauge"))
+        self._zero_once()
 
     def _zero(self, fixed: Mapping[str, str], metrics: Iterable[Metric]) -> None:
         for metric in metrics:

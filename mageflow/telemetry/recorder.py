@@ -23,6 +23,7 @@ class Recorder:
         "_instruments",
         "_is_export_told",
         "_sources",
+        "_zeroed_tasks",
         "guard",
         "live",
         "log",
@@ -51,6 +52,7 @@ class Recorder:
         self._instruments: Instruments | None = None
         self._is_export_told = False
         self._sources: list[GaugeSource] = [self.live]
+        self._zeroed_tasks = 0
 
     @property
     def instruments(self) -> Instruments:
@@ -79,6 +81,13 @@ class Recorder:
             self.names.add(name)
             if self._instruments is not None:
                 self._instruments.allow_task(name)
+
+    def zero_enqueues(self) -> None:
+        """Create what enqueues of every declared task may count, with 0. Cheap where nothing was declared since."""
+        if self._zeroed_tasks != len(self.tasks):
+            self._zeroed_tasks = len(self.tasks)
+            for info in list(self.tasks.values()):
+                self.instruments.zero_producer(info.workflow_name)
 
     def task_label(self, name: str) -> str:
         """A task's name as Hatchet knows it, without the namespace."""

@@ -39,12 +39,14 @@ class WorkerTelemetry:
         slots: Mapping[str, int],
         tasks: Sequence[TaskInfo],
         lock_view: Callable[[], object],
+        zero_locks: Callable[[], None],
     ) -> None:
         self._recorder = recorder
         self._name = name
         self._slots = dict(slots)
         self._tasks = tuple(tasks)
         self._lock_view = lock_view
+        self._zero_locks = zero_locks
         self._sampler: asyncio.Task[None] | None = None
         self._directory: ServiceDirectory | None = None
         self._last_tick = time.monotonic()
@@ -62,7 +64,8 @@ class WorkerTelemetry:
             with guard.metrics.at("worker.start"):
                 for info in self._tasks:
                     recorder.instruments.zero_worker(info.name, is_staggered=info.stagger_window_seconds is not None)
-                    recorder.instruments.zero_producer(info.name)
+                recorder.zero_enqueues()
+                self._zero_locks()
                 recorder.instruments.gauges.add(self)
                 recorder.live.served = (*recorder.live.served, *self._tasks)
             with guard.exposition.at("worker.start"):

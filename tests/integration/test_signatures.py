@@ -1,6 +1,7 @@
 """Signatures end to end: signed on one side, admitted, run and settled on the other."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -199,3 +200,51 @@ async def test_a_chain_a_swarm_and_their_callbacks_run_to_the_end(signed, magefl
         and span.attributes.get("mageflow.flow.kind") == "chain"
     }  # fmt: skip
     assert len(trace_ids) == 1
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (SilentError, "<its text cannot be had: RuntimeError>"),
+        (lambda: ValueError("\ud800"), "\\ud800"),
+        (lambda: ValueError("x" * 3_000_000), "characters left out"),
+    ],
+)
+async def test_a_failure_is_recorded_whatever_the_text_of_its_error(signed, mageflow_worker, make, says):
+    """The signature fails with the error's own class and as much of its text as there is; it does not stay active."""
+    client = signed.client
+
+    @client.task(name="wordless", execution_timeout=timedelta(seconds=5))
+    async def task(msg: Message) -> dict[str, Any]:
+        raise make()
+
+    mageflow_worker.in_process(client, "wordless", workflows=[task])
+    signature = await client.sign(task)
+    await signature.aio_run_no_wait(Message())
+    async with asyncio.timeout(10):
+        while (found := await client.load_signature(signature.key)).status != "failed":
+            await asyncio.sleep(0.05)
+    assert found.last_error.type == type(make()).__name__
+    assert says in found.last_error.message
+    assert len(found.last_error.message) < 40_000
+
+
+async def test_a_task_goes_by_the_name_it_was_declared_with(signed, mageflow_worker):
+    """Hatchet puts a task's own name into lower case; signals, signatures and enqueues say what was declared."""
+    client = signed.client
+
+    @client.task(name="SendMail")
+    @client.with_signature
+    async def task(msg: Message, signature: TaskSignature) -> dict[str, Any]:
+        return {"name": signature.task_name}
+
+    mageflow_worker.in_process(client, "names", workflows=[task])
+    assert await task.aio_run(Message()) == {"name": "SendMail"}
+    assert await (await client.sign(task)).aio_run(Message()) == {"name": "SendMail"}
+    assert signed.samples.total("mageflow_task_runs_total", task="SendMail", outcome="succeeded") == 2
+    assert signed.samples.total("mageflow_tasks_enqueued_total", task="SendMail") == 2

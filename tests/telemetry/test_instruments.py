@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from mageflow.config import Settings
-from mageflow.interceptors import TaskInfo
+from mageflow.interceptors import FlowStart, FlowStep, TaskInfo
 from mageflow.telemetry import Telemetry, names
 from mageflow.telemetry.metrics import Instruments, instruments_for
 from mageflow.testing import capture_logs, samples
@@ -104,9 +104,51 @@ def test_closed_label_sets_exist_before_the_first_event(instruments: Instruments
             expected = 1
             for values in metric.closed.values():
                 expected *= len(values)
-            series = [key for key in seen if key[0] == metric.name]
+            series = [key for key in seen if key[0] == metric.name and ("task", names.metrics.EVENT_TASK) not in key[1]]
             assert len(series) == expected, metric.name
             assert {seen[key] for key in series} == {0.0}, metric.name
+
+
+def test_the_first_folded_value_is_seen_to_grow(bench: Bench):
+    """Every label that can be folded is counted from 0, or the alert about it would miss the first."""
+    bench.run(bench.attempt(), outcome="succeeded")
+    name = "mageflow_telemetry_dropped_label_values_total"
+    before = bench.samples.by("label", name)
+    instruments = bench.telemetry.recorder.instruments
+    for number in range(51):
+        instruments.inc(names.metrics.TASK_FAILURES, "send", f"Error{number}")
+    instruments.inc(names.metrics.TASK_RUNS, "undeclared", "failed")
+
+    grown = {label: value for label, value in bench.samples.by("label", name).items() if value}
+    assert set(before.values()) == {0.0}
+    assert grown == {"exception": 1.0, "task": 1.0}
+    assert set(grown) <= set(before)
+
+
+def test_enqueues_of_every_declared_task_are_there_after_the_first(bench: Bench):
+    """Under the name they are enqueued by: a workflow's, which is not its tasks'."""
+    bench.enqueue("crowd")
+
+    seen = bench.samples
+    assert seen.value("mageflow_tasks_enqueued_total", task="crowd", source="direct", result="ok") == 1.0
+    assert seen.value("mageflow_tasks_enqueued_total", task="send-workflow", source="direct", result="ok") == 0.0
+    assert ("task", "send-workflow") in {pair for key in seen for pair in key[1]}
+    assert ("task", "send") not in {pair for key in seen for pair in key[1]}, "nobody enqueues a task of a workflow"
+
+
+def test_a_flow_that_has_started_can_be_seen_to_end(bench: Bench):
+    """Its outcomes are counted from 0 in whoever starts it and in whoever admits its steps; names stay limited."""
+    start = FlowStart("chain", "flow-1", "signup")
+    with bench.interceptor.start_flow(start):
+        start.started, start.steps = True, 3
+    assert bench.samples.by("outcome", "mageflow_flows_finished_total", flow_name="signup") == dict.fromkeys(
+        names.metrics.FLOW_OUTCOMES, 0.0
+    )
+    for number in range(150):
+        with bench.interceptor.step_flow(FlowStep("swarm", f"flow-{number}", f"named-{number}", 0, None)):
+            pass
+    assert len(bench.samples.by("flow_name", "mageflow_flows_started_total")) == names.metrics.LABEL_LIMITS["flow_name"]
+    assert bench.samples.total("mageflow_telemetry_dropped_label_values_total") == 0.0
 
 
 def test_a_lock_is_created_with_its_counters(instruments: Instruments, registry: CollectorRegistry):

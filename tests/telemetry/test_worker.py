@@ -71,6 +71,22 @@ async def test_a_worker_says_what_it_is(make_bench):
     assert started["hatchet_instrumentor"] is False
 
 
+async def test_what_is_declared_is_counted_from_zero_before_anything_happens(make_bench):
+    """Locks nobody has asked for, workflows nobody has enqueued: their first event is seen to grow."""
+    bench = make_bench(metrics_port=0)
+    bench.telemetry.declare_lock("ledger")
+    async with worker_of(bench) as worker:
+        _, _, body = await asyncio.to_thread(get, worker.endpoint.url)
+
+    seen = samples(body)
+    assert set(seen.by("result", "mageflow_lock_lease_renewals_total", lock="ledger").values()) == {0.0}
+    assert set(seen.by("outcome", "mageflow_lock_acquisitions_total", lock="ledger").values()) == {0.0}
+    assert seen.by("le", "mageflow_lock_wait_seconds_bucket", lock="ledger")
+    assert seen.by("source", "mageflow_tasks_enqueued_total", task="send-workflow")
+    assert seen.by("result", "mageflow_tasks_enqueued_total", task="__event__") == {"ok": 0.0, "error": 0.0}
+    assert seen.by("label", "mageflow_telemetry_dropped_label_values_total")["__series__"] == 0.0
+
+
 async def test_a_stopped_worker_leaves_nothing_behind(make_bench, tmp_path: Path):
     """The port is free, the discovery file is gone, the gauges are, and no task of ours runs on."""
     bench = make_bench(metrics_port=0, metrics_sd_dir=tmp_path)

@@ -96,6 +96,9 @@ LABEL_LIMITS: Final[Mapping[str, int]] = {
 }
 """How many values a free label may have in one process."""
 
+FOLDED_LABELS: Final = (*sorted(REGISTERED_LABELS), *(label for label in LABEL_LIMITS if label != "label"), SERIES)
+"""Every ``label`` of `TELEMETRY_DROPPED_LABELS`."""
+
 
 def _in_order(labels: tuple[str, ...], closed: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return (*labels, *(label for label in closed if label not in labels))
