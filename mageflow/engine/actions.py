@@ -29,7 +29,8 @@ def timestamp(moment: datetime) -> Timestamp:
 def payload(task: Task) -> JsonObject:
     """Return the action payload: input, outputs of finished tasks, matched condition data.
 
-    Every completed task of the run is in ``parents``, grandparents too; values must be objects.
+    Every completed task of the run is in ``parents``, grandparents too; values must be objects. ``triggered_by`` is
+    "manual" for events, crons and schedules too, as Hatchet has it.
     """
     run = task.run
     parents = {
@@ -37,16 +38,17 @@ def payload(task: Task) -> JsonObject:
         for name, other in run.tasks.items()
         if other.status is TaskStatus.COMPLETED and other is not task
     }
-    errors = {name: other.error for name, other in run.tasks.items() if other.error} if task.step.is_on_failure else {}
-    return {
+    document: JsonObject = {
         "input": run.input,
-        "triggered_by": run.trigger,
+        "triggered_by": "manual",
         "parents": parents,
-        "triggers": {"filter_payload": run.filter_payload, **task.match_data},
+        "triggers": {"filter_payload": run.trigger.filter_payload, **task.match_data},
         "user_data": None,
         "overrides": None,
-        "step_run_errors": errors,
     }
+    if task.step.is_on_failure:
+        document["step_run_errors"] = {name: other.error for name, other in run.tasks.items() if other.error}
+    return document
 
 
 def start_action(engine: Engine, task: Task) -> pb.AssignedAction:
@@ -81,16 +83,17 @@ def _addressed(engine: Engine, task: Task, action_type: pb.ActionType) -> pb.Ass
         workflow_version_id=run.version.id,
         task_inserted_at=timestamp(task.inserted_at),
     )
-    if run.parent_task is not None:
-        action.parent_workflow_run_id = run.parent_task.id if run.parent_task.run.is_dag else run.parent_task.run.id
-        if run.child_index is not None:
-            action.child_workflow_index = run.child_index
-        if run.child_key:
-            action.child_workflow_key = run.child_key
-    if run.event_id:
-        action.triggering_event_external_id = run.event_id
-    if run.event_key:
-        action.triggering_event_key = run.event_key
+    trigger = run.trigger
+    if run.parent is not None:
+        action.parent_workflow_run_id = run.parent.told_as
+        if trigger.child_index is not None:
+            action.child_workflow_index = trigger.child_index
+        if trigger.child_key:
+            action.child_workflow_key = trigger.child_key
+    if trigger.event_id:
+        action.triggering_event_external_id = trigger.event_id
+    if trigger.event_key:
+        action.triggering_event_key = trigger.event_key
     if task.step.is_durable:
         action.durable_task_invocation_count = task.invocation
     return action

@@ -12,8 +12,7 @@ from cronsim import CronSim, CronSimError
 
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import EngineError, InvalidRequestError, NotFoundError
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
-from mageflow.engine.runs import Trigger
+from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -126,9 +125,7 @@ class Crons:
         if scheduled_at is not None:
             metadata["hatchet__cron_scheduled_at"] = iso(scheduled_at)
         return self._engine.runs.start(
-            Trigger(
-                name=cron.workflow.name, input=cron.input, metadata=metadata, priority=cron.priority, trigger="cron"
-            )
+            Trigger(name=cron.workflow.name, input=cron.input, metadata=metadata, priority=cron.priority)
         )
 
     def _arm(self, cron: Cron) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, cast
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import JsonObject
 
+# An odd number of backslashes before it: an even number is that many halves of backslashes, followed by "u0000".
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
 
 def parse_object(text: str | bytes, what: str) -> JsonObject:
     """Return the JSON object in ``text``; empty text and ``null`` are an empty object.
 
     Raises:
-        InvalidRequestError: not JSON, or not an object; ``what`` names the field.
+        InvalidRequestError: not JSON, not an object, or with a NUL character, which Hatchet's database cannot hold;
+            ``what`` names the field.
     """
     if not text:
         return {}
+    check_no_nul(text, what)
     try:
         value: Any = json.loads(text)
     except ValueError as error:
@@ -29,6 +36,21 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{what} must be a JSON object, not {type(value).__name__}")
     return cast("JsonObject", value)
+
+
+def check_no_nul(text: str | bytes, what: str) -> None:
+    """Raise InvalidRequestError when JSON text holds the character NUL, which JSON can only write as an escape."""
+    raw = text if isinstance(text, bytes) else text.encode()
+    if b"\\u0000" in raw and _NUL.search(raw):
+        raise InvalidRequestError(f"{what} holds the character NUL (\\u0000), which Hatchet cannot store")
+
+
+def check_id(text: str, what: str) -> None:
+    """Raise InvalidRequestError when an id is no UUID; ``what`` names the field."""
+    try:
+        UUID(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{what} must be a UUID, not {text!r}") from error
 
 
 def moment_of(stamp: Timestamp, what: str) -> datetime:

@@ -2,6 +2,7 @@
 
 EngineError
 ├── InvalidRequestError         INVALID_ARGUMENT     400
+│   └── UnknownWorkflowError    (clients of gRPC are not told: Hatchet takes the run and never starts it)
 ├── NotFoundError               NOT_FOUND            404
 ├── PreconditionError           FAILED_PRECONDITION  409
 └── IdempotencyCollisionError   ALREADY_EXISTS       409
@@ -27,6 +28,18 @@ class InvalidRequestError(EngineError):
 
     grpc_status = "INVALID_ARGUMENT"
     http_status = 400
+
+
+class UnknownWorkflowError(InvalidRequestError):
+    """No worker has registered a workflow of this name.
+
+    Attributes:
+        name: as it was asked for.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown workflow {name!r}: start a worker that registers it first")
+        self.name = name
 
 
 class NotFoundError(EngineError):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mageflow.engine.contracts import v1_workflows_pb2
 from mageflow.engine.errors import EngineError, NotFoundError
 from mageflow.engine.expressions import holds
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
-from mageflow.engine.runs import RESERVED_PREFIX, Trigger, check_priority
+from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
+from mageflow.engine.runs import RESERVED_PREFIX, check_priority
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -101,6 +101,12 @@ class Events:
         self._engine.durable.event_happened(event)
         return event
 
+    def forget(self, run: Run) -> None:
+        """Drop a run the store forgets from the event that started it."""
+        record = self.records.get(run.trigger.event_id) if run.trigger.event_id else None
+        if record is not None:
+            record.triggered = [each for each in record.triggered if each.run is not run]
+
     def event(self, event_id: str) -> EventRecord:
         """Return a stored event.
 
@@ -177,7 +183,6 @@ class Events:
             input=event.payload,
             metadata=metadata,
             priority=priority,
-            trigger="event",
             event_id=event.id,
             event_key=event.key,
             filter_payload=None if passed is None else passed.payload,

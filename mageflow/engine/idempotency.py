@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Claim:
-    run: Run
+    run_id: str
     until: float
     until_run_ends: bool
 
@@ -55,9 +55,9 @@ class Idempotency:
         now = self._engine.clock.monotonic()
         holder = self._claims.get(key)
         if holder is not None and holder.until > now:
-            raise IdempotencyCollisionError([Collision(holder.run.id)])
+            raise IdempotencyCollisionError([Collision(holder.run_id)])
         seconds = config.ttl_ms / 1000
-        claim = _Claim(run=run, until=now + seconds, until_run_ends=config.method == pb.STATUS)
+        claim = _Claim(run_id=run.id, until=now + seconds, until_run_ends=config.method == pb.STATUS)
         self._claims[key] = claim
         run.idempotency_key = key
         self._engine.clock.later(seconds, self._expire, key, claim)
@@ -66,7 +66,7 @@ class Idempotency:
         """Free a STATUS key."""
         key = run.idempotency_key
         claim = self._claims.get(key) if key is not None else None
-        if key is not None and claim is not None and claim.run is run and claim.until_run_ends:
+        if key is not None and claim is not None and claim.run_id == run.id and claim.until_run_ends:
             del self._claims[key]
 
     def _expire(self, key: str, claim: _Claim) -> None:

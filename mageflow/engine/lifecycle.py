@@ -18,6 +18,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mageflow.engine.actions import cancel_action, start_action
+from mageflow.engine.documents import check_no_nul
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import Json, Task, TaskEvent, TaskStatus, Worker
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 # Attempts that are not the first go ahead of everything; clients may ask for 1 to 3.
 REQUEUED_PRIORITY = 4
-_MAX_REASSIGNMENTS = 3
+# Hatchet's default.
+_MAX_REASSIGNMENTS = 10
 _DEFAULT_BACKOFF_MAX = 86_400.0
 # A client's gRPC channel receives at most 4 MiB; the rest of the action needs a little room.
 MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
@@ -131,9 +134,13 @@ class Lifecycle:
             self._engine.run_events.attempt_started(task)
 
     def attempt_completed(self, task: Task, payload: str) -> None:
-        """Take a COMPLETED event. Output that is not JSON fails the task, as in Hatchet."""
+        """Take a COMPLETED event. Output that is not JSON, or holds a NUL, fails the task for good, as in Hatchet."""
         try:
+            check_no_nul(payload, "task output")
             output = json.loads(payload) if payload else {}
+        except InvalidRequestError as error:
+            self.attempt_failed(task, str(error), retryable=False)
+            return
         except ValueError:
             self.attempt_failed(task, "task output is not valid JSON", retryable=False)
             return
@@ -270,6 +277,7 @@ class Lifecycle:
         self.attempt_failed(task, error, event="TIMED_OUT")
 
     def _schedule_timeout_passed(self, task: Task) -> None:
+        task.expired = True
         self.finish(
             task,
             TaskStatus.CANCELLED,

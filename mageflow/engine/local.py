@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mageflow.engine.output import ErrorOutput
 from mageflow.engine.tokens import Handshake
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class LocalEngine:
         keep_finished: finished runs that stay readable; older ones are forgotten, so memory stays flat.
         grpc_port: 0 picks a free one.
         api_port: 0 picks a free one.
-        log_level: of the engine's log on standard error.
+        log_level: of the engine's log, which comes into this process's own under the loggers ``mageflow.engine``.
         start_timeout: seconds to wait until it is ready.
 
     Raises:
@@ -80,6 +81,7 @@ class LocalEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._handshake: Handshake | None = None
+        self._output: ErrorOutput | None = None
 
     @property
     def handshake(self) -> Handshake:
@@ -163,15 +165,16 @@ class LocalEngine:
         for name, value in self._flags.items():
             command += [f"-{name}", str(value)]
         # Own session: Ctrl-C in a terminal reaches the user's process first, which then ends the engine.
-        with self._error_file.open("wb") as errors:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        if self._process.stderr is not None:
+            self._output = ErrorOutput(self._process.stderr)
 
     def _look(self, deadline: float) -> bool:
         """Return whether the engine is ready."""
@@ -180,12 +183,14 @@ class LocalEngine:
             raise RuntimeError("the engine was not started")
         if self._handshake_file.exists():
             self._handshake = Handshake.from_json(self._handshake_file.read_text())
+            if self._output is not None:
+                self._output.log()
             return True
         exit_code = process.poll()
         if exit_code is not None or time.monotonic() > deadline:
-            output = self._error_file.read_text(errors="replace")
+            output = self._output
             self._stop()
-            raise EngineStartError(exit_code, output)
+            raise EngineStartError(exit_code, "" if output is None else output.text())
         return False
 
     @property
@@ -193,10 +198,6 @@ class LocalEngine:
         if self._folder is None:
             raise RuntimeError("the engine was not started")
         return Path(self._folder.name, "handshake.json")
-
-    @property
-    def _error_file(self) -> Path:
-        return self._handshake_file.with_name("stderr.txt")
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -209,6 +210,9 @@ class LocalEngine:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._output is not None:
+            self._output.close()
+            self._output = None
         self._handshake = None
         if self._folder is not None:
             with contextlib.suppress(OSError):

@@ -243,6 +243,7 @@ class Task:
     output: Json = None
     error: str | None = None
     skipped: bool = False
+    expired: bool = False
     match: Match | None = None
     match_data: JsonObject = field(default_factory=dict[str, Any])
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, "asyncio.TimerHandle"])
@@ -250,7 +251,7 @@ class Task:
     holds: list[Hold] = field(default_factory=list["Hold"])
     rate_needs: list[Need] = field(default_factory=list["Need"])
     batch: Batch | None = None
-    children: dict[str, Run] = field(default_factory=dict[str, "Run"])
+    children: dict[str, str] = field(default_factory=dict[str, str])
     durable: DurableLog | None = None
     events: list[TaskEvent] = field(default_factory=list["TaskEvent"])
     logs: list[LogLine] = field(default_factory=list["LogLine"])
@@ -259,6 +260,11 @@ class Task:
     def display_name(self) -> str:
         """``<step>-<milliseconds>``, the name REST shows."""
         return f"{self.step.readable_id}-{int(self.inserted_at.timestamp() * 1000)}"
+
+    @property
+    def listed_status(self) -> TaskStatus:
+        """The status REST shows: Hatchet lists as FAILED what gRPC calls CANCELLED after a schedule timeout."""
+        return TaskStatus.FAILED if self.expired else self.status
 
     @property
     def metadata(self) -> JsonObject:
@@ -278,19 +284,19 @@ class Task:
         self.timers.clear()
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Run:
-    """One run of a workflow version."""
+@dataclass(slots=True, kw_only=True)
+class Trigger:
+    """A request to start a run of a workflow.
 
-    id: str
-    version: WorkflowVersion
-    input: JsonObject
-    metadata: JsonObject
-    priority: int
-    created_at: datetime
-    tasks: dict[str, Task] = field(default_factory=dict[str, "Task"])
-    trigger: str = "manual"
-    parent_task: Task | None = None
+    ``parent_task_id`` with ``child_key`` or ``child_index`` names a child: the same child of the same parent is
+    started once, whatever the attempt.
+    """
+
+    name: str
+    input: JsonObject = field(default_factory=dict[str, Any])
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    priority: int | None = None
+    parent_task_id: str | None = None
     child_index: int | None = None
     child_key: str | None = None
     event_id: str | None = None
@@ -300,6 +306,34 @@ class Run:
     desired_labels: Mapping[str, trigger_pb2.DesiredWorkerLabels] = field(
         default_factory=dict[str, "trigger_pb2.DesiredWorkerLabels"]
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """What a child knows of the attempt that spawned it. Not the task itself, which may be forgotten before the child.
+
+    Attributes:
+        told_as: what the child's worker is told is its parent: the task of a DAG, the run of any other.
+    """
+
+    task_id: str
+    run_id: str
+    told_as: str
+    retry_count: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """One run of a workflow version; ``metadata`` is what was asked for and what the engine added."""
+
+    id: str
+    version: WorkflowVersion
+    trigger: Trigger
+    metadata: JsonObject
+    priority: int
+    created_at: datetime
+    tasks: dict[str, Task] = field(default_factory=dict[str, "Task"])
+    parent: Parent | None = None
     sticky_worker_id: str | None = None
     idempotency_key: str | None = None
     started_at: datetime | None = None
@@ -308,6 +342,11 @@ class Run:
     holds: list[Hold] = field(default_factory=list["Hold"])
     admitted: bool = False
     waiting_for_admission: list[Task] = field(default_factory=list["Task"])
+
+    @property
+    def input(self) -> JsonObject:
+        """What the run was started with."""
+        return self.trigger.input
 
     @property
     def workflow(self) -> Workflow:
@@ -322,7 +361,19 @@ class Run:
     @property
     def status(self) -> TaskStatus:
         """The aggregate of all tasks: any failure shows at once, ``done`` tells whether the rest has ended."""
-        statuses = {task.status for task in self.tasks.values() if not (task.step.is_on_failure and task.skipped)}
+        return self._aggregate({task: task.status for task in self._counted()})
+
+    @property
+    def listed_status(self) -> TaskStatus:
+        """The status REST shows, see ``Task.listed_status``."""
+        return self._aggregate({task: task.listed_status for task in self._counted()})
+
+    def _counted(self) -> list[Task]:
+        return [task for task in self.tasks.values() if not (task.step.is_on_failure and task.skipped)]
+
+    @staticmethod
+    def _aggregate(by_task: Mapping[Task, TaskStatus]) -> TaskStatus:
+        statuses = set(by_task.values())
         if statuses <= {TaskStatus.PENDING, TaskStatus.QUEUED}:
             return TaskStatus.QUEUED
         if len(statuses) == 1:

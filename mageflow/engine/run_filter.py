@@ -26,21 +26,17 @@ class RunFilter:
         return (
             (self.since is None or run.created_at >= self.since)
             and (self.until is None or run.created_at <= self.until)
-            and (not self.statuses or run.status.public in self.statuses)
+            and (not self.statuses or run.listed_status.public in self.statuses)
             and (not self.workflow_ids or run.workflow.id in self.workflow_ids)
             and all(key in run.metadata and _text(run.metadata[key]) == value for key, value in self.metadata)
             and (self.worker_id is None or self._ran_on(run, self.worker_id))
-            and (self.parent_task_id is None or _parent_id(run) == self.parent_task_id)
-            and (self.event_id is None or run.event_id == self.event_id)
+            and (self.parent_task_id is None or (run.parent is not None and run.parent.task_id == self.parent_task_id))
+            and (self.event_id is None or run.trigger.event_id == self.event_id)
         )
 
     @staticmethod
     def _ran_on(run: Run, worker_id: str) -> bool:
         return any(event.worker_id == worker_id for task in run.tasks.values() for event in task.events)
-
-
-def _parent_id(run: Run) -> str | None:
-    return run.parent_task.id if run.parent_task else None
 
 
 def _text(value: object) -> str:

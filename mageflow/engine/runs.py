@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject, Run, Step, Task, TaskStatus, Workflow, new_id
+from mageflow.engine.documents import check_id
+from mageflow.engine.errors import InvalidRequestError, UnknownWorkflowError
+from mageflow.engine.model import JsonObject, Parent, Run, Step, Task, TaskStatus, Trigger, Workflow, new_id
+from mageflow.engine.traces import with_traceparent
 
 if TYPE_CHECKING:
-    from mageflow.engine.contracts import trigger_pb2
     from mageflow.engine.core import Engine
     from mageflow.engine.run_filter import RunFilter
 
+_log = logging.getLogger("mageflow.engine.runs")
 _PRIORITIES = (1, 2, 3)
 RESERVED_PREFIX = "hatchet__"
-
-
-@dataclass(slots=True, kw_only=True)
-class Trigger:
-    """A request to start a run of a workflow.
-
-    ``parent_task_id`` with ``child_key`` or ``child_index`` names a child: the same child of the same parent is
-    started once, whatever the attempt.
-    """
-
-    name: str
-    input: JsonObject = field(default_factory=dict[str, Any])
-    metadata: JsonObject = field(default_factory=dict[str, Any])
-    priority: int | None = None
-    trigger: str = "manual"
-    parent_task_id: str | None = None
-    child_index: int | None = None
-    child_key: str | None = None
-    event_id: str | None = None
-    event_key: str | None = None
-    filter_payload: JsonObject | None = None
-    desired_worker_id: str | None = None
-    desired_labels: Mapping[str, trigger_pb2.DesiredWorkerLabels] = field(
-        default_factory=dict[str, "trigger_pb2.DesiredWorkerLabels"]
-    )
+_NAMES_TOLD = 20
 
 
 def check_priority(priority: int | None) -> None:
@@ -59,34 +37,77 @@ class Runs:
         """Return the workflow a trigger names.
 
         Raises:
-            InvalidRequestError: unknown workflow name, or a priority outside 1 to 3.
+            UnknownWorkflowError: no worker has registered the name.
+            InvalidRequestError: a priority outside 1 to 3.
         """
+        check_priority(trigger.priority)
         workflow = self._engine.store.workflow_named(trigger.name)
         if workflow is None:
-            raise InvalidRequestError(f"unknown workflow {trigger.name!r}: start a worker that registers it first")
-        check_priority(trigger.priority)
+            raise UnknownWorkflowError(trigger.name)
         return workflow
 
-    def start(self, trigger: Trigger, *, fresh: bool = False) -> Run:
-        """Start a run, or return the child that this parent already has under the same key.
-
-        Args:
-            trigger: what to start.
-            fresh: start a new child in any case; the durable log does its own deduplication.
+    def check(self, trigger: Trigger) -> None:
+        """Raise what `trigger` would, but for an idempotency key that is held; start nothing.
 
         Raises:
-            InvalidRequestError: see ``validate``.
+            InvalidRequestError: a priority outside 1 to 3.
+            NotFoundError: unknown parent task.
+        """
+        check_priority(trigger.priority)
+        self._parent(trigger)
+
+    def trigger(self, trigger: Trigger) -> str:
+        """Start a run for a client, or find the child that this parent already has under the same key.
+
+        A workflow nobody registered is answered as Hatchet does: with the id of a run that will never be, even if a
+        worker registers the workflow later. A warning names it and what is registered.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            InvalidRequestError: a priority outside 1 to 3.
+            NotFoundError: unknown parent task.
+            IdempotencyCollisionError: another run holds the workflow's idempotency key for this input.
+        """
+        parent = self._parent(trigger)
+        known = None if parent is None else parent.children.get(_child_id(trigger))
+        if known is not None:
+            return known
+        try:
+            return self.start(trigger).id
+        except UnknownWorkflowError:
+            return self.never(trigger)
+
+    def never(self, trigger: Trigger) -> str:
+        """Return an id for a run of a workflow nobody registered, and warn that it will not be."""
+        run_id = new_id()
+        names = sorted(self._engine.store.workflow_ids_by_name)
+        more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+        _log.warning(
+            "run %s of %r will never start: no worker has registered that workflow (registered: %s%s). Hatchet takes "
+            "such a run without a word; start the worker first and look at the name and the namespace",
+            run_id,
+            trigger.name,
+            ", ".join(names[:_NAMES_TOLD]) or "none",
+            more,
+        )
+        return run_id
+
+    def start(self, trigger: Trigger) -> Run:
+        """Start a run in any case, also of a child that its parent already has.
+
+        Raises:
+            UnknownWorkflowError, InvalidRequestError: see ``validate``.
+            NotFoundError: unknown parent task.
             IdempotencyCollisionError: another run holds the workflow's idempotency key for this input.
         """
         workflow = self.validate(trigger)
-        parent = self._engine.store.tasks.get(trigger.parent_task_id) if trigger.parent_task_id else None
-        child_id = trigger.child_key or str(trigger.child_index or 0)
-        if parent is not None and child_id in parent.children and not fresh:
-            return parent.children[child_id]
+        parent = self._parent(trigger)
         run = self._build(workflow, trigger, parent)
         self._engine.idempotency.claim(run)
         if parent is not None:
-            parent.children[child_id] = run
+            parent.children[_child_id(trigger)] = run.id
         self._engine.store.add_run(run)
         self._engine.traces.run_started(run)
         self._engine.graph.start(run)
@@ -108,6 +129,7 @@ class Runs:
             self._engine.run_events.forget(forgotten)
             self._engine.durable.forget(forgotten)
             self._engine.traces.forget(forgotten)
+            self._engine.events.forget(forgotten)
 
     def select(self, wanted: RunFilter) -> list[Run]:
         """Return matching runs, newest first; creation order is insertion order."""
@@ -124,6 +146,26 @@ class Runs:
         for task in sorted(tasks, key=lambda each: each.step.is_on_failure):
             self._engine.lifecycle.finish(task, TaskStatus.CANCELLED, message="cancelled by request")
         return [task.id for task in tasks]
+
+    def cancel_listed(self, ids: Iterable[str]) -> list[str]:
+        """Cancel runs and tasks by id and return the ids, as Hatchet does for unknown and ended ones too.
+
+        Raises:
+            InvalidRequestError: one is no UUID; nothing is cancelled then.
+        """
+        listed = _checked(ids)
+        for each in listed:
+            if self._is_known(each):
+                self.cancel(each)
+        return listed
+
+    def replay_listed(self, ids: Iterable[str]) -> list[str]:
+        """Replay runs and tasks by id, unknown ones aside; return the ids of the tasks that were reset.
+
+        Raises:
+            InvalidRequestError: one is no UUID; nothing is replayed then.
+        """
+        return [task for each in _checked(ids) if self._is_known(each) for task in self.replay(each)]
 
     def replay(self, run_or_task_id: str) -> list[str]:
         """Run finished tasks again under the same ids; return the ids of the tasks that were reset.
@@ -153,6 +195,12 @@ class Runs:
                 self._engine.graph.start_task(task)
         return [task.id for task in chosen]
 
+    def _is_known(self, run_or_task_id: str) -> bool:
+        return run_or_task_id in self._engine.store.runs or run_or_task_id in self._engine.store.tasks
+
+    def _parent(self, trigger: Trigger) -> Task | None:
+        return self._engine.store.task(trigger.parent_task_id) if trigger.parent_task_id else None
+
     def _selected(self, run_or_task_id: str) -> list[Task]:
         run = self._engine.store.runs.get(run_or_task_id)
         return list(run.tasks.values()) if run is not None else [self._engine.store.task(run_or_task_id)]
@@ -168,6 +216,7 @@ class Runs:
         task.app_retries = task.lost_count = 0
         task.status = TaskStatus.PENDING
         task.output, task.output_text, task.error, task.skipped = None, "", None, False
+        task.expired = False
         task.finished_at = task.started_at = None
         task.acknowledged = False
         task.match_data = {}
@@ -176,23 +225,16 @@ class Runs:
 
     def _build(self, workflow: Workflow, trigger: Trigger, parent: Task | None) -> Run:
         version = workflow.current
+        run_id = new_id()
         run = Run(
-            id=new_id(),
+            id=run_id,
             version=version,
-            input=trigger.input,
-            metadata=_metadata(trigger, parent),
+            trigger=trigger,
+            metadata=with_traceparent(_metadata(trigger, parent), run_id),
             priority=trigger.priority or version.default_priority,
             created_at=self._engine.clock.now(),
-            trigger=trigger.trigger,
-            parent_task=parent,
-            event_id=trigger.event_id,
-            event_key=trigger.event_key,
-            filter_payload=trigger.filter_payload,
-            desired_worker_id=trigger.desired_worker_id,
-            desired_labels=trigger.desired_labels,
+            parent=None if parent is None else _parent_of_child(parent),
         )
-        if parent is not None:
-            run.child_index, run.child_key = trigger.child_index, trigger.child_key
         for step in version.steps.values():
             run.tasks[step.readable_id] = self._new_task(run, step)
         return run
@@ -218,6 +260,23 @@ def _metadata(trigger: Trigger, parent: Task | None) -> JsonObject:
         "hatchet__parent_workflow_run_id": parent.run.id,
         "hatchet__parent_step_run_id": parent.id,
     }
+
+
+def _parent_of_child(task: Task) -> Parent:
+    run = task.run
+    told_as = task.id if run.is_dag else run.id
+    return Parent(task_id=task.id, run_id=run.id, told_as=told_as, retry_count=task.retry_count)
+
+
+def _child_id(trigger: Trigger) -> str:
+    return trigger.child_key or str(trigger.child_index or 0)
+
+
+def _checked(ids: Iterable[str]) -> list[str]:
+    listed = list(ids)
+    for each in listed:
+        check_id(each, "the id of a run or task")
+    return listed
 
 
 def _with_descendants(task: Task) -> list[Task]:

@@ -113,7 +113,7 @@ class Scheduler:
     def _stick(self, task: Task, candidates: set[Worker], chosen: Worker | None) -> Worker | None:
         """Prefer (SOFT) or demand (HARD) the worker that the run is bound to."""
         sticky = task.run.version.sticky
-        wanted_id = task.run.desired_worker_id or (task.run.sticky_worker_id if sticky else None)
+        wanted_id = task.run.trigger.desired_worker_id or (task.run.sticky_worker_id if sticky else None)
         if wanted_id is None:
             return chosen
         bound = next((worker for worker in candidates if worker.id == wanted_id), None)
@@ -152,12 +152,14 @@ class Scheduler:
 
 
 def _wanted_labels(task: Task) -> Mapping[str, trigger_pb2.DesiredWorkerLabels]:
-    return task.run.desired_labels or task.step.labels
+    return task.run.trigger.desired_labels or task.step.labels
 
 
 def _lane_key(task: Task) -> Hashable:
     """Return what decides eligibility: tasks with the same key can stand in for one another."""
     run = task.run
     dynamic_limits = any(limit.key_expr or limit.units_expr for limit in task.step.rate_limits)
-    individual = bool(run.version.sticky or run.desired_worker_id or run.desired_labels or dynamic_limits)
+    individual = bool(
+        run.version.sticky or run.trigger.desired_worker_id or run.trigger.desired_labels or dynamic_limits
+    )
     return (task.step.id, run.id if individual else None)

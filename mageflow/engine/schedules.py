@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mageflow.engine.errors import EngineError, NotFoundError
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
-from mageflow.engine.runs import Trigger
+from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -92,13 +91,12 @@ class Schedules:
 
     def _fire(self, schedule: Schedule) -> None:
         pause = schedule.workflow.pause
-        if pause is not None and not pause.queue_schedules:
-            return
-        try:
-            schedule.run = self._engine.runs.start(schedule.trigger)
-        except EngineError as error:
-            # Nobody waits for the answer.
-            _log.info("scheduled run %s of %s is not started: %s", schedule.id, schedule.workflow.name, error)
+        if pause is None or pause.queue_schedules:
+            try:
+                schedule.run = self._engine.runs.start(schedule.trigger)
+            except EngineError as error:
+                # Nobody waits for the answer.
+                _log.info("scheduled run %s of %s is not started: %s", schedule.id, schedule.workflow.name, error)
         self._done.append(schedule)
         while len(self._done) > _DONE_KEPT:
             self.entries.pop(self._done.popleft().id, None)

@@ -6,6 +6,7 @@ stays flat. An id may name a run or a task: in a workflow with one task both are
 
 from __future__ import annotations
 
+from mageflow.engine.documents import check_id
 from mageflow.engine.errors import NotFoundError
 from mageflow.engine.model import Run, Task, Worker, Workflow
 
@@ -48,6 +49,7 @@ class Store:
 
         Raises:
             NotFoundError: neither exists (or it finished long ago and was forgotten).
+            InvalidRequestError: no UUID.
         """
         run = self.runs.get(run_or_task_id)
         if run is not None:
@@ -59,9 +61,11 @@ class Store:
 
         Raises:
             NotFoundError: there is none.
+            InvalidRequestError: no UUID.
         """
         task = self.tasks.get(task_id)
         if task is None:
+            check_id(task_id, "the id of a run or task")
             raise NotFoundError(f"no run or task {task_id}")
         return task
 
@@ -70,9 +74,11 @@ class Store:
 
         Raises:
             NotFoundError: there is none; after an engine restart workers must be restarted too.
+            InvalidRequestError: no UUID.
         """
         worker = self.workers.get(worker_id)
         if worker is None:
+            check_id(worker_id, "the id of a worker")
             raise NotFoundError(
                 f"no worker {worker_id}: the engine keeps nothing across a restart, restart the worker too"
             )

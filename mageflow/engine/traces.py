@@ -1,8 +1,10 @@
 """Traces of runs: spans the SDK exports over OTLP, joined with the spans the engine itself can tell.
 
 The engine's own spans (``hatchet.engine.*``) are not recorded while things run. They follow from a run's history and
-are made when a trace is read; ids are derived from run, task and attempt, so a second reading finds the same ones. A
-run belongs to the trace of the ``traceparent`` in its metadata, else to one derived from its id.
+are made when a trace is read; ids are derived from run, task and attempt, so a second reading finds the same ones.
+
+A run belongs to the trace of the ``traceparent`` in its metadata. Like Hatchet, the engine writes one that names the
+run's own root span into runs that were sent without a valid one, so every worker is handed a trace to join.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from mageflow.engine.model import Run, Task, TaskEvent
+from mageflow.engine.model import JsonObject, Run, Task, TaskEvent
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -90,7 +92,7 @@ class Traces:
         return sorted(spans, key=lambda span: span.started_at)
 
     def _engine_spans(self, trace_id: str, run: Run) -> Iterator[Span]:
-        event = self._engine.events.records.get(run.event_id) if run.event_id else None
+        event = self._engine.events.records.get(run.trigger.event_id) if run.trigger.event_id else None
         parent = _parent_span_id(run)
         if event is not None:
             event_span_id = _derive(event.id, run.id, "event")
@@ -102,7 +104,7 @@ class Traces:
             "hatchet.workflow_id": run.workflow.id,
             "hatchet.workflow_name": run.workflow.name,
         }
-        root = _derive(run.id, "workflow_run")
+        root = _root_span_id(run.id)
         yield _engine_span(trace_id, root, parent, "workflow_run", run.created_at, run.created_at, attributes)
         for task in run.tasks.values():
             yield from _attempt_spans(trace_id, root, task)
@@ -110,27 +112,37 @@ class Traces:
 
 def trace_id_of(run: Run) -> str:
     """Return the trace a run belongs to."""
-    while True:
-        header = _traceparent(run)
-        if header is not None:
-            return header[0]
-        if run.parent_task is None:
-            return _derive(run.id, "trace", size=16)
-        run = run.parent_task.run
+    return _traceparent(run.metadata)[0]
 
 
-def _traceparent(run: Run) -> tuple[str, str] | None:
-    parts = str(run.metadata.get("traceparent", "")).split("-")
+def with_traceparent(metadata: JsonObject, run_id: str) -> JsonObject:
+    """Return the metadata with a valid ``traceparent``: the one it has, or one that names the run's root span.
+
+    Runs that name the same parent or source run, and have no header of their own, share a trace.
+    """
+    if all(_traceparent(metadata)):
+        return metadata
+    owner = metadata.get("hatchet__parent_workflow_run_id") or metadata.get("hatchet__source_workflow_run_id") or run_id
+    header = f"00-{_derive(str(owner), 'trace', size=16)}-{_root_span_id(run_id)}-01"
+    return {**metadata, "traceparent": header}
+
+
+def _traceparent(metadata: JsonObject) -> tuple[str, str]:
+    parts = str(metadata.get("traceparent", "")).split("-")
     if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:  # noqa: PLR2004 - W3C trace context
         return parts[1], parts[2]
-    return None
+    return "", ""
+
+
+def _root_span_id(run_id: str) -> str:
+    return _derive(run_id, "workflow_run")
 
 
 def _parent_span_id(run: Run) -> str | None:
-    if run.parent_task is not None:
-        return _derive(run.parent_task.id, str(run.parent_task.retry_count), "start_step_run")
-    header = _traceparent(run)
-    return None if header is None else header[1]
+    if run.parent is not None:
+        return _derive(run.parent.task_id, str(run.parent.retry_count), "start_step_run")
+    sender = _traceparent(run.metadata)[1]
+    return sender if sender != _root_span_id(run.id) else None
 
 
 def _attempt_spans(trace_id: str, root: str, task: Task) -> Iterator[Span]:

@@ -1,11 +1,13 @@
 """Attempts: retries, backoff, timeouts, cancellation, and reports that come too late."""
 
+import json
 import time
 
 import grpc
 import pytest
 
 from mageflow.engine.contracts import dispatcher_pb2 as pb
+from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from tests.engine.conftest import SPEED, Single
 from tests.engine.wire import errors, outputs
 
@@ -37,6 +39,28 @@ async def test_output_that_is_not_json_fails_the_task_without_a_retry(single: Si
     run = await single.wire.run(single.name)
     await single.worker.report(await single.worker.next(), pb.STEP_EVENT_TYPE_COMPLETED, "not json")
     assert errors(await single.wire.result(run)) == {"work": "task output is not valid JSON"}
+
+
+async def test_output_with_a_nul_character_fails_the_task(single: Single) -> None:
+    """Hatchet's database cannot hold it."""
+    await single.declare(retries=3)
+    run = await single.wire.run(single.name)
+    await single.worker.complete(await single.worker.next(), {"text": "a\0b"})
+    assert "NUL" in errors(await single.wire.result(run))["work"]
+
+
+async def test_a_worker_is_told_what_hatchet_tells_it(single: Single) -> None:
+    """``triggered_by`` is always "manual"; errors of other tasks are for on_failure tasks alone."""
+    await single.declare()
+    await single.wire.run(single.name, {"n": 1})
+    assert json.loads((await single.worker.next()).action_payload) == {
+        "input": {"n": 1},
+        "triggered_by": "manual",
+        "parents": {},
+        "triggers": {"filter_payload": None},
+        "user_data": None,
+        "overrides": None,
+    }
 
 
 async def test_a_failure_is_retried_while_retries_are_left(single: Single) -> None:
@@ -133,13 +157,30 @@ async def test_a_refreshed_timeout_counts_from_the_deadline(single: Single) -> N
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_an_extension_of_nothing_finds_no_task(single: Single) -> None:
+    """What Hatchet answers to "0s"; a duration of another form is an invalid argument, whatever the task."""
+    await single.declare()
+    action = await single.worker.next() if await single.wire.run(single.name) else None
+    assert action is not None
+    for text, code in (("0s", "NOT_FOUND"), ("0", "INVALID_ARGUMENT"), ("-5s", "INVALID_ARGUMENT")):
+        request = pb.RefreshTimeoutRequest(task_run_external_id=action.task_run_external_id, increment_timeout_by=text)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await single.wire.call("Dispatcher/RefreshTimeout", request, pb.RefreshTimeoutResponse)
+        assert refused.value.code() is grpc.StatusCode[code], text
+
+
 async def test_a_task_nobody_takes_is_cancelled_after_its_schedule_timeout(single: Single) -> None:
-    """Schedule timeout: CANCELLED, no retry, no signal to a worker."""
+    """Schedule timeout: no retry, no signal to a worker. gRPC calls it CANCELLED and REST lists it as FAILED."""
     await single.declare(retries=3, schedule_timeout="200ms", action=f"{single.name}:nobody")
     run = await single.wire.run(single.name)
     assert errors(await single.wire.result(run)) == {"work": ""}
-    assert await single.wire.status(run) == "CANCELLED"
+    assert (await single.wire.details(run)).status == v1.CANCELLED
+    assert await single.wire.status(run) == "FAILED"
+    rows = (await single.wire.get(f"{single.wire.stable}/workflow-runs", statuses="FAILED"))["rows"]
+    assert run in {row["workflowRunExternalId"] for row in rows}
     assert (await single.wire.history(run))[-1] == "SCHEDULING_TIMED_OUT"
+    await single.wire.post(f"{single.wire.stable}/tasks/replay", {"externalIds": [run]})
+    assert await single.wire.status(run) == "QUEUED"
 
 
 async def test_cancelling_signals_the_worker_and_ignores_what_comes_after(single: Single) -> None:
@@ -185,5 +226,5 @@ async def test_a_released_slot_lets_the_next_task_in(single: Single) -> None:
 async def test_an_action_no_worker_could_receive_fails_its_task(single: Single) -> None:
     """A client's channel takes 4 MiB; a larger action would tear the worker's stream down again and again."""
     await single.declare()
-    run = await single.wire.run(single.name, {"blob": "x" * (4 * 1024 * 1024)})
+    run = await single.wire.run(single.name, {"blob": "x" * 4_190_000})
     assert "exceeds" in errors(await single.wire.result(run))["work"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import grpc
@@ -23,6 +24,8 @@ from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from tests.engine.wire import Wire, outputs, task, unique
 
+NOBODY = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"
+
 
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     """Return code and text with which a call is refused."""
@@ -31,11 +34,55 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return refused.value.code(), refused.value.details() or ""
 
 
-async def test_an_unknown_workflow_is_an_invalid_argument(wire: Wire) -> None:
-    """Not NOT_FOUND or INTERNAL: the SDK must not retry it. The text says what to do."""
-    code, text = await refusal(wire.run("nobody-registered-this"))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
+async def test_a_run_of_an_unknown_workflow_is_taken_and_never_is(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """As in Hatchet: an id, and nothing behind it. Whoever runs the engine reads the name, and what there is."""
+    name = unique("known")
+    await wire.put(name, task("work", name))
+    run = await wire.run("nobody-registered-this")
+    assert (await refusal(wire.details(run)))[0] is grpc.StatusCode.NOT_FOUND
+    assert (await wire.http("GET", f"/api/v1/stable/workflow-runs/{run}/status"))[0] == 404
+
+    async def warned() -> bool:
+        return f"run {run} of 'nobody-registered-this' will never start" in caplog.text
+
+    await wire.until(warned, "the warning")
+    assert "registered: " in caplog.text
+
+
+async def test_a_scheduled_run_of_an_unknown_workflow_is_not_found(wire: Wire) -> None:
+    """Hatchet looks for the workflow when a run of it is scheduled. The text says what to do."""
+    request = workflows.ScheduleWorkflowRequest(name="nobody-registered-this", schedules=[{"seconds": 1}])
+    code, text = await refusal(wire.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion))
+    assert code is grpc.StatusCode.NOT_FOUND
     assert "start a worker that registers it" in text
+
+
+@pytest.mark.parametrize("field", ["input", "additional_metadata"])
+async def test_a_nul_character_is_an_invalid_argument(wire: Wire, field: str) -> None:
+    """Hatchet's database cannot hold it; a backslash before "u0000" is just text."""
+    name = unique("nul")
+    await wire.put(name, task("work", name))
+    request = trigger.TriggerWorkflowRequest(name=name, **{field: json.dumps({"a": "x\0y"})})
+    code, message = await refusal(
+        wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "NUL" in message
+    request = trigger.TriggerWorkflowRequest(name=name, **{field: json.dumps({"a": "\\u0000"})})
+    await wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+
+
+async def test_a_parent_that_is_not_there_is_not_found(wire: Wire) -> None:
+    """What is no UUID cannot be looked for."""
+    name = unique("orphan")
+    await wire.put(name, task("work", name))
+    missing = str(uuid4())
+    code, _ = await refusal(wire.run(name, parent_id=missing, parent_task_run_external_id=missing, child_index=0))
+    assert code is grpc.StatusCode.NOT_FOUND
+    code, _ = await refusal(wire.run(name, parent_id="no", parent_task_run_external_id="no", child_index=0))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    code, _ = await refusal(wire.run(name, desired_worker_id="no"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("field", ["input", "additional_metadata"])
@@ -60,11 +107,23 @@ async def test_a_priority_outside_one_to_three_is_an_invalid_argument(wire: Wire
     assert (await refusal(wire.run(name, priority=priority)))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_bulk_trigger_with_an_unknown_workflow_starts_the_others(wire: Wire) -> None:
+    """Every item has its id, in order."""
+    name = unique("bulk")
+    await wire.put(name, task("work", name))
+    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "nobody"}, {"name": name}])
+    ids = (
+        await wire.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
+    ).workflow_run_ids
+    assert [await wire.status(ids[0]), await wire.status(ids[2])] == ["QUEUED", "QUEUED"]
+    assert (await refusal(wire.details(ids[1])))[0] is grpc.StatusCode.NOT_FOUND
+
+
 async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(wire: Wire) -> None:
     """All triggers of a bulk request are checked first."""
     name = unique("bulk")
     registered = await wire.put(name, task("work", name))
-    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "nobody"}])
+    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": name, "priority": 7}])
     code, _ = await refusal(
         wire.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
     )
@@ -83,6 +142,18 @@ async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(wire: Wire) -> No
         ([{"readable_id": "a", "parents": ["b"]}], "unknown parent"),
         ([{"readable_id": "a", "parents": ["b"]}, {"readable_id": "b", "parents": ["a"]}], "circle"),
         ([{"readable_id": "a", "parents": ["a"]}], "circle"),
+        ([{"readable_id": "a", "timeout": "-5s"}], "invalid duration"),
+        ([{"readable_id": "a", "timeout": "7us"}], "invalid duration"),
+        ([{"readable_id": "a", "schedule_timeout": ""}], "invalid duration"),
+        ([{"readable_id": "a b"}], "needs a name of letters"),
+        ([{"readable_id": "a", "retries": -1}], "retries must be 0 or more"),
+        ([{"readable_id": "a", "backoff_factor": 0.5}], "backoff_factor must be from 1 to 1000"),
+        ([{"readable_id": "a", "backoff_factor": 2000}], "backoff_factor must be from 1 to 1000"),
+        ([{"readable_id": "a", "backoff_max_seconds": 0}], "backoff_max_seconds must be 1 or more"),
+        ([{"readable_id": "a", "batch": {}}], "batch_max_size must be 1 or more"),
+        ([{"readable_id": "a", "rate_limits": [{"units": 1}]}], "needs a key"),
+        ([{"readable_id": "a", "concurrency": [{"expression": "nonsense("}]}], "invalid CEL expression"),
+        ([{"readable_id": "a", "concurrency": [{"expression": ""}]}], "needs a CEL expression"),
     ],
 )
 async def test_a_definition_that_cannot_work_is_refused_with_the_reason(
@@ -116,13 +187,15 @@ async def test_a_bad_cron_is_refused_and_the_old_ones_stay(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("verb", "path", "body", "status"),
     [
-        ("GET", "/api/v1/stable/workflow-runs/nothing", None, 404),
-        ("GET", "/api/v1/stable/tasks/nothing/logs", None, 404),
+        ("GET", "/api/v1/stable/workflow-runs/nothing", None, 400),
+        ("GET", f"/api/v1/stable/workflow-runs/{NOBODY}", None, 404),
+        ("GET", "/api/v1/stable/tasks/nothing/logs", None, 400),
+        ("GET", f"/api/v1/stable/tasks/{NOBODY}/logs", None, 404),
         ("GET", "/api/v1/workflows/nothing", None, 404),
         ("GET", "/api/v1/no/such/path", None, 404),
         ("DELETE", "/api/v1/workers/nothing", None, 405),
-        ("POST", "{stable}/tasks/cancel", {}, 400),
-        ("POST", "{stable}/tasks/cancel", {"externalIds": ["nothing"]}, 404),
+        ("POST", "{stable}/tasks/cancel", {"externalIds": ["nothing"]}, 400),
+        ("POST", "{stable}/tasks/replay", {"externalIds": ["nothing"]}, 400),
         ("POST", "{stable}/tasks/replay", {"filter": {"since": "yesterday"}}, 400),
         ("POST", "{stable}/workflow-runs/trigger", {"workflowName": "nobody"}, 400),
         ("POST", "{tenant}/workflows/nobody/crons", {"cronExpression": "* * * * *"}, 400),
@@ -137,6 +210,69 @@ async def test_rest_refuses_in_its_own_form(wire: Wire, verb: str, path: str, bo
     assert document["errors"][0]["description"]
 
 
+async def test_what_is_not_there_can_be_cancelled_but_not_replayed(wire: Wire) -> None:
+    """Hatchet answers a cancellation with the ids it was given, whatever became of them; a replay with what it did."""
+    name = unique("ended")
+    await wire.put(name, task("work", name))
+    run = await wire.run(name)
+    for _ in range(2):
+        ids = [NOBODY, run]
+        assert await wire.post(f"{wire.stable}/tasks/cancel", {"externalIds": ids}) == {"ids": ids}
+        assert await wire.status(run) == "CANCELLED"
+    assert await wire.post(f"{wire.stable}/tasks/replay", {"externalIds": [NOBODY, run]}) == {"ids": [run]}
+    for bulk in ("cancel", "replay"):
+        assert await wire.post(f"{wire.stable}/tasks/{bulk}", {"externalIds": []}) == {"ids": []}
+        assert await wire.post(f"{wire.stable}/tasks/{bulk}", {}) == {"ids": []}
+
+
+@pytest.mark.parametrize("name", ["", "two words", "umlaut-ä", "a:b", "a/b", "a\n"])
+async def test_a_name_hatchet_refuses_is_refused(wire: Wire, name: str) -> None:
+    """Letters of ASCII, digits, dot, underscore and dash, at least one of them."""
+    code, text = await refusal(wire.put(name, task("work", "any")))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "needs a name of letters" in text
+
+
+async def test_an_idempotency_key_needs_an_expression_and_a_time(wire: Wire) -> None:
+    """Both are checked when the workflow is registered."""
+    for bad in ({"expression": "nonsense(", "ttl_ms": 5}, {"expression": "", "ttl_ms": 5}, {"expression": "input.id"}):
+        name = unique("key")
+        code, text = await refusal(wire.put(name, task("work", name), idempotency=v1.IdempotencyConfig(**bad)))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "idempotency key" in text
+
+
+ASKED_BY_ID: list[tuple[str, type[Message], str]] = [
+    ("v1.AdminService/GetRunDetails", v1.GetRunDetailsRequest, "external_id"),
+    ("Dispatcher/Heartbeat", dispatcher.HeartbeatRequest, "worker_id"),
+    ("Dispatcher/UpsertWorkerLabels", dispatcher.UpsertWorkerLabelsRequest, "worker_id"),
+    ("Dispatcher/ReleaseSlot", dispatcher.ReleaseSlotRequest, "task_run_external_id"),
+    ("EventsService/PutLog", events.PutLogRequest, "task_run_external_id"),
+    ("EventsService/PutStreamEvent", events.PutStreamEventRequest, "task_run_external_id"),
+]
+
+
+@pytest.mark.parametrize(("method", "request_type", "field"), ASKED_BY_ID, ids=[each[0] for each in ASKED_BY_ID])
+async def test_an_id_that_is_no_uuid_is_an_invalid_argument(
+    wire: Wire, method: str, request_type: type[Message], field: str
+) -> None:
+    """A UUID nobody has is NOT_FOUND; other text was never an id."""
+    for text, expected in ((NOBODY, "NOT_FOUND"), ("nope", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
+        code, _ = await refusal(wire.call(method, request_type(**{field: text}), dispatcher.HeartbeatResponse))
+        assert code is grpc.StatusCode[expected], text
+
+
+@pytest.mark.parametrize("method", ["Dispatcher/Listen", "WorkflowService/PutWorkflow", "NoService/Anything"])
+async def test_a_method_the_engine_does_not_have_is_named(wire: Wire, method: str) -> None:
+    """UNIMPLEMENTED, with its name: gRPC's own answer leaves one guessing. The SDK retries neither."""
+    code, text = await refusal(wire.call(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+    assert method in text
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await wire.stream(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse).read()
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_a_body_that_is_no_json_is_a_bad_request(engine: LocalEngine, wire: Wire) -> None:
     """And not a 500."""
     async with aiohttp.ClientSession() as http:
@@ -147,9 +283,10 @@ async def test_a_body_that_is_no_json_is_a_bad_request(engine: LocalEngine, wire
 
 
 async def test_a_message_beyond_the_limit_is_resource_exhausted(wire: Wire) -> None:
-    """64 MiB is the server's limit; a client's own is 4 MiB, so this takes a client that means harm."""
-    code, _ = await refusal(wire.run("any", {"blob": "x" * (65 * 1024 * 1024)}))
+    """4 MiB, as in Hatchet: what works here must work there."""
+    code, _ = await refusal(wire.run("any", {"blob": "x" * (4 * 1024 * 1024)}))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await wire.run("any", {"blob": "x" * (4 * 1024 * 1024 - 1000)})
 
 
 CALLS: list[tuple[str, type[Message], type[Message]]] = [

@@ -13,6 +13,7 @@ from mageflow.engine.contracts import condition_pb2 as conditions
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import trigger_pb2 as trigger
 from mageflow.engine.contracts import v1_dispatcher_pb2 as durable
+from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from tests.engine.durable_channel import DurableChannel
 from tests.engine.wire import HandWorker, Wire, outputs, task, unique
 
@@ -293,12 +294,31 @@ async def test_code_that_changed_is_told_where(wire: Wire) -> None:
         assert "non-determinism" in error.error_message
 
 
-async def test_a_child_that_cannot_start_is_an_error_and_leaves_its_node_free(wire: Wire) -> None:
-    """An unknown child workflow fails that call only."""
+async def test_a_child_of_an_unknown_workflow_is_waited_for_in_vain(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in Hatchet. Whoever runs the engine is told at once why nothing comes."""
     async with durable_workflow(wire) as flow:
         action = await flow.start()
-        known, flow.child = flow.child, "nobody-registered-this"
-        with pytest.raises(AssertionError, match="unknown workflow"):
+        flow.child = "nobody-registered-this-child"
+        (entry,) = (await flow.spawn(action, {})).run_entries
+        assert (entry.node_id, bool(entry.workflow_run_external_id)) == (1, True)
+
+        async def warned() -> bool:
+            return "of 'nobody-registered-this-child' will never start" in caplog.text
+
+        await wire.until(warned, "the warning")
+
+
+async def test_a_child_that_cannot_start_is_an_error_and_leaves_its_node_free(wire: Wire) -> None:
+    """A child with an idempotency key that is held fails that call only."""
+    async with durable_workflow(wire) as flow:
+        action = await flow.start()
+        known, flow.child = flow.child, unique("held")
+        key = v1.IdempotencyConfig(expression="'one'", ttl_ms=60_000)
+        await wire.put(flow.child, task("work", flow.child), idempotency=key)
+        await wire.run(flow.child)
+        with pytest.raises(AssertionError, match="idempotency key collision"):
             await flow.spawn(action, {})
         flow.child = known
         assert (await flow.spawn(action, {})).run_entries[0].node_id == 1

@@ -1,12 +1,15 @@
 """REST: lists and their filters, pauses, crons, schedules, metrics, traces."""
 
+import gc
 import json
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -14,6 +17,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from mageflow.engine import LocalEngine
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
+from mageflow.engine.core import Engine
+from mageflow.engine.model import Run, Trigger
+from mageflow.engine.settings import Settings
 from tests.engine.conftest import Single
 from tests.engine.wire import Wire, task, unique
 
@@ -274,6 +280,42 @@ async def test_an_exported_span_is_read_back_beside_the_engines_own(single: Sing
     assert named["hatchet.engine.start_step_run", 1]["statusCode"] == "OK"
     assert named["hatchet.engine.workflow_run", 0]["parentSpanId"] == parent
     assert (named["user.span", 0]["spanKind"], named["user.span", 0]["spanAttributes"]) == ("CLIENT", {"answer": "42"})
+
+
+@pytest.mark.parametrize("sent", [None, "", "garbage", "00-abc-def-01"])
+async def test_a_run_sent_without_a_trace_is_given_one(single: Single, sent: str | None) -> None:
+    """As in Hatchet: a ``traceparent`` of the run's own root span, in metadata; its children are handed the same."""
+    wire = single.wire
+    await single.declare()
+    metadata = {"mine": 1} if sent is None else {"mine": 1, "traceparent": sent}
+    run = await wire.run(single.name, additional_metadata=json.dumps(metadata))
+    action = await single.worker.next()
+    told = json.loads(action.additional_metadata)
+    _, trace, root, flags = told.pop("traceparent").split("-")
+    assert (told, flags, len(trace), len(root)) == ({"mine": 1}, "01", 32, 16)
+    child = await wire.run(single.name, parent_id=run, parent_task_run_external_id=run, child_index=0)
+    assert json.loads((await single.worker.next()).additional_metadata)["traceparent"] == f"00-{trace}-{root}-01"
+    rows = (await wire.get(f"{wire.stable}/traces", run_external_id=child))["rows"]
+    roots = [row for row in rows if row["spanName"] == "hatchet.engine.workflow_run"]
+    assert [(row["traceId"], row["spanId"] == root) for row in roots] == [(trace, True), (trace, False)]
+    assert roots[0].get("parentSpanId") is None
+
+
+async def test_a_line_of_descendants_keeps_no_ancestor_alive() -> None:
+    """A task that sends its own successor for ever must not hold every run there ever was."""
+    engine = Engine(Settings(keep_finished=2), str(uuid4()))
+    name = unique("line")
+    engine.registry.put(v1.CreateWorkflowVersionRequest(name=name, tasks=[task("work", name)]))
+    engine.events.push("unrelated", {})
+    parent: str | None = None
+    for _ in range(20):
+        run = engine.runs.start(Trigger(name=name, parent_task_id=parent, event_id=next(iter(engine.events.records))))
+        if parent is not None:
+            engine.runs.cancel(parent)
+        parent = run.id
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, Run) and each.workflow.name == name]
+    assert len(alive) == 3
 
 
 async def test_runs_beyond_the_limit_are_forgotten_oldest_first() -> None:

@@ -143,7 +143,7 @@ async def test_a_stopped_engine_says_so() -> None:
 
 
 async def test_a_wrong_token_is_refused_on_both_doors(engine: LocalEngine) -> None:
-    """UNAUTHENTICATED and 401: the SDK retries neither."""
+    """UNAUTHENTICATED and 403: the SDK retries neither."""
     async with aiohttp.ClientSession() as http:
         stranger = Wire(engine.handshake, http, token="ey.wrong.token")  # noqa: S106 - refused on purpose
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -154,7 +154,7 @@ async def test_a_wrong_token_is_refused_on_both_doors(engine: LocalEngine) -> No
             await stream.read()
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         status, document = await stranger.http("GET", stranger.tenant)
-        assert status == 401
+        assert status == 403
         assert "token" in document["errors"][0]["description"]
         await stranger.close()
 

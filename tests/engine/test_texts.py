@@ -20,18 +20,18 @@ from mageflow.engine.settings import parse_settings
         ("1h30m", 5400),
         ("500ms", 0.5),
         ("1.5s", 1.5),
-        ("-30s", -30),
+        (".5s", 0.5),
+        ("1.s", 1),
         ("0h", 0),
-        ("0", 0),
-        ("1h2m3s4ms5us6ns", 3723.004005006),
+        ("1h2m3s4ms", 3723.004),
     ],
 )
-def test_go_durations_are_seconds(text: str, seconds: float) -> None:
-    """Everything Go's ParseDuration takes."""
+def test_durations_are_seconds(text: str, seconds: float) -> None:
+    """Everything Hatchet takes, which is less than Go's ParseDuration."""
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "soon", "5 m", "m", "1d", "--5s", "5s5"])
+@pytest.mark.parametrize("text", ["", "5", "0", "soon", "5 m", " 5m", "m", "1d", "-5s", "+5s", "5s5", "7us", "1S"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """With the text in the message; only an empty one may have a default."""
     with pytest.raises(InvalidRequestError, match="invalid duration"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mageflow.engine.durable.waits import WaitCondition
-    from mageflow.engine.model import Run, Task
+    from mageflow.engine.model import Task
 
 
 class EntryKind(Enum):
@@ -54,7 +54,7 @@ class Entry:
     satisfied: bool = False
     payload: bytes = b""
     error: str | None = None
-    child: Run | None = None
+    child_id: str = ""
     conditions: list[WaitCondition] = field(default_factory=list["WaitCondition"])
 
 

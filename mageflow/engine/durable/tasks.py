@@ -11,14 +11,13 @@ from mageflow.engine.durable.delivery import Delivery
 from mageflow.engine.durable.log import DurableLog, Entry, EntryKind
 from mageflow.engine.durable.waits import fingerprint_of, is_satisfied, payload_of
 from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import PreconditionError
-from mageflow.engine.model import Run, Task, TaskStatus
+from mageflow.engine.errors import PreconditionError, UnknownWorkflowError
+from mageflow.engine.model import Run, Task, TaskStatus, Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
     from mageflow.engine.durable.waits import WaitCondition
     from mageflow.engine.events import EventRecord
-    from mageflow.engine.runs import Trigger
 
 # A completion sent this shortly before an eviction may have crossed it on the way.
 _CROSSING_SECONDS = 1.0
@@ -140,9 +139,9 @@ class Durable:
 
         Raises:
             NonDeterminismError: an earlier spawn under the same index was of something else.
-            InvalidRequestError, IdempotencyCollisionError: the child cannot be started.
+            EngineError: the child cannot be started.
         """
-        self._engine.runs.validate(trigger)
+        self._engine.runs.check(trigger)
         fingerprint = json.dumps([trigger.name, trigger.input], sort_keys=True).encode()
         key = trigger.child_key or f"#{trigger.child_index or 0}"
         known = log.spawned(key, None if trigger.child_key else fingerprint)
@@ -152,15 +151,12 @@ class Durable:
         log.spawns[key] = entry
         if is_new:
             try:
-                entry.child = self._engine.runs.start(trigger, fresh=True)
+                self._start_child(entry, trigger)
             except Exception:
                 # The node was not used after all: a retry of the call finds it free.
                 del log.spawns[key], log.entries[entry.branch, entry.node]
                 log.node -= 1
                 raise
-            self._by_child.setdefault(entry.child.id, []).append(entry)
-            if entry.child.done:
-                self.run_finished(entry.child)
         return entry
 
     def memo(self, log: DurableLog, key: bytes) -> Entry:
@@ -199,6 +195,18 @@ class Durable:
         for entry in self._by_child.pop(run.id, ()):
             entry.payload, entry.error = _child_result(run)
             self._satisfied(entry)
+
+    def _start_child(self, entry: Entry, trigger: Trigger) -> None:
+        """Start the child of a new entry; one of a workflow nobody registered is waited for in vain."""
+        try:
+            child = self._engine.runs.start(trigger)
+        except UnknownWorkflowError:
+            entry.child_id = self._engine.runs.never(trigger)
+            return
+        entry.child_id = child.id
+        self._by_child.setdefault(child.id, []).append(entry)
+        if child.done:
+            self.run_finished(child)
 
     def _begin(self, entry: Entry, condition: WaitCondition) -> None:
         if condition.sleep_for is not None:

@@ -53,7 +53,7 @@ def _authenticator(token: str) -> Middleware:
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or given != token:
-            return error_response(401, "wrong or missing token for this engine")
+            return error_response(403, "wrong or missing token for this engine")
         return await handler(request)
 
     return authenticate

@@ -61,7 +61,7 @@ class _Events:
             and (since is None or event.at >= since)
             and (until is None or event.at <= until)
             and (not workflows or any(each.run.workflow.id in workflows for each in event.triggered))
-            and (not statuses or any(each.run.status.public in statuses for each in event.triggered))
+            and (not statuses or any(each.run.listed_status.public in statuses for each in event.triggered))
             and all(str(event.metadata.get(key)) == value for key, value in pairs)
         ]
         return web.json_response(
@@ -78,7 +78,7 @@ class _Events:
     def _row(self, event: EventRecord) -> JsonObject:
         summary = dict.fromkeys(_SUMMARY.values(), 0)
         for each in event.triggered:
-            summary[_SUMMARY[each.run.status]] += 1
+            summary[_SUMMARY[each.run.listed_status]] += 1
         return without_nulls(
             {
                 "metadata": resource(event.id, event.at),

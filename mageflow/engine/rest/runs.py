@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import InvalidRequestError, NotFoundError
-from mageflow.engine.model import JsonObject, LogLine
+from mageflow.engine.errors import InvalidRequestError
+from mageflow.engine.model import JsonObject, LogLine, Trigger
 from mageflow.engine.rest import shapes
 from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.run_filter import RunFilter
-from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -48,7 +46,7 @@ class _Runs:
         return web.json_response(shapes.run_details(self._engine, run))
 
     async def status(self, request: web.Request) -> web.Response:
-        return web.json_response(self._engine.store.run(request.match_info["id"]).status.public)
+        return web.json_response(self._engine.store.run(request.match_info["id"]).listed_status.public)
 
     async def list_runs(self, request: web.Request) -> web.Response:
         payloads = request.query.get("include_payloads", "true") != "false"
@@ -80,13 +78,11 @@ class _Runs:
 
     async def cancel(self, request: web.Request) -> web.Response:
         body = await body_of(request)
-        ids = self._chosen_ids(body)
-        return web.json_response({"ids": [done for each in ids for done in self._engine.runs.cancel(each)]})
+        return web.json_response({"ids": self._engine.runs.cancel_listed(self._chosen_ids(body))})
 
     async def replay(self, request: web.Request) -> web.Response:
         body = await body_of(request)
-        ids = self._chosen_ids(body)
-        return web.json_response({"ids": [done for each in ids for done in self._engine.runs.replay(each)]})
+        return web.json_response({"ids": self._engine.runs.replay_listed(self._chosen_ids(body))})
 
     async def task(self, request: web.Request) -> web.Response:
         task = self._engine.store.task(request.match_info["id"])
@@ -143,18 +139,12 @@ class _Runs:
         newest_first = request.query.get("order_by_direction", "").upper() == "DESC"
         return lines[::-1] if newest_first else lines
 
-    def _chosen_ids(self, body: JsonObject) -> Iterable[str]:
+    def _chosen_ids(self, body: JsonObject) -> list[str]:
+        """Return the ids a bulk request means; one that names none means none."""
         ids = body.get("externalIds")
-        if ids:
-            known: list[str] = [
-                each for each in ids if each in self._engine.store.runs or each in self._engine.store.tasks
-            ]
-            if not known:
-                raise NotFoundError("none of the ids is known")
-            return known
         filter_document = body.get("filter")
-        if not isinstance(filter_document, dict):
-            raise InvalidRequestError("give externalIds or a filter")
+        if ids or not isinstance(filter_document, dict):
+            return [str(each) for each in ids or ()]
         return [run.id for run in self._engine.runs.select(_filter_from_body(filter_document))]
 
 

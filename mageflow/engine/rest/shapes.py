@@ -47,7 +47,7 @@ def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonOb
             "input": payload(task) if payloads else {},
             "numSpawnedChildren": len(task.children),
             "output": as_object(task.output) if payloads else {},
-            "status": task.status.public,
+            "status": task.listed_status.public,
             "isEvicted": task.status is TaskStatus.EVICTED,
             "startedAt": _iso(task.started_at),
             "stepId": task.step.id,
@@ -60,7 +60,7 @@ def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonOb
             "workflowName": run.workflow.name,
             "workflowRunExternalId": run.id,
             "workflowVersionId": run.version.id,
-            "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+            "parentTaskExternalId": run.parent.task_id if run.parent else None,
             "idempotencyKey": run.idempotency_key,
         }
     )
@@ -84,7 +84,7 @@ def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
             "input": run.input if payloads else {},
             "numSpawnedChildren": sum(len(task.children) for task in run.tasks.values()),
             "output": run.output if payloads else {},
-            "status": run.status.public,
+            "status": run.listed_status.public,
             "isEvicted": any(task.status is TaskStatus.EVICTED for task in run.tasks.values()),
             "startedAt": _iso(run.started_at),
             "taskExternalId": run.id,
@@ -96,7 +96,7 @@ def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
             "workflowName": run.workflow.name,
             "workflowRunExternalId": run.id,
             "workflowVersionId": run.version.id,
-            "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+            "parentTaskExternalId": run.parent.task_id if run.parent else None,
             "idempotencyKey": run.idempotency_key,
         }
     )
@@ -110,7 +110,7 @@ def run_details(engine: Engine, run: Run) -> JsonObject:
         "run": without_nulls(
             {
                 "metadata": resource(run.id, run.created_at, run.finished_at or run.started_at),
-                "status": run.status.public,
+                "status": run.listed_status.public,
                 "startedAt": _iso(run.started_at),
                 "finishedAt": _iso(run.finished_at),
                 "duration": _milliseconds(run.started_at, run.finished_at),
@@ -123,7 +123,7 @@ def run_details(engine: Engine, run: Run) -> JsonObject:
                 "workflowVersionId": run.version.id,
                 "input": run.input,
                 "createdAt": iso(run.created_at),
-                "parentTaskExternalId": run.parent_task.id if run.parent_task else None,
+                "parentTaskExternalId": run.parent.task_id if run.parent else None,
             }
         ),
         "taskEvents": events,

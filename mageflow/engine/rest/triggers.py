@@ -10,10 +10,9 @@ from aiohttp import web
 from mageflow.engine.crons import Cron
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import EngineError, InvalidRequestError
-from mageflow.engine.model import JsonObject, Workflow
+from mageflow.engine.model import JsonObject, Trigger, Workflow
 from mageflow.engine.rest.request import TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.rest.shapes import as_object, resource, without_nulls
-from mageflow.engine.runs import Trigger
 from mageflow.engine.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -134,7 +133,6 @@ class _Schedules:
             input=as_object(body.get("input")),
             metadata=as_object(body.get("additionalMetadata")),
             priority=body.get("priority"),
-            trigger="schedule",
         )
         return web.json_response(self._row(self._engine.schedules.add(trigger, at)))
 
@@ -253,5 +251,5 @@ def _run_status(schedule: Schedule) -> str:
     """Return the older vocabulary of scheduled runs, in which a completed run SUCCEEDED."""
     if schedule.run is None:
         return "PENDING"
-    status = schedule.run.status.public
+    status = schedule.run.listed_status.public
     return "SUCCEEDED" if status == "COMPLETED" else status

@@ -56,6 +56,8 @@ class Dispatcher:
         return pb.GetVersionResponse(version=ENGINE_VERSION)
 
     def _register(self, request: pb.WorkerRegisterRequest) -> pb.WorkerRegisterResponse:
+        if not request.worker_name:
+            raise InvalidRequestError("a worker needs a name")
         worker = self._engine.workers.register(request)
         return pb.WorkerRegisterResponse(tenant_id=self._engine.tenant_id, worker_id=worker.id, worker_name=worker.name)
 
@@ -106,9 +108,11 @@ class Dispatcher:
         return pb.ActionEventResponse(tenant_id=self._engine.tenant_id, worker_id=event.worker_id)
 
     def _refresh_timeout(self, request: pb.RefreshTimeoutRequest) -> pb.RefreshTimeoutResponse:
-        """Push the deadline out, counted from the current deadline."""
-        task = self._running(request.task_run_external_id)
+        """Push the deadline out, counted from the current deadline. Hatchet answers NOT_FOUND to nothing at all."""
         increment = parse_duration(request.increment_timeout_by)
+        task = self._running(request.task_run_external_id)
+        if increment == 0:
+            raise NotFoundError(f"task {task.id} is extended by {request.increment_timeout_by!r}, which is nothing")
         clock = self._engine.clock
         remaining = (task.deadline or clock.monotonic()) - clock.monotonic() + increment
         self._engine.lifecycle.start_deadline(task, remaining)

@@ -104,7 +104,7 @@ class V1Dispatcher:
                 pb.DurableTaskRunAckEntry(
                     node_id=entry.node,
                     branch_id=entry.branch,
-                    workflow_run_external_id=entry.child.id if entry.child is not None else "",
+                    workflow_run_external_id=entry.child_id,
                 )
                 for entry in entries
             ],

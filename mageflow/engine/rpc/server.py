@@ -16,7 +16,8 @@ from mageflow.engine.rpc.workflows import Admin, Workflows
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# Hatchet's default: what is larger is answered RESOURCE_EXHAUSTED.
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 # The SDK pings every 10 s without calls and without data. A default Python server answers that with
 # GOAWAY "too_many_pings" after about 30 s; these three options allow it.
 _OPTIONS = [

@@ -1,7 +1,7 @@
 """How a service is declared: a table of typed methods, and one place where errors become status codes.
 
 Unary methods are plain functions: no await, so each is one atomic step of the engine. Methods that are not in a table
-are answered UNIMPLEMENTED by gRPC itself, which the SDK does not retry.
+are answered UNIMPLEMENTED with their name, which the SDK does not retry.
 """
 
 from __future__ import annotations
@@ -120,17 +120,22 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
+def _always(code: grpc.StatusCode, text: str) -> Handler:
+    """Return a handler that ends any kind of call at once, without waiting for the client's first message."""
+
+    async def end(_requests: object, context: Context) -> NoReturn:
+        await context.abort(code, text)
+        raise AssertionError("abort returned")
+
+    return grpc.stream_stream_rpc_method_handler(end)
+
+
 class TokenGate(grpc.aio.ServerInterceptor):
-    """Lets only calls in that carry the engine's token; closed to all until it knows the token."""
+    """Lets only calls in that carry the engine's token and name a method it has; closed until it knows the token."""
 
     def __init__(self) -> None:
         self._expected: str | None = None
-
-        async def deny(_request: object, context: Context) -> NoReturn:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token for this engine")
-            raise AssertionError("abort returned")
-
-        self._deny = grpc.unary_unary_rpc_method_handler(deny)
+        self._deny = _always(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token for this engine")
 
     def open_for(self, token: str) -> None:
         """Let calls with this token in. The token names the server's port, so it is made after the server."""
@@ -143,10 +148,15 @@ class TokenGate(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[AnyRequestT, AnyResponseT] | None:
-        """Pass the call on, or answer UNAUTHENTICATED."""
+        """Pass the call on, or answer UNAUTHENTICATED or UNIMPLEMENTED."""
         metadata = handler_call_details.invocation_metadata or ()
         given = next((value for key, value in metadata if key == "authorization"), "")
         scheme, _, token = str(given).partition(" ")
-        if f"{scheme.lower()} {token}" == self._expected:
-            return await continuation(handler_call_details)
-        return self._deny
+        if f"{scheme.lower()} {token}" != self._expected:
+            return self._deny
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            name = handler_call_details.method
+            _log.warning("%s was called, which the local engine does not have", name)
+            return _always(grpc.StatusCode.UNIMPLEMENTED, f"the local engine has no method {name}")
+        return handler

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from mageflow.engine.contracts import trigger_pb2
-from mageflow.engine.documents import parse_object
-from mageflow.engine.runs import Trigger
+from mageflow.engine.documents import check_id, parse_object
+from mageflow.engine.model import Trigger
 
 
 def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:
     """Return the engine's form of a trigger request.
 
     Raises:
-        InvalidRequestError: input or metadata are not JSON objects.
+        InvalidRequestError: input or metadata are not JSON objects, a parent or desired worker is no UUID.
     """
+    if request.parent_task_run_external_id:
+        check_id(request.parent_task_run_external_id, "parent_task_run_external_id")
+    if request.desired_worker_id:
+        check_id(request.desired_worker_id, "desired_worker_id")
     return Trigger(
         name=request.name,
         input=parse_object(request.input, "input"),

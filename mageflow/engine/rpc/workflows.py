@@ -10,12 +10,17 @@ import grpc
 from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import trigger_pb2, v1_workflows_pb2, workflows_pb2
 from mageflow.engine.documents import moment_of, parse_object
-from mageflow.engine.errors import Collision, IdempotencyCollisionError, InvalidRequestError
-from mageflow.engine.model import Run, Task, TaskStatus
+from mageflow.engine.errors import (
+    Collision,
+    IdempotencyCollisionError,
+    InvalidRequestError,
+    NotFoundError,
+    UnknownWorkflowError,
+)
+from mageflow.engine.model import Run, Task, TaskStatus, Trigger
 from mageflow.engine.rpc.table import service, unary
 from mageflow.engine.rpc.triggers import trigger_from
 from mageflow.engine.run_filter import RunFilter
-from mageflow.engine.runs import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
@@ -61,7 +66,7 @@ class Admin:
     def _trigger_run(
         self, request: v1_workflows_pb2.TriggerWorkflowRunRequest
     ) -> v1_workflows_pb2.TriggerWorkflowRunResponse:
-        run = self._engine.runs.start(
+        run_id = self._engine.runs.trigger(
             Trigger(
                 name=request.workflow_name,
                 input=parse_object(request.input, "input"),
@@ -70,14 +75,14 @@ class Admin:
                 desired_labels=request.desired_worker_labels,
             )
         )
-        return v1_workflows_pb2.TriggerWorkflowRunResponse(external_id=run.id)
+        return v1_workflows_pb2.TriggerWorkflowRunResponse(external_id=run_id)
 
     def _cancel(self, request: v1_workflows_pb2.CancelTasksRequest) -> v1_workflows_pb2.CancelTasksResponse:
-        done = [task for each in self._chosen(request) for task in self._engine.runs.cancel(each)]
+        done = self._engine.runs.cancel_listed(self._chosen(request))
         return v1_workflows_pb2.CancelTasksResponse(cancelled_tasks=done)
 
     def _replay(self, request: v1_workflows_pb2.ReplayTasksRequest) -> v1_workflows_pb2.ReplayTasksResponse:
-        done = [task for each in self._chosen(request) for task in self._engine.runs.replay(each)]
+        done = self._engine.runs.replay_listed(self._chosen(request))
         return v1_workflows_pb2.ReplayTasksResponse(replayed_tasks=done)
 
     def _branch(self, request: v1_workflows_pb2.BranchDurableTaskRequest) -> v1_workflows_pb2.BranchDurableTaskResponse:
@@ -88,11 +93,9 @@ class Admin:
         )
 
     def _chosen(self, request: v1_workflows_pb2.CancelTasksRequest | v1_workflows_pb2.ReplayTasksRequest) -> list[str]:
-        """Return the ids a bulk request means: those it lists, or those its filter finds."""
-        if request.external_ids:
+        """Return the ids a bulk request means: those it lists, or those its filter finds; without either, none."""
+        if request.external_ids or not request.HasField("filter"):
             return list(request.external_ids)
-        if not request.HasField("filter"):
-            raise InvalidRequestError("give external_ids or a filter")
         wanted = request.filter
         pairs = (pair.partition(":") for pair in wanted.additional_metadata)
         chosen = RunFilter(
@@ -125,8 +128,7 @@ class Workflows:
         )
 
     def _trigger(self, request: trigger_pb2.TriggerWorkflowRequest) -> workflows_pb2.TriggerWorkflowResponse:
-        run = self._engine.runs.start(trigger_from(request))
-        return workflows_pb2.TriggerWorkflowResponse(workflow_run_id=run.id)
+        return workflows_pb2.TriggerWorkflowResponse(workflow_run_id=self._engine.runs.trigger(trigger_from(request)))
 
     def _bulk_trigger(
         self, request: workflows_pb2.BulkTriggerWorkflowRequest
@@ -134,12 +136,12 @@ class Workflows:
         """Start all or none, except that a colliding idempotency key keeps only its own trigger from starting."""
         triggers = [trigger_from(each) for each in request.workflows]
         for trigger in triggers:
-            self._engine.runs.validate(trigger)
+            self._engine.runs.check(trigger)
         started: list[str] = []
         collisions: list[Collision] = []
         for trigger in triggers:
             try:
-                started.append(self._engine.runs.start(trigger).id)
+                started.append(self._engine.runs.trigger(trigger))
             except IdempotencyCollisionError as collision:
                 collisions.extend(collision.collisions)
         if collisions:
@@ -152,12 +154,15 @@ class Workflows:
             input=parse_object(request.input, "input"),
             metadata=parse_object(request.additional_metadata, "additional_metadata"),
             priority=request.priority if request.HasField("priority") else None,
-            trigger="schedule",
             parent_task_id=request.parent_task_run_external_id or None,
             child_index=request.child_index if request.HasField("child_index") else None,
             child_key=request.child_key or None,
         )
-        workflow = self._engine.runs.validate(trigger)
+        try:
+            workflow = self._engine.runs.validate(trigger)
+        except UnknownWorkflowError as error:
+            # Hatchet does look for the workflow of a scheduled run, and says so with this code.
+            raise NotFoundError(str(error)) from error
         added = [self._engine.schedules.add(trigger, moment_of(moment, "moment")) for moment in request.schedules]
         version = workflow.current
         return workflows_pb2.WorkflowVersion(
@@ -171,6 +176,8 @@ class Workflows:
         )
 
     def _put_rate_limit(self, request: workflows_pb2.PutRateLimitRequest) -> workflows_pb2.PutRateLimitResponse:
+        if not request.key:
+            raise InvalidRequestError("a rate limit needs a key")
         window = workflows_pb2.RateLimitDuration.Name(request.duration)
         self._engine.rate_limits.put(request.key, request.limit, window)
         return workflows_pb2.PutRateLimitResponse()
