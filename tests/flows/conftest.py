@@ -1,46 +1,14 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from mageflow.config import Settings
 from mageflow.flows import Flows
-from mageflow.interceptors import Interceptor
 from mageflow.store import Keys, RedisPort, Store
-from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.hatchet import Hatchet, Worker
-from tests.store.counting import RoundTrips
-
-
-@pytest.fixture(scope="session")
-def valkey_server() -> Iterator[EmbeddedValkey]:
-    """One real server for the session."""
-    with EmbeddedValkey() as server:
-        yield server
-
-
-@pytest.fixture
-def valkey(valkey_server: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
-    """An empty server; a key of ours that is left without a TTL fails the test."""
-    valkey_server.flush()
-    yield valkey_server
-    assert valkey_server.keys_without_ttl() == []
-
-
-@pytest.fixture
-def round_trips() -> RoundTrips:
-    """What the test has cost so far."""
-    return RoundTrips()
-
-
-@pytest.fixture
-async def port(valkey: EmbeddedValkey, round_trips: Interceptor) -> AsyncIterator[RedisPort]:
-    """A port over the real server, observed by `round_trips`."""
-    port = RedisPort(valkey.url, round_trips)
-    yield port
-    await port.aclose()
-    await asyncio.sleep(0)
+from tests.store.conftest import port, round_trips, valkey, valkey_server  # noqa: F401 - fixtures
 
 
 @pytest.fixture
@@ -50,7 +18,7 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def store(port: RedisPort, settings: Settings) -> Store:
+def store(port: RedisPort, settings: Settings) -> Store:  # noqa: F811 - as pytest has it
     """The store under test."""
     return Store(port, Keys("mageflow", "test"), settings)
 

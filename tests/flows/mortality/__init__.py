@@ -1,0 +1,1 @@
+"""Processes that really die, cheaply: what `tests.flows.deaths` is made of."""

@@ -1,0 +1,158 @@
+"""Which worker dies where: every point of every kind in turn, or a sample."""
+
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tests.flows.mortality.dying import Kind, Plan
+from tests.flows.mortality.scenarios import SCENARIOS, Scenario
+
+KINDS: tuple[Kind, ...] = ("call", "await")
+KILL_EVERY = 5
+MISSES = 2
+"""A stream is over when so many of its plans found no point: how many there are varies a little."""
+
+
+@dataclass
+class Case:
+    """One flow and the deaths it has to survive."""
+
+    name: str
+    scenario: Scenario
+    plan: Plan | None = None
+    second: Plan | None = None
+    kills: tuple[float, ...] = ()
+    """Seconds from the start of each life to SIGKILL."""
+    deaths: int = 0
+    killed: int = 0
+    problem: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Stream:
+    """The points of one kind in one scenario, one after another, until there are no more.
+
+    Attributes:
+        is_second: The worker that comes after a death dies, at these points, counted from its birth.
+        stride: Only every so many-th point.
+    """
+
+    scenario: Scenario
+    kind: Kind
+    is_second: bool = False
+    stride: int = 1
+    start: int = 1
+    seed: int = 0
+    misses: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.misses >= MISSES
+
+    def cases(self) -> Iterator[Case]:
+        chance = random.Random(f"{self.seed} {self.scenario.name} {self.kind} {self.is_second}")
+        for at in itertools.count(self.start, self.stride):
+            if self.is_over:
+                return
+            name = f"{self.scenario.name}/{self.kind}{'/second' if self.is_second else ''}/{at}/{self.seed}"
+            plan = Plan(self.kind, at, name)
+            if self.is_second:
+                first = Plan(chance.choice(KINDS), chance.randint(1, 25), name)
+                yield Case(name, self.scenario, first, second=plan)
+            else:
+                yield Case(name, self.scenario, plan)
+
+    def tell(self, case: Case) -> None:
+        """A case is over; the stream is, when its plan found no point."""
+        before = 1 if self.is_second else 0
+        if case.deaths == before:
+            self.misses += 1
+
+
+class Work(Protocol):
+    """Hands out cases."""
+
+    def next(self) -> Case | None:
+        """The next case, or None when there is nothing more to do."""
+        ...
+
+    def done(self, case: Case) -> None:
+        """A case is over."""
+        ...
+
+
+class Matrix:
+    """Every first point, then second points until so many workers have died; and SIGKILL all the time."""
+
+    def __init__(self, first: Sequence[Stream], second: Sequence[Stream], kills: Iterator[Case], wanted: int) -> None:
+        self._first = deque((stream, stream.cases()) for stream in first)
+        self._second = deque((stream, stream.cases()) for stream in second)
+        self._kills = kills
+        self._wanted = wanted
+        self._streams: dict[str, Stream] = {}
+        self._turn = 0
+        self._deaths = 0
+
+    def next(self) -> Case | None:
+        self._turn += 1
+        if self._turn % KILL_EVERY == 0:
+            return next(self._kills)
+        if case := self._next_point(self._first):
+            return case
+        if self._deaths >= self._wanted:
+            return None
+        return self._next_point(self._second) or next(self._kills)
+
+    def _next_point(self, turns: "deque[tuple[Stream, Iterator[Case]]]") -> Case | None:
+        while turns:
+            stream, cases = turns.popleft()
+            if (case := next(cases, None)) is not None:
+                turns.append((stream, cases))
+                self._streams[case.name] = stream
+                return case
+        return None
+
+    def done(self, case: Case) -> None:
+        self._deaths += case.deaths
+        if stream := self._streams.get(case.name):
+            stream.tell(case)
+
+
+class Sample:
+    """A few points of everything, the same ones for the same seed."""
+
+    def __init__(self, seed: int, points: int, kills: int) -> None:
+        chance = random.Random(seed)
+        turns = itertools.cycle(itertools.product(KINDS, SCENARIOS))
+        self._cases = deque(itertools.islice(random_kills(seed), kills))
+        for number, (kind, scenario) in enumerate(itertools.islice(turns, points)):
+            name = f"{scenario.name}/{kind}/sample {number}/{seed}"
+            self._cases.append(Case(name, scenario, Plan(kind, chance.randint(1, 30), name)))
+
+    def next(self) -> Case | None:
+        return self._cases.popleft() if self._cases else None
+
+    def done(self, case: Case) -> None:
+        """Nothing follows from it."""
+
+
+def streams(seed: int, stride: int, wanted: Sequence[Scenario] = SCENARIOS, *, is_second: bool = False) -> list[Stream]:
+    """Every point of every scenario; of the worker that comes after a death, if asked for."""
+    return [
+        Stream(scenario, kind, is_second, stride, start=1 + (seed + index) % stride, seed=seed)
+        for kind in KINDS
+        for index, scenario in enumerate(wanted)
+    ]
+
+
+def random_kills(seed: int) -> Iterator[Case]:
+    """SIGKILL at random moments of every scenario in turn."""
+    chance = random.Random(seed)
+    for number in itertools.count():
+        scenario = SCENARIOS[number % len(SCENARIOS)]
+        kills = tuple(chance.uniform(0.0, 1.2 if index == 0 else 4.0) for index in range(chance.choice((1, 1, 2, 3))))
+        yield Case(f"{scenario.name}/kill/{number}/{seed}", scenario, kills=kills)

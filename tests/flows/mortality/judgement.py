@@ -1,0 +1,267 @@
+"""What really happened, from Redis's own record of every write and from the journal of the bodies.
+
+The append-only file holds each write in order, with everything one script did between a MULTI and an EXEC. So nothing
+has to be caught in the act: a member that was admitted for two runs, or after it had succeeded, has left a trace.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hiredis
+
+from tests.flows.mortality.scenarios import Scenario, Tree
+
+ENDED = {"done", "failed", "cancelled", "interrupted"}
+
+
+@dataclass
+class Member:
+    """Every state a member was in, in order."""
+
+    states: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        return str(self.states[-1]["st"])
+
+    @property
+    def ends(self) -> int:
+        """How often it ended: settled as something it was not before."""
+        before = [None, *self.states]
+        return sum(
+            now["st"] in ENDED and (was is None or was["st"] != now["st"] or was.get("run") != now.get("run"))
+            for was, now in zip(before, self.states, strict=False)
+        )
+
+    @property
+    def left_an_end(self) -> bool:
+        """Whether it ever was something else after it had ended."""
+        ended = False
+        for state in self.states:
+            if ended and state["st"] not in ENDED:
+                return True
+            ended = ended or state["st"] in ENDED
+        return False
+
+    @property
+    def done_at(self) -> int | None:
+        """When its success was committed, in milliseconds."""
+        return next((int(state["t"]) for state in self.states if state["st"] == "done"), None)
+
+    def owners(self) -> dict[int, set[str]]:
+        """The runs that were admitted, by dispatch."""
+        found: dict[int, set[str]] = defaultdict(set)
+        for state in self.states:
+            if state["st"] == "active" and not str(state.get("run", "")).startswith("flow:"):
+                found[int(state["ep"])].add(str(state["run"]))
+        return found
+
+    @property
+    def nested(self) -> str:
+        """The key of the flow it is, if it is one."""
+        return next(
+            (run.removeprefix("flow:") for state in self.states if (run := str(state.get("run"))).startswith("flow:")),
+            "",
+        )
+
+
+@dataclass
+class Record:
+    """A signature or flow with everything that was ever written of it."""
+
+    header: dict[str, str] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=lambda: defaultdict(Member))
+    results: dict[str, str] = field(default_factory=dict)
+    outbox: dict[str, str] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+
+
+class Ledger:
+    """All records, from an append-only file."""
+
+    def __init__(self, records: dict[str, Record], flows: dict[str, set[str]]) -> None:
+        self.records = records
+        self.flows = flows
+        """The keys of the flows each case made."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Ledger":
+        records: dict[str, Record] = defaultdict(Record)
+        flows: dict[str, set[str]] = defaultdict(set)
+        for path in sorted(folder.glob("appendonlydir/*.incr.aof")):
+            for command, key, *rest in _commands(path):
+                if key.startswith("probe:flow:") and command == "SADD":
+                    flows[key.removeprefix("probe:flow:")].update(rest)
+                elif key.startswith("mageflow:{"):
+                    _apply(records, command, key, rest)
+        return cls(records, flows)
+
+
+def _commands(path: Path) -> Iterator[list[str]]:
+    reader = hiredis.Reader(encoding="utf-8", errors="replace")
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            # Annotations of time stand between commands, as comments.
+            reader.feed(chunk)
+            while (command := reader.gets()) is not False:
+                if len(command) > 1:
+                    yield [command[0].upper(), *command[1:]]
+
+
+def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) -> None:
+    parts = key.split(":")
+    if len(parts) < 4 or parts[2] not in {"task", "chain", "swarm"}:
+        return
+    record, part = records[":".join(parts[:4])], ":".join(parts[4:])
+    if command in {"HSET", "HMSET"}:
+        pairs = list(zip(rest[::2], rest[1::2], strict=True))
+        if part == "":
+            record.header.update(pairs)
+        elif part == "results":
+            record.results.update(pairs)
+        elif part == "outbox":
+            record.outbox.update(pairs)
+        elif part == "runs":
+            for path, state in pairs:
+                if not path.startswith("+"):
+                    record.members[path].states.append(json.loads(state))
+    elif command == "HDEL" and part == "outbox":
+        for path in rest:
+            record.outbox.pop(path, None)
+    elif command == "ZADD" and part == "live":
+        record.live.add(rest[-1])
+    elif command == "ZREM" and part == "live":
+        record.live.difference_update(rest)
+
+
+@dataclass(frozen=True)
+class Body:
+    """One beginning of one body."""
+
+    at: float
+    record: str
+    path: str
+    run: str
+    attempt: int
+
+
+def read_journal(path: Path) -> dict[str, list[Body]]:
+    """The bodies that ran, by record."""
+    found: dict[str, list[Body]] = defaultdict(list)
+    for line in path.read_text().splitlines() if path.exists() else ():
+        note = json.loads(line)
+        place = note["dedupe"].rpartition("/")[0]
+        if "#" in place:
+            record, _, member = place.partition("#")
+        else:
+            record, _, member = place.partition("@")
+            member = f"@{member}"
+        found[record].append(Body(note["at"], record, member, note["run"], note["attempt"]))
+    return found
+
+
+@dataclass
+class Verdict:
+    """What became of one case."""
+
+    as_expected: bool = True
+    bodies: int = 0
+    ran_again: int = 0
+    misfired: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def wrong(self, problem: str) -> None:
+        self.problems.append(problem)
+
+
+def judge(case: str, scenario: Scenario, ledger: Ledger, journal: dict[str, list[Body]]) -> Verdict:
+    """Hold what happened against what must have."""
+    verdict = Verdict()
+    keys = ledger.flows.get(case, set())
+    if len(keys) != 1:
+        verdict.as_expected = False
+        verdict.wrong(f"{len(keys)} flows were made")
+        return verdict
+    (key,) = keys
+    reached: list[str] = []
+    found = _tree(ledger, key, reached)
+    if found != scenario.expected:
+        verdict.as_expected = False
+        verdict.wrong(f"ended as {json.dumps(found)}")
+    _judge_results(verdict, scenario, ledger, key)
+    for each in reached:
+        _judge_record(verdict, each, ledger.records[each], journal.get(each, []))
+    _judge_callbacks(verdict, scenario.expected, found)
+    return verdict
+
+
+def _tree(ledger: Ledger, key: str, reached: list[str]) -> Tree:
+    reached.append(key)
+    record = ledger.records[key]
+    members: dict[str, Any] = {}
+    for path, member in record.members.items():
+        nested = member.nested
+        name = _normal(path)
+        members[name if name not in members else path] = _tree(ledger, nested, reached) if nested else member.status
+    return {"status": record.header.get("st"), "members": dict(sorted(members.items()))}
+
+
+def _normal(path: str) -> str:
+    """A user's run has a path of its own; there is one, whatever it is called."""
+    if not path.startswith("@"):
+        return path
+    _, mark, callback = path.partition(".")
+    return f"@{mark}{callback}"
+
+
+def _judge_results(verdict: Verdict, scenario: Scenario, ledger: Ledger, key: str) -> None:
+    found = {_normal(path): json.loads(text) for path, text in ledger.records[key].results.items()}
+    for path, wanted in scenario.results.items():
+        value = found.get(path)
+        if value != wanted and (value or {}).get("type") not in scenario.also:
+            verdict.as_expected = False
+            verdict.wrong(f"{path} came to {value}")
+
+
+def _judge_record(verdict: Verdict, key: str, record: Record, bodies: list[Body]) -> None:
+    if record.outbox:
+        verdict.wrong(f"{key}: never sent: {sorted(record.outbox)}")
+    if record.live:
+        verdict.wrong(f"{key}: still thought to be live: {sorted(record.live)}")
+    for path, member in record.members.items():
+        if member.left_an_end:
+            verdict.wrong(f"{key}#{path} went on after it had ended: {member.states}")
+        for epoch, owners in member.owners().items():
+            if len(owners) > 1:
+                verdict.wrong(f"{key}#{path}/{epoch} was admitted for {len(owners)} runs")
+    admitted = Counter((body.path, body.run, body.attempt) for body in bodies)
+    for (path, run, attempt), count in admitted.items():
+        if count > 1:
+            verdict.wrong(f"{key}#{path}: attempt {attempt} of {run} ran its body {count} times")
+    verdict.bodies += len(bodies)
+    for body in bodies:
+        done_at = record.members[body.path].done_at
+        if done_at is not None and body.at * 1000 > done_at + 1:
+            verdict.ran_again += 1
+            verdict.wrong(f"{key}#{body.path} ran again {body.at * 1000 - done_at:.0f} ms after it had succeeded")
+
+
+def _judge_callbacks(verdict: Verdict, expected: Tree, found: Tree) -> None:
+    """Callbacks that did not come to their one end, and those that should not be there."""
+    wanted, got = dict(_callbacks(expected)), dict(_callbacks(found))
+    for path in wanted.keys() | got.keys():
+        if wanted.get(path) != got.get(path):
+            verdict.misfired += 1
+
+
+def _callbacks(node: Tree, at: str = "") -> Iterator[tuple[str, str]]:
+    for path, member in node["members"].items():
+        place = f"{at}/{path}"
+        if "." in path:
+            yield place, member if isinstance(member, str) else member["status"]
+        if isinstance(member, dict):
+            yield from _callbacks(member, place)
