@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     hatchet_log_level: Literal["debug", "info", "warning", "error", "off"] = "warning"
     """From which level on log events also go to Hatchet, to be shown with the run; each costs it a call."""
 
+    hatchet_queue_by_source: bool = False
+    """Whether runs carry their source for Hatchet's own ``hatchet_tenant_additional_metadata_queue_size``."""
+
     exception_detail: Literal["type", "message", "full"] = "type"
     """How much of an exception spans and logs may carry."""
 

@@ -44,7 +44,7 @@ class EnqueueScope:
             with guard.context.at("enqueue.stamp"):
                 now = time.time()
                 for item in call.items:
-                    stamp(item, call, now=now)
+                    stamp(item, call, now=now, has_queue_source=self._recorder.settings.hatchet_queue_by_source)
         if guard.traces.closed:
             with guard.traces.at("enqueue.enter"):
                 self._open()

@@ -109,7 +109,7 @@ def queue_wait_seconds(metadata: Mapping[str, object], now: float) -> float | No
         return None
 
 
-def stamp(item: EnqueueItem, call: Enqueue, *, now: float | None = None) -> None:
+def stamp(item: EnqueueItem, call: Enqueue, *, now: float | None = None, has_queue_source: bool = False) -> None:
     """Write all of our keys into the metadata of a run about to be enqueued.
 
     A registration for a cron gets no stamp and no link: its metadata is copied to every run it will ever start.
@@ -119,6 +119,8 @@ def stamp(item: EnqueueItem, call: Enqueue, *, now: float | None = None) -> None
     metadata[traces.KEY_ENQUEUED_AT] = "" if is_static else f"{time.time() if now is None else now:.6f}"
     metadata[traces.KEY_DUE_AT] = "" if is_static or call.due_at is None else f"{call.due_at:.6f}"
     metadata[traces.KEY_SOURCE] = call.source
+    if has_queue_source:
+        metadata[traces.KEY_QUEUE_SOURCE] = call.source
     metadata[traces.KEY_FLOW] = item.flow or call.flow
     metadata[traces.KEY_LINK] = "" if is_static else item.link or call.link
     metadata[traces.KEY_SIGNATURE] = (

@@ -1,5 +1,7 @@
 """What handing runs to Hatchet writes, counts and traces."""
 
+from collections.abc import Callable
+
 import pytest
 from opentelemetry.trace import StatusCode
 
@@ -34,6 +36,14 @@ def test_every_key_is_written_even_when_unused(bench: Bench):
     ] * 4
     assert all(isinstance(value, str) for value in plain.values())
     assert not any(key.startswith("hatchet__") for key in plain)
+
+
+def test_hatchet_is_told_of_the_source_on_demand(make_bench: Callable[..., Bench]):
+    """Hatchet makes a series of every value of a key that begins with ``prom_``: only who asks for it gets it."""
+    bench = make_bench(hatchet_queue_by_source=True)
+
+    assert bench.enqueue(source="swarm")["prom_mageflow_source"] == "swarm"
+    assert "prom_mageflow_source" not in make_bench().enqueue(source="swarm")
 
 
 def test_items_may_say_for_themselves(bench: Bench):

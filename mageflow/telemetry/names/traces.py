@@ -133,6 +133,9 @@ KEY_SIGNATURE: Final = "mageflow_signature"
 """The key of the signature a run was started from; empty for a plain run."""
 KEY_DEDUPE: Final = "mageflow_dedupe"
 """The same for the same step of the same flow, however often it is sent; empty for a plain run."""
+KEY_QUEUE_SOURCE: Final = "prom_mageflow_source"
+"""Where ``Settings.hatchet_queue_by_source`` is on, the source again: Hatchet exports the size of its queues by every
+key that begins with ``prom_`` (``hatchet_tenant_additional_metadata_queue_size``, labels ``key`` and ``value``)."""
 
 OWN_KEYS: Final = (KEY_ENQUEUED_AT, KEY_DUE_AT, KEY_SOURCE, KEY_FLOW, KEY_LINK, KEY_SIGNATURE, KEY_DEDUPE)
 """Written on every enqueue, empty when unused, so that nothing is inherited from an ancestor by accident."""
