@@ -93,6 +93,7 @@ class DeclaringClient(Hatchet):
         cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.TaskOptions],
     ) -> sdk.TaskDecorator[TWorkflowInput]: ...
+    @sdk.signed_as(Hatchet.task)
     def task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -130,6 +131,7 @@ class DeclaringClient(Hatchet):
         cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.DurableOptions],
     ) -> sdk.TaskDecorator[TWorkflowInput]: ...
+    @sdk.signed_as(Hatchet.durable_task)
     def durable_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -156,6 +158,7 @@ class DeclaringClient(Hatchet):
     def batch_task(
         self, *, name: str | None = None, input_validator: type[TWorkflowInput], **options: Unpack[sdk.BatchOptions]
     ) -> sdk.TaskBatchDecorator[TWorkflowInput]: ...
+    @sdk.signed_as(Hatchet.batch_task)
     def batch_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -192,6 +195,7 @@ class DeclaringClient(Hatchet):
         cron_input: TWorkflowInput | None = None,
         **options: Unpack[sdk.WorkflowOptions],
     ) -> sdk.MageflowWorkflow[TWorkflowInput]: ...
+    @sdk.signed_as(Hatchet.workflow)
     def workflow(  # pyright: ignore[reportIncompatibleMethodOverride] a subclass, same keywords
         self, *, name: str, input_validator: Any = None, **options: Any
     ) -> Any:

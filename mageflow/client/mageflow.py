@@ -8,7 +8,7 @@ import asyncio
 import random as _random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 from hatchet_sdk import Hatchet, Worker
 from hatchet_sdk.config import ClientConfig
@@ -137,6 +137,10 @@ class Mageflow(StateOperations, DeclaringClient):
         no download and no database.
         """
         return cls(Hatchet.from_embedded(config))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The client itself: a task or a record that holds it can be copied, connections and instruments cannot."""
+        return self
 
     # -- workers -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from mageflow.hatchet.options import (
     TaskDecorator,
     TaskOptions,
     WorkflowOptions,
+    signed_as,
 )
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
@@ -48,6 +49,7 @@ __all__ = [
     "debug_of",
     "instrumented_client",
     "set_lifespan",
+    "signed_as",
     "slots_of",
     "tasks_of_worker",
 ]

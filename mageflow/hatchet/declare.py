@@ -6,7 +6,7 @@ The SDK makes the task; mageflow gives it a function that binds arguments, and g
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any, cast, get_args, get_origin
+from typing import Any, Self, cast, get_args, get_origin
 
 from hatchet_sdk import Context
 from hatchet_sdk.runnables.task import Task
@@ -48,6 +48,10 @@ class Declarations:
         self._params = params
         self._services = services
         self._on_declared = on_declared
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: a workflow that is copied declares for the same client."""
+        return self
 
     def standalone(
         self,

@@ -4,9 +4,10 @@ They are passed on untouched: a keyword that a newer SDK adds works at run time 
 ``tests/contract`` fails when these and the SDK's signatures differ (written against 1.43.1).
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Protocol, TypedDict, overload
+from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, overload
 
 from hatchet_sdk import Context
 from hatchet_sdk.conditions import Condition, OrGroup
@@ -37,7 +38,21 @@ __all__ = [
     "TaskDecorator",
     "TaskOptions",
     "WorkflowOptions",
+    "signed_as",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def signed_as(theirs: Callable[..., Any]) -> Callable[[F], F]:
+    """Show every keyword of the SDK's method to ``help``, to notebooks and to whatever else looks at run time."""
+
+    def sign(ours: F) -> F:
+        ours.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined]
+        return ours
+
+    return sign
+
 
 _Labels = dict[str, DesiredWorkerLabel] | list[DesiredWorkerLabel]
 _Idempotency = TTLBasedIdempotencyConfig | StatusBasedIdempotencyConfig

@@ -1,12 +1,14 @@
 """The client is a Hatchet client: same methods, same keywords, same types, for the SDK that is installed."""
 
+import copy
 import inspect
 import re
 import typing
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from hatchet_sdk import Hatchet, Worker
+from hatchet_sdk import Context, EmptyModel, Hatchet, Worker
 from hatchet_sdk.client import Client
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.events import EventClient
@@ -42,6 +44,50 @@ def keywords(method: Any) -> set[str]:
 def test_every_keyword_of_the_sdk_has_a_type_here(method: Any, typed: Any, explicit: set[str]) -> None:
     """A keyword that a new SDK adds, drops or renames fails this test, not a user's type checker."""
     assert set(typing.get_type_hints(typed)) | explicit == keywords(method)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        *(
+            (getattr(Mageflow, name), getattr(Hatchet, name))
+            for name in ("task", "durable_task", "batch_task", "workflow")
+        ),
+        *(
+            (getattr(MageflowWorkflow, name), getattr(Workflow, name))
+            for name in ("task", "durable_task", "batch_task", "on_failure_task", "on_success_task")
+        ),
+    ],
+)
+def test_methods_that_declare_show_the_sdks_signature(ours: Any, theirs: Any) -> None:
+    """``help(client.task)`` lists every keyword, not ``**options``."""
+    assert inspect.signature(ours) == inspect.signature(theirs)
+
+
+def test_steps_of_a_workflow_take_options_by_position(mageflow_client: Mageflow, mageflow_hatchet: Hatchet) -> None:
+    """The SDK does not make them keyword-only, so programs may pass them like this."""
+    minutes = [timedelta(minutes=number) for number in (3, 4)]
+
+    async def step(msg: EmptyModel, ctx: Context) -> dict[str, Any]:
+        return {}
+
+    for name, given in (
+        ("task", ("step", *minutes, [], 2)),
+        ("durable_task", ("step", *minutes, [], 2)),
+        ("on_failure_task", ("step", *minutes, 2)),
+        ("on_success_task", ("step", *minutes, 2)),
+    ):
+        made = [
+            getattr(client.workflow(name="w"), name)(*given)(step) for client in (mageflow_client, mageflow_hatchet)
+        ]
+        assert [(each.schedule_timeout, each.execution_timeout, each.retries) for each in made] == [(*minutes, 2)] * 2
+
+
+def test_what_holds_a_client_can_be_copied(mageflow_client: Mageflow) -> None:
+    """As with the plain client: records are copied deeply by ``dataclasses.asdict`` and by pydantic."""
+    workflow = mageflow_client.workflow(name="w")
+    assert copy.deepcopy(mageflow_client) is mageflow_client
+    assert copy.deepcopy([workflow])[0].name == "w"
 
 
 @pytest.mark.parametrize("name", ["worker", "from_embedded", "stop_embedded", "aio_stop_embedded"])
