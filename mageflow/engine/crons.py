@@ -1,12 +1,16 @@
-"""Cron triggers: declared with a workflow or made over the API. Five fields, or six with seconds first; UTC."""
+"""Cron triggers: declared with a workflow or made over the API.
+
+Five fields, or six with seconds first, in UTC, or in the zone of a prefix such as ``CRON_TZ=Europe/Berlin``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
@@ -123,14 +127,14 @@ class Crons:
         if cron.name:
             metadata["hatchet__cron_name"] = cron.name
         if scheduled_at is not None:
-            metadata["hatchet__cron_scheduled_at"] = iso(scheduled_at)
+            metadata["hatchet__cron_scheduled_at"] = iso(scheduled_at.astimezone(UTC))
         return self._engine.runs.start(
             Trigger(name=cron.workflow.name, input=cron.input, metadata=metadata, priority=cron.priority)
         )
 
     def _arm(self, cron: Cron) -> None:
         now = self._engine.clock.accelerated_now()
-        due = next(CronSim(cron.expression, now), None)
+        due = next(_moments(cron.expression, now), None)
         if due is not None:
             cron.timer = self._engine.clock.later_accelerated((due - now).total_seconds(), self._fire, cron, due)
 
@@ -149,9 +153,17 @@ class Crons:
 def check_expression(expression: str) -> None:
     """Raise InvalidRequestError when the text is not a cron expression."""
     try:
-        CronSim(expression, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
-    except CronSimError as error:
+        _moments(expression, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
+    except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
         raise InvalidRequestError(f"invalid cron expression {expression!r}: {error}") from error
+
+
+def _moments(expression: str, after: datetime) -> CronSim:
+    prefix, _, fields = expression.partition(" ")
+    name, given, zone = prefix.partition("=")
+    if not given or name not in {"TZ", "CRON_TZ"}:
+        return CronSim(expression, after)
+    return CronSim(fields, after.astimezone(ZoneInfo(zone)))
 
 
 def _disarm(cron: Cron) -> None:

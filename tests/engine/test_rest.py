@@ -1,5 +1,6 @@
 """REST: lists and their filters, pauses, crons, schedules, metrics, traces."""
 
+import asyncio
 import gc
 import json
 import secrets
@@ -18,6 +19,7 @@ from mageflow.engine import LocalEngine
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from mageflow.engine.core import Engine
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import Run, Trigger
 from mageflow.engine.settings import Settings
 from tests.engine.conftest import Single
@@ -72,7 +74,10 @@ async def test_a_filter_cancels_and_replays_what_it_finds(wire: Wire) -> None:
 
 
 async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
-    """Details: run, tasks, shape, events newest first; attempts are counted from 1."""
+    """Details: run, tasks, shape; attempts are counted from 1.
+
+    Hatchet keeps the events of a run of one task, newest first, with the task alone.
+    """
     wire = single.wire
     await single.declare()
     run = (await wire.post(f"{wire.stable}/workflow-runs/trigger", {"workflowName": single.name, "input": {"n": 1}}))[
@@ -85,7 +90,10 @@ async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
     document = await wire.get(f"/api/v1/stable/workflow-runs/{run}")
     assert (document["run"]["input"], document["run"]["output"]) == ({"n": 1}, {"n": 2})
     assert [each["taskName"] for each in document["shape"]] == ["work"]
-    assert await wire.history(run) == ["QUEUED", "ASSIGNED", "STARTED", "FINISHED"]
+    assert document["taskEvents"] == []
+    rows = (await wire.get(f"/api/v1/stable/tasks/{run}/task-events"))["rows"]
+    assert [row["eventType"] for row in rows] == ["FINISHED", "STARTED", "ASSIGNED", "QUEUED"]
+    assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
     summary = document["tasks"][0]
     assert (summary["attempt"], summary["retryCount"], summary["type"]) == (1, 0, "TASK")
     assert summary["displayName"].startswith("work-")
@@ -163,6 +171,23 @@ async def test_a_cron_fires_in_utc_with_seconds_and_can_be_stopped(single: Singl
         pass
     assert (await wire.get(path))["enabled"] is False
     await wire.http("DELETE", path)
+
+
+async def test_a_cron_may_name_its_zone() -> None:
+    """Nine in Tokyo is midnight in UTC. A zone that does not exist is refused like any bad expression."""
+    engine = Engine(Settings(), str(uuid4()))
+    name = unique("zone")
+    engine.registry.put(v1.CreateWorkflowVersionRequest(name=name, tasks=[task("work", name)]))
+    workflow = engine.store.workflows[engine.store.workflow_ids_by_name[name]]
+    cron = engine.crons.add(workflow, "CRON_TZ=Asia/Tokyo 0 9 * * *")
+    now = datetime.now(UTC)
+    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert cron.timer is not None
+    wait = cron.timer.when() - asyncio.get_running_loop().time()
+    assert abs(wait - (midnight - now).total_seconds()) < 2
+    engine.crons.remove(cron)
+    with pytest.raises(InvalidRequestError, match="invalid cron expression"):
+        engine.crons.add(workflow, "CRON_TZ=Nowhere/City 0 9 * * *")
 
 
 async def test_scheduled_runs_can_be_moved_listed_and_deleted(single: Single) -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from hatchet_sdk import Hatchet, RunStatus
+from hatchet_sdk.clients.rest.api.task_api import TaskApi
 
 from mageflow.engine import LocalEngine
 from tests.engine.conftest import SPEED
@@ -233,8 +234,9 @@ async def test_a_killed_worker_loses_its_task_to_the_other(
     ref = await workload.endless.aio_run(wait_for_result=False)
 
     async def running_on() -> tuple[int, str]:
-        details = await client.runs.aio_get(ref.workflow_run_id)
-        assigned = next((each for each in details.task_events if each.event_type == "ASSIGNED"), None)
+        with client.runs.client() as api:
+            events = TaskApi(api).v1_task_event_list(ref.workflow_run_id, limit=50, offset=0).rows or []
+        assigned = next((each for each in events if each.event_type == "ASSIGNED"), None)
         if assigned is None or assigned.worker_id is None:
             return 0, ""
         return assigned.attempt or 0, (await client.workers.aio_get(assigned.worker_id)).name

@@ -255,7 +255,9 @@ class Wire:
     async def history(self, run_id: str) -> list[str]:
         """Return the event types of all tasks, oldest first."""
         document = await self.get(f"/api/v1/stable/workflow-runs/{run_id}")
-        return [event["eventType"] for event in reversed(document["taskEvents"])]
+        # Hatchet keeps the events of a run with one task with the task alone.
+        events = document["taskEvents"] or (await self.get(f"/api/v1/stable/tasks/{run_id}/task-events"))["rows"]
+        return [event["eventType"] for event in reversed(events)]
 
     async def push(self, key: str, payload: object = None, **options: Any) -> events.Event:
         """Push an event."""

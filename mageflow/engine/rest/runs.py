@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mageflow.engine.core import Engine
 
 _PAGE_SIZE = 50
+_LINES_PER_PAGE = 1000
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:
@@ -31,6 +32,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         web.post(f"{STABLE_TENANT}/tasks/cancel", handlers.cancel),
         web.post(f"{STABLE_TENANT}/tasks/replay", handlers.replay),
         web.get(f"{STABLE}/tasks/{{id}}", handlers.task),
+        web.get(f"{STABLE}/tasks/{{id}}/task-events", handlers.events),
         web.get(f"{STABLE}/tasks/{{id}}/logs", handlers.logs),
         web.post(f"{STABLE}/tasks/{{id}}/restore", handlers.restore),
         web.post(f"{STABLE_TENANT}/durable-tasks/branch", handlers.branch),
@@ -88,6 +90,12 @@ class _Runs:
         task = self._engine.store.task(request.match_info["id"])
         return web.json_response(shapes.task_summary(self._engine, task))
 
+    async def events(self, request: web.Request) -> web.Response:
+        rows = shapes.task_events(self._engine.store.task(request.match_info["id"]))
+        return web.json_response(
+            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", _LINES_PER_PAGE))
+        )
+
     async def logs(self, request: web.Request) -> web.Response:
         task = self._engine.store.task(request.match_info["id"])
         rows: list[JsonObject] = [
@@ -104,7 +112,7 @@ class _Runs:
             for line in self._log_lines(request)
         ]
         return web.json_response(
-            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", 1000))
+            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", _LINES_PER_PAGE))
         )
 
     async def restore(self, request: web.Request) -> web.Response:

@@ -103,9 +103,8 @@ def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
 
 
 def run_details(engine: Engine, run: Run) -> JsonObject:
-    """Return everything about one run."""
+    """Return everything about one run, as Hatchet does: with events of tasks only for a run of several tasks."""
     tasks = listed_tasks(run)
-    events = sorted((event for task in tasks for event in _events(task)), key=lambda e: e["id"], reverse=True)
     return {
         "run": without_nulls(
             {
@@ -126,7 +125,7 @@ def run_details(engine: Engine, run: Run) -> JsonObject:
                 "parentTaskExternalId": run.parent.task_id if run.parent else None,
             }
         ),
-        "taskEvents": events,
+        "taskEvents": task_events(*tasks) if run.is_dag else [],
         "shape": [
             {
                 "taskExternalId": task.id,
@@ -154,8 +153,10 @@ def display_name(run: Run) -> str:
     return f"{run.workflow.name}-{int(run.created_at.timestamp() * 1000)}"
 
 
-def _events(task: Task) -> list[JsonObject]:
-    return [_event(task, event) for event in task.events]
+def task_events(*tasks: Task) -> list[JsonObject]:
+    """Return the history of tasks, newest first."""
+    events = [_event(task, event) for task in tasks for event in task.events]
+    return sorted(events, key=lambda event: event["id"], reverse=True)
 
 
 def _event(task: Task, event: TaskEvent) -> JsonObject:
