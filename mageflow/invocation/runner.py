@@ -196,7 +196,10 @@ class TaskRunner:
                         with self._services.interceptor.execute(attempt):
                             attempt.enter("running", "body")
                             yield attempt
-                    await self._settle_success(scope)
+                    if scope.cancelled_after is None:
+                        await self._settle_success(scope)
+                    else:
+                        await self._settle_discarded(scope)
                 except Skip as skip:
                     await self._turn_away(scope, skip)
                 except BaseException as error:
@@ -332,8 +335,10 @@ class TaskRunner:
         The SDK cancels an evicted invocation in the moment it sets the cancel flag, and a cancelled one a second
         later (1.43.1, ``Runner._eviction_cancel_callback`` and ``Runner.handle_cancel_action``).
         """
+        task = asyncio.current_task() if error is None else None
+        was_cancelled = isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling() > 0)
         return (
-            isinstance(error, asyncio.CancelledError)
+            was_cancelled
             and self.info.pool == "durable"
             and scope.attempt.stage == "body"
             and scope.cancelled_after is not None
@@ -353,6 +358,11 @@ class TaskRunner:
         attempt.enter("running", "callbacks")
         result_json = self._services.host.dump_output(self._sdk_task, scope.result)
         await self._services.signed.succeed(attempt, result_json)
+
+    async def _settle_discarded(self, scope: _Scope) -> None:
+        """A body that saw the cancel signal and returned: the worker throws its result away, and so must a flow."""
+        self._conclude(scope, None)
+        await self._settle_failure(scope, asyncio.CancelledError("the run was cancelled before its body returned"))
 
     async def _settle_failure(self, scope: _Scope, error: BaseException) -> None:
         attempt = scope.attempt

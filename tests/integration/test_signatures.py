@@ -1,6 +1,7 @@
 """Signatures end to end: signed on one side, admitted, run and settled on the other."""
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -248,3 +249,48 @@ async def test_a_task_goes_by_the_name_it_was_declared_with(signed, mageflow_wor
     assert await (await client.sign(task)).aio_run(Message()) == {"name": "SendMail"}
     assert signed.samples.total("mageflow_task_runs_total", task="SendMail", outcome="succeeded") == 2
     assert signed.samples.total("mageflow_tasks_enqueued_total", task="SendMail") == 2
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["on-loop", "in-thread"])
+@pytest.mark.parametrize("ends_by", ["cancel", "timeout"])
+async def test_a_result_hatchet_throws_away_moves_no_flow_on(signed, mageflow_worker, is_async, ends_by):
+    """A body that watches ``ctx.is_cancelled`` and returns: the run is cancelled, or timed out, and so is the chain."""
+    client = signed.client
+    ran: list[str] = []
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def on_loop(msg: Message, ctx: Context) -> dict[str, Any]:
+        loop.call_soon_threadsafe(started.set)
+        while not ctx.is_cancelled:
+            await asyncio.sleep(0.01)
+        return {"x": msg.x}
+
+    def in_thread(msg: Message, ctx: Context) -> dict[str, Any]:
+        loop.call_soon_threadsafe(started.set)
+        while not ctx.is_cancelled:
+            time.sleep(0.01)
+        return {"x": msg.x}
+
+    timeout = timedelta(seconds=1 if ends_by == "timeout" else 60)
+    step = client.task(name="watchful", execution_timeout=timeout)(on_loop if is_async else in_thread)
+
+    @client.task(name="following")
+    async def following(msg: Message) -> dict[str, Any]:
+        ran.append("following")
+        return {}
+
+    mageflow_worker.in_process(client, "watchful", workflows=[step, following])
+    chain = await client.chain([step, following])
+    await chain.aio_run_no_wait(Message())
+    await started.wait()
+    if ends_by == "cancel":
+        runs = await client.runs.aio_list(only_tasks=True)
+        (running,) = [row for row in runs.rows if row.workflow_name == "watchful" and row.status.value == "RUNNING"]
+        await client.runs.aio_cancel(running.metadata.id)
+    async with asyncio.timeout(15):
+        while (found := await client.load_signature(chain.key)).status in ("pending", "active"):
+            await asyncio.sleep(0.05)
+    assert found.status == ("cancelled" if ends_by == "cancel" else "failed")
+    assert ran == []
+    assert signed.samples.total("mageflow_task_runs_total", task="watchful", outcome="succeeded") == 0
