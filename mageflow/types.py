@@ -126,6 +126,16 @@ class Dispatcher(Protocol):
         """
         ...
 
+    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+        """Whether somebody has replayed a run in Hatchet after this attempt of it had ended; 0 for one never begun.
+
+        What else gives a run another attempt (a retry, a worker that died) is no replay.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
+
 
 class TaskCatalog(Protocol):
     """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""

@@ -163,7 +163,8 @@ class Flows(Creation):
         """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip.
 
         A run that failed or was cancelled and is **replayed** in Hatchet (its dashboard, ``client.runs.replay``) has a
-        later attempt. It is admitted, and counts its retries anew:
+        later attempt. Hatchet is asked whether it was, for so has a run whose worker died before it could report the
+        failure, which is turned away. The replayed run is admitted, and counts its retries anew:
 
         - a plain signature, and a callback: runs again;
         - the step that ended its chain: the chain is active again and goes on from there, and so does the flow it is
@@ -181,6 +182,12 @@ class Flows(Creation):
         every run that arrives meanwhile one of its retries.
         """
         admission = await _patiently(lambda: self._store.admit(key, run, message_json=message_json), patience_seconds)
+        if admission.verdict == "ended":
+            if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
+                return Admission("skip", status=admission.status)
+            admission = await _patiently(
+                lambda: self._store.admit(key, run, message_json=message_json, is_replayed=True), patience_seconds
+            )
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Literal
 
 from hatchet_sdk.clients.admin import RunStatus
-from hatchet_sdk.clients.rest.exceptions import NotFoundException
-from hatchet_sdk.clients.rest.models.v1_task_event_type import V1TaskEventType
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
@@ -19,6 +17,7 @@ from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal
 from mageflow.hatchet.register import TaskRegister
+from mageflow.hatchet.run_events import is_unscheduled, was_replayed
 from mageflow.interceptors import Enqueue
 from mageflow.types import DispatchRun, RunReport
 
@@ -33,9 +32,6 @@ _STATES: dict[RunStatus, _State] = {
     RunStatus.FAILED: "failed",
     RunStatus.CANCELLED: "cancelled",
 }
-
-_CANCELLATIONS = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.SCHEDULING_TIMED_OUT})
-_EVENT_PAUSES_SECONDS = (0.0, 0.5, 1.0)
 
 
 class SdkDispatcher:
@@ -77,6 +73,13 @@ class SdkDispatcher:
         found = await asyncio.gather(*(self._status(each) for each in run_ids))
         return {run_id: report for run_id, report in zip(run_ids, found, strict=True) if report is not None}
 
+    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+        """See `mageflow.types.Dispatcher`."""
+        try:
+            return await was_replayed(self._runs, run_id, attempt)
+        except DISPATCH_FAILURES as error:
+            raise DispatchError(run_id, describe(error)) from error
+
     async def _status(self, run_id: str) -> RunReport | None:
         try:
             details = await asyncio.to_thread(compat.run_details, self._admin, run_id)
@@ -84,27 +87,10 @@ class SdkDispatcher:
                 return None
             report = _report(details)
             if report.state == "cancelled":
-                return replace(report, is_unscheduled=await self._is_unscheduled(run_id))
+                return replace(report, is_unscheduled=await is_unscheduled(self._runs, run_id))
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
         return report
-
-    async def _is_unscheduled(self, run_id: str) -> bool:
-        """Whether it was the schedule timeout that cancelled a run: its last end says so, and only REST shows it.
-
-        Hatchet writes events down a moment later than the status (``pkg/repository/olap.go``, August 2026).
-        """
-        for pause_seconds in _EVENT_PAUSES_SECONDS:
-            await asyncio.sleep(pause_seconds)
-            try:
-                found = await self._runs.aio_get(run_id)
-            except NotFoundException:
-                return False
-            ends = [each for each in found.task_events if each.event_type in _CANCELLATIONS]
-            if ends:
-                last = max(ends, key=lambda each: each.timestamp)
-                return last.event_type is V1TaskEventType.SCHEDULING_TIMED_OUT
-        return False
 
 
 def _report(details: GetRunDetailsResponse) -> RunReport:

@@ -139,8 +139,10 @@ class Admission:
 
     Attributes:
         verdict: ``run``: it owns the member now. ``replay``: the member had succeeded; hand out `result_json`.
-            ``skip``: turn the run away visibly; `status` says why (a status, ``duplicate`` when another run owns the
-            member, ``superseded`` when a newer dispatch or attempt does).
+            ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
+            goes on depends on what gave the run another attempt (`Flows.admit` asks). ``skip``: turn the run away
+            visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded`` when a
+            newer dispatch or attempt does).
         status: The record's status, or the reason.
         signature: Set when the verdict is ``run``.
         result_json: Set when the verdict is ``replay``.
@@ -152,10 +154,11 @@ class Admission:
         handover_seconds: From the end of the step before to now, by the clock of Redis; None for anything else.
         failed_attempts: How many earlier attempts of this run told that they failed. What is missing to the attempt's
             number was lost with its worker, and Hatchet does not count it against the task's retries.
+        ended_attempt: The attempt that ended the member; 0 when it never began.
         traceparent: The context a flow's runs belong under.
     """
 
-    verdict: Literal["run", "replay", "skip"]
+    verdict: Literal["run", "replay", "skip", "ended"]
     status: str = ""
     signature: TaskSignature | None = None
     result_json: str | None = None
@@ -166,6 +169,7 @@ class Admission:
     steps: int = 0
     handover_seconds: float | None = None
     failed_attempts: int = 0
+    ended_attempt: int = 0
     traceparent: str = ""
 
 

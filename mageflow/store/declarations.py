@@ -35,7 +35,9 @@ def _record_script(name: str, *args: str) -> Script:
 
 CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
-ADMIT: Final = _record_script("admit", "path", "epoch", "run", "step", "worker", "attempt", "message", "trace")
+ADMIT: Final = _record_script(
+    "admit", "path", "epoch", "run", "step", "worker", "attempt", "message", "trace", "replay"
+)
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace", "..."
 )

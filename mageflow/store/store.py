@@ -108,14 +108,17 @@ class Store:
             call.result = "hit"
             return signature, result
 
-    async def admit(self, key: str, run: RunIdentity, *, message_json: str = "") -> Admission:
+    async def admit(
+        self, key: str, run: RunIdentity, *, message_json: str = "", is_replayed: bool = False
+    ) -> Admission:
         """Decide whether a run may execute its body, and mark the signature active if so: load and write in one.
 
         Idempotent per (run, attempt, worker): an answer that got lost may be asked for again. The rules, in order:
 
         - a member that succeeded: the same run gets the stored result (``replay``), another run is turned away;
-        - a later attempt of the very run that failed or was cancelled was replayed in Hatchet: it goes on, see
-          `mageflow.flows.Flows.admit`; anybody else is turned away, and so is everybody from what was interrupted;
+        - a later attempt of the very run that failed or was cancelled: ``ended``, and if it was replayed in Hatchet it
+          goes on, see `mageflow.flows.Flows.admit`; anybody else is turned away, and everybody from what was
+          interrupted;
         - a run of an earlier dispatch (before suspend and resume), or an earlier attempt: ``superseded``;
         - a second run of the same dispatch: ``duplicate``; the first to arrive owns the member;
         - the owner's next attempt, or the same attempt on another worker after reassignment: goes on;
@@ -129,6 +132,7 @@ class Store:
             run: Which run this is.
             message_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
                 run has to be sent again.
+            is_replayed: Hatchet says that somebody has replayed the run.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -149,6 +153,7 @@ class Store:
                 run.attempt,
                 message_json if path.startswith("@") else "",
                 run.traceparent,
+                "1" if is_replayed else "",
             )
             verdict, status, *rest = cast("list[Any]", reply)
             if verdict == "missing":
@@ -162,6 +167,8 @@ class Store:
                 return Admission("replay", status="done", result_json=status)
             if verdict == "skip":
                 return Admission("skip", status=status)
+            if verdict == "ended":
+                return Admission("ended", status=status, ended_attempt=int(rest[0]))
             flat, text, successes, errors, state, handover, failures = rest
             call.result, call.size_bytes = "invalid", len(text)
             header = header_of(flat)

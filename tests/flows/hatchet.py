@@ -34,6 +34,7 @@ class Run:
     output: str | None = None
     error: str = ""
     is_unscheduled: bool = False
+    replayed_after: int = -1
 
     @property
     def input(self) -> dict[str, Any]:
@@ -96,6 +97,9 @@ class Hatchet:
             for run_id in run_ids
             if (run := self.runs.get(run_id))
         }
+
+    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+        return self.runs[run_id].replayed_after >= attempt
 
     def by_task(self) -> Counter[str]:
         return Counter(run.order.task_name for run in self.runs.values())

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hatchet_sdk.clients.admin import RunStatus
 from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 
 from mageflow import Settings
@@ -89,7 +90,7 @@ async def test_a_plain_run_keeps_hatchets_schedule_timeout(observed: Any, magefl
     await working.aio_result()
     await asyncio.sleep(1.5)
     for reference in references:
-        assert await client.runs.aio_get_status(reference.workflow_run_id) is V1TaskStatus.CANCELLED
+        assert (await client.runs.aio_get_details(reference.workflow_run_id)).status is RunStatus.CANCELLED
     assert bodies == {}
     assert (await client.load_signature(signature.key)).status is Status.PENDING
 

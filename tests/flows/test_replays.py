@@ -35,6 +35,7 @@ def replay(hatchet: Hatchet, task: str, which: int = 0) -> Run:
     """What Hatchet does when somebody presses the button: the same run, its next attempt."""
     run = [run for run in hatchet.runs.values() if run.order.task_name == task][which]
     run.state, run.output, run.error = "queued", None, ""
+    run.replayed_after = run.attempt
     hatchet.queue.append(run)
     return run
 
@@ -262,7 +263,7 @@ async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, ha
     assert (await flows.load(chain.key)).status is Status.DONE
 
 
-@pytest.mark.parametrize("how", ["same attempt", "another run", "another task of the run"])
+@pytest.mark.parametrize("how", ["same attempt", "another run", "another task of the run", "its worker died"])
 async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, hatchet: Hatchet, how: str) -> None:
     """A late delivery, a duplicate, the failure hook of the same run: none of them opens what has ended."""
     chain = await flows.chain(["one", "two"])
@@ -276,7 +277,8 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
         await hatchet.dispatch([run.order])
         run = hatchet.queue.popleft()
     step = "hook" if how == "another task of the run" else ""
-    assert (await admit(flows, run, 1 if how == "same attempt" else 2, step)).verdict == "skip"
+    assert (await admit(flows, run, 1 if how == "same attempt" else 2, step)).status == "failed"
+    assert not hatchet.queue
     assert (await flows.load(chain.key)).status is Status.FAILED
 
 

@@ -20,7 +20,8 @@
 --   attempt  text   from 1
 --   message  text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
--- RESULT   {run, replay, skip, missing or invalid; status or stored result; header; definition; successes; errors;
+--   replay   text   1 when Hatchet says that somebody has replayed the run
+-- RESULT   {run, replay, skip, ended, missing or invalid; status or stored result; header; definition; successes; errors;
 --          state; milliseconds since the step before ended, or -1; how many attempts of this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two runs that are told to go would both execute the body
@@ -37,10 +38,12 @@ state = state or {st = 'queued', ep = 0, at = 0}
 if state.st == 'done' and state.run == run then
   return {'replay', redis.call('HGET', V, path) or 'null'}
 end
--- Hatchet gives a later attempt to a run that had failed only when somebody replays it.
+-- A later attempt of a run that had failed: somebody has replayed it, or the worker died before it could tell Hatchet of
+-- the failure. Only Hatchet knows which.
 local was_replayed = (state.st == 'failed' or state.st == 'cancelled') and state.run == run and attempt > state.at
   and (state.step or ARGV[5]) == ARGV[5]
 if ENDED[state.st] and not was_replayed then return {'skip', state.st} end
+if was_replayed and ARGV[10] ~= '1' then return {'ended', state.st, state.at} end
 if ARGV[3] ~= '' and tonumber(ARGV[3]) ~= state.ep then return {'skip', 'superseded'} end
 if state.st == 'active' and state.run ~= run then return {'skip', 'duplicate'} end
 if state.st == 'active' and attempt < state.at then return {'skip', 'superseded'} end
