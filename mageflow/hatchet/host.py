@@ -2,14 +2,12 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
 from datetime import UTC
 from typing import Any
 
 import grpc
 from hatchet_sdk import Context
-from hatchet_sdk.exceptions import IllegalTaskOutputError, NonRetryableException
-from pydantic import BaseModel
+from hatchet_sdk.exceptions import NonRetryableException
 
 from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import compat, durations
@@ -97,14 +95,6 @@ class SdkHost:
     def non_retryable(self, error: Exception) -> Exception:
         """See `mageflow.invocation.Host`."""
         return as_non_retryable(error)
-
-    def check_output(self, output: object) -> None:
-        """See `mageflow.invocation.Host`."""
-        if output and not isinstance(output, dict | BaseModel) and not is_dataclass(output):
-            raise IllegalTaskOutputError(
-                "Tasks must return either a dictionary, a Pydantic BaseModel, or a dataclass which can be serialized "
-                f"to a JSON object. Got object of type {type(output)} instead."
-            )
 
     def dump_output(self, task: Any, output: object) -> str:
         """See `mageflow.invocation.Host`."""

@@ -120,14 +120,6 @@ class Host(Protocol):
         """The same error, in a form after which the engine does not try again."""
         ...
 
-    def check_output(self, output: object) -> None:
-        """Raise what the SDK would raise for a result that is no JSON object, as long as that is cheap to see.
-
-        Raises:
-            hatchet_sdk.exceptions.IllegalTaskOutputError: The result's type can never be sent.
-        """
-        ...
-
     def dump_output(self, task: Any, output: object) -> str:
         """The result as the JSON text the SDK would send; ``{}`` for an empty one.
 

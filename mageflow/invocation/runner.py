@@ -77,8 +77,8 @@ class _Scope:
     cancelled_after: float | None = None
     signature: TaskSignature | None = None
     replay_json: str | None = None
-    result: Any = None
-    has_result: bool = False
+    result_json: str | None = None
+    """The body's result, once there is one."""
     inherited: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -166,10 +166,9 @@ class TaskRunner:
         return result
 
     def _keep(self, scope: _Scope | None, result: Any) -> None:
-        if scope is not None:
-            if not self._is_batch:
-                self._services.host.check_output(result)
-            scope.result, scope.has_result = result, True
+        """Serialise the result as the worker will: one that cannot be sent fails the attempt here, and is counted."""
+        if scope is not None and not self._is_batch:
+            scope.result_json = self._services.host.dump_output(self._sdk_task, result)
 
     def _signature(self, ctx: TaskContext, scope: _Scope | None) -> TaskSignature:
         if scope is not None and scope.signature is not None:
@@ -353,11 +352,9 @@ class TaskRunner:
 
     async def _settle_success(self, scope: _Scope) -> None:
         attempt = scope.attempt
-        if scope.signature is None or not scope.has_result:
-            return
-        attempt.enter("running", "callbacks")
-        result_json = self._services.host.dump_output(self._sdk_task, scope.result)
-        await self._services.signed.succeed(attempt, result_json)
+        if scope.signature is not None and scope.result_json is not None:
+            attempt.enter("running", "callbacks")
+            await self._services.signed.succeed(attempt, scope.result_json)
 
     async def _settle_discarded(self, scope: _Scope) -> None:
         """A body that saw the cancel signal and returned: the worker throws its result away, and so must a flow."""
@@ -368,7 +365,7 @@ class TaskRunner:
         attempt = scope.attempt
         if scope.signature is None or attempt.evicted:
             return
-        if scope.has_result and isinstance(error, StoreError):
+        if scope.result_json is not None and isinstance(error, StoreError):
             return  # the body succeeded and could not be settled: not a failure of the task, the next attempt settles
         attempt.enter("running", "callbacks")
         await self._services.signed.fail(attempt, error, self._services.host.message_json(scope.ctx))

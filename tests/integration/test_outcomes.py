@@ -25,6 +25,32 @@ def outcomes(samples: Any, task: str) -> dict[str, float]:
     return {key: value for key, value in samples.by("outcome", "mageflow_task_runs_total", task=task).items() if value}
 
 
+async def test_a_result_that_cannot_be_sent_is_a_failure_and_is_counted_as_one(observed, mageflow_worker):
+    """Hatchet sees it fail when the worker serialises it, after the body: metrics must not have said it succeeded."""
+    client = observed.client
+
+    @client.task(name="null", retries=1)
+    async def null(msg: Message) -> dict[str, Any]:
+        return {"text": "a\0b"}
+
+    @client.task(name="object")
+    def of_object(msg: Message) -> dict[str, Any]:
+        return {"lock": threading.Lock()}
+
+    @client.task(name="fine")
+    def fine(msg: Message) -> Message:
+        return msg
+
+    mageflow_worker.in_process(client, "unsendable", workflows=[null, of_object, fine])
+    for task, says in ((null, "null character"), (of_object, "Failed to serialize")):
+        with pytest.raises(Exception, match=says):
+            await task.aio_run(Message())
+    assert await fine.aio_run(Message(x=4)) == Message(x=4)
+    assert outcomes(observed.samples, "null") == {"retried": 1, "failed": 1}
+    assert outcomes(observed.samples, "object") == {"failed": 1}
+    assert outcomes(observed.samples, "fine") == {"succeeded": 1}
+
+
 @pytest.mark.slow
 async def test_every_outcome_is_told_three_times_alike(observed, mageflow_worker):
     """Succeeded, failed, retried, timed out, cancelled; spans carry the outcome, logs the ids of their span."""
