@@ -173,9 +173,7 @@ class Courier:
 
     async def _tell_parent(self, decision: Decision, send: Send) -> list[Decision]:
         outcome = _OUTCOME[send.role]
-        error = (
-            FailureRecord.model_validate_json(send.value_json) if outcome != "succeeded" and send.value_json else None
-        )
+        error = _stored_failure(send.value_json) if outcome != "succeeded" and send.value_json else None
         try:
             told = await self._store.settle(
                 send.extra,
@@ -289,6 +287,13 @@ class Courier:
         if send.role == "success" or send.role == "error":  # noqa: PLR1714 - narrows the type
             with self._interceptor.send_callback(CallbackSend(send.role, result, target, decision.keys.id, error_type)):
                 pass
+
+
+def _stored_failure(text: str) -> FailureRecord:
+    try:
+        return FailureRecord.model_validate_json(text)
+    except ValueError:
+        return FailureRecord(type="Unknown", message="the stored error cannot be read", at=datetime.now(UTC))
 
 
 def _is_hopeless(error: DispatchError | UnknownTaskError, send: Send) -> bool:

@@ -15,6 +15,8 @@ result, or the error), in its field.
 """
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -51,10 +53,13 @@ def carry_result(value_json: str) -> str:
 
 
 def flow_name(decision: Decision) -> str:
-    """The name of the flow a decision is about; empty for a plain signature."""
+    """The name of the flow a decision is about; empty for a plain signature, and where it cannot be read."""
     if decision.keys.kind == "task" or not decision.definition_json:
         return ""
-    definition = decode_definition(decision.keys.record, decision.definition_json)
+    try:
+        definition = decode_definition(decision.keys.record, decision.definition_json)
+    except SignatureInvalidError:
+        return ""  # whoever has to send what it defines says so
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
@@ -65,7 +70,7 @@ def run_order(decision: Decision, send: Send, *, fanout_limit: int = 128) -> Dis
     link equal to the traceparent says (`mageflow.telemetry.propagation`).
 
     Raises:
-        SignatureInvalidError: The stored definition does not validate.
+        SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
     """
     keys = decision.keys
     member = f"{keys.record}#{send.path}"
@@ -78,7 +83,7 @@ def run_order(decision: Decision, send: Send, *, fanout_limit: int = 128) -> Dis
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
-        input_json=send.extra or "{}" if is_rerun else json.dumps(_input(decision, send, definition)),
+        input_json=send.extra or "{}" if is_rerun else _input_json(decision, send, definition),
         signature_key=keys.record if is_rerun else member,
         dedupe_key=dedupe_key(keys, send.path, send.epoch),
         source=source,
@@ -92,29 +97,44 @@ def start_order(decision: Decision, send: Send) -> FlowStartOrder:
     """The nested flow to start for one entry of the outbox.
 
     Raises:
-        SignatureInvalidError: The stored definition does not validate.
+        SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
     """
     member = f"{decision.keys.record}#{send.path}"
     definition = decode_member(member, send.definition_json)
     if isinstance(definition, TaskDefinition):
         raise SignatureInvalidError(member, "a task is stored where a flow is expected")
-    carry = ""
-    if send.role == "success" or (send.role == "step" and send.value_json):
-        carry = carry_result(send.value_json)
-    elif send.role == "error":
-        carry = json.dumps({"error": _error(decision, send)})
-    elif decision.carry_json:
-        carry = decision.carry_json
-    message: dict[str, Any] = {}
-    if send.role in {"step", "item"}:
-        first = _object(decision.message_json) if send.role == "item" or not send.value_json else {}
-        message = deep_merge(_bound(decision), first, definition.message)
+    with _readable(member):
+        carry = ""
+        if send.role == "success" or (send.role == "step" and send.value_json):
+            carry = carry_result(send.value_json)
+        elif send.role == "error":
+            carry = json.dumps({"error": _error(decision, send)})
+        elif decision.carry_json:
+            carry = decision.carry_json
+        message: dict[str, Any] = {}
+        if send.role in {"step", "item"}:
+            first = _object(decision.message_json) if send.role == "item" or not send.value_json else {}
+            message = deep_merge(_bound(decision), first, definition.message)
     return FlowStartOrder(
         key=definition.key,
         message_json=json.dumps(message),
         carry_json=carry,
         parent=member,
     )
+
+
+@contextmanager
+def _readable(member: str) -> Generator[None]:
+    """What was stored by us and cannot be read was damaged: a typed error with the key in it."""
+    try:
+        yield
+    except ValueError as error:  # of json, and of pydantic
+        raise SignatureInvalidError(member, f"what it is to be handed cannot be read ({error})") from error
+
+
+def _input_json(decision: Decision, send: Send, definition: TaskDefinition) -> str:
+    with _readable(f"{decision.keys.record}#{send.path}"):
+        return json.dumps(_input(decision, send, definition))
 
 
 def _input(decision: Decision, send: Send, definition: TaskDefinition) -> dict[str, Any]:

@@ -122,6 +122,9 @@ class Reconciler:
             if not is_away:
                 _log.warning("reconciling pauses: %s", error)
             is_away, swept = True, Sweep()
+        except Exception:  # noqa: BLE001 - whatever it is, the flows of everybody depend on this going on
+            _log.exception("a sweep failed")
+            is_away, swept = False, Sweep()
         else:
             is_away = False
         if swept.records < self._batch:

@@ -51,7 +51,7 @@ end
 local function census(status)
   local identity = string.match(R, '([^:]*)$')
   local ttl = ENDED[status] and CFG.done or CFG.active
-  return T .. ':' .. head.kind .. ':' .. status, identity, integer(NOW + ttl * 1000)
+  return T .. ':' .. (head.kind or '') .. ':' .. status, identity, integer(NOW + ttl * 1000)
 end
 
 -- Add to the history what happened at an unchanged status; what happens time and again is one entry.

@@ -17,14 +17,15 @@
 -- ATOMIC   a settlement in between would bring half of it back
 -- INCLUDE  record
 if not read_head() then return false end
+-- A record that was damaged must go as well: what cannot be read has no run to tell of.
 local runs = {}
-for _, path in ipairs(redis.call('ZRANGE', L, 0, -1)) do
-  local state = state_of(path)
-  if state and state.run then runs[#runs + 1] = state.run end
+for _, path in ipairs(redis.pcall('ZRANGE', L, 0, -1)) do
+  local is_readable, state = pcall(state_of, path)
+  if is_readable and state and state.run then runs[#runs + 1] = state.run end
 end
-local counts, identity = census(head.st)
+local counts, identity = census(head.st or '')
 redis.call('ZREM', counts, identity)
-redis.call('ZREM', T .. ':started:' .. head.kind, identity)
+redis.call('ZREM', T .. ':started:' .. (head.kind or ''), identity)
 redis.call('HDEL', T .. ':items', identity)
 redis.call('ZREM', U, R)
 redis.call('DEL', R, D, S, V, L, O, H)

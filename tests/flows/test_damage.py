@@ -1,0 +1,132 @@
+"""Documents in Redis that were damaged: a typed error, an end of their flow, and nothing for the others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mageflow.config import Settings
+from mageflow.errors import SignatureInvalidError, StoreError
+from mageflow.flows import Flows
+from mageflow.signatures import RunIdentity, Status, SwarmConfig
+from mageflow.store import Store
+from tests.flows.conftest import stop
+from tests.flows.hatchet import Hatchet, Worker
+
+QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    return message
+
+
+@pytest.fixture
+async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
+    """Flows whose reconciler is in a hurry."""
+    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
+    yield flows
+    await stop(flows)
+
+
+async def until_ended(flows: Flows, key: str, worker: Worker) -> Status:
+    reconciler = flows.reconciler()
+    async with asyncio.timeout(10):
+        while not (signature := await flows.load(key)).has_ended:
+            await reconciler.sweep()
+            await worker.drain()
+            await asyncio.sleep(0.01)
+    return signature.status
+
+
+@pytest.mark.parametrize("damage", [("SET", "runs", "x"), ("HSET", "runs", "0", "{not json"), ("SET", "live", "x")])
+async def test_a_damaged_record_does_not_keep_the_others_waiting(
+    quick: Flows, hatchet: Hatchet, store: Store, damage: tuple[str, ...]
+) -> None:
+    """Reconcilers say which record it is, and go on with the next."""
+    broken = await quick.chain(["one", "two"])
+    await quick.start(broken)
+    await quick.drain()
+    hatchet.queue.clear()
+    command, part, *rest = damage
+    if command == "SET":
+        await store.port.command("DEL", f"{broken.key}:{part}")
+    await store.port.command(command, f"{broken.key}:{part}", *rest)
+    await store.port.command("EXPIRE", f"{broken.key}:{part}", 60)
+    hatchet.is_away = True
+    waiting = [await quick.chain(["one", "two"]) for _ in range(4)]
+    for each in waiting:
+        await quick.start(each)
+    hatchet.is_away = False
+    await store.port.command("ZADD", store.keys.parse(broken.key).due, 0, broken.key)
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    for each in waiting:
+        assert await until_ended(quick, each.key, working) is Status.DONE
+    with pytest.raises(StoreError):
+        await quick.settle(f"{broken.key}#0", RunIdentity("run-0"), "succeeded")
+    assert await broken.remove()
+    assert await store.port.command("KEYS", f"{broken.key}*") == []
+
+
+async def test_a_step_whose_definition_is_gone_fails_its_chain(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """Not active for ever: it ends, the error says what is missing, and the error callback is told."""
+    chain = await quick.chain(["one", "two"], error="told")
+    await store.port.command("HDEL", f"{chain.key}:defs", "1")
+    await quick.start(chain)
+    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
+    failed = await quick.load(chain.key)
+    assert failed.status is Status.FAILED
+    assert failed.last_error is not None
+    assert failed.last_error.type == "SignatureInvalidError"
+    assert f"{chain.key}#1" in failed.last_error.message
+    assert hatchet.by_task()["told"] == 1
+
+
+async def test_an_item_whose_definition_is_gone_has_failed(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """The others run, no place is lost to it, and the swarm ends."""
+    swarm = await quick.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0), closed=True)
+    for index in (0, 3):
+        await store.port.command("HDEL", f"{swarm.key}:defs", str(index))
+    await quick.start(swarm)
+    assert await until_ended(quick, swarm.key, Worker(hatchet, quick, {"one": echo})) is Status.DONE
+    assert await quick.wait(swarm.key) == [None, {}, {}, None, {}]
+    assert (await quick.load(swarm.key)).failed == 2
+
+
+@pytest.mark.parametrize("path", ["", "1", "0"])
+async def test_a_definition_that_does_not_validate_ends_its_flow(
+    quick: Flows, hatchet: Hatchet, store: Store, path: str
+) -> None:
+    """Whichever it is, the settlement before it stays, nothing is raised into a task, and the chain fails."""
+    chain = await quick.chain(["one", "two"], error="told")
+    text = await store.port.command("HGET", f"{chain.key}:defs", path)
+    if path != "0":
+        await quick.start(chain)
+    await store.port.command("HSET", f"{chain.key}:defs", path, text.partition("|")[0] + "|{broken")
+    if path == "0":
+        await quick.start(chain)
+    working = Worker(hatchet, quick, {"one": echo, "two": echo, "told": echo})
+    reconciler = quick.reconciler()
+    async with asyncio.timeout(10):
+        while (await store.port.command("HGET", chain.key, "st")) != "failed":
+            await reconciler.sweep()
+            await working.drain()
+            await asyncio.sleep(0.01)
+    if path == "":
+        with pytest.raises(SignatureInvalidError):
+            await quick.load(chain.key)
+
+
+async def test_a_result_that_is_no_json_fails_the_step_after_it(quick: Flows, hatchet: Hatchet, store: Store) -> None:
+    """What a step was to be handed cannot be read: the chain fails, and says why."""
+    chain = await quick.chain(["one", "two"])
+    await quick.start(chain)
+    hatchet.is_away = True
+    await Worker(hatchet, quick, {"one": echo}).one()
+    hatchet.is_away = False
+    await store.port.command("HSET", f"{chain.key}:results", "0", "{broken")
+    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    assert await until_ended(quick, chain.key, working) is Status.FAILED
+    error = (await quick.load(chain.key)).last_error
+    assert error is not None
+    assert error.type == "SignatureInvalidError"
