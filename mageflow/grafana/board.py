@@ -22,6 +22,22 @@ _VARIABLES = {
     ),
 }
 
+_ALERTS: dict[str, Any] = {
+    "name": "Alerts",
+    "datasource": {"type": "prometheus", "uid": "${prometheus_datasource}"},
+    "enable": True,
+    "iconColor": "red",
+    "target": {
+        "expr": 'ALERTS{alertname=~"Mageflow.+", alertstate="firing", job=~"$job|"}',
+        "interval": "30s",
+        "refId": "Anno",
+    },
+    "titleFormat": "{{alertname}}",
+    "textFormat": "{{severity}} {{task}} {{lock}} {{flow}} {{pool}} {{instance}}",
+    "tagKeys": "severity",
+}
+"""Marks on every graph while an alert of mageflow fires; a switch above the board turns them off."""
+
 
 def render(spec: BoardSpec) -> str:
     """The JSON of a board, ending in a newline.
@@ -60,7 +76,21 @@ def render(spec: BoardSpec) -> str:
         # The SDK writes the fields of every kind of variable into each; Grafana keeps only those of its own kind.
         for stray in ("auto", "auto_count", "auto_min", "id"):
             variable.pop(stray, None)
+    document["annotations"] = {"list": [_ALERTS]}
+    for panel in document["panels"]:
+        for each in (panel, *panel.get("panels", ())):
+            _complete(each)
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _complete(panel: dict[str, Any]) -> None:
+    """Set what Grafana reads and the SDK has no word for."""
+    if panel["type"] == "stat":
+        # Else the number of a wide panel stands in the middle of its own course.
+        panel["options"]["wideLayout"] = False
+    for target in panel.get("targets", ()):
+        if target.get("queryType") == "traceql":
+            target["tableType"] = "spans"
 
 
 def _validate(spec: BoardSpec) -> None:

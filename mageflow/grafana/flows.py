@@ -1,13 +1,24 @@
 """Board 5: chains, swarms, callbacks and the signatures they are made of, end to end."""
 
+from mageflow.grafana.promql import occurring
 from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
 from mageflow.telemetry.names import traces
 
 _FINISHED_FLOWS = (
     f"{{ span.{traces.FLOW_OUTCOME} != nil }} | "
-    f"select(span.{traces.FLOW_KIND}, span.{traces.FLOW_OUTCOME}, span.{traces.FLOW_STEP_COUNT})"
+    f"select(name, span.{traces.FLOW_KIND}, span.{traces.FLOW_OUTCOME}, span.{traces.FLOW_STEP_COUNT})"
 )
 """TraceQL: only the span written at the close of a flow, back-dated to its start, carries the flow's outcome."""
+
+_FLOW_COLUMNS = (
+    ("Start time", "started"),
+    ("Name", "flow"),
+    (traces.FLOW_KIND, "kind"),
+    (traces.FLOW_OUTCOME, "outcome"),
+    (traces.FLOW_STEP_COUNT, "steps"),
+    ("Duration", "duration"),
+    ("Span ID", "span"),
+)
 
 BOARD = BoardSpec(
     uid="mageflow-flows",
@@ -52,8 +63,7 @@ BOARD = BoardSpec(
                     [
                         Query("sum by (flow) (rate(mageflow_flows_started_total{F}[R]))", "{{flow}} started",
                               dashed=True),
-                        Query("sum by (flow, outcome) (rate(mageflow_flows_finished_total{F}[R])) > 0",
-                              "{{flow}} {{outcome}}"),
+                        Query(occurring("mageflow_flows_finished_total{F}", "flow", "outcome"), "{{flow}} {{outcome}}"),
                     ],
                     "Flows started and closed per second. Started above finished for long means flows pile up.",
                 ),
@@ -92,17 +102,17 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Callbacks", "ops",
-                    [Query("sum by (kind, result) (rate(mageflow_callbacks_total{S}[R])) > 0", "{{kind}} {{result}}")],
+                    [Query(occurring("mageflow_callbacks_total{S}", "kind", "result"), "{{kind}} {{result}}")],
                     "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own "
                     "task failed for good.",
                     width=6,
                 ),
                 lines(
                     "Sent again", "short",
-                    [Query("sum by (reason) (increase(mageflow_flow_resends_total{S}[R])) > 0", "{{reason}}")],
+                    [Query("round(sum by (reason) (increase(mageflow_flow_resends_total{S}[R])))", "{{reason}}")],
                     "Runs of steps, items and callbacks handed to Hatchet again. lost: it does not know the run any "
                     "more. unscheduled: no worker took it within its schedule timeout, so workers are too few.",
-                    width=6,
+                    width=6, bars=True, decimals=0, empty="no flows",
                 ),
             ),
         ),
@@ -126,7 +136,7 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Signature writes", "ops",
-                    [Query("sum by (kind, operation, result) (rate(mageflow_signature_writes_total{S}[R])) > 0",
+                    [Query(occurring("mageflow_signature_writes_total{S}", "kind", "operation", "result"),
                            "{{kind}} {{operation}} {{result}}")],
                     "Documents created, updated, removed and kept alive.",
                 ),
@@ -136,7 +146,7 @@ BOARD = BoardSpec(
                            "{{operation}} {{error}}")],
                     "Round trips to Redis that failed; no line is good. Plain tasks do not need Redis; signed ones "
                     "fail and are retried.",
-                    steps=((0.001, "red"),),
+                    colour="red", empty="no errors",
                 ),
             ),
         ),
@@ -145,10 +155,10 @@ BOARD = BoardSpec(
             (
                 PanelSpec(
                     "traces", "Recent and slow flows",
-                    "One row per flow, written at its close and dated back to its start. Click a row to open the "
-                    "trace with every step.",
+                    "One row per flow, written at its close and dated back to its start, the latest first. Click the "
+                    "span to open the trace with every step.",
                     "short", (Query(_FINISHED_FLOWS),), 24, 8,
-                    empty="no traces",
+                    empty="no traces", columns=_FLOW_COLUMNS,
                 ),
             ),
             collapsed=True,

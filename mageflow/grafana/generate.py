@@ -16,10 +16,10 @@ BOARDS: tuple[BoardSpec, ...] = (overview.BOARD, task.BOARD, stagger.BOARD, lock
 IMAGES: tuple[tuple[str, str], ...] = (
     ("ghcr.io/hatchet-dev/hatchet/hatchet-lite:v0.104.7", "the engine: API, dashboard and gRPC in one"),
     ("postgres:16.6-alpine", "Hatchet's database and message queue"),
-    ("valkey/valkey:8.1.1-alpine", "mageflow's state: signatures, flows, locks"),
-    ("prom/prometheus:v3.2.1", "scrapes the worker and the engine, keeps exemplars, evaluates the rules"),
-    ("grafana/tempo:2.7.1", "takes the spans by OTLP"),
-    ("grafana/grafana:11.6.0", "the boards"),
+    ("valkey/valkey:8.1.10-alpine", "mageflow's state: signatures, flows, locks"),
+    ("prom/prometheus:v3.14.0", "scrapes the worker and the engine, keeps exemplars, evaluates the rules"),
+    ("grafana/tempo:2.9.5", "takes the spans by OTLP"),
+    ("grafana/grafana:11.6.14", "the boards"),
     ("python:3.12-slim-bookworm", "what the demo worker's image is built from (`dashboards/stack/Dockerfile`)"),
 )
 

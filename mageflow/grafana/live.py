@@ -28,6 +28,7 @@ class PanelQuery:
     ref: str
     expr: str
     section: str
+    instant: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ def panel_queries(boards: Iterable[Path]) -> Iterator[PanelQuery]:
                 for target in inner.get("targets", []):
                     if "expr" in target:
                         yield PanelQuery(
-                            document["uid"], inner["title"], inner["type"], target["refId"], target["expr"], section
-                        )
+                            document["uid"], inner["title"], inner["type"], target["refId"], target["expr"], section,
+                            bool(target.get("instant")),
+                        )  # fmt: skip
 
 
 class PrometheusError(Exception):
@@ -102,10 +104,9 @@ def ask_panels(
 
 def _answer(url: str, query: PanelQuery, end: float, range_seconds: float, rate_interval: float) -> Answer:
     expr = fill_variables(query.expr, rate_interval=f"{rate_interval:.0f}s", range_=f"{range_seconds:.0f}s")
-    instant = query.kind in {"table", "nodeGraph"} or "$__range" in query.expr
     step = max(range_seconds / 250, 1.0)
     try:
-        if instant:
+        if query.instant:
             data = ask(url, "/api/v1/query", {"query": expr, "time": f"{end:.3f}"})
         else:
             span = {"start": f"{end - range_seconds:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}

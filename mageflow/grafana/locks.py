@@ -1,24 +1,54 @@
 """Board 4: who holds what, who waits for whom, and every deadlock."""
 
-from mageflow.grafana.promql import grown
+from mageflow.grafana.promql import grown, occurring
 from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
 
+
+def _named(expr: str, **labels: tuple[str, str]) -> str:
+    """The vector with more labels, each a text in which ``$1`` stands for the value of an existing label."""
+    for name, (text, source) in labels.items():
+        expr = f'label_replace({expr}, "{name}", "{text}", "{source}", "(.+)")'
+    return expr
+
+
+_WAITS = "sum by (waiter_task, lock) (mageflow_lock_wait_edges{L}) > 0"
+_HOLDS = "sum by (holder_task, lock) (mageflow_lock_wait_edges{L}) > 0"
+_WAITING = "sum by (task) (" + _named("mageflow_lock_wait_edges{L}", task=("$1", "waiter_task")) + ") > 0"
+_HOLDING = "group by (task) (" + _named("mageflow_lock_wait_edges{L} > 0", task=("$1", "holder_task")) + ")"
+
 EDGES = (
-    "label_replace(label_join(label_replace(label_replace("
-    "sum by (waiter_task, holder_task, lock) (mageflow_lock_wait_edges{L}) > 0, "
-    '"source", "$1", "waiter_task", "(.+)"), "target", "$1", "holder_task", "(.+)"), '
-    '"id", " > ", "waiter_task", "holder_task", "lock"), "mainstat", "$1", "lock", "(.+)")'
-)
-"""Edges of the wait-for graph. Grafana reads ``id``, ``source``, ``target`` and ``mainstat`` by field name, and a
-label arrives as a field under its own name in every version, which a renamed value does not."""
+    "label_join("
+    + _named(
+        _WAITS, source=("task:$1", "waiter_task"), target=("lock:$1", "lock"), mainstat=("waits for", "lock"),
+        color=("#ff9830", "lock"),
+    )
+    + " or "
+    + _named(
+        _HOLDS, source=("lock:$1", "lock"), target=("task:$1", "holder_task"), mainstat=("held by", "lock"),
+        color=("gray", "lock"),
+    )
+    + ', "id", ">", "source", "target")'
+)  # fmt: skip
+"""Edges of the wait-for graph: from a task to the lock it waits for, from a lock to the task that holds it.
+
+Locks are nodes, as in a resource-allocation graph, because Grafana draws no edge from a task to itself and one line for
+all locks between two tasks. It reads ``id``, ``source``, ``target``, ``mainstat`` and ``color`` by field name, and a
+label arrives as a field under its own name in every version, which a renamed value does not. An id with a space in it
+would cost the edge its arrow head, which Grafana refers to by an unquoted ``url(#id)``.
+"""
 
 NODES = (
-    "label_replace(label_replace(group by (task) ("
-    'label_replace(mageflow_lock_wait_edges{L} > 0, "task", "$1", "waiter_task", "(.+)") or '
-    'label_replace(mageflow_lock_wait_edges{L} > 0, "task", "$1", "holder_task", "(.+)")), '
-    '"id", "$1", "task", "(.+)"), "title", "$1", "task", "(.+)")'
-)
-"""Nodes of the wait-for graph: every task that waits or is waited for. An edge without its node breaks the panel."""
+    _named(f'count_values by (task) ("waiting", {_WAITING})', mainstat=("$1 waiting", "waiting"),
+           id=("task:$1", "task"), title=("$1", "task"), color=("#ff9830", "task"))
+    + " or "
+    + _named(f"({_HOLDING} unless on (task) {_WAITING})", mainstat=("holds", "task"), id=("task:$1", "task"),
+             title=("$1", "task"), color=("gray", "task"))
+    + " or "
+    + _named("group by (lock) (mageflow_lock_wait_edges{L} > 0)", mainstat=("lock", "lock"), id=("lock:$1", "lock"),
+             title=("$1", "lock"), color=("#5794f2", "lock"))
+)  # fmt: skip
+"""Nodes of the wait-for graph: every task that waits or is waited for, every lock between them. An edge without its
+node breaks the panel."""
 
 
 def mutual_wait(selector: str, *more: str) -> str:
@@ -64,7 +94,8 @@ BOARD = BoardSpec(
                     steps=((60, "orange"), (300, "red")), empty="no locks",
                 ),
                 stat(
-                    "Deadlocks in range", "short", f"sum({_DEADLOCKS_IN_RANGE})",
+                    "Deadlocks in range", "short",
+                    f"sum({_DEADLOCKS_IN_RANGE}) or 0 * sum(rate(mageflow_lock_acquisitions_total{{L}}[R]))",
                     "Cycles found and broken in the selected range.",
                     steps=((0.5, "red"),), instant=True, decimals=0, empty="no locks",
                 ),
@@ -87,8 +118,9 @@ BOARD = BoardSpec(
             (
                 PanelSpec(
                     "nodeGraph", "Wait-for graph",
-                    "An arrow from A to B: a run of task A waits for a lock that a run of task B holds; the arrow "
-                    "bears the lock's name. A closed ring of arrows is a deadlock, or about to be one.",
+                    "Orange arrows lead from a task to the lock (blue) it waits for, grey ones from a lock to the task "
+                    "that holds it. A ring through two locks or more is a deadlock, or about to be one; arrows both "
+                    "ways between one task and one lock are runs of the same task that queue.",
                     "short", (Query(EDGES, ref="edges"), Query(NODES, ref="nodes")), 12, 12,
                     instant=True, empty="nobody waits",
                 ),
@@ -157,7 +189,7 @@ BOARD = BoardSpec(
             (
                 lines(
                     "Acquisitions by outcome", "ops",
-                    [Query("sum by (lock, outcome) (rate(mageflow_lock_acquisitions_total{L}[R])) > 0",
+                    [Query(occurring("mageflow_lock_acquisitions_total{L}", "lock", "outcome"),
                            "{{lock}} {{outcome}}")],
                     "How lock requests ended.", width=8, stacked=True, drill="lock",
                 ),
@@ -169,16 +201,17 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Deadlocks by victim", "short",
-                    [Query(f"sum by (victim_task, lock, resolution) ({_DEADLOCKS_LATELY}) > 0",
+                    [Query(f"round(sum by (victim_task, lock, resolution) ({_DEADLOCKS_LATELY})) > 0",
                            "{{victim_task}} on {{lock}} {{resolution}}")],
                     "Cycles broken, by the task that had to give way and what became of it.",
-                    width=8, bars=True,
+                    width=8, bars=True, decimals=0, empty="no deadlocks",
                 ),
                 lines(
                     "Longest cycle", "short",
                     [Query("histogram_quantile(1, sum by (le) (rate(mageflow_deadlock_cycle_length_bucket{S}[R])))",
                            "members")],
                     "How many runs the longest cycle had. Two is a wrong order of two locks, more a design to redraw.",
+                    empty="no deadlocks",
                 ),
                 lines(
                     "Detector", "ops",

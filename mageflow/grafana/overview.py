@@ -50,7 +50,8 @@ BOARD = BoardSpec(
                     steps=((1, "orange"),), decimals=0,
                 ),
                 stat(
-                    "Deadlocks in range", "short", f"sum({_DEADLOCKS})",
+                    "Deadlocks in range", "short",
+                    f"sum({_DEADLOCKS}) or 0 * sum(rate(mageflow_lock_acquisitions_total{{S}}[R]))",
                     "Deadlocks that were found and broken in the selected time range. Each cost one attempt; the "
                     "locks board shows between whom.",
                     steps=((0.5, "red"),), empty="no locks", instant=True, decimals=0,
@@ -71,11 +72,11 @@ BOARD = BoardSpec(
                     "Worst tasks by error ratio", "percentunit",
                     [Query(
                         'topk(10, sum by (task) (rate(mageflow_task_runs_total{S,outcome=~"failed|timed_out"}[R])) / '
-                        "sum by (task) (rate(mageflow_task_runs_total{S}[R])))", "{{task}}",
+                        "sum by (task) (rate(mageflow_task_runs_total{S}[R]))) > 0", "{{task}}",
                     )],
                     "The ten tasks with the largest share of attempts that failed for good or timed out. Click a line "
                     "to open its task.",
-                    drill="task", steps=((0.05, "red"),), maximum=1,
+                    drill="task", steps=((0.05, "red"),), maximum=1, empty="no task fails",
                 ),
                 lines(
                     "Duration p50 / p95 / p99", "s",
@@ -163,11 +164,11 @@ BOARD = BoardSpec(
                     [Query("sum by (signal) (rate(mageflow_telemetry_errors_total{S}[R]))", "{{signal}}")],
                     "Failures inside telemetry, by what was to be recorded. They never reach a task, but leave gaps in "
                     "what you see.",
-                    steps=((0.001, "orange"),), height=6,
+                    colour="orange", height=6,
                 ),
                 table(
                     "Folded label values", "short",
-                    "sum by (label) (increase(mageflow_telemetry_dropped_label_values_total{S}[$__range]))",
+                    "sum by (label) (increase(mageflow_telemetry_dropped_label_values_total{S}[$__range])) > 0",
                     (("label", "label"),), "folded in range",
                     "Label values that were not declared, or came after the label was full, and were counted as "
                     "__other__ instead. Empty is good.",

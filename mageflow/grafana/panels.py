@@ -39,8 +39,12 @@ _COLOURS = {
     "retried": "orange", "missing": "orange", "victim_retried": "orange", "lease_broken": "dark-orange",
     "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "dark-red", "body": "green",
     "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
+    "pending": "yellow", "done": "blue",
 }  # fmt: skip
 """The same word has the same colour on every board."""
+
+_SMALLEST_AXIS = {"ops": 0.01, "short": 1, "s": 0.01, "percentunit": 0.01, "bytes": 1024}
+"""By unit, how far up an axis goes at least."""
 
 
 def drill_link(drill: Drill, value: str) -> dict[str, object]:
@@ -97,9 +101,10 @@ def _stat(spec: PanelSpec) -> Any:
         .mappings([_idle(spec.empty)])
         .no_value(spec.empty)
         .reduce_options(reduced)
+        .text(common.VizTextDisplayOptions().value_size(30).title_size(13))
         .color_mode(common_model.BigValueColorMode.VALUE)
         .graph_mode(common_model.BigValueGraphMode.NONE if spec.instant else common_model.BigValueGraphMode.AREA)
-        .text_mode(common_model.BigValueTextMode.AUTO)
+        .text_mode(common_model.BigValueTextMode.VALUE_AND_NAME)
     )
     if spec.decimals is not None:
         panel = panel.decimals(spec.decimals)
@@ -126,10 +131,19 @@ def _timeseries(spec: PanelSpec) -> Any:
         .tooltip(tooltip)
         .thresholds(_thresholds(spec))
         .min(0)
+        .no_value(spec.empty)
         .line_width(1)
-        .fill_opacity(35 if spec.stacked else 8)
+        .fill_opacity(_fill(spec))
         .show_points(common_model.VisibilityMode.NEVER)
     )
+    if spec.maximum is None:
+        # Grafana draws the axis of a panel that is all 0 up to 100.
+        panel = panel.axis_soft_max(_SMALLEST_AXIS[spec.unit])
+    if spec.decimals is not None:
+        panel = panel.decimals(spec.decimals)
+    if spec.colour:
+        shades = dashboard.FieldColor().mode(model.FieldColorModeId.SHADES).fixed_color(spec.colour)
+        panel = panel.color_scheme(shades)
     if spec.steps:
         panel = panel.thresholds_style(
             common.GraphThresholdsStyleConfig().mode(common_model.GraphTresholdsStyleMode.DASHED)
@@ -137,14 +151,22 @@ def _timeseries(spec: PanelSpec) -> Any:
     if spec.stacked:
         panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if spec.bars:
-        # Bars are counts per step: at least a minute each, or neighbours would count the same event again.
+        # Bars are counts per step: at least a minute each, or neighbours would count the same event again. Unstacked,
+        # a bar would stand in front of another.
         panel = panel.draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80).interval("1m")
+        panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if spec.maximum is not None:
         panel = panel.max(spec.maximum)
     panel = _targets(panel, spec)
     for number, query in enumerate(spec.queries):
         panel = _series_of_query(panel, spec, query, query.ref or chr(ord("A") + number))
     return _coloured(panel, spec)
+
+
+def _fill(spec: PanelSpec) -> int:
+    """How opaque the area under a line is: many lines by label would bury each other."""
+    by_label = any("{{" in query.legend for query in spec.queries)
+    return 35 if spec.stacked else 0 if by_label else 8
 
 
 def _series_of_query(panel: Any, spec: PanelSpec, query: Query, ref: str) -> Any:
@@ -158,22 +180,31 @@ def _series_of_query(panel: Any, spec: PanelSpec, query: Query, ref: str) -> Any
     if properties:
         panel = panel.override_by_query(ref, properties)
     if spec.drill and "{{" + spec.drill + "}}" in query.legend:
-        link = drill_link(spec.drill, "${__field.labels." + spec.drill + "}")
+        link = drill_link(spec.drill, "${__field.labels." + spec.drill + ":percentencode}")
         panel = panel.override_by_query(ref, [model.DynamicConfigValue(id_val="links", value=[link])])
     return panel
 
 
 def _coloured(panel: Any, spec: PanelSpec) -> Any:
-    """Give words of closed sets their colour where the legend ends in one."""
+    """Give words of closed sets their colour where the legend ends in one; many lines with one word, shades of it."""
+    done: set[str] = set()
     for query in spec.queries:
         label = query.legend.rsplit("{{", 1)[-1].removesuffix("}}") if query.legend.endswith("}}") else ""
         words = sorted({w for m in metrics_in(expand_macros(query.expr)) for w in m.closed.get(label, ())})
         alone = query.legend == "{{" + label + "}}"
         for word in words:
-            if word not in _COLOURS or not alone:
+            if word not in _COLOURS or word in done:
                 continue
-            colour = model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": _COLOURS[word]})
-            panel = panel.override_by_name(word, [colour])
+            done.add(word)
+            if _COLOURS[word] == "green" and not (alone or spec.stacked):
+                # Lines that are all well need to be told apart; areas that are all well need not.
+                continue
+            mode = "fixed" if alone else "shades"
+            colour = model.DynamicConfigValue(id_val="color", value={"mode": mode, "fixedColor": _COLOURS[word]})
+            if alone:
+                panel = panel.override_by_name(word, [colour])
+            else:
+                panel = panel.override_by_regexp(f"/ {word}$/", [colour])
     return panel
 
 
@@ -231,7 +262,7 @@ def _table(spec: PanelSpec) -> Any:
     for label, heading in spec.columns:
         target = drilled.get(label, spec.drill if label == spec.drill else "")
         if target:
-            link = drill_link(_drill(target), "${__value.text}")
+            link = drill_link(_drill(target), "${__value.text:percentencode}")
             panel = panel.override_by_name(heading, [model.DynamicConfigValue(id_val="links", value=[link])])
     return _targets(panel, spec)
 
@@ -241,13 +272,23 @@ def _drill(label: str) -> Drill:
 
 
 def _node_graph(spec: PanelSpec) -> Any:
-    # Grafana finds the two frames by their refIds and reads fields by name; labels arrive under their own names.
+    # Grafana finds the two frames by their refIds and reads fields by name; labels arrive under their own names. It
+    # draws straight lines: none from a node to itself, and one for all edges of a pair, names shown on hovering alone.
     return _targets(nodegraph.Panel().unit(spec.unit).no_value(spec.empty), spec)
 
 
 def _traces(spec: PanelSpec) -> Any:
     query = tempo.TempoQuery().ref_id("A").query_type("traceql").query(spec.queries[0].expr).limit(20)
-    panel = table.Panel().unit(spec.unit).no_value(spec.empty).show_header(True)
+    # Grafana makes the columns: names of the trace (which are its root's), then of the span, then what was selected.
+    organize = model.DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {"Trace Service": True, "Trace Name": True},
+            "indexByName": {name: at for at, (name, _) in enumerate(spec.columns)},
+            "renameByName": dict(spec.columns),
+        },
+    )
+    panel = table.Panel().unit(spec.unit).no_value(spec.empty).show_header(True).with_transformation(organize)
     return panel.datasource(TEMPO).with_target(query)
 
 

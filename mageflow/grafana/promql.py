@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     | (?P<range>\[[^\]]*\])
     | (?P<number>[0-9][0-9a-zA-Z_.]*)
     | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
-    | (?P<op>=~|!~|!=|==|>=|<=|[-+*/%^(){},<>=])
+    | (?P<op>=~|!~|!=|==|>=|<=|[-+*/%^(){},<>=@])
     )""",
     re.VERBOSE,
 )
@@ -71,8 +71,8 @@ def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
 
     A series whose first sample is already 1 grew by 0 for ``increase``: the first deadlock of a pair of tasks would
     never be seen. What was not there a window ago counts in full, provided that its target was scraped then, or that
-    its process is younger than the window and a minute (for the first scrape comes after the start); a worker that
-    Prometheus merely had not met does not bring its past along.
+    its process is younger than the window and a minute (for the first scrape comes after the start); of a worker that
+    Prometheus merely had not met then, only what grew before its eyes.
 
     Args:
         series: The counter's selector.
@@ -82,8 +82,24 @@ def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
     """
     young = f" or time() - process_start_time_seconds{targets} < {seconds} + 60" if seconds else ""
     return (
-        f"((increase({series}[{window}]) and {series} offset {window}) or "
-        f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window}{young})))"
+        f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window}{young}) "
+        f"or increase({series}[{window}]))"
+    )
+
+
+def occurring(series: str, *by: str) -> str:
+    """The rate of a counter by labels, without the lines that stay at 0 in all of the range shown.
+
+    ``> 0`` would tear a hole into a line wherever it rests; here a line is whole or not there.
+
+    Args:
+        series: The counter's selector.
+        by: Labels to sum by.
+    """
+    labels = ", ".join(by)
+    return (
+        f"(sum by ({labels}) (rate({series}[R])) and on ({labels}) "
+        f"sum by ({labels}) (increase({series}[$__range] @ end())) > 0)"
     )
 
 

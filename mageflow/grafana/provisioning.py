@@ -31,6 +31,9 @@ datasources:
     jsonData:
       httpMethod: POST
       timeInterval: 5s
+      # Said, so that variables ask for the values of one label instead of for whole series.
+      prometheusType: Prometheus
+      prometheusVersion: 2.50.1
       exemplarTraceIdDestinations:
         - name: trace_id
           datasourceUid: mageflow-tempo

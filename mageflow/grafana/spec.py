@@ -53,6 +53,8 @@ class PanelSpec:
     """For tables: label and heading, in order."""
     value_heading: str = "value"
     maximum: float | None = None
+    colour: str = ""
+    """One colour for every series, in shades: red where any line at all is bad news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,13 @@ def stat(
     width: int = 4,
     decimals: int | None = None,
 ) -> PanelSpec:
-    """A number with its recent course behind it."""
+    """A number with its recent course below it.
+
+    It always bears a name: Grafana sets a number without one in the middle of its own course.
+    """
+    named = legend or ("in range" if instant else "now")
     return PanelSpec(
-        "stat", title, description, unit, (Query(expr, legend),), width, 4, tuple(steps), low_is_bad,
+        "stat", title, description, unit, (Query(expr, named),), width, 5, tuple(steps), low_is_bad,
         empty=empty, instant=instant, decimals=decimals,
     )  # fmt: skip
 
@@ -111,11 +117,14 @@ def lines(
     bars: bool = False,
     drill: Drill = "",
     maximum: float | None = None,
+    colour: str = "",
+    empty: str = "no data",
+    decimals: int | None = None,
 ) -> PanelSpec:
     """Series over time."""
     return PanelSpec(
         "timeseries", title, description, unit, tuple(queries), width, height, tuple(steps),
-        stacked=stacked, bars=bars, drill=drill, maximum=maximum,
+        stacked=stacked, bars=bars, drill=drill, maximum=maximum, colour=colour, empty=empty, decimals=decimals,
     )  # fmt: skip
 
 

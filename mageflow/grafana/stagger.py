@@ -1,5 +1,6 @@
 """Board 3: stagger delays against their window, what they cost in slots, and whether timeouts were extended."""
 
+from mageflow.grafana.promql import occurring
 from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat
 
 _MEAN = (
@@ -86,7 +87,7 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Stagger outcomes", "ops",
-                    [Query("sum by (task, outcome) (rate(mageflow_staggers_total{T}[R])) > 0", "{{task}} {{outcome}}")],
+                    [Query(occurring("mageflow_staggers_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
                     "How stagger sleeps ended: completed, cancelled while asleep, or cut short because the timeout "
                     "could not be extended.",
                     width=8, stacked=True, drill="task",
@@ -98,7 +99,7 @@ BOARD = BoardSpec(
             (
                 lines(
                     "Extensions by result", "ops",
-                    [Query("sum by (reason, result) (rate(mageflow_timeout_extensions_total{T}[R])) > 0",
+                    [Query(occurring("mageflow_timeout_extensions_total{T}", "reason", "result"),
                            "{{reason}} {{result}}")],
                     "Requests to Hatchet for more execution time, by what it is for.", width=8,
                 ),
@@ -118,7 +119,7 @@ BOARD = BoardSpec(
                 lines(
                     "Timeouts that still happened", "ops",
                     [Query('sum by (task) (rate(mageflow_task_runs_total{T,outcome="timed_out"}[R]))', "{{task}}")],
-                    "Attempts that ended in a timeout, stagger or not.", drill="task", steps=((0.001, "red"),),
+                    "Attempts that ended in a timeout, stagger or not.", drill="task", colour="red",
                 ),
                 lines(
                     "Near timeout by task", "short",

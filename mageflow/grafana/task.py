@@ -1,5 +1,6 @@
 """Board 2: one decorated task, or a few: throughput, latency, failures, timeouts, signatures."""
 
+from mageflow.grafana.promql import occurring
 from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 BOARD = BoardSpec(
@@ -49,8 +50,7 @@ BOARD = BoardSpec(
             (
                 lines(
                     "Outcomes", "ops",
-                    [Query("sum by (task, outcome) (rate(mageflow_task_runs_total{T}[R])) > 0",
-                           "{{task}} {{outcome}}")],
+                    [Query(occurring("mageflow_task_runs_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
                     "Finished attempts per second by task and outcome; outcomes that do not occur are left out.",
                     stacked=True, drill="task",
                 ),
@@ -96,8 +96,7 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Slot-seconds by stage", "short",
-                    [Query("sum by (task, stage) (rate(mageflow_task_stage_seconds_total{T}[R])) > 0",
-                           "{{task}} {{stage}}")],
+                    [Query(occurring("mageflow_task_stage_seconds_total{T}", "task", "stage"), "{{task}} {{stage}}")],
                     "Mean number of slots each task holds, by what it does with them.",
                     stacked=True, drill="task",
                 ),
@@ -115,8 +114,7 @@ BOARD = BoardSpec(
                 ),
                 lines(
                     "Signature loads", "ops",
-                    [Query("sum by (kind, result) (rate(mageflow_signature_loads_total{S}[R])) > 0",
-                           "{{kind}} {{result}}")],
+                    [Query(occurring("mageflow_signature_loads_total{S}", "kind", "result"), "{{kind}} {{result}}")],
                     "Signatures read from Redis at the start of an attempt. missing: expired or removed before the "
                     "run came; invalid: the stored document does not validate.",
                     width=8,

@@ -88,31 +88,50 @@ def edge(waiter: str, holder: str, lock: str, instance: str, value: int) -> dict
 
 
 def test_node_graph_frames_fit_together(tmp_path: Path) -> None:
-    """Edges carry id, source, target and lock; every end of an edge is a node, itself-edges and sums included."""
+    """Edges lead from tasks to locks and from locks to tasks, none from a node to itself, and every end is a node."""
     series = [
         edge("pay", "ship", "account", "a:1", 2),
         edge("pay", "ship", "account", "b:1", 1),
         edge("ship", "pay", "stock", "a:1", 1),
         edge("pay", "pay", "account", "a:1", 4),
+        edge("ship", "count", "till", "b:1", 1),
         edge("idle", "pay", "account", "a:1", 0),
     ]
 
-    def an_edge(source: str, target: str, lock: str, value: int) -> dict[str, object]:
+    def a_wait(task: str, lock: str, value: int) -> dict[str, object]:
         labels = (
-            f'id="{source} > {target} > {lock}", source="{source}", target="{target}", mainstat="{lock}", '
-            f'waiter_task="{source}", holder_task="{target}", lock="{lock}"'
+            f'id="task:{task}>lock:{lock}", source="task:{task}", target="lock:{lock}", mainstat="waits for", '
+            f'color="#ff9830", waiter_task="{task}", lock="{lock}"'
         )
         return {"labels": f"{{{labels}}}", "value": value}
 
-    def a_node(task: str) -> dict[str, object]:
-        return {"labels": f'{{id="{task}", title="{task}", task="{task}"}}', "value": 1}
+    def a_hold(lock: str, task: str, value: int) -> dict[str, object]:
+        labels = (
+            f'id="lock:{lock}>task:{task}", source="lock:{lock}", target="task:{task}", mainstat="held by", '
+            f'color="gray", holder_task="{task}", lock="{lock}"'
+        )
+        return {"labels": f"{{{labels}}}", "value": value}
+
+    def a_task(task: str, stat: str, colour: str, more: str = "") -> dict[str, object]:
+        labels = f'id="task:{task}", title="{task}", task="{task}", mainstat="{stat}", color="{colour}"{more}'
+        return {"labels": f"{{{labels}}}", "value": 1}
+
+    def a_lock(lock: str) -> dict[str, object]:
+        labels = f'id="lock:{lock}", title="{lock}", lock="{lock}", mainstat="lock", color="#5794f2"'
+        return {"labels": f"{{{labels}}}", "value": 1}
 
     expected_edges = [
-        an_edge("pay", "ship", "account", 3), an_edge("ship", "pay", "stock", 1), an_edge("pay", "pay", "account", 4),
+        a_wait("pay", "account", 7), a_wait("ship", "stock", 1), a_wait("ship", "till", 1),
+        a_hold("account", "ship", 3), a_hold("account", "pay", 4), a_hold("stock", "pay", 1),
+        a_hold("till", "count", 1),
+    ]  # fmt: skip
+    expected_nodes = [
+        a_task("pay", "7 waiting", "#ff9830", ', waiting="7"'), a_task("ship", "2 waiting", "#ff9830", ', waiting="2"'),
+        a_task("count", "holds", "gray"), a_lock("account"), a_lock("stock"), a_lock("till"),
     ]  # fmt: skip
     tests = [
         {"expr": filled(expand_macros(EDGES)), "eval_time": "1m", "exp_samples": expected_edges},
-        {"expr": filled(expand_macros(NODES)), "eval_time": "1m", "exp_samples": [a_node("pay"), a_node("ship")]},
+        {"expr": filled(expand_macros(NODES)), "eval_time": "1m", "exp_samples": expected_nodes},
     ]
     case = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
     path = tmp_path / "graph.yml"

@@ -189,13 +189,13 @@ def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[Answe
     nodes = {series["metric"]["id"] for series in by_ref["nodes"].result}
     edges = [series["metric"] for series in by_ref["edges"].result]
     assert {(edge["source"], edge["target"]) for edge in edges} >= {
-        ("order.pay", "order.pack"),
-        ("order.pack", "order.pay"),
-        ("till.count", "till.count"),
-    }
+        ("task:order.pay", "lock:stock"), ("lock:stock", "task:order.pack"),
+        ("task:order.pack", "lock:account"), ("lock:account", "task:order.pay"),
+        ("task:till.count", "lock:till"), ("lock:till", "task:till.count"),
+    }  # fmt: skip
     assert {edge[end] for edge in edges for end in ("source", "target")} <= nodes
     assert len({edge["id"] for edge in edges}) == len(edges)
-    assert {edge["mainstat"] for edge in edges} >= {"account", "stock", "till"}
+    assert {edge["mainstat"] for edge in edges} == {"waits for", "held by"}
 
 
 def test_redis_errors_are_the_ones_that_were_caused(run: LiveRun) -> None:

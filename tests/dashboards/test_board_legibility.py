@@ -1,0 +1,178 @@
+"""What was learnt from looking at the boards: each kind of thing that read badly, as a rule over the committed JSON.
+
+Grafana's own layout is restated nowhere here; each rule names the effect it avoids.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mageflow.grafana import find_bundle
+from mageflow.grafana.promql import fill_variables, grown, read
+
+BUNDLE = find_bundle()
+BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
+PANELS = [
+    pytest.param(panel, id=f"{board['uid']} / {panel['title']}")
+    for board in BOARDS
+    for outer in board["panels"]
+    for panel in [outer, *outer.get("panels", [])]
+    if panel["type"] != "row"
+]
+GOOD = {"succeeded", "ok", "hit", "completed", "acquired", "clean", "enqueued"}
+BAD_COLOURS = {"red", "dark-red", "orange", "dark-orange", "purple"}
+PROMTOOL = shutil.which("promtool")
+
+
+def of_type(kind: str) -> list[Any]:
+    return [each for each in PANELS if each.values[0]["type"] == kind]
+
+
+def properties(panel: dict[str, Any]) -> list[tuple[dict[str, Any], str, Any]]:
+    return [
+        (override["matcher"], prop["id"], prop["value"])
+        for override in panel["fieldConfig"]["overrides"]
+        for prop in override["properties"]
+    ]
+
+
+@pytest.mark.parametrize("panel", of_type("stat"))
+def test_a_number_does_not_stand_in_its_own_course(panel: dict[str, Any]) -> None:
+    """A stat has a name, height for number and course, and no wide layout: else the one is drawn over the other."""
+    assert panel["options"]["wideLayout"] is False
+    assert panel["options"]["textMode"] == "value_and_name"
+    assert panel["gridPos"]["h"] >= 5
+    assert all(target["legendFormat"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("panel", of_type("stat"))
+def test_numbers_of_a_row_are_of_one_size(panel: dict[str, Any]) -> None:
+    """Left alone, Grafana writes a short text such as "no locks" four times as large as the numbers beside it."""
+    assert panel["options"]["text"] == {"titleSize": 13, "valueSize": 30}
+
+
+@pytest.mark.parametrize("panel", [*of_type("timeseries"), *of_type("table"), *of_type("stat")])
+def test_an_empty_panel_says_so_in_its_own_words(panel: dict[str, Any]) -> None:
+    """Grafana's "No data" on a panel where nothing is good news sends people looking for a fault in the board."""
+    assert panel["fieldConfig"]["defaults"]["noValue"] not in {"", "No data"}
+
+
+@pytest.mark.parametrize("panel", of_type("timeseries"))
+def test_a_panel_of_zeros_has_a_small_axis(panel: dict[str, Any]) -> None:
+    """Grafana draws the axis of a panel that is all 0 up to 100: a hundred errors a second, at first sight."""
+    defaults = panel["fieldConfig"]["defaults"]
+    assert "max" in defaults or 0 < defaults["custom"]["axisSoftMax"] <= 1024
+
+
+@pytest.mark.parametrize("panel", of_type("timeseries"))
+def test_lines_that_rest_are_not_torn(panel: dict[str, Any]) -> None:
+    """A rate that is compared with 0 is a hole wherever it is 0; only bars and ratios may leave out what is 0."""
+    defaults = panel["fieldConfig"]["defaults"]
+    may_be_torn = defaults["custom"].get("drawStyle") == "bars" or defaults["unit"] == "percentunit"
+    for target in panel["targets"]:
+        counters = [s for s in read(target["expr"]).selectors if s.function in {"rate", "increase"}]
+        assert not (counters and target["expr"].endswith(") > 0")) or may_be_torn, target["expr"]
+
+
+@pytest.mark.parametrize("panel", of_type("timeseries"))
+def test_areas_are_filled_only_where_they_cannot_bury_each_other(panel: dict[str, Any]) -> None:
+    """Filled lines by label add up to a brown block; bars in one place hide each other unless they are stacked."""
+    custom = panel["fieldConfig"]["defaults"]["custom"]
+    is_stacked = custom.get("stacking", {}).get("mode") == "normal"
+    by_label = any("{{" in target["legendFormat"] for target in panel["targets"])
+    assert is_stacked or not by_label or custom["fillOpacity"] == 0
+    assert custom.get("drawStyle") != "bars" or is_stacked
+
+
+@pytest.mark.parametrize("panel", of_type("timeseries"))
+def test_what_went_well_is_never_red(panel: dict[str, Any]) -> None:
+    """A colour that a word has is its own also behind a label, and areas of good words are shades of green."""
+    coloured = {m["options"]: v["fixedColor"] for m, prop, v in properties(panel) if prop == "color"}
+    for matcher, colour in coloured.items():
+        word = re.sub(r"^/ |\$/$", "", matcher)
+        assert (word in GOOD) <= (colour not in BAD_COLOURS), matcher
+
+
+def test_every_link_survives_any_name() -> None:
+    """Names of tasks, locks and flows are the user's: one with a space or an ampersand must not break the address."""
+    urls = [link["url"] for p in PANELS for _, prop, v in properties(p.values[0]) if prop == "links" for link in v]
+    assert len(urls) >= 20
+    for url in urls:
+        inserted = re.findall(r"\$\{(__field[^}]*|__value[^}]*)\}", url)
+        assert inserted, url
+        assert all(each.endswith(":percentencode") for each in inserted), url
+
+
+def test_arrow_heads_of_the_wait_for_graph_can_be_referred_to() -> None:
+    """Grafana names an arrow head after the edge and refers to it unquoted, so an id has no space of ours in it."""
+    (panel,) = [each.values[0] for each in of_type("nodeGraph")]
+    for target in panel["targets"]:
+        for made in re.findall(r'"(?:source|target|id)", "([^"]*)"', target["expr"]):
+            assert " " not in made, made
+
+
+def test_the_table_of_flows_has_one_row_per_flow_and_headings_of_words() -> None:
+    """Spans, not traces, whose name and duration are the root's; each column selected is given a word as heading."""
+    (panel,) = [each.values[0] for each in PANELS if each.values[0]["datasource"]["type"] == "tempo"]
+    (target,) = panel["targets"]
+    assert target["tableType"] == "spans"
+    (organize,) = panel["transformations"]
+    renamed = organize["options"]["renameByName"]
+    selected = re.search(r"select\((.*)\)", target["query"])
+    assert selected is not None
+    attributes = [each.strip().removeprefix("span.") for each in selected[1].split(",")]
+    assert attributes[0] == "name"
+    assert set(attributes[1:]) | {"Name", "Duration", "Start time", "Span ID"} == set(renamed)
+    assert all(re.fullmatch(r"[a-z]+", heading) for heading in renamed.values())
+    assert set(organize["options"]["excludeByName"]) == {"Trace Service", "Trace Name"}
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board["uid"] for board in BOARDS])
+def test_alerts_are_marked_on_every_board(board: dict[str, Any]) -> None:
+    """One annotation, on by default, whose query covers the name of every alert that ships, and no other's."""
+    (marks,) = board["annotations"]["list"]
+    assert marks["enable"] is True
+    assert marks["datasource"]["uid"] == "${prometheus_datasource}"
+    names = re.search(r'alertname=~"([^"]+)"', marks["target"]["expr"])
+    assert names is not None
+    groups = [yaml.safe_load(path.read_text(encoding="utf-8"))["groups"] for path in BUNDLE.rules]
+    alerts = [rule["alert"] for file in groups for group in file for rule in group["rules"] if "alert" in rule]
+    assert len(alerts) == 25
+    assert all(re.fullmatch(names[1], alert) for alert in alerts)
+    assert not re.fullmatch(names[1], "Watchdog")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: apt install prometheus)")
+def test_growth_is_seen_of_workers_that_prometheus_met_late(tmp_path: Path) -> None:
+    """Born beside us: in full. Met late: what grew since, not its past. Young: in full. Never "no locks" for any."""
+    labels = 'instance="{}", job="j"'
+    born, late, young = (labels.format(name) for name in ("born", "late", "young"))
+    series = [
+        {"series": f"up{{{born}}}", "values": "1x40"},
+        {"series": f"deaths_total{{{born}}}", "values": "_x35 1x5"},
+        {"series": f"up{{{late}}}", "values": "_x30 1x10"},
+        {"series": f"process_start_time_seconds{{{late}}}", "values": "_x30 -9000x10"},
+        {"series": f"deaths_total{{{late}}}", "values": "_x30 7x5 9x5"},
+        {"series": f"up{{{young}}}", "values": "_x30 1x10"},
+        {"series": f"process_start_time_seconds{{{young}}}", "values": "_x30 1800x10"},
+        {"series": f"deaths_total{{{young}}}", "values": "_x30 3x10"},
+    ]
+    expr = fill_variables(
+        f"round(sum by (instance) ({grown('deaths_total', '', '$__range', '$__range_s')}))",
+        rate_interval="60s", range_="1200s",
+    )  # fmt: skip
+    expected = [{"labels": f'{{instance="{name}"}}', "value": value} for name, value in
+                (("born", 1), ("late", 2), ("young", 3))]  # fmt: skip
+    test = {"expr": expr, "eval_time": "40m", "exp_samples": expected}
+    path = tmp_path / "grown.yml"
+    path.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]}))
+    done = subprocess.run(
+        [str(PROMTOOL), "test", "rules", str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
