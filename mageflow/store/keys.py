@@ -1,4 +1,4 @@
-"""Every Redis key mageflow writes, from one builder, with its owner and its TTL.
+r"""Every Redis key mageflow writes, from one builder, with its owner and its TTL.
 
 A key reads ``<prefix>:{<namespace>/<tag>}:<kind>:<id>[:<part>]``. The braces are Redis Cluster's hash tag: keys with
 the same tag live in one slot, so one script may decide over all of them.
@@ -25,6 +25,16 @@ Key                       Type    Owner                                  TTL
 ``…:leader``              string  whoever tells of the whole cluster     the lease, 15 s
 ``…:locks…``              any     the lock service                       see ``store/locks.py``
 ========================  ======  =====================================  ==========================================
+
+The least a Redis user must be allowed, with the default prefix (a Cluster client needs what redis-py does besides:
+``+cluster +command +readonly``)::
+
+    ACL SETUSER mageflow on >password ~mageflow:* resetchannels +blmpop +del +eval +evalsha +exists +expire \
+        +get +hdel +hexists +hget +hgetall +hkeys +hlen +hmget +hscan +hset +hstrlen +hvals +info +llen \
+        +lpos +lpush +lrange +lrem +ltrim +pexpire +pttl +rpush +set +time +zadd +zcard +zlexcount +zrange \
+        +zrangebylex +zrangebyscore +zrem +zremrangebyscore +zscore
+
+``info`` is asked for once, when a worker starts, to warn of a server that would lose state; it may be left out.
 
 This room's one owner of key names. It refuses to talk to Redis.
 """

@@ -110,8 +110,9 @@ class LockStore:
             Requests and their verdicts, or None when the client's own socket timeout was shorter.
         """
         try:
+            seconds = await self._port.blocking_seconds(timeout_seconds)
             reply = await self._port.command(
-                "BLMPOP", timeout_seconds, 1, f"{self._wake}:{wake_id}", "LEFT", "COUNT", 128, operation="lock_wake"
+                "BLMPOP", seconds, 1, f"{self._wake}:{wake_id}", "LEFT", "COUNT", 128, operation="lock_wake"
             )
         except StoreUnavailableError as error:
             if isinstance(error.__cause__, redis.exceptions.TimeoutError | TimeoutError):

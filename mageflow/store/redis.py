@@ -1,43 +1,24 @@
-"""One round trip to Redis, over whatever client the program has.
+"""One round trip to Redis, over whatever client the program has (see `mageflow.store.connections`).
 
-The client that is given is used itself: its pool, TLS, Sentinel, retry and socket settings stay as they are. A
-synchronous client is driven in a worker thread. An asyncio client's connections belong to one event loop; used from
-a second loop, its pool is cloned with the same pool class, connection class and settings. A URL becomes a client at
-first use, one per running loop, closed when the loop ends. Nothing is opened when this object is made.
-
-This module owns connections, the EVALSHA protocol and the translation of errors. It refuses to know what the
-scripts decide.
+This module owns the EVALSHA protocol and the translation of errors. It refuses to know what the scripts decide.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
-import redis
-import redis.asyncio
 import redis.asyncio.cluster
 import redis.cluster
 import redis.exceptions
-from redis.asyncio.connection import BlockingConnectionPool
-from redis.asyncio.connection import ConnectionPool as AsyncConnectionPool
 
 from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
 from mageflow.interceptors import Interceptor, RedisCall
+from mageflow.store.connections import Connections, RedisClient
 from mageflow.store.scripts import Script
 
 __all__ = ["RedisClient", "RedisPort"]
 
-RedisClient = (
-    redis.asyncio.Redis | redis.Redis | redis.asyncio.cluster.RedisCluster | redis.cluster.RedisCluster | str | None
-)
-"""What a client may be given as: any redis-py client, a URL, or nothing."""
-
 Argument = str | bytes | int | float
-
-_MAX_CONNECTIONS = 64
-"""Of a client made from a URL, per process and loop; more calls at once wait for a connection, up to 20 s."""
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _UNKNOWN_SCRIPT = object()
@@ -71,9 +52,7 @@ class RedisPort:
     def __init__(self, client: RedisClient, interceptor: Interceptor | None = None) -> None:
         self._interceptor = interceptor or Interceptor()
         self._given = client
-        self._per_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
-        self._is_adopted = False
+        self._connections = Connections(client)
         if isinstance(client, str):
             if not client.startswith(_SCHEMES):
                 scheme = client.partition("://")[0] if "://" in client else "none"
@@ -118,19 +97,21 @@ class RedisPort:
 
     async def aclose(self) -> None:
         """Close the clients this port made itself for the running loop; a client that was given stays open."""
-        loop = asyncio.get_running_loop()
-        self._per_loop.pop(loop, None)
-        keeper = self._keepers.pop(loop, None)
-        if keeper is not None:
-            await keeper.aclose()
+        await self._connections.aclose()
+
+    async def blocking_seconds(self, wanted: float) -> float:
+        """For how long a command may block; short where the client's one connection is needed for other calls."""
+        return (await self._connections.lane()).blocking_seconds(wanted)
 
     async def _execute(self, operation: str, command: Sequence[Argument]) -> Any:
-        execute = await self._executor(operation)
+        if self._given is None:
+            raise RedisNotConfiguredError(operation)
+        lane = await self._connections.lane()
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
         with self._interceptor.redis(RedisCall(operation)):
             try:
-                reply = await execute(*command)
+                reply = await lane.execute(*command)
             except redis.exceptions.NoScriptError:
                 # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
                 reply = _UNKNOWN_SCRIPT
@@ -142,42 +123,6 @@ class RedisPort:
                 raise StoreError(operation, _reason(error)) from error
             _end_if_cancelled(task, cancellations, None)
         return _text(reply)
-
-    async def _executor(self, operation: str) -> Callable[..., Any]:
-        given = self._given
-        if given is None:
-            raise RedisNotConfiguredError(operation)
-        if isinstance(given, redis.Redis | redis.cluster.RedisCluster):
-            return partial(asyncio.to_thread, given.execute_command)
-        loop = asyncio.get_running_loop()
-        client = self._per_loop.get(loop)
-        if client is None:
-            client = self._per_loop[loop] = self._for_loop(given)
-            if client is not given:
-                keeper = self._keepers[loop] = _closing(client)
-                await anext(keeper)
-        return client.execute_command
-
-    def _for_loop(self, given: Any) -> Any:
-        if isinstance(given, str):
-            pool = BlockingConnectionPool.from_url(given, max_connections=_MAX_CONNECTIONS)
-            return redis.asyncio.Redis.from_pool(pool)
-        pool = getattr(given, "connection_pool", None)
-        if not self._is_adopted or not isinstance(pool, AsyncConnectionPool):
-            self._is_adopted = True
-            return given
-        clone = type(pool)(
-            connection_class=pool.connection_class, max_connections=pool.max_connections, **pool.connection_kwargs
-        )
-        return redis.asyncio.Redis.from_pool(clone)
-
-
-async def _closing(client: Any) -> AsyncGenerator[None]:
-    """Closes a client when its loop ends: ``asyncio.run`` finishes every asynchronous generator the loop has seen."""
-    try:
-        yield
-    finally:
-        await client.aclose()
 
 
 def _end_if_cancelled(task: "asyncio.Task[Any] | None", cancellations: int, error: Exception | None) -> None:

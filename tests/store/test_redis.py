@@ -109,9 +109,7 @@ def test_tls_and_sockets_of_a_url_are_kept() -> None:
 
     async def connection_class(url: str) -> str:
         port = RedisPort(url)
-        await port._executor("probe")
-        (client,) = port._per_loop.values()
-        return client.connection_pool.connection_class.__name__
+        return (await port._connections.lane()).client.connection_pool.connection_class.__name__
 
     assert asyncio.run(connection_class("rediss://host")) == "SSLConnection"
     assert asyncio.run(connection_class("unix:///tmp/none.sock")) == "UnixDomainSocketConnection"
@@ -123,8 +121,7 @@ def test_what_was_made_for_a_loop_is_closed_with_it(valkey: EmbeddedValkey) -> N
 
     async def use() -> Any:
         await port.command("PING")
-        (client,) = port._per_loop.values()
-        return client.connection_pool
+        return (await port._connections.lane()).client.connection_pool
 
     pool = asyncio.run(use())
     assert not [each for each in pool._get_in_use_connections() if each.is_connected]

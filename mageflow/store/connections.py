@@ -1,0 +1,204 @@
+"""One client for several event loops, and a place in line for more calls than it has connections.
+
+The client that is given is used itself: its pool, TLS, Sentinel, Cluster, retry and socket settings stay as they are.
+A synchronous client is driven in a worker thread. An asyncio client's connections belong to one event loop; used from
+a second loop, it is copied with the same classes and settings. A URL becomes a client at first use, one per running
+loop, closed when the loop ends. Nothing is opened when these objects are made.
+
+This file owns which client serves which loop. It refuses to know what is sent over it.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.exceptions
+from redis.asyncio.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
+
+__all__ = ["Connections", "Lane", "RedisClient"]
+
+RedisClient = (
+    redis.asyncio.Redis | redis.Redis | redis.asyncio.cluster.RedisCluster | redis.cluster.RedisCluster | str | None
+)
+"""What a client may be given as: any redis-py client, a URL, or nothing."""
+
+_MAX_CONNECTIONS: Final = 64
+"""Of a client made from a URL, per process and loop."""
+_WAIT_SECONDS: Final = 20.0
+"""How long a call waits for a connection, unless the client's own pool says otherwise."""
+_BUSY_PAUSE_SECONDS: Final = 0.01
+_ONLY_ONE_SECONDS: Final = 0.05
+_ATTEMPTS: Final = 3
+
+
+class Lane:
+    """The client of one event loop. More calls at once than it has connections wait in line, first come first served.
+
+    Args:
+        client: A redis-py client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        is_sync = isinstance(client, redis.Redis | redis.cluster.RedisCluster)
+        self._send: Callable[..., Any] = (
+            partial(asyncio.to_thread, client.execute_command) if is_sync else client.execute_command
+        )
+        self._capacity = _capacity(client)
+        self._gate = asyncio.Semaphore(self._capacity)
+        self._wait_seconds: float | None = getattr(getattr(client, "connection_pool", None), "timeout", _WAIT_SECONDS)
+
+    async def execute(self, *command: Any) -> Any:
+        """One command; raises what redis-py raises."""
+        gate = self._gate
+        if gate.locked():
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await gate.acquire()
+            except TimeoutError:
+                raise redis.exceptions.ConnectionError(_crowded(self._capacity)) from None
+        else:
+            await gate.acquire()
+        try:
+            return await self._execute(command)
+        finally:
+            gate.release()
+
+    def blocking_seconds(self, wanted: float) -> float:
+        """For how long one call may keep a connection to itself."""
+        return wanted if self._capacity > 1 else min(wanted, _ONLY_ONE_SECONDS)
+
+    async def _execute(self, command: tuple[Any, ...]) -> Any:
+        until: float | None = None
+        attempts = 0
+        while True:
+            try:
+                return await self._send(*command)
+            except redis.exceptions.MaxConnectionsError:
+                # The program that gave the client uses it, too.
+                now = asyncio.get_running_loop().time()
+                until = until or now + (_WAIT_SECONDS if self._wait_seconds is None else self._wait_seconds)
+                if now >= until:
+                    raise
+            except AttributeError as error:
+                # redis-py (8.1) lays a Cluster's connections down under those who are connecting, when another call
+                # has met an error. Every script may be repeated.
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise redis.exceptions.ConnectionError(f"the driver failed: {error}") from error
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+
+class Connections:
+    """The lanes of one given client, by event loop.
+
+    Args:
+        given: A redis-py client or a URL.
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
+        self._is_adopted = False
+
+    async def lane(self) -> Lane:
+        """The lane of the running loop."""
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            client = self._client()
+            lane = self._lanes[loop] = Lane(client)
+            if client is not self._given:
+                keeper = self._keepers[loop] = _closing(client)
+                await anext(keeper)
+        return lane
+
+    async def aclose(self) -> None:
+        """Close what was made here for the running loop; a client that was given stays open."""
+        loop = asyncio.get_running_loop()
+        self._lanes.pop(loop, None)
+        keeper = self._keepers.pop(loop, None)
+        if keeper is not None:
+            await keeper.aclose()
+
+    def _client(self) -> Any:
+        given = self._given
+        if isinstance(given, str):
+            return redis.asyncio.Redis.from_pool(ConnectionPool.from_url(given, max_connections=_MAX_CONNECTIONS))
+        if isinstance(given, redis.Redis | redis.cluster.RedisCluster):
+            return given
+        if not self._is_adopted:
+            self._is_adopted = True
+            return given
+        if isinstance(given, redis.asyncio.cluster.RedisCluster):
+            return _copy_of_cluster(given)
+        pool = getattr(given, "connection_pool", None)
+        return redis.asyncio.Redis.from_pool(_copy_of_pool(pool)) if isinstance(pool, ConnectionPool) else given
+
+
+def _capacity(client: Any) -> int:
+    if getattr(client, "single_connection_client", False):
+        return 1
+    pool = getattr(client, "connection_pool", None)
+    settings: dict[str, Any] = getattr(client, "connection_kwargs", None) or {}
+    limit = getattr(pool, "max_connections", None) or settings.get("max_connections")
+    return limit if isinstance(limit, int) and limit > 0 else _MAX_CONNECTIONS
+
+
+def _crowded(capacity: int) -> str:
+    return f"none of the client's {capacity} connections became free in time; give it a larger max_connections"
+
+
+def _copy_of_pool(pool: ConnectionPool) -> ConnectionPool:
+    settings = {name: value for name, value in pool.connection_kwargs.items() if name != "connection_pool"}
+    settings |= {"connection_class": pool.connection_class, "max_connections": pool.max_connections}
+    if isinstance(pool, BlockingConnectionPool):
+        settings["timeout"] = pool.timeout
+    if isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool):
+        settings |= {"is_master": pool.is_master, "check_connection": pool.check_connection}
+        return type(pool)(pool.service_name, _copy_of_sentinel(pool.sentinel_manager), **settings)
+    return type(pool)(**settings)
+
+
+def _copy_of_sentinel(manager: redis.asyncio.sentinel.Sentinel) -> redis.asyncio.sentinel.Sentinel:
+    copy = type(manager)(
+        [],
+        min_other_sentinels=manager.min_other_sentinels,
+        sentinel_kwargs=manager.sentinel_kwargs,
+        **manager.connection_kwargs,
+    )
+    copy.sentinels = [redis.asyncio.Redis.from_pool(_copy_of_pool(each.connection_pool)) for each in manager.sentinels]
+    return copy
+
+
+def _copy_of_cluster(cluster: redis.asyncio.cluster.RedisCluster) -> redis.asyncio.cluster.RedisCluster:
+    known = inspect.signature(redis.asyncio.cluster.RedisCluster.__init__).parameters
+    settings = {name: value for name, value in cluster.connection_kwargs.items() if name in known}
+    nodes = cluster.get_nodes() or list(cluster.nodes_manager.startup_nodes.values())
+    settings |= {
+        "ssl": issubclass(cluster.connection_kwargs["connection_class"], SSLConnection),
+        "startup_nodes": [redis.asyncio.cluster.ClusterNode(each.host, each.port) for each in nodes],
+        "retry": cluster.retry,
+        "address_remap": cluster.nodes_manager.address_remap,
+    }
+    return type(cluster)(**settings)
+
+
+async def _closing(client: Any) -> AsyncGenerator[None]:
+    """Closes a client when its loop ends: ``asyncio.run`` finishes every asynchronous generator the loop has seen."""
+    try:
+        yield
+    finally:
+        await client.aclose()
+        manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+        for each in manager.sentinels if manager is not None else ():
+            await each.aclose()

@@ -1,0 +1,281 @@
+"""Every kind of server, and every kind of client a program may already have."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.backoff
+import redis.cluster
+from redis.asyncio.retry import Retry
+from redis.retry import Retry as SyncRetry
+
+from mageflow.errors import StoreUnavailableError
+from mageflow.store import RedisPort
+from tests.locks.scenes import start, waiting
+from tests.store.exercise import Parts
+from tests.store.topologies import (
+    ClusterOfThree,
+    ServerProcess,
+    TlsProxy,
+    certificate,
+    redis_binary,
+    valkey_binary,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """One server of either kind."""
+    binary = valkey_binary() if request.param == "valkey" else redis_binary()
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
+    with ServerProcess(binary) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[ServerProcess]:
+    """One Valkey, with a password."""
+    with ServerProcess(valkey_binary(), password="secret") as process:  # noqa: S106
+        yield process
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterOfThree]:
+    """Three masters."""
+    with ClusterOfThree(valkey_binary()) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate and its key."""
+    made = certificate(tmp_path_factory.mktemp("tls"))
+    if made is None:
+        pytest.skip("there is no openssl on this machine, and pip cannot bring one")
+    return made
+
+
+async def close(client: Any) -> None:
+    if isinstance(client, redis.Redis | redis.cluster.RedisCluster):
+        client.close()
+    elif not isinstance(client, str):
+        await client.aclose()
+
+
+async def exercise(client: Any) -> None:
+    parts = Parts(client)
+    try:
+        await parts.everything()
+    finally:
+        await parts.aclose()
+        await close(client)
+
+
+async def test_everything_works_on_this_server(server: ServerProcess) -> None:
+    """Locks, a deadlock, a thread, flows; every key has a TTL."""
+    server.ask("FLUSHALL")
+    await exercise(server.url)
+    assert [key for key in server.ask("KEYS", "mageflow:*") if server.ask("TTL", key) == -1] == []
+
+
+Asyncio, Sync = redis.asyncio.Redis, redis.Redis
+CLIENTS: dict[str, Callable[[str], Any]] = {
+    "RESP2": lambda url: Asyncio.from_url(url, protocol=2),
+    "RESP3": lambda url: Asyncio.from_url(url, protocol=3),
+    "RESP3 decoded": lambda url: Asyncio.from_url(url, protocol=3, decode_responses=True),
+    "decoded": lambda url: Asyncio.from_url(url, decode_responses=True),
+    "synchronous": Sync.from_url,
+    "synchronous decoded": lambda url: Sync.from_url(url, decode_responses=True),
+    "no retries": lambda url: Asyncio.from_url(url, retry=None),
+    "retries": lambda url: Asyncio.from_url(url, retry=Retry(redis.backoff.ExponentialBackoff(cap=0.5), 5)),
+    "synchronous retries": lambda url: Sync.from_url(url, retry=SyncRetry(redis.backoff.NoBackoff(), 3)),
+    "short socket timeout": lambda url: Asyncio.from_url(url, socket_timeout=0.5),
+    "pool of two": lambda url: Asyncio.from_url(url, max_connections=2),
+    "pool of one": lambda url: Asyncio.from_url(url, max_connections=1),
+    "synchronous pool of two": lambda url: Sync.from_url(url, max_connections=2),
+    "single connection": lambda url: Asyncio.from_url(url, single_connection_client=True),
+    "blocking pool of two": lambda url: Asyncio.from_pool(
+        redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=2, timeout=5)
+    ),
+    "blocking pool of one": lambda url: Asyncio.from_pool(
+        redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=1, timeout=5)
+    ),
+    "named": lambda url: Asyncio.from_url(url, client_name="the-callers", health_check_interval=1),
+}
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+async def test_everything_works_over_this_client(alone: ServerProcess, kind: str) -> None:
+    """The client is used as it is, password included."""
+    alone.ask("FLUSHALL")
+    await exercise(CLIENTS[kind](alone.url))
+
+
+async def test_unix_sockets_work(alone: ServerProcess) -> None:
+    """By URL and by client."""
+    alone.ask("FLUSHALL")
+    await exercise(f"unix://:secret@{alone.socket}?db=3")
+    await exercise(Asyncio(unix_socket_path=str(alone.socket), password=alone.password))
+
+
+@pytest.mark.parametrize("kind", ["url", "asyncio", "synchronous"])
+async def test_tls_is_kept(alone: ServerProcess, pem: tuple[Path, Path], kind: str) -> None:
+    """The server's certificate is verified; one of another authority is refused, and said so."""
+    alone.ask("FLUSHALL")
+    with TlsProxy(alone.port, *pem) as proxy:
+        url = f"rediss://:secret@127.0.0.1:{proxy.port}/0?ssl_ca_certs={pem[0]}"
+        await exercise(url if kind == "url" else (Asyncio if kind == "asyncio" else Sync).from_url(url))
+        assert proxy.accepted
+        stranger = RedisPort(f"rediss://127.0.0.1:{proxy.port}/0")
+        with pytest.raises(StoreUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+            await stranger.command("PING")
+        await stranger.aclose()
+
+
+async def test_tls_of_the_server_itself_works(pem: tuple[Path, Path]) -> None:
+    """With a client certificate, which the server asks for by default."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
+    certificate_file, key = map(str, pem)
+    plain = ServerProcess(binary)
+    tls_port = plain.port + 1
+    plain._options = {
+        "tls-port": str(tls_port),
+        "tls-cert-file": certificate_file,
+        "tls-key-file": key,
+        "tls-ca-cert-file": certificate_file,
+    }
+    try:
+        plain.start()
+    except AssertionError:
+        pytest.skip("this machine's redis-server was built without TLS")
+    try:
+        await exercise(
+            f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate_file}"
+            f"&ssl_certfile={certificate_file}&ssl_keyfile={key}"
+        )
+    finally:
+        plain.__exit__(None, None, None)
+
+
+CLUSTER_CLIENTS: dict[str, Callable[[str], Any]] = {
+    "asyncio": redis.asyncio.cluster.RedisCluster.from_url,
+    "asyncio RESP3 decoded": lambda url: redis.asyncio.cluster.RedisCluster.from_url(
+        url, protocol=3, decode_responses=True
+    ),
+    "asyncio two connections": lambda url: redis.asyncio.cluster.RedisCluster.from_url(url, max_connections=2),
+    "synchronous": redis.cluster.RedisCluster.from_url,
+}
+
+
+@pytest.mark.parametrize("kind", CLUSTER_CLIENTS)
+async def test_everything_works_on_a_cluster_of_three_masters(cluster: ClusterOfThree, kind: str) -> None:
+    """Flows are spread over the nodes, the locks of a namespace stay together, nothing crosses slots."""
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    client = CLUSTER_CLIENTS[kind](cluster.url)
+    parts = Parts(client)
+    try:
+        await parts.everything()
+        for _ in range(12):
+            await parts.flows.chain(["one", "two"])
+    finally:
+        await parts.aclose()
+        await close(client)
+    keys = cluster.keys()
+    assert all(keys), "every node has some"
+    assert len([True for each in keys if any("/locks}" in key for key in each)]) == 1
+    assert cluster.without_ttl() == []
+
+
+async def test_slots_may_move_while_locks_are_held(cluster: ClusterOfThree) -> None:
+    """The lock keys of a namespace are moved to another master: holders and waiters do not notice."""
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)
+    parts = Parts(client, lease_seconds=6)
+    try:
+        slot = int(client.keyslot(parts.locks._store._keys[0]))
+        source = next(node for node in cluster.nodes if _serves(node, slot))
+        target = next(node for node in cluster.nodes if node is not source)
+        async with parts.locks.resource("orders").acquire() as lease:
+            waiter = start(_enter(parts))
+            await waiting(parts.locks, 1)
+            await asyncio.to_thread(_move, cluster, source, target, slot)
+            await asyncio.sleep(4.5)  # two renewals
+            lease.check()
+        async with asyncio.timeout(20):
+            await waiter
+        assert source.ask("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
+        assert target.ask("CLUSTER", "COUNTKEYSINSLOT", slot) > 0
+    finally:
+        await parts.aclose()
+        await client.aclose()
+
+
+async def _enter(parts: Parts) -> None:
+    async with parts.locks.resource("orders").acquire():
+        pass
+
+
+def _serves(node: ServerProcess, slot: int) -> bool:
+    mine = next(line for line in node.ask("CLUSTER", "NODES").splitlines() if "myself" in line)
+    ranges = [part.split("-") for part in mine.split()[8:] if not part.startswith("[")]
+    return any(int(each[0]) <= slot <= int(each[-1]) for each in ranges)
+
+
+def _move(cluster: ClusterOfThree, source: ServerProcess, target: ServerProcess, slot: int) -> None:
+    """What ``--cluster reshard`` does."""
+    names = {id(node): node.ask("CLUSTER", "MYID") for node in cluster.nodes}
+    target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[id(source)])
+    source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[id(target)])
+    while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+        source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+    for node in (target, source, *cluster.nodes):
+        node.ask("CLUSTER", "SETSLOT", slot, "NODE", names[id(target)])
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "cluster", "blocking"])
+def test_a_second_event_loop_gets_connections_of_its_own(
+    alone: ServerProcess, cluster: ClusterOfThree, kind: str
+) -> None:
+    """Whatever the client's kind: connections of one loop are of no use to another."""
+    clients: dict[str, Callable[[], Any]] = {
+        "asyncio": lambda: Asyncio.from_url(alone.url, client_name="shared"),
+        "cluster": lambda: redis.asyncio.cluster.RedisCluster.from_url(cluster.url, client_name="shared"),
+        "blocking": lambda: Asyncio.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(alone.url, max_connections=3, timeout=7, client_name="shared")
+        ),
+    }
+    client = clients[kind]()
+    port = RedisPort(client)
+
+    async def use() -> str:
+        await port.command("SET", "{x}:a", "täst", "EX", 5)
+        assert await port.command("GET", "{x}:a") == "täst"
+        return "" if kind == "cluster" else await port.command("CLIENT", "GETNAME")
+
+    async def first() -> str:
+        name = await use()
+        await asyncio.to_thread(asyncio.run, second())
+        await use()
+        await client.aclose()
+        return name
+
+    names: list[str] = []
+
+    async def second() -> None:
+        names.append(await use())
+        await port.aclose()
+
+    names.append(asyncio.run(first()))
+    assert names == (["", ""] if kind == "cluster" else ["shared", "shared"])

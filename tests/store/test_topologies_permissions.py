@@ -1,0 +1,72 @@
+"""The least a Redis user must be allowed, as ``mageflow.store.keys`` says it, is enough; and no less would be."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+
+import pytest
+
+import mageflow.store.keys
+from mageflow.errors import StoreError
+from mageflow.store import RedisPort
+from tests.store.exercise import Parts
+from tests.store.topologies import ServerProcess, redis_binary, valkey_binary
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """One server of either kind."""
+    binary = valkey_binary() if request.param == "valkey" else redis_binary()
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
+    with ServerProcess(binary) as process:
+        yield process
+
+
+def documented() -> list[str]:
+    """The rules of the docstring, as ``ACL SETUSER`` takes them."""
+    text = mageflow.store.keys.__doc__ or ""
+    found = re.search(r"ACL SETUSER mageflow on (.*?)\n\n", text, re.DOTALL)
+    assert found is not None
+    return [each for each in found[1].replace("\\", " ").split() if not each.startswith(">")]
+
+
+def commands_of_scripts() -> set[str]:
+    """What the scripts call."""
+    found: set[str] = set()
+    for file in files("mageflow.store").joinpath("lua").iterdir():
+        found.update(re.findall(r"redis\.p?call\('([A-Z]+)'", file.read_text()))
+    return {each.lower() for each in found}
+
+
+def test_documented_rules_name_what_scripts_call() -> None:
+    """No more and no less: what a script begins to use is added to the rules, what it gives up is taken off."""
+    named = {each.removeprefix("+") for each in documented() if each.startswith("+")}
+    assert named == commands_of_scripts() | {"evalsha", "eval", "blmpop"}
+
+
+async def test_documented_rules_are_enough_for_everything(server: ServerProcess) -> None:
+    """Locks and flows under a user that may do this and nothing else."""
+    server.ask("FLUSHALL")
+    server.ask("ACL", "SETUSER", "mageflow", "reset", "on", ">secret", *documented())
+    url = f"redis://mageflow:secret@127.0.0.1:{server.port}/0"
+    parts = Parts(url)
+    await parts.everything()
+    with pytest.raises(StoreError, match=r"(?i)no permissions"):
+        await parts.port.command("GET", "somebody-elses")
+    await parts.aclose()
+
+
+async def test_user_who_may_not_is_told_what_is_missing(server: ServerProcess) -> None:
+    """The server's own words are in the error."""
+    rules = [each for each in documented() if each != "+zadd"]
+    server.ask("ACL", "SETUSER", "lesser", "reset", "on", ">secret", *rules)
+    port = RedisPort(f"redis://lesser:secret@127.0.0.1:{server.port}/0")
+    parts = Parts(f"redis://lesser:secret@127.0.0.1:{server.port}/0")
+    with pytest.raises(StoreError, match=r"(?i)zadd|no permissions|can't run this command"):
+        async with parts.locks.resource("orders").acquire():
+            pass
+    await parts.aclose()
+    await port.aclose()

