@@ -16,6 +16,7 @@ A body has succeeded when its settlement is in Redis. One that ran and died befo
 import argparse
 import asyncio
 import json
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -43,8 +44,8 @@ async def die(folder: Path, work: Work, lanes: int) -> Found:
         LocalEngine(worker_lost_after=WORKER_LOST_AFTER) as engine,
     ):
         names = [f"lane{number}" for number in range(lanes)]
-        async with Nursery(valkey.url, folder, engine.environment()) as nursery:
-            crew = [Lane(name, engine.client(namespace=name), nursery, valkey.url) for name in names]
+        async with Nursery(valkey.url, folder) as nursery:
+            crew = [Lane(name, engine, nursery, valkey.url) for name in names]
             await asyncio.gather(*(lane.run(work, found.cases) for lane in crew))
         found.leaked = valkey.keys_without_ttl()
     deaths = folder / "deaths.jsonl"
@@ -53,6 +54,13 @@ async def die(folder: Path, work: Work, lanes: int) -> Found:
     found.verdicts = {case.name: judge(case.name, case.scenario, ledger, journal) for case in found.cases}
     found.seconds = time.monotonic() - started
     return found
+
+
+async def die_until_told(folder: Path, work: Matrix, lanes: int) -> Found:
+    """As `die`; SIGINT and SIGTERM end it early, with a report of what was done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, work.stop)
+    return await die(folder, work, lanes)
 
 
 def main() -> None:
@@ -71,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        found = asyncio.run(die(folder, work, options.lanes))
+        found = asyncio.run(die_until_told(folder, work, options.lanes))
     print(table(found))
     print()
     print(by_scenario(found))

@@ -4,7 +4,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tests.flows.mortality.dying import Kind, Plan
@@ -96,8 +96,15 @@ class Matrix:
         self._streams: dict[str, Stream] = {}
         self._turn = 0
         self._deaths = 0
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._is_stopped = True
 
     def next(self) -> Case | None:
+        if self._is_stopped:
+            return None
         self._turn += 1
         if self._turn % KILL_EVERY == 0:
             return next(self._kills)
@@ -128,7 +135,7 @@ class Sample:
     def __init__(self, seed: int, points: int, kills: int) -> None:
         chance = random.Random(seed)
         turns = itertools.cycle(itertools.product(KINDS, SCENARIOS))
-        self._cases = deque(itertools.islice(random_kills(seed), kills))
+        self._cases = deque(replace(each, kills=each.kills[:1]) for each in itertools.islice(random_kills(seed), kills))
         for number, (kind, scenario) in enumerate(itertools.islice(turns, points)):
             name = f"{scenario.name}/{kind}/sample {number}/{seed}"
             self._cases.append(Case(name, scenario, Plan(kind, chance.randint(1, 30), name)))

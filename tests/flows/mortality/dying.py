@@ -182,8 +182,9 @@ def place_of(coroutine: Any) -> Place | None:
     visible = [each for each in found if not each.startswith(TRANSPARENT) and not each.endswith("Store._call")]
     if not visible or any(each.startswith(FOREIGN_ROOMS) for each in visible):
         return None
-    is_idle = any("Reconciler._sweep" in each for each in found) and not any("._visit" in each for each in found)
     name = visible[-1].replace("/", ".")
+    is_sweeping = any("Reconciler._sweep" in each for each in found) and not any("._visit" in each for each in found)
+    is_idle = is_sweeping or name.endswith("Bodies.run")
     return Place("the body" if name in BODY else name, is_idle)
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 import redis.asyncio
-from hatchet_sdk import Hatchet
 
+from mageflow.engine import LocalEngine
 from tests.flows.mortality.cases import Case, Work
 from tests.flows.mortality.dying import Plan
 from tests.flows.mortality.judgement import ENDED
@@ -25,8 +25,10 @@ HELP_SECONDS = 1.0
 class Lane:
     """One worker after another, and one flow after another."""
 
-    def __init__(self, name: str, hatchet: Hatchet, nursery: Nursery, url: str) -> None:
+    def __init__(self, name: str, engine: LocalEngine, nursery: Nursery, url: str) -> None:
         self.name = name
+        hatchet = engine.client(namespace=name)
+        self._engine = engine
         self._nursery = nursery
         self._redis = redis.asyncio.Redis.from_url(url, decode_responses=True)
         self._tasks = {
@@ -78,11 +80,7 @@ class Lane:
 
     async def _alive(self, plan: Plan | None) -> Life:
         while self._life is None or self._life.ended.is_set():
-            self._life = await self._nursery.born(self.name, plan)
-            up, ended = (asyncio.ensure_future(each.wait()) for each in (self._life.up, self._life.ended))
-            await asyncio.wait((up, ended), return_when=asyncio.FIRST_COMPLETED)
-            up.cancel()
-            ended.cancel()
+            self._life = await self._nursery.born(self._engine, self.name, plan)
         return self._life
 
     async def _ask(self, task: str, message: dict[str, Any]) -> None:

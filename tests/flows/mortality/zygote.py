@@ -31,11 +31,12 @@ from hatchet_sdk.contracts.dispatcher_pb2 import (
 from hatchet_sdk.worker.action_listener_process import worker_action_listener_process
 
 from mageflow import Mageflow, Settings
+from mageflow.engine import LocalEngine
 from mageflow.hatchet.host import SdkHost
 from tests.flows.mortality.dying import Mortal, Plan
 from tests.flows.mortality.tasks import Journal, declare
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 EVENTS = {
     STEP_EVENT_TYPE_STARTED: "started",
     STEP_EVENT_TYPE_COMPLETED: "completed",
@@ -45,7 +46,7 @@ SETTINGS = Settings(
     metrics=False,
     cluster_view="off",
     reconcile_grace_seconds=1.0,
-    reconcile_check_seconds=2.0,
+    reconcile_check_seconds=1.0,
     reconcile_interval_seconds=0.3,
 )
 
@@ -57,6 +58,7 @@ class Birth:
     lane: str
     url: str
     folder: str
+    environment: dict[str, str]
     plan: Plan | None = None
 
     @classmethod
@@ -71,6 +73,7 @@ def live(birth: Birth, news: int) -> None:
     output = os.open(folder / f"{birth.lane}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.environ.update(birth.environment)
     mortal = Mortal(folder / "deaths.jsonl")
     mortal.method(SdkHost, "cancel_run", "Hatchet cancel_run")
     client = Mageflow(
@@ -134,9 +137,14 @@ class _Listener:
 
 
 def _listen(go: tuple[int, int], *args: Any) -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.close(go[1])
     if os.read(go[0], 1):
         worker_action_listener_process(*args)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value)
 
 
 def _fork(birth: Birth, news: int) -> int:
@@ -144,6 +152,7 @@ def _fork(birth: Birth, news: int) -> int:
     if pid:
         return pid
     try:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody survives the zygote
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -170,8 +179,8 @@ def _reap(workers: set[int], news: int) -> None:
 
 
 def main() -> NoReturn:
-    """Fork until standard input ends."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphaned listeners come to us instead of staying zombies
+    """Fork until standard input ends, or whoever asks is gone."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphaned listeners come to us instead of staying zombies
     contexts = multiprocessing.get_context
     multiprocessing.get_context = lambda _method=None: contexts("fork")  # type: ignore[assignment]
     news = os.dup(1)
@@ -181,27 +190,31 @@ def main() -> NoReturn:
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     workers: set[int] = set()
+    with suppress(BrokenPipeError):
+        _serve(workers, reader, news)
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _serve(workers: set[int], children: int, news: int) -> None:
     rest = b""
-    os.write(news, b'{"ready": 1}\n')
     while True:
-        ready, _, _ = select.select([0, reader], [], [])
-        if reader in ready:
-            os.read(reader, 4096)
+        ready, _, _ = select.select([0, children], [], [])
+        if children in ready:
+            os.read(children, 4096)
             _reap(workers, news)
         if 0 in ready:
             received = os.read(0, 65536)
             if not received:
-                break
+                return
             *lines, rest = (rest + received).split(b"\n")
             for line in lines:
                 birth = Birth.parse(json.loads(line))
                 pid = _fork(birth, news)
                 workers.add(pid)
                 os.write(news, json.dumps({"born": pid, "lane": birth.lane}).encode() + b"\n")
-    for pid in workers:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-    os._exit(0)
 
 
 class Life:
@@ -220,12 +233,16 @@ class Life:
 
 
 class Nursery:
-    """Starts workers through a zygote; an asynchronous context manager."""
+    """Starts workers through a zygote; an asynchronous context manager.
 
-    def __init__(self, url: str, folder: Path, environment: dict[str, str]) -> None:
+    Args:
+        url: Of the Redis that workers use.
+        folder: Where they write what happened, and their output.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
         self._url = url
         self._folder = folder
-        self._environment = environment
         self._lives: dict[int, Life] = {}
         self._wanted: dict[str, asyncio.Future[Life]] = {}
 
@@ -239,7 +256,7 @@ class Nursery:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self._environment, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         self._reader = asyncio.create_task(self._read())
@@ -252,14 +269,19 @@ class Nursery:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def born(self, lane: str, plan: Plan | None = None) -> Life:
-        """A new worker of a lane; it has yet to say that it is up."""
-        birth = asdict(Birth(lane, self._url, str(self._folder), plan))
+    async def born(self, engine: LocalEngine, lane: str, plan: Plan | None = None) -> Life:
+        """A new worker of a lane (a namespace), when it has declared its tasks, or has died before that."""
+        birth = asdict(Birth(lane, self._url, str(self._folder), engine.environment(), plan))
         assert self._process.stdin is not None
         wanted = self._wanted[lane] = asyncio.get_running_loop().create_future()
         self._process.stdin.write(json.dumps(birth).encode() + b"\n")
         await self._process.stdin.drain()
-        return await wanted
+        life = await wanted
+        up, ended = (asyncio.ensure_future(each.wait()) for each in (life.up, life.ended))
+        await asyncio.wait((up, ended), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        ended.cancel()
+        return life
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
@@ -279,7 +301,7 @@ class Nursery:
     def _tell(self, news: dict[str, Any]) -> bool:
         life = self._lives.get(news.get("up", news.get("dead", 0)))
         if life is None:
-            return "ready" in news
+            return False
         if "up" in news:
             life.up.set()
         else:
