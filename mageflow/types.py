@@ -141,7 +141,7 @@ class TaskCatalog(Protocol):
     """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""
 
     def task_name(self, task: object) -> str | None:
-        """The declared name of a task or workflow object; None for anything else."""
+        """The declared name of a task or workflow object, or of one that is known by this name; else None."""
         ...
 
     def input_model(self, name: str) -> object | None:

@@ -163,7 +163,7 @@ class Planner:
 
     async def _of_text(self, text: str) -> Plan:
         if not text.startswith(f"{self.keys.prefix}:{{"):
-            return Plan(self.task(text, {}, {}))
+            return Plan(self.task(self._catalog.task_name(text) or text, {}, {}))
         return await self._of_key(text)
 
     async def _of_key(self, key: str) -> Plan:

@@ -118,6 +118,9 @@ class SdkCatalog:
         if isinstance(task, Task):
             declared = self._register.find_task(task)
             return None if declared is None else self.task_name(declared.runnable)
+        if isinstance(task, str):
+            declared = self._register.find_workflow(task)
+            return None if declared is None else self.task_name(declared.runnable)
         if not isinstance(task, BaseWorkflow):
             return None
         name = compat.config_of(task).name

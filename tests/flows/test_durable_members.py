@@ -1,0 +1,49 @@
+"""Durable tasks are steps and items like any other, for as long as they sleep."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mageflow import Mageflow, Settings
+from mageflow.errors import FlowDefinitionError
+from mageflow.signatures import SwarmConfig
+
+SCRIPT = Path(__file__).with_name("durable_worker.py")
+
+
+async def test_durable_tasks_are_steps_and_items(
+    mageflow_engine: Any, mageflow_redis: Any, mageflow_worker: Any
+) -> None:
+    """They sleep through several sweeps of the reconcilers, spawn children, and are run once each."""
+    environment = {"PROBE_REDIS": mageflow_redis.url, "PYTHONPATH": str(SCRIPT.parents[2])}
+    mageflow_worker(SCRIPT, environment=environment)
+    client = Mageflow(mageflow_engine.client(), mageflow_redis.url, settings=Settings(metrics=False))
+    items = [await client.sign("patient", n=index) for index in range(4)]
+    chain = await client.chain(["patient", "after"], n=7)
+    swarm = await client.swarm(items, config=SwarmConfig(max_concurrency=2), closed=True)
+    await swarm.aio_run_no_wait()
+    assert await chain.aio_run() == {"got": 70}
+    results = await swarm.aio_run()
+    assert [each["n"] for each in results] == [0, 10, 20, 30]
+    assert len({each["run"] for each in results}) == 4
+    for key in (chain.steps[0], f"{swarm.key}#0"):
+        assert (await client.load_signature(key)).last_error is None
+
+
+async def test_a_workflow_of_several_tasks_is_refused_by_name_too(mageflow_engine: Any) -> None:
+    """A hook for failures makes two of one task, and one of them would settle for both."""
+    client = Mageflow(mageflow_engine.client())
+    workflow = client.workflow(name="hooked")
+
+    @workflow.task()
+    async def first(msg: Any) -> dict[str, Any]:
+        return {}
+
+    @workflow.on_failure_task()
+    async def hook(msg: Any) -> dict[str, Any]:
+        return {}
+
+    for target in (workflow, "hooked"):
+        with pytest.raises(FlowDefinitionError, match="workflow of 2 tasks"):
+            await client.sign(target)
