@@ -1,19 +1,33 @@
 """Tasks that lock, for real workers in processes of their own: ``python lock_worker.py NAME``."""
 
 import asyncio
+import os
 import sys
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
+import redis.asyncio
 from hatchet_sdk import Context, Hatchet
 from pydantic import BaseModel
 
 from mageflow import Mageflow
+from mageflow.errors import DeadlockError
 
 client = Mageflow(Hatchet())
 shelf = client.resource("shelf")
 orders = client.resource("orders")
+circles = client.resource("circles")
+
+
+class Place(BaseModel):
+    """One run's place in a planned deadlock."""
+
+    circle: int
+    place: int
+    size: int
+    policy: Literal["requester", "youngest", "lowest_priority"]
+    priority: int
 
 
 class Want(BaseModel):
@@ -74,7 +88,34 @@ async def hold_here(want: Want) -> dict[str, Any]:
     return {}
 
 
-TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold]
+@client.task(name="circle", retries=3, execution_timeout=timedelta(seconds=60))
+@client.with_ctx
+async def circle(want: Place, ctx: Context) -> dict[str, Any]:
+    """Hold one's own, wait until every member does, then ask for the next one's."""
+    name = f"test:circle:{want.circle}"
+    following = (want.place + 1) % want.size
+    mine = f"{want.circle}-{want.place}"
+    async with circles.acquire(mine), redis.asyncio.Redis.from_url(os.environ["MAGEFLOW_REDIS_URL"]) as bookkeeping:
+        if ctx.attempt_number == 1:
+            await bookkeeping.incr(name)
+            while int(await bookkeeping.get(name)) < want.size:
+                await asyncio.sleep(0.01)
+        try:
+            async with circles.acquire(f"{want.circle}-{following}", policy=want.policy):
+                cycle = await bookkeeping.lrange(f"{name}:{want.place}", 0, -1)
+                return {
+                    "place": want.place,
+                    "attempt": ctx.attempt_number,
+                    "run": ctx.workflow_run_id,
+                    "cycle": [each.decode() for each in cycle],
+                    "worker": ctx.worker_id,
+                }
+        except DeadlockError as error:
+            await bookkeeping.rpush(f"{name}:{want.place}", *(edge.run_id for edge in error.cycle))
+            raise
+
+
+TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold, circle]
 
 if __name__ == "__main__":
     served = [hold_here] if sys.argv[1] == "locks-victim" else TASKS
