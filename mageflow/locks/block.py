@@ -81,12 +81,12 @@ class LockBlock:
         lease = self._left()
         if lease.grant is not None and self._cancel in lease.grant.on_lost:
             lease.grant.on_lost.remove(self._cancel)  # from here on the error says it
-        if self._was_cancelled and self._task is not None:
-            if await self._absorb(self._task, lease, error):
+        task, self._task = self._task, None
+        if self._was_cancelled and task is not None:
+            if await self._absorb(task, lease, error):
                 error = None
         else:
             await self._locks.leave(lease)
-        self._task = None
         self._conclude(lease, error)
 
     async def _absorb(self, task: "asyncio.Task[object]", lease: Lease, error: BaseException | None) -> bool:
@@ -154,7 +154,16 @@ class LockBlock:
         return lease
 
     def _cancel(self) -> None:
-        """Called on the block's own loop when the lease is found to be lost."""
+        """Called on the session's loop when the lease is found to be lost."""
+        task = self._task
+        if task is None:
+            return
+        if (loop := task.get_loop()) is asyncio.get_running_loop():
+            self._cancel_here()
+        elif loop.is_running():
+            loop.call_soon_threadsafe(self._cancel_here)
+
+    def _cancel_here(self) -> None:
         if self._task is not None and not self._was_cancelled:
             self._was_cancelled = True
             self._task.cancel("the lease on a lock was lost")

@@ -3,10 +3,12 @@
 This file owns the lease and the record of which blocks the running code is inside of. It refuses to talk to Redis.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from mageflow.errors import LockLostError
 from mageflow.interceptors import Attempt, LockHold, ResourceKey
@@ -34,8 +36,10 @@ class Grant:
     locks: tuple[HeldLock, ...]
     deadline: Callable[[], float]
     """Monotonic time until which Redis is known to keep the session."""
-    release: Callable[[], Awaitable[None]]
+    release: Callable[[], Coroutine[Any, Any, None]]
     """Gives it back; on the session's loop."""
+    loop: asyncio.AbstractEventLoop
+    """The session's."""
     monotonic: Callable[[], float] = time.monotonic
     is_ended: bool = False
     lost: set[int] = field(default_factory=set[int])
@@ -129,6 +133,12 @@ class Lease:
     def tokens_of(self, service: object) -> tuple[int, ...]:
         """Every token, for a wait that happens inside this block."""
         return tuple(token for _, token in self._parts.values()) if self._service is service else ()
+
+    def loop_of(self, service: object, run: str) -> asyncio.AbstractEventLoop | None:
+        """Where the run's session is, if this lease is one of the run's and still held."""
+        if self._service is not service or self._run != run:
+            return None
+        return next((grant.loop for grant, _ in self._parts.values() if not grant.is_ended), None)
 
     @property
     def run(self) -> str:

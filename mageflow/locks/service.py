@@ -21,7 +21,7 @@ from mageflow.locks.petition import Petition
 from mageflow.locks.report import LocksReport
 from mageflow.locks.resource import Resource, checked
 from mageflow.locks.session import LockSession
-from mageflow.locks.threads import ThreadBridge
+from mageflow.locks.threads import ThreadBridge, run_on
 from mageflow.store import LockOwner, LockStore, LockVerdict, VictimPolicy
 from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 from mageflow.types import RandomSource
@@ -182,6 +182,13 @@ class LockService:
         """Get a lease for a request made inside the blocks of ``leases``."""
         attempt = current_attempt.get()
         run = _run_of(attempt) if attempt is not None else next((each.run for each in leases), uuid.uuid4().hex)
+        loops = [loop for each in leases if (loop := each.loop_of(self, run)) is not None and loop.is_running()]
+        loop = loops[-1] if loops else asyncio.get_running_loop()
+        return await run_on(loop, self._enter(request, leases, attempt, run, is_thread=is_thread), undo=self.leave)
+
+    async def _enter(
+        self, request: Request, leases: Sequence[Lease], attempt: Attempt | None, run: str, *, is_thread: bool
+    ) -> Lease:
         started = time.monotonic()
         shared: dict[ResourceKey, tuple[Grant, int]] = {}
         for resource in request.resources:
@@ -206,7 +213,8 @@ class LockService:
         """Give back what entering the block took; what an outer block holds stays."""
         if lease.grant is not None:
             self._in_thread.discard(lease.grant)
-            await lease.grant.release()
+            if lease.grant.loop.is_running():  # one that has stopped takes its session with it
+                await run_on(lease.grant.loop, lease.grant.release())
 
     def enclosing(self) -> tuple[Lease, ...]:
         """The leases whose blocks the running code is inside of, with those its runner entered around the body."""

@@ -195,6 +195,7 @@ class LockSession:
             locks=locks,
             deadline=self._tenure.deadline_of(session),
             release=lambda: self.give_back(grant),
+            loop=self.loop,
             monotonic=self._monotonic,
         )
         around = ExitStack()

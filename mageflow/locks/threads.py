@@ -1,20 +1,21 @@
-"""The way from threads to the event loop that serves their locks.
+"""The way from threads, and from other event loops, to the event loop that serves their locks.
 
 Synchronous code hands its requests to the loop the worker's tasks run on, or, where none is running, to one in a thread
-of its own, started at first use.
+of its own, started at first use. A run keeps all its locks in the session of one loop, whichever loop it asks from:
+what it waits for in one session would not be seen to keep it from releasing what it holds in another.
 
-This file owns that loop and the crossing from a thread to it and back. It refuses to know what a request is.
+This file owns that loop and the crossing to it and back. It refuses to know what a request is.
 """
 
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Final, Generic, TypeVar
 
 from mageflow.errors import ConfigurationError
 
-__all__ = ["ThreadBridge"]
+__all__ = ["ThreadBridge", "run_on"]
 
 T = TypeVar("T")
 
@@ -87,8 +88,7 @@ class ThreadBridge:
         else:
             work.close()
             raise ConfigurationError("inside a coroutine write 'async with resource.acquire(...)', not 'with'")
-        crossing = _Crossing(work, loop, undo)
-        loop.call_soon_threadsafe(crossing.start)
+        crossing = _cross(work, loop, undo)
         try:
             while not wait({crossing.future}, _LOOP_CHECK_SECONDS).done:
                 _require_running(loop)
@@ -99,8 +99,33 @@ class ThreadBridge:
             raise
 
 
+async def run_on(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    undo: Callable[[T], Awaitable[None]] | None = None,
+) -> T:
+    """Run something on this loop or on another one, and wait for it here; see `ThreadBridge.run`."""
+    if loop is asyncio.get_running_loop():
+        return await work
+    crossing = _cross(work, loop, undo)
+    try:
+        return await asyncio.wrap_future(crossing.future)
+    except BaseException:
+        if loop.is_running():
+            loop.call_soon_threadsafe(crossing.abandon)
+        raise
+
+
+def _cross(
+    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, undo: Callable[[T], Awaitable[None]] | None
+) -> "_Crossing[T]":
+    crossing = _Crossing(work, loop, undo)
+    loop.call_soon_threadsafe(crossing.start)
+    return crossing
+
+
 class _Crossing(Generic[T]):
-    """One piece of work on the loop, for one thread that waits. All but ``future`` belongs to the loop."""
+    """One piece of work on the loop, for somebody elsewhere who waits. All but ``future`` belongs to the loop."""
 
     def __init__(
         self,
@@ -117,6 +142,9 @@ class _Crossing(Generic[T]):
         self._is_abandoned = False
 
     def start(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            self._work.close()  # given up before it began
+            return
         self._task = self._loop.create_task(self._work)
         self._task.add_done_callback(self._finished)
 
@@ -134,8 +162,7 @@ class _Crossing(Generic[T]):
         if self._is_abandoned:
             self._take_back(task)
         elif task.cancelled():
-            self.future.cancel()
-            self.future.set_running_or_notify_cancel()  # which is what wakes those who wait for it
+            self.future.set_exception(CancelledError())
         elif (error := task.exception()) is not None:
             self.future.set_exception(error)
         else:
