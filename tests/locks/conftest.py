@@ -2,7 +2,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import redis
 
+import mageflow.store.locks
 from mageflow.interceptors import Interceptor
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
@@ -11,8 +13,10 @@ from mageflow.testing.valkey import EmbeddedValkey
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[EmbeddedValkey]:
-    """One real server for the session."""
-    with EmbeddedValkey() as server:
+    """One real server for the session, which knows the scripts: a first call would cost two round trips."""
+    with EmbeddedValkey() as server, redis.Redis.from_url(server.url) as client:
+        for name in ("lock_acquire", "lock_release", "lock_renew", "lock_end", "lock_snapshot"):
+            client.script_load(getattr(mageflow.store.locks, f"_{name.removeprefix('lock_').upper()}").source)
         yield server
 
 

@@ -71,8 +71,6 @@ async def test_request_that_closes_a_cycle_is_told_in_its_own_round_trip(service
     detector = Detector()
     one = services()
     two = services(detector)
-    async with two.resource("warm").acquire():
-        pass  # the server now knows the scripts: a first call costs two round trips
     first = Crossing(one, attempt("r1"), "alpha", "beta")
     second = Crossing(two, attempt("r2", retries=2), "beta", "alpha")
     await first.gate.reached()
