@@ -4,8 +4,9 @@ Round trips to Redis: creating anything from task objects, names, flows, or sign
 whatever its size; one more for each member that is given as a key, or as a signature that was loaded.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mageflow.errors import FlowDefinitionError, SwarmFullError
 from mageflow.flows.identity import new_identity
@@ -258,11 +259,17 @@ class Creation:
         return keys, status
 
     def _bound(self, signature: Any) -> Any:
-        lifecycle = self if isinstance(self, SignatureLifecycle) else None
+        lifecycle = cast("SignatureLifecycle", self) if _has_verbs(type(self)) else None
         signature.bind(self._runner, lifecycle)
         if isinstance(signature, SwarmSignature) and isinstance(self, SwarmOperations):
             signature.bind_swarm(self)
         return signature
+
+
+@functools.lru_cache(maxsize=8)
+def _has_verbs(kind: type[Creation]) -> bool:
+    """Whether this is the whole of `Flows`; asked once, because comparing with a protocol costs as much as a model."""
+    return issubclass(kind, SignatureLifecycle)
 
 
 def _callback_keys(keys: RecordKeys, mark: str, plans: Sequence[Plan]) -> tuple[str, ...]:

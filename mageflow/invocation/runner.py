@@ -13,7 +13,15 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +44,9 @@ __all__ = ["InThread", "RunHooks", "RunnerServices", "TaskRunner"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _EVICTION_SECONDS = 0.5
+
+_UNLOCKED: AbstractAsyncContextManager[None] = nullcontext()
+"""Instead of a generator for each attempt of the many tasks that hold no lock."""
 
 
 class InThread(Protocol):
@@ -191,7 +202,7 @@ class TaskRunner:
             try:
                 try:
                     await self._prepare(scope)
-                    async with self._locked(scope):
+                    async with self._locked(scope) if self._locks else _UNLOCKED:
                         with self._services.interceptor.execute(attempt):
                             attempt.enter("running", "body")
                             yield attempt
@@ -300,7 +311,7 @@ class TaskRunner:
     @asynccontextmanager
     async def _locked(self, scope: _Scope) -> AsyncGenerator[None]:
         """Hold the locks the task's decorators ask for; on the loop, so that a waiting function holds no thread."""
-        if not self._locks or scope.replay_json is not None:
+        if scope.replay_json is not None:
             yield
             return
         message = self._services.host.message(self._sdk_task, scope.ctx)

@@ -5,13 +5,17 @@ in it, for each thing to be sent, the pieces the input is made of.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.store.keys import RecordKeys
 
 __all__ = ["Admission", "ClosedFlow", "Decision", "ResentRun", "Send", "SilentRun", "dedupe_key", "locate"]
+
+_UNSAFE: Final = re.compile(r"[^\w-]")
+"""What may not stand in the path of a member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,5 +201,4 @@ def locate(keys: RecordKeys, run: RunIdentity) -> tuple[str, str]:
         nonce, _, epoch = run.dedupe_key.removeprefix(prefix).partition("/")
     else:
         nonce, epoch = run.dedupe_key or run.workflow_run_id, ""
-    nonce = "".join(each if each.isalnum() or each in "-_" else "_" for each in nonce)
-    return f"@{nonce}", epoch if epoch.isdigit() else ""
+    return f"@{_UNSAFE.sub('_', nonce)}", epoch if epoch.isdigit() else ""

@@ -39,6 +39,7 @@ The least a Redis user must be allowed, with the default prefix (a Cluster clien
 This room's one owner of key names. It refuses to talk to Redis.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final, cast, get_args
@@ -124,6 +125,8 @@ class Keys:
     def __init__(self, prefix: str, namespace: str) -> None:
         self.prefix = prefix
         self.namespace = namespace.translate(_RESERVED)
+        # A run looks its keys up four times.
+        self._parsed = functools.lru_cache(maxsize=1024)(self._parse)
 
     @classmethod
     def of(cls, key: str) -> "Keys":
@@ -173,6 +176,9 @@ class Keys:
             SignatureNotFoundError: The key has another shape, prefix or namespace, so nothing of this client's
                 can be stored under it.
         """
+        return self._parsed(key)
+
+    def _parse(self, key: str) -> RecordKeys:
         record, _, path = key.partition("#")
         head, _, identity = record.rpartition(":")
         kind = head.rpartition(":")[2]
