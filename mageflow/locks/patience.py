@@ -59,7 +59,7 @@ class Patience:
             _leave_wait(self._depths, self._call.attempt)
 
     async def _pass(self) -> None:
-        call, attempt = self._call, self._call.attempt
+        attempt = self._call.attempt
         started = asyncio.get_running_loop().time()
         is_told = False
         granted = 0.0
@@ -70,8 +70,7 @@ class Patience:
             waited = asyncio.get_running_loop().time() - started
             if not is_told and waited >= _TOLD_AFTER_SECONDS:
                 is_told = True
-                with self._interceptor.wait_for_lock(LockWaiting(call)):
-                    pass
+                self._tell()
             wanted = self._wanted(granted)
             if self._extend is not None and attempt is not None and wanted > 0 and waited >= next_extension:
                 more = await self._ask_for(self._extend, attempt, wanted)
@@ -85,6 +84,16 @@ class Patience:
             if not pending:
                 return
             await asyncio.sleep(max(0.001, min(pending) - waited))
+
+    def _tell(self) -> None:
+        """An interceptor that fails must not keep the task from getting more time."""
+        try:
+            with self._interceptor.wait_for_lock(LockWaiting(self._call)):
+                pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the interceptor's
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "an interceptor failed while told about a lock", "exception": error}
+            )
 
     def _wanted(self, granted: float) -> float:
         limit = self._call.timeout_seconds
