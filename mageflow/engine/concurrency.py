@@ -16,6 +16,7 @@ CANCEL_QUEUED_EXCEPT_OLDEST  the newcomer is cancelled if another waits already,
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -45,7 +46,7 @@ class Hold:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Pool:
-    """The holders and the waiting of one key."""
+    """The holders and the waiting of one key, the waiting in their order."""
 
     key: tuple[str, ...]
     limit: int = 1
@@ -105,8 +106,11 @@ class Concurrency:
         if hold.admitted:
             hold.admitted = False
             pool.holders.remove(hold)
-        elif hold in pool.waiting:
-            pool.waiting.remove(hold)
+        else:
+            # Orders are unique; by a search, as thousands may wait.
+            place = bisect_left(pool.waiting, hold.order, key=_order)
+            if place < len(pool.waiting) and pool.waiting[place] is hold:
+                del pool.waiting[place]
         self._let_in(pool)
 
     def _apply(self, strategy: pb.ConcurrencyLimitStrategy, hold: Hold) -> None:
@@ -125,8 +129,7 @@ class Concurrency:
         if strategy == pb.CANCEL_QUEUED_EXCEPT_NEWEST:
             for other in list(pool.waiting):
                 self._cancel(other.owner)
-        pool.waiting.append(hold)
-        pool.waiting.sort(key=lambda each: each.order)
+        insort(pool.waiting, hold, key=_order)
 
     def _admit(self, hold: Hold) -> None:
         hold.admitted = True
@@ -141,6 +144,10 @@ class Concurrency:
             self._granted(hold)
         if not pool.holders and not pool.waiting and self._pools.get(pool.key) is pool:
             del self._pools[pool.key]
+
+
+def _order(hold: Hold) -> tuple[int, int]:
+    return hold.order
 
 
 def _key(entry: pb.Concurrency, variables: Mapping[str, object]) -> str:

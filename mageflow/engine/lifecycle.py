@@ -30,6 +30,7 @@ REQUEUED_PRIORITY = 4
 # Hatchet's default.
 _MAX_REASSIGNMENTS = 10
 _DEFAULT_BACKOFF_MAX = 86_400.0
+_EVENTS_KEPT_PER_TASK = 1000
 # A client's gRPC channel receives at most 4 MiB; the rest of the action needs a little room.
 MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
 
@@ -212,7 +213,7 @@ class Lifecycle:
         self._engine.admission.request(task)
 
     def record(self, task: Task, event: str, message: str = "", error: str | None = None) -> None:
-        """Add a line to the task's history."""
+        """Add a line to the task's history, which keeps its newest lines."""
         task.events.append(
             TaskEvent(
                 id=self._engine.store.next_number(),
@@ -224,6 +225,7 @@ class Lifecycle:
                 worker_id=task.worker.id if task.worker else None,
             )
         )
+        del task.events[:-_EVENTS_KEPT_PER_TASK]
 
     def _start(self, task: Task, worker: Worker) -> None:
         clock = self._engine.clock

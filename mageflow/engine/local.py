@@ -109,12 +109,14 @@ class LocalEngine:
     def environment(self) -> dict[str, str]:
         """Return the variables with which an unmodified SDK in another process finds this engine.
 
-        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake; the token names both addresses. Do
-        not leave ``HATCHET_CLIENT_HOST_PORT`` or ``HATCHET_CLIENT_SERVER_URL`` set beside them: the SDK prefers those.
+        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake. The token names both addresses; they
+        are given beside it as well, because the SDK prefers those that may still be set for another Hatchet.
         """
         return {
             "HATCHET_CLIENT_TOKEN": self.handshake.token,
             "HATCHET_CLIENT_TLS_STRATEGY": "none",
+            "HATCHET_CLIENT_HOST_PORT": self.handshake.grpc_address,
+            "HATCHET_CLIENT_SERVER_URL": self.handshake.api_url,
             "HATCHET_EMBEDDED_HANDSHAKE": self.handshake.to_json(),
         }
 

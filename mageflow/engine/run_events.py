@@ -1,12 +1,13 @@
 """The event stream of a run (``SubscribeToWorkflowEvents``): attempts, ends, and the chunks tasks put.
 
-Every run keeps its list, so a subscriber who comes late gets all of it and then goes live (Hatchet itself is live
+Every run keeps its newest events, so a subscriber who comes late gets them and then goes live (Hatchet itself is live
 only). Chunks of a task are put in the order of their index: each is a separate call and may overtake another.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mageflow.engine.actions import timestamp
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # A chunk that never comes must not hold back the rest for ever.
 _GAP_PATIENCE_SECONDS = 1.0
+_EVENTS_KEPT_PER_RUN = 10_000
 _ENDS = {
     TaskStatus.COMPLETED: pb.RESOURCE_EVENT_TYPE_COMPLETED,
     TaskStatus.FAILED: pb.RESOURCE_EVENT_TYPE_FAILED,
@@ -38,13 +40,13 @@ class RunEvents:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._lists: dict[str, list[pb.WorkflowEvent]] = {}
+        self._lists: dict[str, deque[pb.WorkflowEvent]] = {}
         self._live: dict[str, set[asyncio.Queue[pb.WorkflowEvent]]] = {}
         self._by_metadata: dict[tuple[str, str], set[asyncio.Queue[pb.WorkflowEvent]]] = {}
         self._chunks: dict[str, _Chunks] = {}
 
     def subscribe(self, run: Run) -> asyncio.Queue[pb.WorkflowEvent]:
-        """Return a queue with everything so far, then live; the last event of a finished run hangs up."""
+        """Return a queue with what is kept so far, then live; the last event of a finished run hangs up."""
         queue: asyncio.Queue[pb.WorkflowEvent] = asyncio.Queue()
         for event in self._lists.get(run.id, ()):
             queue.put_nowait(event)
@@ -160,7 +162,10 @@ class RunEvents:
         )
 
     def _emit(self, run: Run, event: pb.WorkflowEvent) -> None:
-        self._lists.setdefault(run.id, []).append(event)
+        kept = self._lists.get(run.id)
+        if kept is None:
+            kept = self._lists[run.id] = deque(maxlen=_EVENTS_KEPT_PER_RUN)
+        kept.append(event)
         for queue in self._live.get(run.id, ()):
             queue.put_nowait(event)
         if self._by_metadata:

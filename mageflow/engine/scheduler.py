@@ -7,6 +7,7 @@ So a pass costs the number of lanes, not the number of waiting tasks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ from mageflow.engine.model import Task, TaskStatus, Worker
 if TYPE_CHECKING:
     from mageflow.engine.contracts import trigger_pb2
     from mageflow.engine.core import Engine
+
+
+_log = logging.getLogger("mageflow.engine.scheduler")
 
 
 class _Entry:
@@ -138,7 +142,12 @@ class Scheduler:
                 continue
             self.remove(task)
             self.note_assignment(worker)
-            self._engine.lifecycle.assign(task, worker)
+            try:
+                self._engine.lifecycle.assign(task, worker)
+            except Exception as error:  # noqa: BLE001 - logged, and it ends the task
+                # One task that cannot be sent must not keep all others from being sent, now and in every later pass.
+                _log.exception("task %s of %s cannot be sent to a worker", task.id, task.run.workflow.name)
+                self._engine.lifecycle.finish(task, TaskStatus.FAILED, error=f"the local engine failed: {error!r}")
             self._push_head(heads, key)
 
     def _push_head(self, heads: list[tuple[_Entry, Hashable]], key: Hashable) -> None:
@@ -157,9 +166,8 @@ def _wanted_labels(task: Task) -> Mapping[str, trigger_pb2.DesiredWorkerLabels]:
 
 def _lane_key(task: Task) -> Hashable:
     """Return what decides eligibility: tasks with the same key can stand in for one another."""
-    run = task.run
-    dynamic_limits = any(limit.key_expr or limit.units_expr for limit in task.step.rate_limits)
-    individual = bool(
-        run.version.sticky or run.trigger.desired_worker_id or run.trigger.desired_labels or dynamic_limits
-    )
-    return (task.step.id, run.id if individual else None)
+    run, wished = task.run, task.run.trigger
+    # What a sticky run is bound to changes while its tasks wait, so it stands for itself.
+    bound = run.id if run.version.sticky else wished.desired_worker_id
+    labels = frozenset((key, wish.SerializeToString(deterministic=True)) for key, wish in wished.desired_labels.items())
+    return (task.step.id, bound, labels, tuple(task.rate_needs))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mageflow.engine.core import Engine
 
-_TRACES_KEPT = 5_000
+_SPANS_KEPT = 200_000
 _SPANS_KEPT_PER_TRACE = 5_000
 _ENDS = {"FINISHED", "FAILED", "CANCELLED", "TIMED_OUT", "SCHEDULING_TIMED_OUT"}
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
@@ -57,6 +57,7 @@ class Traces:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._exported: dict[str, dict[str, Span]] = {}
+        self._spans = 0
         self._runs: dict[str, dict[str, Run]] = {}
 
     def run_started(self, run: Run) -> None:
@@ -72,16 +73,17 @@ class Traces:
         runs.pop(run.id, None)
         if not runs:
             del self._runs[trace_id]
-            self._exported.pop(trace_id, None)
+            self._drop(trace_id)
 
     def export(self, request: ExportTraceServiceRequest) -> None:
-        """Keep exported spans; a span exported twice is kept once."""
+        """Keep exported spans, the oldest traces' only as long as there is room; one exported twice is kept once."""
         for span in _decode(request):
             spans = self._exported.setdefault(span.trace_id, {})
-            if len(spans) < _SPANS_KEPT_PER_TRACE:
+            if span.span_id in spans or len(spans) < _SPANS_KEPT_PER_TRACE:
+                self._spans += span.span_id not in spans
                 spans[span.span_id] = span
-        while len(self._exported) > _TRACES_KEPT:
-            del self._exported[next(iter(self._exported))]
+        while self._spans > _SPANS_KEPT:
+            self._drop(next(iter(self._exported)))
 
     def of(self, run: Run) -> list[Span]:
         """Return all spans of the trace a run belongs to, other runs of the same trace included, oldest first."""
@@ -90,6 +92,9 @@ class Traces:
         for each in list(self._runs.get(trace_id, {}).values()):
             spans += self._engine_spans(trace_id, each)
         return sorted(spans, key=lambda span: span.started_at)
+
+    def _drop(self, trace_id: str) -> None:
+        self._spans -= len(self._exported.pop(trace_id, ()))
 
     def _engine_spans(self, trace_id: str, run: Run) -> Iterator[Span]:
         event = self._engine.events.records.get(run.trigger.event_id) if run.trigger.event_id else None

@@ -111,7 +111,9 @@ class Workers:
                 self._engine.lifecycle.worker_lost(task, "the worker's stream broke before it took the task")
 
     def _check(self) -> None:
-        """Reassign the tasks of silent workers and forget workers that have been gone for long."""
+        """Reassign the tasks of silent workers and forget workers that have been gone for long; from now on, always."""
+        # First, so that a failure below is not the last look at any worker.
+        self._engine.clock.later(_CHECK_INTERVAL_SECONDS, self._check)
         now = self._engine.clock.now()
         for worker in list(self._engine.store.workers.values()):
             silent = (now - worker.last_heartbeat).total_seconds()
@@ -119,7 +121,6 @@ class Workers:
                 self._lose(worker)
             if silent > _FORGET_AFTER_SECONDS and worker.stream is None and not worker.tasks:
                 del self._engine.store.workers[worker.id]
-        self._engine.clock.later(_CHECK_INTERVAL_SECONDS, self._check)
 
     def _lose(self, worker: Worker) -> None:
         worker.lost = True

@@ -22,7 +22,7 @@ def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]
     """The command with its first lines, once it is ready; ended with SIGTERM."""
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        count = 1 if "--json" in arguments else 4 if "--redis" in arguments else 3
+        count = 1 if "--json" in arguments else 6 if "--redis" in arguments else 5
         yield process, [process.stdout.readline().strip() for _ in range(count)]
     finally:
         process.send_signal(signal.SIGTERM)
@@ -41,13 +41,15 @@ def is_alive(variables: dict[str, str]) -> bool:
 
 
 def test_export_lines_can_be_pasted():
-    """The lines are shell, and what they set leads a client to the engine."""
+    """The lines are shell, and lead a client to the engine whatever was set for another Hatchet before."""
     with running() as (process, lines):
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
         assert set(variables) == {
             "HATCHET_CLIENT_TOKEN",
             "HATCHET_CLIENT_TLS_STRATEGY",
+            "HATCHET_CLIENT_HOST_PORT",
+            "HATCHET_CLIENT_SERVER_URL",
             "HATCHET_EMBEDDED_HANDSHAKE",
         }
         assert is_alive(variables)

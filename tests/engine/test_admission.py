@@ -17,7 +17,7 @@ from google.rpc import status_pb2
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
-from tests.engine.wire import HandWorker, Wire, errors, outputs, task, unique
+from tests.engine.wire import HandWorker, Wire, errors, labels, outputs, task, unique
 
 
 @asynccontextmanager
@@ -310,3 +310,36 @@ async def test_a_cancelled_item_leaves_its_batch(wire: Wire) -> None:
         runs = [await wire.run(name) for _ in range(2)]
         await wire.post(f"{wire.stable}/tasks/cancel", {"externalIds": [runs[0]]})
         assert list(json.loads((await worker.next()).action_payload)) == [runs[1]]
+
+
+async def test_those_who_wait_keep_their_order_when_one_in_their_middle_leaves(wire: Wire) -> None:
+    """Priority first, then as they came; one that is cancelled while it waits frees no place."""
+    async with limited(wire, level="task", strategy=v1.GROUP_ROUND_ROBIN) as (name, worker):
+        holder = await wire.run(name, {"group": "a"})
+        held = await worker.next()
+        waiting = [await wire.run(name, {"group": "a", "n": n}) for n in range(5)]
+        urgent = await wire.run(name, {"group": "a"}, priority=3)
+        assert await worker.idle(0.2)
+        await wire.post(f"{wire.stable}/tasks/cancel", {"externalIds": [waiting[2]]})
+        assert await worker.idle(0.2)
+        order: list[str] = []
+        for _ in range(5):
+            await worker.complete(held)
+            held = await worker.next()
+            order.append(held.workflow_run_id)
+        assert (held.workflow_run_id, order) == (waiting[4], [urgent, waiting[0], waiting[1], waiting[3], waiting[4]])
+        assert await wire.status(holder) == "COMPLETED"
+
+
+async def test_runs_with_equal_wishes_go_to_their_worker_in_turn_and_hold_up_no_others(wire: Wire) -> None:
+    """Labels asked for by a run and not to be had keep that run waiting, and those alone that ask for the same."""
+    name = unique("wishes")
+    await wire.put(name, task("work", name))
+    async with wire.worker(f"{name}:work", labels={"zone": "a"}) as worker:
+        nowhere = [await wire.run(name, desired_worker_labels=labels(zone=("b", True))) for _ in range(2)]
+        here = [await wire.run(name, desired_worker_labels=labels(zone=("a", True))) for _ in range(3)]
+        anywhere = await wire.run(name)
+        got = [(await worker.next()).workflow_run_id for _ in range(4)]
+        assert sorted(got) == sorted([*here, anywhere])
+        assert [run for run in got if run in here] == here
+        assert [await wire.status(run) for run in nowhere] == ["QUEUED", "QUEUED"]

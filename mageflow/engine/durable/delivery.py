@@ -13,6 +13,7 @@ for. Hence:
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mageflow.engine.contracts import v1_dispatcher_pb2 as pb
@@ -41,22 +42,27 @@ class Delivery:
         log.waiting[entry] = None
         if entry in log.delivered:
             self._deliver(log, entry)
+        elif entry.satisfied:
+            log.ready[entry] = None
+
+    def satisfied(self, log: DurableLog, entry: Entry) -> None:
+        """What an entry waited for is there."""
+        if entry in log.waiting and entry not in log.delivered:
+            log.ready[entry] = None
 
     def advance(self, log: DurableLog) -> None:
-        """Send everything that may be sent now."""
-        for entry in log.order:
-            if entry in log.delivered:
-                continue
-            if not self._may_go(log, entry) or not self._deliver(log, entry):
+        """Send everything that may be sent now, without a look at each of the thousands of entries a log may hold."""
+        for entry in islice(log.order, log.kept, None):
+            if entry not in log.delivered and (entry not in log.ready or not self._deliver(log, entry)):
                 self._start_fallback(log)
                 return
-        for entry in list(log.waiting):
-            if entry not in log.delivered and self._may_go(log, entry):
-                self._deliver(log, entry)
+            log.kept += 1
+        self._deliver_ready(log)
         log.cancel_fallback()
 
-    def _may_go(self, log: DurableLog, entry: Entry) -> bool:
-        return entry.satisfied and entry in log.waiting
+    def _deliver_ready(self, log: DurableLog) -> None:
+        for entry in list(log.ready):
+            self._deliver(log, entry)
 
     def _start_fallback(self, log: DurableLog) -> None:
         if log.order_fallback is None:
@@ -64,13 +70,10 @@ class Delivery:
 
     def _without_order(self, log: DurableLog) -> None:
         log.order_fallback = None
-        for entry in list(log.waiting):
-            if entry not in log.delivered and self._may_go(log, entry):
-                self._deliver(log, entry)
+        self._deliver_ready(log)
 
     def _deliver(self, log: DurableLog, entry: Entry) -> bool:
-        if entry not in log.order:
-            log.order.append(entry)
+        place = log.order.setdefault(entry, len(log.order) + 1)
         completed = pb.DurableTaskEventLogEntryCompletedResponse(
             ref=pb.DurableEventLogEntryRef(
                 durable_task_external_id=entry.task.id,
@@ -80,11 +83,12 @@ class Delivery:
             ),
             payload=entry.payload,
             is_failure=entry.error is not None,
-            satisfied_order=log.order.index(entry) + 1,
+            satisfied_order=place,
         )
         if entry.error is not None:
             completed.error_message = entry.error
         if not self._send(entry, pb.DurableTaskResponse(entry_completed=completed)):
             return False
         log.delivered[entry] = self._clock.monotonic()
+        log.ready.pop(entry, None)
         return True

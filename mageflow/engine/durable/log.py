@@ -73,8 +73,10 @@ class DurableLog:
 
     Attributes:
         node: how far the current invocation has come.
-        order: entries in the order of their first delivery, over all invocations.
+        order: entries in the order of their first delivery, over all invocations, with their place in it from 1.
+        kept: how many of them were delivered in this invocation, without a gap.
         waiting: entries the worker has declared as waited for in this invocation.
+        ready: those of them that are satisfied and not delivered yet.
         delivered: entries sent in this invocation, with the time by the loop's clock.
         order_fallback: runs when delivery is held back by an entry that may never be asked for again.
     """
@@ -85,15 +87,18 @@ class DurableLog:
     active: int = 1
     node: int = 0
     spawns: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    order: list[Entry] = field(default_factory=list[Entry])
+    order: dict[Entry, int] = field(default_factory=dict[Entry, int])
+    kept: int = 0
     waiting: dict[Entry, None] = field(default_factory=dict[Entry, None])
+    ready: dict[Entry, None] = field(default_factory=dict[Entry, None])
     delivered: dict[Entry, float] = field(default_factory=dict[Entry, float])
     order_fallback: asyncio.TimerHandle | None = None
 
     def begin_invocation(self) -> None:
         """Start over at node 0; what is satisfied stays so."""
-        self.node = 0
+        self.node = self.kept = 0
         self.waiting.clear()
+        self.ready.clear()
         self.delivered.clear()
         self.cancel_fallback()
 
@@ -149,5 +154,7 @@ class DurableLog:
         branch = Branch(max(self.branches) + 1, parent, first_node)
         self.branches[branch.id] = branch
         self.active = branch.id
-        self.order = [entry for entry in self.order if self.is_active(entry)]
+        active = (entry for entry in self.order if self.is_active(entry))
+        self.order = {entry: number for number, entry in enumerate(active, 1)}
+        self.kept = 0
         return branch.id

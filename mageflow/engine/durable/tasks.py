@@ -252,6 +252,7 @@ class Durable:
         log = entry.task.durable
         if log is None:
             return
+        self._delivery.satisfied(log, entry)
         if entry.task.status is TaskStatus.RUNNING:
             self._delivery.advance(log)
         elif entry in log.waiting:

@@ -83,7 +83,7 @@ class _Tenant:
         since, until = moment(request.query.get("since"), "since"), moment(request.query.get("until"), "until")
         workflows = set(many(request, "workflow_ids"))
         counts = Counter(
-            task.status.public
+            task.listed_status.public
             for task in self._engine.store.tasks.values()
             if task.created
             and (since is None or task.inserted_at >= since)
