@@ -112,7 +112,7 @@ BOARD = BoardSpec(
                     [Query("round(sum by (reason) (increase(mageflow_flow_resends_total{S}[R])))", "{{reason}}")],
                     "Runs of steps, items and callbacks handed to Hatchet again. lost: it does not know the run any "
                     "more. unscheduled: no worker took it within its schedule timeout, so workers are too few.",
-                    width=6, bars=True, decimals=0, empty="no flows",
+                    width=6, bars=True, decimals=0, empty="nothing was sent again",
                 ),
             ),
         ),

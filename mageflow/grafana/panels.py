@@ -37,7 +37,7 @@ _COLOURS = {
     "enqueued": "green", "failed": "red", "error": "red", "invalid": "red", "lost": "red", "deadlock": "red",
     "cycle": "red", "victim_failed": "red", "extension_failed": "red", "timed_out": "purple", "timeout": "purple",
     "retried": "orange", "missing": "orange", "victim_retried": "orange", "lease_broken": "dark-orange",
-    "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "dark-red", "body": "green",
+    "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "red", "body": "green",
     "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
     "pending": "yellow", "done": "blue",
 }  # fmt: skip
@@ -61,14 +61,21 @@ def build(spec: PanelSpec, panel_id: int, position: model.GridPos) -> Any:
 
 def _targets(panel: Any, spec: PanelSpec) -> Any:
     panel = panel.datasource(PROMETHEUS)
+    # Quantiles of one histogram have the same exemplars: asked for once, of the last and highest, they are drawn once.
+    carriers = [n for n, query in enumerate(spec.queries) if exemplars_in(read(expand_macros(query.expr)))]
     for number, query in enumerate(spec.queries):
-        panel = panel.with_target(_target(spec, query, query.ref or chr(ord("A") + number)))
+        ref = query.ref or chr(ord("A") + number)
+        panel = panel.with_target(_target(spec, query, ref, exemplars=carriers[-1:] == [number]))
     return panel
 
 
-def _target(spec: PanelSpec, query: Query, ref: str) -> prometheus.Dataquery:
-    expr = expand_macros(query.expr)
-    target = prometheus.Dataquery().expr(expr).ref_id(ref).editor_mode(prometheus_model.QueryEditorMode.CODE)
+def _target(spec: PanelSpec, query: Query, ref: str, *, exemplars: bool) -> prometheus.Dataquery:
+    target = (
+        prometheus.Dataquery()
+        .expr(expand_macros(query.expr))
+        .ref_id(ref)
+        .editor_mode(prometheus_model.QueryEditorMode.CODE)
+    )
     if query.legend:
         target = target.legend_format(query.legend)
     if spec.kind in {"table", "nodeGraph"}:
@@ -77,7 +84,7 @@ def _target(spec: PanelSpec, query: Query, ref: str) -> prometheus.Dataquery:
         return target.range().format(prometheus_model.PromQueryFormat.HEATMAP)
     if spec.instant:
         return target.instant()
-    return target.range().exemplar(spec.kind == "timeseries" and exemplars_in(read(expr)))
+    return target.range().exemplar(spec.kind == "timeseries" and exemplars)
 
 
 def _thresholds(spec: PanelSpec) -> dashboard.ThresholdsConfig:

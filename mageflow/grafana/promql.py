@@ -43,13 +43,15 @@ class Matcher:
 class Selector:
     """One series selector of a query.
 
-    ``function`` is the call it is the direct argument of, or ``unless`` or ``offset`` where one of these follows.
+    ``function`` is the call it is the direct argument of, or ``unless`` or ``offset`` where one of these follows;
+    ``calls`` are all calls it stands in, the outermost first.
     """
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
     range: str = ""
     function: str = ""
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def read(expr: str) -> Reading:
                 at = end + 1
             continue
         if kind == "name" and text not in _WORDS and following != "(" and not _is_aggregation(tokens, at):
-            selector, at = _selector(tokens, at, calls[-1] if calls else "")
+            selector, at = _selector(tokens, at, tuple(calls))
             selectors.append(selector)
             continue
         if text == "(":
@@ -169,8 +171,9 @@ def _is_target(tokens: list[tuple[str, str]], at: int) -> bool:
     return tokens[at - 1][1] == "," and tokens[at - 2][0] != "string"
 
 
-def _selector(tokens: list[tuple[str, str]], at: int, function: str) -> tuple[Selector, int]:
+def _selector(tokens: list[tuple[str, str]], at: int, calls: tuple[str, ...]) -> tuple[Selector, int]:
     metric = tokens[at][1]
+    function = calls[-1] if calls else ""
     at += 1
     matchers: list[Matcher] = []
     if at < len(tokens) and tokens[at][1] == "{":
@@ -188,4 +191,4 @@ def _selector(tokens: list[tuple[str, str]], at: int, function: str) -> tuple[Se
         function = following
         # The amount of an offset is a duration or one of Grafana's variables, and no series.
         at += 2 if following == "offset" else 0
-    return Selector(metric, tuple(matchers), range_, function), at
+    return Selector(metric, tuple(matchers), range_, function, calls), at

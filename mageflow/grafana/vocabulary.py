@@ -68,8 +68,9 @@ def metrics_in(expr: str) -> set[Metric]:
 
 
 def exemplars_in(reading: Reading) -> bool:
-    """Whether a query reads buckets that carry exemplars."""
-    families = [family_of(each.metric) for each in reading.selectors if each.metric.endswith("_bucket")]
+    """Whether a query is a quantile of buckets that carry exemplars: a share is no scale to draw seconds on."""
+    buckets = [each for each in reading.selectors if each.metric.endswith("_bucket")]
+    families = [family_of(each.metric) for each in buckets if "histogram_quantile" in each.calls]
     return any(metric is not None and metric.exemplars for metric in families)
 
 

@@ -1,12 +1,13 @@
-"""Runs the stack's own worker for a while on the local engine, and has the boards drawn from what it did.
+"""Runs the stack's own worker for a while on the local engine, and takes pictures of the boards with what it did.
 
-    python -m tests.dashboards.fill_boards --seconds 240 --python PYTHON_WITH_MATPLOTLIB --out docs/boards
+    (cd tests/dashboards/viewer && npm install --ignore-scripts)
+    python -m tests.dashboards.fill_boards --seconds 900 --out docs/boards
 
-A development script: this is how the pictures in the documentation are made.
+A development script: this is how the pictures in the documentation are made. It needs Node.js, Chromium and Prometheus;
+what draws is told in ``viewer/README.md``.
 """
 
 import argparse
-import os
 import subprocess
 import tempfile
 import time
@@ -19,14 +20,18 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.dashboards.prometheus_server import PrometheusServer
 
 ROOT = Path(__file__).parents[2]
+VIEWER = Path(__file__).parent / "viewer"
+_WAITS = "count(sum by (waiter_task, lock) (mageflow_lock_wait_edges) > 0)"
+_MANY = 3
+"""Waits of different tasks or for different locks that make a wait-for graph worth looking at."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
-    parser.add_argument("--seconds", type=float, default=240)
-    parser.add_argument("--python", required=True, help="an interpreter that has matplotlib and Pillow")
+    parser.add_argument("--seconds", type=float, default=900)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/boards")
     chosen = parser.parse_args()
+    subprocess.run(["node", "build.mjs"], cwd=VIEWER, check=True)
     with tempfile.TemporaryDirectory() as name, LocalEngine() as engine, EmbeddedValkey() as valkey:
         folder = Path(name)
         with PrometheusServer(folder, find_bundle().rules) as server:
@@ -37,29 +42,24 @@ def main() -> None:
             }
             driver = ROOT / "dashboards/stack/driver.py"
             with WorkerProcess(engine, driver, output=folder / "worker.log", environment=environment) as worker:
-                moments = _wait(server, chosen.seconds)
-                _draw(chosen.python, server, chosen.seconds, chosen.out, moments)
+                time.sleep(chosen.seconds)
+                take_pictures(server.url, _moment(server), chosen.seconds, chosen.out)
                 print("\n".join(worker.output().splitlines()[-3:]))
 
 
-def _wait(server: PrometheusServer, seconds: float) -> list[float]:
-    """Wait, and note the times at which most lock requests waited: what instant panels are best asked about."""
-    end = time.time() + seconds
-    waits: list[tuple[float, float]] = []
-    while time.time() < end:
+def _moment(server: PrometheusServer) -> float:
+    """Wait until many wait for locks, and get the time: panels that show the present are best asked about it."""
+    end = time.time() + 120
+    while time.time() < end and server.value(_WAITS) < _MANY:
         time.sleep(1)
-        waits.append((server.value("sum(mageflow_lock_wait_edges)"), time.time()))
-    return [at for _, at in sorted(waits, reverse=True)[:3]]
+    return time.time()
 
 
-def _draw(python: str, server: PrometheusServer, seconds: float, out: Path, moments: list[float]) -> None:
-    command = [
-        python, "-m", "tests.dashboards.draw_boards", "--prometheus", server.url, "--out", str(out),
-        "--range", f"{seconds:.0f}", "--rate-interval", "20",
-    ]  # fmt: skip
-    for moment in moments:
-        command += ["--instant", f"{moment:.3f}"]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def take_pictures(prometheus: str, until: float, seconds: float, out: Path) -> None:
+    """One PNG per board, of the data of a Prometheus over the seconds before a moment."""
+    query = f"from={(until - seconds) * 1000:.0f}&to={until * 1000:.0f}"
+    command = ["node", "pictures.mjs", "--prometheus", prometheus, "--query", query, "--out", str(out.resolve())]
+    subprocess.run([*command, "--boards", str(find_bundle().root / "grafana")], cwd=VIEWER, check=True)
 
 
 if __name__ == "__main__":
