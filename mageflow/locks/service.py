@@ -37,6 +37,9 @@ class LockService:
     when its process is silent for longer than the lease. A request that would close a cycle of waiting is answered
     with `DeadlockError` in the same round trip.
 
+    Sessions end by the clock of Redis: servers that fail over to each other must agree on the time to well within a
+    lease. What an asynchronous replica had not heard of when it took over is lost; `Lease.token` guards writes.
+
     Args:
         store: Where locks are kept.
         interceptor: Told of every request, hold, renewal and deadlock.

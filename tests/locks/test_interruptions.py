@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mageflow.errors import ConfigurationError, DeadlockError, LockLostError, LockTimeoutError
-from mageflow.interceptors import Interceptor, LockAcquire, ResourceKey
+from mageflow.interceptors import Interceptor, LockAcquire, LockWaiting, ResourceKey
 from mageflow.locks import LockService
 from tests.locks.conftest import Services
 from tests.locks.scenes import Gate, attempt, start, until, waiting
@@ -211,6 +211,35 @@ async def test_interceptor_that_fails_after_the_grant_costs_the_block_and_not_th
         async with locks.resource("orders").acquire():
             pytest.fail("entered")
     assert await is_free(locks)
+
+
+async def test_interceptor_that_fails_while_a_task_waits_does_not_cost_it_its_time(services: Services) -> None:
+    """The task's timeout still grows, and the failure is told to the event loop's handler."""
+    told: list[str] = []
+    asked: list[float] = []
+
+    class Failing(Interceptor):
+        @contextmanager
+        def wait_for_lock(self, call: LockWaiting) -> Generator[None]:
+            raise RuntimeError("told of a wait")
+            yield
+
+    async def extend(run: object, seconds: float, reason: object) -> float:
+        asked.append(seconds)
+        return seconds
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    locks = services(Failing(), extend=extend)
+    async with locks.resource("orders").acquire():
+        waiter = start(_ask_patiently(locks), within=attempt("r1"))
+        await until(lambda: asked)
+    await waiter
+    assert told == ["told of a wait"]
+
+
+async def _ask_patiently(locks: LockService) -> None:
+    async with locks.resource("orders").acquire():
+        pass
 
 
 async def test_busy_threads_do_not_keep_leases_from_being_renewed(services: Services) -> None:

@@ -37,7 +37,7 @@ end
 -- Drivers repeat a call whose answer they did not hear. Only a lock that was taken from its owner counts as lost.
 local ENDED = LOCKS .. ':ended'
 if reply.n == #ARGV - 2 then
-  if redis.call('LPUSH', ENDED, id) > ENDED_KEPT then redis.call('LTRIM', ENDED, 0, ENDED_KEPT - 1) end
+  if redis.call('LPUSH', ENDED, id) > 2 * ENDED_KEPT then redis.call('LTRIM', ENDED, 0, ENDED_KEPT - 1) end
   redis.call('PEXPIRE', ENDED, ENDED_TTL_MS)
 elseif reply.n == 0 and redis.call('LPOS', ENDED, id) then
   reply.n = #ARGV - 2
