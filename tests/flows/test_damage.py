@@ -11,6 +11,7 @@ from mageflow.errors import SignatureInvalidError, StoreError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import Store
+from mageflow.types import DispatchRun
 from tests.flows.conftest import stop
 from tests.flows.hatchet import Hatchet, Worker
 
@@ -130,3 +131,21 @@ async def test_a_result_that_is_no_json_fails_the_step_after_it(quick: Flows, ha
     error = (await quick.load(chain.key)).last_error
     assert error is not None
     assert error.type == "SignatureInvalidError"
+
+
+async def test_a_callback_that_fails_leaves_the_error_of_its_flow(quick: Flows, hatchet: Hatchet) -> None:
+    """Whoever waits for a flow, and the flow above it, are told why it failed, not why its callback did."""
+
+    async def fail(message: dict[str, Any]) -> None:
+        raise KeyError("told") if "mageflow_error" in message else ValueError("no good")
+
+    chain = await quick.chain(["fail", "one"], error="fail")
+    signature = await quick.sign("fail", error_callbacks=["fail"])
+    await quick.start(chain)
+    await hatchet.dispatch([DispatchRun("fail", "{}", signature.key, quick.new_run_key(signature))])
+    await Worker(hatchet, quick, {"fail": fail}).drain()
+    assert hatchet.by_task() == {"fail": 4}
+    for key in (chain.key, signature.key):
+        error = (await quick.load(key)).last_error
+        assert error is not None
+        assert error.type == "ValueError"

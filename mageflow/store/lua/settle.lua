@@ -17,7 +17,7 @@
 --   attempt  text   from 1; 0 when whoever settles does not know it and any will do
 --   outcome  text   succeeded, failed, timed_out, cancelled, retried; lost: Hatchet does not know the run; or
 --                   unscheduled: Hatchet cancelled it because no worker took it within its schedule timeout
---   retry    text   1 when the engine is expected to try again
+--   retry    text   0: the engine will not try again; 1: it will; n: it will unless so many attempts have failed
 --   result   text   JSON, for succeeded
 --   error    text   JSON, for everything else
 --   message  text   JSON of the input that failed, for error callbacks
@@ -53,7 +53,14 @@ else
   if state.st == 'held' and not is_flow then return reply('stale') end
   if state.st == 'queued' and not is_flow and run ~= 'undeliverable' then return reply('stale') end
   if state.run and state.run ~= run then return reply('stale') end
-  if attempt > 0 and not is_flow and attempt < state.at then return reply('stale') end
+  if attempt > 0 and not is_flow and attempt < state.at then
+    -- A timeout: Hatchet starts the next attempt at once, and lets the worker end this one a second later.
+    if ARGV[6] ~= '0' and state.st == 'active' and attempt > (state.fa or 0) then
+      state.f, state.fa = (state.f or 0) + 1, attempt
+      keep(path, state)
+    end
+    return reply('stale')
+  end
 end
 if state.st == 'held' then
   redis.call('LREM', H, 0, 'h' .. path)
@@ -78,9 +85,10 @@ if ARGV[8] ~= '' then
       state.er = cjson.encode(document)
     end
   end
-  put('err', state.er)
+  if not owner_of(path) then put('err', state.er) end
 end
-if ARGV[6] == '1' then
+local most, before = tonumber(ARGV[6]), (state.f or 0) - (state.fa == attempt and 1 or 0)
+if most == 1 or most > 1 and before + 1 < most then
   if attempt > (state.fa or 0) then state.f, state.fa = (state.f or 0) + 1, attempt end
   keep(path, state)
   redis.call('ZADD', L, integer(NOW), path)

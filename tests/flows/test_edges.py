@@ -1,0 +1,109 @@
+"""What flows are rarely made of: short lives, strange letters, huge numbers of runs of one signature."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mageflow.config import Settings
+from mageflow.flows import Flows
+from mageflow.signatures import RunIdentity, Status
+from mageflow.store import Keys, Store
+from mageflow.types import DispatchRun
+from tests.flows.conftest import stop
+from tests.flows.hatchet import Hatchet, Worker
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    return message
+
+
+async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Store, hatchet: Hatchet) -> None:
+    """Reconcilers look at it often enough that a body may run for longer than the record would live without."""
+    settings = Settings(chain_ttl_active_seconds=1, reconcile_grace_seconds=5, reconcile_check_seconds=30)
+    flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
+    chain = await flows.chain(["one", "two"])
+    await flows.start(chain)
+    run = hatchet.queue.popleft()
+    run.state, run.attempt = "running", 1
+    identity = RunIdentity(run.id, "step", "worker", 1, run.order.dedupe_key)
+    await flows.admit(run.order.signature_key, identity)
+    reconciler, loop = flows.reconciler(), asyncio.get_running_loop()
+    until = loop.time() + 2.5
+    while loop.time() < until:
+        await reconciler.sweep()
+        await asyncio.sleep(0.05)
+    assert (await flows.settle(run.order.signature_key, identity, "succeeded")).verdict == "settled"
+    await stop(flows)
+
+
+@pytest.fixture
+async def strange(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
+    """Flows of a namespace with letters Redis Cluster and our own keys give a meaning to."""
+    keys = Keys("mageflow", "größe {x}/#1: 🪓_")
+    flows = Flows(Store(store.port, keys, Settings()), hatchet, hatchet, Settings())
+    yield flows
+    await stop(flows)
+
+
+async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -> None:
+    """Names, messages, results, reasons: what was put in comes out."""
+    text = 'ß🪓 "\\" {}#/: \u2028 \x7f \ud83e\udd84'.encode("utf-16", "surrogatepass").decode("utf-16")
+    task = "größe {1}/#: 🪓"
+    step = await strange.sign(task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task])
+    chain = await strange.chain([step, task], name=text)
+    await chain.suspend(by=text, why=text)
+    await strange.start(chain, {text: text})
+    await chain.resume(by=text, why=text)
+    await Worker(hatchet, strange, {task: echo}).drain()
+    assert await strange.wait(chain.key) == {"mageflow_results": {text: text}}
+    loaded = await strange.load(chain.key)
+    assert (loaded.name, loaded.history[1].by, loaded.history[1].why) == (text, text, text)
+    assert (await strange.load(chain.steps[0])).task_identifiers == {text: text}
+    assert hatchet.by_task() == {task: 3}
+
+
+async def test_a_lone_surrogate_survives(flows: Flows, hatchet: Hatchet) -> None:
+    """JSON may hold half a character, and a body may return it."""
+    chain = await flows.chain(["one", "two"])
+    await flows.start(chain)
+
+    async def half(message: dict[str, Any]) -> Any:
+        return {"half": "\ud83e"}
+
+    await Worker(hatchet, flows, {"one": half, "two": echo}).drain()
+    assert await flows.wait(chain.key) == {"mageflow_results": {"half": "\ud83e"}}
+
+
+async def test_hundreds_of_held_runs_of_one_signature_are_resumed(
+    flows: Flows, hatchet: Hatchet, store: Store
+) -> None:
+    """Each with its own message, once, and at a cost that does not grow with their number."""
+    count = 300
+    signature = await flows.sign("one")
+    await signature.suspend()
+    working = Worker(hatchet, flows, {"one": echo})
+    for index in range(count):
+        message = json.dumps({"n": index})
+        await hatchet.dispatch([DispatchRun("one", message, signature.key, flows.new_run_key(signature))])
+    await working.drain()
+    assert working.skipped == {"suspended": count}
+    await store.port.command("CONFIG", "RESETSTAT")
+    await signature.resume()
+    await working.drain()
+    outputs = [json.loads(run.output or "{}").get("n") for run in hatchet.runs.values() if run.state == "completed"]
+    assert outputs == list(range(count))
+    assert (await flows.load(signature.key)).status is Status.DONE
+    assert await store.port.command("HLEN", f"{signature.key}:runs") <= 2 * count
+    stats = await store.port.command("INFO", "commandstats")
+    # Each script reads its record once; what reads all runs as well must be rare.
+    assert _calls(stats, "hgetall") < _calls(stats, "evalsha") * 1.05
+
+
+def _calls(stats: Any, command: str) -> int:
+    if isinstance(stats, dict):
+        return int(stats[f"cmdstat_{command}"]["calls"])
+    (line,) = [each for each in stats.splitlines() if each.startswith(f"cmdstat_{command}:")]
+    return int(dict(pair.split("=") for pair in line.partition(":")[2].split(","))["calls"])
