@@ -77,9 +77,7 @@ async def test_a_lone_surrogate_survives(flows: Flows, hatchet: Hatchet) -> None
     assert await flows.wait(chain.key) == {"mageflow_results": {"half": "\ud83e"}}
 
 
-async def test_hundreds_of_held_runs_of_one_signature_are_resumed(
-    flows: Flows, hatchet: Hatchet, store: Store
-) -> None:
+async def test_hundreds_of_held_runs_of_one_signature_are_resumed(flows: Flows, hatchet: Hatchet, store: Store) -> None:
     """Each with its own message, once, and at a cost that does not grow with their number."""
     count = 300
     signature = await flows.sign("one")
