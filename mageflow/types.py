@@ -136,6 +136,14 @@ class Dispatcher(Protocol):
         """
         ...
 
+    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+        """Whether it was its execution timeout that ended this attempt of a run, and not a cancellation.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
+
 
 class TaskCatalog(Protocol):
     """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""

@@ -215,6 +215,7 @@ class Flows(Creation):
         result_json: str | None = None,
         error: FailureRecord | None = None,
         will_retry: bool = False,
+        max_failures: int = 0,
         message_json: str = "",
         patience_seconds: float = 0.0,
     ) -> Settlement:
@@ -230,6 +231,8 @@ class Flows(Creation):
             result_json: For ``succeeded``: JSON text.
             error: For everything else.
             will_retry: Whether the engine is expected to try again: then it is recorded, and nothing follows yet.
+            max_failures: With how many failed attempts the engine gives up all the same; 0 if unknown. The failure of
+                the attempt before may have been told only after this one was admitted.
             message_json: The input the body was given, for error callbacks.
             patience_seconds: For how long to go on trying while Redis cannot be reached.
 
@@ -246,6 +249,7 @@ class Flows(Creation):
                 result_json=result_json,
                 error=error,
                 will_retry=will_retry,
+                max_failures=max_failures,
                 message_json=message_json,
                 acknowledged=acknowledged,
             ),
@@ -253,6 +257,10 @@ class Flows(Creation):
         )
         await self._follow(decision, critical_task=error.task if error else "")
         return Settlement(decision.verdict)
+
+    async def was_timed_out(self, run: RunIdentity) -> bool:
+        """Whether Hatchet ended this attempt because its time was up; see `mageflow.types.Dispatcher.was_timed_out`."""
+        return await self._dispatcher.was_timed_out(run.workflow_run_id, run.attempt)
 
     async def leave(self, attempt: Attempt) -> None:
         """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""

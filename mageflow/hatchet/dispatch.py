@@ -17,7 +17,7 @@ from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal
 from mageflow.hatchet.register import TaskRegister
-from mageflow.hatchet.run_events import is_unscheduled, was_replayed
+from mageflow.hatchet.run_events import is_unscheduled, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
 from mageflow.types import DispatchRun, RunReport
 
@@ -77,6 +77,13 @@ class SdkDispatcher:
         """See `mageflow.types.Dispatcher`."""
         try:
             return await was_replayed(self._runs, run_id, attempt)
+        except DISPATCH_FAILURES as error:
+            raise DispatchError(run_id, describe(error)) from error
+
+    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+        """See `mageflow.types.Dispatcher`."""
+        try:
+            return await was_timed_out(self._runs, run_id, attempt)
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
 

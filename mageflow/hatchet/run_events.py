@@ -1,7 +1,8 @@
 """What Hatchet has written down of a run, where its status does not say enough.
 
 A run that its schedule timeout cancelled has the status of one that a person cancelled, and an attempt that somebody's
-replay made has the number of one that a dead worker's run was given elsewhere. Hatchet's own events tell them apart.
+replay made has the number of one that a dead worker's run was given elsewhere. A worker is told of a timeout and of a
+cancellation in the same words. Hatchet's own events tell them apart.
 They are written a moment later than the status (``internal/services/controllers/olap``, August 2026), so they are asked
 for a few times. This file owns that question, which is only asked of runs that ended in one of these ways.
 """
@@ -16,11 +17,12 @@ from hatchet_sdk.clients.rest.models.v1_task_event import V1TaskEvent
 from hatchet_sdk.clients.rest.models.v1_task_event_type import V1TaskEventType
 from hatchet_sdk.features.runs import RunsClient
 
-__all__ = ["is_unscheduled", "was_replayed"]
+__all__ = ["is_unscheduled", "was_replayed", "was_timed_out"]
 
 _PAUSES_SECONDS: Final = (0.0, 0.3, 0.7, 1.5)
 _MOST_EVENTS: Final = 200
 _CANCELLATIONS: Final = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.SCHEDULING_TIMED_OUT})
+_SIGNALS: Final = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.TIMED_OUT})
 _ANOTHER_ATTEMPT: Final = frozenset({V1TaskEventType.RETRIED_BY_USER, V1TaskEventType.REASSIGNED})
 
 
@@ -49,6 +51,19 @@ async def was_replayed(runs: RunsClient, run_id: str, attempt: int) -> bool:
         ]
         if later:
             return any(each.event_type is V1TaskEventType.RETRIED_BY_USER for each in later)
+    return False
+
+
+async def was_timed_out(runs: RunsClient, run_id: str, attempt: int) -> bool:
+    """Whether it was its execution timeout that ended this attempt (from 1) of a run, and nobody's cancellation.
+
+    Raises:
+        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be asked.
+    """
+    async for events in _events(runs, run_id):
+        signals = [each for each in events if each.event_type in _SIGNALS and (each.retry_count or 0) == attempt - 1]
+        if signals:
+            return min(signals, key=_time).event_type is V1TaskEventType.TIMED_OUT
     return False
 
 

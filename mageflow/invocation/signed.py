@@ -140,21 +140,35 @@ class StoredRuns:
 
     async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
         """See `SignedRuns.fail`."""
-        outcome = attempt.outcome
-        if outcome not in ("failed", "timed_out", "cancelled", "retried"):
-            return
         try:
-            await self._flows.settle(
+            if attempt.outcome == "cancelled" and attempt.is_cancelled():
+                await self._tell_timeout(attempt)
+            outcome = attempt.outcome
+            if outcome not in ("failed", "timed_out", "cancelled", "retried"):
+                return
+            settled = await self._flows.settle(
                 attempt.signature_id,
                 self._identity(attempt),
                 outcome,
                 error=_record(attempt, outcome, error),
                 will_retry=attempt.will_retry,
+                max_failures=attempt.task.retries + 1,
                 message_json=message_json,
                 patience_seconds=_FAILURE_PATIENCE_SECONDS,
             )
+            attempt.will_retry = attempt.will_retry and settled.verdict != "settled"
         except MageflowError as trouble:
             _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, trouble)
+
+    async def _tell_timeout(self, attempt: Attempt) -> None:
+        """Ask Hatchet whether what looked like a cancellation was a timeout.
+
+        Hatchet's clock runs from the assignment. On a loop that was blocked, the worker's own starts late, and the
+        timeout comes too early to be one. A cancellation is the end of a flow; after a timeout there may be a retry.
+        """
+        if await self._flows.was_timed_out(self._identity(attempt)):
+            attempt.outcome = "timed_out"
+            attempt.will_retry = attempt.number < attempt.max_attempts
 
     def _identity(self, attempt: Attempt) -> RunIdentity:
         return RunIdentity(

@@ -198,6 +198,7 @@ class Store:
         result_json: str | None = None,
         error: FailureRecord | None = None,
         will_retry: bool = False,
+        max_failures: int = 0,
         message_json: str = "",
         is_hearsay: bool = False,
         acknowledged: Sequence[tuple[str, int, str]] = (),
@@ -213,6 +214,7 @@ class Store:
             result_json: For ``succeeded``.
             error: For everything else.
             will_retry: Whether the engine is expected to try again: then nothing follows yet.
+            max_failures: With how many failed attempts the engine gives up whatever ``will_retry`` says; 0 if unknown.
             message_json: The input that failed; kept for error callbacks.
             is_hearsay: Hatchet said so, not the run itself: any attempt of this run is meant.
             acknowledged: What `acknowledge` would be told of this record; saves its round trip.
@@ -228,7 +230,7 @@ class Store:
                 run.workflow_run_id,
                 0 if is_hearsay else run.attempt,
                 outcome,
-                "1" if will_retry else "0",
+                max(1, max_failures) if will_retry else 0,
                 "null" if result_json is None and outcome == "succeeded" else result_json or "",
                 error.model_dump_json() if error else "",
                 message_json,

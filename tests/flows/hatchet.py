@@ -101,6 +101,9 @@ class Hatchet:
     async def was_replayed(self, run_id: str, attempt: int) -> bool:
         return self.runs[run_id].replayed_after >= attempt
 
+    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+        return False
+
     def by_task(self) -> Counter[str]:
         return Counter(run.order.task_name for run in self.runs.values())
 

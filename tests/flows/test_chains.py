@@ -1,5 +1,6 @@
 """Chains."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from pydantic import BaseModel
 
 from mageflow.errors import FlowDefinitionError, FlowFailedError, SignatureNotFoundError
 from mageflow.flows import Flows
-from mageflow.signatures import ChainSignature, ReturnValue, Status
+from mageflow.signatures import ChainSignature, FailureRecord, ReturnValue, RunIdentity, Status
 from tests.flows.hatchet import Hatchet
 from tests.store.counting import RoundTrips
 
@@ -192,3 +193,20 @@ async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) ->
     """``bind`` takes any name."""
     signature = await flows.sign("add", bind={"task": 1, "kwargs": 2, "task_identifiers": 3}, name="x")
     assert signature.kwargs == {"task": 1, "kwargs": 2, "task_identifiers": 3, "name": "x"}
+
+
+async def test_a_failure_that_is_told_late_counts(flows: Flows, hatchet: Hatchet) -> None:
+    """After a timeout Hatchet starts the next attempt at once: it is admitted before the one before it is settled."""
+    chain = await flows.chain(["add", "add"], error="told")
+    await flows.start(chain)
+    run = hatchet.queue.popleft()
+    first, second = (RunIdentity(run.id, "step", "worker", attempt, run.order.dedupe_key) for attempt in (1, 2))
+    timeout = FailureRecord(type="TaskTimedOut", task="add", outcome="timed_out", at=datetime.now(UTC))
+    step = chain.steps[0]
+    assert (await flows.admit(step, first)).verdict == "run"
+    assert (await flows.admit(step, second)).failed_attempts == 0
+    late = await flows.settle(step, first, "timed_out", error=timeout, will_retry=True, max_failures=2)
+    last = await flows.settle(step, second, "timed_out", error=timeout, will_retry=True, max_failures=2)
+    assert (late.verdict, last.verdict) == ("stale", "settled")
+    assert (await flows.load(chain.key)).status is Status.FAILED
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["TaskTimedOut"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections import Counter
 from datetime import timedelta
@@ -238,6 +239,43 @@ async def test_interrupt_really_cancels_what_runs(observed: Any, mageflow_worker
     await asyncio.wait_for(cancelled.wait(), 10)
     entry = (await client.load_signature(chain.key)).history[-1]
     assert (entry.status, entry.by, entry.why) == ("interrupted", "ops", "wrong file")
+
+
+@pytest.mark.slow
+async def test_a_timeout_that_seems_to_come_early_is_not_a_cancellation(observed: Any, mageflow_worker: Any) -> None:
+    """Hatchet's clock starts at the assignment, and a blocked loop starts the worker's late: Hatchet is asked."""
+    client = observed.client
+    blocked = threading.Event()
+    attempts: list[int] = []
+    told: list[Told] = []
+
+    @client.task(name="blocks")
+    async def blocks(msg: dict[str, Any]) -> dict[str, Any]:
+        blocked.set()
+        time.sleep(2.2)  # noqa: ASYNC251 - the very point
+        return {}
+
+    @client.task(name="late", retries=1, execution_timeout=timedelta(seconds=3))
+    @client.with_ctx
+    async def late(msg: dict[str, Any], ctx: Any) -> dict[str, Any]:
+        attempts.append(ctx.attempt_number)
+        await asyncio.sleep(30)
+        return {}
+
+    @client.task(name="told")
+    async def tell(msg: Told) -> dict[str, Any]:
+        told.append(msg)
+        return {}
+
+    mageflow_worker.in_process(client, "chain", workflows=[blocks, late, tell])
+    chain = await client.chain([late, late], error=tell)
+    await blocks.aio_run({}, wait_for_result=False)
+    assert await asyncio.to_thread(blocked.wait, 10)
+    await chain.aio_run_no_wait()
+    assert (await ended(client, chain.key)).status is Status.FAILED
+    await ended(client, f"{chain.key}#.e0")
+    assert attempts == [1, 2]
+    assert [(each.why.type, each.why.attempt) for each in told] == [("TaskTimedOut", 2)]
 
 
 async def test_suspend_holds_and_resume_goes_on(observed: Any, mageflow_worker: Any) -> None:

@@ -81,6 +81,8 @@ def live(birth: Birth, news: int) -> None:
     )
     mortal.method(client._flows._dispatcher, "cancel", "Hatchet cancel")
     mortal.method(client._flows._dispatcher, "statuses", "Hatchet statuses")
+    mortal.method(client._flows._dispatcher, "was_replayed", "Hatchet events")
+    mortal.method(client._flows._dispatcher, "was_timed_out", "Hatchet events")
     tasks = declare(client, mortal, Journal(folder / "journal.jsonl", birth.url))
     worker = client.worker(f"worker-{os.getpid()}", slots=20, workflows=tasks)
     mortal.events(worker._event_queue, EVENTS)
