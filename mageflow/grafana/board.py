@@ -33,7 +33,7 @@ _ALERTS: dict[str, Any] = {
         "refId": "Anno",
     },
     "titleFormat": "{{alertname}}",
-    "textFormat": "{{severity}} {{task}} {{lock}} {{flow}} {{pool}} {{instance}}",
+    "textFormat": "{{severity}} {{task}} {{victim_task}} {{lock}} {{flow}} {{kind}} {{pool}} {{instance}}",
     "tagKeys": "severity",
 }
 """Marks on every graph while an alert of mageflow fires; a switch above the board turns them off."""
