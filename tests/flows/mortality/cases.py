@@ -12,6 +12,7 @@ from tests.flows.mortality.scenarios import SCENARIOS, Scenario
 
 KINDS: tuple[Kind, ...] = ("call", "await")
 KILL_EVERY = 5
+SECOND_EVERY = 3
 MISSES = 2
 """A stream is over when so many of its plans found no point: how many there are varies a little."""
 
@@ -86,7 +87,7 @@ class Work(Protocol):
 
 
 class Matrix:
-    """Every first point, then second points until so many workers have died; and SIGKILL all the time."""
+    """Every first point, and at least so many deaths; second points and SIGKILL all the time."""
 
     def __init__(self, first: Sequence[Stream], second: Sequence[Stream], kills: Iterator[Case], wanted: int) -> None:
         self._first = deque((stream, stream.cases()) for stream in first)
@@ -108,6 +109,8 @@ class Matrix:
         self._turn += 1
         if self._turn % KILL_EVERY == 0:
             return next(self._kills)
+        if self._turn % SECOND_EVERY == 0 and (case := self._next_point(self._second)):
+            return case
         if case := self._next_point(self._first):
             return case
         if self._deaths >= self._wanted:
