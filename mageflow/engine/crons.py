@@ -16,7 +16,8 @@ from cronsim import CronSim, CronSimError
 
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import EngineError, InvalidRequestError, NotFoundError
-from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
+from mageflow.engine.model import JsonObject, Run, Workflow, new_id
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mageflow.engine.contracts import v1_workflows_pb2
 from mageflow.engine.errors import EngineError, NotFoundError
 from mageflow.engine.expressions import holds
-from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
+from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import RESERVED_PREFIX, check_priority
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

@@ -14,6 +14,7 @@ are called on the engine's one event loop.
 from __future__ import annotations
 
 import json
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from mageflow.engine.model import Json, Task, TaskEvent, TaskStatus, Worker
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
+
+_log = logging.getLogger("mageflow.engine.lifecycle")
 
 # Attempts that are not the first go ahead of everything; clients may ask for 1 to 3.
 REQUEUED_PRIORITY = 4
@@ -167,6 +170,13 @@ class Lifecycle:
             retry_after: seconds the worker asked for; replaces the backoff.
             event: history line of the failure itself.
         """
+        if "\0" in error:
+            _log.warning(
+                "an attempt of task %s (%s) failed with a text that holds the character NUL; Hatchet cannot store it, "
+                "and keeps such a run RUNNING until its timeout",
+                task.id,
+                task.step.action,
+            )
         if not retryable or task.app_retries >= task.step.retries:
             self.finish(task, TaskStatus.FAILED, error=error, event=event)
             return

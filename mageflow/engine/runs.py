@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mageflow.engine.documents import check_id
 from mageflow.engine.errors import InvalidRequestError, UnknownWorkflowError
-from mageflow.engine.model import JsonObject, Parent, Run, Step, Task, TaskStatus, Trigger, Workflow, new_id
+from mageflow.engine.model import JsonObject, Run, Step, Task, TaskStatus, Workflow, new_id
 from mageflow.engine.traces import with_traceparent
+from mageflow.engine.trigger import Parent, Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mageflow.engine.errors import EngineError, NotFoundError
-from mageflow.engine.model import JsonObject, Run, Trigger, Workflow, new_id
+from mageflow.engine.model import JsonObject, Run, Workflow, new_id
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

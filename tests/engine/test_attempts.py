@@ -49,6 +49,19 @@ async def test_output_with_a_nul_character_fails_the_task(single: Single) -> Non
     assert "NUL" in errors(await single.wire.result(run))["work"]
 
 
+async def test_an_error_with_a_nul_character_is_warned_of(single: Single, caplog: pytest.LogCaptureFixture) -> None:
+    """Hatchet cannot store it, and its run hangs until the timeout; here it fails as it should."""
+    await single.declare()
+    run = await single.wire.run(single.name)
+    await single.worker.fail(await single.worker.next(), "bad byte \0 in it")
+    assert errors(await single.wire.result(run)) == {"work": "bad byte \0 in it"}
+
+    async def warned() -> bool:
+        return f"task {run}" in caplog.text and "NUL" in caplog.text
+
+    await single.wire.until(warned, "the warning")
+
+
 async def test_a_worker_is_told_what_hatchet_tells_it(single: Single) -> None:
     """``triggered_by`` is always "manual"; errors of other tasks are for on_failure tasks alone."""
     await single.declare()

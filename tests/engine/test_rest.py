@@ -20,8 +20,9 @@ from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from mageflow.engine.core import Engine
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import Run, Trigger
+from mageflow.engine.model import Run
 from mageflow.engine.settings import Settings
+from mageflow.engine.trigger import Trigger
 from tests.engine.conftest import Single
 from tests.engine.wire import Wire, task, unique
 

@@ -12,7 +12,8 @@ from mageflow.engine.durable.log import DurableLog, Entry, EntryKind
 from mageflow.engine.durable.waits import fingerprint_of, is_satisfied, payload_of
 from mageflow.engine.durations import parse_duration
 from mageflow.engine.errors import PreconditionError, UnknownWorkflowError
-from mageflow.engine.model import Run, Task, TaskStatus, Trigger
+from mageflow.engine.model import Run, Task, TaskStatus
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

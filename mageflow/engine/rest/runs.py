@@ -8,10 +8,11 @@ from aiohttp import web
 
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject, LogLine, Trigger
+from mageflow.engine.model import JsonObject, LogLine
 from mageflow.engine.rest import shapes
 from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.run_filter import RunFilter
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

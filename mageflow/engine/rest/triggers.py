@@ -10,10 +10,11 @@ from aiohttp import web
 from mageflow.engine.crons import Cron
 from mageflow.engine.documents import iso
 from mageflow.engine.errors import EngineError, InvalidRequestError
-from mageflow.engine.model import JsonObject, Trigger, Workflow
+from mageflow.engine.model import JsonObject, Workflow
 from mageflow.engine.rest.request import TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.rest.shapes import as_object, resource, without_nulls
 from mageflow.engine.schedules import Schedule
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine

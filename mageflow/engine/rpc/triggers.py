@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mageflow.engine.contracts import trigger_pb2
 from mageflow.engine.documents import check_id, parse_object
-from mageflow.engine.model import Trigger
+from mageflow.engine.trigger import Trigger
 
 
 def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:

@@ -17,10 +17,11 @@ from mageflow.engine.errors import (
     NotFoundError,
     UnknownWorkflowError,
 )
-from mageflow.engine.model import Run, Task, TaskStatus, Trigger
+from mageflow.engine.model import Run, Task, TaskStatus
 from mageflow.engine.rpc.table import service, unary
 from mageflow.engine.rpc.triggers import trigger_from
 from mageflow.engine.run_filter import RunFilter
+from mageflow.engine.trigger import Trigger
 
 if TYPE_CHECKING:
     from mageflow.engine.core import Engine
