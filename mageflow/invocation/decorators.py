@@ -130,6 +130,8 @@ def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
             getattr(func, "name", None) or type(func).__name__,
             "it marks the function itself, so it must stand below @client.task (or @workflow.task), not above it",
         )
+    if isinstance(cast("object", func), staticmethod | classmethod):
+        raise DecorationError(decorator, func.__qualname__, f"write @{type(func).__name__} above it, not below")
     # A fresh function carries the mark, so that one function given to two clients may be marked differently.
     if inspect.iscoroutinefunction(func):
 

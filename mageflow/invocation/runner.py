@@ -208,6 +208,7 @@ class TaskRunner:
                             yield attempt
                     if scope.cancelled_after is None:
                         await self._settle_success(scope)
+                        self._conclude(scope, None)
                     else:
                         await self._settle_discarded(scope)
                 except Skip as skip:
@@ -216,8 +217,6 @@ class TaskRunner:
                     self._conclude(scope, error)
                     await self._settle_failure(scope, error)
                     raise
-                else:
-                    self._conclude(scope, None)
             finally:
                 del self._scopes[id(ctx)]
                 attempt.charge()
@@ -345,15 +344,12 @@ class TaskRunner:
         The SDK cancels an evicted invocation in the moment it sets the cancel flag, and a cancelled one a second
         later (1.43.1, ``Runner._eviction_cancel_callback`` and ``Runner.handle_cancel_action``).
         """
+        if self.info.pool != "durable" or scope.cancelled_after is None or scope.attempt.stage != "body":
+            return False
+        # A body may swallow the cancellation; asked on the loop, where alone a durable task runs.
         task = asyncio.current_task() if error is None else None
         was_cancelled = isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling() > 0)
-        return (
-            was_cancelled
-            and self.info.pool == "durable"
-            and scope.attempt.stage == "body"
-            and scope.cancelled_after is not None
-            and scope.attempt.elapsed_seconds - scope.cancelled_after < _EVICTION_SECONDS
-        )
+        return was_cancelled and scope.attempt.elapsed_seconds - scope.cancelled_after < _EVICTION_SECONDS
 
     async def _turn_away(self, scope: _Scope, skip: Skip) -> None:
         scope.attempt.outcome = "skipped"

@@ -1,6 +1,6 @@
 """The live table: which attempts run in this process right now, and the gauges that follow from it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mageflow.interceptors import Attempt, TaskInfo
@@ -16,9 +16,8 @@ __all__ = ["LiveAttempts"]
 class LiveAttempts:
     """Attempts between wrapper entry and wrapper exit. Read from the scraping thread while it changes."""
 
-    def __init__(self, near_timeout_ratio: float, tasks: Mapping[str, TaskInfo]) -> None:
+    def __init__(self, near_timeout_ratio: float) -> None:
         self._ratio = near_timeout_ratio
-        self._declared = tasks
         self._scopes: dict[Attempt, AttemptScope] = {}
         self._orphans: set[Attempt] = set()
         self.served: tuple[TaskInfo, ...] = ()

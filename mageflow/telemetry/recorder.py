@@ -48,7 +48,7 @@ class Recorder:
         self.tasks: dict[str, TaskInfo] = {}
         self.names: set[str] = set()
         """What may stand for a task in a label: tasks, and workflows, which are what is enqueued."""
-        self.live = LiveAttempts(settings.near_timeout_ratio, self.tasks)
+        self.live = LiveAttempts(settings.near_timeout_ratio)
         self._instruments: Instruments | None = None
         self._is_export_told = False
         self._sources: list[GaugeSource] = [self.live]

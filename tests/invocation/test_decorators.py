@@ -63,3 +63,11 @@ def test_a_decorator_above_the_task_is_refused(decorator: Any) -> None:
 
     with pytest.raises(DecorationError, match=r"below @client\.task"):
         decorator(Standalone())
+
+
+@pytest.mark.parametrize("decorator", [with_ctx, with_signature, stagger_execution(WINDOW)])
+@pytest.mark.parametrize("kind", [staticmethod, classmethod])
+def test_a_decorator_above_staticmethod_is_refused(decorator: Any, kind: Any) -> None:
+    """It would make a synchronous function of a coroutine, which fails only when it runs."""
+    with pytest.raises(DecorationError, match=rf"write @{kind.__name__} above it"):
+        decorator(kind(coroutine))
