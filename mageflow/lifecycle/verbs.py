@@ -50,7 +50,8 @@ class Lifecycle:
         """End it now: runs are cancelled in Hatchet, what waits is dropped, error callbacks fire.
 
         The error they receive has the type ``TaskInterrupted`` and ``why`` as its message. A flow that never began
-        ends silently. Interrupting a step or an item counts as its cancellation. A late result changes nothing.
+        ends silently. Callbacks of what had ended before, held back by a suspension, fire now. Interrupting a step or
+        an item counts as its cancellation: its chain ends as cancelled. A late result changes nothing.
 
         Raises:
             SignatureNotFoundError: It expired or was removed.

@@ -37,6 +37,13 @@ async def ended(client: Any, key: str, seconds: float = 25.0) -> Any:
     return found
 
 
+async def hatchet_says(client: Any, run_id: str, status: V1TaskStatus) -> None:
+    """A worker tells Redis of an end first, and Hatchet a moment later; only what has ended there can be replayed."""
+    async with asyncio.timeout(15):
+        while await client.runs.aio_get_status(run_id) is not status:
+            await asyncio.sleep(0.05)
+
+
 async def test_flows_outlast_a_lack_of_workers(observed: Any, mageflow_worker: Any) -> None:
     """One slot for eight chains, and a schedule timeout that most of their runs miss: each ends done, and runs once."""
     client = observed.client
@@ -122,14 +129,12 @@ async def test_a_failed_step_replayed_in_hatchet_takes_its_chain_on(observed: An
     await ended(client, f"{chain.key}#.e0")
     run_id = (await client.load_signature(chain.steps[0])).last_run.workflow_run_id
     is_mended = True
+    await hatchet_says(client, run_id, V1TaskStatus.FAILED)
     await client.runs.aio_replay(run_id)
     await ended(client, f"{chain.key}#.s0")
     assert await chain.aio_run() == {"got": {"mended": True}}
     assert told == {"error": 1, "success": 1}
-    deadline = time.monotonic() + 5
-    while await client.runs.aio_get_status(run_id) is not V1TaskStatus.COMPLETED:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    await hatchet_says(client, run_id, V1TaskStatus.COMPLETED)
 
 
 async def test_a_failed_signature_replayed_in_hatchet_runs_again(observed: Any, mageflow_worker: Any) -> None:
@@ -149,6 +154,7 @@ async def test_a_failed_signature_replayed_in_hatchet_runs_again(observed: Any, 
     signature = await client.sign(fragile)
     reference = await signature.aio_run_no_wait()
     assert (await ended(client, signature.key)).status is Status.FAILED
+    await hatchet_says(client, reference.workflow_run_id, V1TaskStatus.FAILED)
     await client.runs.aio_replay(reference.workflow_run_id)
     deadline = time.monotonic() + 15
     while (await client.load_signature(signature.key)).status is not Status.DONE:
