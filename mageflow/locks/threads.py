@@ -134,6 +134,7 @@ class _Crossing(Generic[T]):
         undo: Callable[[T], Awaitable[None]] | None,
     ) -> None:
         self.future: Future[T] = Future()
+        self.future.set_running_or_notify_cancel()  # only the loop ends it: a release must not be given up unbegun
         self._work = work
         self._loop = loop
         self._undo = undo
@@ -142,9 +143,6 @@ class _Crossing(Generic[T]):
         self._is_abandoned = False
 
     def start(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            self._work.close()  # given up before it began
-            return
         self._task = self._loop.create_task(self._work)
         self._task.add_done_callback(self._finished)
 

@@ -62,6 +62,12 @@ async def waiting(locks: LockService, count: int) -> LocksReport:
     return await until(enough)
 
 
+async def is_free(locks: LockService) -> bool:
+    """Whether nobody holds or waits for anything."""
+    report = await locks.snapshot()
+    return not report.holders and not report.waiters
+
+
 class Gate:
     """Lets a run go on when the test says so."""
 

@@ -12,16 +12,11 @@ from typing import Any
 
 import pytest
 
-from mageflow.errors import ConfigurationError, DeadlockError, LockLostError, LockTimeoutError
-from mageflow.interceptors import Interceptor, LockAcquire, LockWaiting, ResourceKey
+from mageflow.errors import LockLostError, LockTimeoutError
+from mageflow.interceptors import Interceptor, LockAcquire, LockWaiting
 from mageflow.locks import LockService
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, start, until, waiting
-
-
-async def is_free(locks: LockService) -> bool:
-    report = await locks.snapshot()
-    return not report.holders and not report.waiters
+from tests.locks.scenes import Gate, attempt, is_free, start, until, waiting
 
 
 class Killed(BaseException):
@@ -242,9 +237,10 @@ async def _ask_patiently(locks: LockService) -> None:
         pass
 
 
+@pytest.mark.slow
 async def test_busy_threads_do_not_keep_leases_from_being_renewed(services: Services) -> None:
     """Synchronous tasks that compute without a pause share the interpreter with the loop that renews."""
-    locks = services(lease_seconds=0.9)
+    locks = services(lease_seconds=3.0)
     stop = threading.Event()
 
     def compute() -> int:
@@ -258,8 +254,8 @@ async def test_busy_threads_do_not_keep_leases_from_being_renewed(services: Serv
         for each in threads:
             each.start()
         try:
-            for _ in range(27):
-                await asyncio.sleep(0.1)
+            for _ in range(40):
+                await asyncio.sleep(0.2)
                 lease.check()
         finally:
             stop.set()
@@ -280,159 +276,3 @@ async def _block_the_loop(locks: LockService) -> None:
     async with locks.resource("orders").acquire() as lease:
         time.sleep(0.7)  # noqa: ASYNC251 - what is not to be done
         assert lease.is_lost
-
-
-@pytest.mark.parametrize(
-    "key", ["ключ", "🗝️", "line\nbreak", '"quoted"\\', "\x01", "a:b", "{tag}", "k" * 100_000, 2**70, "x\x7f\u2028"]
-)
-async def test_any_text_can_be_a_key(services: Services, key: Any) -> None:
-    """It excludes as any other, waits as any other, and is told as it was written."""
-    locks, other = services(), services()
-    gate = Gate()
-
-    async def hold() -> None:
-        async with locks.resource("orders").acquire(key):
-            await gate.pass_through()
-
-    async def ask() -> ResourceKey:
-        async with other.resource("orders").acquire(key) as lease:
-            return lease.resources[0]
-
-    holder = start(hold())
-    await gate.reached()
-    waiter = start(ask())
-    await waiting(locks, 1)
-    picture = await locks._store.snapshot()
-    assert [each.resource.key for each in picture.holdings] == [str(key)]
-    assert [each.resource.key for each in picture.waits] == [str(key)]
-    gate.open()
-    await holder
-    assert await waiter == ResourceKey("orders", str(key))
-
-
-@pytest.mark.parametrize("key", ["nul\0", "lone \ud800 surrogate"])
-async def test_what_cannot_be_a_key_is_refused_at_once(services: Services, key: str) -> None:
-    """As a key, and as a resource key that was made by hand."""
-    locks = services()
-    with pytest.raises(ConfigurationError, match="key"):
-        locks.resource("orders").acquire(key)
-    with pytest.raises(ConfigurationError, match="key"):
-        locks.acquire(ResourceKey("orders", key))
-
-
-@pytest.mark.parametrize("limit", [timedelta(microseconds=-1), timedelta(days=-1), 5, 0.5])
-async def test_timeout_that_is_none_is_refused_at_once(services: Services, limit: Any) -> None:
-    """Negative, or a bare number whose unit nobody can know."""
-    with pytest.raises(ConfigurationError, match="timeout"):
-        services().resource("orders").acquire(timeout=limit)
-
-
-@pytest.mark.parametrize("limit", [timedelta(0), timedelta(microseconds=1), timedelta.max])
-async def test_shortest_and_longest_timeouts_get_a_free_lock(services: Services, limit: timedelta) -> None:
-    """And the short ones do not wait for a held one."""
-    locks = services()
-    async with locks.resource("orders").acquire(timeout=limit):
-        if limit < timedelta(seconds=1):
-            with pytest.raises(LockTimeoutError):
-                await start(_ask(locks, limit))
-    assert await is_free(locks)
-
-
-async def _ask(locks: LockService, limit: timedelta) -> None:
-    async with locks.resource("orders").acquire(timeout=limit):
-        pytest.fail("entered a held lock")
-
-
-@pytest.mark.parametrize("enqueued_at", ["inf", "nan", "-1e400", "soon", ""])
-async def test_age_that_makes_no_sense_is_the_start_of_the_run(services: Services, enqueued_at: str) -> None:
-    """Metadata comes from anywhere."""
-    run = attempt("r1", metadata={"mageflow_enqueued_at": enqueued_at})
-    locks = services()
-
-    async def ask() -> None:
-        async with locks.resource("orders").acquire():
-            pass
-
-    await start(ask(), within=run)
-
-
-async def test_run_that_asks_from_two_event_loops_is_one_run(services: Services) -> None:
-    """A synchronous body with an event loop of its own, inside a lock around it: its waits are edges like any other."""
-    locks = services()
-    await locks.start()
-    meeting = threading.Barrier(2)
-    endings: list[str] = []
-
-    async def body(other: str) -> None:
-        await asyncio.to_thread(meeting.wait, 20)
-        try:
-            async with locks.resource("orders").acquire(other, timeout=timedelta(seconds=20)):
-                endings.append("both")
-        except DeadlockError as error:
-            endings.append(f"victim of {len(error.cycle)}")
-
-    async def run(mine: str, other: str) -> None:
-        async with locks.resource("orders").acquire(mine):
-            await asyncio.to_thread(lambda: asyncio.run(body(other)))
-
-    async with asyncio.timeout(15):
-        await asyncio.gather(start(run("a", "b"), within=attempt("r1")), start(run("b", "a"), within=attempt("r2")))
-    assert sorted(endings) == ["both", "victim of 2"]
-    assert await is_free(locks)
-    assert len(locks._sessions) == 1, "all of it was held in one session"
-
-
-async def test_run_on_another_loop_is_cancelled_when_its_lease_is_lost(services: Services) -> None:
-    """The loss is found on one loop, the block is on another."""
-    locks = services()
-    await locks.start()
-    inside = threading.Event()
-    endings: list[str] = []
-
-    async def body() -> None:
-        try:
-            async with locks.resource("inner").acquire():
-                inside.set()
-                await asyncio.sleep(20)
-        except LockLostError as error:
-            await asyncio.sleep(0)
-            endings.append(error.resource)
-
-    async def run() -> None:
-        async with locks.resource("outer").acquire(on_lost="flag"):
-            await asyncio.to_thread(lambda: asyncio.run(body()))
-
-    task = start(run(), within=attempt("r1"))
-    await until(inside.is_set)
-    locks.session()._end_session()
-    async with asyncio.timeout(10):
-        await task
-    assert endings == ["inner"]
-
-
-async def test_cancelled_at_any_step_from_another_loop_leaves_nothing(services: Services) -> None:
-    """The crossing from loop to loop is no place to lose a lock in."""
-    locks = services()
-    await locks.start()
-
-    async def body(turns: int) -> None:
-        task = asyncio.create_task(inner())
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        await asyncio.sleep(turns / 50_000)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    async def inner() -> None:
-        async with locks.resource("inner").acquire():
-            await asyncio.sleep(0)
-
-    async def run(turns: int) -> None:
-        async with locks.resource("outer").acquire():
-            await asyncio.to_thread(lambda: asyncio.run(body(turns)))
-
-    for turns in range(0, 80, 2):
-        await start(run(turns), within=attempt(f"r{turns}"))
-        await until(lambda: is_free(locks))
-    assert not locks.session()._ledger.grants
