@@ -24,11 +24,17 @@ def bind_rest(port: int) -> socket.socket:
     """Return a socket bound to 127.0.0.1; port 0 picks a free one.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or needs privileges.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", port))
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            f"port {port} of 127.0.0.1 is in use or not allowed for REST: choose another, or 0 for a free one"
+        ) from error
     return bound
 
 

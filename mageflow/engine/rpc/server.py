@@ -34,11 +34,17 @@ def bind_grpc(port: int) -> tuple[grpc.aio.Server, TokenGate, int]:
     """Return a server bound to 127.0.0.1 and not started yet, its still closed gate, and its port (0: a free one).
 
     Raises:
-        RuntimeError: the port is taken.
+        OSError: the port is taken, or needs privileges.
     """
     gate = TokenGate()
     server = grpc.aio.server(interceptors=[gate], options=_OPTIONS)
-    return server, gate, server.add_insecure_port(f"127.0.0.1:{port}")
+    try:
+        return server, gate, server.add_insecure_port(f"127.0.0.1:{port}")
+    except RuntimeError as error:
+        # gRPC does not say why; on a loopback address it is this or a privileged port.
+        raise OSError(
+            f"port {port} of 127.0.0.1 is in use or not allowed for gRPC: choose another, or 0 for a free one"
+        ) from error
 
 
 async def start_grpc(server: grpc.aio.Server, engine: Engine) -> None:
