@@ -30,7 +30,7 @@ def watched() -> Iterator[Watched]:
 def client_of(watched: Watched, *, is_sync: bool = False) -> Any:
     """As the driver's documentation shows it."""
     module: Any = redis.sentinel if is_sync else redis.asyncio.sentinel
-    sentinel = module.Sentinel([("127.0.0.1", watched.sentinel.port)], password=SECRET, socket_timeout=1.0)
+    sentinel = module.Sentinel([("127.0.0.1", watched.sentinel.port)], password=SECRET, socket_timeout=4.0)
     return sentinel.master_for(watched.name)
 
 
@@ -39,7 +39,7 @@ def client_of(watched: Watched, *, is_sync: bool = False) -> Any:
 async def test_locks_and_flows_outlive_a_fail_over(watched: Watched, is_sync: bool) -> None:
     """What the replica had is still held, its waiter is served, a flow that was under way ends."""
     client = client_of(watched, is_sync=is_sync)
-    parts = Parts(client, lease_seconds=20)
+    parts = Parts(client, lease_seconds=40)
     held = Gate()
 
     async def hold() -> int:
@@ -60,7 +60,7 @@ async def test_locks_and_flows_outlive_a_fail_over(watched: Watched, is_sync: bo
 
     async def fail_over() -> None:
         await asyncio.to_thread(watched.fail_over)
-        async with asyncio.timeout(20):  # the driver finds the new master when it has lost the old one
+        async with asyncio.timeout(40):  # the driver finds the new master when it has lost the old one
             while True:
                 try:
                     await parts.locks.snapshot()

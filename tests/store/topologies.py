@@ -182,7 +182,7 @@ class Watched:
         self.replica = ServerProcess(binary, {"replicaof": f"127.0.0.1 {self.master.port}"}, password=password)
         lines = {
             f"sentinel monitor {self.name}": f"127.0.0.1 {self.master.port} 1",
-            f"sentinel down-after-milliseconds {self.name}": "600",
+            f"sentinel down-after-milliseconds {self.name}": "2500",
             f"sentinel failover-timeout {self.name}": "3000",
         }
         if password:
