@@ -185,8 +185,8 @@ async def test_two_clients_in_one_process_do_not_see_each_other(make_observed, m
 
     first, second = make_observed(), make_observed(param_config=AcceptParams.ALL)
 
-    async def body(msg: Message, ctx: Any = None) -> dict[str, Any]:
-        return {"has_ctx": ctx is not None}
+    async def body(msg: Message, extra: Any = None) -> dict[str, Any]:
+        return {"has_ctx": extra is not None}
 
     one = first.client.task(name="one")(body)
     two = second.client.task(name="two")(body)
