@@ -120,12 +120,12 @@ def test_what_was_made_for_a_loop_is_closed_with_it(valkey: EmbeddedValkey) -> N
     port = RedisPort(valkey.url)
 
     async def use() -> Any:
-        await port.command("PING")
-        return (await port._connections.lane()).client.connection_pool
+        await port.command("CLIENT", "SETNAME", "short-program")
+        return await port.command("CLIENT", "LIST")
 
-    pool = asyncio.run(use())
-    assert not [each for each in pool._get_in_use_connections() if each.is_connected]
-    assert not [each for each in pool._available_connections if each.is_connected]
+    assert "name=short-program" in asyncio.run(use())
+    with redis.Redis.from_url(valkey.url) as observer:
+        assert "short-program" not in {each["name"] for each in observer.client_list()}
 
 
 async def test_more_calls_than_connections_wait_for_one(port: RedisPort) -> None:
