@@ -6,9 +6,13 @@ import pytest
 
 from mageflow.config import Settings
 from mageflow.flows import Flows
+from mageflow.signatures import Status
 from mageflow.store import Keys, RedisPort, Store
 from tests.flows.hatchet import Hatchet, Worker
 from tests.store.conftest import port, round_trips, valkey, valkey_server  # noqa: F401 - fixtures
+
+QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
+"""For flows whose reconciler is in a hurry."""
 
 
 @pytest.fixture
@@ -38,6 +42,14 @@ async def flows(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
 
 
 @pytest.fixture
+async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
+    """Flows whose reconciler is in a hurry."""
+    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
+    yield flows
+    await stop(flows)
+
+
+@pytest.fixture
 def worker(hatchet: Hatchet, flows: Flows) -> Callable[..., Worker]:
     """Makes workers: ``worker(double=body, …)``."""
 
@@ -45,6 +57,23 @@ def worker(hatchet: Hatchet, flows: Flows) -> Callable[..., Worker]:
         return Worker(hatchet, flows, bodies)
 
     return make
+
+
+async def echo(message: dict[str, Any]) -> Any:
+    """A body that returns its message."""
+    return message
+
+
+async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
+    """Sweep, and let a worker work, until a signature or flow has ended; what it ended as."""
+    reconciler = flows.reconciler()
+    async with asyncio.timeout(10):
+        while not (signature := await flows.load(key)).has_ended:
+            await reconciler.sweep()
+            if worker is not None:
+                await worker.drain()
+            await asyncio.sleep(0.01)
+    return signature.status
 
 
 async def stop(flows: Flows) -> None:

@@ -1,43 +1,17 @@
 """Documents in Redis that were damaged: a typed error, an end of their flow, and nothing for the others."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from mageflow.config import Settings
 from mageflow.errors import SignatureInvalidError, StoreError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import Store
 from mageflow.types import DispatchRun
-from tests.flows.conftest import stop
+from tests.flows.conftest import echo, until_ended
 from tests.flows.hatchet import Hatchet, Worker
-
-QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
-
-
-async def echo(message: dict[str, Any]) -> Any:
-    return message
-
-
-@pytest.fixture
-async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """Flows whose reconciler is in a hurry."""
-    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
-    yield flows
-    await stop(flows)
-
-
-async def until_ended(flows: Flows, key: str, worker: Worker) -> Status:
-    reconciler = flows.reconciler()
-    async with asyncio.timeout(10):
-        while not (signature := await flows.load(key)).has_ended:
-            await reconciler.sweep()
-            await worker.drain()
-            await asyncio.sleep(0.01)
-    return signature.status
 
 
 @pytest.mark.parametrize("damage", [("SET", "runs", "x"), ("HSET", "runs", "0", "{not json"), ("SET", "live", "x")])

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,23 +17,9 @@ from mageflow.store import Store
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
-from tests.flows.conftest import stop
+from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.hatchet import Hatchet, Run, Worker
 from tests.store.counting import RoundTrips
-
-QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
-
-
-async def echo(message: dict[str, Any]) -> Any:
-    return message
-
-
-@pytest.fixture
-async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """Flows whose reconciler is in a hurry."""
-    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
-    yield flows
-    await stop(flows)
 
 
 async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: Worker | None = None) -> None:
@@ -45,14 +31,6 @@ async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: Worker
             if worker is not None:
                 await worker.drain()
             await asyncio.sleep(0.01)
-
-
-async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
-    async def ended() -> bool:
-        return (await flows.load(key)).has_ended
-
-    await sweep_until(flows, ended, worker)
-    return (await flows.load(key)).status
 
 
 def identity_of(run: Run, worker: str = "gone", attempt: int = 1) -> RunIdentity:

@@ -1,42 +1,13 @@
 """Whatever a dead worker left, another finishes; and a flow whose worker never comes back ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-from mageflow.config import Settings
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import Store
-from tests.flows.conftest import stop
+from tests.flows.conftest import echo, until_ended
 from tests.flows.hatchet import Hatchet, Worker
-
-QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
-
-
-async def echo(message: dict[str, Any]) -> Any:
-    return message
-
-
-@pytest.fixture
-async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """Flows whose reconciler is in a hurry."""
-    flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
-    yield flows
-    await stop(flows)
-
-
-async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
-    reconciler = flows.reconciler()
-    async with asyncio.timeout(10):
-        while not (signature := await flows.load(key)).has_ended:
-            await reconciler.sweep()
-            if worker is not None:
-                await worker.drain()
-            await asyncio.sleep(0.01)
-    return signature.status
 
 
 async def admitted(hatchet: Hatchet, flows: Flows) -> RunIdentity:

@@ -9,6 +9,7 @@ from mageflow.interceptors import Interceptor
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.store.conftest import valkey  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
@@ -21,15 +22,7 @@ def valkey_server() -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture
-def valkey(valkey_server: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
-    """An empty server; a key of ours that is left without a TTL fails the test."""
-    valkey_server.flush()
-    yield valkey_server
-    assert valkey_server.keys_without_ttl() == []
-
-
-@pytest.fixture
-async def store(valkey: EmbeddedValkey) -> AsyncIterator[LockStore]:
+async def store(valkey: EmbeddedValkey) -> AsyncIterator[LockStore]:  # noqa: F811 - as pytest has it
     """The lock scripts over the real server."""
     port = RedisPort(valkey.url)
     yield LockStore(port, Keys("mageflow", "tests"))
@@ -40,7 +33,7 @@ Services = Callable[..., LockService]
 
 
 @pytest.fixture
-async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:
+async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:  # noqa: F811 - as pytest has it
     """Makes lock services, each as another process would have it: own session, own connections."""
     made: list[tuple[LockService, RedisPort]] = []
 
