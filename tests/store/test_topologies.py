@@ -186,7 +186,9 @@ async def test_everything_works_on_a_cluster_of_three_masters(cluster: ClusterOf
     parts = Parts(client)
     try:
         await parts.everything()
-        for _ in range(12):
+        for _ in range(200):  # a flow's shard is drawn; few of the sixteen may lie on one of the nodes
+            if all(cluster.keys()):
+                break
             await parts.flows.chain(["one", "two"])
     finally:
         await parts.aclose()
