@@ -250,6 +250,21 @@ async def test_an_evicted_task_gives_its_slot_back_and_returns_when_its_wait_is_
         assert json.loads((await flow.channel.next("entry_completed")).payload) == {"CREATE": {key: [{"n": 1}]}}
 
 
+async def test_a_memo_that_comes_after_its_task_has_ended_is_kept(wire: Wire) -> None:
+    """It travels beside the event that ends the task and may be overtaken by it, and by a replay."""
+    async with durable_workflow(wire) as flow:
+        action = await flow.start()
+        memo = await flow.memo(action, "once")
+        await flow.worker.complete(action)
+        await wire.post(f"{wire.stable}/tasks/replay", {"externalIds": [action.workflow_run_id]})
+        again = await flow.worker.next()
+        flow.channel.send(
+            complete_memo=durable.DurableTaskCompleteMemoRequest(ref=memo.ref, payload=b'"first"', memo_key=b"once")
+        )
+        replayed = await flow.memo(again, "once")
+        assert (replayed.memo_already_existed, replayed.memo_result_payload) == (True, b'"first"')
+
+
 async def test_a_completion_that_crossed_an_eviction_is_not_lost(wire: Wire) -> None:
     """Sent a moment before the eviction arrived: the task is queued again at once."""
     async with durable_workflow(wire) as flow:

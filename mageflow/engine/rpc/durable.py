@@ -129,10 +129,11 @@ class V1Dispatcher:
         stream.responses.put_nowait(pb.DurableTaskResponse(memo_ack=ack))
 
     def _complete_memo(self, request: pb.DurableTaskCompleteMemoRequest) -> None:
+        # Of whichever invocation: it is on its way beside the event that ends the task, and may come after it.
         ref = request.ref
-        log = self._engine.durable.current_log(ref.durable_task_external_id, ref.invocation_count)
-        if log is not None:
-            self._engine.durable.complete_memo(log, ref.branch_id, ref.node_id, request.payload)
+        task = self._engine.store.tasks.get(ref.durable_task_external_id)
+        if task is not None and task.durable is not None:
+            self._engine.durable.complete_memo(task.durable, ref.branch_id, ref.node_id, request.payload)
 
     def _worker_status(self, stream: DurableStream, request: pb.DurableTaskWorkerStatusRequest) -> None:
         for each in request.waiting_entries:
