@@ -142,14 +142,13 @@ async def test_more_calls_than_connections_of_a_given_client_wait_for_one(
     """redis-py's own pool would refuse the 101st; also while the program that gave the client uses it."""
     client = (redis.Redis if is_sync else redis.asyncio.Redis).from_url(valkey.url, max_connections=4)
     port = RedisPort(client)
-    pipelines = [client.connection_pool.get_connection() for _ in range(3)]
-    busy = pipelines if is_sync else await asyncio.gather(*pipelines)
+    busy = [client.client() for _ in range(3)]
+    if not is_sync:
+        await asyncio.gather(*(each.initialize() for each in busy))
     asked = [asyncio.create_task(port.command("ECHO", str(index))) for index in range(120)]
     assert await asyncio.gather(*asked) == [str(index) for index in range(120)]
-    for each in busy:
-        released = client.connection_pool.release(each)
-        await (released or asyncio.sleep(0))
-    await (asyncio.to_thread(client.close) if is_sync else client.aclose())
+    for each in (*busy, client):
+        await (asyncio.to_thread(each.close) if is_sync else each.aclose())
 
 
 async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> None:
