@@ -35,6 +35,8 @@ _MAX_CONNECTIONS: Final = 64
 _WAIT_SECONDS: Final = 20.0
 """How long a call waits for a connection, unless the client's own pool says otherwise."""
 _BUSY_PAUSE_SECONDS: Final = 0.01
+_FULL_POOL: Final = "Too many connections"
+"""What redis-py's pools say, 5.2 as 8.1; the class is ``MaxConnectionsError`` only where it is new."""
 _ONLY_ONE_SECONDS: Final = 0.05
 _ATTEMPTS: Final = 3
 
@@ -82,7 +84,9 @@ class Lane:
         while True:
             try:
                 return await self._send(*command)
-            except redis.exceptions.MaxConnectionsError:
+            except redis.exceptions.ConnectionError as error:
+                if str(error) != _FULL_POOL:
+                    raise
                 # The program that gave the client uses it, too.
                 now = asyncio.get_running_loop().time()
                 until = until or now + (_WAIT_SECONDS if self._wait_seconds is None else self._wait_seconds)
