@@ -7,6 +7,7 @@ from mageflow.interceptors import Interceptor
 from mageflow.store import RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.store.counting import RoundTrips
+from tests.store.topologies import ServerProcess, redis_binary, valkey_binary
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,13 @@ async def port(valkey: EmbeddedValkey, round_trips: Interceptor) -> AsyncIterato
     yield port
     await port.aclose()
     await asyncio.sleep(0)
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """One server of either kind."""
+    binary = valkey_binary() if request.param == "valkey" else redis_binary()
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
+    with ServerProcess(binary) as process:
+        yield process

@@ -30,16 +30,6 @@ from tests.store.topologies import (
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """One server of either kind."""
-    binary = valkey_binary() if request.param == "valkey" else redis_binary()
-    if binary is None:
-        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
-    with ServerProcess(binary) as process:
-        yield process
-
-
 @pytest.fixture(scope="module")
 def alone() -> Iterator[ServerProcess]:
     """One Valkey, with a password."""

@@ -1,7 +1,6 @@
 """The least a Redis user must be allowed, as ``mageflow.store.keys`` says it, is enough; and no less would be."""
 
 import re
-from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
@@ -10,19 +9,9 @@ import mageflow.store.keys
 from mageflow.errors import StoreError
 from mageflow.store import RedisPort
 from tests.store.exercise import Parts
-from tests.store.topologies import ServerProcess, redis_binary, valkey_binary
+from tests.store.topologies import ServerProcess
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """One server of either kind."""
-    binary = valkey_binary() if request.param == "valkey" else redis_binary()
-    if binary is None:
-        pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
-    with ServerProcess(binary) as process:
-        yield process
 
 
 def documented() -> list[str]:
