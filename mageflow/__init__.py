@@ -6,7 +6,7 @@ neither the SDK nor Redis, and the local engine starts in well under a second.
 
 from typing import TYPE_CHECKING
 
-from mageflow.doors import lazy_names
+from mageflow._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mageflow.client import HatchetMageflow, Mageflow

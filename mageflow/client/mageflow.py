@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from mageflow import hatchet as sdk
 from mageflow import invocation
 from mageflow.client.declarations import DeclaringClient
-from mageflow.client.state import StateOperations
+from mageflow.client.operations import StateOperations
 from mageflow.cluster import ClusterObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
@@ -85,7 +85,7 @@ class Mageflow(StateOperations, DeclaringClient):
         )
         host_name, _, port_number = self.config.host_port.rpartition(":")
         self.telemetry.connected_to(host_name, int(port_number) if port_number.isdecimal() else None)
-        self.telemetry.keep_from_hatchet(sdk.Unforwarded)
+        self.telemetry.keep_from_hatchet(sdk.HiddenFromLogForwarder)
         interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
         enqueuer = sdk.Enqueuer(interceptor)
         debug = sdk.debug_of(hatchet_client)

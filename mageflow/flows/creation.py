@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mageflow.errors import FlowDefinitionError, SwarmFullError
 from mageflow.flows.identity import new_identity
-from mageflow.flows.plans import Plan, Planner, documents_of, flow_document
+from mageflow.flows.members import MemberResolver, MemberSpec, documents_of, flow_document
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -43,7 +43,7 @@ class Creation:
     def __init__(self, store: Store, catalog: TaskCatalog, runner: SignatureRunner | None) -> None:
         self._store = store
         self._runner = runner
-        self._planner = Planner(store, catalog)
+        self._members = MemberResolver(store, catalog)
 
     def bind_runner(self, runner: SignatureRunner) -> None:
         """Set what signatures run with; signatures handed out before stay as they are."""
@@ -78,15 +78,15 @@ class Creation:
             FlowDefinitionError: The task is none, or has no such field.
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
-        base = await self._planner.plan(task)
+        base = await self._members.plan(task)
         if isinstance(base.definition, FlowMember):
             raise FlowDefinitionError("a chain or swarm has a signature of its own: use it as it is")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
-        plan = Plan(
-            self._planner.task(base.definition.task, bound, identifiers),
-            base.success + await self._planner.plans(success_callbacks, "success_callbacks"),
-            base.error + await self._planner.plans(error_callbacks, "error_callbacks"),
+        plan = MemberSpec(
+            self._members.task(base.definition.task, bound, identifiers),
+            base.success + await self._members.plans(success_callbacks, "success_callbacks"),
+            base.error + await self._members.plans(error_callbacks, "error_callbacks"),
         )
         documents = list(documents_of(plan, ""))
         keys = self._store.keys.new("task", new_identity("task", *documents))
@@ -130,7 +130,7 @@ class Creation:
             FlowDefinitionError: There are fewer than two tasks, or one is none.
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
-        plans = await self._planner.plans(tasks, "tasks")
+        plans = await self._members.plans(tasks, "tasks")
         if len(plans) < 2:  # noqa: PLR2004
             raise FlowDefinitionError(f"a chain has at least two tasks, this one {len(plans)}: sign a single task")
         definition = FlowDefinition(
@@ -138,8 +138,8 @@ class Creation:
             name=name or _default_name("chain", plans),
             kwargs=as_json_object({**(bind or {}), **kwargs}),
         )
-        on_success = await self._planner.plans(_listed(success), "success")
-        on_error = await self._planner.plans(_listed(error), "error")
+        on_success = await self._members.plans(_listed(success), "success")
+        on_error = await self._members.plans(_listed(error), "error")
         header = {"name": definition.name, "total": str(len(plans)), "step": "0"}
         keys, status = await self._create_flow(definition, plans, on_success, on_error, header)
         chain = ChainSignature(
@@ -193,7 +193,7 @@ class Creation:
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
         config = config or SwarmConfig()
-        plans = await self._planner.plans(tasks, "tasks")
+        plans = await self._members.plans(tasks, "tasks")
         definition = FlowDefinition(
             kind="swarm",
             name=name or _default_name("swarm", plans),
@@ -202,8 +202,8 @@ class Creation:
         )
         if config.max_task_allowed is not None and len(plans) > config.max_task_allowed:
             raise SwarmFullError(definition.name, config.max_task_allowed)
-        on_success = await self._planner.plans(success_callbacks, "success_callbacks")
-        on_error = await self._planner.plans(error_callbacks, "error_callbacks")
+        on_success = await self._members.plans(success_callbacks, "success_callbacks")
+        on_error = await self._members.plans(error_callbacks, "error_callbacks")
         header = {
             "name": definition.name,
             "total": str(len(plans)),
@@ -245,9 +245,9 @@ class Creation:
     async def _create_flow(
         self,
         definition: FlowDefinition,
-        plans: Sequence[Plan],
-        success: Sequence[Plan],
-        error: Sequence[Plan],
+        plans: Sequence[MemberSpec],
+        success: Sequence[MemberSpec],
+        error: Sequence[MemberSpec],
         header: Mapping[str, str],
     ) -> tuple[RecordKeys, Status]:
         documents = list(flow_document(definition, success, error))
@@ -272,11 +272,11 @@ def _has_verbs(kind: type[Creation]) -> bool:
     return issubclass(kind, SignatureLifecycle)
 
 
-def _callback_keys(keys: RecordKeys, mark: str, plans: Sequence[Plan]) -> tuple[str, ...]:
+def _callback_keys(keys: RecordKeys, mark: str, plans: Sequence[MemberSpec]) -> tuple[str, ...]:
     return tuple(f"{keys.record}#.{mark}{index}" for index in range(len(plans)))
 
 
-def _default_name(kind: str, plans: Sequence[Plan]) -> str:
+def _default_name(kind: str, plans: Sequence[MemberSpec]) -> str:
     names = [plan.name for plan in plans if isinstance(plan.definition, TaskDefinition)]
     return f"{kind}:{names[0]}" if names else kind
 

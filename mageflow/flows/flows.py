@@ -21,11 +21,11 @@ from mageflow.errors import (
     SwarmFullError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
-from mageflow.flows.bodies import Bodies
-from mageflow.flows.courier import Courier
 from mageflow.flows.creation import Creation
+from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.identity import new_identity
-from mageflow.flows.plans import Plan, documents_of
+from mageflow.flows.members import MemberSpec, documents_of
+from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.reconciler import Reconciler
 from mageflow.interceptors import Attempt, FlowStep, Interceptor
 from mageflow.lifecycle import Lifecycle
@@ -93,8 +93,8 @@ class Flows(Creation):
         self._interceptor = interceptor or Interceptor()
         self._lifecycle = Lifecycle(store)
         self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
-        self._courier = Courier(store, dispatcher, self._acknowledgements, self._interceptor)
-        self._bodies = Bodies(store)
+        self._outbox = OutboxRelay(store, dispatcher, self._acknowledgements, self._interceptor)
+        self._heartbeats = Heartbeats(store)
         self._refills: dict[str, asyncio.Task[None]] = {}
 
     # Running
@@ -124,7 +124,7 @@ class Flows(Creation):
         keys = self._store.keys.parse(key)
         if keys.kind == "task":
             raise FlowDefinitionError(f"{key!r} is a signature of a task: run it")
-        decision = await self._courier.start(keys, json.dumps(explicitly_set(message)), name=name, by=by)
+        decision = await self._outbox.start(keys, json.dumps(explicitly_set(message)), name=name, by=by)
         if decision.verdict == "gone":
             raise SignatureNotFoundError(key)
         if decision.verdict == "owned" and (status := decision.facts.get("status")):
@@ -192,7 +192,7 @@ class Flows(Creation):
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
             self._acknowledgements.forget(keys.record, path)
-            self._bodies.enter(keys, path, run.workflow_run_id)
+            self._heartbeats.enter(keys, path, run.workflow_run_id)
             self._bound(admission.signature)
             if admission.flow_kind:
                 call = FlowStep(
@@ -264,7 +264,7 @@ class Flows(Creation):
 
     async def leave(self, attempt: Attempt) -> None:
         """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""
-        self._bodies.leave(attempt)
+        self._heartbeats.leave(attempt)
 
     # Lifecycle
 
@@ -305,9 +305,9 @@ class Flows(Creation):
         targets: Sequence[object] = tasks if isinstance(tasks, list | tuple) else [tasks]
         own = explicitly_set(message)
         documents: list[str] = []
-        for index, plan in enumerate(await self._planner.plans(targets, "tasks")):
+        for index, plan in enumerate(await self._members.plans(targets, "tasks")):
             merged = plan.definition.model_copy(update={"message": own}) if own else plan.definition
-            documents += documents_of(Plan(merged, plan.success, plan.error), str(index))
+            documents += documents_of(MemberSpec(merged, plan.success, plan.error), str(index))
         token = new_identity("add", key, *documents)
         close: Literal["full", ""] = "full" if close_on_max_task else ""
         decision = await self._store.extend_swarm(key, documents, close=close, token=token)
@@ -328,9 +328,9 @@ class Flows(Creation):
         """What a worker runs beside its tasks: ``asyncio.create_task(flows.reconciler().run())`` in its lifespan."""
         return Reconciler(
             self._store,
-            self._courier,
+            self._outbox,
             self._dispatcher,
-            self._bodies,
+            self._heartbeats,
             interval_seconds=self._settings.reconcile_interval_seconds,
             lease_seconds=max(1.0, self._settings.reconcile_grace_seconds * 3),
         )
@@ -346,7 +346,7 @@ class Flows(Creation):
         return Status(decision.verdict)
 
     async def _follow(self, decision: Decision, *, critical_task: str = "") -> None:
-        await self._courier.deliver(decision, critical_task=critical_task)
+        await self._outbox.deliver(decision, critical_task=critical_task)
         record, refill_in = decision.keys.record, decision.facts.get("refill_in")
         waiting = self._refills.get(record)
         if waiting is not None and (refill_in or decision.facts.get("filled")):

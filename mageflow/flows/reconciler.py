@@ -46,8 +46,8 @@ from mageflow.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from mageflow.flows.bodies import Bodies
-from mageflow.flows.courier import Courier
+from mageflow.flows.heartbeats import Heartbeats
+from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import ENDED, ChainSignature, FailureRecord, RunIdentity, SwarmSignature
 from mageflow.store import Decision, SilentRun, Store
 from mageflow.types import Dispatcher, RunReport
@@ -75,9 +75,9 @@ class Reconciler:
 
     Args:
         store: Where records are.
-        courier: Sends.
+        outbox: Sends.
         dispatcher: Knows what became of runs.
-        bodies: What runs in this process, which is told of beside the sweeps.
+        heartbeats: Sent beside the sweeps, for the task functions that run in this process.
         interval_seconds: Between sweeps; each waits between half and one and a half of it, so that workers drift apart.
         batch: How many records a sweep takes at most; a full sweep is followed by another at once.
         lease_seconds: For how long a record and its unsent entries belong to the reconciler that took them.
@@ -86,18 +86,18 @@ class Reconciler:
     def __init__(
         self,
         store: Store,
-        courier: Courier,
+        outbox: OutboxRelay,
         dispatcher: Dispatcher,
-        bodies: Bodies,
+        heartbeats: Heartbeats,
         *,
         interval_seconds: float,
         batch: int = 100,
         lease_seconds: float = _LEASE_SECONDS,
     ) -> None:
         self._store = store
-        self._courier = courier
+        self._outbox = outbox
         self._dispatcher = dispatcher
-        self._bodies = bodies
+        self._heartbeats = heartbeats
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
@@ -107,7 +107,7 @@ class Reconciler:
     async def run(self) -> None:
         """Sweep for ever. Redis or Hatchet being away is logged once per outage and waited out."""
         is_away = False
-        telling = asyncio.create_task(self._bodies.run(), name="mageflow-bodies")
+        telling = asyncio.create_task(self._heartbeats.run(), name="mageflow-heartbeats")
         try:
             while True:
                 is_away = await self._sweep_and_wait(is_away=is_away)
@@ -154,7 +154,7 @@ class Reconciler:
     async def _visit(self, key: str, done: Sweep) -> None:
         decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)
         done.sent += len(decision.sends)
-        await self._courier.deliver(decision)
+        await self._outbox.deliver(decision)
         if not decision.silent:
             return
         flows = [run for run in decision.silent if run.run_id.startswith("flow:")]
@@ -253,10 +253,10 @@ class Reconciler:
             result_json=result_json,
             error=error,
             message_json=message_json,
-            is_hearsay=run.attempt == 0,
+            reported_by_engine=run.attempt == 0,
         )
         done.settled += settled.verdict in {"settled", "resent"}
-        await self._courier.deliver(settled)
+        await self._outbox.deliver(settled)
         return settled
 
 

@@ -4,7 +4,7 @@
 every way a run is handed to the engine, `dispatch` sends the runs of signatures and flows, `host` serves the runner.
 """
 
-from mageflow.hatchet.compat import Unforwarded, debug_of, set_lifespan, slots_of, tasks_of_worker
+from mageflow.hatchet.compat import HiddenFromLogForwarder, debug_of, set_lifespan, slots_of, tasks_of_worker
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
@@ -31,6 +31,7 @@ __all__ = [
     "Declared",
     "DurableOptions",
     "Enqueuer",
+    "HiddenFromLogForwarder",
     "InferringBatchDecorator",
     "InferringDecorator",
     "MageflowWorkflow",
@@ -43,7 +44,6 @@ __all__ = [
     "TaskDecorator",
     "TaskOptions",
     "TaskRegister",
-    "Unforwarded",
     "WorkflowOptions",
     "as_non_retryable",
     "debug_of",

@@ -36,7 +36,7 @@ from hatchet_sdk.worker.worker import LifespanFn, Worker
 # pyright: reportPrivateUsage=false
 
 __all__ = [
-    "Unforwarded",
+    "HiddenFromLogForwarder",
     "aio_refresh_timeout",
     "around_attempt",
     "batch_size",
@@ -157,7 +157,7 @@ def outside_of_task() -> Generator[None]:
             cast("Any", variable).reset(token)
 
 
-class Unforwarded:
+class HiddenFromLogForwarder:
     """Inside of this block Hatchet's log forwarder sees no run, and forwards nothing (``LogForwardingHandler.emit``).
 
     Its queue of 1,000 is shared with the user's own lines and emptied by one thread with one call per line.

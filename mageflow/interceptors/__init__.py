@@ -22,6 +22,7 @@ from mageflow.interceptors.flows import (
     RunResend,
     SwarmFill,
 )
+from mageflow.interceptors.interceptor import Interceptor, InterceptorChain
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
@@ -34,7 +35,6 @@ from mageflow.interceptors.locks import (
     LockWaiting,
     ResourceKey,
 )
-from mageflow.interceptors.seam import Interceptor, InterceptorChain
 from mageflow.interceptors.state import RedisCall, SignatureLoad, SignatureWrite
 from mageflow.interceptors.tasks import (
     Attempt,

@@ -7,11 +7,11 @@ The room owns requests, leases, their renewal and the picture of all locks. It r
 from mageflow.locks.block import LockBlock, OnLost
 from mageflow.locks.exclusive import ExclusiveMark, exclusive_mark
 from mageflow.locks.lease import Lease
-from mageflow.locks.patience import Extend
 from mageflow.locks.report import CycleMember, Holder, LocksReport, Waiter, shown_key
 from mageflow.locks.resource import Resource
 from mageflow.locks.service import LockService
 from mageflow.locks.waitgraph import WaitGraph
+from mageflow.locks.waiting import Extend
 
 __all__ = [
     "CycleMember",

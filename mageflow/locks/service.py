@@ -16,12 +16,12 @@ from mageflow.errors import ConfigurationError, DeadlockError, LockTimeoutError
 from mageflow.interceptors import Attempt, Interceptor, LockAcquire, ResourceKey, current_attempt
 from mageflow.locks.block import LockBlock, OnLost, Request
 from mageflow.locks.lease import Grant, Lease, entered_leases
-from mageflow.locks.patience import Depths, Extend, Patience
-from mageflow.locks.petition import Petition
 from mageflow.locks.report import LocksReport
+from mageflow.locks.request import LockRequest
 from mageflow.locks.resource import Resource, checked
 from mageflow.locks.session import LockSession
 from mageflow.locks.threads import ThreadBridge, run_on
+from mageflow.locks.waiting import Depths, Extend, WaitScope
 from mageflow.store import LockOwner, LockStore, LockVerdict, VictimPolicy
 from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 from mageflow.types import RandomSource
@@ -266,7 +266,7 @@ class LockService:
         try:
             with self._interceptor.acquire_lock(call):
                 try:
-                    petition = Petition(
+                    pending = LockRequest(
                         call=call,
                         run=run,
                         resources=resources,
@@ -276,7 +276,7 @@ class LockService:
                         under=under,
                         can_wait=request.timeout_seconds != 0,
                     )
-                    grant = granted = await self._until_granted(session, petition, request)
+                    grant = granted = await self._until_granted(session, pending, request)
                     call.outcome = "acquired"
                 except LockTimeoutError:
                     call.outcome = "timeout"
@@ -295,33 +295,33 @@ class LockService:
             raise
         return granted
 
-    async def _until_granted(self, session: LockSession, petition: Petition, request: Request) -> Grant:
-        call = petition.call
+    async def _until_granted(self, session: LockSession, pending: LockRequest, request: Request) -> Grant:
+        call = pending.call
         while True:
-            verdict = await session.ask(petition)
+            verdict = await session.ask(pending)
             if verdict.kind == "queued":
-                verdict = await self._wait(session, petition, request, verdict)
+                verdict = await self._wait(session, pending, request, verdict)
             if verdict.kind == "granted":
-                return session.granted(petition, verdict.tokens, call.attempt)
+                return session.granted(pending, verdict.tokens, call.attempt)
             if verdict.kind == "deadlock":
-                raise DeadlockError(verdict.cycle, petition.owner.run_id, verdict.policy)
+                raise DeadlockError(verdict.cycle, pending.owner.run_id, verdict.policy)
             if verdict.kind in ("busy", "ended"):
-                blocked = verdict.waiting_for or call.waiting_for or petition.resources[0]
+                blocked = verdict.waiting_for or call.waiting_for or pending.resources[0]
                 raise LockTimeoutError(blocked.name, blocked.key, call.elapsed_seconds)
 
     async def _wait(
-        self, session: LockSession, petition: Petition, request: Request, queued: LockVerdict
+        self, session: LockSession, pending: LockRequest, request: Request, queued: LockVerdict
     ) -> LockVerdict:
-        call = petition.call
+        call = pending.call
         if not call.queued_at:
             call.queued_at, call.queue_position = time.time(), queued.position
-        petition.stand_in_line(queued)
+        pending.stand_in_line(queued)
         call.is_waiting = True
         left = None if request.timeout_seconds is None else max(0.0, request.timeout_seconds - call.elapsed_seconds)
         extend = self._extend if request.extend_timeout else None
         try:
-            with Patience(call, extend, self._interceptor, self._depths):
-                return await session.answer(petition, left)
+            with WaitScope(call, extend, self._interceptor, self._depths):
+                return await session.answer(pending, left)
         finally:
             call.is_waiting = False
 

@@ -1,6 +1,6 @@
 """One process's part in the lock service, on one event loop: asking, waiting, renewing, giving back.
 
-Every lock it holds stands as long as the process's session does (see `Tenure`), so one script call renews them all.
+Every lock it holds lives as long as the session of the process (see `SessionLease`): one script call renews all.
 Once the session may have ended in Redis, everything under it counts as lost and a new session begins.
 
 Verdicts for queued requests arrive on one list per process, read by one blocking call; nobody polls. A verdict that
@@ -19,12 +19,12 @@ from typing import Final
 
 from mageflow.errors import StoreError, StoreUnavailableError
 from mageflow.interceptors import Attempt, Interceptor, LockHold
-from mageflow.locks.debts import Debts
 from mageflow.locks.lease import Grant, HeldLock
-from mageflow.locks.ledger import Ledger
-from mageflow.locks.notices import Notices
-from mageflow.locks.petition import Petition
-from mageflow.locks.tenure import Tenure
+from mageflow.locks.local_state import LocalState
+from mageflow.locks.notifier import EventPublisher
+from mageflow.locks.pending_releases import PendingReleases
+from mageflow.locks.request import LockRequest
+from mageflow.locks.session_lease import SessionLease
 from mageflow.store import LockClaim, LockReply, LockStore, LockVerdict
 from mageflow.telemetry import suppressed
 
@@ -59,10 +59,10 @@ class LockSession:
         self.lease_seconds = lease_seconds
         self.loop = asyncio.get_running_loop()
         self._monotonic = monotonic
-        self._notices = Notices(interceptor, self.loop)
-        self._tenure = Tenure(lease_seconds, monotonic)
-        self._debts = Debts(store, self._notices, lease_seconds, monotonic, self._keep_running)
-        self._ledger = Ledger(self._notices)
+        self._events = EventPublisher(interceptor, self.loop)
+        self._session_lease = SessionLease(lease_seconds, monotonic)
+        self._pending_releases = PendingReleases(store, self._events, lease_seconds, monotonic, self._keep_running)
+        self._local_state = LocalState(self._events)
         self._is_closed = False
         self._renewals: asyncio.Task[None] | None = None
         self._wakes: asyncio.Task[None] | None = None
@@ -73,17 +73,17 @@ class LockSession:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held, awaited or still to be given back."""
-        return not (self._ledger.grants or self._ledger.waiting or self._debts.requests)
+        return not (self._local_state.grants or self._local_state.waiting or self._pending_releases.requests)
 
     def grants_of(self, run: str) -> list[Grant]:
         """What a run holds here."""
-        return self._ledger.grants_of(run)
+        return self._local_state.grants_of(run)
 
-    def petitions_of(self, run: str) -> list[Petition]:
+    def petitions_of(self, run: str) -> list[LockRequest]:
         """What a run waits for here."""
-        return self._ledger.petitions_of(run)
+        return self._local_state.petitions_of(run)
 
-    async def ask(self, petition: Petition) -> LockVerdict:
+    async def ask(self, pending: LockRequest) -> LockVerdict:
         """Send a request: granted (see `granted`), queued (then see `answer`), deadlock or busy.
 
         Raises:
@@ -94,106 +94,106 @@ class LockSession:
                 raise StoreUnavailableError("lock_acquire", "the locks of this process were closed")
             self._renew_claim()
             sent = self._monotonic()
-            reply = await self._send(petition)
+            reply = await self._send(pending)
             verdict = reply.verdict
             took = self._monotonic() - sent
-            self._notices.reply(reply, took)
+            self._events.reply(reply, took)
             if verdict.kind in ("queued", "deadlock"):
-                self._notices.checked(reply, took)
-            if petition.session != self._tenure.session:
+                self._events.checked(reply, took)
+            if pending.session != self._session_lease.session:
                 # The session has ended while the answer was on its way, and what was granted with it.
-                self._forget(petition)
+                self._forget(pending)
                 if verdict.kind in ("granted", "queued"):
-                    self._debts.owe(petition.request, petition.resources)
+                    self._pending_releases.owe(pending.request, pending.resources)
                 continue
             if verdict.kind == "session_lost":
-                self._forget(petition)
+                self._forget(pending)
                 self._end_session()
                 continue
-            self._tenure.prolong(sent)
-            if petition.future is not None and petition.future.cancelled():
-                self._give_up(petition)
+            self._session_lease.prolong(sent)
+            if pending.future is not None and pending.future.cancelled():
+                self._give_up(pending)
                 raise asyncio.CancelledError("the run has ended")
             if verdict.kind == "queued":
-                petition.is_queued = True
+                pending.is_queued = True
                 self._keep_running()
             else:
-                self._forget(petition)
+                self._forget(pending)
             return verdict
 
-    async def _send(self, petition: Petition) -> LockReply:
-        petition.request, petition.is_queued = uuid.uuid4().hex, False
-        petition.session = self._tenure.session
-        petition.future = self.loop.create_future()
-        self._ledger.waiting[petition.request] = petition
+    async def _send(self, pending: LockRequest) -> LockReply:
+        pending.request, pending.is_queued = uuid.uuid4().hex, False
+        pending.session = self._session_lease.session
+        pending.future = self.loop.create_future()
+        self._local_state.waiting[pending.request] = pending
         try:
-            return await self._debts.to_the_end(
-                self.store.acquire(self._claim(petition)), petition.request, petition.resources
+            return await self._pending_releases.to_the_end(
+                self.store.acquire(self._claim(pending)), pending.request, pending.resources
             )
         except BaseException as error:
-            self._forget(petition)
+            self._forget(pending)
             if isinstance(error, StoreError):
-                self._debts.owe(petition.request, petition.resources)
-                self._notices.check_failed(error)
+                self._pending_releases.owe(pending.request, pending.resources)
+                self._events.check_failed(error)
             raise
 
-    async def answer(self, petition: Petition, timeout_seconds: float | None) -> LockVerdict:
+    async def answer(self, pending: LockRequest, timeout_seconds: float | None) -> LockVerdict:
         """Wait for the verdict of a queued request: granted, deadlock, ended (not in time) or gone (ask again).
 
         A caller that is cancelled leaves the queue, and gives back what it was granted in the same moment.
         """
-        future = petition.future
+        future = pending.future
         if future is None:
             return LockVerdict("gone")
         try:
             await asyncio.wait({future}, timeout=timeout_seconds)
         except asyncio.CancelledError:
-            self._give_up(petition)
+            self._give_up(pending)
             raise
         if not future.done():
-            verdict = await self._withdraw(petition)
+            verdict = await self._withdraw(pending)
         elif future.cancelled():
-            self._give_up(petition)
+            self._give_up(pending)
             raise asyncio.CancelledError("the run has ended")
         else:
             verdict = future.result()
-            self._forget(petition)
+            self._forget(pending)
             if verdict.kind != "granted":
                 # Its record is of no use to anybody.
-                self._debts.owe(petition.request, petition.resources)
-        if verdict.kind == "granted" and petition.session != self._tenure.session:
-            self._give_up(petition)
+                self._pending_releases.owe(pending.request, pending.resources)
+        if verdict.kind == "granted" and pending.session != self._session_lease.session:
+            self._give_up(pending)
             return LockVerdict("gone")
         return verdict
 
-    async def _withdraw(self, petition: Petition) -> LockVerdict:
+    async def _withdraw(self, pending: LockRequest) -> LockVerdict:
         """Leave the queue, unless a verdict was reached in the same moment; without an answer it is left later."""
         try:
-            reply = await self._debts.to_the_end(
-                self.store.withdraw(petition.request, petition.resources), petition.request, petition.resources
+            reply = await self._pending_releases.to_the_end(
+                self.store.withdraw(pending.request, pending.resources), pending.request, pending.resources
             )
         except StoreError:
-            self._debts.owe(petition.request, petition.resources)
+            self._pending_releases.owe(pending.request, pending.resources)
             return LockVerdict("ended")
         finally:
-            self._forget(petition)
-        self._notices.reply(reply, 0.0)
+            self._forget(pending)
+        self._events.reply(reply, 0.0)
         return reply.verdict
 
-    def granted(self, petition: Petition, tokens: Sequence[int], attempt: Attempt | None) -> Grant:
+    def granted(self, pending: LockRequest, tokens: Sequence[int], attempt: Attempt | None) -> Grant:
         """Take a granted request into care: it is renewed from now on until `give_back`."""
-        session = petition.session
+        session = pending.session
         locks = tuple(
-            HeldLock(resource, token, LockHold(resource, petition.call.task, attempt, token, self._monotonic))
-            for resource, token in zip(petition.resources, tokens, strict=True)
+            HeldLock(resource, token, LockHold(resource, pending.call.task, attempt, token, self._monotonic))
+            for resource, token in zip(pending.resources, tokens, strict=True)
         )
         grant = Grant(
-            request=petition.request,
-            run=petition.run,
+            request=pending.request,
+            run=pending.run,
             session=session,
             attempt=attempt,
             locks=locks,
-            deadline=self._tenure.deadline_of(session),
+            deadline=self._session_lease.deadline_of(session),
             release=lambda: self.give_back(grant),
             loop=self.loop,
             monotonic=self._monotonic,
@@ -203,16 +203,16 @@ class LockSession:
         def close() -> None:
             for held in locks:
                 held.hold.is_lost = grant.is_lost(held.token)
-            self._notices.guarded(around.close)
+            self._events.guarded(around.close)
 
         try:
             for each in locks:
                 around.enter_context(self.interceptor.hold_lock(each.hold))
         except BaseException:
-            self._debts.owe(petition.request, petition.resources)
+            self._pending_releases.owe(pending.request, pending.resources)
             raise
         grant.close = close
-        self._ledger.grants[grant.request] = grant
+        self._local_state.grants[grant.request] = grant
         self._keep_running()
         return grant
 
@@ -223,49 +223,49 @@ class LockSession:
         """
         if grant.is_ended:
             return
-        self._ledger.grants.pop(grant.request, None)
+        self._local_state.grants.pop(grant.request, None)
         resources = tuple(each.resource for each in grant.locks)
         try:
-            if grant.session == self._tenure.session and not grant.has_expired:
-                reply = await self._debts.to_the_end(
+            if grant.session == self._session_lease.session and not grant.has_expired:
+                reply = await self._pending_releases.to_the_end(
                     self.store.release(grant.request, resources), grant.request, resources, is_release=True
                 )
-                self._notices.reply(reply, 0.0)
+                self._events.reply(reply, 0.0)
                 if reply.verdict.ended < len(resources):
-                    self._ledger.lose(grant)
+                    self._local_state.lose(grant)
             else:
-                self._ledger.lose(grant)
-                self._debts.owe(grant.request, resources)
+                self._local_state.lose(grant)
+                self._pending_releases.owe(grant.request, resources)
         except StoreError:
-            self._debts.owe(grant.request, resources)
+            self._pending_releases.owe(grant.request, resources)
         finally:
-            self._ledger.conclude(grant)
+            self._local_state.conclude(grant)
 
     async def end_run(self, run: str, *, keep: Sequence[Grant] = ()) -> None:
         """End what a run still holds and waits for; one round trip if that is anything, else none."""
-        petitions = self.petitions_of(run)
-        for petition in petitions:
-            if petition.future is not None and not petition.future.done():
-                petition.future.cancel()
+        pending_requests = self.petitions_of(run)
+        for pending in pending_requests:
+            if pending.future is not None and not pending.future.done():
+                pending.future.cancel()
         grants = [each for each in self.grants_of(run) if each not in keep]
         if keep or not grants:
             for grant in grants:
                 await self.give_back(grant)
             return
         for grant in grants:
-            del self._ledger.grants[grant.request]
+            del self._local_state.grants[grant.request]
         try:
-            work = self._debts.spawn(self.store.end_runs(self._tenure.session, [run]))
+            work = self._pending_releases.spawn(self.store.end_runs(self._session_lease.session, [run]))
             reply = await asyncio.shield(work)
-            self._notices.reply(reply, 0.0)
+            self._events.reply(reply, 0.0)
         except (StoreError, asyncio.CancelledError) as error:
             for grant in grants:
-                self._debts.owe(grant.request, tuple(each.resource for each in grant.locks))
+                self._pending_releases.owe(grant.request, tuple(each.resource for each in grant.locks))
             if not isinstance(error, StoreError):
                 raise
         finally:
             for grant in grants:
-                self._ledger.conclude(grant)
+                self._local_state.conclude(grant)
 
     async def aclose(self) -> None:
         """End the session: whatever is held is handed on at once instead of when the lease runs out.
@@ -277,40 +277,40 @@ class LockSession:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await self._debts.close()
-        if self._tenure.is_open:
+        await self._pending_releases.close()
+        if self._session_lease.is_open:
             # Without an answer the session ends by itself when its lease runs out.
             with suppress(StoreError):
-                await self.store.end_session(self._tenure.session)
+                await self.store.end_session(self._session_lease.session)
         self._end_session()
 
     # -- the session ---------------------------------------------------------------------------------------------
 
     def _renew_claim(self) -> None:
         """A session that may have ended is never used again."""
-        if self._tenure.may_have_ended:
+        if self._session_lease.may_have_ended:
             self._end_session()
 
     def _end_session(self) -> None:
-        self._tenure.end()
-        self._ledger.lose_everything()
+        self._session_lease.end()
+        self._local_state.lose_everything()
 
-    def _claim(self, petition: Petition) -> LockClaim:
+    def _claim(self, pending: LockRequest) -> LockClaim:
         return LockClaim(
-            request=petition.request,
-            run=petition.run,
-            session=petition.session,
-            session_is_open=self._tenure.is_open,
-            resources=petition.resources,
-            owner=petition.owner,
+            request=pending.request,
+            run=pending.run,
+            session=pending.session,
+            session_is_open=self._session_lease.is_open,
+            resources=pending.resources,
+            owner=pending.owner,
             lease_seconds=self.lease_seconds,
-            wake_id=self._tenure.process,
-            policy=petition.call.policy,
-            born_ms=petition.born_ms,
-            priority=petition.priority,
-            traceparent=petition.call.traceparent,
-            under=petition.under,
-            can_wait=petition.can_wait,
+            wake_id=self._session_lease.process,
+            policy=pending.call.policy,
+            born_ms=pending.born_ms,
+            priority=pending.priority,
+            traceparent=pending.call.traceparent,
+            under=pending.under,
+            can_wait=pending.can_wait,
         )
 
     # -- in the background ---------------------------------------------------------------------------------------
@@ -319,15 +319,15 @@ class LockSession:
         if self._is_closed:
             return
         if self._renewals is None or self._renewals.done():
-            self._renewals = self._debts.spawn(self._renew_while_needed())
-        if self._ledger.waiting and (self._wakes is None or self._wakes.done()):
-            self._wakes = self._debts.spawn(self._read_wakes())
+            self._renewals = self._pending_releases.spawn(self._renew_while_needed())
+        if self._local_state.waiting and (self._wakes is None or self._wakes.done()):
+            self._wakes = self._pending_releases.spawn(self._read_wakes())
 
     async def _read_wakes(self) -> None:
-        while self._ledger.waiting:
+        while self._local_state.waiting:
             try:
                 with suppressed():
-                    verdicts = await self.store.verdicts(self._tenure.process, self._block_seconds)
+                    verdicts = await self.store.verdicts(self._session_lease.process, self._block_seconds)
             except StoreError:
                 await asyncio.sleep(self.lease_seconds / _RETRIES_PER_LEASE)
                 continue
@@ -337,7 +337,7 @@ class LockSession:
                 self._block_seconds = max(_BLOCK_MIN_SECONDS, self._block_seconds / 2)
                 continue
             for request, verdict in verdicts:
-                self._ledger.settle(request, verdict)
+                self._local_state.settle(request, verdict)
 
     async def _renew_while_needed(self) -> None:
         pause = self.lease_seconds / _RENEWALS_PER_LEASE
@@ -345,49 +345,54 @@ class LockSession:
             await asyncio.sleep(pause)
             pause = self.lease_seconds / _RENEWALS_PER_LEASE
             self._renew_claim()
-            if not await self._renew() or not await self._debts.pay():
+            if not await self._renew() or not await self._pending_releases.pay():
                 pause = self.lease_seconds / _RETRIES_PER_LEASE
 
     async def _renew(self) -> bool:
-        if not self._tenure.is_open or not (self._ledger.grants or self._ledger.waiting):
+        if not self._session_lease.is_open or not (self._local_state.grants or self._local_state.waiting):
             return True
-        session, sent = self._tenure.session, self._monotonic()
-        held = [(each.resource, each.token) for grant in self._ledger.grants.values() for each in grant.locks]
+        session, sent = self._session_lease.session, self._monotonic()
+        held = [(each.resource, each.token) for grant in self._local_state.grants.values() for each in grant.locks]
         # One whose first answer is still on its way would be reported as gone.
-        requests = [request for request, each in self._ledger.waiting.items() if each.is_queued]
+        requests = [request for request, each in self._local_state.waiting.items() if each.is_queued]
         try:
             with suppressed():
-                reply = await self.store.renew(session, self.lease_seconds, held, requests, list(self._ledger.grants))
+                reply = await self.store.renew(
+                    session, self.lease_seconds, held, requests, list(self._local_state.grants)
+                )
         except StoreError as error:
-            self._notices.renewed(held, "error", frozenset())
+            self._events.renewed(held, "error", frozenset())
             if requests:
-                self._notices.check_failed(error)
+                self._events.check_failed(error)
             return False
         took = self._monotonic() - sent
-        if session != self._tenure.session:
+        if session != self._session_lease.session:
             return True
         if reply.verdict.kind == "lost":
-            self._notices.renewed(held, "lost", frozenset())
+            self._events.renewed(held, "lost", frozenset())
             self._end_session()
             return True
-        self._tenure.prolong(sent)
-        self._notices.renewed(held, "ok", reply.gone)
-        self._notices.reply(reply, took)
+        self._session_lease.prolong(sent)
+        self._events.renewed(held, "ok", reply.gone)
+        self._events.reply(reply, took)
         if requests:
-            self._notices.checked(reply, took)
-        self._ledger.compare(reply)
+            self._events.checked(reply, took)
+        self._local_state.compare(reply)
         for request, resources in reply.strange.items():
             # What was asked for since the renewal was sent is known here; what was released is released twice.
             if not self._knows(request):
-                self._debts.owe(request, resources)
+                self._pending_releases.owe(request, resources)
         return True
 
     def _knows(self, request: str) -> bool:
-        return any(request in each for each in (self._ledger.grants, self._ledger.waiting, self._debts.requests))
+        return any(
+            request in each
+            for each in (self._local_state.grants, self._local_state.waiting, self._pending_releases.requests)
+        )
 
-    def _give_up(self, petition: Petition) -> None:
-        self._forget(petition)
-        self._debts.owe(petition.request, petition.resources)
+    def _give_up(self, pending: LockRequest) -> None:
+        self._forget(pending)
+        self._pending_releases.owe(pending.request, pending.resources)
 
-    def _forget(self, petition: Petition) -> None:
-        self._ledger.waiting.pop(petition.request, None)
+    def _forget(self, pending: LockRequest) -> None:
+        self._local_state.waiting.pop(pending.request, None)

@@ -4,7 +4,7 @@ Synchronous code hands its requests to the loop the worker's tasks run on, or, w
 of its own, started at first use. A run keeps all its locks in the session of one loop, whichever loop it asks from:
 what it waits for in one session would not be seen to keep it from releasing what it holds in another.
 
-This file owns that loop and the crossing to it and back. It refuses to know what a request is.
+This file owns that loop and the call to it and back. It refuses to know what a request is.
 """
 
 import asyncio
@@ -88,14 +88,14 @@ class ThreadBridge:
         else:
             work.close()
             raise ConfigurationError("inside a coroutine write 'async with resource.acquire(...)', not 'with'")
-        crossing = _cross(work, loop, undo)
+        call = _cross(work, loop, undo)
         try:
-            while not wait({crossing.future}, _LOOP_CHECK_SECONDS).done:
+            while not wait({call.future}, _LOOP_CHECK_SECONDS).done:
                 _require_running(loop)
-            return crossing.future.result()
+            return call.future.result()
         except BaseException:
             if loop.is_running():
-                loop.call_soon_threadsafe(crossing.abandon)
+                loop.call_soon_threadsafe(call.abandon)
             raise
 
 
@@ -107,24 +107,24 @@ async def run_on(
     """Run something on this loop or on another one, and wait for it here; see `ThreadBridge.run`."""
     if loop is asyncio.get_running_loop():
         return await work
-    crossing = _cross(work, loop, undo)
+    call = _cross(work, loop, undo)
     try:
-        return await asyncio.wrap_future(crossing.future)
+        return await asyncio.wrap_future(call.future)
     except BaseException:
         if loop.is_running():
-            loop.call_soon_threadsafe(crossing.abandon)
+            loop.call_soon_threadsafe(call.abandon)
         raise
 
 
 def _cross(
     work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, undo: Callable[[T], Awaitable[None]] | None
-) -> "_Crossing[T]":
-    crossing = _Crossing(work, loop, undo)
-    loop.call_soon_threadsafe(crossing.start)
-    return crossing
+) -> "CrossLoopCall[T]":
+    call = CrossLoopCall(work, loop, undo)
+    loop.call_soon_threadsafe(call.start)
+    return call
 
 
-class _Crossing(Generic[T]):
+class CrossLoopCall(Generic[T]):
     """One piece of work on the loop, for somebody elsewhere who waits. All but ``future`` belongs to the loop."""
 
     def __init__(

@@ -23,7 +23,7 @@ import redis.cluster
 import redis.exceptions
 from redis.asyncio.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
 
-__all__ = ["Connections", "Lane", "RedisClient"]
+__all__ = ["Connections", "LoopClient", "RedisClient"]
 
 RedisClient = (
     redis.asyncio.Redis | redis.Redis | redis.asyncio.cluster.RedisCluster | redis.cluster.RedisCluster | str | None
@@ -41,7 +41,7 @@ _ONLY_ONE_SECONDS: Final = 0.05
 _ATTEMPTS: Final = 3
 
 
-class Lane:
+class LoopClient:
     """The client of one event loop. More calls at once than it has connections wait in line, first come first served.
 
     Args:
@@ -110,26 +110,26 @@ class Connections:
 
     def __init__(self, given: Any) -> None:
         self._given = given
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = WeakKeyDictionary()
+        self._loop_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClient] = WeakKeyDictionary()
         self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
         self._is_adopted = False
 
-    async def lane(self) -> Lane:
-        """The lane of the running loop."""
+    async def loop_client(self) -> LoopClient:
+        """The loop_client of the running loop."""
         loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
+        loop_client = self._loop_clients.get(loop)
+        if loop_client is None:
             client = self._client()
-            lane = self._lanes[loop] = Lane(client)
+            loop_client = self._loop_clients[loop] = LoopClient(client)
             if client is not self._given:
                 keeper = self._keepers[loop] = _closing(client)
                 await anext(keeper)
-        return lane
+        return loop_client
 
     async def aclose(self) -> None:
         """Close what was made here for the running loop; a client that was given stays open."""
         loop = asyncio.get_running_loop()
-        self._lanes.pop(loop, None)
+        self._loop_clients.pop(loop, None)
         keeper = self._keepers.pop(loop, None)
         if keeper is not None:
             await keeper.aclose()

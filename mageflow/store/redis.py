@@ -101,17 +101,17 @@ class RedisPort:
 
     async def blocking_seconds(self, wanted: float) -> float:
         """For how long a command may block; short where the client's one connection is needed for other calls."""
-        return (await self._connections.lane()).blocking_seconds(wanted)
+        return (await self._connections.loop_client()).blocking_seconds(wanted)
 
     async def _execute(self, operation: str, command: Sequence[Argument]) -> Any:
         if self._given is None:
             raise RedisNotConfiguredError(operation)
-        lane = await self._connections.lane()
+        loop_client = await self._connections.loop_client()
         task = asyncio.current_task()
         cancellations = task.cancelling() if task else 0
         with self._interceptor.redis(RedisCall(operation)):
             try:
-                reply = await lane.execute(*command)
+                reply = await loop_client.execute(*command)
             except redis.exceptions.NoScriptError:
                 # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
                 reply = _UNKNOWN_SCRIPT

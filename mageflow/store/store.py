@@ -200,7 +200,7 @@ class Store:
         will_retry: bool = False,
         max_failures: int = 0,
         message_json: str = "",
-        is_hearsay: bool = False,
+        reported_by_engine: bool = False,
         acknowledged: Sequence[tuple[str, int, str]] = (),
     ) -> Decision:
         """Record how an attempt ended, and decide what follows from it. See `mageflow.flows.Flows.settle`.
@@ -216,7 +216,7 @@ class Store:
             will_retry: Whether the engine is expected to try again: then nothing follows yet.
             max_failures: With how many failed attempts the engine gives up whatever ``will_retry`` says; 0 if unknown.
             message_json: The input that failed; kept for error callbacks.
-            is_hearsay: Hatchet said so, not the run itself: any attempt of this run is meant.
+            reported_by_engine: Hatchet said so, not the run itself: any attempt of this run is meant.
             acknowledged: What `acknowledge` would be told of this record; saves its round trip.
         """
         keys = self.keys.parse(key)
@@ -228,7 +228,7 @@ class Store:
                 keys,
                 path,
                 run.workflow_run_id,
-                0 if is_hearsay else run.attempt,
+                0 if reported_by_engine else run.attempt,
                 outcome,
                 max(1, max_failures) if will_retry else 0,
                 "null" if result_json is None and outcome == "succeeded" else result_json or "",

@@ -8,7 +8,7 @@ Names are resolved on first use (PEP 562), so that reading the dictionary in `na
 
 from typing import TYPE_CHECKING
 
-from mageflow.doors import lazy_names
+from mageflow._lazy import lazy_names
 from mageflow.telemetry import names
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ Names are resolved on first use (PEP 562), so that the plugin costs nothing in a
 
 from typing import TYPE_CHECKING
 
-from mageflow.doors import lazy_names
+from mageflow._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mageflow.testing.capture import (

@@ -27,7 +27,7 @@ SETTINGS = Settings(reconcile_grace_seconds=0.01, reconcile_check_seconds=0.03, 
 
 
 @dataclass
-class Plan:
+class KillPoint:
     """Dies at the n-th call, before or after it."""
 
     at: int = 0
@@ -51,7 +51,7 @@ class Plan:
 
 
 class Dying(Interceptor):
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: KillPoint) -> None:
         self.plan = plan
 
     def redis(self, call: RedisCall) -> AbstractContextManager[None]:
@@ -59,7 +59,7 @@ class Dying(Interceptor):
 
 
 class DyingHatchet:
-    def __init__(self, hatchet: Hatchet, plan: Plan) -> None:
+    def __init__(self, hatchet: Hatchet, plan: KillPoint) -> None:
         self.hatchet = hatchet
         self.plan = plan
 
@@ -150,7 +150,7 @@ class Verdict:
 class Colleagues:
     """One worker after another: each dies as planned or goes on; each has a process of its own."""
 
-    def __init__(self, port_url: str, hatchet: Hatchet, plan: Plan, namespace: str) -> None:
+    def __init__(self, port_url: str, hatchet: Hatchet, plan: KillPoint, namespace: str) -> None:
         self.hatchet = hatchet
         self.plan = plan
         self.port = RedisPort(port_url, Dying(plan))
@@ -223,7 +223,7 @@ class Seen(Worker):
 async def crash_once(url: str, scenario: Scenario, at: int, after: bool, namespace: str) -> tuple[Verdict, int]:
     """Run a scenario to its end with one crash; returns what was wrong, and how many calls were made."""
     hatchet = Hatchet(retries=scenario.retries)
-    plan = Plan(at=at, after=after)
+    plan = KillPoint(at=at, after=after)
     colleagues = Colleagues(url, hatchet, plan, namespace)
     key = ""
     while not key:

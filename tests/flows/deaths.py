@@ -24,11 +24,11 @@ from pathlib import Path
 from mageflow.engine import LocalEngine
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.mortality.cases import Matrix, Work, random_kills, streams
-from tests.flows.mortality.judgement import Ledger, judge, read_journal
-from tests.flows.mortality.lanes import Lane
+from tests.flows.mortality.fork_server import Nursery
 from tests.flows.mortality.report import Found, by_scenario, table
 from tests.flows.mortality.scenarios import SCENARIOS
-from tests.flows.mortality.zygote import Nursery
+from tests.flows.mortality.verify import Ledger, judge, read_journal
+from tests.flows.mortality.worker_pool import PooledWorker
 
 WORKER_LOST_AFTER = 5.0
 """Seconds without a heartbeat until the engine gives a worker's runs to another; the SDK's heart beats every four."""
@@ -45,7 +45,7 @@ async def die(folder: Path, work: Work, lanes: int) -> Found:
     ):
         names = [f"lane{number}" for number in range(lanes)]
         async with Nursery(valkey.url, folder) as nursery:
-            crew = [Lane(name, engine, nursery, valkey.url) for name in names]
+            crew = [PooledWorker(name, engine, nursery, valkey.url) for name in names]
             await asyncio.gather(*(lane.run(work, found.cases) for lane in crew))
         found.leaked = valkey.keys_without_ttl()
     deaths = folder / "deaths.jsonl"

@@ -239,7 +239,9 @@ async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatch
     for _ in range(5):
         run = hatchet.queue.popleft()
         await flows.drain()
-        decision = await flows._store.settle(f"{chain.key}#0", RunIdentity(run.id), "unscheduled", is_hearsay=True)
+        decision = await flows._store.settle(
+            f"{chain.key}#0", RunIdentity(run.id), "unscheduled", reported_by_engine=True
+        )
         assert decision.verdict == "resent"
         assert decision.sends == ()
         entry = json.loads(await store.port.command("HGET", outbox, "0"))
@@ -320,7 +322,7 @@ async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatch
     runs = [unscheduled(hatchet).id for _ in range(2)]
     for index, run_id in enumerate(runs):
         identity = RunIdentity(run_id)
-        await quick._store.settle(f"{swarm.key}#{index}", identity, "unscheduled", is_hearsay=True)
+        await quick._store.settle(f"{swarm.key}#{index}", identity, "unscheduled", reported_by_engine=True)
     await swarm.interrupt()
     await asyncio.sleep(0.1)
     await quick.reconciler().sweep()
@@ -340,7 +342,7 @@ async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: 
     hatchet.is_away = True
     await chain.resume()
     for word in ("cancelled", "lost", "unscheduled"):
-        late = await quick._store.settle(f"{chain.key}#0", RunIdentity(first.id), word, is_hearsay=True)
+        late = await quick._store.settle(f"{chain.key}#0", RunIdentity(first.id), word, reported_by_engine=True)
         assert late.verdict == "stale"
     hatchet.is_away = False
     working = Worker(hatchet, quick, {"one": echo, "two": echo})

@@ -14,7 +14,7 @@ from mageflow.engine import LocalEngine
 from mageflow.errors import MageflowError
 from mageflow.signatures import SwarmConfig
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.mortality.zygote import Nursery
+from tests.flows.mortality.fork_server import Nursery
 
 FLOWS = 100
 

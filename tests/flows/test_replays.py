@@ -255,7 +255,7 @@ async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, ha
     await flows.drain()
     run = hatchet.queue.popleft()
     run.state, run.attempt = "cancelled", 1
-    settled = await flows._store.settle(f"{chain.key}#0", RunIdentity(run.id), "cancelled", is_hearsay=True)
+    settled = await flows._store.settle(f"{chain.key}#0", RunIdentity(run.id), "cancelled", reported_by_engine=True)
     assert settled.verdict == "settled"
     assert (await flows.load(chain.key)).status is Status.CANCELLED
     replay(hatchet, "one")

@@ -18,7 +18,7 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing import samples
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
-from tests.locks.crossing import expected_victims, plan, play
+from tests.locks.deadlock_plan import expected_victims, plan, play
 from tests.locks.test_workers import SCRIPT, endpoints, read
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]

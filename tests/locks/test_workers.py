@@ -17,7 +17,7 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing import samples
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
-from tests.locks.crossing import plan, play
+from tests.locks.deadlock_plan import plan, play
 from tests.locks.scenes import until, waiting
 
 # Real workers take their time to start on a machine that does something else as well.

@@ -17,7 +17,7 @@ from redis.retry import Retry as SyncRetry
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import RedisPort
 from tests.locks.scenes import start, waiting
-from tests.store.exercise import Parts
+from tests.store.redis_workload import Parts
 from tests.store.topologies import (
     ClusterOfThree,
     ServerProcess,

@@ -12,7 +12,7 @@ import redis.sentinel
 
 from mageflow.store import RedisPort
 from tests.locks.scenes import Gate, start, waiting
-from tests.store.exercise import Parts
+from tests.store.redis_workload import Parts
 from tests.store.topologies import Watched, valkey_binary
 
 pytestmark = pytest.mark.timeout(120)

@@ -8,7 +8,7 @@ import pytest
 import mageflow.store.keys
 from mageflow.errors import StoreError
 from mageflow.store import RedisPort
-from tests.store.exercise import Parts
+from tests.store.redis_workload import Parts
 from tests.store.topologies import ServerProcess
 
 pytestmark = pytest.mark.timeout(120)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from tests.flows.mortality.dying import Kind, Plan
+from tests.flows.mortality.kill_points import KillPoint, Kind
 from tests.flows.mortality.scenarios import SCENARIOS, Scenario
 
 KINDS: tuple[Kind, ...] = ("call", "await")
@@ -23,8 +23,8 @@ class Case:
 
     name: str
     scenario: Scenario
-    plan: Plan | None = None
-    second: Plan | None = None
+    plan: KillPoint | None = None
+    second: KillPoint | None = None
     kills: tuple[float, ...] = ()
     """Seconds from the start of each life to SIGKILL."""
     deaths: int = 0
@@ -60,9 +60,9 @@ class Stream:
             if self.is_over:
                 return
             name = f"{self.scenario.name}/{self.kind}{'/second' if self.is_second else ''}/{at}/{self.seed}"
-            plan = Plan(self.kind, at, name)
+            plan = KillPoint(self.kind, at, name)
             if self.is_second:
-                first = Plan(chance.choice(KINDS), chance.randint(1, 25), name)
+                first = KillPoint(chance.choice(KINDS), chance.randint(1, 25), name)
                 yield Case(name, self.scenario, first, second=plan)
             else:
                 yield Case(name, self.scenario, plan)
@@ -141,7 +141,7 @@ class Sample:
         self._cases = deque(replace(each, kills=each.kills[:1]) for each in itertools.islice(random_kills(seed), kills))
         for number, (kind, scenario) in enumerate(itertools.islice(turns, points)):
             name = f"{scenario.name}/{kind}/sample {number}/{seed}"
-            self._cases.append(Case(name, scenario, Plan(kind, chance.randint(1, 30), name)))
+            self._cases.append(Case(name, scenario, KillPoint(kind, chance.randint(1, 30), name)))
 
     def next(self) -> Case | None:
         return self._cases.popleft() if self._cases else None

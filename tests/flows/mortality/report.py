@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.flows.mortality.cases import Case
-from tests.flows.mortality.judgement import Verdict
 from tests.flows.mortality.scenarios import SCENARIOS
+from tests.flows.mortality.verify import Verdict
 
 
 @dataclass

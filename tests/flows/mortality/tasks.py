@@ -21,7 +21,7 @@ from redis.backoff import ConstantBackoff
 from mageflow import Mageflow
 from mageflow.errors import IllegalTransitionError
 from mageflow.signatures import SwarmConfig
-from tests.flows.mortality.dying import Mortal, Plan
+from tests.flows.mortality.kill_points import KillPoint, Mortal
 
 LOST_RUNS_WAIT = timedelta(hours=1)
 SMALL = SwarmConfig(max_concurrency=3, refill_linger_ms=100)
@@ -176,7 +176,7 @@ def declare(client: Mageflow, mortal: Mortal, journal: Journal) -> list[Any]:
     @client.with_ctx
     async def begin(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         if msg.get("plan") and ctx.attempt_number == 1:
-            mortal.arm(Plan(**msg["plan"]))
+            mortal.arm(KillPoint(**msg["plan"]))
         flow, message = await BEGINNINGS[msg["scenario"]](client)
         async with journal.redis() as probe:
             await probe.sadd(f"probe:flow:{msg['case']}", flow.key)

@@ -15,7 +15,7 @@ from mageflow.interceptors import Attempt, current_attempt
 from mageflow.store import RecordKeys, Store
 from mageflow.types import SignatureKind
 
-__all__ = ["Bodies"]
+__all__ = ["Heartbeats"]
 
 _KINDS: Final[tuple[SignatureKind, ...]] = get_args(SignatureKind)
 
@@ -31,7 +31,7 @@ class _Body:
     began: float
 
 
-class Bodies:
+class Heartbeats:
     """What runs here.
 
     Args:

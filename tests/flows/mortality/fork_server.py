@@ -33,7 +33,7 @@ from hatchet_sdk.worker.action_listener_process import worker_action_listener_pr
 from mageflow import Mageflow, Settings
 from mageflow.engine import LocalEngine
 from mageflow.hatchet.host import SdkHost
-from tests.flows.mortality.dying import Mortal, Plan
+from tests.flows.mortality.kill_points import KillPoint, Mortal
 from tests.flows.mortality.tasks import Journal, declare
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -59,12 +59,12 @@ class Birth:
     url: str
     folder: str
     environment: dict[str, str]
-    plan: Plan | None = None
+    plan: KillPoint | None = None
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> "Birth":
         plan = document.pop("plan", None)
-        return cls(**document, plan=Plan(**plan) if plan else None)
+        return cls(**document, plan=KillPoint(**plan) if plan else None)
 
 
 def live(birth: Birth, news: int) -> None:
@@ -254,7 +254,7 @@ class Nursery:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "tests.flows.mortality.zygote",
+                "tests.flows.mortality.fork_server",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -271,7 +271,7 @@ class Nursery:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def born(self, engine: LocalEngine, lane: str, plan: Plan | None = None) -> Life:
+    async def born(self, engine: LocalEngine, lane: str, plan: KillPoint | None = None) -> Life:
         """A new worker of a lane (a namespace), when it has declared its tasks, or has died before that."""
         birth = asdict(Birth(lane, self._url, str(self._folder), engine.environment(), plan))
         assert self._process.stdin is not None

@@ -31,7 +31,7 @@ Kind = Literal["call", "await"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class KillPoint:
     """Die at the n-th point of a kind."""
 
     kind: Kind
@@ -44,11 +44,11 @@ class Mortal(Interceptor):
 
     def __init__(self, log: Path) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._plan: Plan | None = None
+        self._plan: KillPoint | None = None
         self._passed = 0
         self._idle: Counter[str] = Counter()
 
-    def arm(self, plan: Plan) -> None:
+    def arm(self, plan: KillPoint) -> None:
         """From here on points count."""
         self._plan, self._passed = plan, 0
         self._idle.clear()
@@ -184,7 +184,7 @@ def place_of(coroutine: Any) -> Place | None:
         return None
     name = visible[-1].replace("/", ".")
     is_sweeping = any("Reconciler._sweep" in each for each in found) and not any("._visit" in each for each in found)
-    is_idle = is_sweeping or name.endswith("Bodies.run")
+    is_idle = is_sweeping or name.endswith("Heartbeats.run")
     return Place("the body" if name in BODY else name, is_idle)
 
 

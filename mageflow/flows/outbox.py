@@ -22,14 +22,14 @@ from mageflow.errors import (
     UnknownTaskError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
-from mageflow.flows.payloads import flow_name, run_order, start_order
+from mageflow.flows.inputs import flow_name, run_order, start_order
 from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, Interceptor, RunResend, SwarmFill
 from mageflow.lifecycle import Lifecycle
 from mageflow.signatures import FailureRecord, RunIdentity
 from mageflow.store import Decision, RecordKeys, Send, Store
 from mageflow.types import Dispatcher, DispatchRun
 
-__all__ = ["Courier"]
+__all__ = ["OutboxRelay"]
 
 _CHUNK: Final = 1000
 """Hatchet takes at most this many runs in one call (SDK 1.43.1, ``clients/admin.py``)."""
@@ -46,7 +46,7 @@ _OUTCOME: Final[dict[str, Literal["succeeded", "failed", "cancelled"]]] = {
 _log = logging.getLogger("mageflow.flows")
 
 
-class Courier:
+class OutboxRelay:
     """Delivers decisions.
 
     Args:
@@ -181,7 +181,7 @@ class Courier:
                 outcome,
                 result_json=send.value_json if outcome == "succeeded" else None,
                 error=error,
-                is_hearsay=True,
+                reported_by_engine=True,
             )
         except SignatureNotFoundError:
             return []
@@ -222,7 +222,7 @@ class Courier:
         )
         member = decision.keys.record if send.role == "rerun" else f"{decision.keys.record}#{send.path}"
         identity = RunIdentity("undeliverable", dedupe_key=f"{decision.keys.record}{send.path}/{send.epoch}")
-        settled = await self._store.settle(member, identity, "failed", error=record, is_hearsay=True)
+        settled = await self._store.settle(member, identity, "failed", error=record, reported_by_engine=True)
         settled.facts.pop("callback_failed", None)  # told of above, with its reason
         return settled
 

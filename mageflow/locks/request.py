@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from mageflow.interceptors import LockAcquire, ResourceKey
 from mageflow.store import LockOwner, LockVerdict
 
-__all__ = ["Petition"]
+__all__ = ["LockRequest"]
 
 
 @dataclass(slots=True, eq=False)
-class Petition:
+class LockRequest:
     """What is asked for by whom, and where the answer will arrive."""
 
     call: LockAcquire

@@ -20,10 +20,10 @@ from mageflow.interceptors import (
 )
 from mageflow.store import LockReply
 
-__all__ = ["Notices"]
+__all__ = ["EventPublisher"]
 
 
-class Notices:
+class EventPublisher:
     """Tells the interceptors; failures go to the event loop's exception handler.
 
     Args:

@@ -6,38 +6,38 @@ This file owns that belief, and how it is corrected by what Redis says. It refus
 from collections.abc import Collection
 
 from mageflow.locks.lease import Grant
-from mageflow.locks.notices import Notices
-from mageflow.locks.petition import Petition
+from mageflow.locks.notifier import EventPublisher
+from mageflow.locks.request import LockRequest
 from mageflow.store import LockReply, LockVerdict
 
-__all__ = ["Ledger"]
+__all__ = ["LocalState"]
 
 
-class Ledger:
-    """Grants and petitions of one session, by request.
+class LocalState:
+    """Grants and pending_requests of one session, by request.
 
     Args:
-        notices: Told of leases that are lost.
+        events: Told of leases that are lost.
     """
 
-    def __init__(self, notices: Notices) -> None:
-        self._notices = notices
+    def __init__(self, events: EventPublisher) -> None:
+        self._events = events
         self.grants: dict[str, Grant] = {}
-        self.waiting: dict[str, Petition] = {}
+        self.waiting: dict[str, LockRequest] = {}
 
     def grants_of(self, run: str) -> list[Grant]:
         """What a run holds."""
         return [each for each in self.grants.values() if each.run == run]
 
-    def petitions_of(self, run: str) -> list[Petition]:
+    def petitions_of(self, run: str) -> list[LockRequest]:
         """What a run waits for."""
         return [each for each in self.waiting.values() if each.run == run]
 
     def settle(self, request: str, verdict: LockVerdict) -> None:
         """Answer a request that waits; the first answer counts."""
-        petition = self.waiting.get(request)
-        if petition is not None and petition.future is not None and not petition.future.done():
-            petition.future.set_result(verdict)
+        pending = self.waiting.get(request)
+        if pending is not None and pending.future is not None and not pending.future.done():
+            pending.future.set_result(verdict)
 
     def lose(self, grant: Grant, tokens: Collection[int] | None = None) -> None:
         """Note that locks of a grant (all, unless some are named) are no longer held, and tell whoever holds them."""
@@ -46,7 +46,7 @@ class Ledger:
         grant.lost |= fresh
         for held in grant.locks:
             if held.token in fresh:
-                self._notices.lost(held.hold)
+                self._events.lost(held.hold)
         if fresh:
             for callback in list(grant.on_lost):
                 callback()
@@ -55,8 +55,8 @@ class Ledger:
         """The session has ended: what is held is lost, what is waited for must be asked for again."""
         for grant in list(self.grants.values()):
             self.lose(grant)
-        for petition in list(self.waiting.values()):
-            self.settle(petition.request, LockVerdict("gone"))
+        for pending in list(self.waiting.values()):
+            self.settle(pending.request, LockVerdict("gone"))
 
     def conclude(self, grant: Grant) -> None:
         """It is given back, or on its way to be."""
@@ -70,8 +70,8 @@ class Ledger:
         for grant in list(self.grants.values()):
             self.lose(grant, reply.gone)
         for request, verdict in reply.waits.items():
-            petition = self.waiting.get(request)
-            if petition is not None and verdict.kind == "queued":
-                petition.stand_in_line(verdict)
-            elif petition is not None:
+            pending = self.waiting.get(request)
+            if pending is not None and verdict.kind == "queued":
+                pending.stand_in_line(verdict)
+            elif pending is not None:
                 self.settle(request, verdict)

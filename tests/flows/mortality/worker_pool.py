@@ -12,17 +12,17 @@ import redis.asyncio
 
 from mageflow.engine import LocalEngine
 from tests.flows.mortality.cases import Case, Work
-from tests.flows.mortality.dying import Plan
-from tests.flows.mortality.judgement import ENDED
+from tests.flows.mortality.fork_server import Life, Nursery
+from tests.flows.mortality.kill_points import KillPoint
 from tests.flows.mortality.scenarios import Scenario
-from tests.flows.mortality.zygote import Life, Nursery
+from tests.flows.mortality.verify import ENDED
 
 CASE_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 HELP_SECONDS = 1.0
 
 
-class Lane:
+class PooledWorker:
     """One worker after another, and one flow after another."""
 
     def __init__(self, name: str, engine: LocalEngine, nursery: Nursery, url: str) -> None:
@@ -78,7 +78,7 @@ class Lane:
                 await asyncio.wait_for(life.ended.wait(), LOOK_SECONDS)
         case.seconds = time.monotonic() - started
 
-    async def _alive(self, plan: Plan | None) -> Life:
+    async def _alive(self, plan: KillPoint | None) -> Life:
         while self._life is None or self._life.ended.is_set():
             self._life = await self._nursery.born(self._engine, self.name, plan)
         return self._life

@@ -1,6 +1,6 @@
 """What a user names (a task, a name, a signature, a key, a flow) as something that can be stored.
 
-A `Plan` is a tree: a task with its bound values, and its callbacks, which have callbacks of their own. Signatures
+A `MemberSpec` is a tree: a task with its bound values, and its callbacks, which have callbacks of their own. Signatures
 that become members of a flow, or callbacks, are **copied** into the record they belong to: their definition travels
 with it, shares its TTL and its slot, and the signature itself stays as it was. So one signature may be a member of many
 flows, or twice of one, and a callback cannot expire before what it belongs to. Chains and swarms are not copied: they
@@ -33,18 +33,18 @@ from mageflow.signatures import (
 from mageflow.store import Keys, Store
 from mageflow.types import TaskCatalog
 
-__all__ = ["Plan", "Planner", "documents_of", "flow_document"]
+__all__ = ["MemberResolver", "MemberSpec", "documents_of", "flow_document"]
 
 _MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemberSpec:
     """A member to be: its definition, and the plans of its callbacks."""
 
     definition: MemberDefinition
-    success: tuple["Plan", ...] = ()
-    error: tuple["Plan", ...] = ()
+    success: tuple["MemberSpec", ...] = ()
+    error: tuple["MemberSpec", ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,14 +62,16 @@ class Plan:
         return (("", own), *_callbacks(self.success, self.error))
 
 
-def documents_of(plan: Plan, path: str) -> Iterator[str]:
+def documents_of(plan: MemberSpec, path: str) -> Iterator[str]:
     """Path and stored definition of a plan and of everything under it, in turn."""
     for below, text in plan.relative:
         yield path + below
         yield text
 
 
-def flow_document(definition: FlowDefinition, success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[str]:
+def flow_document(
+    definition: FlowDefinition, success: Sequence[MemberSpec], error: Sequence[MemberSpec]
+) -> Iterator[str]:
     """As `documents_of`, for a flow itself (without its members)."""
     yield ""
     yield f"{definition.kind[0].upper()}:{len(success)}:{len(error)}|{encode(definition)}"
@@ -78,14 +80,14 @@ def flow_document(definition: FlowDefinition, success: Sequence[Plan], error: Se
         yield text
 
 
-def _callbacks(success: Sequence[Plan], error: Sequence[Plan]) -> Iterator[tuple[str, str]]:
+def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
     for mark, plans in (("s", success), ("e", error)):
         for index, plan in enumerate(plans):
             for below, text in plan.relative:
                 yield f".{mark}{index}{below}", text
 
 
-class Planner:
+class MemberResolver:
     """Turns what a user names into plans.
 
     Args:
@@ -102,7 +104,7 @@ class Planner:
         """Names of everything."""
         return self._store.keys
 
-    async def plan(self, target: object) -> Plan:
+    async def plan(self, target: object) -> MemberSpec:
         """The plan behind anything that can be a member, an item or a callback.
 
         Costs no round trip for task objects, names, flows, and signatures made in this process; one for a key and
@@ -113,12 +115,12 @@ class Planner:
             SignatureNotFoundError: The key, or the signature's, is not stored (any more).
             SignatureInvalidError: What is stored does not validate.
         """
-        if isinstance(target, Plan):
+        if isinstance(target, MemberSpec):
             return target
         if isinstance(target, ChainSignature | SwarmSignature):
-            return Plan(FlowMember(key=target.key))
+            return MemberSpec(FlowMember(key=target.key))
         if isinstance(target, TaskSignature):
-            return target.origin if isinstance(target.origin, Plan) else await self._of_key(target.key)
+            return target.origin if isinstance(target.origin, MemberSpec) else await self._of_key(target.key)
         if isinstance(target, str):
             return await self._of_text(target)
         name = self._catalog.task_name(target)
@@ -127,9 +129,9 @@ class Planner:
                 f"{target!r} cannot be run by a signature or a flow: give a task declared with this client, the "
                 "name of one, a signature, its key, a chain or a swarm"
             )
-        return Plan(self.task(name, {}, {}))
+        return MemberSpec(self.task(name, {}, {}))
 
-    async def plans(self, targets: object, what: str) -> tuple[Plan, ...]:
+    async def plans(self, targets: object, what: str) -> tuple[MemberSpec, ...]:
         """The plans of several.
 
         Raises:
@@ -137,7 +139,7 @@ class Planner:
         """
         if isinstance(targets, str | Mapping) or not isinstance(targets, Sequence):
             raise FlowDefinitionError(f"{what} is a list of tasks, names, signatures, keys or flows; got {targets!r}")
-        known: dict[int, Plan] = {}
+        known: dict[int, MemberSpec] = {}
         for each in cast("Sequence[object]", targets):
             if id(each) not in known:
                 known[id(each)] = await self.plan(each)
@@ -161,28 +163,28 @@ class Planner:
             error_field=error_field(model),
         )
 
-    async def _of_text(self, text: str) -> Plan:
+    async def _of_text(self, text: str) -> MemberSpec:
         if not text.startswith(f"{self.keys.prefix}:{{"):
-            return Plan(self.task(self._catalog.task_name(text) or text, {}, {}))
+            return MemberSpec(self.task(self._catalog.task_name(text) or text, {}, {}))
         return await self._of_key(text)
 
-    async def _of_key(self, key: str) -> Plan:
+    async def _of_key(self, key: str) -> MemberSpec:
         parsed = self.keys.parse(key)
         found = await self._store.definitions(key)
         if parsed.kind != "task" and not parsed.path:
-            return Plan(FlowMember(key=key))
+            return MemberSpec(FlowMember(key=key))
         if parsed.path not in found:
             raise SignatureNotFoundError(key)
         return _read(key, found, parsed.path, 0)
 
 
-def _read(key: str, found: Mapping[str, str], path: str, depth: int) -> Plan:
+def _read(key: str, found: Mapping[str, str], path: str, depth: int) -> MemberSpec:
     head, _, text = found.get(path, "").partition("|")
     definition = decode_member(key, text)
     _, successes, errors = head.split(":")
     if depth > _MAX_DEPTH:
         raise FlowDefinitionError(f"callbacks of {key!r} are nested deeper than {_MAX_DEPTH}")
-    return Plan(
+    return MemberSpec(
         definition,
         tuple(_read(key, found, f"{path}.s{index}", depth + 1) for index in range(int(successes))),
         tuple(_read(key, found, f"{path}.e{index}", depth + 1) for index in range(int(errors))),

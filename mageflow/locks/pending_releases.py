@@ -13,18 +13,18 @@ from typing import Any
 
 from mageflow.errors import StoreError
 from mageflow.interceptors import ResourceKey
-from mageflow.locks.notices import Notices
+from mageflow.locks.notifier import EventPublisher
 from mageflow.store import LockReply, LockStore
 
-__all__ = ["Debts"]
+__all__ = ["PendingReleases"]
 
 
-class Debts:
+class PendingReleases:
     """What one session still has to give back.
 
     Args:
         store: Runs the scripts.
-        notices: Told what the replies say besides.
+        events: Told what the replies say besides.
         lease_seconds: A release that is not answered for so long is not needed any more: the session has ended, or a
             renewal has found what was left of the request.
         monotonic: Measures that.
@@ -34,13 +34,13 @@ class Debts:
     def __init__(
         self,
         store: LockStore,
-        notices: Notices,
+        events: EventPublisher,
         lease_seconds: float,
         monotonic: Callable[[], float],
         on_owed: Callable[[], None],
     ) -> None:
         self._store = store
-        self._notices = notices
+        self._events = events
         self._lease_seconds = lease_seconds
         self._monotonic = monotonic
         self._on_owed = on_owed
@@ -71,7 +71,7 @@ class Debts:
                 if self._monotonic() < until:
                     return False
             else:
-                self._notices.reply(reply, 0.0)
+                self._events.reply(reply, 0.0)
             self._owed.pop(request, None)
         return True
 
@@ -103,7 +103,7 @@ class Debts:
             def finished(done: "asyncio.Task[LockReply]") -> None:
                 is_answered = not done.cancelled() and done.exception() is None
                 if is_answered:
-                    self._notices.reply(done.result(), 0.0)
+                    self._events.reply(done.result(), 0.0)
                 if not (is_release and is_answered):
                     self.owe(request, resources)
 

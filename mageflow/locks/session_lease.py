@@ -9,10 +9,10 @@ This file owns the name and the deadline of a session. It refuses to talk to Red
 import uuid
 from collections.abc import Callable
 
-__all__ = ["Tenure"]
+__all__ = ["SessionLease"]
 
 
-class Tenure:
+class SessionLease:
     """One process's sessions, one after the other, on one event loop.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Final
 from mageflow.interceptors import Attempt, Interceptor, LockAcquire, LockWaiting
 from mageflow.types import ExtensionReason, Phase, Stage
 
-__all__ = ["Depths", "Extend", "Patience"]
+__all__ = ["Depths", "Extend", "WaitScope"]
 
 Extend = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
 """Asks the engine for seconds more; what was granted, 0 when refused."""
@@ -27,7 +27,7 @@ Depths = dict[Attempt, tuple[int, Phase, Stage]]
 """How many waits each attempt has, and where it was before the first."""
 
 
-class Patience:
+class WaitScope:
     """A context manager around a wait in a queue.
 
     The attempt is in phase and stage ``lock_wait``. After a second `Interceptor.wait_for_lock` is told, once per
