@@ -4,14 +4,23 @@ This file owns the facts and the variable that carries the running attempt. It r
 """
 
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage
 
-__all__ = ["Attempt", "Enqueue", "EnqueueItem", "Stagger", "TaskInfo", "TimeoutExtension", "current_attempt"]
+__all__ = [
+    "Attempt",
+    "Enqueue",
+    "EnqueueItem",
+    "ExtendTimeout",
+    "Stagger",
+    "TaskInfo",
+    "TimeoutExtension",
+    "current_attempt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +199,7 @@ class TimeoutExtension:
     """Filled in; 0 when refused."""
     deadline: float | None = None
     """Filled in: epoch seconds, as the engine answered."""
+
+
+ExtendTimeout = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
+"""Asks the engine for more execution time, in seconds. Returns the seconds granted, 0 when refused."""

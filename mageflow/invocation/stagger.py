@@ -5,15 +5,11 @@ before the sleep begins; were it asked for afterwards, a delay longer than the t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
-from mageflow.interceptors import Attempt, Interceptor, Stagger
-from mageflow.types import ExtensionReason, RandomSource
+from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, Stagger
+from mageflow.types import RandomSource
 
-__all__ = ["Extend", "stagger"]
-
-Extend = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
-"""Asks the engine for seconds more; what was granted, 0 when refused."""
+__all__ = ["stagger"]
 
 _ROUND_TRIP_ALLOWANCE_SECONDS = 0.1
 """Asked for on top of the delay: the request itself is also paid from the task's own time."""
@@ -27,7 +23,7 @@ async def stagger(
     *,
     window_seconds: float,
     random: RandomSource,
-    extend: Extend,
+    extend: ExtendTimeout,
     interceptor: Interceptor,
     cancelled: asyncio.Event,
 ) -> None:

@@ -11,12 +11,10 @@ from mageflow.locks.report import CycleMember, Holder, LocksReport, Waiter, show
 from mageflow.locks.resource import Resource
 from mageflow.locks.service import LockService
 from mageflow.locks.waitgraph import WaitGraph
-from mageflow.locks.waiting import Extend
 
 __all__ = [
     "CycleMember",
     "ExclusiveMark",
-    "Extend",
     "Holder",
     "Lease",
     "LockBlock",

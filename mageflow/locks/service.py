@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from mageflow.errors import ConfigurationError, DeadlockError, LockTimeoutError
-from mageflow.interceptors import Attempt, Interceptor, LockAcquire, ResourceKey, current_attempt
+from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, LockAcquire, ResourceKey, current_attempt
 from mageflow.locks.block import LockBlock, OnLost, Request
 from mageflow.locks.lease import Grant, Lease, entered_leases
 from mageflow.locks.report import LocksReport
@@ -21,7 +21,7 @@ from mageflow.locks.request import LockRequest
 from mageflow.locks.resource import Resource, checked
 from mageflow.locks.session import LockSession
 from mageflow.locks.threads import ThreadBridge, run_on
-from mageflow.locks.waiting import Depths, Extend, WaitScope
+from mageflow.locks.waiting import Depths, WaitScope
 from mageflow.store import LockOwner, LockStore, LockVerdict, VictimPolicy
 from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 from mageflow.types import RandomSource
@@ -57,7 +57,7 @@ class LockService:
         store: LockStore,
         interceptor: Interceptor | None = None,
         *,
-        extend: Extend | None = None,
+        extend: ExtendTimeout | None = None,
         declare: Callable[[str], None] | None = None,
         lease_seconds: float = 15.0,
         victim_backoff_seconds: float = 0.5,

@@ -4,17 +4,13 @@ This file owns the time spent in a queue. It refuses to know how the wait ends.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
-from mageflow.interceptors import Attempt, Interceptor, LockAcquire, LockWaiting
-from mageflow.types import ExtensionReason, Phase, Stage
+from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, LockAcquire, LockWaiting
+from mageflow.types import Phase, Stage
 
-__all__ = ["Depths", "Extend", "WaitScope"]
-
-Extend = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
-"""Asks the engine for seconds more; what was granted, 0 when refused."""
+__all__ = ["Depths", "WaitScope"]
 
 _TOLD_AFTER_SECONDS: Final = 1.0
 _EXTENSION_SECONDS: Final = 10.0
@@ -35,7 +31,9 @@ class WaitScope:
     been waited, ten seconds at a time and by no more than the request's own timeout. Short waits ask for nothing.
     """
 
-    def __init__(self, call: LockAcquire, extend: Extend | None, interceptor: Interceptor, depths: Depths) -> None:
+    def __init__(
+        self, call: LockAcquire, extend: ExtendTimeout | None, interceptor: Interceptor, depths: Depths
+    ) -> None:
         self._call = call
         self._depths = depths
         self._extend = extend
@@ -99,7 +97,7 @@ class WaitScope:
         limit = self._call.timeout_seconds
         return _EXTENSION_SECONDS if limit is None else min(_EXTENSION_SECONDS, limit - granted)
 
-    async def _ask_for(self, extend: Extend, attempt: Attempt, seconds: float) -> float:
+    async def _ask_for(self, extend: ExtendTimeout, attempt: Attempt, seconds: float) -> float:
         """A request that is on its way is not taken back: the engine may have granted it, and that must be noted."""
         request = asyncio.ensure_future(extend(attempt, seconds, "lock"))
         self._requests.add(request)
