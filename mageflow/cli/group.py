@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mageflow.distribution import installed_version, installs, warn_other_distribution
 from mageflow.errors import ConfigurationError, MageflowError
 
 __all__ = ["COMMANDS", "CommandHome", "main"]
@@ -64,7 +65,7 @@ class _LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except ModuleNotFoundError as missing:
             # Only what an extra brings may be missing in a sound installation.
-            raise _WronglyAsked(f"{args[0]} needs {missing.name}: pip install 'mageflow[local]'") from missing
+            raise _WronglyAsked(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -88,7 +89,7 @@ class _WronglyAsked(_Failed):
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so
     if value and not ctx.resilient_parsing:
-        click.echo(f"mageflow {metadata.version('mageflow')}, hatchet-sdk {metadata.version('hatchet-sdk')}")
+        click.echo(f"mageflow {installed_version() or 'not installed'}, hatchet-sdk {metadata.version('hatchet-sdk')}")
         ctx.exit()
 
 
@@ -111,4 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What follows ``mageflow``; the process's own by default.
     """
+    warning = warn_other_distribution()
+    if warning is not None:
+        click.echo(f"mageflow: warning: {warning}", err=True)
     _mageflow.main(args=None if arguments is None else list(arguments), prog_name="mageflow")

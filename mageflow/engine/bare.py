@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 
+from mageflow.distribution import installs
+
 
 @contextmanager
 def bare_package(name: str) -> Generator[None]:
@@ -27,7 +29,7 @@ def bare_package(name: str) -> Generator[None]:
         return
     spec = find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
-        raise ImportError(f"the local engine needs the package {name!r}: pip install 'mageflow[local]'")
+        raise ImportError(f"the local engine needs the package {name!r}: {installs('local')}")
     stand_in = ModuleType(name)
     stand_in.__path__ = list(spec.submodule_search_locations)
     sys.modules[name] = stand_in

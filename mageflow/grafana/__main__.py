@@ -5,6 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from mageflow.distribution import installs
 from mageflow.grafana.rules import Addresses, Thresholds
 
 _DEFAULT = Path(__file__).parents[2] / "dashboards"
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from mageflow.grafana.generate import write  # noqa: PLC0415  # the development dependency is needed only now
     except ModuleNotFoundError as error:
-        parser.error(f"{error}; the generator needs the development extra: pip install 'mageflow[test]'")
+        parser.error(f"{error}; the generator needs the development extra: {installs('test')}")
     addresses = Addresses(chosen.runbook_url, chosen.grafana_url)
     for path in write(chosen.out, Thresholds(**dict(chosen.threshold)), addresses):
         sys.stdout.write(f"{path}\n")

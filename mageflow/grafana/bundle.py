@@ -40,7 +40,7 @@ def find_bundle() -> Bundle:
         if (root / "grafana").is_dir():
             return Bundle(root)
     raise FileNotFoundError(
-        f"no dashboards beside {package}: install mageflow from its wheel, or run from a checkout of its repository"
+        f"no dashboards beside {package}: install the wheel, or run from a checkout of its repository"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from opentelemetry import trace
 
+from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.telemetry.logs import add_trace_context, hand_over
 from mageflow.telemetry.records import LogFields
@@ -79,7 +80,7 @@ def _exporter() -> Any:
         module = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     except ImportError as error:
         raise ConfigurationError(
-            f"{endpoint} is set, and the OTLP exporter is not installed: pip install 'mageflow[otlp]'"
+            f"{endpoint} is set, and the OTLP exporter is not installed: {installs('otlp')}"
         ) from error
     return module.OTLPSpanExporter
 

@@ -18,6 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
+from mageflow.distribution import DISTRIBUTION
 from mageflow.errors import clipped, text_of
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.names.traces import SpanName
@@ -99,7 +100,7 @@ class Spans:
 
 def _version() -> str | None:
     try:
-        return version("mageflow")
+        return version(DISTRIBUTION)
     except PackageNotFoundError:
         return None  # run from a checkout that is not installed
 

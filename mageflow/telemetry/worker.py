@@ -11,6 +11,7 @@ from typing import Self
 
 from opentelemetry import trace
 
+from mageflow.distribution import DISTRIBUTION
 from mageflow.interceptors import TaskInfo
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.discovery import ServiceDirectory
@@ -50,7 +51,7 @@ class WorkerTelemetry:
         self._sampler: asyncio.Task[None] | None = None
         self._directory: ServiceDirectory | None = None
         self._last_tick = time.monotonic()
-        self._info = (name, _version("mageflow"), _version("hatchet-sdk"), platform.python_version())
+        self._info = (name, _version(DISTRIBUTION), _version("hatchet-sdk"), platform.python_version())
         self.endpoint: Endpoint | None = None
         """The bound endpoint; None when metrics are off or no port was free."""
 

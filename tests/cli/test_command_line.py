@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mageflow.cli import group
+from mageflow.distribution import installs
 from mageflow.errors import MageflowError, RedisNotConfiguredError, StoreUnavailableError
 
 
@@ -65,7 +66,10 @@ def test_version_names_ours_and_the_sdks():
     """Both versions are what a bug report needs."""
     run = mageflow("--version")
 
-    assert run.stdout == f"mageflow {metadata.version('mageflow')}, hatchet-sdk {metadata.version('hatchet-sdk')}\n"
+    assert (
+        run.stdout
+        == f"mageflow {metadata.version('hatchet-mageflow')}, hatchet-sdk {metadata.version('hatchet-sdk')}\n"
+    )
 
 
 def test_unknown_command_is_a_usage_error():
@@ -108,4 +112,4 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
         group.main(["absent"])
 
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "mageflow: absent needs library_of_an_extra: pip install 'mageflow[local]'\n"
+    assert capsys.readouterr().err == f"mageflow: absent needs library_of_an_extra: {installs('local')}\n"

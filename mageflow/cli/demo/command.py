@@ -38,7 +38,7 @@ Examples:
 
 \b
 Exit status: 0 when every expectation was met, 1 when one was not or something did not start.
-Needs the extra mageflow[local]: pip install 'mageflow[local]'
+Needs the extra `local`.
 """
 
 

@@ -56,7 +56,7 @@ def set_up(directory: Path, said: Callable[[str], None]) -> Generator[Stage]:
     Raises:
         EngineError: The engine or the worker did not start.
         StoreUnavailableError: Valkey did not start.
-        ConfigurationError: The extra ``mageflow[local]`` is not installed.
+        ConfigurationError: The extra ``local`` is not installed.
     """
     with ThreadPoolExecutor(1) as pool:
         # The SDK takes a second or two to import: while the processes start.
