@@ -3,10 +3,8 @@
 It refuses to know Hatchet: what a decision leads to is returned, and a higher floor acts on it.
 """
 
-from mageflow.store.decisions import Admission, ClosedFlow, Decision, ResentRun, Send, SilentRun, dedupe_key, locate
-from mageflow.store.description import Description, MemberDescription, describe_record, find_records
 from mageflow.store.keys import SHARDS, Keys, RecordKeys
-from mageflow.store.lock_records import (
+from mageflow.store.locks.records import (
     FoundCycle,
     LockClaim,
     LockHolding,
@@ -17,11 +15,22 @@ from mageflow.store.lock_records import (
     LockWait,
     VictimPolicy,
 )
-from mageflow.store.locks import LockStore
-from mageflow.store.redis import RedisClient, RedisPort
-from mageflow.store.scripts import Script, ScriptHeader
-from mageflow.store.server import find_unsuitable, warn_unsuitable
-from mageflow.store.store import AnySignature, Census, Store
+from mageflow.store.locks.store import LockStore
+from mageflow.store.records.decisions import (
+    Admission,
+    ClosedFlow,
+    Decision,
+    ResentRun,
+    Send,
+    SilentRun,
+    dedupe_key,
+    locate,
+)
+from mageflow.store.records.description import Description, MemberDescription, describe_record, find_records
+from mageflow.store.records.store import AnySignature, Census, Store
+from mageflow.store.redis.port import RedisClient, RedisPort
+from mageflow.store.redis.scripts import Script, ScriptHeader
+from mageflow.store.redis.server import find_unsuitable, warn_unsuitable
 
 __all__ = [
     "SHARDS",

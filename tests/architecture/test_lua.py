@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from mageflow import store
-from mageflow.store.scripts import Script
+from mageflow.store.redis.scripts import Script
 
 
 def declared() -> dict[str, Script]:
     """Every script that a module of the store declares, by the name of its file."""
     found: dict[str, Script] = {}
-    for module in pkgutil.iter_modules(store.__path__, "mageflow.store."):
+    for module in pkgutil.walk_packages(store.__path__, "mageflow.store."):
         for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Script):
                 found[value.name] = value

@@ -43,12 +43,13 @@ def test_wheel_stands_on_its_own(wheel, tmp_path):
 import importlib.metadata, json, pathlib, sys
 import mageflow
 from mageflow.grafana import find_bundle
-from mageflow.store import scripts
+from mageflow.store.records.declarations import RECORD_SCRIPTS
 from mageflow import Mageflow
 found = importlib.metadata.distribution("hatchet-mageflow")
 print(json.dumps({
     "home": mageflow.__file__,
     "boards": len(find_bundle().boards),
+    "scripts": [each.name for each in RECORD_SCRIPTS if each.source],
     "entry_points": sorted(f"{each.group}:{each.name}" for each in found.entry_points),
 }))
 """
@@ -65,4 +66,5 @@ print(json.dumps({
     told = json.loads(run.stdout)
     assert Path(told["home"]).is_relative_to(site)
     assert told["boards"] == 5
+    assert {"admit", "settle"} <= set(told["scripts"])
     assert told["entry_points"] == ["console_scripts:mageflow", "console_scripts:mageflow-engine", "pytest11:mageflow"]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import redis
 
-import mageflow.store.locks
+import mageflow.store.locks.store
 from mageflow.interceptors import Interceptor
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
@@ -17,7 +17,7 @@ def valkey_server() -> Iterator[EmbeddedValkey]:
     """One real server for the session, which knows the scripts: a first call would cost two round trips."""
     with EmbeddedValkey() as server, redis.Redis.from_url(server.url) as client:
         for name in ("lock_acquire", "lock_release", "lock_renew", "lock_end", "lock_snapshot"):
-            client.script_load(getattr(mageflow.store.locks, f"_{name.removeprefix('lock_').upper()}").source)
+            client.script_load(getattr(mageflow.store.locks.store, f"_{name.removeprefix('lock_').upper()}").source)
         yield server
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from mageflow.store import RedisPort, find_unsuitable, warn_unsuitable
-from mageflow.store.server import problems_of
+from mageflow.store.redis.server import problems_of
 from mageflow.testing.valkey import EmbeddedValkey
 
 

@@ -23,7 +23,7 @@ from mageflow.interceptors import Attempt, Enqueue, Interceptor, RedisCall
 PACKAGE = str(Path(mageflow.__file__).parent) + os.sep
 EXIT_STATUS = 137
 FOREIGN_ROOMS = ("locks/", "telemetry/", "cluster/")
-TRANSPARENT = ("store/redis", "store/connections", "interceptors/", "invocation/decorators")
+TRANSPARENT = ("store/redis/", "interceptors/", "invocation/decorators")
 BODY = ("invocation.runner.TaskRunner._call_async", "invocation.runner.TaskRunner.function.<locals>.call_async")
 IDLE_POINTS = 2
 

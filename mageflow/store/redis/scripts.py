@@ -17,7 +17,7 @@ A script file opens with a header every script shares::
 `Script` compares its own ``keys`` and ``args`` with that header when the source is first read, so a renamed or
 reordered argument fails before it reaches a server. Bodies read their inputs by position; ``...`` must be last.
 
-This module owns the loading and checking of Lua. It refuses to run it: see `mageflow.store.redis`.
+This module owns the loading and checking of Lua. It refuses to run it: see `mageflow.store.redis.port`.
 """
 
 import hashlib

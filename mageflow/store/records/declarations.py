@@ -6,7 +6,7 @@ Every record script takes the same nine keys (`RecordKeys.all`) and the configur
 from typing import Final
 
 from mageflow.signatures import lua_table
-from mageflow.store.scripts import Script
+from mageflow.store.redis.scripts import Script
 
 __all__ = [
     "ACK",

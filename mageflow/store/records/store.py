@@ -18,12 +18,12 @@ from mageflow.signatures import (
     SwarmSignature,
     TaskSignature,
 )
-from mageflow.store import declarations as scripts
-from mageflow.store.decisions import Admission, Decision, locate
 from mageflow.store.keys import SHARDS, Keys, RecordKeys
-from mageflow.store.redis import RedisPort
-from mageflow.store.scripts import Script
-from mageflow.store.views import header_of, member_view, record_view
+from mageflow.store.records import declarations as scripts
+from mageflow.store.records.decisions import Admission, Decision, locate
+from mageflow.store.records.views import header_of, member_view, record_view
+from mageflow.store.redis.port import RedisPort
+from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
 
 __all__ = ["Census", "Store"]

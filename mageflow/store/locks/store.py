@@ -16,7 +16,7 @@ import redis.exceptions
 from mageflow.errors import StoreUnavailableError
 from mageflow.interceptors import ResourceKey
 from mageflow.store.keys import Keys
-from mageflow.store.lock_records import (
+from mageflow.store.locks.records import (
     LockClaim,
     LockPicture,
     LockReply,
@@ -29,8 +29,8 @@ from mageflow.store.lock_records import (
     verdicts_of,
     whole_ms,
 )
-from mageflow.store.redis import RedisPort
-from mageflow.store.scripts import Script
+from mageflow.store.redis.port import RedisPort
+from mageflow.store.redis.scripts import Script
 
 __all__ = ["LockStore"]
 

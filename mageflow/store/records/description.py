@@ -14,10 +14,10 @@ from mageflow.config import Settings
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member, lua_table
 from mageflow.store.keys import Keys, RecordKeys
-from mageflow.store.redis import RedisPort
-from mageflow.store.scripts import Script
-from mageflow.store.store import AnySignature
-from mageflow.store.views import header_of, last_run_of, member_view, moment, record_view, status_of
+from mageflow.store.records.store import AnySignature
+from mageflow.store.records.views import header_of, last_run_of, member_view, moment, record_view, status_of
+from mageflow.store.redis.port import RedisPort
+from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
 
 __all__ = ["Description", "MemberDescription", "describe_record", "find_records"]

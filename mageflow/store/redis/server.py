@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mageflow.errors import MageflowError
-from mageflow.store.redis import RedisPort
-from mageflow.store.scripts import Script
+from mageflow.store.redis.port import RedisPort
+from mageflow.store.redis.scripts import Script
 
 __all__ = ["find_unsuitable", "problems_of", "warn_unsuitable"]
 

@@ -1,4 +1,4 @@
-"""One round trip to Redis, over whatever client the program has (see `mageflow.store.connections`).
+"""One round trip to Redis, over whatever client the program has (see `mageflow.store.redis.connections`).
 
 This module owns the EVALSHA protocol and the translation of errors. It refuses to know what the scripts decide.
 """
@@ -13,8 +13,8 @@ import redis.exceptions
 
 from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
 from mageflow.interceptors import Interceptor, RedisCall
-from mageflow.store.connections import Connections, RedisClient
-from mageflow.store.scripts import Script
+from mageflow.store.redis.connections import Connections, RedisClient
+from mageflow.store.redis.scripts import Script
 
 __all__ = ["RedisClient", "RedisPort"]
 

@@ -102,7 +102,7 @@ class LoopClient:
 
 
 class Connections:
-    """The lanes of one given client, by event loop.
+    """The clients made of one given client, by event loop.
 
     Args:
         given: A redis-py client or a URL.
@@ -115,7 +115,7 @@ class Connections:
         self._is_adopted = False
 
     async def loop_client(self) -> LoopClient:
-        """The loop_client of the running loop."""
+        """The client of the running loop."""
         loop = asyncio.get_running_loop()
         loop_client = self._loop_clients.get(loop)
         if loop_client is None:

@@ -1,0 +1,1 @@
+"""Locks in Redis: the lock scripts as typed calls and their typed results."""
