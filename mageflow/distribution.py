@@ -71,7 +71,7 @@ def _source_directory(found: Distribution) -> tuple[Path, bool] | None:
     try:
         document = json.loads(text)
         url, directory_info = urlsplit(document["url"]), document["dir_info"]
-    except (ValueError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     directory = Path(unquote(url.path))
     if url.scheme != "file" or not (directory / "pyproject.toml").is_file():
