@@ -36,7 +36,7 @@ _COLOURS = {
     "succeeded": "green", "ok": "green", "hit": "green", "completed": "green", "acquired": "green", "clean": "green",
     "enqueued": "green", "failed": "red", "error": "red", "invalid": "red", "lost": "red", "deadlock": "red",
     "cycle": "red", "victim_failed": "red", "extension_failed": "red", "timed_out": "purple", "timeout": "purple",
-    "retried": "orange", "missing": "orange", "victim_retried": "orange", "lease_broken": "dark-orange",
+    "retried": "orange", "missing": "orange", "victim_retried": "orange",
     "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "red", "body": "green",
     "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
     "pending": "yellow", "done": "blue",

@@ -21,8 +21,8 @@ from mageflow.interceptors.locks import (
     LeaseLost,
     LeaseRenewal,
     LockAcquire,
+    LockExpired,
     LockHold,
-    LockReaped,
     LockWaiting,
 )
 from mageflow.interceptors.state import RedisCall, SignatureLoad, SignatureWrite
@@ -124,7 +124,7 @@ class Interceptor:
         """Once per deadlock, in the process whose script found it; entered and left at once."""
         return _NOTHING
 
-    def reap_lock(self, call: LockReaped) -> AbstractContextManager[None]:
+    def expire_lock(self, call: LockExpired) -> AbstractContextManager[None]:
         """For each lock taken from a dead owner; entered and left at once."""
         return _NOTHING
 
@@ -228,9 +228,9 @@ class InterceptorChain(Interceptor):
         """See `Interceptor.resolve_deadlock`."""
         return self._around([each.resolve_deadlock(call) for each in self._interceptors])
 
-    def reap_lock(self, call: LockReaped) -> AbstractContextManager[None]:
-        """See `Interceptor.reap_lock`."""
-        return self._around([each.reap_lock(call) for each in self._interceptors])
+    def expire_lock(self, call: LockExpired) -> AbstractContextManager[None]:
+        """See `Interceptor.expire_lock`."""
+        return self._around([each.expire_lock(call) for each in self._interceptors])
 
 
 @contextmanager

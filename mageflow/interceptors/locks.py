@@ -1,7 +1,7 @@
-"""Calls about locks: requests, leases, deadlocks. Facts only.
+"""Calls about locks: requests, holds, leases, deadlocks. Facts only.
 
-``name`` is the declared name of a resource and may become a label; ``key`` is the caller's and is never shown
-unless the user asks for it (`Settings.lock_resource_detail`).
+`ResourceKey.name` is the declared name of a resource and may become a metric label. `ResourceKey.key` is the
+program's own data: signals show it as a hash, unless `Settings.lock_resource_detail` is ``raw``.
 """
 
 import time
@@ -18,9 +18,9 @@ __all__ = [
     "LeaseLost",
     "LeaseRenewal",
     "LockAcquire",
+    "LockExpired",
     "LockHold",
     "LockParty",
-    "LockReaped",
     "LockWaiting",
     "ResourceKey",
 ]
@@ -36,102 +36,103 @@ class ResourceKey:
 
 @dataclass(frozen=True, slots=True)
 class LockParty:
-    """A run that holds a lock or waits for one, as the lock's record tells it."""
+    """A run that holds a lock, as its record in Redis describes it."""
 
     task: str
+    """Empty for a program outside of tasks."""
     run_id: str
     worker: str
     trace_id: str
     traceparent: str
-    """Of the span that acquired (a holder) or is acquiring (a waiter); empty when nothing is traced."""
+    """Of the span that acquired the lock; empty when that process does not trace."""
     seconds: float
-    """How long it has held or waited, by the clock of Redis, when the record was read."""
+    """How long it has held the lock, by the clock of Redis, when the record was read."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Timed:
+    """A call with a duration. Its clock starts when the object is made."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds; must not stop while the process is stopped."""
+    started_at: float = field(default=0.0, init=False)
+    """A reading of ``monotonic``."""
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started_at = self.monotonic()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since the call began: since the request of a `LockAcquire`, since the grant of a `LockHold`."""
+        return self.monotonic() - self.started_at
 
 
 @dataclass(slots=True, eq=False)
-class LockAcquire:
+class LockAcquire(_Timed):
     """One request for one or more locks, from the call until it is granted or given up.
 
     Live: `is_waiting`, `waiting_for` and `holders` are current and may be read from another thread.
     """
 
     resources: tuple[ResourceKey, ...]
-    """In the order they are taken."""
+    """Sorted by name, then key; taken in this order."""
     task: str
-    """The task of the run that asks, or an empty string outside of runs."""
+    """Name of the requesting task; empty outside of tasks."""
     attempt: Attempt | None
     policy: Literal["requester", "youngest", "lowest_priority"]
     timeout_seconds: float | None
+    """Maximum wait; None means no limit."""
     traceparent: str = ""
-    """Set by an observer on entry: the span others should link to. Kept with the lock while it is held."""
+    """An interceptor may set it on entry: the span that waiters and deadlock spans link to. Stored with the lock."""
     outcome: Literal["acquired", "timeout", "deadlock", "cancelled", "error"] = "error"
     """Filled in."""
     waited_seconds: float = 0.0
     """Filled in."""
     queued_at: float = 0.0
-    """Epoch seconds at which the request was queued, or 0 when it was granted at once."""
+    """Epoch seconds at which the request was queued; 0 if it was granted at once."""
     queue_position: int = 0
-    """Requests that were to be served before this one when it was queued, the holder included."""
+    """Requests ahead of this one when it was queued, the holder included."""
     is_waiting: bool = False
     waiting_for: ResourceKey | None = None
-    """The one it waits for, or waited for last."""
+    """The resource it waits for, or waited for last."""
     holders: tuple[LockParty, ...] = ()
-    """Who holds that one, as last heard: when the request was queued and with every renewal."""
+    """The holder of that resource. Updated when the request is queued and with every renewal."""
     cycle: tuple[CycleEdge, ...] = ()
     """Filled in for the victim of a deadlock."""
-    monotonic: Callable[[], float] = time.monotonic
-    started_at: float = field(default=0.0)
-
-    def __post_init__(self) -> None:
-        """Start the clock."""
-        self.started_at = self.monotonic()
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Time since the request was made."""
-        return self.monotonic() - self.started_at
 
 
 @dataclass(slots=True, eq=False)
 class LockWaiting:
-    """A request that has waited for a second, with those it waits for."""
+    """A request has waited for one second."""
 
     request: LockAcquire
 
 
 @dataclass(slots=True, eq=False)
-class LockHold:
+class LockHold(_Timed):
     """One lock held by one run, from the grant to the release or the loss."""
 
     resource: ResourceKey
     task: str
+    """Name of the holding task; empty outside of tasks."""
     attempt: Attempt | None
     token: int
-    monotonic: Callable[[], float] = time.monotonic
+    """The fencing token."""
     is_lost: bool = False
     """Filled in."""
-    started_at: float = field(default=0.0)
-
-    def __post_init__(self) -> None:
-        """Start the clock."""
-        self.started_at = self.monotonic()
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Time since the grant."""
-        return self.monotonic() - self.started_at
 
 
 @dataclass(slots=True, eq=False)
 class LeaseLost:
-    """A lease that ended while its lock was still held: the work under it is no longer exclusive."""
+    """A lease ended while its lock was still held: the work under it is no longer exclusive."""
 
     hold: LockHold
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewal:
-    """One lease in one renewal: ``lost`` when Redis no longer knows it, ``error`` when Redis did not answer."""
+    """One lease in one renewal: ``lost`` when Redis no longer has it, ``error`` when Redis did not answer."""
 
     resource: ResourceKey
     result: Literal["ok", "lost", "error"]
@@ -139,7 +140,7 @@ class LeaseRenewal:
 
 @dataclass(frozen=True, slots=True)
 class DeadlockCheck:
-    """One search for a cycle. It happens inside the acquiring script, so its time is that of the round trip."""
+    """One search for a cycle. It runs inside the acquiring script, so the duration is that of the round trip."""
 
     result: Literal["clean", "cycle", "error"]
     duration_seconds: float
@@ -148,21 +149,22 @@ class DeadlockCheck:
 
 @dataclass(frozen=True, slots=True)
 class Deadlock:
-    """A cycle that was found and broken, told once: by the process whose round trip found it."""
+    """A cycle that was found and broken. Published once, by the process whose round trip found it."""
 
     cycle: tuple[CycleEdge, ...]
     traceparents: tuple[str, ...]
-    """Of every member's acquire span, in the order of the cycle; empty strings where nothing is traced."""
+    """Of every member's acquire span, in the order of the cycle; an empty string for a member without a trace."""
     victim: CycleEdge
     policy: Literal["requester", "youngest", "lowest_priority"]
-    resolution: Literal["victim_retried", "victim_failed", "lease_broken"]
+    resolution: Literal["victim_retried", "victim_failed"]
+    """Whether Hatchet starts another attempt of the victim."""
     duration_seconds: float
-    """From sending the request that closed the cycle to the verdict."""
+    """From sending the request that closed the cycle to its answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class LockReaped:
-    """A lock that was taken from an owner whose lease had run out."""
+class LockExpired:
+    """A lock was taken from an owner whose lease had run out."""
 
     resource: ResourceKey
     owner: LockParty

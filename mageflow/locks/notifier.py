@@ -14,8 +14,8 @@ from mageflow.interceptors import (
     Interceptor,
     LeaseLost,
     LeaseRenewal,
+    LockExpired,
     LockHold,
-    LockReaped,
     ResourceKey,
 )
 from mageflow.store import LockReply
@@ -38,7 +38,7 @@ class EventPublisher:
     def reply(self, reply: LockReply, took_seconds: float) -> None:
         """Dead owners a script came across, and deadlocks it broke: told here alone, as no other process saw them."""
         for resource, owner in reply.reaped:
-            self._tell(self._interceptor.reap_lock, LockReaped(resource, owner))
+            self._tell(self._interceptor.expire_lock, LockExpired(resource, owner))
         for found in reply.resolved:
             deadlock = Deadlock(
                 cycle=found.cycle,

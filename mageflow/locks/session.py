@@ -184,7 +184,7 @@ class LockSession:
         """Take a granted request into care: it is renewed from now on until `give_back`."""
         session = pending.session
         locks = tuple(
-            HeldLock(resource, token, LockHold(resource, pending.call.task, attempt, token, self._monotonic))
+            HeldLock(resource, token, LockHold(resource, pending.call.task, attempt, token, monotonic=self._monotonic))
             for resource, token in zip(pending.resources, tokens, strict=True)
         )
         grant = Grant(

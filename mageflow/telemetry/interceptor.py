@@ -27,8 +27,8 @@ from mageflow.interceptors import (
     LeaseLost,
     LeaseRenewal,
     LockAcquire,
+    LockExpired,
     LockHold,
-    LockReaped,
     LockWaiting,
     RedisCall,
     RunResend,
@@ -165,9 +165,9 @@ class TelemetryInterceptor(Interceptor):
         self.locks.resolved(call)
         return nullcontext()
 
-    def reap_lock(self, call: LockReaped) -> AbstractContextManager[None]:
-        """See `Interceptor.reap_lock`."""
-        self.locks.reaped(call)
+    def expire_lock(self, call: LockExpired) -> AbstractContextManager[None]:
+        """See `Interceptor.expire_lock`."""
+        self.locks.expired(call)
         return nullcontext()
 
 

@@ -22,8 +22,8 @@ from mageflow.interceptors import (
     LeaseLost,
     LeaseRenewal,
     LockAcquire,
+    LockExpired,
     LockHold,
-    LockReaped,
     LockWaiting,
     ResourceKey,
 )
@@ -164,7 +164,7 @@ class LockTelemetry:
         if call.result == "error":
             self.recorder.log.emit(events.DEADLOCK_CHECK_FAILED, error_type=call.error_type)
 
-    def reaped(self, call: LockReaped) -> None:
+    def expired(self, call: LockExpired) -> None:
         """A lock was taken from a dead owner."""
         self.recorder.log.emit(
             events.LOCK_ORPHAN_REAPED, lock=call.resource.name, owner=call.owner.run_id, worker=call.owner.worker

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from mageflow.errors import LockLostError, StoreUnavailableError
-from mageflow.interceptors import Interceptor, LeaseLost, LeaseRenewal, LockHold, LockReaped
+from mageflow.interceptors import Interceptor, LeaseLost, LeaseRenewal, LockExpired, LockHold
 from mageflow.locks import Lease, LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -23,14 +23,14 @@ class Watch(Interceptor):
     """Records what became of leases."""
 
     def __init__(self) -> None:
-        self.reaped: list[LockReaped] = []
+        self.expired: list[LockExpired] = []
         self.lost: list[LeaseLost] = []
         self.renewals: list[LeaseRenewal] = []
         self.holds: list[LockHold] = []
 
     @contextmanager
-    def reap_lock(self, call: LockReaped) -> Generator[None]:
-        self.reaped.append(call)
+    def expire_lock(self, call: LockExpired) -> Generator[None]:
+        self.expired.append(call)
         yield
 
     @contextmanager
@@ -89,7 +89,7 @@ async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Servi
         await task
     assert loop.time() - started < 3 * LEASE
     assert tokens[0] > dead["token"]
-    assert [each.resource.name for each in watch.reaped] == ["orders"]
+    assert [each.resource.name for each in watch.expired] == ["orders"]
 
 
 async def test_killed_waiter_does_not_hold_up_the_line(services: Services, member: Begin) -> None:
