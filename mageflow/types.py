@@ -126,7 +126,7 @@ class Dispatcher(Protocol):
         """
         ...
 
-    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+    async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
         """Whether somebody has replayed a run in Hatchet after this attempt of it had ended; 0 for one never begun.
 
         What else gives a run another attempt (a retry, a worker that died) is no replay.
@@ -136,7 +136,7 @@ class Dispatcher(Protocol):
         """
         ...
 
-    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+    async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         """Whether it was its execution timeout that ended this attempt of a run, and not a cancellation.
 
         Raises:

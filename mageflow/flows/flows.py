@@ -260,7 +260,7 @@ class Flows(Creation):
 
     async def was_timed_out(self, run: RunIdentity) -> bool:
         """Whether Hatchet ended this attempt because its time was up; see `mageflow.types.Dispatcher.was_timed_out`."""
-        return await self._dispatcher.was_timed_out(run.workflow_run_id, run.attempt)
+        return await self._dispatcher.was_timed_out(run.workflow_run_id, run.attempt_number)
 
     async def leave(self, attempt: Attempt) -> None:
         """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""

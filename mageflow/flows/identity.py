@@ -21,5 +21,5 @@ def new_identity(*content: str) -> str:
         return uuid.uuid4().hex
     digest = hashlib.sha256("\0".join(content).encode()).hexdigest()
     count = attempt.creations[digest] = attempt.creations.get(digest, 0) + 1
-    seed = f"{attempt.workflow_run_id}\0{attempt.step_run_id}\0{digest}\0{count}"
+    seed = f"{attempt.workflow_run_id}\0{attempt.task_run_id}\0{digest}\0{count}"
     return hashlib.sha256(seed.encode()).hexdigest()[:32]

@@ -245,7 +245,7 @@ class Reconciler:
         record = decision.keys.record
         is_user_run = run.path.startswith("@") and "." not in run.path
         key = record if is_user_run else f"{record}#{run.path}"
-        identity = RunIdentity(run.run_id, attempt=max(run.attempt, 1), dedupe_key=f"{record}{run.path}/0")
+        identity = RunIdentity(run.run_id, attempt_number=max(run.attempt, 1), dedupe_key=f"{record}{run.path}/0")
         settled = await self._store.settle(
             key,
             identity,

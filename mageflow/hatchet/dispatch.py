@@ -73,17 +73,17 @@ class SdkDispatcher:
         found = await asyncio.gather(*(self._status(each) for each in run_ids))
         return {run_id: report for run_id, report in zip(run_ids, found, strict=True) if report is not None}
 
-    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+    async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
         """See `mageflow.types.Dispatcher`."""
         try:
-            return await was_replayed(self._runs, run_id, attempt)
+            return await was_replayed(self._runs, run_id, attempt_number)
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
 
-    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+    async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         """See `mageflow.types.Dispatcher`."""
         try:
-            return await was_timed_out(self._runs, run_id, attempt)
+            return await was_timed_out(self._runs, run_id, attempt_number)
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
 

@@ -39,7 +39,7 @@ async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
     return False
 
 
-async def was_replayed(runs: RunsClient, run_id: str, attempt: int) -> bool:
+async def was_replayed(runs: RunsClient, run_id: str, attempt_number: int) -> bool:
     """Whether somebody has replayed a run after this attempt of it (from 1, 0 for one that never began) had ended.
 
     Raises:
@@ -47,21 +47,25 @@ async def was_replayed(runs: RunsClient, run_id: str, attempt: int) -> bool:
     """
     async for events in _events(runs, run_id):
         later = [
-            each for each in events if each.event_type in _ANOTHER_ATTEMPT and (each.retry_count or 0) >= attempt - 1
+            each
+            for each in events
+            if each.event_type in _ANOTHER_ATTEMPT and (each.retry_count or 0) >= attempt_number - 1
         ]
         if later:
             return any(each.event_type is V1TaskEventType.RETRIED_BY_USER for each in later)
     return False
 
 
-async def was_timed_out(runs: RunsClient, run_id: str, attempt: int) -> bool:
+async def was_timed_out(runs: RunsClient, run_id: str, attempt_number: int) -> bool:
     """Whether it was its execution timeout that ended this attempt (from 1) of a run, and nobody's cancellation.
 
     Raises:
         hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be asked.
     """
     async for events in _events(runs, run_id):
-        signals = [each for each in events if each.event_type in _SIGNALS and (each.retry_count or 0) == attempt - 1]
+        signals = [
+            each for each in events if each.event_type in _SIGNALS and (each.retry_count or 0) == attempt_number - 1
+        ]
         if signals:
             return min(signals, key=_time).event_type is V1TaskEventType.TIMED_OUT
     return False

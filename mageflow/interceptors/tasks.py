@@ -52,9 +52,9 @@ class Attempt:
 
     task: TaskInfo
     workflow_run_id: str
-    step_run_id: str
+    task_run_id: str
     worker_id: str
-    number: int
+    attempt_number: int
     """From 1, one more than Hatchet's retry count."""
     max_attempts: int
     """One more than the task's retries. For a run of a signature, attempts lost with their worker come on top: they

@@ -41,5 +41,5 @@ def classify(
         return "succeeded"
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
-    may_retry = attempt.number < attempt.max_attempts and not is_non_retryable(error)
+    may_retry = attempt.attempt_number < attempt.max_attempts and not is_non_retryable(error)
     return "retried" if may_retry else "failed"

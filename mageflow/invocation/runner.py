@@ -254,9 +254,9 @@ class TaskRunner:
         attempt = Attempt(
             task=self.info,
             workflow_run_id=ctx.workflow_run_id,
-            step_run_id=ctx.task_run_id,
+            task_run_id=ctx.task_run_id,
             worker_id=ctx.worker_id,
-            number=ctx.attempt_number,
+            attempt_number=ctx.attempt_number,
             max_attempts=ctx.max_attempts,
             metadata=metadata,
             is_cancelled=lambda: bool(ctx.is_cancelled),
@@ -336,7 +336,9 @@ class TaskRunner:
             cancelled_after=scope.cancelled_after,
             is_non_retryable=self._services.host.is_non_retryable,
         )
-        attempt.will_retry = attempt.outcome in ("retried", "timed_out") and attempt.number < attempt.max_attempts
+        attempt.will_retry = (
+            attempt.outcome in ("retried", "timed_out") and attempt.attempt_number < attempt.max_attempts
+        )
 
     def _is_eviction(self, scope: _Scope, error: BaseException | None) -> bool:
         """Whether a durable invocation was only put aside while it waits.

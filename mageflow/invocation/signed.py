@@ -125,7 +125,7 @@ class StoredRuns:
         # Hatchet runs an attempt that was lost with its worker again under the next number, and does not count it
         # against the retries (FailTaskInternalFailure): the last attempt is so much later. Where a failure could not
         # be told to Redis this is too late by one; then a reconciler settles what Hatchet has ended.
-        attempt.max_attempts += max(0, attempt.number - 1 - admission.failed_attempts)
+        attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return admission.signature
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:
@@ -168,14 +168,14 @@ class StoredRuns:
         """
         if await self._flows.was_timed_out(self._identity(attempt)):
             attempt.outcome = "timed_out"
-            attempt.will_retry = attempt.number < attempt.max_attempts
+            attempt.will_retry = attempt.attempt_number < attempt.max_attempts
 
     def _identity(self, attempt: Attempt) -> RunIdentity:
         return RunIdentity(
             attempt.workflow_run_id,
-            attempt.step_run_id,
+            attempt.task_run_id,
             attempt.worker_id,
-            attempt.number,
+            attempt.attempt_number,
             str(attempt.metadata.get(KEY_DEDUPE) or ""),
             self._current_traceparent(),
         )
@@ -191,7 +191,7 @@ def _record(
         type=_NAMED.get(outcome) or type(error).__name__,
         message=text_of(error, _STORED_CHARACTERS) if outcome not in _NAMED else "",
         task=attempt.task.name,
-        attempt=attempt.number,
+        attempt=attempt.attempt_number,
         outcome=outcome,
         at=datetime.now(UTC),
     )

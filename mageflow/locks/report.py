@@ -25,7 +25,7 @@ class Holder:
     """The key within it: hashed unless raw keys were asked for; empty for the resource as a whole."""
     task: str
     run_id: str
-    step_run_id: str
+    task_run_id: str
     attempt: int
     worker: str
     trace_id: str
@@ -45,7 +45,7 @@ class Waiter:
     resource: str
     task: str
     run_id: str
-    step_run_id: str
+    task_run_id: str
     attempt: int
     worker: str
     trace_id: str
@@ -108,7 +108,7 @@ class LocksReport:
                     resource=shown(wait.resource),
                     task=owner.task,
                     run_id=owner.run_id,
-                    step_run_id=owner.step_run_id,
+                    task_run_id=owner.task_run_id,
                     attempt=owner.attempt,
                     worker=owner.worker,
                     trace_id=owner.trace_id,
@@ -125,7 +125,7 @@ class LocksReport:
                 resource=shown(each.resource),
                 task=each.owner.task,
                 run_id=each.owner.run_id,
-                step_run_id=each.owner.step_run_id,
+                task_run_id=each.owner.task_run_id,
                 attempt=each.owner.attempt,
                 worker=each.owner.worker,
                 trace_id=each.owner.trace_id,

@@ -333,7 +333,7 @@ class LockService:
 
 
 def _run_of(attempt: Attempt) -> str:
-    return f"{attempt.step_run_id}:{attempt.number}"
+    return f"{attempt.task_run_id}:{attempt.attempt_number}"
 
 
 def _owner_of(attempt: Attempt | None, run: str, traceparent: str) -> LockOwner:
@@ -344,11 +344,11 @@ def _owner_of(attempt: Attempt | None, run: str, traceparent: str) -> LockOwner:
     return LockOwner(
         task=attempt.task.name,
         run_id=attempt.workflow_run_id,
-        step_run_id=attempt.step_run_id,
-        attempt=attempt.number,
+        task_run_id=attempt.task_run_id,
+        attempt=attempt.attempt_number,
         worker=attempt.worker_id,
         trace_id=trace_id,
-        will_retry=attempt.number < attempt.max_attempts,
+        will_retry=attempt.attempt_number < attempt.max_attempts,
     )
 
 

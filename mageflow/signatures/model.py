@@ -34,18 +34,18 @@ class RunIdentity:
 
     Attributes:
         workflow_run_id: Hatchet's id of the run; stays the same over retries and reassignment.
-        step_run_id: Hatchet's id of the task within the run.
+        task_run_id: Hatchet's id of the task within the run.
         worker_id: The worker that runs it.
-        attempt: From 1, one more than Hatchet's retry count; grows on retry and on reassignment.
+        attempt_number: From 1, one more than Hatchet's retry count; grows on retry and on reassignment.
         dedupe_key: The key the run was dispatched with (`DispatchRun.dedupe_key`); empty for a run that was
             dispatched without one, which then stands for itself.
         traceparent: Context of the span the run is traced under; the next step of a flow links to it.
     """
 
     workflow_run_id: str
-    step_run_id: str = ""
+    task_run_id: str = ""
     worker_id: str = ""
-    attempt: int = 1
+    attempt_number: int = 1
     dedupe_key: str = ""
     traceparent: str = ""
 
@@ -56,7 +56,7 @@ class LastRun(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     workflow_run_id: str
-    step_run_id: str = ""
+    task_run_id: str = ""
     worker_id: str = ""
 
 
@@ -229,16 +229,16 @@ class TaskSignature(Signature):
         """
         ids = {
             "workflow_run_id": run.workflow_run_id,
-            "step_run_id": run.step_run_id,
+            "task_run_id": run.task_run_id,
             "worker_id": run.worker_id,
-            "attempt": run.attempt,
+            "attempt_number": run.attempt_number,
         }
         return cls(
             task_name=task_name,
             task_identifiers={**ids, **(identifiers or {})},
             status=Status.ACTIVE,
-            attempts=run.attempt,
-            last_run=LastRun(workflow_run_id=run.workflow_run_id, step_run_id=run.step_run_id, worker_id=run.worker_id),
+            attempts=run.attempt_number,
+            last_run=LastRun(workflow_run_id=run.workflow_run_id, task_run_id=run.task_run_id, worker_id=run.worker_id),
             traceparent=traceparent or run.traceparent,
         )
 

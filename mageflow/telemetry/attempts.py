@@ -108,8 +108,8 @@ class AttemptScope:
         fields: dict[str, object] = {
             "task": attempt.task.name,
             "run_id": attempt.workflow_run_id,
-            "step_run_id": attempt.step_run_id,
-            "attempt": attempt.number,
+            "step_run_id": attempt.task_run_id,
+            "attempt": attempt.attempt_number,
             "worker": attempt.worker_id,
         }
         if attempt.flow_id:
@@ -132,7 +132,7 @@ class AttemptScope:
             traces.MESSAGING_MESSAGE_ID: attempt.workflow_run_id,
             traces.MESSAGING_CLIENT_ID: attempt.worker_id,
             traces.HATCHET_WORKFLOW_RUN_ID: attempt.workflow_run_id,
-            traces.HATCHET_STEP_RUN_ID: attempt.step_run_id,
+            traces.HATCHET_STEP_RUN_ID: attempt.task_run_id,
             traces.HATCHET_WORKER_ID: attempt.worker_id,
         }
         if attempt.flow_id:
@@ -142,7 +142,7 @@ class AttemptScope:
             **ids,
             traces.MESSAGING_OPERATION_NAME: "process",
             traces.MESSAGING_OPERATION_TYPE: "process",
-            traces.TASK_ATTEMPT: attempt.number,
+            traces.TASK_ATTEMPT: attempt.attempt_number,
             traces.TASK_MAX_ATTEMPTS: attempt.max_attempts,
             traces.TASK_TIMEOUT_S: task.execution_timeout_seconds,
         }
@@ -179,7 +179,7 @@ class AttemptScope:
 
     def _queue_wait(self) -> float | None:
         attempt = self.attempt
-        if attempt.number != 1 or attempt.is_resumed:
+        if attempt.attempt_number != 1 or attempt.is_resumed:
             return None
         wait = queue_wait_seconds(attempt.metadata, time.time())
         if wait is None or wait >= 0.0:

@@ -360,7 +360,7 @@ def _who(call: LockHold) -> dict[str, object]:
     attempt = call.attempt
     if attempt is None:
         return {}
-    return {"task": call.task, "run_id": attempt.workflow_run_id, "attempt": attempt.number}
+    return {"task": call.task, "run_id": attempt.workflow_run_id, "attempt": attempt.attempt_number}
 
 
 def _holders(call: LockAcquire) -> list[dict[str, Any]]:

@@ -81,13 +81,13 @@ class DyingHatchet:
         with self.plan.around("statuses"):
             return await self.hatchet.statuses(run_ids)
 
-    async def was_replayed(self, run_id: str, attempt: int) -> bool:
+    async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
         with self.plan.around("was_replayed"):
-            return await self.hatchet.was_replayed(run_id, attempt)
+            return await self.hatchet.was_replayed(run_id, attempt_number)
 
-    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+    async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         with self.plan.around("was_timed_out"):
-            return await self.hatchet.was_timed_out(run_id, attempt)
+            return await self.hatchet.was_timed_out(run_id, attempt_number)
 
 
 @dataclass

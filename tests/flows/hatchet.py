@@ -98,10 +98,10 @@ class Hatchet:
             if (run := self.runs.get(run_id))
         }
 
-    async def was_replayed(self, run_id: str, attempt: int) -> bool:
-        return self.runs[run_id].replayed_after >= attempt
+    async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
+        return self.runs[run_id].replayed_after >= attempt_number
 
-    async def was_timed_out(self, run_id: str, attempt: int) -> bool:
+    async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         return False
 
     def by_task(self) -> Counter[str]:

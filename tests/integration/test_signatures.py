@@ -74,7 +74,7 @@ async def test_a_signed_task_runs_with_what_is_bound_and_knows_itself(signed, ma
     assert (await in_thread.aio_run({"x": 4}))["x"] == 4  # each run a user makes is a run of its own
     unsigned = await plain.aio_run(Message())
     assert unsigned["stored"] is False
-    assert set(unsigned["ids"]) == {"workflow_run_id", "step_run_id", "worker_id", "attempt"}
+    assert set(unsigned["ids"]) == {"workflow_run_id", "task_run_id", "worker_id", "attempt_number"}
 
     samples = signed.samples
     assert samples.value("mageflow_signature_writes_total", kind="task", operation="create", result="ok") == 2

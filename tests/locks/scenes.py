@@ -21,9 +21,9 @@ def attempt(
     return Attempt(
         task=info,
         workflow_run_id=run,
-        step_run_id=f"step-{run}",
+        task_run_id=f"step-{run}",
         worker_id="worker-1",
-        number=number,
+        attempt_number=number,
         max_attempts=retries + 1,
         metadata=metadata,
         is_cancelled=lambda: False,

@@ -17,7 +17,7 @@ from mageflow.signatures import (
     encode,
 )
 
-RUN = RunIdentity(workflow_run_id="run", step_run_id="step", worker_id="worker", attempt=2)
+RUN = RunIdentity(workflow_run_id="run", task_run_id="step", worker_id="worker", attempt_number=2)
 
 
 def test_a_plain_run_has_a_signature_made_from_itself() -> None:
@@ -25,7 +25,7 @@ def test_a_plain_run_has_a_signature_made_from_itself() -> None:
     signature = TaskSignature.from_run("resize", RUN)
     assert signature.task_name == "resize"
     assert signature.task_identifiers == {
-        "workflow_run_id": "run", "step_run_id": "step", "worker_id": "worker", "attempt": 2,
+        "workflow_run_id": "run", "task_run_id": "step", "worker_id": "worker", "attempt_number": 2,
     }  # fmt: skip
     assert (signature.status, signature.attempts, signature.is_stored) == (Status.ACTIVE, 2, False)
     assert signature.success_callbacks == signature.error_callbacks == ()

@@ -53,9 +53,9 @@ class Bench:
         """An attempt that has just been assigned; ``monotonic`` is this bench's clock."""
         known: dict[str, Any] = {
             "workflow_run_id": "run-1",
-            "step_run_id": "step-1",
+            "task_run_id": "step-1",
             "worker_id": "worker-1",
-            "number": 1,
+            "attempt_number": 1,
             "max_attempts": task.retries + 1,
             "metadata": {},
             "is_cancelled": lambda: False,

@@ -193,7 +193,7 @@ def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
     """Attempts are siblings, told apart by their number."""
     metadata = bench.enqueue()
     bench.run(bench.attempt(metadata=metadata), ValueError("x"), outcome="retried", will_retry=True)
-    bench.run(bench.attempt(metadata=metadata, number=2), outcome="succeeded")
+    bench.run(bench.attempt(metadata=metadata, attempt_number=2), outcome="succeeded")
 
     first, second = bench.spans.named("process send")
     assert first.parent.span_id == second.parent.span_id

@@ -40,7 +40,9 @@ def test_each_end_is_one_event(
 
 def test_every_record_inside_an_attempt_knows_where_it_belongs(bench: Bench):
     """Ids of the run and of the span; the user's own structlog records, too."""
-    attempt = bench.attempt(signature_id="sig-1", flow_kind="chain", flow_id="f-1", flow_name="signup", number=2)
+    attempt = bench.attempt(
+        signature_id="sig-1", flow_kind="chain", flow_id="f-1", flow_name="signup", attempt_number=2
+    )
     with bench.interceptor.attempt(attempt):
         bench.telemetry.log.info("mine", rows=3)
     bench.telemetry.log.info("outside")

@@ -40,7 +40,7 @@ class LockOwner:
 
     task: str = ""
     run_id: str = ""
-    step_run_id: str = ""
+    task_run_id: str = ""
     attempt: int = 0
     worker: str = ""
     trace_id: str = ""

@@ -162,7 +162,7 @@ def last_run_of(found: dict[str, Any]) -> LastRun | None:
     """The run a state or a header names, if it names one."""
     if not found.get("run"):
         return None
-    return LastRun(workflow_run_id=found["run"], step_run_id=found.get("step") or "", worker_id=found.get("wk") or "")
+    return LastRun(workflow_run_id=found["run"], task_run_id=found.get("step") or "", worker_id=found.get("wk") or "")
 
 
 def _history(header: dict[str, str]) -> tuple[HistoryEntry, ...]:
