@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mageflow.grafana import Answer, Bundle
+    from mageflow.dashboards import Answer, Bundle
 
 _NOT_OURS = ("Engine backlog (needs Hatchet's own metrics)",)
 
@@ -23,8 +23,8 @@ def dashboards() -> None:
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def export(directory: Path) -> None:
     """Copy dashboards, rules, provisioning, data sources and runbook into DIRECTORY."""
-    from mageflow.grafana import export as export_bundle
-    from mageflow.grafana import find_bundle
+    from mageflow.dashboards import export as export_bundle
+    from mageflow.dashboards import find_bundle
 
     try:
         written = export_bundle(find_bundle(), directory)
@@ -47,7 +47,7 @@ def check(directory: Path | None, prometheus: str | None, range_seconds: float, 
     where it is installed, accepts the rules. With DIRECTORY: the copy is what this version ships. With --prometheus:
     which panels have an answer. Exits with 1 when a file or a query is wrong; an empty panel is reported, no more.
     """
-    from mageflow.grafana import PrometheusError, ask, ask_panels, differences, find_bundle
+    from mageflow.dashboards import PrometheusError, ask, ask_panels, differences, find_bundle
 
     try:
         bundle = find_bundle()
@@ -71,7 +71,7 @@ def check(directory: Path | None, prometheus: str | None, range_seconds: float, 
 
 
 def _vocabulary_problems(bundle: "Bundle") -> list[str]:
-    from mageflow.grafana import panel_queries, problems_of
+    from mageflow.dashboards import panel_queries, problems_of
 
     return [
         f"{query.board} / {query.panel}: {problem}"

@@ -42,7 +42,7 @@ def test_wheel_stands_on_its_own(wheel, tmp_path):
     program = """
 import importlib.metadata, json, pathlib, sys
 import mageflow
-from mageflow.grafana import find_bundle
+from mageflow.dashboards import find_bundle
 from mageflow.store.records.declarations import RECORD_SCRIPTS
 from mageflow import Mageflow
 found = importlib.metadata.distribution("hatchet-mageflow")

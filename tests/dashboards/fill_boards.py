@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from mageflow.dashboards import find_bundle
 from mageflow.engine import LocalEngine
-from mageflow.grafana import find_bundle
 from mageflow.testing import WorkerProcess
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.dashboards.prometheus_server import PrometheusServer

@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 
 from mageflow import Mageflow
 from mageflow.config import Settings
+from mageflow.dashboards import Answer, ask_panels, find_bundle
 from mageflow.engine import LocalEngine
-from mageflow.grafana import Answer, ask_panels, find_bundle
 from mageflow.signatures import SwarmConfig
 from mageflow.telemetry.names.traces import KEY_SIGNATURE
 from mageflow.testing import WorkerProcess

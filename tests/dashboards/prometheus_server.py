@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mageflow.grafana.live import PrometheusError, ask
+from mageflow.dashboards.prometheus import PrometheusError, ask
 
 PROGRAM = shutil.which("prometheus")
 WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.grafana import Thresholds, find_bundle
-from mageflow.grafana.alerts import alerts
-from mageflow.grafana.rules import Addresses, Alert, alerts_yaml, annotations_of
+from dashboards.generator.alerts import alerts
+from dashboards.generator.rules import Addresses, Alert, Thresholds, alerts_yaml, annotations_of
+from mageflow.dashboards import find_bundle
 from tests.dashboards.alert_cases import CASES, Case, Series, W, edge
 
 BUNDLE = find_bundle()

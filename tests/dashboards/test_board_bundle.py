@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from mageflow.cli.dashboards import dashboards
-from mageflow.grafana import Bundle, differences, export, find_bundle
+from mageflow.dashboards import Bundle, differences, export, find_bundle
 
 ESSENTIAL = {
     "README.md",
@@ -60,7 +60,7 @@ def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.M
     export(find_bundle(), tmp_path)
     path = tmp_path / "grafana/mageflow-task.json"
     path.write_text(path.read_text().replace("mageflow_task_timeout_seconds{", "mageflow_task_limit_seconds{"))
-    monkeypatch.setattr("mageflow.grafana.find_bundle", lambda: Bundle(tmp_path))
+    monkeypatch.setattr("mageflow.dashboards.find_bundle", lambda: Bundle(tmp_path))
     done = CliRunner().invoke(dashboards, ["check"])
     assert done.exit_code == 1
     assert "mageflow-task / Timeout set: mageflow_task_limit_seconds is no metric of mageflow" in done.output

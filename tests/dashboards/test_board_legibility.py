@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mageflow.grafana import find_bundle
-from mageflow.grafana.promql import fill_variables, grown, read
+from dashboards.generator.queries import grown
+from mageflow.dashboards import find_bundle
+from mageflow.dashboards.promql import fill_variables, read
 
 BUNDLE = find_bundle()
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]

@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from mageflow.grafana import find_bundle
-from mageflow.grafana.promql import read
-from mageflow.grafana.vocabulary import EXTERNAL, family_of
+from mageflow.dashboards import find_bundle
+from mageflow.dashboards.promql import read
+from mageflow.dashboards.vocabulary import EXTERNAL, family_of
 
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in find_bundle().boards]
 IDS = [board["uid"] for board in BOARDS]

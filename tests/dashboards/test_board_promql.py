@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.grafana import find_bundle, panel_queries
-from mageflow.grafana.locks import EDGES, NODES
-from mageflow.grafana.promql import expand_macros, fill_variables
+from dashboards.generator.boards.locks import EDGES, NODES
+from dashboards.generator.queries import expand_macros
+from mageflow.dashboards import find_bundle, panel_queries
+from mageflow.dashboards.promql import fill_variables
 
 BUNDLE = find_bundle()
 PROMTOOL = shutil.which("promtool")

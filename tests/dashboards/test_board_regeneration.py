@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.grafana import find_bundle
-from mageflow.grafana.generate import contents, write
+from dashboards.generator.files import contents, write
+from mageflow.dashboards import find_bundle
 
 BUNDLE = find_bundle()
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mageflow.grafana.generate import IMAGES
+from dashboards.generator.files import IMAGES
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.grafana import find_bundle, panel_queries, problems_of
-from mageflow.grafana.alerts import alerts
-from mageflow.grafana.promql import read
-from mageflow.grafana.rules import RECORDINGS
-from mageflow.grafana.vocabulary import metrics_in
+from dashboards.generator.alerts import alerts
+from dashboards.generator.rules import RECORDINGS
+from mageflow.dashboards import find_bundle, panel_queries, problems_of
+from mageflow.dashboards.promql import read
+from mageflow.dashboards.vocabulary import metrics_in
 from mageflow.telemetry.names import METRICS
 
 BUNDLE = find_bundle()

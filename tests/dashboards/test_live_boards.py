@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from dashboards.generator.alerts import alerts
+from mageflow.dashboards import Answer, find_bundle
 from mageflow.engine import LocalEngine
-from mageflow.grafana import Answer, find_bundle
-from mageflow.grafana.alerts import alerts
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.dashboards.live_run import NIGHT_WORKER, REFUSED_TASK, WORKERS, LiveRun, live_run, missing
 from tests.dashboards.prometheus_server import PROGRAM, WHY_NOT

@@ -7,10 +7,10 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from mageflow.grafana import panels
-from mageflow.grafana.promql import expand_macros
-from mageflow.grafana.spec import BoardSpec, Section
-from mageflow.grafana.vocabulary import problems_of
+from dashboards.generator.queries import expand_macros
+from dashboards.generator.render import panels
+from dashboards.generator.spec import BoardSpec, Section
+from mageflow.dashboards.vocabulary import problems_of
 
 COLUMNS = 24
 _VARIABLES = {

@@ -15,7 +15,7 @@ Step = tuple[float, str]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel, in PromQL with the macros of `mageflow.grafana.promql`.
+    """One query of a panel, in PromQL with the macros of `mageflow.dashboards.promql`.
 
     ``unit`` differs from the panel's where one panel shows two things; such series get the right-hand axis.
     """

@@ -19,9 +19,10 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
 
-from mageflow.grafana.promql import expand_macros, read
-from mageflow.grafana.spec import Drill, PanelSpec, Query
-from mageflow.grafana.vocabulary import exemplars_in, metrics_in
+from dashboards.generator.queries import expand_macros
+from dashboards.generator.spec import Drill, PanelSpec, Query
+from mageflow.dashboards.promql import read
+from mageflow.dashboards.vocabulary import exemplars_in, metrics_in
 
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
 TEMPO = model.DataSourceRef(type_val="tempo", uid="${tempo_datasource}")

@@ -5,10 +5,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from mageflow.distribution import installs
-from mageflow.grafana.rules import Addresses, Thresholds
+from dashboards.generator.rules import Addresses, Thresholds
 
-_DEFAULT = Path(__file__).parents[2] / "dashboards"
+_DEFAULT = Path(__file__).parents[1]
 
 
 def _threshold(text: str) -> tuple[str, float]:
@@ -29,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--grafana-url", default=Addresses().grafana, help="where Grafana is")
     chosen = parser.parse_args(arguments)
     try:
-        from mageflow.grafana.generate import write  # noqa: PLC0415  # the development dependency is needed only now
+        from dashboards.generator.files import write  # noqa: PLC0415  # the development dependency is needed only now
     except ModuleNotFoundError as error:
-        parser.error(f"{error}; the generator needs the development extra: {installs('test')}")
+        parser.error(f"{error}; the generator needs the development extra: pip install -e '.[test]'")
     addresses = Addresses(chosen.runbook_url, chosen.grafana_url)
     for path in write(chosen.out, Thresholds(**dict(chosen.threshold)), addresses):
         sys.stdout.write(f"{path}\n")

@@ -5,7 +5,7 @@ Every query of every board and rule passes through here when it is generated, so
 
 from collections.abc import Mapping
 
-from mageflow.grafana.promql import Reading, Selector, read
+from mageflow.dashboards.promql import Reading, Selector, read
 from mageflow.telemetry.names import METRICS, Metric
 
 TARGET_LABELS = frozenset({"job", "instance"})

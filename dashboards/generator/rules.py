@@ -1,7 +1,7 @@
 """Recording and alert rules for Prometheus, as data, and their YAML.
 
 No rule names a job, so no job name can hide one. Thresholds and the addresses in annotations are options of the
-generator; the texts people read are in `mageflow.grafana.alerts`.
+generator; the texts people read are in `dashboards.generator.alerts`.
 """
 
 import json

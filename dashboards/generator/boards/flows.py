@@ -1,7 +1,7 @@
 """Board 5: chains, swarms, callbacks and the signatures they are made of, end to end."""
 
-from mageflow.grafana.promql import occurring
-from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
+from dashboards.generator.queries import occurring
+from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
 from mageflow.telemetry.names import traces
 
 _FINISHED_FLOWS = (

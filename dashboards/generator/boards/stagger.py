@@ -1,7 +1,7 @@
 """Board 3: stagger delays against their window, what they cost in slots, and whether timeouts were extended."""
 
-from mageflow.grafana.promql import occurring
-from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat
+from dashboards.generator.queries import occurring
+from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat
 
 _MEAN = (
     "sum by (task) (rate(mageflow_stagger_delay_seconds_sum{T}[R])) / "

@@ -1,7 +1,7 @@
 """Board 2: one decorated task, or a few: throughput, latency, failures, timeouts, signatures."""
 
-from mageflow.grafana.promql import occurring
-from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat, table
+from dashboards.generator.queries import occurring
+from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 BOARD = BoardSpec(
     uid="mageflow-task",

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mageflow.grafana import flows, locks, overview, provisioning, stagger, task
-from mageflow.grafana.alerts import alerts
-from mageflow.grafana.board import render
-from mageflow.grafana.rules import RECORDINGS, Addresses, Thresholds, alerts_yaml, recording_yaml
-from mageflow.grafana.runbook import readme_markdown, runbook_markdown
-from mageflow.grafana.spec import BoardSpec
-from mageflow.grafana.vocabulary import problems_of
-
-BOARDS: tuple[BoardSpec, ...] = (overview.BOARD, task.BOARD, stagger.BOARD, locks.BOARD, flows.BOARD)
+from dashboards.generator import provisioning
+from dashboards.generator.alerts import alerts
+from dashboards.generator.boards import BOARDS
+from dashboards.generator.readme import readme_markdown
+from dashboards.generator.render.board import render
+from dashboards.generator.rules import RECORDINGS, Addresses, Thresholds, alerts_yaml, recording_yaml
+from dashboards.generator.runbook import runbook_markdown
+from mageflow.dashboards.vocabulary import problems_of
 
 IMAGES: tuple[tuple[str, str], ...] = (
     ("ghcr.io/hatchet-dev/hatchet/hatchet-lite:v0.104.7", "the engine: API, dashboard and gRPC in one"),

@@ -1,7 +1,7 @@
 """Board 4: who holds what, who waits for whom, and every deadlock."""
 
-from mageflow.grafana.promql import grown, occurring
-from mageflow.grafana.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
+from dashboards.generator.queries import grown, occurring
+from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
 
 
 def _named(expr: str, **labels: tuple[str, str]) -> str:

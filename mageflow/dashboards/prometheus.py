@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from mageflow.grafana.promql import fill_variables
+from mageflow.dashboards.promql import fill_variables
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,14 @@ grafana-foundation-sdk, so it is imported by the generator alone. The room impor
 its signals, and refuses to know anything about a particular installation: no job name, no datasource uid, no host.
 """
 
-from mageflow.grafana.bundle import Bundle, differences, export, find_bundle
-from mageflow.grafana.live import Answer, PrometheusError, ask, ask_panels, panel_queries
-from mageflow.grafana.rules import Thresholds
-from mageflow.grafana.vocabulary import problems_of
+from mageflow.dashboards.bundle import Bundle, differences, export, find_bundle
+from mageflow.dashboards.prometheus import Answer, PrometheusError, ask, ask_panels, panel_queries
+from mageflow.dashboards.vocabulary import problems_of
 
 __all__ = [
     "Answer",
     "Bundle",
     "PrometheusError",
-    "Thresholds",
     "ask",
     "ask_panels",
     "differences",

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+CONTENTS = ("README.md", "grafana", "prometheus-local.yml", "provisioning", "rules", "runbook.md")
+"""The files and folders of the bundle. The wheel carries exactly these (``force-include`` in pyproject.toml)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The generated files: dashboards, rules, provisioning, data sources, runbook and the files of the stack."""
+    """The generated files: dashboards, rules, provisioning, data sources, runbook and README."""
 
     root: Path
 
@@ -24,9 +27,10 @@ class Bundle:
 
     def files(self) -> Iterator[Path]:
         """Every file, relative to the root, in order of name."""
-        for path in sorted(self.root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                yield path.relative_to(self.root)
+        for part in CONTENTS:
+            path = self.root / part
+            found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+            yield from (each.relative_to(self.root) for each in found)
 
 
 def find_bundle() -> Bundle:
@@ -35,12 +39,12 @@ def find_bundle() -> Bundle:
     Raises:
         FileNotFoundError: The package was installed without its dashboards.
     """
-    package = Path(__file__).parents[1]
-    for root in (package / "dashboards", package.parent / "dashboards"):
+    here = Path(__file__).parent
+    for root in (here / "bundle", here.parents[1] / "dashboards"):
         if (root / "grafana").is_dir():
             return Bundle(root)
     raise FileNotFoundError(
-        f"no dashboards beside {package}: install the wheel, or run from a checkout of its repository"
+        f"no dashboards in {here}: install the wheel, or run from a checkout of the repository"
     )
 
 

@@ -1,7 +1,7 @@
 """Board 1: is the fleet well, and if not, which task, pool or process is it."""
 
-from mageflow.grafana.promql import grown
-from mageflow.grafana.spec import BoardSpec, Query, Section, heat, lines, stat, table
+from dashboards.generator.queries import grown
+from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
 """Keeps process and scrape series of other programs in the same Prometheus off the board."""

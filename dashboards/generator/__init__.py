@@ -1,0 +1,1 @@
+"""Generates the dashboards, rules, runbook and README in ``dashboards/``. It is not part of the package."""

@@ -1,0 +1,1 @@
+"""Turns board data into Grafana's JSON with grafana-foundation-sdk, a development dependency."""
