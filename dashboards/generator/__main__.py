@@ -1,4 +1,4 @@
-"""``python -m mageflow.grafana``: write ``dashboards/`` anew."""
+"""``python -m dashboards.generator``: write ``dashboards/`` anew."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ def _threshold(text: str) -> tuple[str, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the generator; 0 when it wrote everything."""
-    parser = argparse.ArgumentParser(prog="python -m mageflow.grafana", description="Write dashboards/ anew.")
+    parser = argparse.ArgumentParser(prog="python -m dashboards.generator", description="Write dashboards/ anew.")
     parser.add_argument("--out", type=Path, default=_DEFAULT, help="directory to write into (default: dashboards/)")
     parser.add_argument("--threshold", type=_threshold, action="append", default=[], metavar="NAME=VALUE",
                         help="change when an alert fires, e.g. queue_wait_seconds=30; may be repeated")  # fmt: skip

@@ -8,8 +8,8 @@ from dashboards.generator.spec import BoardSpec
 _README_HEAD = """\
 # Dashboards, alerts and the stack
 
-Everything here but `stack/` is written by `python -m mageflow.grafana` from `mageflow/grafana/` and the names in
-`mageflow/telemetry/names/`; edit those, not these files. The folder ships in the wheel:
+`python -m dashboards.generator` writes these files from `dashboards/generator/` and the names in
+`mageflow/telemetry/names/`: edit those, not these files. They are in the wheel; `generator/` and `stack/` are not.
 
 ```sh
 mageflow dashboards export ./observability        # copy it out

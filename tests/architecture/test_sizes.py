@@ -11,7 +11,7 @@ def python_files(root: Path) -> list[Path]:
     """Every Python file of the project."""
     return [
         path
-        for folder in ("mageflow", "tests", "examples")
+        for folder in ("mageflow", "dashboards", "tests", "examples")
         for path in (root / folder).rglob("*.py")
         if "__pycache__" not in path.parts
     ]

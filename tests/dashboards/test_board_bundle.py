@@ -1,10 +1,5 @@
-"""The boards come out of a checkout and out of a wheel, and the command says what is wrong with them."""
+"""``mageflow dashboards export`` and ``check``. That both work from a wheel: ``tests/architecture/test_wheel.py``."""
 
-import json
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,36 +68,3 @@ def test_check_command_says_when_prometheus_cannot_be_asked() -> None:
     (said,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
     assert "http://127.0.0.1:9/api/v1/query could not be asked" in said
     assert done.output.count("could not be asked") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_wheel_carries_the_boards_and_exports_them(tmp_path: Path, root: Path) -> None:
-    """Built and unpacked, the package finds its boards inside itself, without the development dependency."""
-    pytest.importorskip("build", reason="the package build is not installed")
-    pytest.importorskip("hatchling", reason="the package hatchling is not installed")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    shipped = {str(p.relative_to(site / "mageflow/dashboards")) for p in (site / "mageflow/dashboards").rglob("*")}
-    assert shipped >= ESSENTIAL
-
-    program = (
-        "import sys; sys.modules['grafana_foundation_sdk'] = None\n"
-        "import mageflow, pathlib\n"
-        f"assert pathlib.Path(mageflow.__file__).is_relative_to({str(site)!r}), mageflow.__file__\n"
-        "from mageflow.cli.dashboards import dashboards\n"
-        f"dashboards(['export', {str(tmp_path / 'out')!r}])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True, text=True, check=False, timeout=60, env=environment, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((tmp_path / "out/grafana/mageflow-task.json").read_text())["uid"] == "mageflow-task"
-    assert differences(find_bundle(), tmp_path / "out") == []

@@ -21,7 +21,7 @@ def every_panel(board: dict) -> list[dict]:
 def test_regeneration_leaves_the_checkout_clean() -> None:
     """Byte for byte: whoever edits a generated file by hand, or forgets to regenerate, is told here."""
     for name, text in contents().items():
-        assert (BUNDLE.root / name).read_bytes() == text.encode(), f"{name}: run python -m mageflow.grafana"
+        assert (BUNDLE.root / name).read_bytes() == text.encode(), f"{name}: run python -m dashboards.generator"
 
 
 def test_nothing_stale_is_shipped(tmp_path: Path) -> None:
