@@ -43,9 +43,7 @@ def find_bundle() -> Bundle:
     for root in (here / "bundle", here.parents[1] / "dashboards"):
         if (root / "grafana").is_dir():
             return Bundle(root)
-    raise FileNotFoundError(
-        f"no dashboards in {here}: install the wheel, or run from a checkout of the repository"
-    )
+    raise FileNotFoundError(f"no dashboards in {here}: install the wheel, or run from a checkout of the repository")
 
 
 def export(bundle: Bundle, target: Path) -> list[Path]:
