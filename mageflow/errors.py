@@ -25,7 +25,12 @@
     │   └── StoreUnavailableError     Redis could not be reached                (retryable)
     ├── DispatchError                 Hatchet could not be reached or refused   (retryable)
     ├── TimeoutExtensionError         the engine did not extend a task's timeout
-    └── EngineError                   the local engine could not be started
+    └── EngineError                   the local engine, or a worker that a test starts beside it, failed
+        ├── EngineStartError          its process ended, or was not ready in time
+        └── EngineNotRunningError     it was used outside its ``with`` block
+
+The local engine keeps the errors it answers requests with in ``mageflow.engine.errors``, beside the gRPC and HTTP
+status of each. They are kinds of EngineError and stay in the engine's process.
 
 Each error builds its own message from typed attributes; callers never parse text. ``retryable`` says whether
 the same call may succeed later without a change to the program. The cause is kept with ``raise ... from``.
@@ -373,7 +378,29 @@ class TimeoutExtensionError(MageflowError):
 
 
 class EngineError(MageflowError):
-    """The local engine could not be started, or stopped by itself."""
+    """The local engine failed, or a worker that a test starts beside it."""
+
+
+class EngineStartError(EngineError, RuntimeError):
+    """The process of the local engine ended, or was not ready in time.
+
+    Attributes:
+        exit_code: Exit code of the process; None when it was still starting.
+        output: What the process wrote to standard error.
+    """
+
+    def __init__(self, exit_code: int | None, output: str) -> None:
+        self.exit_code = exit_code
+        self.output = output
+        reason = "was not ready in time" if exit_code is None else f"ended with exit code {exit_code}"
+        super().__init__(f"the local engine {reason}: {output.strip() or 'no output'}")
+
+
+class EngineNotRunningError(EngineError, RuntimeError):
+    """The local engine was used outside its ``with`` block."""
+
+    def __init__(self) -> None:
+        super().__init__("the engine is not running: use it inside its with block")
 
 
 def _resource(resource: str, key: str) -> str:

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from mageflow.cli.extras import require_local
-from mageflow.engine import EngineStartError, LocalEngine
+from mageflow.engine import LocalEngine
 from mageflow.errors import EngineError
 
 __all__ = ["engine"]
@@ -82,14 +82,11 @@ def engine(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    try:
-        with (
-            _valkey(redis_port, wanted=with_redis or redis_port != 0) as redis,
-            LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running,
-        ):
-            _serve(running, {**running.environment(), **redis}, stopped, handshake_file, as_json=as_json)
-    except EngineStartError as failure:
-        raise EngineError(str(failure)) from failure
+    with (
+        _valkey(redis_port, wanted=with_redis or redis_port != 0) as redis,
+        LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running,
+    ):
+        _serve(running, {**running.environment(), **redis}, stopped, handshake_file, as_json=as_json)
 
 
 @contextmanager

@@ -24,13 +24,14 @@ from typing import TypeAlias
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
 from mageflow.engine.expressions import ExpressionError, evaluate
 from mageflow.engine.model import Run, Task
+from mageflow.errors import EngineError
 
 Owner: TypeAlias = Run | Task
 
 _CANCEL_NEWCOMER = (pb.CANCEL_NEWEST, pb.DROP_NEWEST)
 
 
-class ConcurrencyKeyError(Exception):
+class ConcurrencyKeyError(EngineError):
     """A key or limit expression failed or yields the wrong type; the text is what the task fails with."""
 
 

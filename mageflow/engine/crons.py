@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import EngineError, InvalidRequestError, NotFoundError
+from mageflow.engine.errors import InvalidRequestError, NotFoundError, RequestError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.trigger import Trigger
 
@@ -144,7 +144,7 @@ class Crons:
         if pause is None or pause.queue_crons:
             try:
                 self.run_now(cron, scheduled_at=due)
-            except EngineError as error:
+            except RequestError as error:
                 # Nobody waits for the answer, and the cron must go on.
                 _log.info("cron %s starts no run of %s: %s", cron.expression, cron.workflow.name, error)
         if cron.enabled and cron.id in self.entries:

@@ -1,29 +1,34 @@
-"""What the engine refuses, and which gRPC status or HTTP code says so.
+"""Requests that the engine refuses, and the gRPC status or HTTP code of each.
 
-EngineError
-├── InvalidRequestError         INVALID_ARGUMENT     400
-│   └── UnknownWorkflowError    (clients of gRPC are not told: Hatchet takes the run and never starts it)
-├── NotFoundError               NOT_FOUND            404
-├── PreconditionError           FAILED_PRECONDITION  409
-└── IdempotencyCollisionError   ALREADY_EXISTS       409
+::
 
-The status decides the latency a caller sees: the SDK retries every code except a few, INVALID_ARGUMENT and NOT_FOUND
-among them, so an error without a fix on retry must never leave as INTERNAL or UNKNOWN.
+    mageflow.errors.EngineError
+    └── RequestError                    INTERNAL             500
+        ├── InvalidRequestError         INVALID_ARGUMENT     400
+        │   └── UnknownWorkflowError    (never over gRPC: Hatchet accepts such a run and never starts it)
+        ├── NotFoundError               NOT_FOUND            404
+        ├── PreconditionError           FAILED_PRECONDITION  409
+        └── IdempotencyCollisionError   ALREADY_EXISTS       409
+
+The SDK retries every gRPC status except a few, INVALID_ARGUMENT and NOT_FOUND among them. An error that a retry cannot
+fix must therefore never be sent as INTERNAL or UNKNOWN.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mageflow.errors import EngineError
 
-class EngineError(Exception):
-    """A refusal with a message for the caller."""
+
+class RequestError(EngineError):
+    """A request is refused. The text of the error is sent to the caller."""
 
     grpc_status = "INTERNAL"
     http_status = 500
 
 
-class InvalidRequestError(EngineError):
+class InvalidRequestError(RequestError):
     """The request can never succeed as it is."""
 
     grpc_status = "INVALID_ARGUMENT"
@@ -42,14 +47,14 @@ class UnknownWorkflowError(InvalidRequestError):
         self.name = name
 
 
-class NotFoundError(EngineError):
+class NotFoundError(RequestError):
     """Nothing is known under that id."""
 
     grpc_status = "NOT_FOUND"
     http_status = 404
 
 
-class PreconditionError(EngineError):
+class PreconditionError(RequestError):
     """The thing exists but is in the wrong state."""
 
     grpc_status = "FAILED_PRECONDITION"
@@ -63,7 +68,7 @@ class Collision:
     existing_run_id: str
 
 
-class IdempotencyCollisionError(EngineError):
+class IdempotencyCollisionError(RequestError):
     """One or more triggers carried an idempotency key that a run still holds.
 
     Attributes:
@@ -76,7 +81,7 @@ class IdempotencyCollisionError(EngineError):
     http_status = 409
 
     def __init__(self, collisions: list[Collision], started: list[str] | None = None, *, bulk: bool = False) -> None:
-        # The SDK compares this text, see engine README.
+        # The SDK compares this text with its own.
         super().__init__("idempotency key collision")
         self.collisions = collisions
         self.started = started or []

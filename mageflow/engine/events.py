@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mageflow.engine.contracts import v1_workflows_pb2
-from mageflow.engine.errors import EngineError, NotFoundError
+from mageflow.engine.errors import NotFoundError, RequestError
 from mageflow.engine.expressions import holds
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.runs import RESERVED_PREFIX, check_priority
@@ -190,7 +190,7 @@ class Events:
         )
         try:
             run = self._engine.runs.start(trigger)
-        except EngineError as error:
+        except RequestError as error:
             _log.info("event %s starts no run of %s: %s", event.key, workflow.name, error)
             return
         event.triggered.append(TriggeredRun(run=run, filter_id=None if passed is None else passed.id))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from mageflow.engine.bare import bare_package
+from mageflow.errors import EngineError
 
 with bare_package("cel"):
     from cel import cel
@@ -19,7 +20,7 @@ with bare_package("cel"):
 _COMPILED_EXPRESSIONS_KEPT = 1024
 
 
-class ExpressionError(Exception):
+class ExpressionError(EngineError):
     """The expression does not compile, names something that is not there, or mixes types."""
 
 

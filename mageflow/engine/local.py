@@ -15,27 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mageflow.engine.output import ErrorOutput
 from mageflow.engine.tokens import Handshake
+from mageflow.errors import EngineError, EngineNotRunningError, EngineStartError
 
 if TYPE_CHECKING:
     from hatchet_sdk import Hatchet
 
 _POLL_SECONDS = 0.02
 _STOP_SECONDS = 5.0
-
-
-class EngineStartError(RuntimeError):
-    """The engine process ended, or was not ready in time.
-
-    Attributes:
-        exit_code: of the process; None when it was still starting.
-        output: what it wrote to standard error.
-    """
-
-    def __init__(self, exit_code: int | None, output: str) -> None:
-        reason = "was not ready in time" if exit_code is None else f"ended with exit code {exit_code}"
-        super().__init__(f"the local engine {reason}: {output.strip() or 'no output'}")
-        self.exit_code = exit_code
-        self.output = output
 
 
 class LocalEngine:
@@ -88,17 +74,17 @@ class LocalEngine:
         """How to reach the running engine.
 
         Raises:
-            RuntimeError: outside the ``with`` block.
+            EngineNotRunningError: outside the ``with`` block.
         """
         if self._handshake is None:
-            raise RuntimeError("the engine is not running: use it inside its with block")
+            raise EngineNotRunningError
         return self._handshake
 
     @property
     def pid(self) -> int:
         """Process id of the running engine."""
         if self._process is None:
-            raise RuntimeError("the engine is not running: use it inside its with block")
+            raise EngineNotRunningError
         return self._process.pid
 
     @property
@@ -161,7 +147,7 @@ class LocalEngine:
 
     def _spawn(self) -> None:
         if self._process is not None:
-            raise RuntimeError("this engine is already running: make another LocalEngine")
+            raise EngineError("this engine is already running: make another LocalEngine")
         self._folder = tempfile.TemporaryDirectory(prefix="mageflow-engine-")
         command = [sys.executable, "-m", "mageflow.engine", "-handshake-file", str(self._handshake_file)]
         for name, value in self._flags.items():
@@ -182,7 +168,7 @@ class LocalEngine:
         """Return whether the engine is ready."""
         process = self._process
         if process is None:
-            raise RuntimeError("the engine was not started")
+            raise EngineNotRunningError
         if self._handshake_file.exists():
             self._handshake = Handshake.from_json(self._handshake_file.read_text())
             if self._output is not None:
@@ -198,7 +184,7 @@ class LocalEngine:
     @property
     def _handshake_file(self) -> Path:
         if self._folder is None:
-            raise RuntimeError("the engine was not started")
+            raise EngineNotRunningError
         return Path(self._folder.name, "handshake.json")
 
     def _stop(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mageflow.engine.errors import EngineError, NotFoundError
+from mageflow.engine.errors import NotFoundError, RequestError
 from mageflow.engine.model import JsonObject, Run, Workflow, new_id
 from mageflow.engine.trigger import Trigger
 
@@ -95,7 +95,7 @@ class Schedules:
         if pause is None or pause.queue_schedules:
             try:
                 schedule.run = self._engine.runs.start(schedule.trigger)
-            except EngineError as error:
+            except RequestError as error:
                 # Nobody waits for the answer.
                 _log.info("scheduled run %s of %s is not started: %s", schedule.id, schedule.workflow.name, error)
         self._done.append(schedule)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from mageflow.engine import EngineStartError, LocalEngine
+from mageflow.engine import LocalEngine
 from mageflow.errors import EngineError
 from mageflow.testing import EmbeddedValkey, Samples, WorkerProcess, samples
 
@@ -61,31 +61,28 @@ def set_up(directory: Path, said: Callable[[str], None]) -> Generator[Stage]:
     with ThreadPoolExecutor(1) as pool:
         # The SDK takes a second or two to import: while the processes start.
         sdk = pool.submit(import_module, "hatchet_sdk")
-        try:
-            with EmbeddedValkey() as valkey, LocalEngine() as engine:
-                said(f"Valkey on port {valkey.port}, engine on {engine.handshake.grpc_address}")
-                worker = WorkerProcess(
-                    engine,
-                    "mageflow.cli.demo.worker",
-                    str(directory / "worker-spans.jsonl"),
-                    output=directory / "worker.log",
-                    environment=_environment(valkey, directory),
+        with EmbeddedValkey() as valkey, LocalEngine() as engine:
+            said(f"Valkey on port {valkey.port}, engine on {engine.handshake.grpc_address}")
+            worker = WorkerProcess(
+                engine,
+                "mageflow.cli.demo.worker",
+                str(directory / "worker-spans.jsonl"),
+                output=directory / "worker.log",
+                environment=_environment(valkey, directory),
+            )
+            with worker:
+                url = _metrics_url(directory / "targets", worker)
+                said(f"worker {worker.pid} is registered and serves {url}")
+                sdk.result()
+                yield Stage(
+                    valkey=valkey,
+                    engine=engine,
+                    worker=worker,
+                    metrics_url=url,
+                    worker_spans=directory / "worker-spans.jsonl",
+                    own_spans=directory / "demo-spans.jsonl",
+                    worker_log=directory / "worker.log",
                 )
-                with worker:
-                    url = _metrics_url(directory / "targets", worker)
-                    said(f"worker {worker.pid} is registered and serves {url}")
-                    sdk.result()
-                    yield Stage(
-                        valkey=valkey,
-                        engine=engine,
-                        worker=worker,
-                        metrics_url=url,
-                        worker_spans=directory / "worker-spans.jsonl",
-                        own_spans=directory / "demo-spans.jsonl",
-                        worker_log=directory / "worker.log",
-                    )
-        except EngineStartError as failure:
-            raise EngineError(str(failure)) from failure
 
 
 def _environment(valkey: EmbeddedValkey, directory: Path) -> dict[str, str]:

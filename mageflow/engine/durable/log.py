@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from mageflow.errors import EngineError
+
 if TYPE_CHECKING:
     from mageflow.engine.durable.waits import WaitCondition
     from mageflow.engine.model import Task
@@ -25,7 +27,7 @@ class EntryKind(Enum):
     MEMO = "memo"
 
 
-class NonDeterminismError(Exception):
+class NonDeterminismError(EngineError):
     """The code asks for something else than its log says it did at this node.
 
     Attributes:

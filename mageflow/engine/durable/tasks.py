@@ -140,7 +140,7 @@ class Durable:
 
         Raises:
             NonDeterminismError: an earlier spawn under the same index was of something else.
-            EngineError: the child cannot be started.
+            RequestError: the child cannot be started.
         """
         self._engine.runs.check(trigger)
         fingerprint = json.dumps([trigger.name, trigger.input], sort_keys=True).encode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from mageflow.engine.errors import EngineError
+from mageflow.engine.errors import RequestError
 from mageflow.engine.rest import events, runs, tenant, traces, triggers, workers, workflows
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _authenticator(token: str) -> Middleware:
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except EngineError as error:
+    except RequestError as error:
         return error_response(error.http_status, str(error))
     except web.HTTPException as error:
         return error_response(error.status, f"{error.reason}: {request.method} {request.path}")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mageflow.engine.crons import Cron
 from mageflow.engine.documents import iso
-from mageflow.engine.errors import EngineError, InvalidRequestError
+from mageflow.engine.errors import InvalidRequestError, RequestError
 from mageflow.engine.model import JsonObject, Workflow
 from mageflow.engine.rest.request import TENANT, body_of, integer, many, metadata_pairs, moment, page
 from mageflow.engine.rest.shapes import as_object, resource, without_nulls
@@ -182,7 +182,7 @@ class _Schedules:
             try:
                 self._engine.schedules.remove(self._engine.schedules.get(each))
                 deleted.append(each)
-            except EngineError as error:
+            except RequestError as error:
                 errors.append({"id": each, "error": str(error)})
         return web.json_response({"deletedIds": deleted, "errors": errors})
 
@@ -196,7 +196,7 @@ class _Schedules:
                 schedule = self._engine.schedules.get(str(change.get("id")))
                 self._move(schedule, change)
                 updated.append(schedule.id)
-            except EngineError as error:
+            except RequestError as error:
                 errors.append({"id": str(change.get("id")), "error": str(error)})
         return web.json_response({"updatedIds": updated, "errors": errors})
 

@@ -13,7 +13,7 @@ from mageflow.engine.contracts import v1_dispatcher_pb2 as pb
 from mageflow.engine.durable import DurableStream
 from mageflow.engine.durable.log import DurableLog, Entry, NonDeterminismError
 from mageflow.engine.durable.waits import conditions_of
-from mageflow.engine.errors import EngineError
+from mageflow.engine.errors import RequestError
 from mageflow.engine.rpc.table import bidirectional, service
 from mageflow.engine.rpc.triggers import trigger_from
 
@@ -82,7 +82,7 @@ class V1Dispatcher:
             return
         try:
             entry = self._engine.durable.wait_for(log, conditions_of(request.wait_for_conditions))
-        except (NonDeterminismError, EngineError) as error:
+        except (NonDeterminismError, RequestError) as error:
             _refuse(stream, log, error)
             return
         ack = pb.DurableTaskEventWaitForAckResponse(ref=_ref(log, entry))
@@ -94,7 +94,7 @@ class V1Dispatcher:
             return
         try:
             entries = [self._engine.durable.spawn(log, trigger_from(each)) for each in request.trigger_opts]
-        except (NonDeterminismError, EngineError) as error:
+        except (NonDeterminismError, RequestError) as error:
             _refuse(stream, log, error)
             return
         ack = pb.DurableTaskEventTriggerRunsAckResponse(
@@ -173,7 +173,7 @@ def _ref(log: DurableLog, entry: Entry) -> pb.DurableEventLogEntryRef:
     )
 
 
-def _refuse(stream: DurableStream, log: DurableLog, error: NonDeterminismError | EngineError) -> None:
+def _refuse(stream: DurableStream, log: DurableLog, error: NonDeterminismError | RequestError) -> None:
     is_nondeterminism = isinstance(error, NonDeterminismError)
     response = pb.DurableTaskErrorResponse(
         ref=pb.DurableEventLogEntryRef(

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from mageflow.engine.contracts import v1_workflows_pb2
-from mageflow.engine.errors import EngineError, IdempotencyCollisionError
+from mageflow.engine.errors import IdempotencyCollisionError, RequestError
 
 _log = logging.getLogger("mageflow.engine.rpc")
 
@@ -34,7 +34,7 @@ def unary(request: type[RequestT], method: Callable[[RequestT], Message]) -> Han
     async def handle(message: RequestT, context: Context) -> Message:
         try:
             return method(message)
-        except EngineError as error:
+        except RequestError as error:
             await refuse(context, error)
         except Exception:
             _log.exception("%s failed", request.DESCRIPTOR.name)
@@ -52,7 +52,7 @@ def server_stream(request: type[RequestT], method: Callable[[RequestT], AsyncIte
         try:
             async for response in method(message):
                 yield response
-        except EngineError as error:
+        except RequestError as error:
             await refuse(context, error)
 
     return grpc.unary_stream_rpc_method_handler(
@@ -69,7 +69,7 @@ def bidirectional(
         try:
             async for response in method(messages):
                 yield response
-        except EngineError as error:
+        except RequestError as error:
             await refuse(context, error)
 
     return grpc.stream_stream_rpc_method_handler(
@@ -91,7 +91,7 @@ def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler
     return grpc.method_handlers_generic_handler(name, dict(methods))
 
 
-async def refuse(context: Context, error: EngineError) -> NoReturn:
+async def refuse(context: Context, error: RequestError) -> NoReturn:
     """End the call with the error's status; ``abort`` raises, so nothing may catch around it."""
     metadata: tuple[tuple[str, bytes], ...] = ()
     if isinstance(error, IdempotencyCollisionError):
