@@ -9,11 +9,9 @@
     ├── SignatureError
     │   ├── SignatureNotFoundError    expired, removed or never stored
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
-    │   ├── IllegalTransitionError    the lifecycle does not allow this step
-    │   └── UnknownTaskError          a name no task is known by
+    │   └── IllegalTransitionError    the lifecycle does not allow this step
     ├── FlowError
     │   ├── FlowDefinitionError       a chain or swarm that could not work was asked for
-    │   ├── FlowMismatchError         a replayed creation asked for something else than before
     │   ├── FlowFailedError           whoever waited for a flow learns that it did not succeed
     │   ├── SwarmClosedError          a task was added after the swarm was closed
     │   └── SwarmFullError            a task was added beyond ``max_task_allowed``
@@ -152,21 +150,6 @@ class IllegalTransitionError(SignatureError):
         super().__init__(f"cannot {operation} {key!r}: it is {current}")
 
 
-class UnknownTaskError(SignatureError):
-    """A task was named that this client does not know.
-
-    Attributes:
-        name: The name asked for.
-        known: Names that are known, sorted.
-    """
-
-    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
-        self.name = name
-        self.known = tuple(sorted(known))
-        hint = f"; known here: {', '.join(self.known)}" if self.known else ""
-        super().__init__(f"no task is known by the name {name!r}{hint}")
-
-
 class FlowError(MageflowError):
     """Something is wrong with a chain, a swarm or a callback."""
 
@@ -181,20 +164,6 @@ class FlowDefinitionError(FlowError, ValueError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
-
-
-class FlowMismatchError(FlowError):
-    """A retried or replayed task created something else at the same place than its first attempt did.
-
-    Attributes:
-        key: The key of what the first attempt created.
-        reason: What differs.
-    """
-
-    def __init__(self, key: str, reason: str) -> None:
-        self.key = key
-        self.reason = reason
-        super().__init__(f"an earlier attempt created {key!r} at this place, and this attempt differs: {reason}")
 
 
 class FlowFailedError(FlowError):

@@ -26,6 +26,9 @@ class AcceptParams(StrEnum):
 Outcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled", "skipped"]
 """How an attempt ended. Precedence: skipped, timed_out, cancelled, retried, failed, succeeded."""
 
+SettledOutcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled"]
+"""An `Outcome` a run of a signature is settled with; a skipped run is not settled."""
+
 Phase = Literal["loading", "stagger", "lock_wait", "running", "cancelling"]
 """Where a live attempt is."""
 

@@ -46,7 +46,7 @@ class StateOperations:
         **kwargs: Any,
     ) -> TaskSignature:
         """Store a task with values bound to it; see `mageflow.flows.Flows.sign`. One round trip to Redis."""
-        return await self._flows.sign(
+        return await self._flows.creation.sign(
             task,
             task_identifiers=task_identifiers,
             success_callbacks=success_callbacks,
@@ -66,7 +66,7 @@ class StateOperations:
         **kwargs: Any,
     ) -> ChainSignature:
         """Store tasks that run one after another; see `mageflow.flows.Flows.chain`. One round trip to Redis."""
-        return await self._flows.chain(tasks, name, success, error, bind=bind, **kwargs)
+        return await self._flows.creation.chain(tasks, name, success, error, bind=bind, **kwargs)
 
     async def swarm(
         self,
@@ -81,7 +81,7 @@ class StateOperations:
         **kwargs: Any,
     ) -> SwarmSignature:
         """Store tasks that run side by side; see `mageflow.flows.Flows.swarm`. One round trip to Redis."""
-        return await self._flows.swarm(
+        return await self._flows.creation.swarm(
             tasks, name, config, success_callbacks, error_callbacks, closed=closed, bind=bind, **kwargs
         )
 
@@ -91,19 +91,19 @@ class StateOperations:
 
     async def suspend(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
         """Let nothing more of a signature or flow start, by object or key; see `mageflow.lifecycle`."""
-        return await self._flows.suspend(_key(signature), by=by, why=why)
+        return await self._flows.lifecycle.suspend(_key(signature), by=by, why=why)
 
     async def resume(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
         """Go on from where `suspend` stopped it; see `mageflow.lifecycle`."""
-        return await self._flows.resume(_key(signature), by=by, why=why)
+        return await self._flows.lifecycle.resume(_key(signature), by=by, why=why)
 
     async def interrupt(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
         """End it now, and cancel in Hatchet what runs; see `mageflow.lifecycle`."""
-        return await self._flows.interrupt(_key(signature), by=by, why=why)
+        return await self._flows.lifecycle.interrupt(_key(signature), by=by, why=why)
 
     async def remove(self, signature: AnySignature | str) -> bool:
         """Delete everything stored for it; see `mageflow.lifecycle`. True when there was something to delete."""
-        return await self._flows.remove(_key(signature))
+        return await self._flows.lifecycle.remove(_key(signature))
 
     async def aclose(self) -> None:
         """Give back what this process holds and close the connections to Redis made for the running event loop.

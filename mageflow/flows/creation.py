@@ -1,12 +1,11 @@
-"""Storing signatures, chains and swarms, and reading them again: what ``client.sign`` and the rest do.
+"""Creates signatures, chains and swarms: ``client.sign``, ``client.chain`` and ``client.swarm``.
 
-Round trips to Redis: creating anything from task objects, names, flows, or signatures made in this process, is one,
-whatever its size; one more for each member that is given as a key, or as a signature that was loaded.
+Creating anything from task objects, names, flows, or signatures made in this process is one round trip to Redis,
+whatever its size. A member given as a key, or as a signature that was loaded, costs one round trip more.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from mageflow.errors import FlowDefinitionError, SwarmFullError
 from mageflow.flows.identity import new_identity
@@ -15,6 +14,7 @@ from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
     FlowMember,
+    Signature,
     SignatureLifecycle,
     SignatureRunner,
     Status,
@@ -25,29 +25,48 @@ from mageflow.signatures import (
     TaskSignature,
     as_json_object,
 )
-from mageflow.store import AnySignature, RecordKeys, Store
-from mageflow.types import TaskCatalog
+from mageflow.store import RecordKeys, Store
 
-__all__ = ["Creation"]
+__all__ = ["Creation", "SignatureBinder"]
+
+_S = TypeVar("_S", bound=Signature)
+
+
+class SignatureBinder:
+    """Gives a signature the services behind its methods (``run``, ``suspend``, ``add`` and the rest).
+
+    Args:
+        runner: Runs signatures; may be set later, before the first signature is bound.
+        lifecycle: Carries out lifecycle actions.
+        swarms: Adds items to swarms and closes them.
+    """
+
+    def __init__(self, runner: SignatureRunner | None, lifecycle: SignatureLifecycle, swarms: SwarmOperations) -> None:
+        self.runner = runner
+        self._lifecycle = lifecycle
+        self._swarms = swarms
+
+    def bind(self, signature: _S) -> _S:
+        """The same signature, with its services."""
+        signature.bind(self.runner, self._lifecycle)
+        if isinstance(signature, SwarmSignature):
+            signature.bind_swarm(self._swarms)
+        return signature
 
 
 class Creation:
-    """Creates and loads. `Flows` is one of these; it exists apart so that each file has one subject.
+    """Creates signatures, chains and swarms, and stores them.
 
     Args:
-        store: Where signatures are kept.
-        catalog: What the client knows of its tasks.
-        runner: What signatures run with; may be set later (`bind_runner`).
+        store: Keeps them.
+        members: Resolves what a user names.
+        binder: Makes what is created able to act.
     """
 
-    def __init__(self, store: Store, catalog: TaskCatalog, runner: SignatureRunner | None) -> None:
+    def __init__(self, store: Store, members: MemberResolver, binder: SignatureBinder) -> None:
         self._store = store
-        self._runner = runner
-        self._members = MemberResolver(store, catalog)
-
-    def bind_runner(self, runner: SignatureRunner) -> None:
-        """Set what signatures run with; signatures handed out before stay as they are."""
-        self._runner = runner
+        self._members = members
+        self._binder = binder
 
     async def sign(
         self,
@@ -78,30 +97,30 @@ class Creation:
             FlowDefinitionError: The task is none, or has no such field.
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
-        base = await self._members.plan(task)
+        base = await self._members.resolve_member(task)
         if isinstance(base.definition, FlowMember):
             raise FlowDefinitionError("a chain or swarm has a signature of its own: use it as it is")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
-        plan = MemberSpec(
-            self._members.task(base.definition.task, bound, identifiers),
-            base.success + await self._members.plans(success_callbacks, "success_callbacks"),
-            base.error + await self._members.plans(error_callbacks, "error_callbacks"),
+        member = MemberSpec(
+            self._members.task_definition(base.definition.task, bound, identifiers),
+            base.success + await self._members.resolve_members(success_callbacks, "success_callbacks"),
+            base.error + await self._members.resolve_members(error_callbacks, "error_callbacks"),
         )
-        documents = list(documents_of(plan, ""))
+        documents = list(documents_of(member, ""))
         keys = self._store.keys.new("task", new_identity("task", *documents))
-        _, status = await self._store.create(keys, documents, {"name": plan.name})
-        assert isinstance(plan.definition, TaskDefinition)  # noqa: S101 - narrows the type
+        _, status = await self._store.create(keys, documents, {"name": member.name})
+        assert isinstance(member.definition, TaskDefinition)  # noqa: S101 - narrows the type
         signature = TaskSignature(
             key=keys.record,
-            task_name=plan.definition.task,
-            task_identifiers=plan.definition.identifiers,
-            kwargs=plan.definition.kwargs,
-            success_callbacks=_callback_keys(keys, "s", plan.success),
-            error_callbacks=_callback_keys(keys, "e", plan.error),
+            task_name=member.definition.task,
+            task_identifiers=member.definition.identifiers,
+            kwargs=member.definition.kwargs,
+            success_callbacks=_callback_keys(keys, "s", member.success),
+            error_callbacks=_callback_keys(keys, "e", member.error),
             status=status,
         )
-        return self._bound(signature.created_from(plan))
+        return self._binder.bind(signature.created_from(member))
 
     async def chain(
         self,
@@ -130,28 +149,28 @@ class Creation:
             FlowDefinitionError: There are fewer than two tasks, or one is none.
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
-        plans = await self._members.plans(tasks, "tasks")
-        if len(plans) < 2:  # noqa: PLR2004
-            raise FlowDefinitionError(f"a chain has at least two tasks, this one {len(plans)}: sign a single task")
+        members = await self._members.resolve_members(tasks, "tasks")
+        if len(members) < 2:  # noqa: PLR2004
+            raise FlowDefinitionError(f"a chain has at least two tasks, this one {len(members)}: sign a single task")
         definition = FlowDefinition(
             kind="chain",
-            name=name or _default_name("chain", plans),
+            name=name or _default_name("chain", members),
             kwargs=as_json_object({**(bind or {}), **kwargs}),
         )
-        on_success = await self._members.plans(_listed(success), "success")
-        on_error = await self._members.plans(_listed(error), "error")
-        header = {"name": definition.name, "total": str(len(plans)), "step": "0"}
-        keys, status = await self._create_flow(definition, plans, on_success, on_error, header)
+        on_success = await self._members.resolve_members(_listed(success), "success")
+        on_error = await self._members.resolve_members(_listed(error), "error")
+        header = {"name": definition.name, "total": str(len(members)), "step": "0"}
+        keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         chain = ChainSignature(
             key=keys.record,
             name=definition.name,
             kwargs=definition.kwargs,
-            steps=tuple(f"{keys.record}#{index}" for index in range(len(plans))),
+            steps=tuple(f"{keys.record}#{index}" for index in range(len(members))),
             success_callbacks=_callback_keys(keys, "s", on_success),
             error_callbacks=_callback_keys(keys, "e", on_error),
             status=status,
         )
-        return self._bound(chain)
+        return self._binder.bind(chain)
 
     async def swarm(
         self,
@@ -193,20 +212,20 @@ class Creation:
             SignatureNotFoundError: A signature or key that was given is not stored (any more).
         """
         config = config or SwarmConfig()
-        plans = await self._members.plans(tasks, "tasks")
+        members = await self._members.resolve_members(tasks, "tasks")
         definition = FlowDefinition(
             kind="swarm",
-            name=name or _default_name("swarm", plans),
+            name=name or _default_name("swarm", members),
             kwargs=as_json_object({**(bind or {}), **kwargs}),
             config=config,
         )
-        if config.max_task_allowed is not None and len(plans) > config.max_task_allowed:
+        if config.max_task_allowed is not None and len(members) > config.max_task_allowed:
             raise SwarmFullError(definition.name, config.max_task_allowed)
-        on_success = await self._members.plans(success_callbacks, "success_callbacks")
-        on_error = await self._members.plans(error_callbacks, "error_callbacks")
+        on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
+        on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
         header = {
             "name": definition.name,
-            "total": str(len(plans)),
+            "total": str(len(members)),
             "next": "0",
             "running": "0",
             "ok": "0",
@@ -218,66 +237,44 @@ class Creation:
             "stop": str(config.stop_after_n_failures or 0),
             "allowed": str(config.max_task_allowed or 0),
         }
-        keys, status = await self._create_flow(definition, plans, on_success, on_error, header)
+        keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         swarm = SwarmSignature(
             key=keys.record,
             name=definition.name,
             kwargs=definition.kwargs,
             config=config,
             is_closed=closed,
-            total=len(plans),
-            pending=len(plans),
+            total=len(members),
+            pending=len(members),
             success_callbacks=_callback_keys(keys, "s", on_success),
             error_callbacks=_callback_keys(keys, "e", on_error),
             status=status,
         )
-        return self._bound(swarm)
-
-    async def load(self, key: str) -> AnySignature:
-        """A signature, a chain, a swarm or a member of one, as it is now. One round trip.
-
-        Raises:
-            SignatureNotFoundError: It expired, was removed, or never was.
-            SignatureInvalidError: What is stored does not validate.
-        """
-        return self._bound(await self._store.load(key))
+        return self._binder.bind(swarm)
 
     async def _create_flow(
         self,
         definition: FlowDefinition,
-        plans: Sequence[MemberSpec],
+        members: Sequence[MemberSpec],
         success: Sequence[MemberSpec],
         error: Sequence[MemberSpec],
         header: Mapping[str, str],
     ) -> tuple[RecordKeys, Status]:
         documents = list(flow_document(definition, success, error))
-        for index, plan in enumerate(plans):
-            documents += documents_of(plan, str(index))
+        for index, member in enumerate(members):
+            documents += documents_of(member, str(index))
         identity = new_identity(definition.kind, *documents, *header.values())
         keys = self._store.keys.new(definition.kind, identity)
         _, status = await self._store.create(keys, documents, header)
         return keys, status
 
-    def _bound(self, signature: Any) -> Any:
-        lifecycle = cast("SignatureLifecycle", self) if _has_verbs(type(self)) else None
-        signature.bind(self._runner, lifecycle)
-        if isinstance(signature, SwarmSignature) and isinstance(self, SwarmOperations):
-            signature.bind_swarm(self)
-        return signature
+
+def _callback_keys(keys: RecordKeys, mark: str, members: Sequence[MemberSpec]) -> tuple[str, ...]:
+    return tuple(f"{keys.record}#.{mark}{index}" for index in range(len(members)))
 
 
-@functools.lru_cache(maxsize=8)
-def _has_verbs(kind: type[Creation]) -> bool:
-    """Whether this is the whole of `Flows`; asked once, because comparing with a protocol costs as much as a model."""
-    return issubclass(kind, SignatureLifecycle)
-
-
-def _callback_keys(keys: RecordKeys, mark: str, plans: Sequence[MemberSpec]) -> tuple[str, ...]:
-    return tuple(f"{keys.record}#.{mark}{index}" for index in range(len(plans)))
-
-
-def _default_name(kind: str, plans: Sequence[MemberSpec]) -> str:
-    names = [plan.name for plan in plans if isinstance(plan.definition, TaskDefinition)]
+def _default_name(kind: str, members: Sequence[MemberSpec]) -> str:
+    names = [member.name for member in members if isinstance(member.definition, TaskDefinition)]
     return f"{kind}:{names[0]}" if names else kind
 
 

@@ -1,14 +1,14 @@
-"""Running signatures, chains and swarms: start, admit, settle, the lifecycle verbs, and what swarms can do besides.
+"""Runs of signatures, chains and swarms: start, wait, admit, settle.
 
-Round trips to Redis: starting a flow is one, admitting a run one, settling it and naming what comes next one, each verb
-one. Calls to Hatchet: at most one per start, settlement or verb, however many runs it sends.
+Starting a flow, admitting a run and settling a run are one round trip to Redis each. A start and a settlement make at
+most one call to Hatchet, however many runs they send.
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from mageflow.config import Settings
 from mageflow.errors import (
@@ -17,18 +17,17 @@ from mageflow.errors import (
     IllegalTransitionError,
     SignatureNotFoundError,
     StoreUnavailableError,
-    SwarmClosedError,
-    SwarmFullError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
-from mageflow.flows.creation import Creation
+from mageflow.flows.creation import Creation, SignatureBinder
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.identity import new_identity
-from mageflow.flows.members import MemberSpec, documents_of
+from mageflow.flows.lifecycle import Lifecycle
+from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.reconciler import Reconciler
+from mageflow.flows.swarms import Swarms
 from mageflow.interceptors import Attempt, FlowStep, Interceptor
-from mageflow.lifecycle import Lifecycle
 from mageflow.signatures import (
     ENDED,
     ChainSignature,
@@ -40,42 +39,45 @@ from mageflow.signatures import (
     TaskSignature,
     explicitly_set,
 )
-from mageflow.store import Admission, Decision, Store, dedupe_key, locate
-from mageflow.types import Dispatcher, TaskCatalog
+from mageflow.store import Admission, AnySignature, Store, dedupe_key, locate
+from mageflow.types import Dispatcher, SettledOutcome, TaskCatalog
 
 __all__ = ["Flows", "Settlement"]
 
 _T = TypeVar("_T")
 
-Outcome = Literal["succeeded", "failed", "timed_out", "cancelled", "retried"]
-
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a settlement.
+    """What a settlement changed.
 
     Attributes:
-        verdict: ``settled``; ``recorded``: noted, a retry is to come; ``repeated``: it had been settled before;
-            ``stale``: another run or attempt owns the member by now; ``ended``: it was interrupted; ``gone``: it
+        verdict: ``settled``; ``recorded``: noted, a retry follows; ``repeated``: it was settled before; ``stale``:
+            another run or attempt owns the member now; ``ended``: the member was interrupted; ``gone``: the record
             expired or was removed.
     """
 
     verdict: str
 
 
-class Flows(Creation):
+class Flows:
     """Signatures, chains and swarms of one client.
 
-    Everything that touches Redis raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` when Redis
-    does not do its part. Implements `SignatureLifecycle` and `SwarmOperations`.
+    Every method that uses Redis raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` when Redis
+    fails.
+
+    Attributes:
+        creation: Creates signatures, chains and swarms.
+        lifecycle: Suspends, resumes, interrupts and removes them.
+        swarms: Adds items to swarms and closes them.
 
     Args:
-        store: Where state is.
-        dispatcher: The way to Hatchet.
-        catalog: What the client knows of its tasks.
+        store: Keeps their state.
+        dispatcher: Hands runs to Hatchet.
+        catalog: Knows the tasks of this client.
         settings: Intervals of the reconciler.
-        interceptor: Told of everything.
-        runner: What signatures run with; may be set later (`bind_runner`).
+        interceptor: Sees flow starts, steps and ends, and what is sent.
+        runner: Runs signatures; may be set later (`bind_runner`).
     """
 
     def __init__(
@@ -87,17 +89,34 @@ class Flows(Creation):
         interceptor: Interceptor | None = None,
         runner: SignatureRunner | None = None,
     ) -> None:
-        super().__init__(store, catalog, runner)
+        self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
         self._interceptor = interceptor or Interceptor()
-        self._lifecycle = Lifecycle(store)
         self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
         self._outbox = OutboxRelay(store, dispatcher, self._acknowledgements, self._interceptor)
         self._heartbeats = Heartbeats(store)
-        self._refills: dict[str, asyncio.Task[None]] = {}
+        members = MemberResolver(store, catalog)
+        self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
+        self.swarms = Swarms(store, members, self._outbox)
+        self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
+        self.creation = Creation(store, members, self._binder)
 
-    # Running
+    def bind_runner(self, runner: SignatureRunner) -> None:
+        """Set what runs signatures; signatures that exist already keep theirs."""
+        self._binder.runner = runner
+
+    async def load(self, key: str) -> AnySignature:
+        """A signature, a chain, a swarm or a member of one, as it is now. One round trip to Redis.
+
+        Args:
+            key: Key of a record, or of a member (``<key>#<path>``).
+
+        Raises:
+            SignatureNotFoundError: The record expired, was removed, or never existed.
+            SignatureInvalidError: The stored document does not validate.
+        """
+        return self._binder.bind(await self._store.load(key))
 
     def new_run_key(self, signature: TaskSignature) -> str:
         """The dedupe key for a run a user makes of a signature (`DispatchRun.dedupe_key`). No round trip.
@@ -131,7 +150,7 @@ class Flows(Creation):
             raise IllegalTransitionError(key, str(status), "start")
         if decision.verdict == "owned":
             raise FlowDefinitionError(f"{key!r} belongs to another flow, which starts it")
-        await self._follow(decision)
+        await self._outbox.deliver(decision)
         return Status.SUSPENDED if decision.verdict == "held" else Status(decision.facts.get("status", "active"))
 
     async def wait(self, key: str, *, poll_seconds: float = 0.5) -> Any:
@@ -158,7 +177,7 @@ class Flows(Creation):
         raise FlowFailedError(key, flow.status, error.type, error.message, error.task)
 
     async def admit(
-        self, key: str, run: RunIdentity, *, message_json: str = "", patience_seconds: float = 0.0
+        self, key: str, run: RunIdentity, *, message_json: str = "", retry_seconds: float = 0.0
     ) -> Admission:
         """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip.
 
@@ -178,22 +197,24 @@ class Flows(Creation):
         turned away and its step is sent again at resume. A replay of what succeeded hands out the stored result, and
         of what was interrupted or has expired (the done TTL) is turned away.
 
-        While Redis cannot be reached it is asked again for ``patience_seconds``: a restart of Redis should not cost
+        While Redis cannot be reached it is asked again for ``retry_seconds``: a restart of Redis should not cost
         every run that arrives meanwhile one of its retries.
         """
-        admission = await _patiently(lambda: self._store.admit(key, run, message_json=message_json), patience_seconds)
+        admission = await _retry_while_unavailable(
+            lambda: self._store.admit(key, run, message_json=message_json), retry_seconds
+        )
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
-            admission = await _patiently(
-                lambda: self._store.admit(key, run, message_json=message_json, is_replayed=True), patience_seconds
+            admission = await _retry_while_unavailable(
+                lambda: self._store.admit(key, run, message_json=message_json, is_replayed=True), retry_seconds
             )
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
             self._acknowledgements.forget(keys.record, path)
             self._heartbeats.enter(keys, path, run.workflow_run_id)
-            self._bound(admission.signature)
+            self._binder.bind(admission.signature)
             if admission.flow_kind:
                 call = FlowStep(
                     admission.flow_kind,
@@ -210,14 +231,14 @@ class Flows(Creation):
         self,
         key: str,
         run: RunIdentity,
-        outcome: Outcome,
+        outcome: SettledOutcome,
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
         will_retry: bool = False,
         max_failures: int = 0,
         message_json: str = "",
-        patience_seconds: float = 0.0,
+        retry_seconds: float = 0.0,
     ) -> Settlement:
         """Record how an attempt ended, decide what follows, and send that. One round trip, one call to Hatchet at most.
 
@@ -234,14 +255,14 @@ class Flows(Creation):
             max_failures: With how many failed attempts the engine gives up all the same; 0 if unknown. The failure of
                 the attempt before may have been told only after this one was admitted.
             message_json: The input the body was given, for error callbacks.
-            patience_seconds: For how long to go on trying while Redis cannot be reached.
+            retry_seconds: For how long to go on trying while Redis cannot be reached.
 
         Raises:
             StoreUnavailableError: Redis could not be reached within the patience.
             SignatureNotFoundError: The key is none of this client's.
         """
         acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
-        decision = await _patiently(
+        decision = await _retry_while_unavailable(
             lambda: self._store.settle(
                 key,
                 run,
@@ -253,9 +274,9 @@ class Flows(Creation):
                 message_json=message_json,
                 acknowledged=acknowledged,
             ),
-            patience_seconds,
+            retry_seconds,
         )
-        await self._follow(decision, critical_task=error.task if error else "")
+        await self._outbox.deliver(decision, critical_task=error.task if error else "")
         return Settlement(decision.verdict)
 
     async def was_timed_out(self, run: RunIdentity) -> bool:
@@ -265,64 +286,6 @@ class Flows(Creation):
     async def leave(self, attempt: Attempt) -> None:
         """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""
         self._heartbeats.leave(attempt)
-
-    # Lifecycle
-
-    async def suspend(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """See `Lifecycle.suspend`."""
-        return await self._obeyed(await self._lifecycle.suspend(key, by=by, why=why))
-
-    async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """See `Lifecycle.resume`."""
-        return await self._obeyed(await self._lifecycle.resume(key, by=by, why=why))
-
-    async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """See `Lifecycle.interrupt`."""
-        return await self._obeyed(await self._lifecycle.interrupt(key, by=by, why=why))
-
-    async def remove(self, key: str) -> bool:
-        """See `Lifecycle.remove`. Runs that were live are cancelled; True when there was something to delete.
-
-        Raises:
-            FlowDefinitionError: It is a member of a flow: remove the flow.
-            DispatchError: What was live could not be cancelled; everything stored is deleted nevertheless.
-        """
-        if self._store.keys.parse(key).path:
-            raise FlowDefinitionError(f"{key!r} is a member: remove the flow or signature it belongs to")
-        runs = await self._lifecycle.remove(key)
-        for nested in [run.removeprefix("flow:") for run in runs or () if run.startswith("flow:")]:
-            await self.remove(nested)
-        if live := [run for run in runs or () if not run.startswith("flow:")]:
-            await self._dispatcher.cancel(live)
-        return runs is not None
-
-    # Swarms
-
-    async def add(
-        self, key: str, tasks: object, message: object = None, *, close_on_max_task: bool = True
-    ) -> tuple[str, ...]:
-        """Add items to a swarm; see `SwarmSignature.add`. One round trip, one call to Hatchet if places are free."""
-        targets: Sequence[object] = tasks if isinstance(tasks, list | tuple) else [tasks]
-        own = explicitly_set(message)
-        documents: list[str] = []
-        for index, plan in enumerate(await self._members.plans(targets, "tasks")):
-            merged = plan.definition.model_copy(update={"message": own}) if own else plan.definition
-            documents += documents_of(MemberSpec(merged, plan.success, plan.error), str(index))
-        token = new_identity("add", key, *documents)
-        close: Literal["full", ""] = "full" if close_on_max_task else ""
-        decision = await self._store.extend_swarm(key, documents, close=close, token=token)
-        self._check_swarm(key, decision)
-        await self._follow(decision)
-        first = int(decision.facts.get("first", 0))
-        return tuple(f"{decision.keys.record}#{first + index}" for index in range(len(targets)))
-
-    async def close(self, key: str) -> None:
-        """Accept no more items; see `SwarmSignature.close`. One round trip."""
-        decision = await self._store.extend_swarm(key, close="1")
-        self._check_swarm(key, decision)
-        await self._follow(decision)
-
-    # Upkeep
 
     def reconciler(self) -> Reconciler:
         """What a worker runs beside its tasks: ``asyncio.create_task(flows.reconciler().run())`` in its lifespan."""
@@ -337,57 +300,18 @@ class Flows(Creation):
 
     async def drain(self) -> None:
         """Tell Redis what was sent; call it when a worker stops. Nothing is lost without it."""
-        for task in list(self._refills.values()):
-            task.cancel()
+        self._outbox.cancel_refills()
         await self._acknowledgements.flush()
 
-    async def _obeyed(self, decision: Decision) -> Status:
-        await self._follow(decision)
-        return Status(decision.verdict)
 
-    async def _follow(self, decision: Decision, *, critical_task: str = "") -> None:
-        await self._outbox.deliver(decision, critical_task=critical_task)
-        record, refill_in = decision.keys.record, decision.facts.get("refill_in")
-        waiting = self._refills.get(record)
-        if waiting is not None and (refill_in or decision.facts.get("filled")):
-            waiting.cancel()
-        if refill_in:
-            task = asyncio.create_task(self._refill(record, float(refill_in) / 1000), name="mageflow-refill")
-            self._refills[record] = task
-            task.add_done_callback(lambda done: self._refilled(record, done))
-
-    def _refilled(self, record: str, done: asyncio.Task[None]) -> None:
-        if self._refills.get(record) is done:
-            del self._refills[record]
-
-    async def _refill(self, key: str, delay_seconds: float) -> None:
-        # A little later than the places are due, so that an item that ends in time fills them without this round trip.
-        await asyncio.sleep(delay_seconds * 1.1)
-        try:
-            await self._follow(await self._store.extend_swarm(key))
-        except StoreUnavailableError:
-            return  # the reconcilers fill what stays free
-
-    def _check_swarm(self, key: str, decision: Decision) -> None:
-        verdict, _, detail = decision.verdict.partition(":")
-        if verdict == "gone":
-            raise SignatureNotFoundError(key)
-        if verdict == "closed":
-            raise SwarmClosedError(key)
-        if verdict == "full":
-            raise SwarmFullError(key, int(detail))
-        if verdict == "illegal":
-            raise FlowDefinitionError(f"{key!r} is a {detail}, not a swarm")
-
-
-async def _patiently(attempt: Callable[[], Awaitable[_T]], patience_seconds: float) -> _T:
-    """Try again, ever less often, while Redis cannot be reached and patience lasts."""
+async def _retry_while_unavailable(operation: Callable[[], Awaitable[_T]], retry_seconds: float) -> _T:
+    """Repeat the operation, with growing pauses, for at most ``retry_seconds`` while Redis is unavailable."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_seconds
+    deadline = loop.time() + retry_seconds
     pause = 0.05
     while True:
         try:
-            return await attempt()
+            return await operation()
         except StoreUnavailableError:
             if loop.time() + pause >= deadline:
                 raise

@@ -31,14 +31,14 @@ from mageflow.signatures import (
     decode_member,
     deep_merge,
 )
-from mageflow.store import Decision, Send, dedupe_key
+from mageflow.store import Decision, OutboxEntry, dedupe_key
 from mageflow.types import DispatchRun, Source
 
-__all__ = ["FlowStartOrder", "carry_result", "flow_name", "run_order", "start_order"]
+__all__ = ["NestedStart", "build_nested_start", "build_run", "carry_result", "flow_name"]
 
 
 @dataclass(frozen=True, slots=True)
-class FlowStartOrder:
+class NestedStart:
     """A nested flow to start."""
 
     key: str
@@ -59,11 +59,11 @@ def flow_name(decision: Decision) -> str:
     try:
         definition = decode_definition(decision.keys.record, decision.definition_json)
     except SignatureInvalidError:
-        return ""  # whoever has to send what it defines says so
+        return ""  # whoever has to entry what it defines says so
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
-def run_order(decision: Decision, send: Send, *, fanout_limit: int = 128) -> DispatchRun:
+def build_run(decision: Decision, entry: OutboxEntry, *, fanout_limit: int = 128) -> DispatchRun:
     """The run to hand to Hatchet for one entry of the outbox.
 
     Items of a swarm larger than ``fanout_limit`` link to the flow's start instead of living under it: that is what a
@@ -73,49 +73,49 @@ def run_order(decision: Decision, send: Send, *, fanout_limit: int = 128) -> Dis
         SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
     """
     keys = decision.keys
-    member = f"{keys.record}#{send.path}"
-    definition = decode_member(member, send.definition_json)
+    member = f"{keys.record}#{entry.path}"
+    definition = decode_member(member, entry.definition_json)
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(member, "a flow is stored where a task is expected")
-    is_rerun = send.role == "rerun"
-    is_callback = send.role in {"success", "error"}
-    is_apart = send.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
+    is_rerun = entry.role == "rerun"
+    is_callback = entry.role in {"success", "error"}
+    is_apart = entry.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
-        input_json=send.extra or "{}" if is_rerun else _input_json(decision, send, definition),
+        input_json=entry.extra or "{}" if is_rerun else _input_json(decision, entry, definition),
         signature_key=keys.record if is_rerun else member,
-        dedupe_key=dedupe_key(keys, send.path, send.epoch),
+        dedupe_key=dedupe_key(keys, entry.path, entry.epoch),
         source=source,
-        flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{send.path}",
+        flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{entry.path}",
         traceparent=decision.traceparent,
-        link=decision.traceparent if is_apart else send.link,
+        link=decision.traceparent if is_apart else entry.link,
     )
 
 
-def start_order(decision: Decision, send: Send) -> FlowStartOrder:
+def build_nested_start(decision: Decision, entry: OutboxEntry) -> NestedStart:
     """The nested flow to start for one entry of the outbox.
 
     Raises:
         SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
     """
-    member = f"{decision.keys.record}#{send.path}"
-    definition = decode_member(member, send.definition_json)
+    member = f"{decision.keys.record}#{entry.path}"
+    definition = decode_member(member, entry.definition_json)
     if isinstance(definition, TaskDefinition):
         raise SignatureInvalidError(member, "a task is stored where a flow is expected")
     with _readable(member):
         carry = ""
-        if send.role == "success" or (send.role == "step" and send.value_json):
-            carry = carry_result(send.value_json)
-        elif send.role == "error":
-            carry = json.dumps({"error": _error(decision, send)})
+        if entry.role == "success" or (entry.role == "step" and entry.value_json):
+            carry = carry_result(entry.value_json)
+        elif entry.role == "error":
+            carry = json.dumps({"error": _error(decision, entry)})
         elif decision.carry_json:
             carry = decision.carry_json
         message: dict[str, Any] = {}
-        if send.role in {"step", "item"}:
-            first = _object(decision.message_json) if send.role == "item" or not send.value_json else {}
-            message = deep_merge(_bound(decision), first, definition.message)
-    return FlowStartOrder(
+        if entry.role in {"step", "item"}:
+            first = _object(decision.message_json) if entry.role == "item" or not entry.value_json else {}
+            message = deep_merge(_bound_values(decision), first, definition.message)
+    return NestedStart(
         key=definition.key,
         message_json=json.dumps(message),
         carry_json=carry,
@@ -132,41 +132,47 @@ def _readable(member: str) -> Generator[None]:
         raise SignatureInvalidError(member, f"what it is to be handed cannot be read ({error})") from error
 
 
-def _input_json(decision: Decision, send: Send, definition: TaskDefinition) -> str:
-    with _readable(f"{decision.keys.record}#{send.path}"):
-        return json.dumps(_input(decision, send, definition))
+def _input_json(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -> str:
+    with _readable(f"{decision.keys.record}#{entry.path}"):
+        return json.dumps(_input(decision, entry, definition))
 
 
-def _input(decision: Decision, send: Send, definition: TaskDefinition) -> dict[str, Any]:
+def _input(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -> dict[str, Any]:
     kwargs = definition.kwargs
-    if send.role == "success":
-        return deep_merge(kwargs, {definition.result_field: json.loads(send.value_json)})
-    if send.role == "error":
-        return deep_merge(_object(send.extra), kwargs, {definition.error_field: _error(decision, send)})
-    if send.role == "step" and send.value_json:
-        return deep_merge(_bound(decision), kwargs, {definition.result_field: json.loads(send.value_json)})
+    if entry.role == "success":
+        return deep_merge(kwargs, {definition.result_field: json.loads(entry.value_json)})
+    if entry.role == "error":
+        return deep_merge(_object(entry.extra), kwargs, {definition.error_field: _error(decision, entry)})
+    if entry.role == "step" and entry.value_json:
+        return deep_merge(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
     return deep_merge(
-        _bound(decision), kwargs, _object(decision.message_json), definition.message, _carried(decision, definition)
+        _bound_values(decision),
+        kwargs,
+        _object(decision.message_json),
+        definition.message,
+        _carried_values(decision, definition),
     )
 
 
-def _carried(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:
+def _carried_values(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:
     carry = _object(decision.carry_json)
     if "result" in carry:
         return {definition.result_field: carry["result"]}
     return {definition.error_field: carry["error"]} if "error" in carry else {}
 
 
-def _bound(decision: Decision) -> dict[str, Any]:
+def _bound_values(decision: Decision) -> dict[str, Any]:
     definition = decode_definition(decision.keys.record, decision.definition_json)
     return dict(definition.kwargs) if isinstance(definition, FlowDefinition) else {}
 
 
-def _error(decision: Decision, send: Send) -> dict[str, Any]:
-    owner = send.path.rpartition(".")[0]
+def _error(decision: Decision, entry: OutboxEntry) -> dict[str, Any]:
+    owner = entry.path.rpartition(".")[0]
     key = decision.keys.record if not owner or owner.startswith("@") else f"{decision.keys.record}#{owner}"
-    facts = FailureRecord.model_validate_json(send.value_json).model_dump() if send.value_json else {"type": "Unknown"}
-    original = json.loads(send.extra) if send.extra else None
+    facts = (
+        FailureRecord.model_validate_json(entry.value_json).model_dump() if entry.value_json else {"type": "Unknown"}
+    )
+    original = json.loads(entry.extra) if entry.extra else None
     error = TaskError.model_validate({**facts, "signature": key, "original_message": original})
     return error.model_dump(mode="json")
 

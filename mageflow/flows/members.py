@@ -40,7 +40,7 @@ _MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """A member to be: its definition, and the plans of its callbacks."""
+    """A member to be: its definition, and the members of its callbacks."""
 
     definition: MemberDefinition
     success: tuple["MemberSpec", ...] = ()
@@ -55,16 +55,16 @@ class MemberSpec:
     def relative(self) -> tuple[tuple[str, str], ...]:
         """Path below the member, and stored definition, of it and of everything under it.
 
-        Made once for a plan that stands for many members, as in a swarm of one task.
+        Made once for a member that stands for many members, as in a swarm of one task.
         """
         letter = "T" if isinstance(self.definition, TaskDefinition) else "F"
         own = f"{letter}:{len(self.success)}:{len(self.error)}|{encode(self.definition)}"
         return (("", own), *_callbacks(self.success, self.error))
 
 
-def documents_of(plan: MemberSpec, path: str) -> Iterator[str]:
-    """Path and stored definition of a plan and of everything under it, in turn."""
-    for below, text in plan.relative:
+def documents_of(member: MemberSpec, path: str) -> Iterator[str]:
+    """Path and stored definition of a member and of everything under it, in turn."""
+    for below, text in member.relative:
         yield path + below
         yield text
 
@@ -81,14 +81,14 @@ def flow_document(
 
 
 def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
-    for mark, plans in (("s", success), ("e", error)):
-        for index, plan in enumerate(plans):
-            for below, text in plan.relative:
+    for mark, members in (("s", success), ("e", error)):
+        for index, member in enumerate(members):
+            for below, text in member.relative:
                 yield f".{mark}{index}{below}", text
 
 
 class MemberResolver:
-    """Turns what a user names into plans.
+    """Turns what a user names into members.
 
     Args:
         store: Where keys are looked up.
@@ -104,8 +104,8 @@ class MemberResolver:
         """Names of everything."""
         return self._store.keys
 
-    async def plan(self, target: object) -> MemberSpec:
-        """The plan behind anything that can be a member, an item or a callback.
+    async def resolve_member(self, target: object) -> MemberSpec:
+        """The member behind anything that can be a member, an item or a callback.
 
         Costs no round trip for task objects, names, flows, and signatures made in this process; one for a key and
         for a signature that was loaded.
@@ -129,10 +129,10 @@ class MemberResolver:
                 f"{target!r} cannot be run by a signature or a flow: give a task declared with this client, the "
                 "name of one, a signature, its key, a chain or a swarm"
             )
-        return MemberSpec(self.task(name, {}, {}))
+        return MemberSpec(self.task_definition(name, {}, {}))
 
-    async def plans(self, targets: object, what: str) -> tuple[MemberSpec, ...]:
-        """The plans of several.
+    async def resolve_members(self, targets: object, what: str) -> tuple[MemberSpec, ...]:
+        """The members of several.
 
         Raises:
             FlowDefinitionError: ``targets`` is a single thing, or holds something that cannot be run.
@@ -142,10 +142,10 @@ class MemberResolver:
         known: dict[int, MemberSpec] = {}
         for each in cast("Sequence[object]", targets):
             if id(each) not in known:
-                known[id(each)] = await self.plan(each)
+                known[id(each)] = await self.resolve_member(each)
         return tuple(known[id(each)] for each in cast("Sequence[object]", targets))
 
-    def task(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
+    def task_definition(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
         """A task with values bound to it.
 
         Raises:
@@ -165,7 +165,7 @@ class MemberResolver:
 
     async def _of_text(self, text: str) -> MemberSpec:
         if not text.startswith(f"{self.keys.prefix}:{{"):
-            return MemberSpec(self.task(self._catalog.task_name(text) or text, {}, {}))
+            return MemberSpec(self.task_definition(self._catalog.task_name(text) or text, {}, {}))
         return await self._of_key(text)
 
     async def _of_key(self, key: str) -> MemberSpec:

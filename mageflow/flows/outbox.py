@@ -1,16 +1,20 @@
-"""Sends what the scripts decided: runs to Hatchet in bulk, starts and news to other flows, cancellations.
+"""The transactional outbox relay: sends what a script decided.
 
-Everything here may be done twice without harm and may be left undone: what is not known to be sent stays in the outbox
-of its record, and a reconciler comes back for it. So nothing here raises because Hatchet or Redis cannot be reached.
-What can never be sent (a definition that does not validate, a task nobody knows, a flow that expired) is settled as
-failed, so that the flow ends and its error callbacks fire.
+A script writes each thing to send into the outbox of its record, in the same transaction as the decision. The relay
+dispatches runs to Hatchet in bulk, starts nested flows, reports completion to the parent flow, applies lifecycle
+actions to nested flows, and cancels runs. An entry stays in the outbox until it is acknowledged, and a reconciler
+sends it again after the grace time. So sending twice is harmless, a failed send is only logged, and nothing here
+raises because Hatchet or Redis is unreachable.
+
+An entry that can never be sent (its definition does not validate, Hatchet refuses it again and again, its flow
+expired) is settled as failed. Then the flow ends and its error callbacks run.
 """
 
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from mageflow.errors import (
     DispatchError,
@@ -19,14 +23,13 @@ from mageflow.errors import (
     SignatureInvalidError,
     SignatureNotFoundError,
     StoreError,
-    UnknownTaskError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
-from mageflow.flows.inputs import flow_name, run_order, start_order
+from mageflow.flows.inputs import build_nested_start, build_run, flow_name
+from mageflow.flows.refills import RefillTimers
 from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, Interceptor, RunResend, SwarmFill
-from mageflow.lifecycle import Lifecycle
 from mageflow.signatures import FailureRecord, RunIdentity
-from mageflow.store import Decision, RecordKeys, Send, Store
+from mageflow.store import Decision, OutboxEntry, RecordKeys, Store
 from mageflow.types import Dispatcher, DispatchRun
 
 __all__ = ["OutboxRelay"]
@@ -35,7 +38,7 @@ _CHUNK: Final = 1000
 """Hatchet takes at most this many runs in one call (SDK 1.43.1, ``clients/admin.py``)."""
 
 _ALONE_AFTER_TRIES: Final = 2
-_GIVE_UP_AFTER_TRIES: Final = 10
+_FAIL_AFTER_TRIES: Final = 10
 _OUTCOME: Final[dict[str, Literal["succeeded", "failed", "cancelled"]]] = {
     "done": "succeeded",
     "failed": "failed",
@@ -50,10 +53,10 @@ class OutboxRelay:
     """Delivers decisions.
 
     Args:
-        store: Where other flows are told.
-        dispatcher: The way to Hatchet.
-        acknowledgements: Told of what was sent.
-        interceptor: Told of flows that end, places that are filled and callbacks.
+        store: Keeps the flows.
+        dispatcher: Hands runs to Hatchet.
+        acknowledgements: Collects what was sent, to acknowledge it in bulk.
+        interceptor: Sees flow starts and ends, swarm fills, resends and callbacks.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class OutboxRelay:
         self._dispatcher = dispatcher
         self._acknowledgements = acknowledgements
         self._interceptor = interceptor
-        self._lifecycle = Lifecycle(store)
+        self._refills = RefillTimers(self._refill)
 
     async def deliver(self, decision: Decision, *, critical_task: str = "") -> None:
         """Send everything a decision calls for, and everything that follows from it. Never raises `MageflowError`.
@@ -72,6 +75,7 @@ class OutboxRelay:
             decision: What to deliver.
             critical_task: The task whose end led to the decision, for telemetry.
         """
+        self._refills.update(decision)
         queue = [decision]
         while queue:
             one = queue.pop()
@@ -81,72 +85,7 @@ class OutboxRelay:
             try:
                 queue += await self._send(one)
             except StoreError as error:
-                _log.warning("what %s decided is left to the reconcilers: %s", one.keys.record, error)
-
-    async def _send(self, decision: Decision) -> list[Decision]:
-        """Send one decision; returns those that follow from it in other records."""
-        runs: list[tuple[Send, DispatchRun]] = []
-        following: list[Decision] = []
-        cancelled: list[Send] = []
-        for send in decision.sends:
-            if send.kind == "run":
-                try:
-                    runs.append((send, run_order(decision, send, fanout_limit=self._store.settings.trace_fanout_limit)))
-                except SignatureInvalidError as error:
-                    following.append(await self._give_up(decision, send, error))
-            elif send.kind == "start":
-                following += await self._start(decision, send)
-            elif send.kind == "up":
-                following += await self._tell_parent(decision, send)
-            elif send.kind == "verb":
-                following += await self._pass_on(decision, send)
-            else:
-                cancelled.append(send)
-        if runs:
-            following += await self._dispatch(decision, runs)
-        if cancelled:
-            await self._cancel(decision, cancelled)
-        return following
-
-    async def _dispatch(self, decision: Decision, runs: Sequence[tuple[Send, DispatchRun]]) -> list[Decision]:
-        alone = [each for each in runs if each[0].tries > _ALONE_AFTER_TRIES]
-        together = [each for each in runs if each[0].tries <= _ALONE_AFTER_TRIES]
-        chunks = [together[first : first + _CHUNK] for first in range(0, len(together), _CHUNK)]
-        following: list[Decision] = []
-        for chunk in [*chunks, *([each] for each in alone)]:
-            following += await self._dispatch_chunk(decision, chunk)
-        return following
-
-    async def _dispatch_chunk(self, decision: Decision, chunk: Sequence[tuple[Send, DispatchRun]]) -> list[Decision]:
-        try:
-            with self._filling(decision, len(chunk)):
-                run_ids = await self._dispatcher.dispatch([run for _, run in chunk])
-        except (DispatchError, UnknownTaskError) as error:
-            if isinstance(error, UnknownTaskError) and len(chunk) > 1:
-                return [one for each in chunk for one in await self._dispatch_chunk(decision, [each])]
-            send = chunk[0][0]
-            if len(chunk) == 1 and _is_hopeless(error, send):
-                return [await self._give_up(decision, send, error)]
-            _log.warning("%d runs of %s are left to the reconcilers: %s", len(chunk), decision.keys.record, error)
-            return []
-        for (send, run), run_id in zip(chunk, run_ids, strict=True):
-            self._acknowledgements.add(decision.keys, send.path, send.epoch, run_id)
-            self._observe_callback(decision, send, "enqueued", run.task_name)
-        return []
-
-    async def _start(self, decision: Decision, send: Send) -> list[Decision]:
-        try:
-            order = start_order(decision, send)
-            child = self._store.keys.parse(order.key)
-            started = await self.start(child, order.message_json, carry_json=order.carry_json, parent=order.parent)
-        except (SignatureInvalidError, SignatureNotFoundError) as error:
-            return [await self._give_up(decision, send, error)]
-        if started.verdict in {"gone", "owned"}:
-            error = SignatureNotFoundError(order.key)
-            return [await self._give_up(decision, send, error, "FlowUnavailable")]
-        await self._store.acknowledge(decision.keys, [(send.path, send.epoch, f"flow:{order.key}")])
-        self._observe_callback(decision, send, "enqueued", order.key)
-        return [started]
+                _log.warning("the outbox of %s is left to the reconcilers: %s", one.keys.record, error)
 
     async def start(
         self,
@@ -158,7 +97,11 @@ class OutboxRelay:
         name: str = "",
         by: str = "",
     ) -> Decision:
-        """Start a flow, once; the decision is for the caller to deliver."""
+        """Start a flow, once; the caller delivers the decision.
+
+        Raises:
+            StoreError: Redis failed.
+        """
         if keys.kind == "task":
             return Decision(keys=keys, verdict="gone")
         call = FlowStart(keys.kind, keys.id, name)
@@ -171,59 +114,129 @@ class OutboxRelay:
             call.steps = int(decision.facts.get("steps", 0))
         return decision
 
-    async def _tell_parent(self, decision: Decision, send: Send) -> list[Decision]:
-        outcome = _OUTCOME[send.role]
-        error = _stored_failure(send.value_json) if outcome != "succeeded" and send.value_json else None
+    def cancel_refills(self) -> None:
+        """Stop the timers that fill free places of swarms; a reconciler fills them."""
+        self._refills.cancel()
+
+    async def _refill(self, key: str) -> None:
+        await self.deliver(await self._store.extend_swarm(key))
+
+    async def _send(self, decision: Decision) -> list[Decision]:
+        """Send the entries of one decision; returns the decisions that follow in other records."""
+        runs: list[tuple[OutboxEntry, DispatchRun]] = []
+        following: list[Decision] = []
+        cancellations: list[OutboxEntry] = []
+        fanout_limit = self._store.settings.trace_fanout_limit
+        for entry in decision.outbox:
+            if entry.kind == "run":
+                try:
+                    runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
+                except SignatureInvalidError as error:
+                    following.append(await self._fail(decision, entry, error))
+            elif entry.kind == "start":
+                following += await self._start_nested(decision, entry)
+            elif entry.kind == "up":
+                following += await self._report_to_parent(decision, entry)
+            elif entry.kind == "verb":
+                following += await self._apply_to_nested(decision, entry)
+            else:
+                cancellations.append(entry)
+        if runs:
+            following += await self._dispatch(decision, runs)
+        if cancellations:
+            await self._cancel(decision, cancellations)
+        return following
+
+    async def _dispatch(self, decision: Decision, runs: Sequence[tuple[OutboxEntry, DispatchRun]]) -> list[Decision]:
+        alone = [each for each in runs if each[0].tries > _ALONE_AFTER_TRIES]
+        together = [each for each in runs if each[0].tries <= _ALONE_AFTER_TRIES]
+        chunks = [together[first : first + _CHUNK] for first in range(0, len(together), _CHUNK)]
+        following: list[Decision] = []
+        for chunk in [*chunks, *([each] for each in alone)]:
+            following += await self._dispatch_chunk(decision, chunk)
+        return following
+
+    async def _dispatch_chunk(
+        self, decision: Decision, chunk: Sequence[tuple[OutboxEntry, DispatchRun]]
+    ) -> list[Decision]:
         try:
-            told = await self._store.settle(
-                send.extra,
-                RunIdentity(f"flow:{decision.keys.record}", traceparent=send.link),
+            with self._filling(decision, len(chunk)):
+                run_ids = await self._dispatcher.dispatch([run for _, run in chunk])
+        except DispatchError as error:
+            entry = chunk[0][0]
+            if len(chunk) == 1 and error.refused and entry.tries >= _FAIL_AFTER_TRIES:
+                return [await self._fail(decision, entry, error)]
+            _log.warning("%d runs of %s are left to the reconcilers: %s", len(chunk), decision.keys.record, error)
+            return []
+        for (entry, run), run_id in zip(chunk, run_ids, strict=True):
+            self._acknowledgements.add(decision.keys, entry.path, entry.epoch, run_id)
+            self._observe_callback(decision, entry, "enqueued", run.task_name)
+        return []
+
+    async def _start_nested(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
+        try:
+            nested = build_nested_start(decision, entry)
+            keys = self._store.keys.parse(nested.key)
+            started = await self.start(keys, nested.message_json, carry_json=nested.carry_json, parent=nested.parent)
+        except (SignatureInvalidError, SignatureNotFoundError) as error:
+            return [await self._fail(decision, entry, error)]
+        if started.verdict in {"gone", "owned"}:
+            error = SignatureNotFoundError(nested.key)
+            return [await self._fail(decision, entry, error, "FlowUnavailable")]
+        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, f"flow:{nested.key}")])
+        self._observe_callback(decision, entry, "enqueued", nested.key)
+        return [started]
+
+    async def _report_to_parent(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
+        outcome = _OUTCOME[entry.role]
+        error = _stored_failure(entry.value_json) if outcome != "succeeded" and entry.value_json else None
+        try:
+            settled = await self._store.settle(
+                entry.extra,
+                RunIdentity(f"flow:{decision.keys.record}", traceparent=entry.link),
                 outcome,
-                result_json=send.value_json if outcome == "succeeded" else None,
+                result_json=entry.value_json if outcome == "succeeded" else None,
                 error=error,
                 reported_by_engine=True,
             )
         except SignatureNotFoundError:
             return []
-        await self._store.acknowledge(decision.keys, [(send.path, send.epoch, "")])
-        return [told]
+        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "")])
+        return [settled]
 
-    async def _pass_on(self, decision: Decision, send: Send) -> list[Decision]:
-        verb, _, key = send.value_json.partition(":")
-        reason = f"{verb} of {decision.keys.record}"
+    async def _apply_to_nested(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
+        name, _, key = entry.value_json.partition(":")
+        action = cast("Literal['suspend', 'resume', 'interrupt']", name)
+        why = f"{action} of {decision.keys.record}"
+        error = FailureRecord.interrupted(why) if action == "interrupt" else None
         following: list[Decision] = []
         try:
-            if verb == "suspend":
-                following.append(await self._lifecycle.suspend(key, why=reason))
-            elif verb == "resume":
-                following.append(await self._lifecycle.resume(key, why=reason))
-            else:
-                following.append(await self._lifecycle.interrupt(key, why=reason))
-        except (SignatureNotFoundError, IllegalTransitionError) as error:
-            _log.info("%s had nothing to do for a nested flow: %s", verb, error)
-        await self._store.acknowledge(decision.keys, [(send.path, send.epoch, "")])
+            following.append(await self._store.obey(key, action, why=why, error=error))
+        except (SignatureNotFoundError, IllegalTransitionError) as refusal:
+            _log.info("%s of a nested flow changed nothing: %s", action, refusal)
+        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "")])
         return following
 
-    async def _cancel(self, decision: Decision, sends: Sequence[Send]) -> None:
+    async def _cancel(self, decision: Decision, entries: Sequence[OutboxEntry]) -> None:
         try:
-            await self._dispatcher.cancel([send.value_json for send in sends])
+            await self._dispatcher.cancel([entry.value_json for entry in entries])
         except DispatchError as error:
-            if max(send.tries for send in sends) < _GIVE_UP_AFTER_TRIES:
+            if max(entry.tries for entry in entries) < _FAIL_AFTER_TRIES:
                 _log.warning("cancelling runs of %s is left to the reconcilers: %s", decision.keys.record, error)
                 return
-        await self._store.acknowledge(decision.keys, [(send.path, send.epoch, "") for send in sends])
+        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "") for entry in entries])
 
-    async def _give_up(self, decision: Decision, send: Send, error: MageflowError, kind: str = "") -> Decision:
-        """What can never be sent has failed; so the flow ends, and its error callbacks fire."""
-        _log.error("%s#%s can never be sent: %s", decision.keys.record, send.path, error)
-        self._observe_callback(decision, send, "failed", "", type(error).__name__)
+    async def _fail(self, decision: Decision, entry: OutboxEntry, error: MageflowError, kind: str = "") -> Decision:
+        """Settle an entry that can never be sent, so that the flow ends and its error callbacks run."""
+        _log.error("%s#%s can never be sent: %s", decision.keys.record, entry.path, error)
+        self._observe_callback(decision, entry, "failed", "", type(error).__name__)
         record = FailureRecord(
             type=kind or type(error).__name__, message=str(error), outcome="failed", at=datetime.now(UTC)
         )
-        member = decision.keys.record if send.role == "rerun" else f"{decision.keys.record}#{send.path}"
-        identity = RunIdentity("undeliverable", dedupe_key=f"{decision.keys.record}{send.path}/{send.epoch}")
+        member = decision.keys.record if entry.role == "rerun" else f"{decision.keys.record}#{entry.path}"
+        identity = RunIdentity("undeliverable", dedupe_key=f"{decision.keys.record}{entry.path}/{entry.epoch}")
         settled = await self._store.settle(member, identity, "failed", error=record, reported_by_engine=True)
-        settled.facts.pop("callback_failed", None)  # told of above, with its reason
+        settled.facts.pop("callback_failed", None)  # observed above, with the type of the error
         return settled
 
     def _filling(self, decision: Decision, count: int) -> Any:
@@ -259,7 +272,7 @@ class OutboxRelay:
             pass
 
     def _observe_failed_callback(self, decision: Decision) -> None:
-        """A callback that was sent has failed for good in its task."""
+        """A callback that was dispatched has failed for good in its task."""
         path = str(decision.facts.get("callback_failed", ""))
         if path:
             kind: Literal["success", "error"] = "error" if path.rpartition(".")[2].startswith("e") else "success"
@@ -279,13 +292,14 @@ class OutboxRelay:
     def _observe_callback(
         self,
         decision: Decision,
-        send: Send,
+        entry: OutboxEntry,
         result: Literal["enqueued", "failed"],
         target: str,
         error_type: str = "",
     ) -> None:
-        if send.role == "success" or send.role == "error":  # noqa: PLR1714 - narrows the type
-            with self._interceptor.send_callback(CallbackSend(send.role, result, target, decision.keys.id, error_type)):
+        if entry.role == "success" or entry.role == "error":  # noqa: PLR1714 - narrows the type
+            call = CallbackSend(entry.role, result, target, decision.keys.id, error_type)
+            with self._interceptor.send_callback(call):
                 pass
 
 
@@ -294,8 +308,3 @@ def _stored_failure(text: str) -> FailureRecord:
         return FailureRecord.model_validate_json(text)
     except ValueError:
         return FailureRecord(type="Unknown", message="the stored error cannot be read", at=datetime.now(UTC))
-
-
-def _is_hopeless(error: DispatchError | UnknownTaskError, send: Send) -> bool:
-    """Whether to stop trying: nobody knows the task, or Hatchet has refused it time and again. An outage is neither."""
-    return isinstance(error, UnknownTaskError) or (error.refused and send.tries >= _GIVE_UP_AFTER_TRIES)

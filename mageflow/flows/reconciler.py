@@ -153,7 +153,7 @@ class Reconciler:
 
     async def _visit(self, key: str, done: Sweep) -> None:
         decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)
-        done.sent += len(decision.sends)
+        done.sent += len(decision.outbox)
         await self._outbox.deliver(decision)
         if not decision.silent:
             return

@@ -106,9 +106,7 @@ class StoredRuns:
                 attempt.signature_id,
                 self._identity(attempt),
                 message_json=message_json,
-                patience_seconds=max(
-                    0.0, min(_ADMISSION_PATIENCE_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)
-                ),
+                retry_seconds=max(0.0, min(_ADMISSION_PATIENCE_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
             )
         except SignatureError as error:
             raise self._non_retryable(error) from error
@@ -135,7 +133,7 @@ class StoredRuns:
             self._identity(attempt),
             "succeeded",
             result_json=result_json,
-            patience_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
+            retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
         )
 
     async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
@@ -154,7 +152,7 @@ class StoredRuns:
                 will_retry=attempt.will_retry,
                 max_failures=attempt.task.retries + 1,
                 message_json=message_json,
-                patience_seconds=_FAILURE_PATIENCE_SECONDS,
+                retry_seconds=_FAILURE_PATIENCE_SECONDS,
             )
             attempt.will_retry = attempt.will_retry and settled.verdict != "settled"
         except MageflowError as trouble:

@@ -1,8 +1,8 @@
 """Where a task wants the previous result or the error: annotations users write in their input models. Pure."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -51,6 +51,11 @@ class FailureRecord(BaseModel):
     attempt: int = 1
     outcome: Outcome = "failed"
     at: AwareDatetime
+
+    @classmethod
+    def interrupted(cls, why: str) -> Self:
+        """The error a signature or flow ends with when it is interrupted now."""
+        return cls(type="TaskInterrupted", message=why, outcome="cancelled", at=datetime.now(UTC))
 
 
 class TaskError(BaseModel):

@@ -74,7 +74,7 @@ async def facts(looked: Any, *arguments: str) -> dict[str, Any]:
 
 async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored, looked: Any) -> None:
     """Status, steps in order, the error beside its step, run ids, callbacks, history and TTL are those of the store."""
-    chain = await stored.flows.chain(["add", "fail", "add"], name="billing", error="told")
+    chain = await stored.flows.creation.chain(["add", "fail", "add"], name="billing", error="told")
     await stored.flows.start(chain, {"n": 5})
     await stored.worker.drain()
     found = await facts(looked, chain.key)
@@ -110,9 +110,9 @@ async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored
 
 async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: Stored, looked: Any) -> None:
     """Items are paged by number; what is left is said; nested flows are named by their key."""
-    inner = await stored.flows.chain(["add", "add"])
-    items: list[object] = [await stored.flows.sign("odd", n=index) for index in range(9)]
-    swarm = await stored.flows.swarm([*items, inner], "crowd", SwarmConfig(max_concurrency=3), closed=True)
+    inner = await stored.flows.creation.chain(["add", "add"])
+    items: list[object] = [await stored.flows.creation.sign("odd", n=index) for index in range(9)]
+    swarm = await stored.flows.creation.swarm([*items, inner], "crowd", SwarmConfig(max_concurrency=3), closed=True)
     assert (await facts(looked, swarm.key))["status"] == "pending"
     await stored.flows.start(swarm)
     await stored.worker.drain()
@@ -132,9 +132,9 @@ async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: St
 
 async def test_what_waits_says_why_it_waits(stored: Stored, looked: Any) -> None:
     """Suspended: who and why stand in the history, and the held step is counted."""
-    chain = await stored.flows.chain(["add", "add"])
+    chain = await stored.flows.creation.chain(["add", "add"])
     await stored.flows.start(chain)
-    await stored.flows.suspend(chain.key, by="ada", why="too loud")
+    await stored.flows.lifecycle.suspend(chain.key, by="ada", why="too loud")
     await stored.worker.drain()
     found = await facts(looked, chain.key)
 
@@ -147,7 +147,9 @@ async def test_what_waits_says_why_it_waits(stored: Stored, looked: Any) -> None
 
 async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: Any) -> None:
     """A plain signature may be run often: every run is listed; bound values only where they are asked for."""
-    signature = await stored.flows.sign("add", task_identifiers={"order": 17}, success_callbacks=["told"], n="s3cret")
+    signature = await stored.flows.creation.sign(
+        "add", task_identifiers={"order": 17}, success_callbacks=["told"], n="s3cret"
+    )
     before = await facts(looked, signature.key)
     assert (before["status"], [each["path"] for each in before["members"]]) == ("pending", [".s0"])
     assert before["progress"]["identifiers"] == {"order": 17}
@@ -158,7 +160,9 @@ async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: 
 
 async def test_one_member_and_an_id_can_be_asked_for(stored: Stored, looked: Any) -> None:
     """``KEY#path`` is that member with its callbacks; the id of logs and spans is found in its namespace."""
-    chain = await stored.flows.chain([await stored.flows.sign("add", success_callbacks=["told"]), "add"])
+    chain = await stored.flows.creation.chain(
+        [await stored.flows.creation.sign("add", success_callbacks=["told"]), "add"]
+    )
     step = await facts(looked, f"{chain.key}#0")
     assert [each["path"] for each in step["members"]] == ["0", "0.s0"]
     identity = chain.key.rpartition(":")[2]
@@ -168,7 +172,7 @@ async def test_one_member_and_an_id_can_be_asked_for(stored: Stored, looked: Any
 
 async def test_looking_changes_nothing(stored: Stored, looked: Any) -> None:
     """No TTL is refreshed and no key is written: a dump of the server before and after is the same."""
-    chain = await stored.flows.chain(["add", "add"])
+    chain = await stored.flows.creation.chain(["add", "add"])
     await stored.port.command("EXPIRE", chain.key, 500)
 
     script = (

@@ -31,15 +31,15 @@ async def test_counts_are_those_of_what_was_created(process: MakeProcess) -> Non
     leader = process()
     flows, worker = leader.flows, leader.worker
     for _ in range(3):
-        await flows.sign("echo")
-    await flows.start(await flows.chain(["echo", "fail", "echo"]))
-    items = [await flows.sign("fail" if index == 0 else "echo") for index in range(6)]
-    swarm = await flows.swarm(items, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0))
+        await flows.creation.sign("echo")
+    await flows.start(await flows.creation.chain(["echo", "fail", "echo"]))
+    items = [await flows.creation.sign("fail" if index == 0 else "echo") for index in range(6)]
+    swarm = await flows.creation.swarm(items, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0))
     await worker.drain()
     await flows.start(swarm)
     await worker.one()
-    await flows.start(await flows.chain(["echo", "echo"]))
-    await flows.chain(["echo", "echo"])
+    await flows.start(await flows.creation.chain(["echo", "echo"]))
+    await flows.creation.chain(["echo", "echo"])
     await leader.observer.observe()
 
     samples = leader.samples
@@ -74,9 +74,9 @@ async def test_counts_are_those_of_what_was_created(process: MakeProcess) -> Non
 async def test_flows_that_expired_are_not_active_for_ever(process: MakeProcess) -> None:
     """A flow whose record is gone drops out of the active ones, with its items, at the next reading."""
     leader = process()
-    chain = await leader.flows.chain(["echo", "echo"])
-    swarm = await leader.flows.swarm(["echo", "echo"])
-    living = await leader.flows.chain(["echo", "echo"])
+    chain = await leader.flows.creation.chain(["echo", "echo"])
+    swarm = await leader.flows.creation.swarm(["echo", "echo"])
+    living = await leader.flows.creation.chain(["echo", "echo"])
     for each in (chain, swarm, living):
         await leader.flows.start(each)
     for each in (chain, swarm):
@@ -133,7 +133,7 @@ async def test_reading_costs_three_round_trips(process: MakeProcess, mageflow_re
     """However much is stored: the lease, the counts, the locks; a follower asks for the lease alone."""
     leader, follower = process(), process()
     for _ in range(50):
-        await leader.flows.sign("echo")
+        await leader.flows.creation.sign("echo")
     await leader.observer.observe()
     await follower.observer.observe()
 

@@ -101,20 +101,20 @@ class Scenario:
 
 
 async def _chain(flows: Flows) -> str:
-    step = await flows.sign("step", success_callbacks=["step_done"])
-    chain = await flows.chain([step, "step", "step"], success=["flow_done"], error=["flow_failed"])
+    step = await flows.creation.sign("step", success_callbacks=["step_done"])
+    chain = await flows.creation.chain([step, "step", "step"], success=["flow_done"], error=["flow_failed"])
     await flows.start(chain, {"m": 1})
     return chain.key
 
 
 async def _failing_chain(flows: Flows) -> str:
-    chain = await flows.chain(["step", "fails", "step"], success=["flow_done"], error=["flow_failed"])
+    chain = await flows.creation.chain(["step", "fails", "step"], success=["flow_done"], error=["flow_failed"])
     await flows.start(chain, {"m": 1})
     return chain.key
 
 
 async def _swarm(flows: Flows) -> str:
-    swarm = await flows.swarm(
+    swarm = await flows.creation.swarm(
         ["step"] * 6 + ["fails"],
         config=SwarmConfig(max_concurrency=3, refill_linger_ms=20),
         success_callbacks=["flow_done"],
@@ -126,9 +126,9 @@ async def _swarm(flows: Flows) -> str:
 
 
 async def _nested(flows: Flows) -> str:
-    inner = await flows.swarm(["step"] * 3, closed=True, success_callbacks=["inner_done"])
-    after = await flows.chain(["step", "step"])
-    chain = await flows.chain(["step", inner, "step"], success=["flow_done", after], error=["flow_failed"])
+    inner = await flows.creation.swarm(["step"] * 3, closed=True, success_callbacks=["inner_done"])
+    after = await flows.creation.chain(["step", "step"])
+    chain = await flows.creation.chain(["step", inner, "step"], success=["flow_done", after], error=["flow_failed"])
     await flows.start(chain, {"m": 1})
     return chain.key
 
@@ -208,7 +208,7 @@ class Seen(Worker):
             self.colleagues.again.append(place)
 
     async def settle(self, run: Run, identity: Any, outcome: Any, **facts: Any) -> None:
-        place = f"{run.order.signature_key}:{run.order.task_name}"
+        place = f"{run.request.signature_key}:{run.request.task_name}"
         crash = ""
         try:
             await super().settle(run, identity, outcome, **facts)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mageflow.errors import DispatchError, SignatureError, UnknownTaskError
+from mageflow.errors import DispatchError, SignatureError
 from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity
 from mageflow.types import DispatchRun, RunReport
@@ -27,7 +27,7 @@ class Crash(BaseException):
 
 @dataclass
 class Run:
-    order: DispatchRun
+    request: DispatchRun
     id: str
     state: str = "queued"
     attempt: int = 0
@@ -38,7 +38,7 @@ class Run:
 
     @property
     def input(self) -> dict[str, Any]:
-        return json.loads(self.order.input_json)
+        return json.loads(self.request.input_json)
 
 
 @dataclass
@@ -47,7 +47,6 @@ class Hatchet:
 
     models: dict[str, object] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
-    unknown: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     undeclared: Counter[str] = field(default_factory=Counter)
     """Tasks no worker has declared, with how often one was asked for: Hatchet answers with ids and makes no run."""
@@ -69,13 +68,10 @@ class Hatchet:
             raise DispatchError(runs[0].task_name, "away")
         if any(run.task_name in self.refused for run in runs):
             raise DispatchError(runs[0].task_name, "INVALID_ARGUMENT", refused=True)
-        for run in runs:
-            if run.task_name in self.unknown:
-                raise UnknownTaskError(run.task_name)
-        made = [Run(order, f"run-{next(self.ids)}") for order in runs]
+        made = [Run(request, f"run-{next(self.ids)}") for request in runs]
         for run in made:
-            if run.order.task_name in self.undeclared:
-                self.undeclared[run.order.task_name] += 1
+            if run.request.task_name in self.undeclared:
+                self.undeclared[run.request.task_name] += 1
                 continue
             self.runs[run.id] = run
             self.queue.append(run)
@@ -93,7 +89,7 @@ class Hatchet:
         if self.is_away:
             raise DispatchError("", "away")
         return {
-            run_id: RunReport(run.state, run.output, run.error, run.order.input_json, run.is_unscheduled)  # type: ignore[arg-type]
+            run_id: RunReport(run.state, run.output, run.error, run.request.input_json, run.is_unscheduled)  # type: ignore[arg-type]
             for run_id in run_ids
             if (run := self.runs.get(run_id))
         }
@@ -105,10 +101,10 @@ class Hatchet:
         return False
 
     def by_task(self) -> Counter[str]:
-        return Counter(run.order.task_name for run in self.runs.values())
+        return Counter(run.request.task_name for run in self.runs.values())
 
     def inputs(self, task: str) -> list[dict[str, Any]]:
-        return [run.input for run in self.runs.values() if run.order.task_name == task]
+        return [run.input for run in self.runs.values() if run.request.task_name == task]
 
 
 class Worker:
@@ -161,11 +157,11 @@ class Worker:
             self.hatchet.queue.append(run)
 
     async def execute(self, run: Run) -> None:
-        order = run.order
-        identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, order.dedupe_key, f"trace-{run.id}")
+        request = run.request
+        identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, request.dedupe_key, f"trace-{run.id}")
         self.at("admit", run)
         try:
-            admission = await self.flows.admit(order.signature_key, identity, message_json=order.input_json)
+            admission = await self.flows.admit(request.signature_key, identity, message_json=request.input_json)
         except SignatureError as error:
             run.state, run.error = "failed", str(error)
             return
@@ -177,13 +173,13 @@ class Worker:
         if admission.verdict == "replay":
             run.state, run.output = "completed", admission.result_json
             return
-        place = f"{order.signature_key}:{order.task_name}"
+        place = f"{request.signature_key}:{request.task_name}"
         self.begins(place)
         self.started[place] += 1
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:
-            result = await self.bodies[order.task_name](run.input)
+            result = await self.bodies[request.task_name](run.input)
         except Exception as error:  # noqa: BLE001 - a body may raise anything
             await self.failed(run, identity, error)
             return
@@ -199,7 +195,7 @@ class Worker:
         run.state, run.output = "completed", json.dumps(result)
 
     async def failed(self, run: Run, identity: RunIdentity, error: Exception) -> None:
-        will_retry = run.attempt <= self.hatchet.retries.get(run.order.task_name, 0)
+        will_retry = run.attempt <= self.hatchet.retries.get(run.request.task_name, 0)
         self.at("settle", run)
         failure = record(run, type(error).__name__, str(error), "retried" if will_retry else "failed")
         await self.settle(
@@ -208,7 +204,7 @@ class Worker:
             "retried" if will_retry else "failed",
             error=failure,
             will_retry=will_retry,
-            message_json=run.order.input_json,
+            message_json=run.request.input_json,
         )
         self.at("report", run)
         if will_retry:
@@ -218,12 +214,17 @@ class Worker:
             run.state, run.error = "failed", str(error)
 
     async def settle(self, run: Run, identity: RunIdentity, outcome: Any, **facts: Any) -> None:
-        await self.flows.settle(run.order.signature_key, identity, outcome, **facts)
+        await self.flows.settle(run.request.signature_key, identity, outcome, **facts)
 
 
 def record(run: Run, kind: str, message: str, outcome: Any) -> FailureRecord:
     return FailureRecord(
-        type=kind, message=message, task=run.order.task_name, attempt=run.attempt, outcome=outcome, at=datetime.now(UTC)
+        type=kind,
+        message=message,
+        task=run.request.task_name,
+        attempt=run.attempt,
+        outcome=outcome,
+        at=datetime.now(UTC),
     )
 
 

@@ -29,7 +29,7 @@ async def fail(message: dict[str, Any]) -> None:
 async def test_each_step_gets_the_result_of_the_one_before(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """The result arrives in the marked field; bound values of step and chain meet it."""
     hatchet.models["add"] = Number
-    chain = await flows.chain(["add", await flows.sign("add", by=10), "add"], by=100)
+    chain = await flows.creation.chain(["add", await flows.creation.sign("add", by=10), "add"], by=100)
     await flows.start(chain, Number(n=1))
     await worker(add=add).drain()
     assert [each.get("n") for each in hatchet.inputs("add")] == [1, 101, 111]
@@ -41,7 +41,7 @@ async def test_a_chain_of_three_costs_seven_round_trips(
     flows: Flows, hatchet: Hatchet, worker: Any, round_trips: RoundTrips
 ) -> None:
     """Starting one, admission and settlement of each step one; one call to Hatchet per step."""
-    chain = await flows.chain(["add", "add", "add"])
+    chain = await flows.creation.chain(["add", "add", "add"])
     assert round_trips.total <= 2  # one, and one to teach a new server the script
     await _learn(flows, hatchet, worker)
     round_trips.reset()
@@ -54,7 +54,7 @@ async def test_a_chain_of_three_costs_seven_round_trips(
 
 async def _learn(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Let the server see every script once."""
-    await flows.start(await flows.chain(["add", "add"], name="learn"))
+    await flows.start(await flows.creation.chain(["add", "add"], name="learn"))
     await worker(add=add).drain()
 
 
@@ -62,7 +62,7 @@ async def test_a_failed_step_ends_the_chain_and_fires_its_error_callback(
     flows: Flows, hatchet: Hatchet, worker: Any
 ) -> None:
     """The callback gets type, message, task, attempt and the input that failed; the rest of the chain never runs."""
-    chain = await flows.chain(["add", "fail", "add"], error="told")
+    chain = await flows.creation.chain(["add", "fail", "add"], error="told")
     await flows.start(chain, {"n": 5})
     await worker(add=add, fail=fail, told=add).drain()
     assert hatchet.by_task() == {"add": 1, "fail": 1, "told": 1}
@@ -86,7 +86,7 @@ async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: Hatc
             raise ValueError("not yet")
         return len(attempts)
 
-    chain = await flows.chain(["flaky", "add"], error="told")
+    chain = await flows.creation.chain(["flaky", "add"], error="told")
     await flows.start(chain)
     await worker(flaky=flaky, add=add, told=add).drain()
     assert hatchet.by_task() == {"flaky": 1, "add": 1}
@@ -96,7 +96,7 @@ async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: Hatc
 
 async def test_a_chain_runs_once(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Starting it again, while it runs or when it is done, changes nothing."""
-    chain = await flows.chain(["add", "add"])
+    chain = await flows.creation.chain(["add", "add"])
     await flows.start(chain)
     await flows.start(chain)
     await worker(add=add).drain()
@@ -109,8 +109,8 @@ async def test_success_callbacks_of_step_and_chain_fire_once_with_the_result(
     flows: Flows, hatchet: Hatchet, worker: Any
 ) -> None:
     """A step's own callbacks fire when it is done, the chain's when the chain is."""
-    step = await flows.sign("add", success_callbacks=["step_done"])
-    chain = await flows.chain([step, step], success=["chain_done"])
+    step = await flows.creation.sign("add", success_callbacks=["step_done"])
+    chain = await flows.creation.chain([step, step], success=["chain_done"])
     await flows.start(chain, {"n": 1})
     await worker(add=add, step_done=add, chain_done=add).drain()
     assert hatchet.by_task() == {"add": 2, "step_done": 2, "chain_done": 1}
@@ -122,9 +122,9 @@ async def test_one_signature_may_be_in_many_chains_and_twice_in_one(
     flows: Flows, hatchet: Hatchet, worker: Any
 ) -> None:
     """Members are copies: no chain owns the signature, and it stays as it was."""
-    signature = await flows.sign("add", by=1)
+    signature = await flows.creation.sign("add", by=1)
     for _ in range(2):
-        await flows.start(await flows.chain([signature, signature]))
+        await flows.start(await flows.creation.chain([signature, signature]))
     await worker(add=add).drain()
     assert sum(each.state == "completed" for each in hatchet.runs.values()) == 4
     assert (await flows.load(signature.key)).status is Status.PENDING
@@ -133,8 +133,8 @@ async def test_one_signature_may_be_in_many_chains_and_twice_in_one(
 async def test_chains_nest(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """An inner chain gets the previous result in its first step and hands its own result on."""
     hatchet.models["add"] = Number
-    inner = await flows.chain(["add", "add"], name="inner")
-    outer = await flows.chain(["add", inner, "add"], name="outer")
+    inner = await flows.creation.chain(["add", "add"], name="inner")
+    outer = await flows.creation.chain(["add", inner, "add"], name="outer")
     await flows.start(outer, Number(n=10))
     await worker(add=add).drain()
     assert await flows.wait(outer.key) == 14
@@ -145,8 +145,8 @@ async def test_chains_nest(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
 
 async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """The error comes through, and each level's callbacks fire once."""
-    inner = await flows.chain(["fail", "add"], error="inner_told")
-    outer = await flows.chain([inner, "add"], error="outer_told")
+    inner = await flows.creation.chain(["fail", "add"], error="inner_told")
+    outer = await flows.creation.chain([inner, "add"], error="outer_told")
     await flows.start(outer)
     await worker(add=add, fail=fail, inner_told=add, outer_told=add).drain()
     assert hatchet.by_task() == {"fail": 1, "inner_told": 1, "outer_told": 1}
@@ -155,8 +155,8 @@ async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: 
 
 async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """A flow runs once and for one parent; the other parent fails and says why."""
-    inner = await flows.chain(["add", "add"])
-    first, second = await flows.chain([inner, "add"]), await flows.chain([inner, "add"])
+    inner = await flows.creation.chain(["add", "add"])
+    first, second = await flows.creation.chain([inner, "add"]), await flows.creation.chain([inner, "add"])
     await flows.start(first)
     await flows.start(second)
     await worker(add=add).drain()
@@ -169,38 +169,38 @@ async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: Hatc
 async def test_a_chain_has_at_least_two_members(flows: Flows, tasks: list[str]) -> None:
     """One task is no chain."""
     with pytest.raises(FlowDefinitionError, match="at least two"):
-        await flows.chain(tasks)
+        await flows.creation.chain(tasks)
 
 
 async def test_what_cannot_be_run_is_refused_at_once(flows: Flows) -> None:
     """A function nobody declared, a number, an expired key: each a typed error when the chain is made."""
     with pytest.raises(FlowDefinitionError, match="cannot be run"):
-        await flows.chain(["add", 3])
-    gone = await flows.sign("add")
-    assert await flows.remove(gone.key)
+        await flows.creation.chain(["add", 3])
+    gone = await flows.creation.sign("add")
+    assert await flows.lifecycle.remove(gone.key)
     with pytest.raises(SignatureNotFoundError):
-        await flows.chain([gone.key, "add"])
+        await flows.creation.chain([gone.key, "add"])
 
 
 async def test_a_misspelt_parameter_is_not_taken_for_data(flows: Flows, hatchet: Hatchet) -> None:
     """A value for a field the task does not have is refused, with the nearest name."""
     hatchet.models["add"] = Number
     with pytest.raises(FlowDefinitionError, match="did you mean 'success_callbacks'"):
-        await flows.sign("add", succes_callbacks=["x"])
+        await flows.creation.sign("add", succes_callbacks=["x"])
 
 
 async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) -> None:
     """``bind`` takes any name."""
-    signature = await flows.sign("add", bind={"task": 1, "kwargs": 2, "task_identifiers": 3}, name="x")
+    signature = await flows.creation.sign("add", bind={"task": 1, "kwargs": 2, "task_identifiers": 3}, name="x")
     assert signature.kwargs == {"task": 1, "kwargs": 2, "task_identifiers": 3, "name": "x"}
 
 
 async def test_a_failure_that_is_told_late_counts(flows: Flows, hatchet: Hatchet) -> None:
     """After a timeout Hatchet starts the next attempt at once: it is admitted before the one before it is settled."""
-    chain = await flows.chain(["add", "add"], error="told")
+    chain = await flows.creation.chain(["add", "add"], error="told")
     await flows.start(chain)
     run = hatchet.queue.popleft()
-    first, second = (RunIdentity(run.id, "step", "worker", attempt, run.order.dedupe_key) for attempt in (1, 2))
+    first, second = (RunIdentity(run.id, "step", "worker", attempt, run.request.dedupe_key) for attempt in (1, 2))
     timeout = FailureRecord(type="TaskTimedOut", task="add", outcome="timed_out", at=datetime.now(UTC))
     step = chain.steps[0]
     assert (await flows.admit(step, first)).verdict == "run"

@@ -29,13 +29,13 @@ def attempt(number: int, step: str = "step") -> Generator[None]:
 
 
 async def _create(flows: Flows) -> list[str]:
-    signature = await flows.sign("one", x=1)
+    signature = await flows.creation.sign("one", x=1)
     return [
         signature.key,
-        (await flows.sign("one", x=1)).key,
-        (await flows.sign("one", x=2)).key,
-        (await flows.chain(["one", signature], name="c")).key,
-        (await flows.swarm(["one"] * 3, name="s")).key,
+        (await flows.creation.sign("one", x=1)).key,
+        (await flows.creation.sign("one", x=2)).key,
+        (await flows.creation.chain(["one", signature], name="c")).key,
+        (await flows.creation.swarm(["one"] * 3, name="s")).key,
     ]
 
 
@@ -51,10 +51,10 @@ async def test_a_retry_finds_what_the_first_attempt_created(flows: Flows, round_
 async def test_order_does_not_matter_only_content_does(flows: Flows) -> None:
     """A retry that takes another path finds what matches and creates what does not."""
     with attempt(1):
-        first = [(await flows.sign("one", x=index)).key for index in range(3)]
+        first = [(await flows.creation.sign("one", x=index)).key for index in range(3)]
     with attempt(2):
-        other = (await flows.sign("one", x=99)).key
-        again = [(await flows.sign("one", x=index)).key for index in (2, 0, 1)]
+        other = (await flows.creation.sign("one", x=99)).key
+        again = [(await flows.creation.sign("one", x=index)).key for index in (2, 0, 1)]
     assert again == [first[2], first[0], first[1]]
     assert other not in first
 
@@ -62,17 +62,17 @@ async def test_order_does_not_matter_only_content_does(flows: Flows) -> None:
 async def test_other_runs_and_other_kinds_never_share(flows: Flows) -> None:
     """Another run of the same task, or no task at all, creates its own."""
     with attempt(1):
-        first = (await flows.sign("one")).key
+        first = (await flows.creation.sign("one")).key
     with attempt(1, step="other"):
-        assert (await flows.sign("one")).key != first
-    assert (await flows.sign("one")).key != (await flows.sign("one")).key
+        assert (await flows.creation.sign("one")).key != first
+    assert (await flows.creation.sign("one")).key != (await flows.creation.sign("one")).key
 
 
 async def test_what_a_retry_finds_keeps_its_state(flows: Flows, hatchet: Hatchet) -> None:
     """A chain the first attempt had started is found started, and starting it again starts nothing."""
     for number in (1, 2):
         with attempt(number):
-            chain = await flows.chain(["one", "two"])
+            chain = await flows.creation.chain(["one", "two"])
             await flows.start(chain)
     assert chain.status is Status.ACTIVE
     assert len(hatchet.runs) == 1
@@ -80,7 +80,7 @@ async def test_what_a_retry_finds_keeps_its_state(flows: Flows, hatchet: Hatchet
 
 async def test_a_retry_adds_no_item_twice(flows: Flows) -> None:
     """Adding to a swarm is remembered by content, too."""
-    swarm = await flows.swarm(["one"])
+    swarm = await flows.creation.swarm(["one"])
     added = []
     for number in (1, 2):
         with attempt(number):
@@ -93,7 +93,7 @@ async def test_a_retry_adds_no_item_twice(flows: Flows) -> None:
 
 async def test_a_retry_that_runs_a_signature_again_runs_no_body_again(flows: Flows) -> None:
     """The key of the run is derived like the key of what is created."""
-    signature = await flows.sign("one")
+    signature = await flows.creation.sign("one")
     keys = []
     for number in (1, 2):
         with attempt(number):
@@ -107,14 +107,14 @@ async def test_creating_costs_one_round_trip_whatever_the_size(
 ) -> None:
     """From names, and from signatures made here; the table of round trips is printed."""
     await _create(flows)
-    step = await flows.sign("one", success_callbacks=["two"], error_callbacks=["three"])
+    step = await flows.creation.sign("one", success_callbacks=["two"], error_callbacks=["three"])
     makers: dict[str, Callable[[], Any]] = {
-        "sign, two callbacks": lambda: flows.sign("one", success_callbacks=[step], error_callbacks=["x"]),
-        "chain of 3 names": lambda: flows.chain(["one", "two", "three"]),
-        "chain of 3 signatures": lambda: flows.chain([step, step, step]),
-        "chain of 100": lambda: flows.chain(["one"] * 100),
-        "swarm of 10": lambda: flows.swarm([step] * 10),
-        "swarm of 10,000": lambda: flows.swarm(["one"] * 10_000),
+        "sign, two callbacks": lambda: flows.creation.sign("one", success_callbacks=[step], error_callbacks=["x"]),
+        "chain of 3 names": lambda: flows.creation.chain(["one", "two", "three"]),
+        "chain of 3 signatures": lambda: flows.creation.chain([step, step, step]),
+        "chain of 100": lambda: flows.creation.chain(["one"] * 100),
+        "swarm of 10": lambda: flows.creation.swarm([step] * 10),
+        "swarm of 10,000": lambda: flows.creation.swarm(["one"] * 10_000),
     }
     print()
     for what, make in makers.items():
@@ -126,10 +126,12 @@ async def test_creating_costs_one_round_trip_whatever_the_size(
 
 async def test_a_member_given_by_key_costs_one_more(flows: Flows, round_trips: RoundTrips) -> None:
     """Its definition is copied, callbacks included."""
-    step = await flows.sign("one", x=1, success_callbacks=[await flows.sign("two", error_callbacks=["three"])])
+    step = await flows.creation.sign(
+        "one", x=1, success_callbacks=[await flows.creation.sign("two", error_callbacks=["three"])]
+    )
     await flows.load(step.key)
     round_trips.reset()
-    chain = await flows.chain([step.key, await flows.load(step.key)])
+    chain = await flows.creation.chain([step.key, await flows.load(step.key)])
     assert round_trips.by_operation == {"load": 1, "definitions": 2, "create": 1}
     copied = await flows.load(chain.steps[0])
     assert (copied.kwargs, len(copied.success_callbacks)) == ({"x": 1}, 1)
@@ -139,7 +141,7 @@ async def test_a_member_given_by_key_costs_one_more(flows: Flows, round_trips: R
 
 async def test_every_key_lives_as_long_as_its_kind_says(flows: Flows, store: Store, hatchet: Hatchet) -> None:
     """Active records live a day, ended ones an hour, unless the settings say otherwise."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     for key in await store.port.command("KEYS", f"{chain.key}*"):
         assert 86_000 < await store.port.command("TTL", key) <= 86_400
     await flows.start(chain)
@@ -151,6 +153,8 @@ async def test_every_key_lives_as_long_as_its_kind_says(flows: Flows, store: Sto
 @pytest.mark.parametrize("count", [3, 2000])
 async def test_members_of_a_swarm_can_be_loaded_alone(flows: Flows, count: int) -> None:
     """Each item has a key, and loading it does not load the swarm."""
-    swarm = await flows.swarm([await flows.sign("one", n=index) for index in range(3)] + ["one"] * (count - 3))
+    swarm = await flows.creation.swarm(
+        [await flows.creation.sign("one", n=index) for index in range(3)] + ["one"] * (count - 3)
+    )
     item = await flows.load(f"{swarm.key}#2")
     assert (item.kwargs, item.status) == ({"n": 2}, Status.PENDING)

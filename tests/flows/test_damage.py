@@ -19,7 +19,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
     quick: Flows, hatchet: Hatchet, store: Store, damage: tuple[str, ...]
 ) -> None:
     """Reconcilers say which record it is, and go on with the next."""
-    broken = await quick.chain(["one", "two"])
+    broken = await quick.creation.chain(["one", "two"])
     await quick.start(broken)
     await quick.drain()
     hatchet.queue.clear()
@@ -29,7 +29,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
     await store.port.command(command, f"{broken.key}:{part}", *rest)
     await store.port.command("EXPIRE", f"{broken.key}:{part}", 60)
     hatchet.is_away = True
-    waiting = [await quick.chain(["one", "two"]) for _ in range(4)]
+    waiting = [await quick.creation.chain(["one", "two"]) for _ in range(4)]
     for each in waiting:
         await quick.start(each)
     hatchet.is_away = False
@@ -45,7 +45,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
 
 async def test_a_step_whose_definition_is_gone_fails_its_chain(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """Not active for ever: it ends, the error says what is missing, and the error callback is told."""
-    chain = await quick.chain(["one", "two"], error="told")
+    chain = await quick.creation.chain(["one", "two"], error="told")
     await store.port.command("HDEL", f"{chain.key}:defs", "1")
     await quick.start(chain)
     await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
@@ -59,7 +59,9 @@ async def test_a_step_whose_definition_is_gone_fails_its_chain(quick: Flows, hat
 
 async def test_an_item_whose_definition_is_gone_has_failed(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """The others run, no place is lost to it, and the swarm ends."""
-    swarm = await quick.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0), closed=True)
+    swarm = await quick.creation.swarm(
+        ["one"] * 5, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0), closed=True
+    )
     for index in (0, 3):
         await store.port.command("HDEL", f"{swarm.key}:defs", str(index))
     await quick.start(swarm)
@@ -73,7 +75,7 @@ async def test_a_definition_that_does_not_validate_ends_its_flow(
     quick: Flows, hatchet: Hatchet, store: Store, path: str
 ) -> None:
     """Whichever it is, the settlement before it stays, nothing is raised into a task, and the chain fails."""
-    chain = await quick.chain(["one", "two"], error="told")
+    chain = await quick.creation.chain(["one", "two"], error="told")
     text = await store.port.command("HGET", f"{chain.key}:defs", path)
     if path != "0":
         await quick.start(chain)
@@ -94,7 +96,7 @@ async def test_a_definition_that_does_not_validate_ends_its_flow(
 
 async def test_a_result_that_is_no_json_fails_the_step_after_it(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """What a step was to be handed cannot be read: the chain fails, and says why."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     hatchet.is_away = True
     await Worker(hatchet, quick, {"one": echo}).one()
@@ -113,8 +115,8 @@ async def test_a_callback_that_fails_leaves_the_error_of_its_flow(quick: Flows, 
     async def fail(message: dict[str, Any]) -> None:
         raise KeyError("told") if "mageflow_error" in message else ValueError("no good")
 
-    chain = await quick.chain(["fail", "one"], error="fail")
-    signature = await quick.sign("fail", error_callbacks=["fail"])
+    chain = await quick.creation.chain(["fail", "one"], error="fail")
+    signature = await quick.creation.sign("fail", error_callbacks=["fail"])
     await quick.start(chain)
     await hatchet.dispatch([DispatchRun("fail", "{}", signature.key, quick.new_run_key(signature))])
     await Worker(hatchet, quick, {"fail": fail}).drain()

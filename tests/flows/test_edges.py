@@ -24,18 +24,18 @@ async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Sto
     """Reconcilers look at it often enough that a body may run for longer than the record would live without."""
     settings = Settings(chain_ttl_active_seconds=1, reconcile_grace_seconds=5, reconcile_check_seconds=30)
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
-    identity = RunIdentity(run.id, "step", "worker", 1, run.order.dedupe_key)
-    await flows.admit(run.order.signature_key, identity)
+    identity = RunIdentity(run.id, "step", "worker", 1, run.request.dedupe_key)
+    await flows.admit(run.request.signature_key, identity)
     reconciler, loop = flows.reconciler(), asyncio.get_running_loop()
     until = loop.time() + 2.5
     while loop.time() < until:
         await reconciler.sweep()
         await asyncio.sleep(0.05)
-    assert (await flows.settle(run.order.signature_key, identity, "succeeded")).verdict == "settled"
+    assert (await flows.settle(run.request.signature_key, identity, "succeeded")).verdict == "settled"
     await stop(flows)
 
 
@@ -52,8 +52,8 @@ async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -
     """Names, messages, results, reasons: what was put in comes out."""
     text = 'ß🪓 "\\" {}#/: \u2028 \x7f \ud83e\udd84'.encode("utf-16", "surrogatepass").decode("utf-16")
     task = "größe {1}/#: 🪓"
-    step = await strange.sign(task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task])
-    chain = await strange.chain([step, task], name=text)
+    step = await strange.creation.sign(task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task])
+    chain = await strange.creation.chain([step, task], name=text)
     await chain.suspend(by=text, why=text)
     await strange.start(chain, {text: text})
     await chain.resume(by=text, why=text)
@@ -67,7 +67,7 @@ async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -
 
 async def test_a_lone_surrogate_survives(flows: Flows, hatchet: Hatchet) -> None:
     """JSON may hold half a character, and a body may return it."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
 
     async def half(message: dict[str, Any]) -> Any:
@@ -80,7 +80,7 @@ async def test_a_lone_surrogate_survives(flows: Flows, hatchet: Hatchet) -> None
 async def test_hundreds_of_held_runs_of_one_signature_are_resumed(flows: Flows, hatchet: Hatchet, store: Store) -> None:
     """Each with its own message, once, and at a cost that does not grow with their number."""
     count = 300
-    signature = await flows.sign("one")
+    signature = await flows.creation.sign("one")
     await signature.suspend()
     working = Worker(hatchet, flows, {"one": echo})
     for index in range(count):

@@ -18,13 +18,13 @@ async def echo(message: dict[str, Any]) -> Any:
 
 async def user_run(flows: Flows, hatchet: Hatchet, signature: TaskSignature, message: str = "{}") -> None:
     """What the client does when a user runs a signature."""
-    order = DispatchRun(signature.task_name, message, signature.key, flows.new_run_key(signature))
-    await hatchet.dispatch([order])
+    request = DispatchRun(signature.task_name, message, signature.key, flows.new_run_key(signature))
+    await hatchet.dispatch([request])
 
 
 async def test_a_suspended_chain_goes_on_where_it_was(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """What succeeded does not run again; the step that was waiting runs with its whole input."""
-    chain = await flows.chain(["one", "two", "three"])
+    chain = await flows.creation.chain(["one", "two", "three"])
     await flows.start(chain, {"m": 1})
     working = worker(one=echo, two=echo, three=echo)
     await working.one()
@@ -45,7 +45,7 @@ async def test_a_suspended_chain_goes_on_where_it_was(flows: Flows, hatchet: Hat
 
 async def test_a_body_that_ends_while_suspended_is_not_lost(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Its result is kept; the next step waits for resume and then runs once."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
 
     async def suspends(message: dict[str, Any]) -> Any:
         await chain.suspend()
@@ -63,7 +63,7 @@ async def test_a_body_that_ends_while_suspended_is_not_lost(flows: Flows, hatche
 
 async def test_a_chain_suspended_before_it_began_begins_at_resume(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """The message of the start is kept."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await chain.suspend()
     assert await flows.start(chain, {"m": 1}) is Status.SUSPENDED
     assert not hatchet.queue
@@ -76,7 +76,7 @@ async def test_a_users_run_that_arrives_while_suspended_keeps_its_message(
     flows: Flows, hatchet: Hatchet, worker: Any
 ) -> None:
     """Resume runs it with what it was sent, not with nothing; two runs are two runs."""
-    signature = await flows.sign("one")
+    signature = await flows.creation.sign("one")
     working = worker(one=echo)
     await signature.suspend()
     await user_run(flows, hatchet, signature, '{"x": 42}')
@@ -91,7 +91,7 @@ async def test_a_users_run_that_arrives_while_suspended_keeps_its_message(
 
 async def test_resume_while_the_body_runs_starts_no_second_one(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Suspend and resume around a running body are no second run."""
-    signature = await flows.sign("one", success_callbacks=["done"])
+    signature = await flows.creation.sign("one", success_callbacks=["done"])
 
     async def body(message: dict[str, Any]) -> int:
         await signature.suspend()
@@ -106,7 +106,7 @@ async def test_resume_while_the_body_runs_starts_no_second_one(flows: Flows, hat
 
 async def test_a_suspended_swarm_starts_nothing_and_leaks_no_place(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Queued items are turned away, added ones wait; resume runs each once within the limit."""
-    swarm = await flows.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3, refill_linger_ms=0))
+    swarm = await flows.creation.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3, refill_linger_ms=0))
     await flows.start(swarm)
     working = worker(one=echo)
     await working.one()
@@ -124,7 +124,7 @@ async def test_a_suspended_swarm_starts_nothing_and_leaks_no_place(flows: Flows,
 
 async def test_interrupt_cancels_what_runs_and_tells_once(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Runs are cancelled in Hatchet, error callbacks fire once, and a late result changes nothing."""
-    chain = await flows.chain(["one", "two"], error=["told"])
+    chain = await flows.creation.chain(["one", "two"], error=["told"])
 
     async def body(message: dict[str, Any]) -> int:
         assert await chain.interrupt(by="ops", why="wrong file") is Status.INTERRUPTED
@@ -145,7 +145,7 @@ async def test_interrupt_cancels_what_runs_and_tells_once(flows: Flows, hatchet:
 
 async def test_interrupt_of_a_swarm_drops_what_waits(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Queued runs are cancelled, items that were not sent never are."""
-    swarm = await flows.swarm(["one"] * 9, config=SwarmConfig(max_concurrency=3))
+    swarm = await flows.creation.swarm(["one"] * 9, config=SwarmConfig(max_concurrency=3))
     await flows.start(swarm)
     await swarm.interrupt()
     working = worker(one=echo)
@@ -156,7 +156,7 @@ async def test_interrupt_of_a_swarm_drops_what_waits(flows: Flows, hatchet: Hatc
 
 async def test_an_interrupted_signature_admits_no_run(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """A run that was queued when it was interrupted ends visibly cancelled."""
-    signature = await flows.sign("one")
+    signature = await flows.creation.sign("one")
     await user_run(flows, hatchet, signature)
     await signature.interrupt()
     working = worker(one=echo)
@@ -167,7 +167,7 @@ async def test_an_interrupted_signature_admits_no_run(flows: Flows, hatchet: Hat
 @pytest.mark.parametrize("verb", ["suspend", "resume", "interrupt"])
 async def test_what_is_done_cannot_be_brought_back(flows: Flows, hatchet: Hatchet, worker: Any, verb: str) -> None:
     """No verb re-runs or changes what has ended; the error says where it stands."""
-    chain = await flows.chain(["one", "one"])
+    chain = await flows.creation.chain(["one", "one"])
     await flows.start(chain)
     await worker(one=echo).drain()
     with pytest.raises(IllegalTransitionError, match=f"cannot {verb} .* it is done"):
@@ -178,7 +178,7 @@ async def test_what_is_done_cannot_be_brought_back(flows: Flows, hatchet: Hatche
 @pytest.mark.parametrize("verb", ["suspend", "resume", "interrupt"])
 async def test_an_unknown_key_is_a_typed_error(flows: Flows, verb: str) -> None:
     """Expired and removed are the same to a caller, and neither is an AttributeError."""
-    signature = await flows.sign("one")
+    signature = await flows.creation.sign("one")
     assert await signature.remove()
     assert not await signature.remove()
     with pytest.raises(SignatureNotFoundError):
@@ -187,7 +187,7 @@ async def test_an_unknown_key_is_a_typed_error(flows: Flows, verb: str) -> None:
 
 async def test_removing_leaves_nothing_behind(flows: Flows, hatchet: Hatchet, store: Store, worker: Any) -> None:
     """Every key is gone, what was live is cancelled, a run that still arrives fails as not found."""
-    swarm = await flows.swarm(["one"] * 4, config=SwarmConfig(max_concurrency=2))
+    swarm = await flows.creation.swarm(["one"] * 4, config=SwarmConfig(max_concurrency=2))
     await flows.start(swarm)
     await flows.drain()
     assert await swarm.remove()
@@ -201,8 +201,8 @@ async def test_removing_leaves_nothing_behind(flows: Flows, hatchet: Hatchet, st
 
 async def test_nested_flows_obey_with_their_parent(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Suspending, resuming and interrupting reach the flow that runs inside."""
-    inner = await flows.chain(["one", "one"])
-    outer = await flows.chain([inner, "one"])
+    inner = await flows.creation.chain(["one", "one"])
+    outer = await flows.creation.chain([inner, "one"])
     await flows.start(outer)
     await outer.suspend()
     assert (await flows.load(inner.key)).status is Status.SUSPENDED
@@ -214,7 +214,7 @@ async def test_nested_flows_obey_with_their_parent(flows: Flows, hatchet: Hatche
 
 async def test_one_step_can_be_suspended_ahead(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """The chain stops in front of it and goes on when it is resumed."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     step = await flows.load(chain.steps[1])
     await step.suspend()
     await flows.start(chain)
@@ -228,7 +228,7 @@ async def test_one_step_can_be_suspended_ahead(flows: Flows, hatchet: Hatchet, w
 
 async def test_interrupting_a_step_cancels_the_chain(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """It counts as that step's cancellation."""
-    chain = await flows.chain(["one", "two"], error="told")
+    chain = await flows.creation.chain(["one", "two"], error="told")
     await flows.start(chain)
     await (await flows.load(chain.steps[0])).interrupt(why="stop")
     await worker(one=echo, two=echo, told=echo).drain()

@@ -34,7 +34,7 @@ async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: Worker
 
 
 def identity_of(run: Run, worker: str = "gone", attempt: int = 1) -> RunIdentity:
-    return RunIdentity(run.id, f"step-{run.id}", worker, attempt, run.order.dedupe_key)
+    return RunIdentity(run.id, f"step-{run.id}", worker, attempt, run.request.dedupe_key)
 
 
 async def begin(hatchet: Hatchet, flows: Flows) -> RunIdentity:
@@ -42,7 +42,7 @@ async def begin(hatchet: Hatchet, flows: Flows) -> RunIdentity:
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = identity_of(run)
-    admission = await flows.admit(run.order.signature_key, identity, message_json=run.order.input_json)
+    admission = await flows.admit(run.request.signature_key, identity, message_json=run.request.input_json)
     assert admission.verdict == "run"
     return identity
 
@@ -55,7 +55,7 @@ def forget(hatchet: Hatchet) -> None:
 
 async def test_a_body_that_was_lost_with_its_run_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
     """Lost before it was settled: the step is sent again with its whole input, and the flow ends as if nothing was."""
-    chain = await quick.chain(["one", "two"], error=["told"])
+    chain = await quick.creation.chain(["one", "two"], error=["told"])
     await quick.start(chain, {"order": 17})
     await begin(hatchet, quick)
     forget(hatchet)
@@ -67,7 +67,7 @@ async def test_a_body_that_was_lost_with_its_run_is_run_again(quick: Flows, hatc
 
 async def test_the_history_says_what_was_sent_again(quick: Flows, hatchet: Hatchet) -> None:
     """At an unchanged status, with the reason and the run; what happens time and again is one entry."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await begin(hatchet, quick)
     for _ in range(2):
@@ -83,7 +83,7 @@ async def test_the_history_says_what_was_sent_again(quick: Flows, hatchet: Hatch
 
 async def test_a_body_that_is_lost_time_and_again_is_given_up(quick: Flows, hatchet: Hatchet) -> None:
     """Three times it is sent again, as often as Hatchet hands a dead worker's run to another; then it has failed."""
-    chain = await quick.chain(["one", "two"], error=["told"])
+    chain = await quick.creation.chain(["one", "two"], error=["told"])
     await quick.start(chain)
     for _ in range(4):
         await begin(hatchet, quick)
@@ -97,7 +97,7 @@ async def test_a_body_that_is_lost_time_and_again_is_given_up(quick: Flows, hatc
 
 async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, hatchet: Hatchet) -> None:
     """Its late success is the step's result; the run that was sent in its place is called off and runs no body."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
     forget(hatchet)
@@ -108,14 +108,14 @@ async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, 
     working = Worker(hatchet, quick, {"one": echo, "two": echo})
     await working.drain()
     assert hatchet.by_task() == {"one": 1, "two": 1}
-    assert [run.state for run in hatchet.runs.values() if run.order.task_name == "one"] == ["cancelled"]
+    assert [run.state for run in hatchet.runs.values() if run.request.task_name == "one"] == ["cancelled"]
     assert working.started.total() == 1
     assert await quick.wait(chain.key) == {"mageflow_results": {"late": True}}
 
 
 async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: Hatchet) -> None:
     """The body that was given up and the one sent in its place both run: one result, one next step."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
     forget(hatchet)
@@ -129,7 +129,7 @@ async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: 
 
 async def test_a_late_failure_of_a_body_that_was_given_up_changes_nothing(quick: Flows, hatchet: Hatchet) -> None:
     """Its place has been taken by another run, which decides."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
     forget(hatchet)
@@ -144,7 +144,7 @@ async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
     quick: Flows, hatchet: Hatchet, round_trips: RoundTrips
 ) -> None:
     """Hatchet forgot the run and the body goes on: one word per interval keeps a second body from starting."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     task = TaskInfo("one", "one", execution_timeout_seconds=60, retries=0)
     attempt = Attempt(task, "run-0", "step-0", "here", 1, 1, {}, lambda: False)
@@ -169,7 +169,7 @@ async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
 
 async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flows, hatchet: Hatchet) -> None:
     """The input of a signature's run is kept until it has ended, so its callbacks fire whatever Hatchet forgets."""
-    signature = await quick.sign("one", success_callbacks=["done"])
+    signature = await quick.creation.sign("one", success_callbacks=["done"])
     await run_by_user(quick, hatchet, signature, '{"x": 42}')
     await begin(hatchet, quick)
     forget(hatchet)
@@ -189,7 +189,7 @@ async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature, 
 
 async def test_a_callback_that_was_lost_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
     """The flow has ended; its callback is lost in its body, and is sent again all the same."""
-    chain = await quick.chain(["one", "two"], success=["done"])
+    chain = await quick.creation.chain(["one", "two"], success=["done"])
     await quick.start(chain)
     working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
     for _ in range(2):
@@ -213,9 +213,9 @@ async def test_what_found_no_worker_in_time_is_sent_again(quick: Flows, hatchet:
     """Too few workers delay a flow and do not lose it, however often the schedule timeout passes."""
     working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
     if kind == "item":
-        flow: Any = await quick.swarm(["one", "two"], success_callbacks=["done"], closed=True)
+        flow: Any = await quick.creation.swarm(["one", "two"], success_callbacks=["done"], closed=True)
     else:
-        flow = await quick.chain(["one", "two"], success=["done"])
+        flow = await quick.creation.chain(["one", "two"], success=["done"])
     await quick.start(flow)
     if kind == "callback":
         await working.one()
@@ -233,7 +233,7 @@ async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatch
     """The grace time at first, then twice that, up to the check time; nothing leaves before."""
     settings = Settings(reconcile_grace_seconds=1.0, reconcile_check_seconds=4.0)
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     outbox, waits = f"{chain.key}:outbox", []
     for _ in range(5):
@@ -243,13 +243,13 @@ async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatch
             f"{chain.key}#0", RunIdentity(run.id), "unscheduled", reported_by_engine=True
         )
         assert decision.verdict == "resent"
-        assert decision.sends == ()
+        assert decision.outbox == ()
         entry = json.loads(await store.port.command("HGET", outbox, "0"))
         waits.append(round((entry["c"] - entry["t"]) / 1000))
         await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0}))
-        assert (await flows._store.inspect(chain.key, lease_seconds=1)).sends == ()
+        assert (await flows._store.inspect(chain.key, lease_seconds=1)).outbox == ()
         await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0, "c": 0}))
-        await flows._courier.deliver(await flows._store.inspect(chain.key, lease_seconds=1))
+        await flows._outbox.deliver(await flows._store.inspect(chain.key, lease_seconds=1))
     assert waits == [1, 2, 4, 4, 4]
     await stop(flows)
 
@@ -258,11 +258,11 @@ async def test_what_never_finds_a_worker_fails_and_says_so(store: Store, hatchet
     """After as long as a flow lives without progress: the error has a name, and the error callback is sent."""
     settings = QUICK.model_copy(update={"chain_ttl_active_seconds": 1})
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
-    chain = await flows.chain(["one", "two"], error=["told"])
+    chain = await flows.creation.chain(["one", "two"], error=["told"])
     await flows.start(chain)
 
     async def ended() -> bool:
-        if hatchet.queue and hatchet.queue[0].order.task_name == "one":
+        if hatchet.queue and hatchet.queue[0].request.task_name == "one":
             unscheduled(hatchet)
         return (await flows.load(chain.key)).has_ended
 
@@ -278,7 +278,7 @@ async def test_what_never_finds_a_worker_fails_and_says_so(store: Store, hatchet
 
 async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
     """Only the schedule timeout is a lack of workers; a cancellation is somebody's word."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
     hatchet.queue.popleft().state = "cancelled"
@@ -287,7 +287,7 @@ async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: 
 
 async def test_a_users_own_run_keeps_hatchets_rule(quick: Flows, hatchet: Hatchet) -> None:
     """A plain signature's run whose next attempt found no worker in time was cancelled: it is not sent again."""
-    signature = await quick.sign("one", error_callbacks=["told"])
+    signature = await quick.creation.sign("one", error_callbacks=["told"])
     await run_by_user(quick, hatchet, signature)
     identity = await begin(hatchet, quick)
     run = hatchet.runs[identity.workflow_run_id]
@@ -299,7 +299,7 @@ async def test_a_users_own_run_keeps_hatchets_rule(quick: Flows, hatchet: Hatche
 
 async def test_a_suspended_flow_holds_what_would_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
     """Lost while suspended: nothing is sent before resume, and then once."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await begin(hatchet, quick)
     await chain.suspend()
@@ -316,7 +316,7 @@ async def test_a_suspended_flow_holds_what_would_be_sent_again(quick: Flows, hat
 
 async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
     """Between two sends nothing is with Hatchet; interrupting ends it, and nothing comes later."""
-    swarm = await quick.swarm(["one"] * 2, config=SwarmConfig(max_concurrency=2), closed=True)
+    swarm = await quick.creation.swarm(["one"] * 2, config=SwarmConfig(max_concurrency=2), closed=True)
     await quick.start(swarm)
     await quick.drain()
     runs = [unscheduled(hatchet).id for _ in range(2)]
@@ -332,7 +332,7 @@ async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatch
 
 async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: Flows, hatchet: Hatchet) -> None:
     """A run turned away under suspension was cancelled; that is no news of the one that resume has sent."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
     first = hatchet.queue[0]
@@ -354,7 +354,7 @@ async def test_sending_again_is_counted_and_told(store: Store, hatchet: Hatchet)
     registry = CollectorRegistry()
     telemetry = Telemetry(QUICK, registry=registry)
     flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK, telemetry.interceptor)
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     name = "mageflow_flow_resends_total"
     with capture_logs() as logs:

@@ -70,11 +70,11 @@ class Lifecycle(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        self.key = self.wait(self.flows.chain([f"t{index}" for index in range(STEPS)], error=["told"])).key
+        self.key = self.wait(self.flows.creation.chain([f"t{index}" for index in range(STEPS)], error=["told"])).key
 
     def obey(self, verb: Verb) -> None:
         """The verb does what the table says, or is refused exactly where the table has nothing to say."""
-        work = {"suspend": self.flows.suspend, "resume": self.flows.resume, "interrupt": self.flows.interrupt}[verb]
+        work = getattr(self.flows.lifecycle, verb)
         try:
             expected = after(self.status, verb)
         except IllegalTransitionError:
@@ -135,11 +135,11 @@ class Lifecycle(RuleBasedStateMachine):
         queue = self.hatchet.queue
         run = queue[index % len(queue)]
         queue.remove(run)
-        if run.order.task_name == "told":
+        if run.request.task_name == "told":
             return None
         run.attempt += 1
-        admission = self.wait(self.flows.admit(run.order.signature_key, self.identity(run)))
-        step = int(run.order.task_name[1:])
+        admission = self.wait(self.flows.admit(run.request.signature_key, self.identity(run)))
+        step = int(run.request.task_name[1:])
         if admission.verdict != "run":
             is_current = self.status is Status.ACTIVE and step == self.step and not self.live
             assert not is_current or self.is_outdated(run)
@@ -159,7 +159,7 @@ class Lifecycle(RuleBasedStateMachine):
         if run is None or run.id not in self.live:
             return
         run.attempt += 1
-        admission = self.wait(self.flows.admit(run.order.signature_key, self.identity(run, "another")))
+        admission = self.wait(self.flows.admit(run.request.signature_key, self.identity(run, "another")))
         if self.status is Status.ACTIVE:
             assert admission.verdict == "run"
             return
@@ -170,9 +170,9 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.hatchet.runs)
     @rule(index=st.integers(0, 20))
     def duplicated(self, index: int) -> None:
-        """A reconciler was too eager: the same order is sent a second time."""
+        """A reconciler was too eager: the same run is sent a second time."""
         runs = list(self.hatchet.runs.values())
-        self.wait(self.hatchet.dispatch([runs[index % len(runs)].order]))
+        self.wait(self.hatchet.dispatch([runs[index % len(runs)].request]))
 
     @rule(run=consumes(running), fails=st.sampled_from([False, False, True]), times=st.integers(1, 2))
     def end(self, run: Run | None, fails: bool, times: int) -> None:
@@ -184,7 +184,7 @@ class Lifecycle(RuleBasedStateMachine):
         for _ in range(times):
             self.wait(
                 self.flows.settle(
-                    run.order.signature_key,
+                    run.request.signature_key,
                     self.identity(run),
                     "failed" if fails else "succeeded",
                     result_json=f'{{"step": {step}}}',
@@ -205,14 +205,14 @@ class Lifecycle(RuleBasedStateMachine):
     def is_outdated(self, run: Run) -> bool:
         """Whether the same step was sent again since, as it is after suspend and resume."""
         epochs = [
-            int(each.order.dedupe_key.rpartition("/")[2])
+            int(each.request.dedupe_key.rpartition("/")[2])
             for each in self.hatchet.runs.values()
-            if each.order.signature_key == run.order.signature_key
+            if each.request.signature_key == run.request.signature_key
         ]
-        return int(run.order.dedupe_key.rpartition("/")[2]) < max(epochs)
+        return int(run.request.dedupe_key.rpartition("/")[2]) < max(epochs)
 
     def identity(self, run: Run, worker: str = "worker") -> RunIdentity:
-        return RunIdentity(run.id, "step", worker, run.attempt, run.order.dedupe_key)
+        return RunIdentity(run.id, "step", worker, run.attempt, run.request.dedupe_key)
 
     @invariant()
     def agrees(self) -> None:
@@ -223,7 +223,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert chain.status is self.status
         assert len(self.succeeded) == len(set(self.succeeded))
         assert chain.step == self.step
-        told = {run.order.dedupe_key for run in self.hatchet.runs.values() if run.order.task_name == "told"}
+        told = {run.request.dedupe_key for run in self.hatchet.runs.values() if run.request.task_name == "told"}
         assert len(told) == self.told <= 1
         walk = [entry.status for entry in chain.history]
         for here, there in itertools.pairwise(walk):

@@ -36,13 +36,13 @@ class Life:
     succeeded: Counter[str] = field(default_factory=Counter[str])
 
     async def create(self) -> None:
-        inner = await self.flows.chain(["one", "two"], error="told-inner")
+        inner = await self.flows.creation.chain(["one", "two"], error="told-inner")
         if self.random.random() < 0.5:
-            step = await self.flows.sign("one", success_callbacks=["told-step"])
-            flow: Any = await self.flows.chain([step, inner, "three"], success="told-good", error="told-bad")
+            step = await self.flows.creation.sign("one", success_callbacks=["told-step"])
+            flow: Any = await self.flows.creation.chain([step, inner, "three"], success="told-good", error="told-bad")
         else:
             config = SwarmConfig(max_concurrency=2, refill_linger_ms=0)
-            flow = await self.flows.swarm(
+            flow = await self.flows.creation.swarm(
                 ["one", inner, "two", "three"], config=config, success_callbacks=["told-good"],
                 error_callbacks=["told-bad"], closed=True,
             )  # fmt: skip
@@ -75,22 +75,22 @@ class Life:
             return
         run.state = "running"
         run.attempt += 1
-        order = run.order
-        identity = RunIdentity(run.id, f"step-{run.id}", f"worker-{run.attempt}", run.attempt, order.dedupe_key)
-        admission = await self.flows.admit(order.signature_key, identity, message_json=order.input_json)
+        request = run.request
+        identity = RunIdentity(run.id, f"step-{run.id}", f"worker-{run.attempt}", run.attempt, request.dedupe_key)
+        admission = await self.flows.admit(request.signature_key, identity, message_json=request.input_json)
         if admission.verdict == "replay":
             run.state, run.output = "completed", admission.result_json
         elif admission.verdict == "skip":
             run.state = "cancelled"
         else:
-            assert not self.succeeded[order.signature_key], f"{order.signature_key} runs again after it succeeded"
+            assert not self.succeeded[request.signature_key], f"{request.signature_key} runs again after it succeeded"
             self.bodies.append((run, identity))
 
     async def overload(self, run: Run) -> None:
         run.state, run.is_unscheduled = "cancelled", True
 
     async def end(self, run: Run, identity: RunIdentity) -> None:
-        key = run.order.signature_key
+        key = run.request.signature_key
         settled = await self.flows.settle(key, identity, "succeeded", result_json=f'{{"of": "{run.id}"}}')
         if settled.verdict == "settled":
             self.succeeded[key] += 1
@@ -98,8 +98,8 @@ class Life:
             run.state, run.output = "completed", f'{{"of": "{run.id}"}}'
 
     async def fail(self, run: Run, identity: RunIdentity) -> None:
-        error = FailureRecord(type="ValueError", task=run.order.task_name, at=datetime.now(UTC))
-        await self.flows.settle(run.order.signature_key, identity, "failed", error=error)
+        error = FailureRecord(type="ValueError", task=run.request.task_name, at=datetime.now(UTC))
+        await self.flows.settle(run.request.signature_key, identity, "failed", error=error)
         if run.state == "running":
             run.state, run.error = "failed", "no good"
 
@@ -122,7 +122,7 @@ class Life:
 
     async def duplicate(self) -> None:
         if self.hatchet.runs and not self.hatchet.is_away:
-            await self.hatchet.dispatch([self.random.choice(list(self.hatchet.runs.values())).order])
+            await self.hatchet.dispatch([self.random.choice(list(self.hatchet.runs.values())).request])
 
     async def come_to_an_end(self) -> None:
         """Everybody behaves from now on."""
@@ -131,7 +131,7 @@ class Life:
         async with asyncio.timeout(20):
             while True:
                 if (await self.flows.load(self.key)).status is Status.SUSPENDED:
-                    await self.flows.resume(self.key)
+                    await self.flows.lifecycle.resume(self.key)
                 while self.hatchet.queue or self.bodies:
                     if self.hatchet.queue:
                         await self.arrive(self.hatchet.queue.popleft())

@@ -14,14 +14,14 @@ async def admitted(hatchet: Hatchet, flows: Flows) -> RunIdentity:
     """Start the queued run, and let its worker vanish."""
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
-    identity = RunIdentity(run.id, "step", "gone", 1, run.order.dedupe_key)
-    assert (await flows.admit(run.order.signature_key, identity)).verdict == "run"
+    identity = RunIdentity(run.id, "step", "gone", 1, run.request.dedupe_key)
+    assert (await flows.admit(run.request.signature_key, identity)).verdict == "run"
     return identity
 
 
 async def test_a_dispatch_hatchet_refused_is_sent_later(quick: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Hatchet away at the hand-over: the step stays succeeded, and its successor is sent when Hatchet is back."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     working = Worker(hatchet, quick, {"one": echo, "two": echo})
     run = hatchet.queue[0]
@@ -38,7 +38,7 @@ async def test_a_run_that_failed_in_hatchet_without_a_word_fails_its_flow(
     quick: Flows, hatchet: Hatchet, worker: Any
 ) -> None:
     """The worker died on the last attempt: the chain fails as WorkerLost, and the error callback fires."""
-    chain = await quick.chain(["one", "two"], error=["told"])
+    chain = await quick.creation.chain(["one", "two"], error=["told"])
     await quick.start(chain, {"order": 17})
     await admitted(hatchet, quick)
     hatchet.runs["run-0"].state = "failed"
@@ -50,7 +50,7 @@ async def test_a_run_that_failed_in_hatchet_without_a_word_fails_its_flow(
 
 async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
     """Cancelled in Hatchet's dashboard while it was queued: nobody was admitted, and the chain ends."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
     hatchet.queue.popleft().state = "cancelled"
@@ -59,14 +59,14 @@ async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: 
 
 async def test_a_run_that_completed_without_being_settled_keeps_its_output(quick: Flows, hatchet: Hatchet) -> None:
     """Redis was away when the body ended, Hatchet has the output: the next step gets it."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await admitted(hatchet, quick)
     hatchet.runs["run-0"].state, hatchet.runs["run-0"].output = "completed", '{"n": 7}'
     working = Worker(hatchet, quick, {"two": echo})
     assert await until_ended(quick, chain.key, working) is Status.DONE
     assert [
-        run.input for run in hatchet.runs.values() if run.order.task_name == "two" and run.state == "completed"
+        run.input for run in hatchet.runs.values() if run.request.task_name == "two" and run.state == "completed"
     ] == [{"mageflow_results": {"n": 7}}]
 
 
@@ -77,7 +77,7 @@ async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatc
     async def fail(message: dict[str, Any]) -> None:
         raise KeyError("k")
 
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await Worker(hatchet, quick, {"one": fail}).one()
     hatchet.queue.clear()
@@ -90,7 +90,7 @@ async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatc
 
 async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """Silence is not death: a long body keeps its flow, and its TTL, for as long as Hatchet says it runs."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     identity = await admitted(hatchet, quick)
     await store.port.command("EXPIRE", chain.key, 100)
@@ -106,7 +106,7 @@ async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Ha
 
 async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flows, hatchet: Hatchet) -> None:
     """An engine that lost its memory: what nobody had started is sent again, what somebody had started has failed."""
-    waiting, begun = await quick.chain(["one", "one"]), await quick.chain(["two", "one"])
+    waiting, begun = await quick.creation.chain(["one", "one"]), await quick.creation.chain(["two", "one"])
     await quick.start(begun)
     await admitted(hatchet, quick)
     await quick.start(waiting)
@@ -121,7 +121,7 @@ async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flo
 async def test_a_task_hatchet_keeps_refusing_fails_its_flow_alone(quick: Flows, hatchet: Hatchet) -> None:
     """What is refused time and again is given up; what was sent in the same call is not held back by it."""
     hatchet.refused.add("bad")
-    swarm = await quick.swarm(["bad", "one", "one"], closed=True)
+    swarm = await quick.creation.swarm(["bad", "one", "one"], closed=True)
     await quick.start(swarm)
     working = Worker(hatchet, quick, {"one": echo})
     assert await until_ended(quick, swarm.key, working) is Status.DONE
@@ -131,7 +131,7 @@ async def test_a_task_hatchet_keeps_refusing_fails_its_flow_alone(quick: Flows, 
 async def test_an_outage_is_waited_out_however_long(quick: Flows, hatchet: Hatchet) -> None:
     """Hatchet that cannot be reached is no refusal: nothing is given up."""
     hatchet.is_away = True
-    chain = await quick.chain(["one", "one"])
+    chain = await quick.creation.chain(["one", "one"])
     await quick.start(chain)
     reconciler, sent = quick.reconciler(), 0
     async with asyncio.timeout(20):
@@ -152,20 +152,10 @@ def outbox_entry(tries: int) -> str:
     return f'{{"k":"run","ep":0,"t":0,"n":{tries}}}'
 
 
-async def test_a_task_nobody_knows_fails_its_flow(quick: Flows, hatchet: Hatchet) -> None:
-    """A step that can never be sent does not leave the chain active for ever."""
-    hatchet.unknown.add("nobody")
-    chain = await quick.chain(["one", "nobody"], error=["told"])
-    await quick.start(chain)
-    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
-    assert (await quick.load(chain.key)).status is Status.FAILED
-    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["UnknownTaskError"]
-
-
 async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: Flows, hatchet: Hatchet) -> None:
     """Hatchet takes such runs and never knows them: sent again in case a worker comes, but not for ever."""
     hatchet.undeclared["nobody"] = 0
-    chain = await quick.chain(["one", "nobody"], error=["told"])
+    chain = await quick.creation.chain(["one", "nobody"], error=["told"])
     await quick.start(chain)
     working = Worker(hatchet, quick, {"one": echo, "told": echo})
     assert await until_ended(quick, chain.key, working) is Status.FAILED
@@ -178,7 +168,7 @@ async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: F
 async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatchet) -> None:
     """Deployed in the wrong order: the run that was lost is sent again, and the flow ends as if nothing had been."""
     hatchet.undeclared["late"] = 0
-    chain = await quick.chain(["one", "late"])
+    chain = await quick.creation.chain(["one", "late"])
     await quick.start(chain)
     working, reconciler = Worker(hatchet, quick, {"one": echo, "late": echo}), quick.reconciler()
     async with asyncio.timeout(10):
@@ -192,7 +182,7 @@ async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatc
 
 async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, hatchet: Hatchet) -> None:
     """Admission says how many attempts have failed: Hatchet counts those, and only those, against the retries."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     first = await admitted(hatchet, quick)  # and its worker is lost
 
@@ -217,7 +207,7 @@ async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
     quick: Flows, hatchet: Hatchet, store: Store
 ) -> None:
     """A callback or step that does not validate is a typed failure, never dropped and never executed."""
-    chain = await quick.chain(["one", "two"], error=["told"])
+    chain = await quick.creation.chain(["one", "two"], error=["told"])
     await store.port.command("HSET", f"{chain.key}:defs", "1", "T:0:0|gASVBQAAAAAAAACMAWGULg==")
     await quick.start(chain)
     await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
@@ -228,9 +218,9 @@ async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
 
 async def test_an_expired_inner_flow_fails_the_outer_one(quick: Flows, hatchet: Hatchet) -> None:
     """A nested flow that is gone when its turn comes ends its parent with an error."""
-    inner = await quick.chain(["two", "two"])
-    chain = await quick.chain(["one", inner])
-    await quick.remove(inner.key)
+    inner = await quick.creation.chain(["two", "two"])
+    chain = await quick.creation.chain(["one", inner])
+    await quick.lifecycle.remove(inner.key)
     await quick.start(chain)
     await Worker(hatchet, quick, {"one": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.FAILED
@@ -239,7 +229,7 @@ async def test_an_expired_inner_flow_fails_the_outer_one(quick: Flows, hatchet: 
 async def test_reconcilers_share_the_work(quick: Flows, hatchet: Hatchet) -> None:
     """Ten reconcilers at once send each forgotten run once."""
     hatchet.is_away = True
-    chains = [await quick.chain(["one", "two"]) for _ in range(20)]
+    chains = [await quick.creation.chain(["one", "two"]) for _ in range(20)]
     for chain in chains:
         await quick.start(chain)
     hatchet.is_away = False
@@ -252,7 +242,7 @@ async def test_reconcilers_share_the_work(quick: Flows, hatchet: Hatchet) -> Non
 async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: Hatchet) -> None:
     """The worker that was going to fill a free place died: a reconciler fills it."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=10)
-    swarm = await quick.swarm(["one"] * 8, config=config, closed=True)
+    swarm = await quick.creation.swarm(["one"] * 8, config=config, closed=True)
     await quick.start(swarm)
     working = Worker(hatchet, quick, {"one": echo})
     await working.one()
@@ -264,7 +254,7 @@ async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: Hat
 
 async def test_ended_records_leave_the_index(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """What is over costs reconcilers nothing."""
-    chain = await quick.chain(["one", "two"])
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
     await asyncio.sleep(0.05)
@@ -275,18 +265,18 @@ async def test_ended_records_leave_the_index(quick: Flows, hatchet: Hatchet, sto
 
 async def test_the_census_counts_what_is_there(quick: Flows, hatchet: Hatchet, store: Store) -> None:
     """Signatures by kind and status, flows in flight with the age of the oldest, items by state."""
-    await quick.sign("one")
-    chain = await quick.chain(["one", "two"])
+    await quick.creation.sign("one")
+    chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
-    swarm = await quick.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2))
+    swarm = await quick.creation.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2))
     await quick.start(swarm)
     census = await store.census()
     assert census["signatures"]["task:pending"] == census["signatures"]["chain:active"] == 1
     assert census["active"] == {"chain": 1, "swarm": 1}
     assert census["oldest_seconds"]["chain"] > 0
     assert census["items"] == {"pending": 3, "running": 2, "done": 0, "failed": 0}
-    await quick.remove(chain.key)
-    await quick.interrupt(swarm.key)
+    await quick.lifecycle.remove(chain.key)
+    await quick.lifecycle.interrupt(swarm.key)
     census = await store.census()
     assert census["active"] == {"chain": 0, "swarm": 0}
     assert census["items"] == {"pending": 0, "running": 0, "done": 0, "failed": 0}

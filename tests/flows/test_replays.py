@@ -33,7 +33,7 @@ async def echo(message: dict[str, Any]) -> Any:
 
 def replay(hatchet: Hatchet, task: str, which: int = 0) -> Run:
     """What Hatchet does when somebody presses the button: the same run, its next attempt."""
-    run = [run for run in hatchet.runs.values() if run.order.task_name == task][which]
+    run = [run for run in hatchet.runs.values() if run.request.task_name == task][which]
     run.state, run.output, run.error = "queued", None, ""
     run.replayed_after = run.attempt
     hatchet.queue.append(run)
@@ -41,8 +41,8 @@ def replay(hatchet: Hatchet, task: str, which: int = 0) -> Run:
 
 
 async def admit(flows: Flows, run: Run, attempt: int, step: str = "") -> Admission:
-    identity = RunIdentity(run.id, step or f"step-{run.id}", "worker", attempt, run.order.dedupe_key)
-    return await flows.admit(run.order.signature_key, identity)
+    identity = RunIdentity(run.id, step or f"step-{run.id}", "worker", attempt, run.request.dedupe_key)
+    return await flows.admit(run.request.signature_key, identity)
 
 
 async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature) -> None:
@@ -52,7 +52,7 @@ async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature) 
 async def test_a_replayed_signature_runs_again(flows: Flows, hatchet: Hatchet) -> None:
     """Its status follows; the success callback fires now, the error callback has fired and does not again."""
     body = Body()
-    signature = await flows.sign("body", success_callbacks=["good"], error_callbacks=["bad"])
+    signature = await flows.creation.sign("body", success_callbacks=["good"], error_callbacks=["bad"])
     await run_by_user(flows, hatchet, signature)
     working = Worker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
     await working.drain()
@@ -70,7 +70,7 @@ async def test_a_replayed_signature_runs_again(flows: Flows, hatchet: Hatchet) -
 async def test_a_chain_goes_on_from_its_replayed_step(flows: Flows, hatchet: Hatchet) -> None:
     """It is active again and ends a second time, with the callbacks that are still to fire, each once."""
     body = Body()
-    chain = await flows.chain(["one", "body", "two"], success="good", error="bad")
+    chain = await flows.creation.chain(["one", "body", "two"], success="good", error="bad")
     await flows.start(chain, {"m": 1})
     working = Worker(hatchet, flows, {"one": echo, "body": body, "two": echo, "good": echo, "bad": echo})
     await working.drain()
@@ -87,7 +87,7 @@ async def test_a_chain_goes_on_from_its_replayed_step(flows: Flows, hatchet: Hat
 async def test_a_replayed_step_that_fails_again_fails_its_chain_again(flows: Flows, hatchet: Hatchet) -> None:
     """And may be replayed again; its error callbacks have fired."""
     body = Body()
-    chain = await flows.chain(["body", "two"], error="bad")
+    chain = await flows.creation.chain(["body", "two"], error="bad")
     await flows.start(chain)
     working = Worker(hatchet, flows, {"body": body, "two": echo, "bad": echo})
     await working.drain()
@@ -105,7 +105,7 @@ async def test_a_replayed_step_that_fails_again_fails_its_chain_again(flows: Flo
 async def test_a_replayed_step_counts_its_retries_anew(flows: Flows, hatchet: Hatchet) -> None:
     """As Hatchet does: what had failed before the replay is not held against it."""
     hatchet.retries["body"] = 1
-    chain = await flows.chain(["body", "two"])
+    chain = await flows.creation.chain(["body", "two"])
     await flows.start(chain)
     await Worker(hatchet, flows, {"body": Body()}).drain()
     assert (await flows.load(chain.key)).status is Status.FAILED
@@ -116,9 +116,9 @@ async def test_a_replayed_step_counts_its_retries_anew(flows: Flows, hatchet: Ha
 async def test_a_step_of_a_nested_chain_takes_its_parents_with_it(flows: Flows, hatchet: Hatchet) -> None:
     """The news that it succeeded after all reopens each flow above it in turn."""
     body = Body()
-    inner = await flows.chain(["one", "body"])
-    middle = await flows.chain([inner, "two"])
-    outer = await flows.chain([middle, "three"], success="good", error="bad")
+    inner = await flows.creation.chain(["one", "body"])
+    middle = await flows.creation.chain([inner, "two"])
+    outer = await flows.creation.chain([middle, "three"], success="good", error="bad")
     await flows.start(outer)
     names = ("one", "two", "three", "good", "bad")
     working = Worker(hatchet, flows, {"body": body, **dict.fromkeys(names, echo)})
@@ -134,7 +134,7 @@ async def test_a_step_of_a_nested_chain_takes_its_parents_with_it(flows: Flows, 
 async def test_an_item_is_replayed_while_its_swarm_goes_on(flows: Flows, hatchet: Hatchet) -> None:
     """It counts as running and no longer as failed, and its result takes its place."""
     body = Body()
-    swarm = await flows.swarm(["one", "body", "one"], config=SwarmConfig(max_concurrency=2))
+    swarm = await flows.creation.swarm(["one", "body", "one"], config=SwarmConfig(max_concurrency=2))
     await flows.start(swarm)
     working = Worker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
@@ -154,7 +154,7 @@ async def test_an_item_is_replayed_while_its_swarm_goes_on(flows: Flows, hatchet
 async def test_a_swarm_of_failures_succeeds_when_an_item_is_replayed(flows: Flows, hatchet: Hatchet) -> None:
     """It had failed because nothing succeeded, and is done once something has."""
     body = Body()
-    swarm = await flows.swarm(["body"] * 3, success_callbacks=["good"], error_callbacks=["bad"], closed=True)
+    swarm = await flows.creation.swarm(["body"] * 3, success_callbacks=["good"], error_callbacks=["bad"], closed=True)
     await flows.start(swarm)
     working = Worker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
     await working.drain()
@@ -170,7 +170,7 @@ async def test_a_swarm_that_was_stopped_goes_on_when_the_failure_is_replayed(flo
     """What had not been started is started; what was cancelled at the stop stays cancelled."""
     body = Body()
     config = SwarmConfig(max_concurrency=2, stop_after_n_failures=1, refill_linger_ms=0)
-    swarm = await flows.swarm(["body", "one", "one", "one"], config=config, closed=True)
+    swarm = await flows.creation.swarm(["body", "one", "one", "one"], config=config, closed=True)
     await flows.start(swarm)
     working = Worker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
@@ -187,7 +187,7 @@ async def test_a_swarm_that_was_stopped_goes_on_when_the_failure_is_replayed(flo
 async def test_what_was_handed_on_is_not_replayed(flows: Flows, hatchet: Hatchet) -> None:
     """A swarm that is done has given its results to its callback: a failed item of it is turned away, and says why."""
     body = Body()
-    swarm = await flows.swarm(["one", "body"], success_callbacks=["good"], closed=True)
+    swarm = await flows.creation.swarm(["one", "body"], success_callbacks=["good"], closed=True)
     await flows.start(swarm)
     working = Worker(hatchet, flows, {"one": echo, "body": body, "good": echo})
     await working.drain()
@@ -201,7 +201,7 @@ async def test_what_was_handed_on_is_not_replayed(flows: Flows, hatchet: Hatchet
 
 async def test_a_replayed_success_hands_out_what_it_came_to(flows: Flows, hatchet: Hatchet) -> None:
     """No body of a step that succeeded runs again, whoever asks."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     working = Worker(hatchet, flows, {"one": echo, "two": echo})
     await working.drain()
@@ -214,7 +214,7 @@ async def test_a_replayed_success_hands_out_what_it_came_to(flows: Flows, hatche
 async def test_a_failed_callback_is_replayed(flows: Flows, hatchet: Hatchet) -> None:
     """Its flow has ended and stays so; the callback runs again."""
     body = Body()
-    chain = await flows.chain(["one", "one"], success="body")
+    chain = await flows.creation.chain(["one", "one"], success="body")
     await flows.start(chain)
     working = Worker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
@@ -228,7 +228,7 @@ async def test_a_failed_callback_is_replayed(flows: Flows, hatchet: Hatchet) -> 
 async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: Hatchet) -> None:
     """The failure has no consequences any more; the step is sent again at resume."""
     body = Body()
-    chain = await flows.chain(["body", "two"], error="bad")
+    chain = await flows.creation.chain(["body", "two"], error="bad")
 
     async def suspends(message: dict[str, Any]) -> Any:
         await chain.suspend()
@@ -250,7 +250,7 @@ async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: 
 
 async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, hatchet: Hatchet) -> None:
     """Somebody cancelled it in the queue, and thought better of it."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     await flows.drain()
     run = hatchet.queue.popleft()
@@ -266,15 +266,15 @@ async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, ha
 @pytest.mark.parametrize("how", ["same attempt", "another run", "another task of the run", "its worker died"])
 async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, hatchet: Hatchet, how: str) -> None:
     """A late delivery, a duplicate, the failure hook of the same run: none of them opens what has ended."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
     assert (await admit(flows, run, 1)).verdict == "run"
     error = FailureRecord(type="ValueError", at=datetime.now(UTC))
-    identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.order.dedupe_key)
-    await flows.settle(run.order.signature_key, identity, "failed", error=error)
+    identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
+    await flows.settle(run.request.signature_key, identity, "failed", error=error)
     if how == "another run":
-        await hatchet.dispatch([run.order])
+        await hatchet.dispatch([run.request])
         run = hatchet.queue.popleft()
     step = "hook" if how == "another task of the run" else ""
     assert (await admit(flows, run, 1 if how == "same attempt" else 2, step)).status == "failed"
@@ -284,7 +284,7 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
 
 async def test_an_interrupted_flow_is_not_replayed(flows: Flows, hatchet: Hatchet) -> None:
     """Interrupt is for good."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
     await admit(flows, run, 1)

@@ -21,7 +21,7 @@ async def fail(message: dict[str, Any]) -> None:
 
 async def test_a_suspended_chain_counts_the_step_that_ended(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """``step`` is how many steps have succeeded, also before resume lets the next one go."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
 
     async def suspends(message: dict[str, Any]) -> Any:
         await chain.suspend()
@@ -43,7 +43,7 @@ async def test_a_suspended_chain_counts_the_step_that_ended(flows: Flows, hatche
 async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Running, succeeded and failed are true at any moment; freed places are filled at resume."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=0)
-    swarm = await flows.swarm(["one", "bad", "one", "one", "one"], config=config, closed=True)
+    swarm = await flows.creation.swarm(["one", "bad", "one", "one", "one"], config=config, closed=True)
     await flows.start(swarm)
     runs = [await begin(flows, hatchet) for _ in range(3)]
     await swarm.suspend()
@@ -63,7 +63,7 @@ async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatch
 async def test_failures_under_suspension_count_against_the_limit_at_resume(flows: Flows, hatchet: Hatchet) -> None:
     """The failure that reaches the limit ends the swarm when it may go on, and cancels what runs."""
     config = SwarmConfig(max_concurrency=3, stop_after_n_failures=2)
-    swarm = await flows.swarm(["one"] * 6, config=config, error_callbacks=["told"], closed=True)
+    swarm = await flows.creation.swarm(["one"] * 6, config=config, error_callbacks=["told"], closed=True)
     await flows.start(swarm)
     runs = [await begin(flows, hatchet) for _ in range(3)]
     await swarm.suspend()
@@ -79,8 +79,8 @@ async def begin(flows: Flows, hatchet: Hatchet) -> RunIdentity:
     """Start the body of the queued run."""
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
-    identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.order.dedupe_key)
-    assert (await flows.admit(run.order.signature_key, identity)).verdict == "run"
+    identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
+    assert (await flows.admit(run.request.signature_key, identity)).verdict == "run"
     return identity
 
 
@@ -89,8 +89,8 @@ async def test_interrupt_lets_callbacks_of_what_had_ended_go(
     flows: Flows, hatchet: Hatchet, worker: Any, body: Any
 ) -> None:
     """A step that ended while its chain was suspended has ended: its own callbacks fire once, interrupt or not."""
-    step = await flows.sign("one", success_callbacks=["good"], error_callbacks=["bad"])
-    chain = await flows.chain([step, "two"], error="told")
+    step = await flows.creation.sign("one", success_callbacks=["good"], error_callbacks=["bad"])
+    chain = await flows.creation.chain([step, "two"], error="told")
 
     async def suspends(message: dict[str, Any]) -> Any:
         await chain.suspend()
@@ -107,8 +107,8 @@ async def test_interrupt_lets_callbacks_of_what_had_ended_go(
 
 async def test_interrupt_lets_callbacks_go_that_were_held(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """A callback that was turned away under suspension is a decision that was taken: it runs once."""
-    step = await flows.sign("one", success_callbacks=["good"])
-    chain = await flows.chain([step, "two"])
+    step = await flows.creation.sign("one", success_callbacks=["good"])
+    chain = await flows.creation.chain([step, "two"])
     await flows.start(chain)
     working = worker(one=echo, two=echo, good=echo)
     await working.one()
@@ -124,7 +124,7 @@ async def test_interrupt_lets_callbacks_go_that_were_held(flows: Flows, hatchet:
 
 async def test_interrupting_a_step_ends_the_chain_as_cancelled(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """It counts as that step's cancellation, not as a failure."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     await (await flows.load(chain.steps[0])).interrupt()
     assert (await flows.load(chain.key)).status is Status.CANCELLED
@@ -134,13 +134,13 @@ async def test_a_nested_flow_started_in_the_moment_of_an_interrupt_is_interrupte
     flows: Flows, hatchet: Hatchet, store: Store
 ) -> None:
     """Its parent is interrupted between its start and the word that it was started."""
-    inner = await flows.chain(["one", "one"])
-    outer = await flows.chain([inner, "two"])
+    inner = await flows.creation.chain(["one", "one"])
+    outer = await flows.creation.chain([inner, "two"])
     acknowledge = store.acknowledge
 
     async def interrupted(*args: Any) -> None:
         store.acknowledge = acknowledge  # type: ignore[method-assign]
-        await flows.interrupt(outer.key)
+        await flows.lifecycle.interrupt(outer.key)
         await acknowledge(*args)
 
     store.acknowledge = interrupted  # type: ignore[method-assign]
@@ -157,13 +157,13 @@ async def test_a_nested_flow_that_ends_while_its_parent_is_suspended_is_not_lost
     flows: Flows, hatchet: Hatchet, worker: Any, store: Store
 ) -> None:
     """Suspended before it was known that the nested flow had begun: what it came to is kept for resume."""
-    inner = await flows.chain(["one", "one"])
-    outer = await flows.chain([inner, "two"])
+    inner = await flows.creation.chain(["one", "one"])
+    outer = await flows.creation.chain([inner, "two"])
     acknowledge = store.acknowledge
 
     async def suspended(*args: Any) -> None:
         store.acknowledge = acknowledge  # type: ignore[method-assign]
-        await flows.suspend(outer.key)
+        await flows.lifecycle.suspend(outer.key)
         await acknowledge(*args)
 
     store.acknowledge = suspended  # type: ignore[method-assign]
@@ -181,8 +181,8 @@ async def test_resume_overtakes_a_suspension_that_was_not_passed_on(
     flows: Flows, hatchet: Hatchet, store: Store
 ) -> None:
     """The word to a nested flow was late: what was said last is what it obeys."""
-    inner = await flows.chain(["one", "one"])
-    outer = await flows.chain([inner, "two"])
+    inner = await flows.creation.chain(["one", "one"])
+    outer = await flows.creation.chain([inner, "two"])
     await flows.start(outer)
     await store.obey(outer.key, "suspend")  # decided, and not sent
     await store.obey(outer.key, "resume")
@@ -192,7 +192,7 @@ async def test_resume_overtakes_a_suspension_that_was_not_passed_on(
 
 async def test_a_suspended_flow_costs_reconcilers_nothing(flows: Flows, hatchet: Hatchet, store: Store) -> None:
     """With nothing under way it is not looked at until somebody resumes it."""
-    chain = await flows.chain(["one", "two"])
+    chain = await flows.creation.chain(["one", "two"])
     await chain.suspend()
     await flows.start(chain)
     indexed = [await store.port.command("ZCARD", store.keys.due(shard)) for shard in range(16)]

@@ -27,12 +27,12 @@ async def odd_fails(message: dict[str, Any]) -> int:
 
 
 async def numbered(flows: Flows, task: str, count: int) -> list[Any]:
-    return [await flows.sign(task, n=index) for index in range(count)]
+    return [await flows.creation.sign(task, n=index) for index in range(count)]
 
 
 async def test_results_come_in_task_order(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Whatever order the items end in, the callback gets their results in the order of the tasks."""
-    swarm = await flows.swarm(await numbered(flows, "echo", 5), success_callbacks=["done"], closed=True)
+    swarm = await flows.creation.swarm(await numbered(flows, "echo", 5), success_callbacks=["done"], closed=True)
     await flows.start(swarm, {"m": 1})
     hatchet.queue.reverse()
     await worker(echo=echo, done=echo).drain()
@@ -47,7 +47,7 @@ async def test_never_more_than_max_concurrency_run(flows: Flows, hatchet: Hatche
         await asyncio.sleep(0.002)
         return 1
 
-    swarm = await flows.swarm(["slow"] * 60, config=SwarmConfig(max_concurrency=5), closed=True)
+    swarm = await flows.creation.swarm(["slow"] * 60, config=SwarmConfig(max_concurrency=5), closed=True)
     await flows.start(swarm)
     sent = [0]
     workers = [Worker(hatchet, flows, {"slow": slow}, f"w{index}") for index in range(12)]
@@ -74,9 +74,9 @@ async def test_an_item_costs_two_round_trips_and_a_twentieth_of_a_call(
     flows: Flows, hatchet: Hatchet, worker: Any, round_trips: RoundTrips, count: int
 ) -> None:
     """Admit one, settle one; places are filled twenty at a time."""
-    await flows.start(await flows.swarm(["echo"], closed=True))
+    await flows.start(await flows.creation.swarm(["echo"], closed=True))
     await worker(echo=echo).drain()
-    swarm = await flows.swarm(["echo"] * count, closed=True)
+    swarm = await flows.creation.swarm(["echo"] * count, closed=True)
     round_trips.reset()
     triggers = hatchet.triggers
     await flows.start(swarm)
@@ -88,7 +88,7 @@ async def test_an_item_costs_two_round_trips_and_a_twentieth_of_a_call(
 
 async def test_a_partly_failed_swarm_is_done_with_gaps(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Failures are tolerated as long as something succeeded; a failed item's place holds null."""
-    swarm = await flows.swarm(
+    swarm = await flows.creation.swarm(
         await numbered(flows, "odd_fails", 4), success_callbacks=["done"], error_callbacks=["told"], closed=True
     )
     await flows.start(swarm)
@@ -102,7 +102,7 @@ async def test_a_partly_failed_swarm_is_done_with_gaps(flows: Flows, hatchet: Ha
 
 async def test_a_swarm_whose_items_all_failed_has_failed(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """No success callback with an empty list: its error callback gets the last failure."""
-    swarm = await flows.swarm(["fail"] * 3, success_callbacks=["done"], error_callbacks=["told"], closed=True)
+    swarm = await flows.creation.swarm(["fail"] * 3, success_callbacks=["done"], error_callbacks=["told"], closed=True)
     await flows.start(swarm)
     await worker(fail=fail, done=echo, told=echo).drain()
     assert hatchet.by_task() == {"fail": 3, "told": 1}
@@ -112,7 +112,7 @@ async def test_a_swarm_whose_items_all_failed_has_failed(flows: Flows, hatchet: 
 
 async def test_an_empty_closed_swarm_is_done_with_nothing(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Gathering nothing gives the empty list."""
-    swarm = await flows.swarm(success_callbacks=["done"], closed=True)
+    swarm = await flows.creation.swarm(success_callbacks=["done"], closed=True)
     await flows.start(swarm)
     await worker(done=echo).drain()
     assert hatchet.inputs("done") == [{"mageflow_results": []}]
@@ -121,7 +121,7 @@ async def test_an_empty_closed_swarm_is_done_with_nothing(flows: Flows, hatchet:
 
 async def test_an_open_swarm_waits_to_be_closed(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Having no items left is not the end while more may come."""
-    swarm = await flows.swarm(["echo"], success_callbacks=["done"])
+    swarm = await flows.creation.swarm(["echo"], success_callbacks=["done"])
     await flows.start(swarm, {"m": 1})
     workers = worker(echo=echo, done=echo)
     await workers.drain()
@@ -137,14 +137,14 @@ async def test_an_open_swarm_waits_to_be_closed(flows: Flows, hatchet: Hatchet, 
 
 async def test_a_closed_swarm_takes_no_more(flows: Flows) -> None:
     """Adding to a closed swarm is a typed error."""
-    swarm = await flows.swarm(["echo"], closed=True)
+    swarm = await flows.creation.swarm(["echo"], closed=True)
     with pytest.raises(SwarmClosedError):
-        await flows.add(swarm.key, "echo")
+        await flows.swarms.add(swarm.key, "echo")
 
 
 async def test_a_full_swarm_takes_no_more_and_may_close_itself(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Nothing of an addition that does not fit is added; reaching the limit closes the swarm unless asked not to."""
-    swarm = await flows.swarm(["echo"], config=SwarmConfig(max_task_allowed=3))
+    swarm = await flows.creation.swarm(["echo"], config=SwarmConfig(max_task_allowed=3))
     with pytest.raises(SwarmFullError, match="3 tasks"):
         await swarm.add(["echo"] * 3)
     loaded = await flows.load(swarm.key)
@@ -155,16 +155,16 @@ async def test_a_full_swarm_takes_no_more_and_may_close_itself(flows: Flows, hat
     await worker(echo=echo).drain()
     assert await flows.wait(swarm.key) == [{}, {}, {}]
     with pytest.raises(SwarmFullError):
-        await flows.swarm(["echo"] * 4, config=SwarmConfig(max_task_allowed=3))
+        await flows.creation.swarm(["echo"] * 4, config=SwarmConfig(max_task_allowed=3))
 
 
 async def test_too_many_failures_stop_a_swarm(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """At the n-th failure what waits is dropped, what runs is cancelled, and the error callback fires once."""
     config = SwarmConfig(max_concurrency=4, stop_after_n_failures=2)
-    swarm = await flows.swarm(["fail"] * 10, config=config, error_callbacks=["told"], closed=True)
+    swarm = await flows.creation.swarm(["fail"] * 10, config=config, error_callbacks=["told"], closed=True)
     await flows.start(swarm)
     await worker(fail=fail, told=echo).drain()
-    states = [run.state for run in hatchet.runs.values() if run.order.task_name == "fail"]
+    states = [run.state for run in hatchet.runs.values() if run.request.task_name == "fail"]
     assert sorted(states) == ["cancelled", "cancelled", "failed", "failed"]
     assert len(hatchet.inputs("told")) == 1
     assert (await flows.load(swarm.key)).status is Status.FAILED
@@ -172,8 +172,8 @@ async def test_too_many_failures_stop_a_swarm(flows: Flows, hatchet: Hatchet, wo
 
 async def test_chains_and_swarms_are_items_too(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Nested flows take a place each, and their results are in the list."""
-    inner = await flows.swarm(["echo", "echo"], closed=True)
-    swarm = await flows.swarm([await flows.chain(["echo", "echo"]), "echo", inner], closed=True)
+    inner = await flows.creation.swarm(["echo", "echo"], closed=True)
+    swarm = await flows.creation.swarm([await flows.creation.chain(["echo", "echo"]), "echo", inner], closed=True)
     await flows.start(swarm, {"m": 1})
     await worker(echo=echo).drain()
     assert await flows.wait(swarm.key) == [{"mageflow_results": {"m": 1}}, {"m": 1}, [{"m": 1}, {"m": 1}]]
@@ -181,8 +181,8 @@ async def test_chains_and_swarms_are_items_too(flows: Flows, hatchet: Hatchet, w
 
 async def test_a_swarm_is_a_step_of_a_chain(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """Every item gets the previous result; the next step gets the list."""
-    inner = await flows.swarm(["echo", "echo"], closed=True)
-    chain = await flows.chain(["echo", inner, "last"])
+    inner = await flows.creation.swarm(["echo", "echo"], closed=True)
+    chain = await flows.creation.chain(["echo", inner, "last"])
     await flows.start(chain, {"m": 1})
     await worker(echo=echo, last=echo).drain()
     assert await flows.wait(chain.key) == {"mageflow_results": [{"mageflow_results": {"m": 1}}] * 2}
@@ -191,7 +191,7 @@ async def test_a_swarm_is_a_step_of_a_chain(flows: Flows, hatchet: Hatchet, work
 async def test_places_that_stay_free_are_filled_after_a_moment(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     """A slow swarm does not wait for a whole batch of free places."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=30)
-    swarm = await flows.swarm(["echo"] * 6, config=config, closed=True)
+    swarm = await flows.creation.swarm(["echo"] * 6, config=config, closed=True)
     await flows.start(swarm)
     working = worker(echo=echo)
     await working.one()
@@ -207,14 +207,14 @@ async def test_bytes_per_item_do_not_grow_with_the_swarm(flows: Flows, port: Any
     """What travels for one item is the same at a hundred and at ten thousand items."""
 
     async def bytes_of_one_item(count: int) -> float:
-        swarm = await flows.swarm(["echo"] * count, closed=True)
+        swarm = await flows.creation.swarm(["echo"] * count, closed=True)
         await flows.start(swarm)
         before = await traffic()
         working = worker(echo=echo)
         for _ in range(30):
             await working.one()
         used = await traffic() - before
-        await flows.remove(swarm.key)
+        await flows.lifecycle.remove(swarm.key)
         working.hatchet.queue.clear()
         return used / 30
 

@@ -59,7 +59,7 @@ async def observed(store: Store, hatchet: Hatchet) -> AsyncIterator[Observed]:
 
 async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Hatchet) -> None:
     """Started, finished, duration, steps, handovers: each once, with the flow's name."""
-    chain = await observed.flows.chain(["one", "two"], name="order", success=["told"])
+    chain = await observed.flows.creation.chain(["one", "two"], name="order", success=["told"])
     await observed.flows.start(chain)
     await observed.flows.start(chain)
     await observed.worker.drain()
@@ -74,14 +74,14 @@ async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Ha
 
 async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: Hatchet) -> None:
     """Every run is sent under the start span; the closing span hangs under it, back-dated by the clock of Redis."""
-    chain = await observed.flows.chain(["one", "two"], name="order")
+    chain = await observed.flows.creation.chain(["one", "two"], name="order")
     await observed.flows.start(chain)
     await observed.worker.drain()
     started, whole = observed.span("start order"), observed.span("order")
     trace = f"{started.context.trace_id:032x}"
-    parents = {run.order.traceparent[:-3] for run in hatchet.runs.values()}
+    parents = {run.request.traceparent[:-3] for run in hatchet.runs.values()}
     assert parents == {f"00-{trace}-{started.context.span_id:016x}"}
-    assert [run.order.link for run in hatchet.runs.values()] == ["", "trace-run-0"]
+    assert [run.request.link for run in hatchet.runs.values()] == ["", "trace-run-0"]
     assert whole.parent.span_id == started.context.span_id
     assert whole.attributes["mageflow.flow.outcome"] == "succeeded"
     loaded = await observed.flows.load(chain.key)
@@ -91,19 +91,19 @@ async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observe
 
 async def test_the_trace_survives_suspend_and_resume(observed: Observed, hatchet: Hatchet) -> None:
     """What is sent after resume belongs to the same trace."""
-    chain = await observed.flows.chain(["one", "two"], name="order")
+    chain = await observed.flows.creation.chain(["one", "two"], name="order")
     await observed.flows.start(chain)
     await chain.suspend()
     await observed.worker.drain()
     await chain.resume()
     await observed.worker.drain()
-    assert len({run.order.traceparent for run in hatchet.runs.values()}) == 1
+    assert len({run.request.traceparent for run in hatchet.runs.values()}) == 1
     assert len(hatchet.runs) == 3
 
 
 async def test_a_failed_flow_is_an_error_and_names_the_task(observed: Observed, hatchet: Hatchet) -> None:
     """Status, outcome, critical task."""
-    chain = await observed.flows.chain(["one", "fail"], name="order", error=["told"])
+    chain = await observed.flows.creation.chain(["one", "fail"], name="order", error=["told"])
     await observed.flows.start(chain)
     await observed.worker.drain()
     span = observed.span("order")
@@ -115,7 +115,7 @@ async def test_a_failed_flow_is_an_error_and_names_the_task(observed: Observed, 
 
 async def test_an_interrupted_flow_is_cancelled_not_failed(observed: Observed) -> None:
     """Outcome cancelled, status unset."""
-    chain = await observed.flows.chain(["one", "two"], name="order")
+    chain = await observed.flows.creation.chain(["one", "two"], name="order")
     await observed.flows.start(chain)
     await chain.interrupt()
     assert observed.span("order").status.status_code is StatusCode.UNSET
@@ -127,16 +127,18 @@ async def test_a_large_swarm_links_its_items_instead_of_holding_them(
     observed: Observed, hatchet: Hatchet, count: int, is_apart: bool
 ) -> None:
     """Above the fan-out limit each item starts a trace of its own, linked to the flow's start."""
-    swarm = await observed.flows.swarm(["one"] * count, name="many", config=SwarmConfig(max_concurrency=10))
+    swarm = await observed.flows.creation.swarm(["one"] * count, name="many", config=SwarmConfig(max_concurrency=10))
     await observed.flows.start(swarm)
     (first, *_) = hatchet.runs.values()
-    assert first.order.traceparent
-    assert (first.order.link == first.order.traceparent) is is_apart
+    assert first.request.traceparent
+    assert (first.request.link == first.request.traceparent) is is_apart
 
 
 async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatchet: Hatchet) -> None:
     """How many were started, how many run, how many wait."""
-    swarm = await observed.flows.swarm(["one"] * 12, name="many", config=SwarmConfig(max_concurrency=6), closed=True)
+    swarm = await observed.flows.creation.swarm(
+        ["one"] * 12, name="many", config=SwarmConfig(max_concurrency=6), closed=True
+    )
     await observed.flows.start(swarm)
     await observed.worker.drain()
     spans = [each for each in observed.exporter.get_finished_spans() if each.name == "fill many"]
@@ -150,7 +152,7 @@ async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatche
 async def test_a_callback_that_fails_is_counted_and_told(observed: Observed, hatchet: Hatchet) -> None:
     """The flow stays succeeded; its callback's failure has a counter and a record of its own."""
     with capture_logs() as logs:
-        chain = await observed.flows.chain(["one", "two"], name="order", success=["fail"])
+        chain = await observed.flows.creation.chain(["one", "two"], name="order", success=["fail"])
         await observed.flows.start(chain)
         await observed.worker.drain()
     assert observed.value("mageflow_callbacks_total", kind="success", result="failed") == 1
@@ -161,7 +163,7 @@ async def test_a_callback_that_fails_is_counted_and_told(observed: Observed, hat
 async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet: Hatchet) -> None:
     """Start, steps and end, by one id."""
     with capture_logs() as logs:
-        chain = await observed.flows.chain(["one", "two"], name="order")
+        chain = await observed.flows.creation.chain(["one", "two"], name="order")
         await observed.flows.start(chain)
         await observed.worker.drain()
     identity = chain.key.rpartition(":")[2]
@@ -181,7 +183,7 @@ async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet
 
     recorder._instruments = Broken()
     recorder.spans._tracer = Broken()
-    chain = await observed.flows.chain(["one", "two"], success=["told"])
+    chain = await observed.flows.creation.chain(["one", "two"], success=["told"])
     await observed.flows.start(chain)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(observed.worker.drain(), 10)

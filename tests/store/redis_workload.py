@@ -37,8 +37,8 @@ class Parts:
         """A chain with a nested swarm and a callback, from its signature to its end."""
         before = self.hatchet.by_task().get("done", 0)
         working = Worker(self.hatchet, self.flows, dict.fromkeys(("one", "two", "done"), echo))
-        inner = await self.flows.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3), closed=True)
-        chain = await self.flows.chain(["one", inner, "two"], success=["done"])
+        inner = await self.flows.creation.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3), closed=True)
+        chain = await self.flows.creation.chain(["one", inner, "two"], success=["done"])
         await self.flows.start(chain, {"m": 1})
         if during is not None:
             await during()

@@ -179,7 +179,7 @@ async def test_everything_works_on_a_cluster_of_three_masters(cluster: ClusterOf
         for _ in range(200):  # a flow's shard is drawn; few of the sixteen may lie on one of the nodes
             if all(cluster.keys()):
                 break
-            await parts.flows.chain(["one", "two"])
+            await parts.flows.creation.chain(["one", "two"])
     finally:
         await parts.aclose()
         await close(client)

@@ -12,14 +12,14 @@ from typing import Any, Final, Literal, cast
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.store.keys import RecordKeys
 
-__all__ = ["Admission", "ClosedFlow", "Decision", "ResentRun", "Send", "SilentRun", "dedupe_key", "locate"]
+__all__ = ["Admission", "ClosedFlow", "Decision", "OutboxEntry", "ResentRun", "SilentRun", "dedupe_key", "locate"]
 
 _UNSAFE: Final = re.compile(r"[^\w-]")
 """What may not stand in the path of a member."""
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class OutboxEntry:
     """One entry of the outbox.
 
     Attributes:
@@ -88,7 +88,7 @@ class Decision:
     message_json: str = ""
     carry_json: str = ""
     traceparent: str = ""
-    sends: tuple[Send, ...] = ()
+    outbox: tuple[OutboxEntry, ...] = ()
 
     @classmethod
     def parse(cls, keys: RecordKeys, reply: Any) -> "Decision":
@@ -102,8 +102,8 @@ class Decision:
             message_json=message,
             carry_json=carry,
             traceparent=trace,
-            sends=tuple(
-                Send(path, kind, int(epoch), text, role, value, extra, link, int(tries))
+            outbox=tuple(
+                OutboxEntry(path, kind, int(epoch), text, role, value, extra, link, int(tries))
                 for path, kind, epoch, text, role, value, extra, link, tries in sends
             ),
         )

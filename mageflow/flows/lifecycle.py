@@ -1,0 +1,134 @@
+"""Suspend, resume, interrupt and remove: the lifecycle actions on a signature, a flow, or a member of one.
+
+Each action is one script. The script changes Redis atomically, and a repeated action changes nothing. This module sends
+what the script decided: runs of the next steps, cancellations, actions on nested flows.
+"""
+
+from mageflow.errors import FlowDefinitionError
+from mageflow.flows.outbox import OutboxRelay
+from mageflow.signatures import FailureRecord, Status
+from mageflow.store import Decision, Store
+from mageflow.types import Dispatcher
+
+__all__ = ["Lifecycle"]
+
+
+class Lifecycle:
+    """Implements `mageflow.signatures.SignatureLifecycle`.
+
+    Every method raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` when Redis fails. After
+    `StoreUnavailableError` it is unknown whether the action was applied; repeat the call.
+
+    Args:
+        store: Keeps the signatures.
+        dispatcher: Cancels the runs of a removed signature.
+        outbox: Sends what an action decided.
+    """
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, outbox: OutboxRelay) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._outbox = outbox
+
+    async def suspend(self, key: str, *, by: str = "", why: str = "") -> Status:
+        """Start nothing more of a signature or flow until `resume`.
+
+        A task function that is running goes on to its end and its result is stored, but the next step, the next items
+        and the callbacks wait. A run that arrives ends as cancelled in Hatchet (outcome ``skipped``), and `resume`
+        sends it again with the same input. Running nested flows are suspended too.
+
+        One round trip to Redis, atomic for the record; one more for each nested flow, which is suspended a moment
+        later. Refreshes the active TTL. No call to Hatchet.
+
+        Args:
+            key: Key of a signature, a flow, or a member (``<key>#<path>``).
+            by: Who suspends; kept in the history.
+            why: The reason; kept in the history.
+
+        Returns:
+            ``Status.SUSPENDED``.
+
+        Raises:
+            SignatureNotFoundError: The record expired or was removed.
+            IllegalTransitionError: It has ended.
+        """
+        return await self._apply(await self._store.obey(key, "suspend", by=by, why=why))
+
+    async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
+        """Continue a suspended signature or flow.
+
+        Runs that were held are sent again. Steps that finished while suspended now trigger their next steps and
+        callbacks. Nothing that succeeded runs again, and a task function that is still running is left alone.
+
+        One round trip to Redis, atomic for the record, and one call to Hatchet if runs are sent; one round trip more
+        for each nested flow. Refreshes the active TTL.
+
+        Args:
+            key: Key of a signature, a flow, or a member (``<key>#<path>``).
+            by: Who resumes; kept in the history.
+            why: The reason; kept in the history.
+
+        Returns:
+            The status it has now: ``Status.ACTIVE``, ``Status.PENDING`` if it had not started before, or the status
+            it ended with if its last member ended while it was suspended.
+
+        Raises:
+            SignatureNotFoundError: The record expired or was removed.
+            IllegalTransitionError: It has ended.
+        """
+        return await self._apply(await self._store.obey(key, "resume", by=by, why=why))
+
+    async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
+        """End a signature or flow now.
+
+        Its runs are cancelled in Hatchet, waiting members are dropped, and its error callbacks run with a `TaskError`
+        of type ``TaskInterrupted`` and ``why`` as the message. A flow that never started ends without callbacks.
+        Callbacks that a suspension held back run now. A result that arrives later changes nothing. Interrupting a
+        step or an item cancels that member; its chain then ends as cancelled.
+
+        One round trip to Redis, atomic for the record, and one call to Hatchet; one round trip more for each nested
+        flow. Refreshes the TTLs; the done TTL applies from then on.
+
+        Args:
+            key: Key of a signature, a flow, or a member (``<key>#<path>``).
+            by: Who interrupts; kept in the history.
+            why: The reason; kept in the history and in the error.
+
+        Returns:
+            ``Status.INTERRUPTED``.
+
+        Raises:
+            SignatureNotFoundError: The record expired or was removed.
+            IllegalTransitionError: It has ended in another way.
+        """
+        decision = await self._store.obey(key, "interrupt", by=by, why=why, error=FailureRecord.interrupted(why))
+        return await self._apply(decision)
+
+    async def remove(self, key: str) -> bool:
+        """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
+
+        Nested flows are removed too. One round trip to Redis for the record and for each nested flow, each atomic;
+        then one call to Hatchet for each record with live runs.
+
+        Args:
+            key: Key of a signature or flow.
+
+        Returns:
+            False if nothing was stored under the key.
+
+        Raises:
+            FlowDefinitionError: The key is a member of a flow.
+            DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
+        """
+        if self._store.keys.parse(key).path:
+            raise FlowDefinitionError(f"{key!r} is a member: remove the flow or signature it belongs to")
+        run_ids = await self._store.remove(key)
+        for nested in [run_id.removeprefix("flow:") for run_id in run_ids or () if run_id.startswith("flow:")]:
+            await self.remove(nested)
+        if live := [run_id for run_id in run_ids or () if not run_id.startswith("flow:")]:
+            await self._dispatcher.cancel(live)
+        return run_ids is not None
+
+    async def _apply(self, decision: Decision) -> Status:
+        await self._outbox.deliver(decision)
+        return Status(decision.verdict)

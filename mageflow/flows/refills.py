@@ -1,0 +1,56 @@
+"""Timers that fill the free places of swarms.
+
+Items are started in bulk. When an item ends and too few places are free for a bulk, the script answers with the time
+until the places are to be filled anyway (``SwarmConfig.refill_linger_ms``). The process that got the answer waits and
+then fills them. If it dies, a reconciler fills them later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mageflow.errors import StoreUnavailableError
+from mageflow.store import Decision
+
+__all__ = ["RefillTimers"]
+
+_MARGIN: float = 1.1
+"""A timer runs a little late: an item that ends in time fills the places without this round trip."""
+
+
+class RefillTimers:
+    """At most one timer for each swarm.
+
+    Args:
+        refill: Fills the free places of the swarm with this key and sends the items.
+    """
+
+    def __init__(self, refill: Callable[[str], Awaitable[None]]) -> None:
+        self._refill = refill
+        self._timers: dict[str, asyncio.Task[None]] = {}
+
+    def update(self, decision: Decision) -> None:
+        """Start the timer a decision asks for; stop the one it makes unnecessary."""
+        record, refill_in = decision.keys.record, decision.facts.get("refill_in")
+        timer = self._timers.get(record)
+        if timer is not None and (refill_in or decision.facts.get("filled")):
+            timer.cancel()
+        if refill_in:
+            timer = asyncio.create_task(self._wait_and_refill(record, float(refill_in) / 1000), name="mageflow-refill")
+            self._timers[record] = timer
+            timer.add_done_callback(lambda done: self._forget(record, done))
+
+    def cancel(self) -> None:
+        """Stop every timer. Reconcilers fill the places."""
+        for timer in list(self._timers.values()):
+            timer.cancel()
+
+    def _forget(self, record: str, done: asyncio.Task[None]) -> None:
+        if self._timers.get(record) is done:
+            del self._timers[record]
+
+    async def _wait_and_refill(self, record: str, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds * _MARGIN)
+        try:
+            await self._refill(record)
+        except StoreUnavailableError:
+            return  # a reconciler fills the places when Redis is back

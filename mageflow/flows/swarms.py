@@ -1,0 +1,94 @@
+"""What only swarms can do: take more items, and be closed."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from mageflow.errors import FlowDefinitionError, SignatureNotFoundError, SwarmClosedError, SwarmFullError
+from mageflow.flows.identity import new_identity
+from mageflow.flows.members import MemberResolver, MemberSpec, documents_of
+from mageflow.flows.outbox import OutboxRelay
+from mageflow.signatures import explicitly_set
+from mageflow.store import Decision, Store
+
+__all__ = ["Swarms"]
+
+
+class Swarms:
+    """Implements `mageflow.signatures.SwarmOperations`.
+
+    Every method raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` when Redis fails.
+
+    Args:
+        store: Keeps the swarms.
+        members: Resolves the tasks to add.
+        outbox: Sends the items that start.
+    """
+
+    def __init__(self, store: Store, members: MemberResolver, outbox: OutboxRelay) -> None:
+        self._store = store
+        self._members = members
+        self._outbox = outbox
+
+    async def add(
+        self, key: str, tasks: object, message: object = None, *, close_on_max_task: bool = True
+    ) -> tuple[str, ...]:
+        """Add items to a swarm; they start as places are free.
+
+        One round trip to Redis, atomic: all items are added or none. One call to Hatchet if places are free. A task
+        given as a key, or as a loaded signature, costs one round trip more. Repeating the call in a retried attempt
+        adds the items once. Refreshes the active TTL.
+
+        Args:
+            key: Key of the swarm.
+            tasks: A task, a name, a signature, a key, a flow, or a list of them.
+            message: Input of these items, merged over the message of the swarm; only fields that are explicitly set
+                count.
+            close_on_max_task: Close the swarm in the same script when it has reached ``max_task_allowed``.
+
+        Returns:
+            Keys of the new items, in order.
+
+        Raises:
+            FlowDefinitionError: A task cannot be run, or the key is not of a swarm.
+            SignatureNotFoundError: The swarm, or a signature given as a task, expired or was removed.
+            SwarmClosedError: The swarm is closed or has ended.
+            SwarmFullError: It would hold more than ``max_task_allowed`` items; nothing is added.
+        """
+        targets: Sequence[object] = tasks if isinstance(tasks, list | tuple) else [tasks]
+        own = explicitly_set(message)
+        documents: list[str] = []
+        for index, member in enumerate(await self._members.resolve_members(targets, "tasks")):
+            definition = member.definition.model_copy(update={"message": own}) if own else member.definition
+            documents += documents_of(MemberSpec(definition, member.success, member.error), str(index))
+        token = new_identity("add", key, *documents)
+        close: Literal["full", ""] = "full" if close_on_max_task else ""
+        decision = await self._store.extend_swarm(key, documents, close=close, token=token)
+        await self._deliver(key, decision)
+        first = int(decision.facts.get("first", 0))
+        return tuple(f"{decision.keys.record}#{first + index}" for index in range(len(targets)))
+
+    async def close(self, key: str) -> None:
+        """Accept no more items; the swarm ends when its items have ended. Closing it again changes nothing.
+
+        One round trip to Redis, atomic. Refreshes the active TTL.
+
+        Args:
+            key: Key of the swarm.
+
+        Raises:
+            FlowDefinitionError: The key is not of a swarm.
+            SignatureNotFoundError: The swarm expired or was removed.
+        """
+        await self._deliver(key, await self._store.extend_swarm(key, close="1"))
+
+    async def _deliver(self, key: str, decision: Decision) -> None:
+        verdict, _, detail = decision.verdict.partition(":")
+        if verdict == "gone":
+            raise SignatureNotFoundError(key)
+        if verdict == "closed":
+            raise SwarmClosedError(key)
+        if verdict == "full":
+            raise SwarmFullError(key, int(detail))
+        if verdict == "illegal":
+            raise FlowDefinitionError(f"{key!r} is a {detail}, not a swarm")
+        await self._outbox.deliver(decision)
