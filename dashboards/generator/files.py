@@ -10,7 +10,7 @@ from dashboards.generator.readme import readme_markdown
 from dashboards.generator.render.board import render
 from dashboards.generator.rules import RECORDINGS, Addresses, Thresholds, alerts_yaml, recording_yaml
 from dashboards.generator.runbook import runbook_markdown
-from mageflow.dashboards.vocabulary import problems_of
+from mageflow.dashboards.vocabulary import find_problems
 
 IMAGES: tuple[tuple[str, str], ...] = (
     ("ghcr.io/hatchet-dev/hatchet/hatchet-lite:v0.104.7", "the engine: API, dashboard and gRPC in one"),
@@ -32,7 +32,7 @@ def contents(thresholds: Thresholds | None = None, addresses: Addresses | None =
     rules = alerts(thresholds)
     recorded = {rule.record: frozenset({*rule.labels, "job"}) for rule in RECORDINGS}
     for name, expr in [(a.name, a.expr) for a in rules] + [(r.record, r.expr) for r in RECORDINGS]:
-        problems = problems_of(expr, recorded)
+        problems = find_problems(expr, recorded)
         if problems:
             raise ValueError(f"{name}: " + "; ".join(problems))
     files = {f"grafana/{board.uid}.json": render(board) for board in BOARDS}

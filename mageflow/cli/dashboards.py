@@ -1,4 +1,4 @@
-"""``mageflow dashboards``: take the shipped boards and rules out of the package, and check them."""
+"""``mageflow dashboards``: copies the shipped dashboards, rules and runbook out of the package, and checks them."""
 
 import shutil
 import subprocess
@@ -9,20 +9,52 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mageflow.dashboards import Answer, Bundle
+    from mageflow.dashboards import Bundle, PanelResult
 
-_NOT_OURS = ("Engine backlog (needs Hatchet's own metrics)",)
+_GROUP_EPILOG = """\b
+Examples:
+  mageflow dashboards export ./observability                     dashboards, rules and runbook as files
+  mageflow dashboards check --prometheus http://127.0.0.1:9090   which panels get data from your Prometheus
+"""
+
+_EXPORT_EPILOG = """\b
+Example:
+  mageflow dashboards export ./observability
+
+\b
+Then:
+  Grafana       import grafana/*.json (Dashboards, New, Import), or mount provisioning/ and grafana/
+  Prometheus    add rules/*.yml to rule_files
+  README.md     describes every file and every panel
+
+Exit status: 0 written, 1 DIRECTORY cannot be written, 2 wrong arguments.
+"""
+
+_CHECK_EPILOG = """\b
+Examples:
+  mageflow dashboards check                                      the shipped files
+  mageflow dashboards check ./observability                      is this copy up to date?
+  mageflow dashboards check --prometheus http://127.0.0.1:9090   which panels get data?
+  mageflow dashboards check --prometheus http://127.0.0.1:9090 --range 86400 --rate-interval 240
+
+\b
+A panel without data is reported, but is not an error: nothing may have happened in the range.
+Exit status: 0 no problem found, 1 a file or a query is wrong, 2 wrong arguments.
+"""
 
 
-@click.group()
+@click.group(epilog=_GROUP_EPILOG)
 def dashboards() -> None:
     """Export and check the Grafana dashboards, Prometheus rules and runbook."""
 
 
-@dashboards.command()
+@dashboards.command(epilog=_EXPORT_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def export(directory: Path) -> None:
-    """Copy dashboards, rules, provisioning, data sources and runbook into DIRECTORY."""
+    """Copy dashboards, rules, provisioning and runbook into DIRECTORY.
+
+    DIRECTORY is created if it does not exist. Files of the same name are overwritten; other files are not touched.
+    """
     from mageflow.dashboards import export as export_bundle
     from mageflow.dashboards import find_bundle
 
@@ -33,36 +65,38 @@ def export(directory: Path) -> None:
     click.echo(f"{len(written)} files written to {directory}; start with {directory / 'README.md'}")
 
 
-@dashboards.command()
+@dashboards.command(epilog=_CHECK_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
-@click.option("--prometheus", metavar="URL", help="Ask this Prometheus every query of every panel.")
-@click.option("--range", "range_seconds", type=click.FloatRange(min=1), default=3600.0, show_default=True,
-              help="How many seconds back to ask for.")  # fmt: skip
-@click.option("--rate-interval", type=click.FloatRange(min=1), default=60.0, show_default=True,
-              help="Seconds for $__rate_interval; at least four scrape intervals.")  # fmt: skip
+@click.option("--prometheus", metavar="URL", help="Send every query of every panel to this Prometheus.")
+@click.option("--range", "range_seconds", metavar="SECONDS", type=click.FloatRange(min=1), default=3600.0,
+              show_default=True, help="Length of the time range up to now.")  # fmt: skip
+@click.option("--rate-interval", metavar="SECONDS", type=click.FloatRange(min=1), default=60.0,
+              show_default=True, help="Value of $__rate_interval: at least four scrape intervals.")  # fmt: skip
 def check(directory: Path | None, prometheus: str | None, range_seconds: float, rate_interval: float) -> None:
-    """Check the shipped files, a copy of them in DIRECTORY, and what a Prometheus answers to them.
+    """Check the shipped files, a copy of them, and which panels get data.
 
-    Without options: every query names only metrics, labels and values this version of mageflow has, and promtool,
-    where it is installed, accepts the rules. With DIRECTORY: the copy is what this version ships. With --prometheus:
-    which panels have an answer. Exits with 1 when a file or a query is wrong; an empty panel is reported, no more.
+    Always: every query names only metrics, labels and label values that this version of mageflow exports, and promtool
+    accepts the rules (if promtool is installed). With DIRECTORY: the copy in it is the same as the shipped files.
+    With --prometheus: that Prometheus accepts every query; panels without data are listed.
     """
-    from mageflow.dashboards import PrometheusError, ask, ask_panels, differences, find_bundle
+    from mageflow.dashboards import PrometheusError, call_api, differences, find_bundle, run_panel_queries
 
     try:
         bundle = find_bundle()
         if prometheus is not None:
-            ask(prometheus, "/api/v1/query", {"query": "1"})  # one clear line instead of one for each query
+            # Fail with one clear line if Prometheus cannot be reached, not with one line per query.
+            call_api(prometheus, "/api/v1/query", {"query": "1"})
     except (OSError, PrometheusError) as error:
         raise click.ClickException(str(error)) from error
     problems = _vocabulary_problems(bundle) + _promtool_problems(bundle)
     if directory is not None:
         problems += differences(bundle, directory)
     if prometheus is not None:
-        answers = ask_panels(
-            prometheus, bundle.boards, range_seconds=range_seconds, rate_interval_seconds=rate_interval
+        problems += _report(
+            run_panel_queries(
+                prometheus, bundle.boards, range_seconds=range_seconds, rate_interval_seconds=rate_interval
+            )
         )
-        problems += _report(answers)
     for problem in problems:
         click.echo(click.style("✗ ", fg="red") + problem, err=True)
     if problems:
@@ -71,36 +105,37 @@ def check(directory: Path | None, prometheus: str | None, range_seconds: float, 
 
 
 def _vocabulary_problems(bundle: "Bundle") -> list[str]:
-    from mageflow.dashboards import panel_queries, problems_of
+    from mageflow.dashboards import find_problems, panel_queries
 
     return [
         f"{query.board} / {query.panel}: {problem}"
         for query in panel_queries(bundle.boards)
-        for problem in problems_of(query.expr)
+        for problem in find_problems(query.expr)
     ]
 
 
 def _promtool_problems(bundle: "Bundle") -> list[str]:
     promtool = shutil.which("promtool")
     if promtool is None:
-        click.echo("promtool is not installed: the rules' syntax was not checked")
+        click.echo("promtool is not installed: the syntax of the rules was not checked")
         return []
-    done = subprocess.run(  # noqa: S603  # a program of the user's PATH over files of ours
+    done = subprocess.run(  # noqa: S603  # a program from the user's PATH, with our own files as arguments
         [promtool, "check", "rules", *map(str, bundle.rules)], capture_output=True, text=True, check=False
     )
     return [] if done.returncode == 0 else [done.stderr.strip() or done.stdout.strip()]
 
 
-def _report(answers: "list[Answer]") -> list[str]:
-    by_panel: dict[tuple[str, str], list[Answer]] = defaultdict(list)
-    for answer in answers:
-        if answer.query.section not in _NOT_OURS:
-            by_panel[answer.query.board, answer.query.panel].append(answer)
-    answered = 0
+def _report(results: "list[PanelResult]") -> list[str]:
+    """Print the panels without data and how many have data; get one line per query that failed."""
+    by_panel: dict[tuple[str, str], list[PanelResult]] = defaultdict(list)
+    for result in results:
+        if not result.query.reads_hatchet:
+            by_panel[result.query.board, result.query.panel].append(result)
+    with_data = 0
     for (board, panel), group in by_panel.items():
-        if all(answer.series for answer in group):
-            answered += 1
-        elif not any(answer.error for answer in group):
-            click.echo(f"  empty: {board} / {panel}")
-    click.echo(f"{answered} of {len(by_panel)} panels have an answer")
-    return [f"{a.query.board} / {a.query.panel}: {a.error}" for a in answers if a.error]
+        if all(result.series for result in group):
+            with_data += 1
+        elif not any(result.error for result in group):
+            click.echo(f"  no data: {board} / {panel}")
+    click.echo(f"{with_data} of {len(by_panel)} panels have data")
+    return [f"{each.query.board} / {each.query.panel}: {each.error}" for each in results if each.error]

@@ -1,4 +1,4 @@
-"""Where the generated files are, in a checkout and in an installed package, and how to take a copy of them."""
+"""Finds the dashboards, rules and runbook of this installation, copies them, and compares a copy with them."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ CONTENTS = ("README.md", "grafana", "prometheus-local.yml", "provisioning", "rul
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The generated files: dashboards, rules, provisioning, data sources, runbook and README."""
+    """The files that ``mageflow dashboards export`` copies, below one directory."""
 
     root: Path
 
     @property
     def boards(self) -> tuple[Path, ...]:
-        """The dashboards' JSON files, in order of name."""
+        """The dashboards' JSON files, sorted by name."""
         return tuple(sorted((self.root / "grafana").glob("*.json")))
 
     @property
     def rules(self) -> tuple[Path, ...]:
-        """The rule files for Prometheus, in order of name."""
+        """The rule files for Prometheus, sorted by name."""
         return tuple(sorted((self.root / "rules").glob("*.yml")))
 
     def files(self) -> Iterator[Path]:
-        """Every file, relative to the root, in order of name."""
+        """Every file, relative to the root, sorted by name."""
         for part in CONTENTS:
             path = self.root / part
             found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
@@ -34,10 +34,10 @@ class Bundle:
 
 
 def find_bundle() -> Bundle:
-    """The bundle of this installation: inside the package when it comes from a wheel, beside it in a checkout.
+    """The bundle of this installation: inside the package if installed from a wheel, ``dashboards/`` in a checkout.
 
     Raises:
-        FileNotFoundError: The package was installed without its dashboards.
+        FileNotFoundError: The installation has no dashboards.
     """
     here = Path(__file__).parent
     for root in (here / "bundle", here.parents[1] / "dashboards"):
@@ -47,9 +47,9 @@ def find_bundle() -> Bundle:
 
 
 def export(bundle: Bundle, target: Path) -> list[Path]:
-    """Copy the bundle into a directory, which is made if need be, and get the files written, relative to it.
+    """Copy the bundle into a directory and get the files written, relative to it.
 
-    Files of the same name are overwritten; others are left alone.
+    The directory is created if it does not exist. Files of the same name are overwritten; others are not touched.
 
     Raises:
         OSError: The directory cannot be written.
@@ -64,7 +64,7 @@ def export(bundle: Bundle, target: Path) -> list[Path]:
 
 
 def differences(bundle: Bundle, other: Path) -> list[str]:
-    """How a directory differs from the bundle, one line per file that is missing or changed."""
+    """Compare a directory with the bundle; get one line per file that is missing or changed."""
     found: list[str] = []
     for relative in bundle.files():
         copy = other / relative

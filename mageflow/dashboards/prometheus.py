@@ -1,7 +1,7 @@
-"""Ask a real Prometheus every question the boards ask, and see which panels have an answer.
+"""Sends the queries of the boards to a real Prometheus and reports which panels get data.
 
-An empty board is the usual failure of shipped dashboards, and only the user's own Prometheus can tell. Queries are
-sent as Grafana would send them with every variable at *All*.
+Shipped dashboards often stay empty because something in the user's installation differs, and only the user's own
+Prometheus can show that. Queries are sent as Grafana sends them when every variable is set to *All*.
 """
 
 import json
@@ -15,12 +15,16 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from mageflow.dashboards.promql import fill_variables
+from mageflow.dashboards.promql import fill_variables, scan
+from mageflow.errors import MageflowError
+
+_POINTS = 250
+"""Points per series of a range query, about what Grafana asks for."""
 
 
 @dataclass(frozen=True, slots=True)
 class PanelQuery:
-    """One query of one panel, as it is in the JSON."""
+    """One query of one panel, as it is in the dashboard's JSON."""
 
     board: str
     panel: str
@@ -30,19 +34,31 @@ class PanelQuery:
     section: str
     instant: bool
 
+    @property
+    def reads_hatchet(self) -> bool:
+        """Whether it reads Hatchet's own metrics, which only a self-hosted engine exports, and not mageflow's."""
+        return all(selector.metric.startswith("hatchet_") for selector in scan(self.expr).selectors)
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What Prometheus said to one query. ``series`` counts series with at least one number that is not NaN."""
+class PanelResult:
+    """What Prometheus returned for one query."""
 
     query: PanelQuery
     series: int
+    """How many series have at least one value that is not NaN."""
     error: str = ""
+    """Why the query failed; empty if it did not."""
     result: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]], repr=False)
+    """The series as in Prometheus's HTTP API."""
+
+
+class PrometheusError(MageflowError):
+    """Prometheus rejected a query or could not be reached; the message says which and why."""
 
 
 def panel_queries(boards: Iterable[Path]) -> Iterator[PanelQuery]:
-    """Every Prometheus query of these dashboards, rows and collapsed rows included."""
+    """Every Prometheus query of these dashboards' JSON files, collapsed rows included."""
     for path in boards:
         document = json.loads(path.read_text(encoding="utf-8"))
         section = ""
@@ -58,65 +74,61 @@ def panel_queries(boards: Iterable[Path]) -> Iterator[PanelQuery]:
                         )  # fmt: skip
 
 
-class PrometheusError(Exception):
-    """Prometheus refused a query or could not be asked; the message says which and why."""
-
-
-def ask(url: str, path: str, parameters: Mapping[str, str], timeout_seconds: float = 30.0) -> Any:
-    """The ``data`` of one call of Prometheus's HTTP API.
+def call_api(url: str, path: str, parameters: Mapping[str, str], timeout_seconds: float = 30.0) -> Any:
+    """Call Prometheus's HTTP API once and get the ``data`` of its answer.
 
     Raises:
-        PrometheusError: It could not be reached, or answered with an error.
+        PrometheusError: Prometheus could not be reached, or returned an error.
     """
     if not url.startswith(("http://", "https://")):
-        raise PrometheusError(f"{url!r} is no address of a Prometheus: write http://HOST:PORT")
+        raise PrometheusError(f"{url!r} is not the address of a Prometheus: write http://HOST:PORT")
     request = Request(f"{url.rstrip('/')}{path}?{urlencode(parameters)}")  # noqa: S310  # the scheme is checked above
     try:
         with urlopen(request, timeout=timeout_seconds) as response:  # noqa: S310  # as above
             return json.load(response)["data"]
     except HTTPError as error:
         detail = error.read().decode(errors="replace")[:500]
-        raise PrometheusError(f"{path} was refused ({error.code}): {detail}") from error
+        raise PrometheusError(f"{path} was rejected ({error.code}): {detail}") from error
     except (OSError, ValueError, KeyError) as error:
-        raise PrometheusError(f"{url}{path} could not be asked: {error}") from error
+        raise PrometheusError(f"{url}{path} could not be queried: {error}") from error
 
 
-def ask_panels(
+def run_panel_queries(
     url: str,
     boards: Iterable[Path],
     *,
     range_seconds: float = 3600.0,
     rate_interval_seconds: float = 60.0,
     at: float | None = None,
-) -> list[Answer]:
-    """Ask Prometheus every query of these dashboards over the last ``range_seconds``.
+) -> list[PanelResult]:
+    """Send every query of these dashboards to a Prometheus. A failed query is a result with ``error`` set.
 
     Args:
-        url: Where Prometheus is, for example ``http://127.0.0.1:9090``.
+        url: The address of Prometheus, for example ``http://127.0.0.1:9090``.
         boards: The dashboards' JSON files.
-        range_seconds: The time range Grafana would show.
-        rate_interval_seconds: What ``$__rate_interval`` stands for: at least four scrape intervals.
-        at: End of the range in epoch seconds; now unless given.
+        range_seconds: Length of the time range, as chosen in Grafana.
+        rate_interval_seconds: Value of ``$__rate_interval``: at least four scrape intervals.
+        at: End of the time range in epoch seconds; now if not given.
     """
     end = time.time() if at is None else at
-    return [_answer(url, each, end, range_seconds, rate_interval_seconds) for each in panel_queries(boards)]
+    return [_run(url, each, end, range_seconds, rate_interval_seconds) for each in panel_queries(boards)]
 
 
-def _answer(url: str, query: PanelQuery, end: float, range_seconds: float, rate_interval: float) -> Answer:
+def _run(url: str, query: PanelQuery, end: float, range_seconds: float, rate_interval: float) -> PanelResult:
     expr = fill_variables(query.expr, rate_interval=f"{rate_interval:.0f}s", range_=f"{range_seconds:.0f}s")
-    step = max(range_seconds / 250, 1.0)
+    step = max(range_seconds / _POINTS, 1.0)
     try:
         if query.instant:
-            data = ask(url, "/api/v1/query", {"query": expr, "time": f"{end:.3f}"})
+            data = call_api(url, "/api/v1/query", {"query": expr, "time": f"{end:.3f}"})
         else:
             span = {"start": f"{end - range_seconds:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-            data = ask(url, "/api/v1/query_range", {"query": expr, **span})
+            data = call_api(url, "/api/v1/query_range", {"query": expr, **span})
     except PrometheusError as error:
-        return Answer(query, 0, str(error))
+        return PanelResult(query, 0, str(error))
     result: list[dict[str, Any]] = data["result"]
-    return Answer(query, sum(1 for series in result if _numbers(series)), "", result)
+    return PanelResult(query, sum(1 for series in result if _has_number(series)), "", result)
 
 
-def _numbers(series: Mapping[str, Any]) -> bool:
+def _has_number(series: Mapping[str, Any]) -> bool:
     samples = series.get("values") or [series["value"]]
     return any(not math.isnan(float(value)) for _, value in samples)

@@ -1,7 +1,6 @@
-"""PromQL as far as the boards need it: macros, Grafana's variables, and which series and labels a query names.
+"""Finds the series, labels and ranges that a PromQL query names, and fills in Grafana's variables.
 
-The reader is a tokenizer, not a parser: it finds selectors, their matchers and ranges, and grouping labels. Whether a
-query is valid PromQL is promtool's to say (``tests/dashboards``), never guessed here.
+This is a tokenizer, not a parser: it does not check whether a query is valid PromQL. The tests use promtool for that.
 """
 
 import re
@@ -20,7 +19,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _LABEL_LISTS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
-_WORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan", "atan2"})
+_KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan", "atan2"})
+
+_Token = tuple[str, str]
+"""Kind (a group name of `_TOKEN`) and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +36,82 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """One series selector of a query.
-
-    ``function`` is the call it is the direct argument of, or ``unless`` or ``offset`` where one of these follows;
-    ``calls`` are all calls it stands in, the outermost first.
-    """
+    """One series selector of a query."""
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
     range: str = ""
+    """The text between the brackets, for example ``5m`` or ``$__rate_interval``; empty without a range."""
     function: str = ""
+    """The function the selector is a direct argument of, or ``unless`` or ``offset`` if that keyword follows it."""
     calls: tuple[str, ...] = ()
+    """All calls around the selector, outermost first; a plain pair of parentheses is an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a query names: its selectors, the labels it groups or joins by, the labels it makes itself."""
+class QueryParts:
+    """What a query names."""
 
     selectors: tuple[Selector, ...]
-    grouping: tuple[str, ...]
-    made: tuple[str, ...]
+    grouping_labels: tuple[str, ...]
+    """Labels after ``by``, ``without``, ``on``, ``ignoring``, ``group_left`` and ``group_right``."""
+    created_labels: tuple[str, ...]
+    """Labels that ``label_replace`` and ``label_join`` write."""
+
+
+def scan(expr: str) -> QueryParts:
+    """Find the selectors and labels of a query. Grafana's variables may be in values and ranges.
+
+    Raises:
+        ValueError: The query contains a character that is not PromQL.
+    """
+    tokens = list(_tokens(expr))
+    selectors: list[Selector] = []
+    grouping: list[str] = []
+    created: list[str] = []
+    calls: list[str] = []
+    at = 0
+    while at < len(tokens):
+        kind, text = tokens[at]
+        following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
+        if kind == "name" and text in _LABEL_LISTS:
+            at += 1
+            if following == "(":
+                end = tokens.index(("op", ")"), at)
+                grouping += [label for sort, label in tokens[at:end] if sort == "name"]
+                at = end + 1
+            continue
+        if kind == "name" and text not in _KEYWORDS and following != "(" and not _is_aggregation(tokens, at):
+            selector, at = _selector(tokens, at, tuple(calls))
+            selectors.append(selector)
+            continue
+        if text == "(":
+            previous = tokens[at - 1] if at else ("", "")
+            calls.append(previous[1] if previous[0] == "name" else "")
+        elif text == ")":
+            calls.pop()
+        elif kind == "string" and calls and calls[-1] in {"label_replace", "label_join"} and _is_target(tokens, at):
+            created.append(text[1:-1])
+        at += 1
+    return QueryParts(tuple(selectors), tuple(grouping), tuple(created))
 
 
 def fill_variables(expr: str, *, rate_interval: str, range_: str, values: Mapping[str, str] | None = None) -> str:
-    """The query as Grafana would send it: durations in, and every variable at *All* unless ``values`` names it."""
+    """Replace Grafana's variables in a query, as Grafana does before it sends the query.
+
+    Args:
+        expr: The query as it is in the dashboard's JSON.
+        rate_interval: A PromQL duration for ``$__rate_interval``, for example ``60s``.
+        range_: A PromQL duration in ``s`` or ``h`` for ``$__range``.
+        values: Values of variables by name. Every other variable is set to *All*, the regular expression ``.+``.
+    """
     seconds = range_.removesuffix("s").replace("h", "*3600")
     filled = expr.replace("$__rate_interval", rate_interval).replace("$__range_s", seconds).replace("$__range", range_)
     chosen = values or {}
     return re.sub(r"\$\{?([a-zA-Z_]\w*)\}?", lambda found: chosen.get(found[1], ".+"), filled)
 
 
-def _tokens(expr: str) -> Iterator[tuple[str, str]]:
+def _tokens(expr: str) -> Iterator[_Token]:
     at = 0
     text = expr.rstrip()
     while at < len(text):
@@ -76,53 +123,17 @@ def _tokens(expr: str) -> Iterator[tuple[str, str]]:
         yield kind, found[kind]
 
 
-def read(expr: str) -> Reading:
-    """Find the selectors and labels of a query.
-
-    Raises:
-        ValueError: A character is not PromQL.
-    """
-    tokens = list(_tokens(expr))
-    selectors: list[Selector] = []
-    grouping: list[str] = []
-    made: list[str] = []
-    calls: list[str] = []
-    at = 0
-    while at < len(tokens):
-        kind, text = tokens[at]
-        following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
-        if kind == "name" and text in _LABEL_LISTS:
-            at += 1
-            if following == "(":
-                end = tokens.index(("op", ")"), at)
-                grouping += [word for sort, word in tokens[at:end] if sort == "name"]
-                at = end + 1
-            continue
-        if kind == "name" and text not in _WORDS and following != "(" and not _is_aggregation(tokens, at):
-            selector, at = _selector(tokens, at, tuple(calls))
-            selectors.append(selector)
-            continue
-        if text == "(":
-            previous = tokens[at - 1] if at else ("", "")
-            calls.append(previous[1] if previous[0] == "name" else "")
-        elif text == ")":
-            calls.pop()
-        elif kind == "string" and calls and calls[-1] in {"label_replace", "label_join"} and _is_target(tokens, at):
-            made.append(text[1:-1])
-        at += 1
-    return Reading(tuple(selectors), tuple(grouping), tuple(made))
-
-
-def _is_aggregation(tokens: list[tuple[str, str]], at: int) -> bool:
+def _is_aggregation(tokens: list[_Token], at: int) -> bool:
     return at + 1 < len(tokens) and tokens[at + 1][1] in {"by", "without"}
 
 
-def _is_target(tokens: list[tuple[str, str]], at: int) -> bool:
-    # label_replace(v, "target", ...): the target is the first string after the vector, so no string comes just before.
+def _is_target(tokens: list[_Token], at: int) -> bool:
+    # In label_replace(vector, "target", ...) the target is the first string: no other string comes directly before it.
     return tokens[at - 1][1] == "," and tokens[at - 2][0] != "string"
 
 
-def _selector(tokens: list[tuple[str, str]], at: int, calls: tuple[str, ...]) -> tuple[Selector, int]:
+def _selector(tokens: list[_Token], at: int, calls: tuple[str, ...]) -> tuple[Selector, int]:
+    """Read the selector that begins at a token; get it and the index of the token after it."""
     metric = tokens[at][1]
     function = calls[-1] if calls else ""
     at += 1
@@ -140,6 +151,6 @@ def _selector(tokens: list[tuple[str, str]], at: int, calls: tuple[str, ...]) ->
     following = tokens[at][1] if at < len(tokens) else ""
     if following in {"unless", "offset"}:
         function = following
-        # The amount of an offset is a duration or one of Grafana's variables, and no series.
+        # Skip the duration after `offset`: it may be one of Grafana's variables, which is not a series.
         at += 2 if following == "offset" else 0
     return Selector(metric, tuple(matchers), range_, function, calls), at

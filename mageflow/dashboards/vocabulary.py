@@ -1,17 +1,18 @@
-"""Whether a query speaks the language of `mageflow.telemetry.names`: metrics, labels, closed values, bucket bounds.
+"""Checks that a query names only metrics, labels, label values and bucket bounds of `mageflow.telemetry.names`.
 
-Every query of every board and rule passes through here when it is generated, so a misspelt label cannot ship.
+The generator runs this check on every query of every board and rule before it writes a file, and ``mageflow
+dashboards check`` runs it on the shipped files.
 """
 
 from collections.abc import Mapping
 
-from mageflow.dashboards.promql import Reading, Selector, read
+from mageflow.dashboards.promql import QueryParts, Selector, scan
 from mageflow.telemetry.names import METRICS, Metric
 
 TARGET_LABELS = frozenset({"job", "instance"})
-"""Labels Prometheus itself puts on every scraped series."""
+"""Labels that Prometheus adds to every scraped series."""
 
-EXTERNAL: Mapping[str, frozenset[str]] = {
+EXTERNAL_SERIES: Mapping[str, frozenset[str]] = {
     "up": frozenset(),
     "scrape_duration_seconds": frozenset(),
     "scrape_samples_scraped": frozenset(),
@@ -20,16 +21,19 @@ EXTERNAL: Mapping[str, frozenset[str]] = {
     "process_resident_memory_bytes": frozenset(),
     "hatchet_tenant_queue_size": frozenset({"tenant_id", "queue", "workflow_name"}),
 }
-"""Series that others export: Prometheus about the scrape, client_python about the process, Hatchet about its queues."""
+"""Series that other programs export, and their labels.
 
-GROWTH = frozenset({"rate", "increase", "unless", "offset"})
-"""Ways to read what only ever grows: its growth, or its presence now against its presence before."""
+Prometheus exports series about each scrape, client_python about the process, and Hatchet about its queues.
+"""
+
+COUNTER_FUNCTIONS = frozenset({"rate", "increase", "unless", "offset"})
+"""Valid ways to read a counter: its growth, or whether the series exists now and existed before."""
 
 _SUFFIXES = ("_bucket", "_sum", "_count")
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 
 
-def family_of(series: str) -> Metric | None:
+def metric_of(series: str) -> Metric | None:
     """The metric a series belongs to: ``mageflow_x_bucket`` belongs to the histogram ``mageflow_x``."""
     if series in _BY_NAME:
         return _BY_NAME[series]
@@ -40,46 +44,49 @@ def family_of(series: str) -> Metric | None:
     return None
 
 
-def problems_of(expr: str, recorded: Mapping[str, frozenset[str]] | None = None) -> list[str]:
-    """What is wrong with the words of a query; an empty list when nothing is.
+def find_problems(expr: str, recorded: Mapping[str, frozenset[str]] | None = None) -> list[str]:
+    """Get one line for each mistake in a query; an empty list if there is none.
 
     Args:
-        expr: The query, macros expanded; Grafana's variables may stand in values and ranges.
-        recorded: Labels of each recording rule the query may name.
+        expr: The query, with the generator's macros expanded. Grafana's variables may be in values and ranges.
+        recorded: The recording rules the query may use, each with the labels of its series.
     """
-    reading = read(expr)
+    parts = scan(expr)
     known = recorded or {}
     problems: list[str] = []
-    allowed: set[str] = set(reading.made) | TARGET_LABELS
-    for selector in reading.selectors:
+    allowed: set[str] = set(parts.created_labels) | TARGET_LABELS
+    for selector in parts.selectors:
         labels = _labels_of(selector, known)
         if labels is None:
-            problems.append(f"{selector.metric} is no metric of mageflow")
+            problems.append(f"{selector.metric} is not a metric of mageflow")
             continue
         allowed |= labels
         problems += _problems_of_selector(selector, labels)
-    problems += [f"no series of the query has the label {label}" for label in reading.grouping if label not in allowed]
-    return problems
+    unknown = [label for label in parts.grouping_labels if label not in allowed]
+    return problems + [f"no series of the query has the label {label}" for label in unknown]
 
 
 def metrics_in(expr: str) -> set[Metric]:
-    """The metrics of mageflow a query reads."""
-    return {metric for selector in read(expr).selectors if (metric := family_of(selector.metric)) is not None}
+    """The metrics of mageflow that a query reads."""
+    return {metric for selector in scan(expr).selectors if (metric := metric_of(selector.metric)) is not None}
 
 
-def exemplars_in(reading: Reading) -> bool:
-    """Whether a query is a quantile of buckets that carry exemplars: a share is no scale to draw seconds on."""
-    buckets = [each for each in reading.selectors if each.metric.endswith("_bucket")]
-    families = [family_of(each.metric) for each in buckets if "histogram_quantile" in each.calls]
-    return any(metric is not None and metric.exemplars for metric in families)
+def has_exemplars(parts: QueryParts) -> bool:
+    """Whether a query is a quantile over buckets that carry exemplars.
+
+    Exemplars are values in the metric's unit, so they fit on the axis of a quantile, not on that of a ratio.
+    """
+    buckets = [each for each in parts.selectors if each.metric.endswith("_bucket")]
+    metrics = [metric_of(each.metric) for each in buckets if "histogram_quantile" in each.calls]
+    return any(metric is not None and metric.exemplars for metric in metrics)
 
 
 def _labels_of(selector: Selector, recorded: Mapping[str, frozenset[str]]) -> frozenset[str] | None:
     if selector.metric in recorded:
         return recorded[selector.metric]
-    if selector.metric in EXTERNAL:
-        return EXTERNAL[selector.metric] | TARGET_LABELS
-    metric = family_of(selector.metric)
+    if selector.metric in EXTERNAL_SERIES:
+        return EXTERNAL_SERIES[selector.metric] | TARGET_LABELS
+    metric = metric_of(selector.metric)
     if metric is None:
         return None
     bucket = frozenset({"le"}) if selector.metric.endswith("_bucket") else frozenset[str]()
@@ -88,13 +95,13 @@ def _labels_of(selector: Selector, recorded: Mapping[str, frozenset[str]]) -> fr
 
 def _problems_of_selector(selector: Selector, labels: frozenset[str]) -> list[str]:
     problems: list[str] = []
-    metric = family_of(selector.metric)
+    metric = metric_of(selector.metric)
     if metric is not None and metric.kind == "histogram" and selector.metric == metric.name:
         problems.append(f"{metric.name} is a histogram: query _bucket, _sum or _count")
-    if metric is not None and metric.kind != "gauge" and selector.function not in GROWTH:
-        problems.append(f"{selector.metric} only ever grows: read it through rate or increase")
+    if metric is not None and metric.kind != "gauge" and selector.function not in COUNTER_FUNCTIONS:
+        problems.append(f"{selector.metric} only increases: read it through rate or increase")
     if metric is not None and metric.kind == "gauge" and selector.function in {"rate", "increase"}:
-        problems.append(f"{selector.metric} is a gauge: rate and increase make no sense of it")
+        problems.append(f"{selector.metric} is a gauge: rate and increase are for counters")
     for matcher in selector.matchers:
         if matcher.label not in labels:
             problems.append(f"{selector.metric} has no label {matcher.label}")

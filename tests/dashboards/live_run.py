@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from mageflow import Mageflow
 from mageflow.config import Settings
-from mageflow.dashboards import Answer, ask_panels, find_bundle
+from mageflow.dashboards import PanelResult, find_bundle, run_panel_queries
 from mageflow.engine import LocalEngine
 from mageflow.signatures import SwarmConfig
 from mageflow.telemetry.names.traces import KEY_SIGNATURE
@@ -73,11 +73,11 @@ class LiveRun:
         """Times to ask instant queries at: the end first, so that it wins where all have equally much to say."""
         return [self.ended, *self.moments]
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[PanelResult]:
         """Every panel's answer over the whole run; instant ones at the moment that has most to say."""
         at = self.in_order()
         rounds = [
-            ask_panels(
+            run_panel_queries(
                 self.prometheus.url,
                 find_bundle().boards,
                 range_seconds=max(moment - self.started, 10.0),

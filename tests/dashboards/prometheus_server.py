@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mageflow.dashboards.prometheus import PrometheusError, ask
+from mageflow.dashboards.prometheus import PrometheusError, call_api
 
 PROGRAM = shutil.which("prometheus")
 WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"
@@ -92,7 +92,7 @@ class PrometheusServer:
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """The instant vector of an expression, now."""
-        return ask(self.url, "/api/v1/query", {"query": expr})["result"]
+        return call_api(self.url, "/api/v1/query", {"query": expr})["result"]
 
     def value(self, expr: str) -> float:
         """The only number of an expression; 0 when there is none."""
@@ -103,7 +103,7 @@ class PrometheusServer:
     def exemplars(self, expr: str, since: float) -> list[dict[str, Any]]:
         """Exemplars of the series of a selector since then."""
         span = {"query": expr, "start": f"{since:.3f}", "end": f"{time.time():.3f}"}
-        return ask(self.url, "/api/v1/query_exemplars", span)
+        return call_api(self.url, "/api/v1/query_exemplars", span)
 
     def wait_for(self, expr: str, expected: float, timeout_seconds: float = 30.0) -> float:
         """Wait until an expression has this value, and get the last value seen."""
@@ -116,7 +116,7 @@ class PrometheusServer:
         """Names of the alerts that were firing at some time since then."""
         span = {"start": f"{since:.3f}", "end": f"{time.time():.3f}", "step": "1"}
         expr = 'count by (alertname) (ALERTS{alertstate="firing"})'
-        result = ask(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
+        result = call_api(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
         return {series["metric"]["alertname"] for series in result}
 
 

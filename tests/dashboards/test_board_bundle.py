@@ -58,7 +58,7 @@ def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("mageflow.dashboards.find_bundle", lambda: Bundle(tmp_path))
     done = CliRunner().invoke(dashboards, ["check"])
     assert done.exit_code == 1
-    assert "mageflow-task / Timeout set: mageflow_task_limit_seconds is no metric of mageflow" in done.output
+    assert "mageflow-task / Timeout set: mageflow_task_limit_seconds is not a metric of mageflow" in done.output
 
 
 def test_check_command_says_when_prometheus_cannot_be_asked() -> None:
@@ -66,5 +66,5 @@ def test_check_command_says_when_prometheus_cannot_be_asked() -> None:
     done = CliRunner().invoke(dashboards, ["check", "--prometheus", "http://127.0.0.1:9"])
     assert done.exit_code == 1
     (said,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
-    assert "http://127.0.0.1:9/api/v1/query could not be asked" in said
-    assert done.output.count("could not be asked") == 1
+    assert "http://127.0.0.1:9/api/v1/query could not be queried" in said
+    assert done.output.count("could not be queried") == 1

@@ -15,7 +15,7 @@ import yaml
 
 from dashboards.generator.queries import grown
 from mageflow.dashboards import find_bundle
-from mageflow.dashboards.promql import fill_variables, read
+from mageflow.dashboards.promql import fill_variables, scan
 
 BUNDLE = find_bundle()
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
@@ -77,7 +77,7 @@ def test_lines_that_rest_are_not_torn(panel: dict[str, Any]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     may_be_torn = defaults["custom"].get("drawStyle") == "bars" or defaults["unit"] == "percentunit"
     for target in panel["targets"]:
-        counters = [s for s in read(target["expr"]).selectors if s.function in {"rate", "increase"}]
+        counters = [s for s in scan(target["expr"]).selectors if s.function in {"rate", "increase"}]
         assert not (counters and target["expr"].endswith(") > 0")) or may_be_torn, target["expr"]
 
 

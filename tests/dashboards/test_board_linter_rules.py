@@ -9,8 +9,8 @@ import json
 import pytest
 
 from mageflow.dashboards import find_bundle
-from mageflow.dashboards.promql import read
-from mageflow.dashboards.vocabulary import EXTERNAL, family_of
+from mageflow.dashboards.promql import scan
+from mageflow.dashboards.vocabulary import EXTERNAL_SERIES, metric_of
 
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in find_bundle().boards]
 IDS = [board["uid"] for board in BOARDS]
@@ -83,8 +83,8 @@ def test_template_label_promql_rule(board: dict) -> None:
         if selector.startswith("{"):
             assert label in {"job", "instance"}
             continue
-        (series,) = read(selector).selectors
-        metric = family_of(series.metric)
+        (series,) = scan(selector).selectors
+        metric = metric_of(series.metric)
         assert metric is not None
         assert label in {*metric.labels, "job", "instance"}
 
@@ -135,7 +135,7 @@ def test_panel_no_targets_rule(board: dict) -> None:
 def test_target_promql_rule(board: dict) -> None:
     """Every query can be read; promtool has the last word in its own test."""
     for _, expr in targets_of(board):
-        assert read(expr).selectors
+        assert scan(expr).selectors
 
 
 @boards
@@ -143,7 +143,7 @@ def test_target_promql_rule(board: dict) -> None:
 def test_target_job_and_instance_rules(board: dict, label: str) -> None:
     """Every selector of every query is narrowed by the job and instance variables."""
     for panel, expr in targets_of(board):
-        for selector in read(expr).selectors:
+        for selector in scan(expr).selectors:
             wanted = [(m.op, m.value) for m in selector.matchers if m.label == label]
             assert wanted == [("=~", f"${label}")], (panel["title"], selector)
 
@@ -152,7 +152,7 @@ def test_target_job_and_instance_rules(board: dict, label: str) -> None:
 def test_target_rate_interval_rule(board: dict) -> None:
     """Rate always spans $__rate_interval; increase may span the whole range where a panel says "in range"."""
     for panel, expr in targets_of(board):
-        for selector in read(expr).selectors:
+        for selector in scan(expr).selectors:
             if selector.range:
                 allowed = {"$__rate_interval"} | ({"$__range"} if selector.function == "increase" else set())
                 assert selector.range in allowed, panel["title"]
@@ -163,7 +163,7 @@ def test_target_counter_agg_rule(board: dict) -> None:
     """A counter is read through rate, irate or increase; where its birth counts, also against its own past."""
     for panel, expr in targets_of(board):
         allowed = {"rate", "irate", "increase"} | ({"unless", "offset"} if panel["title"] in BIRTH_COUNTS else set())
-        for selector in read(expr).selectors:
+        for selector in scan(expr).selectors:
             if selector.metric.endswith("_total"):
                 assert selector.function in allowed, panel["title"]
 
@@ -192,8 +192,8 @@ def test_quantile_panels_show_exemplars(board: dict) -> None:
         carriers: list[dict] = []
         for target in panel["targets"]:
             is_quantile = target["expr"].startswith("histogram_quantile(")
-            selectors = read(target["expr"]).selectors if is_quantile else ()
-            families = [family_of(s.metric) for s in selectors if s.metric.endswith("_bucket")]
+            selectors = scan(target["expr"]).selectors if is_quantile else ()
+            families = [metric_of(s.metric) for s in selectors if s.metric.endswith("_bucket")]
             if any(metric is not None and metric.exemplars for metric in families):
                 carriers.append(target)
         assert [target for target in panel["targets"] if target["exemplar"]] == carriers[-1:], panel["title"]
@@ -211,5 +211,5 @@ def test_stats_have_words_for_nothing(board: dict) -> None:
 
 def test_external_series_are_few_and_known() -> None:
     """Series mageflow does not export itself are listed, so that a new one is a decision."""
-    used = {s.metric for board in BOARDS for _, expr in targets_of(board) for s in read(expr).selectors}
-    assert {name for name in used if family_of(name) is None} <= set(EXTERNAL)
+    used = {s.metric for board in BOARDS for _, expr in targets_of(board) for s in scan(expr).selectors}
+    assert {name for name in used if metric_of(name) is None} <= set(EXTERNAL_SERIES)

@@ -8,8 +8,8 @@ import pytest
 
 from dashboards.generator.alerts import alerts
 from dashboards.generator.rules import RECORDINGS
-from mageflow.dashboards import find_bundle, panel_queries, problems_of
-from mageflow.dashboards.promql import read
+from mageflow.dashboards import find_bundle, find_problems, panel_queries
+from mageflow.dashboards.promql import scan
 from mageflow.dashboards.vocabulary import metrics_in
 from mageflow.telemetry.names import METRICS
 
@@ -21,13 +21,13 @@ def test_shipped_panels_name_only_what_the_dictionary_has() -> None:
     """The committed JSON is what is checked, not the generator's idea of it."""
     queries = list(panel_queries(BUNDLE.boards))
     assert len(queries) >= 100
-    assert [(q.panel, problem) for q in queries for problem in problems_of(q.expr)] == []
+    assert [(q.panel, problem) for q in queries for problem in find_problems(q.expr)] == []
 
 
 def test_shipped_rules_name_only_what_the_dictionary_has() -> None:
     """Rules may also name recorded series, with the labels those keep."""
-    problems = [(a.name, p) for a in alerts() for p in problems_of(a.expr, RECORDED)]
-    problems += [(r.record, p) for r in RECORDINGS for p in problems_of(r.expr, RECORDED)]
+    problems = [(a.name, p) for a in alerts() for p in find_problems(a.expr, RECORDED)]
+    problems += [(r.record, p) for r in RECORDINGS for p in find_problems(r.expr, RECORDED)]
     assert problems == []
 
 
@@ -42,12 +42,12 @@ def test_no_metric_is_recorded_for_nobody() -> None:
 @pytest.mark.parametrize(
     ("expr", "problem"),
     [
-        ("sum(mageflow_task_run_total)", "no metric"),
+        ("sum(mageflow_task_run_total)", "not a metric"),
         ("rate(mageflow_task_runs_total{outcome='x'}[5m])".replace("'", '"'), "outcome is never 'x'"),
         ('rate(mageflow_task_runs_total{outcome=~"failed|lost"}[5m])', "outcome is never 'lost'"),
         ('rate(mageflow_task_runs_total{queue="a"}[5m])', "no label queue"),
         ("mageflow_task_run_duration_seconds", "query _bucket"),
-        ("sum(mageflow_task_runs_total)", "only ever grows"),
+        ("sum(mageflow_task_runs_total)", "only increases"),
         ("rate(mageflow_tasks_in_flight[5m])", "is a gauge"),
         ("sum by (host) (mageflow_tasks_in_flight)", "label host"),
         ('rate(mageflow_lock_wait_seconds_bucket{le="0.02"}[5m])', "no bucket"),
@@ -55,18 +55,18 @@ def test_no_metric_is_recorded_for_nobody() -> None:
 )
 def test_a_wrong_word_is_caught(expr: str, problem: str) -> None:
     """The check can fail: each kind of mistake it is for is found."""
-    assert any(problem in found for found in problems_of(expr)), problems_of(expr)
+    assert any(problem in found for found in find_problems(expr)), find_problems(expr)
 
 
 def test_no_board_or_rule_assumes_an_installation() -> None:
     """Neither a job, nor a datasource, nor a host is written into a query or a rule."""
     for query in panel_queries(BUNDLE.boards):
-        for selector in read(query.expr).selectors:
+        for selector in scan(query.expr).selectors:
             for matcher in selector.matchers:
                 if matcher.label in {"job", "instance"}:
                     assert matcher.value == f"${matcher.label}", query
     for alert in alerts():
-        labels = {m.label for s in read(alert.expr).selectors for m in s.matchers}
+        labels = {m.label for s in scan(alert.expr).selectors for m in s.matchers}
         assert not labels & {"job", "instance", "cluster", "namespace"}, alert.name
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dashboards.generator.alerts import alerts
-from mageflow.dashboards import Answer, find_bundle
+from mageflow.dashboards import PanelResult, find_bundle
 from mageflow.engine import LocalEngine
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.dashboards.live_run import NIGHT_WORKER, REFUSED_TASK, WORKERS, LiveRun, live_run, missing
@@ -53,8 +53,8 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def panels(run: LiveRun) -> dict[tuple[str, str], list[Answer]]:
-    grouped: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+def panels(run: LiveRun) -> dict[tuple[str, str], list[PanelResult]]:
+    grouped: dict[tuple[str, str], list[PanelResult]] = defaultdict(list)
     for answer in run.answers():
         grouped[answer.query.board, answer.query.panel].append(answer)
     return grouped
@@ -71,7 +71,7 @@ def by_label(run: LiveRun, expr: str, *labels: str) -> dict[Any, float]:
 
 
 def test_every_panel_has_an_answer(
-    panels: dict[tuple[str, str], list[Answer]], capsys: pytest.CaptureFixture[str]
+    panels: dict[tuple[str, str], list[PanelResult]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each query of each panel returns a number that is not NaN, under a job name nobody could have guessed."""
     asked = {key: group for key, group in panels.items() if key[1] not in NOT_FROM_WORKERS}
@@ -169,7 +169,9 @@ def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
     assert run.prometheus.value('sum(mageflow_deadlock_checks_total{result="cycle"})') == run.deadlocks
 
 
-def test_boards_say_how_many_deadlocks_there_were(panels: dict[tuple[str, str], list[Answer]], run: LiveRun) -> None:
+def test_boards_say_how_many_deadlocks_there_were(
+    panels: dict[tuple[str, str], list[PanelResult]], run: LiveRun
+) -> None:
     """The number on the board is the number that happened, although each counter was born by the event it counts."""
     for board in ("mageflow-overview", "mageflow-locks"):
         (answer,) = panels[board, "Deadlocks in range"]
@@ -183,7 +185,7 @@ def test_lost_leases_are_counted(run: LiveRun) -> None:
     assert lost == {"vault": run.lost}
 
 
-def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[Answer]]) -> None:
+def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[PanelResult]]) -> None:
     """The wait-for graph as it was while tasks waited both ways: ids, names and locks are there, nothing dangles."""
     by_ref = {answer.query.ref: answer for answer in panels["mageflow-locks", "Wait-for graph"]}
     nodes = {series["metric"]["id"] for series in by_ref["nodes"].result}
@@ -247,7 +249,7 @@ def test_check_command_reports_the_same(run: LiveRun) -> None:
         dashboards, ["check", "--prometheus", run.prometheus.url, "--range", "90", "--rate-interval", "15"]
     )
     assert done.exit_code == 0, done.output
-    assert "panels have an answer" in done.output
+    assert "panels have data" in done.output
     assert len(find_bundle().boards) == 5
 
 

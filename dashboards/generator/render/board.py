@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.generator.queries import expand_macros
 from dashboards.generator.render import panels
 from dashboards.generator.spec import BoardSpec, Section
-from mageflow.dashboards.vocabulary import problems_of
+from mageflow.dashboards.vocabulary import find_problems
 
 COLUMNS = 24
 _VARIABLES = {
@@ -99,7 +99,7 @@ def _validate(spec: BoardSpec) -> None:
             if panel.kind == "traces":
                 continue
             for query in panel.queries:
-                problems = problems_of(expand_macros(query.expr))
+                problems = find_problems(expand_macros(query.expr))
                 if problems:
                     raise ValueError(f"{spec.uid} / {panel.title}: " + "; ".join(problems))
 

@@ -21,8 +21,8 @@ from grafana_foundation_sdk.models import prometheus as prometheus_model
 
 from dashboards.generator.queries import expand_macros
 from dashboards.generator.spec import Drill, PanelSpec, Query
-from mageflow.dashboards.promql import read
-from mageflow.dashboards.vocabulary import exemplars_in, metrics_in
+from mageflow.dashboards.promql import scan
+from mageflow.dashboards.vocabulary import has_exemplars, metrics_in
 
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
 TEMPO = model.DataSourceRef(type_val="tempo", uid="${tempo_datasource}")
@@ -63,7 +63,7 @@ def build(spec: PanelSpec, panel_id: int, position: model.GridPos) -> Any:
 def _targets(panel: Any, spec: PanelSpec) -> Any:
     panel = panel.datasource(PROMETHEUS)
     # Quantiles of one histogram have the same exemplars: asked for once, of the last and highest, they are drawn once.
-    carriers = [n for n, query in enumerate(spec.queries) if exemplars_in(read(expand_macros(query.expr)))]
+    carriers = [n for n, query in enumerate(spec.queries) if has_exemplars(scan(expand_macros(query.expr)))]
     for number, query in enumerate(spec.queries):
         ref = query.ref or chr(ord("A") + number)
         panel = panel.with_target(_target(spec, query, ref, exemplars=carriers[-1:] == [number]))
