@@ -75,10 +75,10 @@ class OutboxRelay:
             decision: What to deliver.
             critical_task: The task whose end led to the decision, for telemetry.
         """
-        self._refills.update(decision)
         queue = [decision]
         while queue:
             one = queue.pop()
+            self._refills.update(one)
             self._observe_end(one, critical_task)
             self._observe_failed_callback(one)
             self._observe_resent(one)

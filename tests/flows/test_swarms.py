@@ -203,6 +203,24 @@ async def test_places_that_stay_free_are_filled_after_a_moment(flows: Flows, hat
     assert await flows.wait(swarm.key) == [{}] * 6
 
 
+async def test_places_that_nested_flows_free_are_filled_in_time(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+    """An item that is a chain frees its place like any other: the next item starts after the linger time."""
+    config = SwarmConfig(max_concurrency=3, refill_linger_ms=30)
+    chains = [await flows.creation.chain(["first", "last"]) for _ in range(3)]
+    swarm = await flows.creation.swarm([*chains, "echo", "echo"], config=config, closed=True)
+    await flows.start(swarm)
+    chain_worker = worker(first=echo, last=echo)
+    while not (await flows.load(chains[0].key)).has_ended:
+        run = next(run for run in hatchet.queue if run.request.signature_key.startswith(chains[0].key))
+        hatchet.queue.remove(run)
+        hatchet.queue.appendleft(run)
+        await chain_worker.one()
+    async with asyncio.timeout(2):
+        while not hatchet.inputs("echo"):
+            await asyncio.sleep(0.01)
+    assert len(hatchet.inputs("echo")) == 1
+
+
 async def test_bytes_per_item_do_not_grow_with_the_swarm(flows: Flows, port: Any, worker: Any) -> None:
     """What travels for one item is the same at a hundred and at ten thousand items."""
 
