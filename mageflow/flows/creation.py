@@ -59,8 +59,8 @@ class Creation:
 
     Args:
         store: Keeps them.
-        members: Resolves what a user names.
-        binder: Makes what is created able to act.
+        members: Resolves the tasks and callbacks a user gives.
+        binder: Gives what is created its services.
     """
 
     def __init__(self, store: Store, members: MemberResolver, binder: SignatureBinder) -> None:
@@ -79,27 +79,42 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> TaskSignature:
-        """Store a task with values bound to it. One round trip.
+        """Store a task with values bound to it.
 
-        A signature may be run as often as one likes; each run is a run of its own, with its own callbacks, and
-        `Signature.status` tells of the last. Inside a task that is retried or replayed, the same call returns what the
-        first attempt stored.
+        The signature can run any number of times. Each run has its own callbacks, and `Signature.status` is the status
+        of the last run. In a retried or replayed attempt of a task the same call returns what the first attempt
+        stored, as long as the content is the same.
+
+        One round trip to Redis, atomic. A member given as a key, or as a loaded signature, costs one round trip more.
+        The record lives for ``Settings.signature_ttl_active_seconds`` after its last progress, and for
+        ``signature_ttl_done_seconds`` after it ended.
+
+        Telemetry: ``mageflow_signature_writes_total{kind="task",operation="create"}`` and
+        ``mageflow_signature_size_bytes``.
 
         Args:
-            task: A task object, a name, or a signature to add to (its bound values are kept, ``kwargs`` win).
-            task_identifiers: Whatever the caller wants to recognise it by.
+            task: A task declared with this client, the name of a task, or a signature to derive from. A derived
+                signature keeps the bound values, identifiers and callbacks of the first; ``kwargs`` win over them.
+            task_identifiers: JSON values to recognise the signature by; the task finds them in
+                ``signature.task_identifiers``.
             success_callbacks: Tasks, names, signatures, keys or flows to run with the result.
-            error_callbacks: The same, to run with a `TaskError` when it failed for good.
-            bind: Bound values whose names are taken by this method's own parameters.
+            error_callbacks: Tasks, names, signatures, keys or flows to run with a `TaskError` when the last attempt
+                failed, timed out or was cancelled.
+            bind: Bound values whose names are parameters of this method.
             kwargs: Bound values: fields of the task's input.
 
+        Returns:
+            The stored signature, able to run.
+
         Raises:
-            FlowDefinitionError: The task is none, or has no such field.
-            SignatureNotFoundError: A signature or key that was given is not stored (any more).
+            FlowDefinitionError: ``task`` or a callback cannot be run, or the input of the task has no such field.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: A given signature or key expired or was removed.
+            SignatureInvalidError: A given signature or key holds a document that does not validate.
         """
         base = await self._members.resolve_member(task)
         if isinstance(base.definition, FlowMember):
-            raise FlowDefinitionError("a chain or swarm has a signature of its own: use it as it is")
+            raise FlowDefinitionError("a chain or swarm is a signature already: use it as it is")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
         member = MemberSpec(
@@ -132,26 +147,46 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> ChainSignature:
-        """Store tasks that run one after another, each with the result of the one before. One round trip.
+        """Store tasks that run one after another, each with the result of the one before.
 
-        The previous result arrives in the field annotated `ReturnValue`, else in ``mageflow_results``. A step that
-        fails for good ends the chain as failed. A chain runs once; starting it again returns the run there is.
+        The result of a step arrives in the field of the next input that is annotated `ReturnValue`, else in
+        ``mageflow_results``. A step whose last attempt fails ends the chain as ``failed``; a cancelled step ends it as
+        ``cancelled``. A chain runs once: another start of the same chain changes nothing. In a retried or replayed
+        attempt of a task the same call returns what the first attempt stored.
+
+        Given signatures are copied into the chain with their bound values and callbacks. Given chains and swarms are
+        not copied: they belong to this chain, which starts them.
+
+        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        signature, costs one round trip more. The record lives for ``Settings.chain_ttl_active_seconds`` after its last
+        progress, and for ``chain_ttl_done_seconds`` after it ended.
+
+        Telemetry: ``mageflow_signature_writes_total{kind="chain",operation="create"}`` and
+        ``mageflow_signature_size_bytes``. ``name`` is the label ``flow_name`` and the span attribute
+        ``mageflow.flow.name`` from the start on, so it must have few values.
 
         Args:
-            tasks: At least two: task objects, names, signatures, keys, chains, swarms.
-            name: Its name in telemetry; the names of its tasks when not given.
-            success: One callback or a list of them, run with the last result.
-            error: One callback or a list of them, run with a `TaskError`.
-            bind: Bound values whose names are taken by this method's own parameters.
-            kwargs: Values bound to every step.
+            tasks: At least two tasks, names, signatures, keys, chains or swarms.
+            name: Name in telemetry; ``chain:<first task>`` by default.
+            success: One callback or a list of them, to run with the result of the last step.
+            error: One callback or a list of them, to run with a `TaskError`.
+            bind: Bound values whose names are parameters of this method.
+            kwargs: Values bound to every step; values bound to a step win.
+
+        Returns:
+            The stored chain, able to run.
 
         Raises:
-            FlowDefinitionError: There are fewer than two tasks, or one is none.
-            SignatureNotFoundError: A signature or key that was given is not stored (any more).
+            FlowDefinitionError: There are fewer than two tasks, or a task or callback cannot be run.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: A given signature or key expired or was removed.
+            SignatureInvalidError: A given signature or key holds a document that does not validate.
         """
         members = await self._members.resolve_members(tasks, "tasks")
         if len(members) < 2:  # noqa: PLR2004
-            raise FlowDefinitionError(f"a chain has at least two tasks, this one {len(members)}: sign a single task")
+            raise FlowDefinitionError(
+                f"a chain needs at least two tasks, this one has {len(members)}: sign a single task"
+            )
         definition = FlowDefinition(
             kind="chain",
             name=name or _default_name("chain", members),
@@ -184,32 +219,49 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> SwarmSignature:
-        """Store tasks that run side by side, at most ``config.max_concurrency`` at once. One round trip.
+        """Store tasks that run side by side, at most ``config.max_concurrency`` at a time.
 
-        How it ends, once it is closed and no item is left:
+        A swarm ends when it is closed and every item has ended:
 
-        - items succeeded (some or all): ``done``; the success callbacks get the results in task order, with ``null``
-          where an item failed;
-        - every item failed: ``failed``; so does the failure that reaches ``stop_after_n_failures``, at once: what runs
-          is cancelled and what waits is dropped;
-        - it never had an item: ``done``, with an empty list, as gathering nothing gives.
+        - at least one item succeeded: ``done``. The success callbacks receive the list of results in task order, with
+          ``null`` where an item failed;
+        - every item failed: ``failed``. The error callbacks receive the last error;
+        - it has no items: ``done``, with an empty list.
 
-        A swarm that is not closed does not end by itself: close it when every task is added.
+        It ends earlier, as ``failed``, at the failure that reaches ``config.stop_after_n_failures``: running items are
+        cancelled and waiting items are dropped. A swarm that is not closed does not end by itself.
+
+        A swarm runs once: another start of the same swarm changes nothing. In a retried or replayed attempt of a task
+        the same call returns what the first attempt stored. Given signatures are copied into the swarm; given chains
+        and swarms belong to it.
+
+        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        signature, costs one round trip more. The record lives for ``Settings.swarm_ttl_active_seconds`` after its last
+        progress, and for ``swarm_ttl_done_seconds`` after it ended.
+
+        Telemetry: ``mageflow_signature_writes_total{kind="swarm",operation="create"}`` and
+        ``mageflow_signature_size_bytes``. ``name`` is the label ``flow_name`` and the span attribute
+        ``mageflow.flow.name`` from the start on, so it must have few values.
 
         Args:
-            tasks: Task objects, names, signatures, keys, chains, swarms.
-            name: Its name in telemetry; the name of its first task when not given.
-            config: See `SwarmConfig`.
-            success_callbacks: Run with the list of results.
-            error_callbacks: Run with a `TaskError`.
-            closed: Whether these are all.
-            bind: Bound values whose names are taken by this method's own parameters.
-            kwargs: Values bound to every item.
+            tasks: Tasks, names, signatures, keys, chains or swarms; more can be added later.
+            name: Name in telemetry; ``swarm:<first task>`` by default.
+            config: Limits and refilling; ``SwarmConfig()`` by default.
+            success_callbacks: Tasks, names, signatures, keys or flows to run with the list of results.
+            error_callbacks: Tasks, names, signatures, keys or flows to run with a `TaskError`.
+            closed: True if no more tasks will be added.
+            bind: Bound values whose names are parameters of this method.
+            kwargs: Values bound to every item; values bound to an item win.
+
+        Returns:
+            The stored swarm, able to run and to take tasks.
 
         Raises:
-            FlowDefinitionError: A task is none.
-            SwarmFullError: There are more than ``max_task_allowed``.
-            SignatureNotFoundError: A signature or key that was given is not stored (any more).
+            FlowDefinitionError: A task or callback cannot be run.
+            SwarmFullError: There are more tasks than ``config.max_task_allowed``.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: A given signature or key expired or was removed.
+            SignatureInvalidError: A given signature or key holds a document that does not validate.
         """
         config = config or SwarmConfig()
         members = await self._members.resolve_members(tasks, "tasks")

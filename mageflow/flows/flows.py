@@ -119,10 +119,10 @@ class Flows:
         return self._binder.bind(await self._store.load(key))
 
     def new_run_key(self, signature: TaskSignature) -> str:
-        """The dedupe key for a run a user makes of a signature (`DispatchRun.dedupe_key`). No round trip.
+        """The dedupe key for one run a user makes of a signature (`DispatchRun.dedupe_key`). No round trip.
 
-        Inside a task it is derived from the running attempt, so that a retry that runs the signature again does not
-        run its body again.
+        Outside a task the key is random. Inside a task it is derived from the running attempt, so that a retry of the
+        task that runs the signature again does not run its task function again.
         """
         keys = self._store.keys.parse(signature.key)
         return dedupe_key(keys, f"@{new_identity('run', signature.key)[:20]}", 0)
@@ -130,19 +130,34 @@ class Flows:
     async def start(
         self, flow: str | ChainSignature | SwarmSignature, message: object = None, *, by: str = ""
     ) -> Status:
-        """Begin a chain or swarm with a message; once: starting it again changes nothing.
+        """Start a chain or swarm. A second start changes nothing.
 
-        One round trip and one call to Hatchet (for a suspended flow none: it begins when it is resumed).
+        One round trip to Redis, atomic, and one call to Hatchet with the first step or the first items. A suspended
+        flow stores the message and begins at `Lifecycle.resume`. Refreshes the active TTL.
+
+        Telemetry: a span ``start <name>``, whose context every run of the flow belongs to;
+        ``mageflow_flows_started_total``, ``mageflow_flow_steps`` and the event ``mageflow.flow.started`` if this call
+        started it.
+
+        Args:
+            flow: The flow, or its key.
+            message: Input of the first step or of every item: a pydantic model, a dataclass, a mapping or None. Only
+                fields that are explicitly set count.
+            by: Who starts it; kept in the history.
+
+        Returns:
+            ``Status.ACTIVE``; ``Status.SUSPENDED`` if it is suspended; the status it has if it was started before.
 
         Raises:
-            FlowDefinitionError: It is a plain signature, or a member of a flow that starts it.
-            SignatureNotFoundError: It expired, was removed, or never was.
-            IllegalTransitionError: It was interrupted before it began.
+            FlowDefinitionError: The key is of a task signature, or another flow starts this one.
+            SignatureNotFoundError: The flow expired, was removed, or never existed.
+            IllegalTransitionError: It was interrupted before it was started.
+            ConfigurationError: The message has no JSON form.
         """
         key, name = (flow, "") if isinstance(flow, str) else (flow.key, flow.name)
         keys = self._store.keys.parse(key)
         if keys.kind == "task":
-            raise FlowDefinitionError(f"{key!r} is a signature of a task: run it")
+            raise FlowDefinitionError(f"{key!r} is a task signature: run it, only chains and swarms are started")
         decision = await self._outbox.start(keys, json.dumps(explicitly_set(message)), name=name, by=by)
         if decision.verdict == "gone":
             raise SignatureNotFoundError(key)
@@ -154,12 +169,21 @@ class Flows:
         return Status.SUSPENDED if decision.verdict == "held" else Status(decision.facts.get("status", "active"))
 
     async def wait(self, key: str, *, poll_seconds: float = 0.5) -> Any:
-        """The result of a flow, when it has ended: the last step's, or the list of the items'.
+        """Wait until a flow has ended and return its result.
 
-        Asks Redis every ``poll_seconds`` (more often in the first moments).
+        Polls Redis: every 20 ms at first, then less often, down to every ``poll_seconds``. Waits as long as it takes;
+        use ``asyncio.timeout`` for a limit.
+
+        Args:
+            key: Key of the flow.
+            poll_seconds: Longest pause between two looks.
+
+        Returns:
+            The result of the last step of a chain; the list of results of a swarm, in task order, with None where an
+            item failed.
 
         Raises:
-            FlowFailedError: It ended in another way than success; carries the stored error.
+            FlowFailedError: It ended as ``failed``, ``cancelled`` or ``interrupted``; carries the stored error.
             SignatureNotFoundError: It expired or was removed.
         """
         pause = min(0.02, poll_seconds)
@@ -179,26 +203,45 @@ class Flows:
     async def admit(
         self, key: str, run: RunIdentity, *, message_json: str = "", retry_seconds: float = 0.0
     ) -> Admission:
-        """Decide whether a run may execute its body; see `Store.admit` for the rules. One round trip.
+        """Decide whether a run may execute its task function, and mark the signature active if it may.
 
-        A run that failed or was cancelled and is **replayed** in Hatchet (its dashboard, ``client.runs.replay``) has a
-        later attempt. Hatchet is asked whether it was, for so has a run whose worker died before it could report the
-        failure, which is turned away. The replayed run is admitted, and counts its retries anew:
+        One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
+        Refreshes the TTLs of the record.
 
-        - a plain signature, and a callback: runs again;
-        - the step that ended its chain: the chain is active again and goes on from there, and so does the flow it is
-          nested in, once it has succeeded;
-        - an item of a swarm that is active or failed: takes its place again; a failed swarm goes on with it, and with
-          what it had not started. What `stop_after_n_failures` had cancelled stays cancelled;
-        - an item of a swarm that is done: turned away, for its results have been handed on.
+        A run that failed or was cancelled, and then got another attempt, is either replayed in Hatchet (dashboard,
+        ``client.runs.replay``) or was lost with its worker. Hatchet knows which, and is asked. A lost one is turned
+        away. A replayed one is admitted, with all its retries:
 
-        Each callback still fires once: error callbacks that were told of the failure are not told of the next one. A
-        flow that goes on ends a second time, in its history and in telemetry. While suspended the replayed run is
-        turned away and its step is sent again at resume. A replay of what succeeded hands out the stored result, and
-        of what was interrupted or has expired (the done TTL) is turned away.
+        - a task signature or a callback runs again;
+        - the step that ended its chain runs again, and the chain is active again. If the step succeeds, the chain
+          continues from there, and so does the flow the chain is nested in;
+        - an item of an active or failed swarm takes its place again. A failed swarm continues with it and with the
+          items it had not started. Items that ``stop_after_n_failures`` cancelled stay cancelled;
+        - an item of a swarm that is done is turned away: the results were already handed on.
 
-        While Redis cannot be reached it is asked again for ``retry_seconds``: a restart of Redis should not cost
-        every run that arrives meanwhile one of its retries.
+        Each callback still runs once: error callbacks that ran for the first failure do not run for the next. A flow
+        that continues ends a second time, in its history and in telemetry. While the flow is suspended a replayed run
+        is turned away, and its step is sent again at resume. A replay of a run that succeeded gets the stored result.
+        A replay of what was interrupted, or has expired, is turned away.
+
+        Telemetry: a span ``load signature`` and ``mageflow_signature_loads_total``; for a step or an item also
+        ``mageflow_flow_handover_seconds`` and the event ``mageflow.flow.step_done``.
+
+        Args:
+            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
+            run: The run and the attempt.
+            message_json: Input of the run, as the JSON text of an object.
+            retry_seconds: How long to retry while Redis is unavailable, so that a restart of Redis does not cost a run
+                one of its retries.
+
+        Returns:
+            What to do with the run; see `Admission.verdict`.
+
+        Raises:
+            SignatureNotFoundError: The record expired, was removed, or never existed.
+            SignatureInvalidError: The stored document does not validate.
+            StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
+            DispatchError: Hatchet did not say whether the run was replayed.
         """
         admission = await _retry_while_unavailable(
             lambda: self._store.admit(key, run, message_json=message_json), retry_seconds
@@ -240,26 +283,32 @@ class Flows:
         message_json: str = "",
         retry_seconds: float = 0.0,
     ) -> Settlement:
-        """Record how an attempt ended, decide what follows, and send that. One round trip, one call to Hatchet at most.
+        """Record how an attempt ended, decide what follows from it, and send that.
 
-        Idempotent: it may be repeated until an answer arrives. Once it returns, what follows will happen, whatever
-        becomes of this process: what cannot be sent now is sent by a reconciler.
+        One round trip to Redis, atomic, and at most one call to Hatchet; more for nested flows. Safe to repeat. When it
+        returns, what follows will happen even if this process dies: a reconciler sends what could not be sent.
+        Refreshes the TTLs; the done TTL applies when the whole record is over.
+
+        Telemetry: ``mageflow_signature_writes_total{operation="update"}``. If this ended a flow also
+        ``mageflow_flows_finished_total``, ``mageflow_flow_duration_seconds``, a span over the whole flow and the event
+        ``mageflow.flow.finished``; for callbacks ``mageflow_callbacks_total``.
 
         Args:
             key: As for `admit`.
             run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
-            outcome: How it ended.
-            result_json: For ``succeeded``: JSON text.
-            error: For everything else.
-            will_retry: Whether the engine is expected to try again: then it is recorded, and nothing follows yet.
-            max_failures: With how many failed attempts the engine gives up all the same; 0 if unknown. The failure of
-                the attempt before may have been told only after this one was admitted.
-            message_json: The input the body was given, for error callbacks.
-            retry_seconds: For how long to go on trying while Redis cannot be reached.
+            outcome: How the attempt ended.
+            result_json: JSON text of the result; for ``succeeded``.
+            error: The error; for every other outcome.
+            will_retry: True if the engine is expected to retry. Then the failure is only recorded.
+            max_failures: Number of failed attempts after which the engine does not retry, whatever ``will_retry`` says;
+                0 if unknown. It matters when the failure of the previous attempt reached Redis only after this attempt
+                was admitted.
+            message_json: Input of the attempt, as JSON text; error callbacks receive it.
+            retry_seconds: How long to retry while Redis is unavailable.
 
         Raises:
-            StoreUnavailableError: Redis could not be reached within the patience.
-            SignatureNotFoundError: The key is none of this client's.
+            StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
+            SignatureNotFoundError: The key has another prefix or namespace than this client's.
         """
         acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
         decision = await _retry_while_unavailable(
@@ -280,15 +329,22 @@ class Flows:
         return Settlement(decision.verdict)
 
     async def was_timed_out(self, run: RunIdentity) -> bool:
-        """Whether Hatchet ended this attempt because its time was up; see `mageflow.types.Dispatcher.was_timed_out`."""
+        """True if this attempt ended at its execution timeout, and was not cancelled. One call to Hatchet.
+
+        Raises:
+            DispatchError: Hatchet is unreachable or refused.
+        """
         return await self._dispatcher.was_timed_out(run.workflow_run_id, run.attempt_number)
 
     async def leave(self, attempt: Attempt) -> None:
-        """An attempt has ended in this process, however it did: its body runs no more. Costs nothing."""
+        """Stop the heartbeats of an attempt that has ended in this process. No round trip."""
         self._heartbeats.leave(attempt)
 
     def reconciler(self) -> Reconciler:
-        """What a worker runs beside its tasks: ``asyncio.create_task(flows.reconciler().run())`` in its lifespan."""
+        """A reconciler for this process.
+
+        A worker runs one beside its tasks: ``asyncio.create_task(flows.reconciler().run())``.
+        """
         return Reconciler(
             self._store,
             self._outbox,
@@ -299,7 +355,10 @@ class Flows:
         )
 
     async def drain(self) -> None:
-        """Tell Redis what was sent; call it when a worker stops. Nothing is lost without it."""
+        """Acknowledge everything this process has sent. Call it when a worker stops.
+
+        Without it nothing is lost: reconcilers send the entries again, and the second run is turned away.
+        """
         self._outbox.cancel_refills()
         await self._acknowledgements.flush()
 
