@@ -68,7 +68,7 @@ class LocalState:
     def compare(self, reply: LockReply) -> None:
         """Bring what is believed in line with what a renewal found."""
         for grant in list(self.grants.values()):
-            self.lose(grant, reply.gone)
+            self.lose(grant, reply.gone_tokens)
         for request, verdict in reply.waits.items():
             pending = self.waiting.get(request)
             if pending is not None and verdict.kind == "queued":

@@ -37,7 +37,7 @@ class EventPublisher:
 
     def reply(self, reply: LockReply, took_seconds: float) -> None:
         """Dead owners a script came across, and deadlocks it broke: told here alone, as no other process saw them."""
-        for resource, owner in reply.reaped:
+        for resource, owner in reply.expired:
             self._tell(self._interceptor.expire_lock, LockExpired(resource, owner))
         for found in reply.resolved:
             deadlock = Deadlock(

@@ -9,7 +9,7 @@ from typing import Any
 
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.waitgraph import WaitGraph
-from mageflow.store import LockOwner, LockPicture
+from mageflow.store import LockOwner, LockSnapshot
 from mageflow.telemetry.spans import hashed
 
 __all__ = ["CycleMember", "Holder", "LocksReport", "Waiter", "shown_key"]
@@ -87,23 +87,23 @@ class LocksReport:
     """Runs that hold or wait."""
 
     @classmethod
-    def of(cls, picture: LockPicture, *, raw_keys: bool = False) -> "LocksReport":
-        """Read one picture."""
-        graph = WaitGraph.of(picture)
+    def of(cls, snapshot: LockSnapshot, *, raw_keys: bool = False) -> "LocksReport":
+        """Read one snapshot."""
+        graph = WaitGraph.of(snapshot)
 
         def shown(resource: ResourceKey) -> str:
             return resource.key if raw_keys else shown_key(resource.key)
 
         positions: dict[ResourceKey, int] = {}
         waiters: list[Waiter] = []
-        for wait in picture.waits:
+        for wait in snapshot.waits:
             positions[wait.resource] = positions.get(wait.resource, 0) + 1
-            holding = graph.holders.get(wait.request)
+            holding = graph.holders.get(wait.request_id)
             holder = holding.owner if holding is not None else LockOwner()
             owner = wait.owner
             waiters.append(
                 Waiter(
-                    request=wait.request,
+                    request=wait.request_id,
                     lock=wait.resource.name,
                     resource=shown(wait.resource),
                     task=owner.task,
@@ -116,7 +116,7 @@ class LocksReport:
                     position=positions[wait.resource],
                     holder_task=holder.task,
                     holder_run_id=holder.run_id,
-                    blocked_by=tuple(graph.successors.get(wait.request, ())),
+                    blocked_by=tuple(graph.successors.get(wait.request_id, ())),
                 )
             )
         holders = tuple(
@@ -134,7 +134,7 @@ class LocksReport:
                 lease_remaining_s=each.lease_remaining_seconds,
                 waiters=positions.get(each.resource, 0),
             )
-            for each in picture.holdings
+            for each in snapshot.holdings
         )
         cycles = tuple(
             tuple(
@@ -144,14 +144,14 @@ class LocksReport:
             for cycle in graph.cycles()
         )
         return cls(
-            at=picture.at,
+            at=snapshot.at,
             holders=holders,
             waiters=tuple(waiters),
             cycles=cycles,
             longest_path=graph.longest_path(),
-            holders_total=picture.locks_total,
-            waiters_total=picture.waits_total,
-            runs_total=picture.owners_total,
+            holders_total=snapshot.locks_total,
+            waiters_total=snapshot.waits_total,
+            runs_total=snapshot.owners_total,
         )
 
     @property

@@ -231,7 +231,7 @@ class LockSession:
                     self.store.release(grant.request, resources), grant.request, resources, is_release=True
                 )
                 self._events.reply(reply, 0.0)
-                if reply.verdict.ended < len(resources):
+                if reply.verdict.released < len(resources):
                     self._local_state.lose(grant)
             else:
                 self._local_state.lose(grant)
@@ -255,7 +255,7 @@ class LockSession:
         for grant in grants:
             del self._local_state.grants[grant.request]
         try:
-            work = self._pending_releases.spawn(self.store.end_runs(self._session_lease.session, [run]))
+            work = self._pending_releases.spawn(self.store.end_attempts(self._session_lease.session, [run]))
             reply = await asyncio.shield(work)
             self._events.reply(reply, 0.0)
         except (StoreError, asyncio.CancelledError) as error:
@@ -297,9 +297,9 @@ class LockSession:
 
     def _claim(self, pending: LockRequest) -> LockClaim:
         return LockClaim(
-            request=pending.request,
-            run=pending.run,
-            session=pending.session,
+            request_id=pending.request,
+            attempt_id=pending.run,
+            session_id=pending.session,
             session_is_open=self._session_lease.is_open,
             resources=pending.resources,
             owner=pending.owner,
@@ -309,7 +309,7 @@ class LockSession:
             born_ms=pending.born_ms,
             priority=pending.priority,
             traceparent=pending.call.traceparent,
-            under=pending.under,
+            enclosing_tokens=pending.under,
             can_wait=pending.can_wait,
         )
 
@@ -373,12 +373,12 @@ class LockSession:
             self._end_session()
             return True
         self._session_lease.prolong(sent)
-        self._events.renewed(held, "ok", reply.gone)
+        self._events.renewed(held, "ok", reply.gone_tokens)
         self._events.reply(reply, took)
         if requests:
             self._events.checked(reply, took)
         self._local_state.compare(reply)
-        for request, resources in reply.strange.items():
+        for request, resources in reply.unknown_requests.items():
             # What was asked for since the renewal was sent is known here; what was released is released twice.
             if not self._knows(request):
                 self._pending_releases.owe(request, resources)

@@ -62,8 +62,8 @@ async def test_cancelled_at_any_step_of_acquire_and_release_leaves_nothing(servi
             endings.add("ended")
         except asyncio.CancelledError:
             endings.add("cancelled")
-        assert not locks.session()._ledger.waiting
-        assert not locks.session()._ledger.grants
+        assert not locks.session()._local_state.waiting
+        assert not locks.session()._local_state.grants
         await until(lambda: is_free(locks))
     assert "cancelled" in endings
 

@@ -89,4 +89,4 @@ async def test_cancelled_at_any_step_from_another_loop_leaves_nothing(services: 
     for turns in range(0, 80, 2):
         await start(run(turns), within=attempt(f"r{turns}"))
         await until(lambda: is_free(locks))
-    assert not locks.session()._ledger.grants
+    assert not locks.session()._local_state.grants

@@ -29,9 +29,9 @@ class Losses(Interceptor):
 
 def claim(request: str, *, session: str = "s1", resource: str = "orders", is_open: bool = False) -> LockClaim:
     return LockClaim(
-        request=request,
-        run=f"run-{request}",
-        session=session,
+        request_id=request,
+        attempt_id=f"attempt-{request}",
+        session_id=session,
         session_is_open=is_open,
         resources=(ResourceKey(resource),),
         owner=LockOwner(task="ghost"),
@@ -179,11 +179,11 @@ async def test_release_that_a_driver_repeats_is_no_loss(store: LockStore) -> Non
     """The same answer twice; a lock that was taken away is told from one that was given back."""
     await store.acquire(claim("q1"))
     resources = (ResourceKey("orders"),)
-    assert [(await store.release("q1", resources)).verdict.ended for _ in range(3)] == [1, 1, 1]
-    assert (await store.release("q2", resources)).verdict.ended == 0
+    assert [(await store.release("q1", resources)).verdict.released for _ in range(3)] == [1, 1, 1]
+    assert (await store.release("q2", resources)).verdict.released == 0
     await store.acquire(claim("q3", session="s2"))
     await store.end_session("s2")
-    assert (await store.release("q3", resources)).verdict.ended == 0
+    assert (await store.release("q3", resources)).verdict.released == 0
 
 
 async def test_what_is_kept_of_released_requests_is_bounded(store: LockStore, valkey: EmbeddedValkey) -> None:
@@ -208,7 +208,7 @@ async def test_request_that_is_executed_after_its_release_does_not_stay(services
 
     holder = start(hold())
     await inside.reached()
-    session, store = locks.session()._tenure.session, locks._store
+    session, store = locks.session()._session_lease.session, locks._store
     await store.release("late", (ResourceKey("orders"),))
     reply = await store.acquire(claim("late", session=session, is_open=True))
     assert reply.verdict.kind == "granted"
@@ -260,8 +260,8 @@ async def test_releases_are_not_owed_for_ever(services: Services) -> None:
             with pytest.raises(StoreUnavailableError):
                 async with locks.resource("orders").acquire():
                     pass
-        assert locks.session()._debts.requests
-        await until(lambda: not locks.session()._debts.requests)
+        assert locks.session()._pending_releases.requests
+        await until(lambda: not locks.session()._pending_releases.requests)
         await until(lambda: locks.session()._renewals is None or locks.session()._renewals.done())
         await locks.aclose()
         await port.aclose()

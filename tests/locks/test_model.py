@@ -57,18 +57,18 @@ class Locks(RuleBasedStateMachine):
             sessions = sorted(self.dead)
             owners = [owner for session in sessions for owner in sorted(OWNERS) if OWNERS[owner] == session]
             held = {lock: hold.owner for lock, hold in self.model.held.items() if hold.owner in owners}
-            assert {(key.name, party.run_id) for key, party in reply.reaped} == set(held.items())
+            assert {(key.name, party.run_id) for key, party in reply.expired} == set(held.items())
             self.model.end_owners(owners)
             self.dead.clear()
         else:
-            assert reply.reaped == ()
+            assert reply.expired == ()
         return reply
 
     def claim(self, ask: Ask, under: tuple[int, ...], *, can_wait: bool = True) -> LockClaim:
         return LockClaim(
-            request=ask.id,
-            run=ask.owner,
-            session=OWNERS[ask.owner],
+            request_id=ask.id,
+            attempt_id=ask.owner,
+            session_id=OWNERS[ask.owner],
             session_is_open=False,
             resources=tuple(ResourceKey(lock) for lock in ask.locks),
             owner=LockOwner(task=f"task-{ask.owner}", run_id=ask.owner),
@@ -77,7 +77,7 @@ class Locks(RuleBasedStateMachine):
             policy=ask.policy,
             born_ms=FACTS[ask.owner].born,
             priority=FACTS[ask.owner].priority,
-            under=under,
+            enclosing_tokens=under,
             can_wait=can_wait,
         )
 
@@ -117,7 +117,7 @@ class Locks(RuleBasedStateMachine):
         call = self.store.withdraw if mode == "withdraw" else self.store.release
         reply = self.ask_redis(call(ask.id, resources))
         if ask.id not in self.model.asks:
-            assert (reply.verdict.kind, reply.verdict.ended) == ("ended", 0)
+            assert (reply.verdict.kind, reply.verdict.released) == ("ended", 0)
         elif mode == "withdraw" and ask.state == "granted" and ask.has_record:
             assert reply.verdict.kind == "granted"
         elif ask.state == "deadlock":
@@ -125,7 +125,7 @@ class Locks(RuleBasedStateMachine):
             self.model.end(ask)
         else:
             ended = self.model.end(ask)
-            assert (reply.verdict.kind, reply.verdict.ended) == ("ended", ended)
+            assert (reply.verdict.kind, reply.verdict.released) == ("ended", ended)
         self.settle()
 
     def repeat(self, ask: Ask) -> None:
@@ -161,7 +161,7 @@ class Locks(RuleBasedStateMachine):
             {"renew": self.renew, "end session": self.end_session, "die": self.die}[what](session)
 
     def end_run(self, owner: str) -> None:
-        self.ask_redis(self.store.end_runs(OWNERS[owner], [owner]))
+        self.ask_redis(self.store.end_attempts(OWNERS[owner], [owner]))
         self.model.end_owners([owner])
         self.settle()
 
@@ -196,7 +196,7 @@ class Locks(RuleBasedStateMachine):
             assert reply.verdict.kind == "lost"
             assert not [each for each in self.model.asks.values() if OWNERS[each.owner] == session]
         else:
-            assert reply.gone == {12345}
+            assert reply.gone_tokens == {12345}
             assert reply.waits["q0"].kind == "gone"
             for each in asked:
                 assert reply.waits[each.id].kind == self.model.asks[each.id].state
@@ -211,7 +211,7 @@ class Locks(RuleBasedStateMachine):
         }
         queues: dict[str, list[str]] = {}
         for wait in picture.waits:
-            queues.setdefault(wait.resource.name, []).append(wait.request)
+            queues.setdefault(wait.resource.name, []).append(wait.request_id)
         assert queues == {lock: queue for lock, queue in self.model.queues.items() if queue}
         assert {lock for lock, queue in queues.items() if queue} <= set(self.model.held), "a free lock has no queue"
         fresh: list[int] = []

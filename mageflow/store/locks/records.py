@@ -1,15 +1,14 @@
-"""Lock state as typed values, and how the scripts write it down.
+"""Lock state as typed values: what the scripts in ``lua/lock_*.lua`` are given and what they answer.
 
-This file owns the form of what ``lua/lock_*.lua`` are given and answer. It refuses to talk to Redis and to decide
-anything.
+This file owns the values and the claim's JSON. Replies are parsed in `mageflow.store.locks.replies`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from mageflow.errors import CycleEdge, StoreError
+from mageflow.errors import CycleEdge
 from mageflow.interceptors import LockParty, ResourceKey
 
 __all__ = [
@@ -17,17 +16,14 @@ __all__ = [
     "LockClaim",
     "LockHolding",
     "LockOwner",
-    "LockPicture",
     "LockReply",
+    "LockSnapshot",
     "LockVerdict",
     "LockWait",
     "VictimPolicy",
-    "lock_id",
+    "lock_name",
     "owner_id",
-    "picture_of",
-    "reply_of",
     "token_text",
-    "verdicts_of",
     "whole_ms",
 ]
 
@@ -45,15 +41,15 @@ class LockOwner:
     worker: str = ""
     trace_id: str = ""
     will_retry: bool = False
-    """Whether Hatchet would start another attempt if this one failed."""
+    """Whether Hatchet starts another attempt if this one fails."""
 
     def to_json(self) -> str:
-        """The text kept in Redis."""
+        """The text stored in Redis as ``info``."""
         return json.dumps({name: getattr(self, name) for name in _OWNER_FIELDS}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: object) -> "LockOwner":
-        """Read what `to_json` wrote; anything else reads as an unknown owner."""
+        """Parse the text of `to_json`; any other value gives an owner with empty fields."""
         try:
             document = json.loads(text) if isinstance(text, str) else None
         except ValueError:
@@ -69,44 +65,47 @@ _OWNER_FIELDS = tuple(LockOwner.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class LockClaim:
-    """One request for locks, as the script takes it."""
+    """One request for locks, as ``lock_acquire`` takes it."""
 
-    request: str
-    """Unique; the same request sent again gets the same answer."""
-    run: str
-    """Locks are re-entrant per run (and session)."""
-    session: str
+    request_id: str
+    """Unique; the same id sent again gets the same answer."""
+    attempt_id: str
+    """Locks are re-entrant per attempt id within one session."""
+    session_id: str
     session_is_open: bool
     """False for the first claim of a session; True makes the script refuse once the session has ended."""
     resources: tuple[ResourceKey, ...]
+    """In the order they are taken."""
     owner: LockOwner
     lease_seconds: float
     wake_id: str
+    """Names the wake list on which the verdict arrives if the request is queued."""
     policy: VictimPolicy = "requester"
     born_ms: int = 0
+    """Epoch milliseconds at which the run was enqueued."""
     priority: int = 1
     traceparent: str = ""
-    under: tuple[int, ...] = ()
-    """Tokens of the leases whose blocks this request is made in."""
+    enclosing_tokens: tuple[int, ...] = ()
+    """Tokens of the leases whose blocks enclose this request."""
     can_wait: bool = True
 
     def to_json(self) -> str:
         """The first argument of ``lock_acquire``."""
         return json.dumps(
             {
-                "o": owner_id(self.session, self.run),
-                "s": self.session,
-                "ms": whole_ms(self.lease_seconds),
-                "open": self.session_is_open,
-                "q": self.request,
-                "wait": self.can_wait,
-                "p": self.policy,
-                "b": self.born_ms,
-                "pr": self.priority,
-                "i": self.owner.to_json(),
-                "tp": self.traceparent,
-                "k": self.wake_id,
-                "u": [token_text(each) for each in self.under],
+                "owner_id": owner_id(self.session_id, self.attempt_id),
+                "session_id": self.session_id,
+                "lease_ms": whole_ms(self.lease_seconds),
+                "session_is_open": self.session_is_open,
+                "request_id": self.request_id,
+                "can_wait": self.can_wait,
+                "policy": self.policy,
+                "born_ms": self.born_ms,
+                "priority": self.priority,
+                "info": self.owner.to_json(),
+                "traceparent": self.traceparent,
+                "wake_id": self.wake_id,
+                "enclosing_tokens": [token_text(each) for each in self.enclosing_tokens],
             },
             separators=(",", ":"),
         )
@@ -119,39 +118,46 @@ class FoundCycle:
     cycle: tuple[CycleEdge, ...]
     traceparents: tuple[str, ...]
     victim_index: int
+    """From 0."""
     victim: LockOwner
     policy: VictimPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class LockVerdict:
-    """Where a request stands."""
+    """Where a request stands, or how the call about it ended.
+
+    ``granted``, ``queued``, ``deadlock``: the request's own state. ``busy``: a lock is held and the request may not
+    wait. ``ended``: it was released or withdrawn. ``gone``: Redis has no such request. ``session_lost`` and ``lost``:
+    the session has ended. ``renewed``: the session goes on.
+    """
 
     kind: Literal["granted", "queued", "deadlock", "busy", "session_lost", "ended", "gone", "renewed", "lost"]
     tokens: tuple[int, ...] = ()
-    """For granted: one per resource, in the order of the claim."""
+    """For ``granted``: one per resource, in the order of the claim."""
     waiting_for: ResourceKey | None = None
     position: int = 0
     holder: LockParty | None = None
     cycle: tuple[CycleEdge, ...] = ()
     policy: VictimPolicy = "requester"
-    ended: int = 0
-    """How many locks the request (or the run) still held when it was ended."""
+    released: int = 0
+    """For ``ended``: how many locks the request (or the attempt) still held."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockReply:
-    """What a script answered: the verdict, and what else happened in that instant."""
+    """The answer of a script: the verdict, and what else the script did in that instant."""
 
     verdict: LockVerdict
-    reaped: tuple[tuple[ResourceKey, LockParty], ...] = ()
+    expired: tuple[tuple[ResourceKey, LockParty], ...] = ()
+    """Locks taken from owners whose lease had run out."""
     resolved: tuple[FoundCycle, ...] = ()
-    gone: frozenset[int] = frozenset()
+    gone_tokens: frozenset[int] = frozenset()
     """After a renewal: tokens that are no longer held."""
     waits: Mapping[str, LockVerdict] = field(default_factory=dict[str, LockVerdict])
-    """After a renewal: where each waiting request stands."""
-    strange: Mapping[str, tuple[ResourceKey, ...]] = field(default_factory=dict[str, tuple[ResourceKey, ...]])
-    """After a renewal: requests the server keeps for this session that the renewal did not name, with their locks."""
+    """After a renewal: where each waiting request stands, by request id."""
+    unknown_requests: Mapping[str, tuple[ResourceKey, ...]] = field(default_factory=dict[str, tuple[ResourceKey, ...]])
+    """After a renewal: requests Redis has for this session and the renewal did not name, with the locks they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,178 +169,40 @@ class LockHolding:
     owner: LockOwner
     token: int
     seconds: float
+    """How long it has been held."""
     lease_remaining_seconds: float
-    """Negative once the session has ended and nobody has noticed yet."""
+    """Negative once the session has ended and no script has noticed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class LockWait:
     """One waiting request in a snapshot."""
 
-    request: str
+    request_id: str
     resource: ResourceKey
     """The one it waits for."""
     resources: tuple[ResourceKey, ...]
-    """All it asked for."""
+    """All it wants."""
     owner_id: str
     owner: LockOwner
     seconds: float
-    under: frozenset[int]
+    """How long it has waited."""
+    enclosing_tokens: frozenset[int]
+    """Leases that cannot be released before this wait ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class LockPicture:
-    """Every lock and every wait of a namespace at one instant, up to the limit that was asked for."""
+class LockSnapshot:
+    """Every lock and every wait of a namespace at one instant, up to the limit of the call."""
 
     at: float
     """Epoch seconds by the clock of Redis."""
     holdings: tuple[LockHolding, ...]
     waits: tuple[LockWait, ...]
-    """By resource; within one, in the order they will be served."""
+    """By resource; within one, in the order they are served."""
     locks_total: int
     waits_total: int
     owners_total: int
-
-
-def reply_of(text: object, operation: str) -> LockReply:
-    """What one of the scripts that change something answered.
-
-    Raises:
-        StoreError: It is no reply of theirs.
-    """
-    document = _document(text, operation)
-    now = _number(document.get("now"))
-    waits, strange = document.get("waits"), document.get("strange")
-    return LockReply(
-        verdict=_verdict(document, now),
-        reaped=tuple((_resource(each["l"]), _party(each, now)) for each in _list(document.get("reaped"))),
-        resolved=tuple(_found(each) for each in _list(document.get("resolved"))),
-        gone=frozenset(int(each) for each in _list(document.get("gone"))),
-        waits={request: _verdict(each, now) for request, each in waits.items()} if isinstance(waits, dict) else {},
-        strange=_strange(strange) if isinstance(strange, dict) else {},
-    )
-
-
-def verdicts_of(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:
-    """What was pushed to a process's list."""
-    found: list[tuple[str, LockVerdict]] = []
-    for text in texts:
-        document = _document(text, "lock_wake")
-        found.append((str(document.get("q", "")), _verdict(document, _number(document.get("now")))))
-    return found
-
-
-def picture_of(text: object) -> LockPicture:
-    """What ``lock_snapshot`` answered."""
-    document = _document(text, "lock_snapshot")
-    now = _number(document.get("now"))
-    owners = cast("dict[str, dict[str, Any]]", document.get("owners") or {})
-    totals = cast("dict[str, int]", document.get("totals") or {})
-    holdings: list[LockHolding] = []
-    for each in _list(document.get("locks")):
-        record = owners.get(each["o"], {})
-        holdings.append(
-            LockHolding(
-                resource=_resource(each["l"]),
-                owner_id=each["o"],
-                owner=LockOwner.from_json(record.get("i")),
-                token=int(each["t"]),
-                seconds=_age(now, each["a"]),
-                lease_remaining_seconds=(_number(record.get("until")) - now) / 1000,
-            )
-        )
-    waits = tuple(
-        LockWait(
-            request=each["q"],
-            resource=_resource(each["l"]),
-            resources=tuple(_resource(lock) for lock in each["n"]),
-            owner_id=each["o"],
-            owner=LockOwner.from_json(owners.get(each["o"], {}).get("i")),
-            seconds=_age(now, each["a"]),
-            under=frozenset(int(token) for token in _list(each.get("u"))),
-        )
-        for each in _list(document.get("waits"))
-    )
-    return LockPicture(
-        at=now / 1000,
-        holdings=tuple(sorted(holdings, key=lambda each: each.resource)),
-        waits=waits,
-        locks_total=totals.get("locks", 0),
-        waits_total=totals.get("waits", 0),
-        owners_total=totals.get("owners", 0),
-    )
-
-
-def _document(text: object, operation: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text) if isinstance(text, str) else None
-    except ValueError as error:
-        raise StoreError(operation, "the answer is not JSON") from error
-    if not isinstance(document, dict):
-        raise StoreError(operation, "the answer is not a JSON object")
-    return cast("dict[str, Any]", document)
-
-
-def _list(value: object) -> list[Any]:
-    """Lua has one empty table, which JSON shows as an object."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _verdict(document: Mapping[str, Any], now: float) -> LockVerdict:
-    holder = document.get("by")
-    lock = document.get("l")
-    ended = document.get("n", 0)
-    kind = document.get("v", "gone")
-    return LockVerdict(
-        kind=kind,
-        tokens=tuple(int(each) for each in _list(document.get("t"))) if kind == "granted" else (),
-        waiting_for=_resource(lock) if isinstance(lock, str) else None,
-        position=ended if kind == "queued" else 0,
-        holder=_party(holder, now) if isinstance(holder, dict) else None,
-        cycle=_cycle(document.get("c")),
-        policy=document.get("vp") or "requester",
-        ended=ended if kind == "ended" else 0,
-    )
-
-
-def _cycle(members: object) -> tuple[CycleEdge, ...]:
-    edges: list[CycleEdge] = []
-    for each in _list(members):
-        owner, resource = LockOwner.from_json(each.get("i")), _resource(each["l"])
-        edges.append(CycleEdge(owner.task, owner.run_id, resource.name, resource.key))
-    return tuple(edges)
-
-
-def _found(document: Mapping[str, Any]) -> FoundCycle:
-    members = _list(document.get("c"))
-    index = int(document["x"]) - 1
-    return FoundCycle(
-        cycle=_cycle(members),
-        traceparents=tuple(str(each.get("tp") or "") for each in members),
-        victim_index=index,
-        victim=LockOwner.from_json(members[index].get("i")),
-        policy=document["p"],
-    )
-
-
-def _party(document: Mapping[str, Any], now: float) -> LockParty:
-    owner = LockOwner.from_json(document.get("i"))
-    return LockParty(
-        task=owner.task,
-        run_id=owner.run_id,
-        worker=owner.worker,
-        trace_id=owner.trace_id,
-        traceparent=str(document.get("tp") or ""),
-        seconds=_age(now, document.get("a")),
-    )
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _age(now: float, since: object) -> float:
-    return max(0.0, (now - _number(since)) / 1000)
 
 
 def whole_ms(seconds: float) -> int:
@@ -343,24 +211,15 @@ def whole_ms(seconds: float) -> int:
 
 
 def token_text(token: int) -> str:
-    """A token as the scripts write it: text, as JSON numbers are not exact enough in Lua."""
+    """A token as the scripts write it."""
     return f"{token:016d}"
 
 
-def owner_id(session: str, run: str) -> str:
-    """A run in one session."""
-    return f"{session}/{run}"
+def owner_id(session_id: str, attempt_id: str) -> str:
+    """An attempt in one session, as the scripts name it."""
+    return f"{session_id}/{attempt_id}"
 
 
-def lock_id(resource: ResourceKey) -> str:
+def lock_name(resource: ResourceKey) -> str:
     """A resource as the scripts name it."""
     return f"{resource.name}:{resource.key}"
-
-
-def _resource(lock: str) -> ResourceKey:
-    name, _, key = lock.partition(":")
-    return ResourceKey(name, key)
-
-
-def _strange(found: Mapping[str, Any]) -> dict[str, tuple[ResourceKey, ...]]:
-    return {request: tuple(_resource(each) for each in _list(locks)) for request, locks in found.items()}

@@ -1,10 +1,10 @@
 """Lock scripts as typed calls.
 
-Keys, all under the one hash tag of a namespace's locks (why: ``lua/lib_lock.lua``), owned by the lock service:
-``locks``, ``owners``, ``waits``, ``queue``, ``sessions``, ``members`` live a day and are refreshed by every script
-that writes; ``fence`` a week; ``wake:<process>`` and ``locks:ended`` a minute. Empty ones vanish by themselves.
+Keys, all under the one hash tag of a namespace's locks, owned by the lock service: ``locks``, ``owners``, ``waits``,
+``queue``, ``sessions`` and ``members`` live a day and are refreshed by every script that writes to them and by every
+renewal; ``fence`` lives a week; ``wake:<wake id>`` and ``locks:ended`` a minute. Fields: ``docs/storage-locks.md``.
 
-This module owns the calls. It refuses to wait, to retry and to decide anything.
+This module owns the calls. It does not wait, retry or decide.
 """
 
 import json
@@ -18,17 +18,15 @@ from mageflow.interceptors import ResourceKey
 from mageflow.store.keys import Keys
 from mageflow.store.locks.records import (
     LockClaim,
-    LockPicture,
     LockReply,
+    LockSnapshot,
     LockVerdict,
-    lock_id,
+    lock_name,
     owner_id,
-    picture_of,
-    reply_of,
     token_text,
-    verdicts_of,
     whole_ms,
 )
+from mageflow.store.locks.replies import parse_reply, parse_snapshot, parse_verdicts
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 
@@ -36,14 +34,14 @@ __all__ = ["LockStore"]
 
 _KEYS: Final = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake")
 _ACQUIRE: Final = Script("lock_acquire", _KEYS, ("claim", "..."))
-_RELEASE: Final = Script("lock_release", _KEYS, ("request", "mode", "..."))
+_RELEASE: Final = Script("lock_release", _KEYS, ("request_id", "mode", "..."))
 _END: Final = Script("lock_end", _KEYS, ("scope", "..."))
-_RENEW: Final = Script("lock_renew", _KEYS, ("session", "lease_ms", "leases", "requests", "known"))
+_RENEW: Final = Script("lock_renew", _KEYS, ("session_id", "lease_ms", "leases", "waiting", "granted"))
 _SNAPSHOT: Final = Script("lock_snapshot", _KEYS, ("limit",))
 
 
 class LockStore:
-    """Runs the lock scripts of one namespace; each method is one round trip.
+    """Runs the lock scripts of one namespace. Each method is one round trip and atomic.
 
     Every method raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError`.
     """
@@ -54,60 +52,66 @@ class LockStore:
         self._wake = keys.lock("wake")
 
     async def acquire(self, claim: LockClaim) -> LockReply:
-        """Take the locks, or queue for the first that is held: granted, queued, deadlock, busy or session_lost."""
-        return await self._run(_ACQUIRE, claim.to_json(), *(lock_id(each) for each in claim.resources))
+        """Take the locks, or queue for the first that is held.
 
-    async def release(self, request: str, resources: Sequence[ResourceKey]) -> LockReply:
-        """End a request; its locks go to the next in each queue. Ending it again does nothing."""
-        return await self._run(_RELEASE, request, "end", *(lock_id(each) for each in resources))
+        Returns:
+            A verdict of kind granted, queued, deadlock, busy or session_lost.
+        """
+        return await self._run(_ACQUIRE, claim.to_json(), *(lock_name(each) for each in claim.resources))
 
-    async def withdraw(self, request: str, resources: Sequence[ResourceKey]) -> LockReply:
-        """Leave the queue, unless the request was granted meanwhile: then it keeps its locks and is told so."""
-        return await self._run(_RELEASE, request, "withdraw", *(lock_id(each) for each in resources))
+    async def release(self, request_id: str, resources: Sequence[ResourceKey]) -> LockReply:
+        """End a request; its locks go to the next in each queue. A second call changes nothing."""
+        return await self._run(_RELEASE, request_id, "end", *(lock_name(each) for each in resources))
 
-    async def end_runs(self, session: str, runs: Sequence[str]) -> LockReply:
-        """End everything these runs hold and wait for."""
-        return await self._run(_END, "owner", *(owner_id(session, each) for each in runs))
+    async def withdraw(self, request_id: str, resources: Sequence[ResourceKey]) -> LockReply:
+        """Leave the queue. If the request was granted meanwhile, it keeps its locks and the verdict is granted."""
+        return await self._run(_RELEASE, request_id, "withdraw", *(lock_name(each) for each in resources))
 
-    async def end_session(self, session: str) -> LockReply:
+    async def end_attempts(self, session_id: str, attempt_ids: Sequence[str]) -> LockReply:
+        """End everything these attempts hold and wait for."""
+        return await self._run(_END, "owner", *(owner_id(session_id, each) for each in attempt_ids))
+
+    async def end_session(self, session_id: str) -> LockReply:
         """End everything a process holds and waits for."""
-        return await self._run(_END, "session", session)
+        return await self._run(_END, "session", session_id)
 
     async def renew(
         self,
-        session: str,
+        session_id: str,
         lease_seconds: float,
         leases: Sequence[tuple[ResourceKey, int]],
-        requests: Sequence[str],
-        known: Sequence[str] = (),
+        waiting: Sequence[str],
+        granted: Sequence[str] = (),
     ) -> LockReply:
-        """Keep a session alive; learn which of its leases are gone, and where its requests stand.
+        """Renew a session; learn which of its leases are gone, and where its requests stand.
 
         Args:
-            session: Whose.
+            session_id: The session.
             lease_seconds: It lives this long from now.
-            leases: What it believes to hold.
-            requests: What it believes to wait for.
-            known: Requests behind the leases; what else the server keeps for the session is reported as strange.
+            leases: Resource and token of each lock the process believes to hold.
+            waiting: Ids of the requests it believes to wait.
+            granted: Ids of the requests behind the leases. What else Redis has for the session is reported in
+                `LockReply.unknown_requests`.
         """
-        held = [[lock_id(resource), token_text(token)] for resource, token in leases]
+        held = [[lock_name(resource), token_text(token)] for resource, token in leases]
         return await self._run(
             _RENEW,
-            session,
+            session_id,
             whole_ms(lease_seconds),
             json.dumps(held),
-            json.dumps(list(requests)),
-            json.dumps(list(known)),
+            json.dumps(list(waiting)),
+            json.dumps(list(granted)),
         )
 
     async def verdicts(self, wake_id: str, timeout_seconds: float) -> list[tuple[str, LockVerdict]] | None:
-        """Block until verdicts for this process's queued requests arrive, or the timeout; may return none.
+        """Block until verdicts on this process's queued requests arrive, or until the timeout.
 
-        Delivery is at most once (the server forgets what it has handed to a connection that then breaks): `renew`
-        tells again.
+        Delivery is at most once: an answer sent over a connection that breaks is lost. `renew` reports such verdicts
+        again.
 
         Returns:
-            Requests and their verdicts, or None when the client's own socket timeout was shorter.
+            Request ids and their verdicts; an empty list after the timeout; None if the client's own socket timeout
+            is shorter than ``timeout_seconds``.
         """
         try:
             seconds = await self._port.blocking_seconds(timeout_seconds)
@@ -118,15 +122,15 @@ class LockStore:
             if isinstance(error.__cause__, redis.exceptions.TimeoutError | TimeoutError):
                 return None
             raise
-        return verdicts_of(cast("list[str]", reply[1]) if reply else [])
+        return parse_verdicts(cast("list[str]", reply[1]) if reply else [])
 
     async def aclose(self) -> None:
-        """Close the connections made for the running loop; not a round trip."""
+        """Close the connections made for the running loop; no round trip."""
         await self._port.aclose()
 
-    async def snapshot(self, limit: int = 1000) -> LockPicture:
+    async def snapshot(self, limit: int = 1000) -> LockSnapshot:
         """Every holder and waiter at one instant; at most ``limit`` of each."""
-        return picture_of(await self._port.call(_SNAPSHOT, self._keys, (limit,)))
+        return parse_snapshot(await self._port.call(_SNAPSHOT, self._keys, (limit,)))
 
     async def _run(self, script: Script, *args: str | int) -> LockReply:
-        return reply_of(await self._port.call(script, self._keys, args), script.name)
+        return parse_reply(await self._port.call(script, self._keys, args), script.name)

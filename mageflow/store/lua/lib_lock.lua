@@ -1,40 +1,72 @@
--- lib_lock: what every lock script shares: records, hand-over, the search for cycles, and the end of dead owners.
+-- Library of the lock scripts: records, hand-over, the search for cycles, and the end of owners whose lease ran out.
 --
 -- All locks of a namespace live in the same few keys, under one Cluster hash tag, because the search for a cycle
--- has to see every edge at one instant. Records are JSON; numbers that must be exact (tokens) travel as text.
+-- must see every edge at one instant. Records are JSON. A token is text of 16 digits, because a number in Lua's JSON is
+-- not exact enough. docs/storage-locks.md explains this table and says when each field goes; a test compares the two.
 --
---   locks     hash   lock -> {o owner, t token, a held since (ms), r [requests], tp traceparent}
---   owners    hash   owner -> {s session, k wake id, b born (ms), p priority, i info (opaque), h [locks], w [requests]}
---   waits     hash   request -> {o owner, n [locks], i next index, t [tokens], u [tokens it keeps from being
---                    released], a asked at (ms), p policy, tp traceparent, l lock waited for, s place in the queue,
---                    v verdict: absent while queued, else granted or deadlock, c cycle, vp policy of the verdict}
---   queue     zset   "<lock>\0<place>\0<request>", all with score 0: one first-in-first-out queue per lock
---   sessions  zset   session -> when it ends unless renewed (ms); a session is one process's claim to be alive
---   members   zset   "<session>/<run>", all with score 0: the owners of each session
---   fence     text   last token given out; never below the server's clock in microseconds, so that tokens grow
---                    even when the server has forgotten everything
---   wake      list   per process (":<wake id>" is appended): verdicts for requests that were queued
---   locks:ended  list  the last requests that were released: a driver that heard no answer releases again
+-- FIELD                       TYPE       WRITTEN BY       MEANING
+--   locks                     hash                        lock -> lock record; a free lock has no record
+--     owner_id                text       grant            who holds it: "<session id>/<attempt id>"
+--     token                   token      grant            fencing token
+--     held_since_ms           epoch ms   grant            when it was granted
+--     request_ids             [text]     grant, release   requests that share it; the last release deletes the record
+--     traceparent             text       grant            span of the request that acquired it; may be empty
+--   owners                    hash                        owner id -> owner record; deleted when both its lists are empty
+--     session_id              text       acquire          the session it belongs to
+--     wake_id                 text       acquire          which wake list its process reads
+--     born_ms                 epoch ms   acquire          when the run was enqueued; the policy "youngest" compares it
+--     priority                number     acquire          Hatchet's, 1 to 3; the policy "lowest_priority" compares it
+--     info                    JSON text  acquire          what others are shown (LockOwner.to_json); not read here
+--     locks                   [lock]     grant, release   what it holds
+--     request_ids             [text]     queue, forget    its requests that have a wait record
+--   waits                     hash                        request id -> wait record; only for requests that had to queue
+--     owner_id                text       acquire          who waits
+--     locks                   [lock]     acquire          what it wants, in the order it takes them
+--     next_index              number     acquire, grant   place in `locks` of the next one to take, from 1
+--     tokens                  [token]    acquire, grant   tokens of those it has taken
+--     enclosing_tokens        [token]    acquire, grant   leases that cannot be released before this wait ends: those
+--                                                         whose blocks enclose the request, and those it has taken
+--     asked_ms                epoch ms   acquire          when it was queued
+--     policy                  text       acquire          victim policy: requester, youngest, lowest_priority
+--     traceparent             text       acquire          span of the request; may be empty
+--     waiting_for               lock       queue            the lock it waits for; absent once granted
+--     place                   token      queue            its place in that lock's queue; absent when in no queue
+--     verdict                 text       grant, deadlock  absent while queued, then granted or deadlock
+--     cycle                   [member]   deadlock         of each member: request_id, lock, owner_id, info, traceparent
+--     cycle_policy            text       deadlock         policy of the request that closed the cycle
+--   queue                     zset       queue            "<lock>\0<place>\0<request id>", score 0: first in, first out
+--   sessions                  zset       acquire, renew   session id -> epoch ms at which it ends unless renewed
+--   members                   zset       acquire          owner ids, score 0: the owners of each session
+--   fence                     token      grant, queue     last token given out; never below the server's clock in
+--                                                         microseconds, so that tokens grow even after a loss of data
+--   wake:<wake id>            list       grant, deadlock  verdicts on one process's queued requests, as JSON: request_id,
+--                                                         verdict, tokens, cycle, cycle_policy, now_ms
+--   locks:ended               list       release          last requests released: a driver that misses an answer repeats
+--                                                         the call and must get the same one
 --
--- Rules: a free lock has no queue (a release hands over in the same script), so nobody overtakes. A request for
--- several locks takes them in the order given, keeps what it has while it waits for the next, and is answered once.
--- A wait keeps a lease from being released when it happens inside the block that holds it (u lists those leases):
--- only such waits are edges of the wait-for graph, so sibling branches of one run make no false cycles.
--- Records are read once and written once, by `finish`: every script must return through it.
+-- Rules: a free lock has no queue (a release hands it over in the same script), so no request overtakes another. A
+-- request for several locks takes them in the order given, keeps what it has while it waits for the next, and is
+-- answered once. Only waits inside a lease's own block are edges of the wait-for graph (enclosing_tokens), so that
+-- parallel branches of one attempt make no false cycles. Records are read once and written once, by `finish`: every
+-- script that changes something must return through it.
 
 local LOCKS, OWNERS, WAITS, QUEUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local SESSIONS, MEMBERS, FENCE, WAKE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local STATE_TTL_MS, FENCE_TTL_MS, WAKE_TTL_MS = 86400000, 604800000, 60000
+local TOKEN_DIGITS, TOKEN_FORMAT = 16, '%016.0f'
 
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = math.floor(now_us / 1000)
-local reaped, resolved, touched = {}, {}, {}
 
 local records = { [LOCKS] = {}, [OWNERS] = {}, [WAITS] = {} }
 local changed = { [LOCKS] = {}, [OWNERS] = {}, [WAITS] = {} }
+local refreshed_keys = {}
+local expired, resolved = {}, {}
 
--- The record itself, not a copy: whoever changes it saves it.
+-- -- records ---------------------------------------------------------------------------------------------------------
+
+-- Returns the record itself, not a copy: a caller that changes it must save it.
 local function load(key, field)
   local record = records[key][field]
   if record == nil then
@@ -49,27 +81,27 @@ local function save(key, field, record)
   records[key][field], changed[key][field] = record, true
 end
 
-local function erase(key, field)
+local function delete(key, field)
   records[key][field], changed[key][field] = false, true
 end
 
-local function put(key, score, member)
-  touched[key] = true
+local function zset_add(key, score, member)
+  refreshed_keys[key] = true
   redis.call('ZADD', key, score, member)
 end
 
-local function holds(list, item)
+local function contains(list, item)
   for _, each in ipairs(list) do
     if each == item then return true end
   end
   return false
 end
 
-local function add(list, item)
-  if not holds(list, item) then list[#list + 1] = item end
+local function add_once(list, item)
+  if not contains(list, item) then list[#list + 1] = item end
 end
 
-local function discard(list, item)
+local function remove(list, item)
   for index, each in ipairs(list) do
     if each == item then
       table.remove(list, index)
@@ -79,124 +111,165 @@ local function discard(list, item)
   return false
 end
 
-local fence
+local last_token
 
-local function next_fence()
-  if not fence then fence = tonumber(redis.call('GET', FENCE) or '0') end
-  fence = math.max(now_us, fence + 1)
-  return string.format('%016.0f', fence)
+local function next_token()
+  if not last_token then last_token = tonumber(redis.call('GET', FENCE) or '0') end
+  last_token = math.max(now_us, last_token + 1)
+  return string.format(TOKEN_FORMAT, last_token)
 end
 
-local function queue_member(lock, place, id)
-  return lock .. '\0' .. place .. '\0' .. id
-end
-
-local function queue_bounds(lock)
-  return '[' .. lock .. '\0', '(' .. lock .. '\1'
-end
-
--- Whatever was written to gets the same long TTL; a live session refreshes that of all with each renewal.
+-- Write every changed record. All written keys get the same long TTL; each renewal of a live session refreshes it.
 local function finish(reply)
   for key, fields in pairs(changed) do
     for field in pairs(fields) do
       local record = records[key][field]
       if record then
-        touched[key] = true
+        refreshed_keys[key] = true
         redis.call('HSET', key, field, cjson.encode(record))
       else
         redis.call('HDEL', key, field)
       end
     end
   end
-  if fence then redis.call('SET', FENCE, string.format('%016.0f', fence), 'PX', FENCE_TTL_MS) end
-  for key in pairs(touched) do redis.call('PEXPIRE', key, STATE_TTL_MS) end
-  reply.now = now_ms
-  if #reaped > 0 then reply.reaped = reaped end
+  if last_token then redis.call('SET', FENCE, string.format(TOKEN_FORMAT, last_token), 'PX', FENCE_TTL_MS) end
+  for key in pairs(refreshed_keys) do redis.call('PEXPIRE', key, STATE_TTL_MS) end
+  reply.now_ms = now_ms
+  if #expired > 0 then reply.expired = expired end
   if #resolved > 0 then reply.resolved = resolved end
   return cjson.encode(reply)
 end
 
--- Take a lock (h) or a request (w), if any, off an owner; one that neither holds nor asks for anything is forgotten.
-local function let_go(owner_id, list, item)
-  local owner = load(OWNERS, owner_id)
-  if not owner then return end
-  if item then discard(owner[list], item) end
-  if #owner.h == 0 and #owner.w == 0 then
-    erase(OWNERS, owner_id)
+-- -- owners and requests ---------------------------------------------------------------------------------------------
+
+-- Delete an owner that neither holds nor waits for anything, else save it.
+local function save_or_delete_owner(owner_id, owner)
+  if #owner.locks == 0 and #owner.request_ids == 0 then
+    delete(OWNERS, owner_id)
     redis.call('ZREM', MEMBERS, owner_id)
   else
     save(OWNERS, owner_id, owner)
   end
 end
 
-local function describe(lock, record)
-  local owner = record and load(OWNERS, record.o)
-  if not owner then return nil end
-  return { l = lock, o = record.o, i = owner.i, a = record.a, tp = record.tp }
+local function remove_from_owner(owner_id, list_name, item)
+  local owner = load(OWNERS, owner_id)
+  if owner then
+    remove(owner[list_name], item)
+    save_or_delete_owner(owner_id, owner)
+  end
 end
 
-local function wake(id, wait)
-  local owner = load(OWNERS, wait.o)
+-- How a reply describes a held lock and its holder.
+local function describe(lock, record, owner)
+  return {
+    lock = lock,
+    owner_id = record.owner_id,
+    info = owner.info,
+    held_since_ms = record.held_since_ms,
+    traceparent = record.traceparent,
+  }
+end
+
+-- The same for a lock of which only the record is at hand; nil when it is free.
+local function describe_holder(lock, record)
+  local owner = record and load(OWNERS, record.owner_id)
+  return owner and describe(lock, record, owner)
+end
+
+-- Push a request's verdict to the wake list of its process.
+local function send_verdict(request_id, wait)
+  local owner = load(OWNERS, wait.owner_id)
   if not owner then return end
-  local list = WAKE .. ':' .. owner.k
-  redis.call('RPUSH', list, cjson.encode({ q = id, v = wait.v, t = wait.t, c = wait.c, vp = wait.vp, now = now_ms }))
-  redis.call('PEXPIRE', list, WAKE_TTL_MS)
+  local wake_list = WAKE .. ':' .. owner.wake_id
+  redis.call('RPUSH', wake_list, cjson.encode({
+    request_id = request_id,
+    verdict = wait.verdict,
+    tokens = wait.tokens,
+    cycle = wait.cycle,
+    cycle_policy = wait.cycle_policy,
+    now_ms = now_ms,
+  }))
+  redis.call('PEXPIRE', wake_list, WAKE_TTL_MS)
 end
 
--- Take as many of the request's remaining locks as are free. Returns the lock that is not, and its record.
-local function advance(id, wait)
-  while wait.i <= #wait.n do
-    local lock = wait.n[wait.i]
+-- Take as many of the request's remaining locks as are free. Returns the first that is held, and its record.
+local function take_free_locks(request_id, wait)
+  while wait.next_index <= #wait.locks do
+    local lock = wait.locks[wait.next_index]
     local record = load(LOCKS, lock)
-    if record and record.o ~= wait.o then return lock, record end
+    if record and record.owner_id ~= wait.owner_id then return lock, record end
     if record then
-      add(record.r, id)
+      add_once(record.request_ids, request_id)
     else
-      record = { o = wait.o, t = next_fence(), a = now_ms, r = { id }, tp = wait.tp }
-      local owner = load(OWNERS, wait.o)
-      add(owner.h, lock)
-      save(OWNERS, wait.o, owner)
+      record = {
+        owner_id = wait.owner_id,
+        token = next_token(),
+        held_since_ms = now_ms,
+        request_ids = { request_id },
+        traceparent = wait.traceparent,
+      }
+      local owner = load(OWNERS, wait.owner_id)
+      add_once(owner.locks, lock)
+      save(OWNERS, wait.owner_id, owner)
     end
     save(LOCKS, lock, record)
-    wait.t[wait.i] = record.t
-    add(wait.u, record.t)
-    wait.i = wait.i + 1
+    wait.tokens[wait.next_index] = record.token
+    add_once(wait.enclosing_tokens, record.token)
+    wait.next_index = wait.next_index + 1
   end
   return nil
 end
 
-local function enqueue(id, wait, lock)
-  wait.l, wait.s = lock, next_fence()
-  put(QUEUE, 0, queue_member(lock, wait.s, id))
-  save(WAITS, id, wait)
-  local owner = load(OWNERS, wait.o)
-  add(owner.w, id)
-  save(OWNERS, wait.o, owner)
+-- -- queues ----------------------------------------------------------------------------------------------------------
+
+local function queue_member(lock, place, request_id)
+  return lock .. '\0' .. place .. '\0' .. request_id
 end
 
-local function dequeue(id, wait)
-  if wait.s then
-    redis.call('ZREM', QUEUE, queue_member(wait.l, wait.s, id))
-    wait.s = nil
+local function queue_bounds(lock)
+  return '[' .. lock .. '\0', '(' .. lock .. '\1'
+end
+
+-- The request id in a queue member whose lock name has this length.
+local function queued_request(member, lock_length)
+  return string.sub(member, lock_length + TOKEN_DIGITS + 3)
+end
+
+local function enqueue(request_id, wait, lock)
+  wait.waiting_for, wait.place = lock, next_token()
+  zset_add(QUEUE, 0, queue_member(lock, wait.place, request_id))
+  save(WAITS, request_id, wait)
+  local owner = load(OWNERS, wait.owner_id)
+  add_once(owner.request_ids, request_id)
+  save(OWNERS, wait.owner_id, owner)
+end
+
+local function dequeue(request_id, wait)
+  if wait.place then
+    redis.call('ZREM', QUEUE, queue_member(wait.waiting_for, wait.place, request_id))
+    wait.place = nil
   end
 end
 
--- From a queued request, follow "waits for the holder of" and "is kept from releasing by" until back at the start.
--- The graph had no cycle before this request, so a new one can only run through it. Linear in the path's length.
+-- -- deadlocks -------------------------------------------------------------------------------------------------------
+
+-- From a queued request, follow "waits for the holder of" and "keeps it from releasing" until back at the start. The
+-- graph had no cycle before this request, so a new one must run through it. Linear in the number of edges reached.
 local function find_cycle(start)
   local path, seen = {}, {}
-  local function visit(id, wait)
-    local record = load(LOCKS, wait.l)
-    local holder = record and load(OWNERS, record.o)
+  local function visit(request_id, wait)
+    local record = load(LOCKS, wait.waiting_for)
+    local holder = record and load(OWNERS, record.owner_id)
     if not holder then return false end
-    path[#path + 1] = { id = id, wait = wait }
-    for _, each in ipairs(holder.w) do
-      if not seen[each] then
-        local blocked = load(WAITS, each)
-        if blocked and not blocked.v and holds(blocked.u, record.t) then
-          if each == start then return true end
-          seen[each] = true
-          if visit(each, blocked) then return true end
+    path[#path + 1] = { request_id = request_id, wait = wait }
+    for _, next_request_id in ipairs(holder.request_ids) do
+      if not seen[next_request_id] then
+        local next_wait = load(WAITS, next_request_id)
+        if next_wait and not next_wait.verdict and contains(next_wait.enclosing_tokens, record.token) then
+          if next_request_id == start then return true end
+          seen[next_request_id] = true
+          if visit(next_request_id, next_wait) then return true end
         end
       end
     end
@@ -204,100 +277,114 @@ local function find_cycle(start)
     return false
   end
   local wait = load(WAITS, start)
-  if wait and not wait.v and visit(start, wait) then return path end
+  if wait and not wait.verdict and visit(start, wait) then return path end
   return nil
 end
 
+-- Returns the victim's index in the path. The path begins with the request that closed the cycle.
 local function choose_victim(path, policy)
   if policy == 'requester' then return 1 end
-  local chosen, best = 1, load(OWNERS, path[1].wait.o)
+  local chosen_index, chosen = 1, load(OWNERS, path[1].wait.owner_id)
   for index = 2, #path do
-    local owner = load(OWNERS, path[index].wait.o)
-    local younger = owner.b > best.b
-    if policy == 'lowest_priority' and owner.p ~= best.p then younger = owner.p < best.p end
-    if younger then chosen, best = index, owner end
+    local owner = load(OWNERS, path[index].wait.owner_id)
+    local is_better = owner.born_ms > chosen.born_ms
+    if policy == 'lowest_priority' and owner.priority ~= chosen.priority then
+      is_better = owner.priority < chosen.priority
+    end
+    if is_better then chosen_index, chosen = index, owner end
   end
-  return chosen
+  return chosen_index
 end
 
 local hand_over
 
--- End one request's claim on a lock. Returns whether it had one.
-local function drop(lock, id)
+-- End one request's share of a lock; the last share frees it. Returns whether the request had one.
+local function release_lock(lock, request_id)
   local record = load(LOCKS, lock)
-  if not record or not discard(record.r, id) then return false end
-  if #record.r > 0 then
+  if not record or not remove(record.request_ids, request_id) then return false end
+  if #record.request_ids > 0 then
     save(LOCKS, lock, record)
     return true
   end
-  erase(LOCKS, lock)
-  let_go(record.o, 'h', lock)
+  delete(LOCKS, lock)
+  remove_from_owner(record.owner_id, 'locks', lock)
   hand_over(lock)
   return true
 end
 
--- The victim's request ends here; locks it had taken on the way are handed on, as its body never saw them. Leases
--- of its surrounding blocks are released by those blocks: their work is still being undone.
-local function condemn(path, index, policy)
-  local victim = path[index]
+-- End the victim's request. Locks it took on the way are handed on, because its body never saw them. Locks of its
+-- enclosing blocks stay: those blocks release them, as the work under them is still being undone.
+local function abort_victim(path, victim_index, policy)
+  local victim = path[victim_index]
   local cycle = {}
-  for place, member in ipairs(path) do
-    local owner = load(OWNERS, member.wait.o)
-    cycle[place] = { q = member.id, l = member.wait.l, o = member.wait.o, i = owner.i, tp = member.wait.tp }
+  for index, member in ipairs(path) do
+    cycle[index] = {
+      request_id = member.request_id,
+      lock = member.wait.waiting_for,
+      owner_id = member.wait.owner_id,
+      info = load(OWNERS, member.wait.owner_id).info,
+      traceparent = member.wait.traceparent,
+    }
   end
   local wait = victim.wait
-  dequeue(victim.id, wait)
-  wait.v, wait.c, wait.vp = 'deadlock', cycle, policy
-  save(WAITS, victim.id, wait)
-  resolved[#resolved + 1] = { c = cycle, x = index, p = policy }
-  for taken = 1, wait.i - 1 do drop(wait.n[taken], victim.id) end
+  dequeue(victim.request_id, wait)
+  wait.verdict, wait.cycle, wait.cycle_policy = 'deadlock', cycle, policy
+  save(WAITS, victim.request_id, wait)
+  resolved[#resolved + 1] = { cycle = cycle, victim_index = victim_index, policy = policy }
+  for index = 1, wait.next_index - 1 do release_lock(wait.locks[index], victim.request_id) end
   return wait
 end
 
--- Break every cycle that runs through a queued request. `asking` is the request whose reply this script is.
-local function break_cycles(id, asking)
+-- Break every cycle that runs through a queued request. The caller of this script gets the verdict on
+-- `answered_request` as the script's reply, so none is pushed for it.
+local function break_cycles(request_id, answered_request_id)
   while true do
-    local path = find_cycle(id)
+    local path = find_cycle(request_id)
     if not path then return end
-    local index = choose_victim(path, path[1].wait.p)
-    local victim = path[index].id
-    local wait = condemn(path, index, path[1].wait.p)
-    if victim ~= asking then wake(victim, wait) end
+    local policy = path[1].wait.policy
+    local victim_index = choose_victim(path, policy)
+    local victim = path[victim_index].request_id
+    local wait = abort_victim(path, victim_index, policy)
+    if victim ~= answered_request_id then send_verdict(victim, wait) end
   end
 end
 
--- The request is first in its queue and its lock is free.
-local function serve(id, wait, asking)
-  local lock = advance(id, wait)
-  if lock then
-    enqueue(id, wait, lock)
-    break_cycles(id, asking)
+-- -- hand-over -------------------------------------------------------------------------------------------------------
+
+-- Continue a request whose awaited lock is free: it is granted, or queues for the next lock it wants.
+local function continue_request(request_id, wait)
+  local held_lock = take_free_locks(request_id, wait)
+  if held_lock then
+    enqueue(request_id, wait, held_lock)
+    break_cycles(request_id)
   else
-    wait.v, wait.l = 'granted', nil
-    save(WAITS, id, wait)
-    wake(id, wait)
+    wait.verdict, wait.waiting_for = 'granted', nil
+    save(WAITS, request_id, wait)
+    send_verdict(request_id, wait)
   end
 end
 
+-- Give a free lock to the first in its queue.
 hand_over = function(lock)
-  local from, to = queue_bounds(lock)
+  local first, last = queue_bounds(lock)
   while true do
-    local head = redis.call('ZRANGEBYLEX', QUEUE, from, to, 'LIMIT', 0, 1)[1]
-    if not head then return end
-    redis.call('ZREM', QUEUE, head)
-    local id = string.sub(head, #lock + 19)
-    local wait = load(WAITS, id)
-    if wait and not wait.v then
-      wait.s = nil
-      serve(id, wait)
-      -- Other branches of the same run that wait for this lock now hold it too.
-      local owner = load(OWNERS, wait.o)
-      for _, each in ipairs(owner and owner.w or {}) do
-        local sibling = load(WAITS, each)
+    local member = redis.call('ZRANGEBYLEX', QUEUE, first, last, 'LIMIT', 0, 1)[1]
+    if not member then return end
+    redis.call('ZREM', QUEUE, member)
+    local request_id = queued_request(member, #lock)
+    local wait = load(WAITS, request_id)
+    if wait and not wait.verdict then
+      wait.place = nil
+      continue_request(request_id, wait)
+      -- Other branches of the same attempt that wait for this lock now hold it too.
+      local owner = load(OWNERS, wait.owner_id)
+      for _, sibling_id in ipairs(owner and owner.request_ids or {}) do
+        local sibling = load(WAITS, sibling_id)
         local record = load(LOCKS, lock)
-        if sibling and not sibling.v and sibling.l == lock and record and record.o == wait.o then
-          dequeue(each, sibling)
-          serve(each, sibling)
+        local is_waiting = sibling and not sibling.verdict and sibling.waiting_for == lock
+        if is_waiting and record and record.owner_id == wait.owner_id then
+          dequeue(sibling_id, sibling)
+          continue_request(sibling_id, sibling)
         end
       end
       if load(LOCKS, lock) then return end
@@ -305,60 +392,63 @@ hand_over = function(lock)
   end
 end
 
--- Forget a request that has its answer or was given up; what it holds is dropped by the caller.
-local function forget_request(id, wait)
-  dequeue(id, wait)
-  erase(WAITS, id)
-  let_go(wait.o, 'w', id)
+-- -- the end of requests, owners and sessions ------------------------------------------------------------------------
+
+-- Delete a request that has its answer or was given up; the caller releases what it holds.
+local function forget_request(request_id, wait)
+  dequeue(request_id, wait)
+  delete(WAITS, request_id)
+  remove_from_owner(wait.owner_id, 'request_ids', request_id)
 end
 
 local function end_requests(owner_id)
   local owner = load(OWNERS, owner_id)
-  for _, id in ipairs(owner and owner.w or {}) do
-    local wait = load(WAITS, id)
-    if wait then dequeue(id, wait) end
-    erase(WAITS, id)
+  if not owner then return end
+  for _, request_id in ipairs(owner.request_ids) do
+    local wait = load(WAITS, request_id)
+    if wait then dequeue(request_id, wait) end
+    delete(WAITS, request_id)
   end
-  if owner then
-    owner.w = {}
-    save(OWNERS, owner_id, owner)
-  end
+  owner.request_ids = {}
+  save(OWNERS, owner_id, owner)
 end
 
--- Take everything from an owner whose requests have ended. Returns how many locks it held.
-local function end_leases(owner_id, is_dead)
+-- Take all locks from an owner whose requests have ended. Returns how many it held.
+local function end_leases(owner_id, has_expired)
   local owner = load(OWNERS, owner_id)
   if not owner then return 0 end
-  erase(OWNERS, owner_id)
+  delete(OWNERS, owner_id)
   redis.call('ZREM', MEMBERS, owner_id)
-  for _, lock in ipairs(owner.h) do
+  for _, lock in ipairs(owner.locks) do
     local record = load(LOCKS, lock)
-    if record and record.o == owner_id then
-      if is_dead then
-        reaped[#reaped + 1] = { l = lock, o = owner_id, i = owner.i, a = record.a, tp = record.tp }
-      end
-      erase(LOCKS, lock)
+    if record and record.owner_id == owner_id then
+      if has_expired then expired[#expired + 1] = describe(lock, record, owner) end
+      delete(LOCKS, lock)
       hand_over(lock)
     end
   end
-  return #owner.h
+  return #owner.locks
 end
 
--- All requests end before any lease does, so that nothing is handed to somebody who is ending as well.
-local function end_sessions(sessions, is_dead)
-  local owners = {}
-  for _, session in ipairs(sessions) do
-    redis.call('ZREM', SESSIONS, session)
-    for _, owner_id in ipairs(redis.call('ZRANGEBYLEX', MEMBERS, '[' .. session .. '/', '(' .. session .. '0')) do
-      owners[#owners + 1] = owner_id
+local function owners_of(session_id)
+  return redis.call('ZRANGEBYLEX', MEMBERS, '[' .. session_id .. '/', '(' .. session_id .. '0')
+end
+
+-- All requests end before any lease does, so that no lock is handed to an owner that is ending as well.
+local function end_sessions(session_ids, has_expired)
+  local owner_ids = {}
+  for _, session_id in ipairs(session_ids) do
+    redis.call('ZREM', SESSIONS, session_id)
+    for _, owner_id in ipairs(owners_of(session_id)) do
+      owner_ids[#owner_ids + 1] = owner_id
       end_requests(owner_id)
     end
   end
-  for _, owner_id in ipairs(owners) do end_leases(owner_id, is_dead) end
+  for _, owner_id in ipairs(owner_ids) do end_leases(owner_id, has_expired) end
 end
 
--- Every script that changes anything begins by ending the sessions whose time is up, by the server's clock.
-local function reap()
-  local dead = redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', now_ms)
-  if #dead > 0 then end_sessions(dead, true) end
+-- End the sessions whose time is up, by the server's clock. Every script that changes something begins with it.
+local function expire()
+  local session_ids = redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', now_ms)
+  if #session_ids > 0 then end_sessions(session_ids, true) end
 end

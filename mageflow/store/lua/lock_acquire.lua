@@ -1,70 +1,95 @@
--- lock_acquire: take one or more locks, or queue for the first that is held, and find the cycle that closes.
+-- lock_acquire: take one or more locks, or queue for the first that is held, and find the cycle this closes.
 --
 -- KEYS
---   locks     hash   who holds what (this and the next seven: see lib_lock)
---   owners    hash   runs that hold or ask
+--   locks     hash   held locks (this and the next seven: field tables in lib_lock)
+--   owners    hash   who holds or waits
 --   waits     hash   requests that had to queue
 --   queue     zset   one queue per lock
---   sessions  zset   processes and when they end unless renewed
+--   sessions  zset   sessions of processes, and when each ends unless renewed
 --   members   zset   owners of each session
 --   fence     text   last token given out
 --   wake      list   prefix of the lists that carry verdicts to waiting processes
 -- ARGS
---   claim  JSON   o owner: "<session>/<run>", locks are re-entrant per owner; s session of the asking process; ms it
---                 lives so long from now unless renewed; open whether the caller believes it is; q unique id of the
---                 request: the same id again gets the same answer; wait whether to queue if need be, or to give up at
---                 once; p victim policy: requester, youngest, lowest_priority; b when the run began (ms), for
---                 "youngest"; pr its priority, for "lowest_priority"; i what others are shown of the owner, opaque
---                 here; tp traceparent of the span that acquires; k which wake list the caller reads; u [tokens this
---                 request keeps from being released]
+--   claim  JSON   owner_id "<session id>/<attempt id>", locks are re-entrant per owner; session_id of the requesting
+--                 process; lease_ms the session lives from now unless renewed; session_is_open whether the process
+--                 believes it lives; request_id unique, the same again gets the same answer; can_wait false: do not
+--                 queue; policy, born_ms, priority, info, traceparent, wake_id, enclosing_tokens: stored (see lib_lock)
 --   ...    text   locks, in the order they are to be taken
--- RESULT   JSON: v granted (t tokens) | queued (l lock, n position, by holder) | deadlock (c cycle, vp policy) |
---          busy (by holder) | session_lost; with now, and reaped / resolved where something was
+-- RESULT   JSON: verdict granted (tokens) | queued (waiting_for lock, position, holder) | deadlock (cycle, cycle_policy) |
+--          busy (waiting_for, holder) | session_lost;
+--          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
+--          victim_index, policy}] when there are any
 -- TTL      everything: a day, refreshed by renewals; fence: a week; wake: a minute
 -- ATOMIC   grant, queue, edge and search are one instant: otherwise two requests could each miss the other's edge
 -- INCLUDE  lock
 
 local claim = cjson.decode(ARGV[1])
-local owner_id, session, id = claim.o, claim.s, claim.q
+local owner_id, session_id, request_id = claim.owner_id, claim.session_id, claim.request_id
 
-reap()
+expire()
 
-if claim.open and not redis.call('ZSCORE', SESSIONS, session) then return finish({ v = 'session_lost' }) end
-touched[SESSIONS] = true
-redis.call('ZADD', SESSIONS, 'GT', now_ms + claim.ms, session)
+if claim.session_is_open and not redis.call('ZSCORE', SESSIONS, session_id) then
+  return finish({ verdict = 'session_lost' })
+end
+refreshed_keys[SESSIONS] = true
+redis.call('ZADD', SESSIONS, 'GT', now_ms + claim.lease_ms, session_id)
 
+-- Where a request with a wait record stands; nil without one.
 local function answer()
-  local wait = load(WAITS, id)
+  local wait = load(WAITS, request_id)
   if not wait then return nil end
-  if wait.v == 'granted' then return { v = 'granted', t = wait.t } end
-  if wait.v == 'deadlock' then
-    forget_request(id, wait)
-    return { v = 'deadlock', c = wait.c, vp = wait.vp }
+  if wait.verdict == 'granted' then return { verdict = 'granted', tokens = wait.tokens } end
+  if wait.verdict == 'deadlock' then
+    forget_request(request_id, wait)
+    return { verdict = 'deadlock', cycle = wait.cycle, cycle_policy = wait.cycle_policy }
   end
-  local from = queue_bounds(wait.l)
-  local position = redis.call('ZLEXCOUNT', QUEUE, from, '[' .. queue_member(wait.l, wait.s, id))
-  return { v = 'queued', l = wait.l, n = position, by = describe(wait.l, load(LOCKS, wait.l)) }
+  local lock = wait.waiting_for
+  local first = queue_bounds(lock)
+  return {
+    verdict = 'queued',
+    waiting_for = lock,
+    position = redis.call('ZLEXCOUNT', QUEUE, first, '[' .. queue_member(lock, wait.place, request_id)),
+    holder = describe_holder(lock, load(LOCKS, lock)),
+  }
 end
 
-local known = answer()
-if known then return finish(known) end
+local earlier_answer = answer()
+if earlier_answer then return finish(earlier_answer) end
 
 if not load(OWNERS, owner_id) then
-  put(MEMBERS, 0, owner_id)
-  save(OWNERS, owner_id, { s = session, k = claim.k, b = claim.b, p = claim.pr, i = claim.i, h = {}, w = {} })
+  zset_add(MEMBERS, 0, owner_id)
+  save(OWNERS, owner_id, {
+    session_id = session_id,
+    wake_id = claim.wake_id,
+    born_ms = claim.born_ms,
+    priority = claim.priority,
+    info = claim.info,
+    locks = {},
+    request_ids = {},
+  })
 end
 
-local wait = { o = owner_id, n = {}, i = 1, t = {}, u = claim.u, a = now_ms, p = claim.p, tp = claim.tp }
-for index = 2, #ARGV do wait.n[#wait.n + 1] = ARGV[index] end
+local wait = {
+  owner_id = owner_id,
+  locks = {},
+  next_index = 1,
+  tokens = {},
+  enclosing_tokens = claim.enclosing_tokens,
+  asked_ms = now_ms,
+  policy = claim.policy,
+  traceparent = claim.traceparent,
+}
+for index = 2, #ARGV do wait.locks[#wait.locks + 1] = ARGV[index] end
 
-local lock, record = advance(id, wait)
-if not lock then return finish({ v = 'granted', t = wait.t }) end
-if not claim.wait then
-  local holder = describe(lock, record)
-  for taken = 1, wait.i - 1 do drop(wait.n[taken], id) end
-  let_go(owner_id)
-  return finish({ v = 'busy', l = lock, by = holder })
+local held_lock, record = take_free_locks(request_id, wait)
+if not held_lock then return finish({ verdict = 'granted', tokens = wait.tokens }) end
+if not claim.can_wait then
+  local holder = describe_holder(held_lock, record)
+  for index = 1, wait.next_index - 1 do release_lock(wait.locks[index], request_id) end
+  local owner = load(OWNERS, owner_id)
+  if owner then save_or_delete_owner(owner_id, owner) end
+  return finish({ verdict = 'busy', waiting_for = held_lock, holder = holder })
 end
-enqueue(id, wait, lock)
-break_cycles(id, id)
+enqueue(request_id, wait, held_lock)
+break_cycles(request_id, request_id)
 return finish(answer())

@@ -1,31 +1,33 @@
--- lock_end: end a run or a whole process: its requests leave their queues, its locks go to the next in each.
+-- lock_end: end attempts or a whole process: their requests leave the queues, their locks go to the next in each.
 --
 -- KEYS
---   locks     hash   who holds what (this and the next seven: see lib_lock)
---   owners    hash   runs that hold or ask
+--   locks     hash   held locks (this and the next seven: field tables in lib_lock)
+--   owners    hash   who holds or waits
 --   waits     hash   requests that had to queue
 --   queue     zset   one queue per lock
---   sessions  zset   processes and when they end unless renewed
+--   sessions  zset   sessions of processes, and when each ends unless renewed
 --   members   zset   owners of each session
 --   fence     text   last token given out
 --   wake      list   prefix of the lists that carry verdicts to waiting processes
 -- ARGS
 --   scope  text   owner or session
---   ...    text   the owners, or the sessions
--- RESULT   JSON: v ended (n locks that were held by the owners); with now, and reaped / resolved where something was
+--   ...    text   the owner ids, or the session ids
+-- RESULT   JSON: verdict ended (released: how many locks the owners still held);
+--          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
+--          victim_index, policy}] when there are any
 -- TTL      as lock_acquire
--- ATOMIC   a lock must not be handed to a request of the very run that ends
+-- ATOMIC   a lock must not be handed to a request of the very attempt that ends
 -- INCLUDE  lock
 
-reap()
+expire()
 
-local total = 0
+local released = 0
 if ARGV[1] == 'session' then
-  local sessions = {}
-  for index = 2, #ARGV do sessions[#sessions + 1] = ARGV[index] end
-  end_sessions(sessions, false)
+  local session_ids = {}
+  for index = 2, #ARGV do session_ids[#session_ids + 1] = ARGV[index] end
+  end_sessions(session_ids, false)
 else
   for index = 2, #ARGV do end_requests(ARGV[index]) end
-  for index = 2, #ARGV do total = total + end_leases(ARGV[index], false) end
+  for index = 2, #ARGV do released = released + end_leases(ARGV[index], false) end
 end
-return finish({ v = 'ended', n = total })
+return finish({ verdict = 'ended', released = released })

@@ -1,0 +1,175 @@
+"""What the lock scripts answer, parsed into the values of `mageflow.store.locks.records`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from mageflow.errors import CycleEdge, StoreError
+from mageflow.interceptors import LockParty, ResourceKey
+from mageflow.store.locks.records import (
+    FoundCycle,
+    LockHolding,
+    LockOwner,
+    LockReply,
+    LockSnapshot,
+    LockVerdict,
+    LockWait,
+)
+
+__all__ = ["parse_reply", "parse_snapshot", "parse_verdicts"]
+
+
+def parse_reply(text: object, operation: str) -> LockReply:
+    """Parse the answer of a script that changes something.
+
+    Raises:
+        StoreError: The answer is not a JSON object.
+    """
+    document = _object(text, operation)
+    now_ms = _number(document.get("now_ms"))
+    return LockReply(
+        verdict=_verdict(document, now_ms),
+        expired=tuple((_resource(each["lock"]), _holder(each, now_ms)) for each in _list(document.get("expired"))),
+        resolved=tuple(_found_cycle(each) for each in _list(document.get("resolved"))),
+        gone_tokens=frozenset(int(each) for each in _list(document.get("gone_tokens"))),
+        waits={request_id: _verdict(each, now_ms) for request_id, each in _mapping(document.get("waits")).items()},
+        unknown_requests={
+            request_id: tuple(_resource(each) for each in _list(locks))
+            for request_id, locks in _mapping(document.get("unknown_requests")).items()
+        },
+    )
+
+
+def parse_verdicts(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:
+    """Parse entries of a wake list into pairs of request id and verdict.
+
+    Raises:
+        StoreError: An entry is not a JSON object.
+    """
+    found: list[tuple[str, LockVerdict]] = []
+    for text in texts:
+        document = _object(text, "lock_wake")
+        found.append((str(document.get("request_id", "")), _verdict(document, _number(document.get("now_ms")))))
+    return found
+
+
+def parse_snapshot(text: object) -> LockSnapshot:
+    """Parse the answer of ``lock_snapshot``.
+
+    Raises:
+        StoreError: The answer is not a JSON object.
+    """
+    document = _object(text, "lock_snapshot")
+    now_ms = _number(document.get("now_ms"))
+    owners, totals = _mapping(document.get("owners")), _mapping(document.get("totals"))
+    holdings = [
+        LockHolding(
+            resource=_resource(each["lock"]),
+            owner_id=each["owner_id"],
+            owner=LockOwner.from_json(_mapping(owners.get(each["owner_id"])).get("info")),
+            token=int(each["token"]),
+            seconds=_seconds_since(each["held_since_ms"], now_ms),
+            lease_remaining_seconds=(_number(_mapping(owners.get(each["owner_id"])).get("session_ends_ms")) - now_ms)
+            / 1000,
+        )
+        for each in _list(document.get("locks"))
+    ]
+    waits = tuple(
+        LockWait(
+            request_id=each["request_id"],
+            resource=_resource(each["waiting_for"]),
+            resources=tuple(_resource(lock) for lock in each["locks"]),
+            owner_id=each["owner_id"],
+            owner=LockOwner.from_json(_mapping(owners.get(each["owner_id"])).get("info")),
+            seconds=_seconds_since(each["asked_ms"], now_ms),
+            enclosing_tokens=frozenset(int(token) for token in _list(each.get("enclosing_tokens"))),
+        )
+        for each in _list(document.get("waits"))
+    )
+    return LockSnapshot(
+        at=now_ms / 1000,
+        holdings=tuple(sorted(holdings, key=lambda each: each.resource)),
+        waits=waits,
+        locks_total=totals.get("locks", 0),
+        waits_total=totals.get("waits", 0),
+        owners_total=totals.get("owners", 0),
+    )
+
+
+def _verdict(document: Mapping[str, Any], now_ms: float) -> LockVerdict:
+    holder, lock = document.get("holder"), document.get("waiting_for")
+    kind = document.get("verdict", "gone")
+    return LockVerdict(
+        kind=kind,
+        tokens=tuple(int(each) for each in _list(document.get("tokens"))) if kind == "granted" else (),
+        waiting_for=_resource(lock) if isinstance(lock, str) else None,
+        position=document.get("position", 0),
+        holder=_holder(holder, now_ms) if isinstance(holder, dict) else None,
+        cycle=_edges(document.get("cycle")),
+        policy=document.get("cycle_policy") or "requester",
+        released=document.get("released", 0),
+    )
+
+
+def _found_cycle(document: Mapping[str, Any]) -> FoundCycle:
+    members = _list(document.get("cycle"))
+    victim_index = int(document["victim_index"]) - 1  # Lua counts from 1
+    return FoundCycle(
+        cycle=_edges(members),
+        traceparents=tuple(str(each.get("traceparent") or "") for each in members),
+        victim_index=victim_index,
+        victim=LockOwner.from_json(members[victim_index].get("info")),
+        policy=document["policy"],
+    )
+
+
+def _edges(members: object) -> tuple[CycleEdge, ...]:
+    edges: list[CycleEdge] = []
+    for each in _list(members):
+        owner, resource = LockOwner.from_json(each.get("info")), _resource(each["lock"])
+        edges.append(CycleEdge(owner.task, owner.run_id, resource.name, resource.key))
+    return tuple(edges)
+
+
+def _holder(document: Mapping[str, Any], now_ms: float) -> LockParty:
+    owner = LockOwner.from_json(document.get("info"))
+    return LockParty(
+        task=owner.task,
+        run_id=owner.run_id,
+        worker=owner.worker,
+        trace_id=owner.trace_id,
+        traceparent=str(document.get("traceparent") or ""),
+        seconds=_seconds_since(document.get("held_since_ms"), now_ms),
+    )
+
+
+def _resource(lock: str) -> ResourceKey:
+    name, _, key = lock.partition(":")
+    return ResourceKey(name, key)
+
+
+def _object(text: object, operation: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text) if isinstance(text, str) else None
+    except ValueError as error:
+        raise StoreError(operation, "the answer is not JSON") from error
+    if not isinstance(document, dict):
+        raise StoreError(operation, "the answer is not a JSON object")
+    return cast("dict[str, Any]", document)
+
+
+def _list(value: object) -> list[Any]:
+    """An empty list of Lua arrives as an empty JSON object."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _seconds_since(since_ms: object, now_ms: float) -> float:
+    return max(0.0, (now_ms - _number(since_ms)) / 1000)
