@@ -124,7 +124,7 @@ class Mageflow(StateOperations, DeclaringClient):
             in_thread=self.telemetry.in_thread,
             signed=invocation.StoredRuns(self._flows, self.telemetry.current_traceparent, host.non_retryable),
             extend=extend,
-            on_end=(self._locks.release_run, self._flows.leave),
+            on_end=(self._locks.release_run, self._flows.stop_heartbeat),
         )
         self._declarations = sdk.Declarations(self._register, self.param_config, services, self.telemetry.declare_task)
         self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))

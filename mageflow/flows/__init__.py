@@ -1,6 +1,7 @@
-"""Chains, swarms and callbacks: what they are made of, how what follows is sent, and who comes back for the rest.
+"""Chains, swarms and callbacks: creating them, running them, and sending what follows.
 
-Every decision is taken by a script in ``mageflow.store``; this room names things and delivers.
+Every decision is taken by a script in ``mageflow.store``. This package sends what the scripts decide, and its
+reconcilers send it again when a worker dies.
 """
 
 from mageflow.flows.flows import Flows, Settlement

@@ -256,7 +256,7 @@ class Flows:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
             self._acknowledgements.forget(keys.record, path)
-            self._heartbeats.enter(keys, path, run.workflow_run_id)
+            self._heartbeats.start(keys, path, run.workflow_run_id)
             self._binder.bind(admission.signature)
             if admission.flow_kind:
                 call = FlowStep(
@@ -336,9 +336,9 @@ class Flows:
         """
         return await self._dispatcher.was_timed_out(run.workflow_run_id, run.attempt_number)
 
-    async def leave(self, attempt: Attempt) -> None:
+    async def stop_heartbeat(self, attempt: Attempt) -> None:
         """Stop the heartbeats of an attempt that has ended in this process. No round trip."""
-        self._heartbeats.leave(attempt)
+        self._heartbeats.stop(attempt)
 
     def reconciler(self) -> Reconciler:
         """A reconciler for this process.

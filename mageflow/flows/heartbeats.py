@@ -1,8 +1,8 @@
-"""Bodies that run in this process, and the word to Redis that they do.
+"""Heartbeats for task functions running in this process.
 
-When Hatchet has forgotten a run, only the process that runs its body knows that it goes on. So it says so, for bodies
-that last: one round trip per record and half a check interval. A body that was heard of lately is not sent again; one
-whose process is gone is. This file owns the list. It refuses to decide anything by it.
+When Hatchet has lost a run, only the process that runs its task function knows that it is still running. The heartbeat
+stores that in Redis, so that the reconcilers do not send the run again. A task function needs a heartbeat only after it
+has run for half a check interval.
 """
 
 import asyncio
@@ -23,58 +23,58 @@ _log = logging.getLogger("mageflow.flows")
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
+class _Execution:
     attempt: Attempt
     keys: RecordKeys
     path: str
     run_id: str
-    began: float
+    started_at: float
 
 
 class Heartbeats:
-    """What runs here.
+    """The attempts running in this process, and their heartbeats.
 
     Args:
-        store: Where it is told.
+        store: Receives the heartbeats.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._running: dict[int, _Body] = {}
+        self._running: dict[int, _Execution] = {}
 
     @property
     def interval_seconds(self) -> float:
-        """Between two words about one body; what is younger needs none."""
+        """Time between two heartbeats; an attempt younger than this has none."""
         settings = self._store.settings
-        lives = (settings.ttl_seconds(kind)[0] / 3 for kind in _KINDS)
-        return min(settings.reconcile_check_seconds, *lives) / 2
+        ttls = (settings.ttl_seconds(kind)[0] / 3 for kind in _KINDS)
+        return min(settings.reconcile_check_seconds, *ttls) / 2
 
-    def enter(self, keys: RecordKeys, path: str, run_id: str) -> None:
-        """The running attempt was admitted; outside of one nothing is noted, for nobody would say when it ends."""
+    def start(self, keys: RecordKeys, path: str, run_id: str) -> None:
+        """Send heartbeats for the running attempt until `stop`. Outside an attempt nothing happens."""
         attempt = current_attempt.get()
         if attempt is not None:
-            began = asyncio.get_running_loop().time()
-            self._running[id(attempt)] = _Body(attempt, keys, path, run_id, began)
+            started_at = asyncio.get_running_loop().time()
+            self._running[id(attempt)] = _Execution(attempt, keys, path, run_id, started_at)
 
-    def leave(self, attempt: Attempt) -> None:
-        """An attempt has ended, however."""
+    def stop(self, attempt: Attempt) -> None:
+        """Stop the heartbeats of an attempt that has ended."""
         self._running.pop(id(attempt), None)
 
     async def run(self) -> None:
-        """Tell of what runs, for ever. Redis being away costs a line in the log: it is told again."""
+        """Send heartbeats until cancelled. If Redis is unavailable, log a warning and retry at the next interval."""
         while True:
             await asyncio.sleep(self.interval_seconds)
-            await self.tell()
+            await self.send()
 
-    async def tell(self) -> None:
-        """Tell of every body that has run for an interval, one round trip per record."""
-        until = asyncio.get_running_loop().time() - self.interval_seconds
-        lasting: dict[str, tuple[RecordKeys, list[tuple[str, str]]]] = {}
-        for body in self._running.values():
-            if body.began <= until:
-                lasting.setdefault(body.keys.record, (body.keys, []))[1].append((body.path, body.run_id))
-        for record, (keys, bodies) in lasting.items():
+    async def send(self) -> None:
+        """Send one heartbeat for each attempt that has run for an interval; one round trip per record."""
+        latest_start = asyncio.get_running_loop().time() - self.interval_seconds
+        due: dict[str, tuple[RecordKeys, list[tuple[str, str]]]] = {}
+        for each in self._running.values():
+            if each.started_at <= latest_start:
+                due.setdefault(each.keys.record, (each.keys, []))[1].append((each.path, each.run_id))
+        for record, (keys, running) in due.items():
             try:
-                await self._store.keep_alive(keys, bodies)
+                await self._store.keep_alive(keys, running)
             except MageflowError as error:
-                _log.warning("that bodies of %s run cannot be told yet: %s", record, error)
+                _log.warning("the heartbeat of %s could not be sent: %s", record, error)

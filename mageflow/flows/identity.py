@@ -1,9 +1,9 @@
-"""Ids of what is created, and keys of the runs users make: random outside a task, found again inside one.
+"""Ids of new records, and keys of the runs users make: random outside a task, deterministic inside one.
 
-Inside a task an id is derived from the run's own id, the **content** of what is created, and how many of exactly this
-content the attempt has created before. A retried, replayed or reassigned attempt that creates the same things, in
-whatever order, finds what the first attempt created. One that creates something else gets a new object, and what the
-first attempt created stays as it is: it is never handed out as something it is not.
+Inside a task an id is derived from the id of the run, the **content** of the new record, and the number of records with
+exactly this content that the attempt has created before. So a retried, replayed or reassigned attempt that creates the
+same records, in any order, finds those of the first attempt. An attempt that creates something else gets a new record,
+and the record of the first attempt stays unchanged.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ __all__ = ["new_identity"]
 
 
 def new_identity(*content: str) -> str:
-    """32 hexadecimal digits: derived from the running attempt and the content, or random outside a task."""
+    """An id of 32 hexadecimal digits: derived from the running attempt and the content, or random outside a task."""
     attempt = current_attempt.get()
     if attempt is None:
         return uuid.uuid4().hex

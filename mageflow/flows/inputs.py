@@ -1,6 +1,7 @@
-"""From what a script decided to the input of a run. Pure.
+"""Builds the input of a run from what a script decided. Pure.
 
-Inputs, from weakest to strongest (see `mageflow.signatures.merge`):
+A script passes user data on as text and does not parse it. This module merges the parts, the last one strongest (the
+rules are in `mageflow.signatures.merge`):
 
 ===================== ============================================================================================
 A chain's first step  the chain's bound values, the step's, the message the chain was run with
@@ -10,8 +11,8 @@ A success callback    the callback's bound values, the result in its field
 An error callback     the input that failed, the callback's bound values, the error in its field
 ===================== ============================================================================================
 
-The first step of a nested chain, and every item of a nested swarm, also gets what the parent handed over (the previous
-result, or the error), in its field.
+The first step of a nested chain, and every item of a nested swarm, also receives the previous result or the error that
+the parent flow carries over, in the field for it.
 """
 
 import json
@@ -39,7 +40,7 @@ __all__ = ["NestedStart", "build_nested_start", "build_run", "carry_result", "fl
 
 @dataclass(frozen=True, slots=True)
 class NestedStart:
-    """A nested flow to start."""
+    """A nested flow to start, and the arguments of its start."""
 
     key: str
     message_json: str
@@ -48,62 +49,62 @@ class NestedStart:
 
 
 def carry_result(value_json: str) -> str:
-    """A result, as a nested flow is handed it."""
+    """A result in the form in which a nested flow receives it, as JSON text."""
     return f'{{"result":{value_json}}}'
 
 
 def flow_name(decision: Decision) -> str:
-    """The name of the flow a decision is about; empty for a plain signature, and where it cannot be read."""
+    """The name of the flow of a decision; empty for a task signature and for an unreadable definition."""
     if decision.keys.kind == "task" or not decision.definition_json:
         return ""
     try:
         definition = decode_definition(decision.keys.record, decision.definition_json)
     except SignatureInvalidError:
-        return ""  # whoever has to entry what it defines says so
+        return ""  # sending its members reports the damage
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
 def build_run(decision: Decision, entry: OutboxEntry, *, fanout_limit: int = 128) -> DispatchRun:
-    """The run to hand to Hatchet for one entry of the outbox.
+    """The run to dispatch for an outbox entry.
 
-    Items of a swarm larger than ``fanout_limit`` link to the flow's start instead of living under it: that is what a
-    link equal to the traceparent says (`mageflow.telemetry.propagation`).
+    Items of a swarm larger than ``fanout_limit`` start traces of their own, with a link to the start of the flow:
+    ``link`` then equals ``traceparent``.
 
     Raises:
-        SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
+        SignatureInvalidError: The stored definition does not validate, or the stored input is not JSON.
     """
     keys = decision.keys
-    member = f"{keys.record}#{entry.path}"
-    definition = decode_member(member, entry.definition_json)
+    member_key = f"{keys.record}#{entry.path}"
+    definition = decode_member(member_key, entry.definition_json)
     if isinstance(definition, FlowMember):
-        raise SignatureInvalidError(member, "a flow is stored where a task is expected")
+        raise SignatureInvalidError(member_key, "a flow is stored where a task is expected")
     is_rerun = entry.role == "rerun"
     is_callback = entry.role in {"success", "error"}
-    is_apart = entry.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
+    is_own_trace = entry.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
         input_json=entry.extra or "{}" if is_rerun else _input_json(decision, entry, definition),
-        signature_key=keys.record if is_rerun else member,
+        signature_key=keys.record if is_rerun else member_key,
         dedupe_key=dedupe_key(keys, entry.path, entry.epoch),
         source=source,
         flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{entry.path}",
         traceparent=decision.traceparent,
-        link=decision.traceparent if is_apart else entry.link,
+        link=decision.traceparent if is_own_trace else entry.link,
     )
 
 
 def build_nested_start(decision: Decision, entry: OutboxEntry) -> NestedStart:
-    """The nested flow to start for one entry of the outbox.
+    """The nested flow to start for an outbox entry.
 
     Raises:
-        SignatureInvalidError: The stored definition does not validate, or what it is to be handed is no JSON.
+        SignatureInvalidError: The stored definition does not validate, or the stored input is not JSON.
     """
-    member = f"{decision.keys.record}#{entry.path}"
-    definition = decode_member(member, entry.definition_json)
+    member_key = f"{decision.keys.record}#{entry.path}"
+    definition = decode_member(member_key, entry.definition_json)
     if isinstance(definition, TaskDefinition):
-        raise SignatureInvalidError(member, "a task is stored where a flow is expected")
-    with _readable(member):
+        raise SignatureInvalidError(member_key, "a task is stored where a flow is expected")
+    with _readable(member_key):
         carry = ""
         if entry.role == "success" or (entry.role == "step" and entry.value_json):
             carry = carry_result(entry.value_json)
@@ -119,17 +120,17 @@ def build_nested_start(decision: Decision, entry: OutboxEntry) -> NestedStart:
         key=definition.key,
         message_json=json.dumps(message),
         carry_json=carry,
-        parent=member,
+        parent=member_key,
     )
 
 
 @contextmanager
-def _readable(member: str) -> Generator[None]:
-    """What was stored by us and cannot be read was damaged: a typed error with the key in it."""
+def _readable(member_key: str) -> Generator[None]:
+    """Report stored JSON that cannot be read, because it was damaged, as a typed error with the key."""
     try:
         yield
     except ValueError as error:  # of json, and of pydantic
-        raise SignatureInvalidError(member, f"what it is to be handed cannot be read ({error})") from error
+        raise SignatureInvalidError(member_key, f"its stored input cannot be read ({error})") from error
 
 
 def _input_json(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -> str:

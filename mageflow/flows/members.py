@@ -1,10 +1,10 @@
-"""What a user names (a task, a name, a signature, a key, a flow) as something that can be stored.
+"""Resolves what a user gives (a task, a name, a signature, a key, a flow) into a definition that can be stored.
 
-A `MemberSpec` is a tree: a task with its bound values, and its callbacks, which have callbacks of their own. Signatures
-that become members of a flow, or callbacks, are **copied** into the record they belong to: their definition travels
-with it, shares its TTL and its slot, and the signature itself stays as it was. So one signature may be a member of many
-flows, or twice of one, and a callback cannot expire before what it belongs to. Chains and swarms are not copied: they
-keep their key, and belong to the one flow that starts them.
+A `MemberSpec` is a tree: a task with its bound values, and its callbacks, which can have callbacks too. A signature
+that becomes a member or a callback is **copied** into the record: the copy has the TTL and the Cluster slot of the
+record, and the signature stays as it is. So one signature can be a member of many flows, or of one flow twice, and a
+callback cannot expire before the record it belongs to. Chains and swarms are not copied. They keep their key and
+belong to the one flow that starts them.
 """
 
 import difflib
@@ -30,7 +30,7 @@ from mageflow.signatures import (
     error_field,
     result_field,
 )
-from mageflow.store import Keys, Store
+from mageflow.store import Store
 from mageflow.types import TaskCatalog
 
 __all__ = ["MemberResolver", "MemberSpec", "documents_of", "flow_document"]
@@ -40,7 +40,7 @@ _MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """A member to be: its definition, and the members of its callbacks."""
+    """The definition of a future member, and those of its callbacks."""
 
     definition: MemberDefinition
     success: tuple["MemberSpec", ...] = ()
@@ -53,9 +53,9 @@ class MemberSpec:
 
     @cached_property
     def relative(self) -> tuple[tuple[str, str], ...]:
-        """Path below the member, and stored definition, of it and of everything under it.
+        """Pairs of path and stored definition, of the member and of everything under it.
 
-        Made once for a member that stands for many members, as in a swarm of one task.
+        Paths are relative to the member. Cached, because one spec stands for many items in a swarm of one task.
         """
         letter = "T" if isinstance(self.definition, TaskDefinition) else "F"
         own = f"{letter}:{len(self.success)}:{len(self.error)}|{encode(self.definition)}"
@@ -63,7 +63,7 @@ class MemberSpec:
 
 
 def documents_of(member: MemberSpec, path: str) -> Iterator[str]:
-    """Path and stored definition of a member and of everything under it, in turn."""
+    """Path, definition, path, definition, ... of the member at ``path`` and of everything under it."""
     for below, text in member.relative:
         yield path + below
         yield text
@@ -72,7 +72,7 @@ def documents_of(member: MemberSpec, path: str) -> Iterator[str]:
 def flow_document(
     definition: FlowDefinition, success: Sequence[MemberSpec], error: Sequence[MemberSpec]
 ) -> Iterator[str]:
-    """As `documents_of`, for a flow itself (without its members)."""
+    """Path, definition, path, definition, ... of a flow and of its callbacks, without its members."""
     yield ""
     yield f"{definition.kind[0].upper()}:{len(success)}:{len(error)}|{encode(definition)}"
     for below, text in _callbacks(success, error):
@@ -88,32 +88,27 @@ def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> It
 
 
 class MemberResolver:
-    """Turns what a user names into members.
+    """Resolves what a user gives into members.
 
     Args:
-        store: Where keys are looked up.
-        catalog: What the client knows of its tasks.
+        store: Looks up keys.
+        catalog: Knows the tasks of this client.
     """
 
     def __init__(self, store: Store, catalog: TaskCatalog) -> None:
         self._store = store
         self._catalog = catalog
 
-    @property
-    def keys(self) -> Keys:
-        """Names of everything."""
-        return self._store.keys
-
     async def resolve_member(self, target: object) -> MemberSpec:
-        """The member behind anything that can be a member, an item or a callback.
+        """The member that a task, a name, a signature, a key or a flow stands for.
 
-        Costs no round trip for task objects, names, flows, and signatures made in this process; one for a key and
-        for a signature that was loaded.
+        No round trip for task objects, names, flows, and signatures made in this process; one for a key and for a
+        signature that was loaded.
 
         Raises:
-            FlowDefinitionError: It is none of these.
-            SignatureNotFoundError: The key, or the signature's, is not stored (any more).
-            SignatureInvalidError: What is stored does not validate.
+            FlowDefinitionError: ``target`` is none of these.
+            SignatureNotFoundError: The key, or the key of the signature, expired, was removed, or never existed.
+            SignatureInvalidError: The stored document does not validate.
         """
         if isinstance(target, MemberSpec):
             return target
@@ -126,16 +121,22 @@ class MemberResolver:
         name = self._catalog.task_name(target)
         if name is None:
             raise FlowDefinitionError(
-                f"{target!r} cannot be run by a signature or a flow: give a task declared with this client, the "
-                "name of one, a signature, its key, a chain or a swarm"
+                f"{target!r} cannot be part of a signature or a flow: give a task declared with this client, the "
+                "name of a task, a signature, its key, a chain or a swarm"
             )
         return MemberSpec(self.task_definition(name, {}, {}))
 
     async def resolve_members(self, targets: object, what: str) -> tuple[MemberSpec, ...]:
-        """The members of several.
+        """The members that the targets stand for, in order.
+
+        Args:
+            targets: A list or tuple; each element as for `resolve_member`.
+            what: Name of the parameter, for the error.
 
         Raises:
-            FlowDefinitionError: ``targets`` is a single thing, or holds something that cannot be run.
+            FlowDefinitionError: ``targets`` is no sequence, or an element cannot be run.
+            SignatureNotFoundError: An element is a key or signature that expired, was removed, or never existed.
+            SignatureInvalidError: A stored document does not validate.
         """
         if isinstance(targets, str | Mapping) or not isinstance(targets, Sequence):
             raise FlowDefinitionError(f"{what} is a list of tasks, names, signatures, keys or flows; got {targets!r}")
@@ -146,10 +147,10 @@ class MemberResolver:
         return tuple(known[id(each)] for each in cast("Sequence[object]", targets))
 
     def task_definition(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
-        """A task with values bound to it.
+        """The definition of a task with bound values.
 
         Raises:
-            FlowDefinitionError: A value is bound to a field its input model does not have.
+            FlowDefinitionError: A value is bound to a field that the input model of the task does not have.
             ConfigurationError: A value has no JSON form.
         """
         model = self._catalog.input_model(name)
@@ -164,12 +165,12 @@ class MemberResolver:
         )
 
     async def _of_text(self, text: str) -> MemberSpec:
-        if not text.startswith(f"{self.keys.prefix}:{{"):
+        if not text.startswith(f"{self._store.keys.prefix}:{{"):
             return MemberSpec(self.task_definition(self._catalog.task_name(text) or text, {}, {}))
         return await self._of_key(text)
 
     async def _of_key(self, key: str) -> MemberSpec:
-        parsed = self.keys.parse(key)
+        parsed = self._store.keys.parse(key)
         found = await self._store.definitions(key)
         if parsed.kind != "task" and not parsed.path:
             return MemberSpec(FlowMember(key=key))

@@ -1,33 +1,36 @@
-"""Comes back for what a dead worker left: decisions nobody sent, and runs whose worker will never return.
+"""Finishes what a dead worker left: outbox entries that were never sent, and runs that no worker will settle.
 
-Every worker runs one. Records are taken from the index of their shard under a short lease, so reconcilers share the
-work and none of it depends on any of them. Two things are looked for in each:
+Every worker runs a reconciler. Each takes due records from the index of a shard under a short lease, so reconcilers
+share the work. A sweep looks for two things in a record:
 
-- entries of the outbox older than the grace time are sent again (a run sent twice is turned away at admission);
-- live runs that nobody has heard of for the check time are looked up in Hatchet: one that ended there without being
-  settled here is settled now, as what Hatchet says. A run that completed in Hatchet keeps its output; one that failed
-  keeps the error of its last attempt, or is ``WorkerLost`` when the worker never told.
+- outbox entries older than the grace time are sent again. If the first send did arrive, the second run is turned away
+  at admission;
+- live runs without a sign of life for the check time are looked up in Hatchet. A run that ended there without a
+  settlement in Redis is settled now. If it completed, its output is the result. If it failed, the error is that of its
+  last attempt, or ``WorkerLost`` if the worker reported none.
 
-A run that did not come to its end in Hatchet is sent again as a new one; the old one is turned away should it turn up:
+A run that has not ended in Hatchet, and cannot end there, is sent again as a new run. If the old run appears later, it
+is turned away:
 
-- **lost**: Hatchet does not know it, as after a restart of an engine that keeps nothing. It is given three times the
-  check time. A body that had begun is sent again three times, unless its own process says that it still runs; then it
-  is ``WorkerLost``. This is at least once, exactly as when Hatchet hands the run of a dead worker to another: a body
-  that was lost before it was settled may have done its work, and does it again. Should a body that was given up come to
-  its end after all, the first success counts. A run that was never admitted is sent three times in all, then it is
-  ``UnknownTaskError``: Hatchet takes runs of tasks no worker has declared and answers with an id.
-- **unscheduled**: no worker took it within its task's schedule timeout (five minutes unless the task says otherwise),
-  and Hatchet cancelled it. A step, an item or a callback is work that was accepted: too few workers delay it and do not
-  lose it. It is sent again, ever less often, up to a check time apart, until it has waited for as long as a flow lives
-  without progress; then it has failed as ``TaskUnscheduled``, and error callbacks fire. The run a user makes of a plain
-  signature keeps Hatchet's own rule: it was cancelled, and nothing is sent again.
+- **lost**: Hatchet does not know the run, for example after a restart of an engine that stores nothing. The reconciler
+  waits three check times. If the task function had started, the run is sent again up to three times, unless the
+  process of the task function sends heartbeats; then it has failed as ``WorkerLost``. So such a task function runs at
+  least once, as it does when Hatchet reassigns the run of a dead worker: it may have done its work before it was lost.
+  If a task function that was given up succeeds after all, the first success counts. A run that was never admitted is
+  sent three times in all; then it has failed as ``UnknownTaskError``, because Hatchet accepts runs of tasks that no
+  worker has declared.
+- **unscheduled**: no worker took the run within the schedule timeout of its task (five minutes by default), and Hatchet
+  cancelled it. A step, an item or a callback is accepted work: too few workers must delay it, not lose it. It is sent
+  again at growing intervals, up to the check time, until it has waited for the active TTL. Then it has failed as
+  ``TaskUnscheduled``, and error callbacks run. A run that a user makes of a task signature follows the rule of Hatchet:
+  it is cancelled.
 
-Whatever else cancels a run that waits in Hatchet (a person, a concurrency strategy) cancels the member.
+Any other cancellation of a waiting run in Hatchet (by a person, or by a concurrency strategy) cancels the member.
 
-Hatchet may know of an end before the worker does: it enforces timeouts, and tells the worker a second later. So a run
-that had begun is settled only when it is still unsettled after the grace time; the worker's own word comes first.
+Hatchet can know of an end before the worker does: it enforces timeouts and informs the worker a second later. So a run
+that had started is settled only if it is still unsettled after the grace time, and the report of the worker wins.
 
-This room owns the sweeps. It refuses to decide: each of its findings goes through the scripts again.
+The reconciler decides nothing itself: the scripts check each finding again.
 """
 
 import asyncio
@@ -55,14 +58,14 @@ from mageflow.types import Dispatcher, RunReport
 __all__ = ["Reconciler", "Sweep"]
 
 _LEASE_SECONDS: Final = 15.0
-_UNKNOWN_PATIENCE: Final = 3
+_LOST_AFTER_CHECKS: Final = 3
 
 _log = logging.getLogger("mageflow.flows")
 
 
 @dataclass(slots=True)
 class Sweep:
-    """What one sweep found and did."""
+    """Counts of one sweep: records visited, entries sent, runs settled or sent again, runs found alive."""
 
     records: int = 0
     sent: int = 0
@@ -74,13 +77,14 @@ class Reconciler:
     """Sweeps until it is cancelled.
 
     Args:
-        store: Where records are.
-        outbox: Sends.
-        dispatcher: Knows what became of runs.
-        heartbeats: Sent beside the sweeps, for the task functions that run in this process.
-        interval_seconds: Between sweeps; each waits between half and one and a half of it, so that workers drift apart.
-        batch: How many records a sweep takes at most; a full sweep is followed by another at once.
-        lease_seconds: For how long a record and its unsent entries belong to the reconciler that took them.
+        store: Keeps the records.
+        outbox: Sends outbox entries.
+        dispatcher: Reports the state of runs in Hatchet.
+        heartbeats: Run beside the sweeps, for the task functions of this process.
+        interval_seconds: Mean time between sweeps. Each pause is random, from half to one and a half of it, so that the
+            workers do not sweep together.
+        batch: Most records of one sweep; a full sweep is followed by the next at once.
+        lease_seconds: Time for which a record and its unsent entries belong to the reconciler that took them.
     """
 
     def __init__(
@@ -105,55 +109,55 @@ class Reconciler:
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def run(self) -> None:
-        """Sweep for ever. Redis or Hatchet being away is logged once per outage and waited out."""
-        is_away = False
-        telling = asyncio.create_task(self._heartbeats.run(), name="mageflow-heartbeats")
+        """Sweep and send heartbeats until cancelled. Logs an outage of Redis or Hatchet once and retries."""
+        is_unavailable = False
+        heartbeats = asyncio.create_task(self._heartbeats.run(), name="mageflow-heartbeats")
         try:
             while True:
-                is_away = await self._sweep_and_wait(is_away=is_away)
+                is_unavailable = await self._sweep_and_wait(is_unavailable=is_unavailable)
         finally:
-            for task in [telling, *self._confirming.values()]:
+            for task in [heartbeats, *self._confirming.values()]:
                 task.cancel()
 
-    async def _sweep_and_wait(self, *, is_away: bool) -> bool:
+    async def _sweep_and_wait(self, *, is_unavailable: bool) -> bool:
         try:
             swept = await self.sweep()
         except MageflowError as error:
-            if not is_away:
-                _log.warning("reconciling pauses: %s", error)
-            is_away, swept = True, Sweep()
-        except Exception:  # noqa: BLE001 - whatever it is, the flows of everybody depend on this going on
+            if not is_unavailable:
+                _log.warning("the reconciler pauses: %s", error)
+            is_unavailable, swept = True, Sweep()
+        except Exception:  # noqa: BLE001 - the flows of every worker depend on the sweeps going on
             _log.exception("a sweep failed")
-            is_away, swept = False, Sweep()
+            is_unavailable, swept = False, Sweep()
         else:
-            is_away = False
+            is_unavailable = False
         if swept.records < self._batch:
             await asyncio.sleep(self._interval_seconds * self._random.uniform(0.5, 1.5))
-        return is_away
+        return is_unavailable
 
     async def sweep(self) -> Sweep:
-        """Look once at what is due.
+        """Visit every due record once.
 
         Raises:
-            StoreError: Redis could not be asked. What was found before stays found.
+            StoreError: Redis failed. Records visited before stay visited.
         """
-        done = Sweep()
+        swept = Sweep()
         for key in await self._store.due(self._batch, self._lease_seconds):
-            done.records += 1
+            swept.records += 1
             try:
-                await self._visit(key, done)
+                await self._visit(key, swept)
             except StoreUnavailableError:
                 raise
             except (SignatureError, StoreError) as error:
-                # One record that is damaged must not keep the others waiting.
+                # A damaged record must not hold up the others.
                 _log.error("%s cannot be reconciled: %s", key, error)
             except DispatchError as error:
-                _log.warning("Hatchet cannot be asked about %s: %s", key, error)
-        return done
+                _log.warning("the runs of %s cannot be looked up in Hatchet: %s", key, error)
+        return swept
 
-    async def _visit(self, key: str, done: Sweep) -> None:
+    async def _visit(self, key: str, swept: Sweep) -> None:
         decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)
-        done.sent += len(decision.outbox)
+        swept.sent += len(decision.outbox)
         await self._outbox.deliver(decision)
         if not decision.silent:
             return
@@ -161,7 +165,7 @@ class Reconciler:
         runs = [run for run in decision.silent if not run.run_id.startswith("flow:")]
         alive = 0
         for run in flows:
-            alive += await self._check_flow(decision, run, done)
+            alive += await self._check_flow(decision, run, swept)
         if runs:
             reports = await self._dispatcher.statuses([run.run_id for run in runs])
             for run in runs:
@@ -169,13 +173,13 @@ class Reconciler:
                 if report is not None and report.state not in {"queued", "running"} and run.attempt > 0:
                     self._confirm_later(decision, run, report)
                     continue
-                alive += await self._check_run(decision, run, report, done)
+                alive += await self._check_run(decision, run, report, swept)
         if alive:
-            done.alive += alive
+            swept.alive += alive
             await self._store.keep_alive(decision.keys)
 
     def _confirm_later(self, decision: Decision, run: SilentRun, report: RunReport) -> None:
-        """Settle what Hatchet says has ended, unless its worker does within the grace time."""
+        """Settle a run that has ended in Hatchet, unless its worker settles it within the grace time."""
         if run.run_id in self._confirming:
             return
 
@@ -184,51 +188,55 @@ class Reconciler:
                 await asyncio.sleep(self._store.settings.reconcile_grace_seconds)
                 await self._check_run(decision, run, report, Sweep())
             except MageflowError as error:
-                _log.warning("%s is left to the next sweep: %s", run.run_id, error)
+                _log.warning("the run %s is left to the next sweep: %s", run.run_id, error)
             finally:
                 self._confirming.pop(run.run_id, None)
 
         self._confirming[run.run_id] = asyncio.create_task(confirm(), name="mageflow-confirm")
 
-    async def _check_run(self, decision: Decision, run: SilentRun, report: RunReport | None, done: Sweep) -> bool:
-        """Settle a run that ended in Hatchet; returns whether it is still going."""
+    async def _check_run(self, decision: Decision, run: SilentRun, report: RunReport | None, swept: Sweep) -> bool:
+        """Settle a run that has ended in Hatchet; returns True if it is still alive."""
         if report is None:
-            patience = self._store.settings.reconcile_check_seconds * _UNKNOWN_PATIENCE
-            if run.silent_seconds < patience:
+            if run.silent_seconds < self._store.settings.reconcile_check_seconds * _LOST_AFTER_CHECKS:
                 return True
-            settled = await self._settle(decision, run, "lost", done, error=_unknown(run))
+            settled = await self._settle(decision, run, "lost", swept, error=_unknown(run))
             return settled.verdict == "alive"
         if report.state in {"queued", "running"}:
             return True
         if report.state == "completed":
-            await self._settle(decision, run, "succeeded", done, result_json=report.output_json or "null")
+            await self._settle(decision, run, "succeeded", swept, result_json=report.output_json or "null")
             return False
         if report.is_unscheduled:
             settled = await self._settle(
-                decision, run, "unscheduled", done, error=_unscheduled(run), message_json=report.input_json
+                decision, run, "unscheduled", swept, error=_unscheduled(run), message_json=report.input_json
             )
             return settled.verdict == "alive"
         outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
         await self._settle(
-            decision, run, outcome, done, error=_failure(run, report, outcome), message_json=report.input_json
+            decision, run, outcome, swept, error=_failure(run, report, outcome), message_json=report.input_json
         )
         return False
 
-    async def _check_flow(self, decision: Decision, run: SilentRun, done: Sweep) -> bool:
+    async def _check_flow(self, decision: Decision, run: SilentRun, swept: Sweep) -> bool:
         key = run.run_id.removeprefix("flow:")
         try:
             flow, result = await self._store.load_with_result(key)
         except SignatureNotFoundError:
-            lost = FailureRecord(type="FlowExpired", message=f"{key} is gone", outcome="failed", at=datetime.now(UTC))
-            await self._settle(decision, run, "failed", done, error=lost)
+            lost = FailureRecord(
+                type="FlowExpired",
+                message=f"the nested flow {key!r} expired or was removed",
+                outcome="failed",
+                at=datetime.now(UTC),
+            )
+            await self._settle(decision, run, "failed", swept, error=lost)
             return False
         if not isinstance(flow, ChainSignature | SwarmSignature) or flow.status not in ENDED:
             return True
         if flow.status == "done":
-            await self._settle(decision, run, "succeeded", done, result_json=result)
+            await self._settle(decision, run, "succeeded", swept, result_json=result)
         else:
             outcome: Literal["cancelled", "failed"] = "failed" if flow.status == "failed" else "cancelled"
-            await self._settle(decision, run, outcome, done, error=flow.last_error)
+            await self._settle(decision, run, outcome, swept, error=flow.last_error)
         return False
 
     async def _settle(
@@ -236,7 +244,7 @@ class Reconciler:
         decision: Decision,
         run: SilentRun,
         outcome: Literal["succeeded", "failed", "cancelled", "lost", "unscheduled"],
-        done: Sweep,
+        swept: Sweep,
         *,
         result_json: str | None = None,
         error: FailureRecord | None = None,
@@ -255,7 +263,7 @@ class Reconciler:
             message_json=message_json,
             reported_by_engine=run.attempt == 0,
         )
-        done.settled += settled.verdict in {"settled", "resent"}
+        swept.settled += settled.verdict in {"settled", "resent"}
         await self._outbox.deliver(settled)
         return settled
 
@@ -265,7 +273,7 @@ def _unknown(run: SilentRun) -> FailureRecord:
         return _failure(run, RunReport("failed", error="Hatchet does not know the run"), "failed")
     return FailureRecord(
         type="UnknownTaskError",
-        message="Hatchet took the run and does not know it: no worker has declared its task; start one that does",
+        message="Hatchet accepted the run and does not know it: no worker has declared its task; start one that does",
         outcome="failed",
         at=datetime.now(UTC),
     )
@@ -274,7 +282,7 @@ def _unknown(run: SilentRun) -> FailureRecord:
 def _unscheduled(run: SilentRun) -> FailureRecord:
     return FailureRecord(
         type="TaskUnscheduled",
-        message=f"no worker took the run {run.run_id} within its schedule timeout: too few workers, or too little time",
+        message=f"no worker took the run {run.run_id} within its schedule timeout: start more workers or raise it",
         attempt=max(run.attempt, 1),
         outcome="cancelled",
         at=datetime.now(UTC),
@@ -286,7 +294,8 @@ def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "f
         return FailureRecord.model_validate({**json.loads(run.error_json), "outcome": "failed"})
     return FailureRecord(
         type="TaskCancelled" if outcome == "cancelled" else "WorkerLost",
-        message=report.error or f"the run {run.run_id} ended in Hatchet as {report.state} and its worker never told",
+        message=report.error
+        or f"the run {run.run_id} ended in Hatchet as {report.state}, and its worker did not report the end",
         attempt=max(run.attempt, 1),
         outcome=outcome,
         at=datetime.now(UTC),

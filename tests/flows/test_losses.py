@@ -158,7 +158,7 @@ async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
     await asyncio.sleep(0.5)
     assert not hatchet.queue
     assert round_trips.by_operation["alive"] >= 5
-    await quick.leave(attempt)
+    await quick.stop_heartbeat(attempt)
     async with asyncio.timeout(10):
         while not hatchet.queue:
             await asyncio.sleep(0.01)
