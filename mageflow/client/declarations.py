@@ -107,9 +107,10 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or self._declarations.inferred_validator(func)
+            bound = self._declarations.bind(func)
+            validator = input_validator or bound.input_type
             declare = super(DeclaringClient, self).task(name=name, input_validator=validator, **options)
-            return self._declarations.standalone(cast("Any", declare), func)
+            return self._declarations.standalone(cast("Any", declare), bound)
 
         return decorate
 
@@ -144,9 +145,10 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or self._declarations.inferred_validator(func)
+            bound = self._declarations.bind(func)
+            validator = input_validator or bound.input_type
             declare = super(DeclaringClient, self).durable_task(name=name, input_validator=validator, **options)
-            return self._declarations.standalone(cast("Any", declare), func)
+            return self._declarations.standalone(cast("Any", declare), bound)
 
         return decorate
 
@@ -169,11 +171,12 @@ class DeclaringClient(Hatchet):
         """
 
         def decorate(func: Callable[..., Any]) -> Any:
-            validator = input_validator or self._declarations.inferred_validator(func, is_batch=True)
+            bound = self._declarations.bind(func, is_batch=True)
+            validator = input_validator or bound.input_type
             declare = cast("Any", super(DeclaringClient, self)).batch_task(
                 name=name, input_validator=validator, **options
             )
-            return self._declarations.standalone(declare, func, is_batch=True)
+            return self._declarations.standalone(declare, bound)
 
         return decorate
 

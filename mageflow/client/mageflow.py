@@ -92,8 +92,7 @@ class Mageflow(StateOperations, DeclaringClient):
         self._client, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
         port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
         keys = Keys(self.settings.key_prefix, self.namespace)
-        host = sdk.SdkHost(enqueuer)
-        extend = invocation.TimeoutExtender(host, interceptor)
+        extend = invocation.TimeoutExtender(interceptor)
         self._port = port
         self._has_redis = port.is_configured
         self._locks = LockService(
@@ -118,15 +117,17 @@ class Mageflow(StateOperations, DeclaringClient):
         )
         self._cluster = ClusterObserver(store, self._locks, interceptor)
         services = invocation.RunnerServices(
-            host=host,
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
             in_thread=self.telemetry.in_thread,
-            signed=invocation.StoredRuns(self._flows, self.telemetry.current_traceparent, host.non_retryable),
+            signed=invocation.SignedRuns(self._flows, self.telemetry.current_traceparent, sdk.as_non_retryable),
             extend=extend,
+            is_non_retryable=sdk.is_non_retryable,
             on_end=(self._locks.release_run, self._flows.stop_heartbeat),
         )
-        self._declarations = sdk.Declarations(self._register, self.param_config, services, self.telemetry.declare_task)
+        self._declarations = sdk.Declarations(
+            self._register, self.param_config, services, enqueuer.durable_spawn, self.telemetry.declare_task
+        )
         self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
 
     @classmethod

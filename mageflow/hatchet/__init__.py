@@ -1,15 +1,15 @@
-"""The SDK's room: everything mageflow needs of Hatchet's Python SDK, and all it gives to it.
+"""Everything that mageflow uses of Hatchet's Python SDK, and everything it gives to the SDK.
 
-`compat` alone touches names the SDK keeps private. `declare` and `workflow` put mageflow around tasks, `enqueue` around
-every way a run is handed to the engine, `dispatch` sends the runs of signatures and flows, `host` serves the runner.
+`compat` is the only file that uses private names of the SDK; it also gives the runner its context. `declare` and
+`workflow` put mageflow around tasks, `enqueue` around every call that sends a run to the engine, `dispatch` sends the
+runs of signatures and flows.
 """
 
 from mageflow.hatchet.compat import HiddenFromLogForwarder, debug_of, set_lifespan, slots_of, tasks_of_worker
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
-from mageflow.hatchet.errors_map import as_non_retryable
-from mageflow.hatchet.host import SdkHost
+from mageflow.hatchet.errors_map import as_non_retryable, is_non_retryable
 from mageflow.hatchet.options import (
     BatchOptions,
     DurableOptions,
@@ -38,7 +38,6 @@ __all__ = [
     "ObservedAdminClient",
     "SdkCatalog",
     "SdkDispatcher",
-    "SdkHost",
     "SdkSignatureRunner",
     "TaskBatchDecorator",
     "TaskDecorator",
@@ -48,6 +47,7 @@ __all__ = [
     "as_non_retryable",
     "debug_of",
     "instrumented_client",
+    "is_non_retryable",
     "set_lifespan",
     "signed_as",
     "slots_of",

@@ -1,19 +1,22 @@
-"""The only file that touches names the SDK keeps private.
+"""The only file that uses private names of the SDK.
 
-Each function does one thing and names what it leans on; ``tests/contract/test_sdk_private_names.py`` fails when a new
-SDK version moves one of them. Everything else in mageflow uses the SDK's public face.
+`SdkContext` is what the runner needs of one attempt; the functions serve declarations, clients and workers.
+``tests/contract/test_sdk_private_names.py`` fails when a new SDK version moves one of the names. Everything else in
+mageflow uses the public API of the SDK.
 
 Written against hatchet-sdk 1.43.1.
 """
 
 import asyncio
+import functools
 import json
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from datetime import UTC
+from typing import Any, cast
 
 import grpc
-from hatchet_sdk import Context, Hatchet
+from hatchet_sdk import Context, DurableContext, Hatchet
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.contracts.dispatcher_pb2 import RefreshTimeoutRequest, RefreshTimeoutResponse
@@ -32,62 +35,184 @@ from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
 from hatchet_sdk.utils.api_auth import create_authorization_header
 from hatchet_sdk.worker.runner.runner import Runner
 from hatchet_sdk.worker.worker import LifespanFn, Worker
+from typing_extensions import override
+
+from mageflow.errors import DispatchError, TimeoutExtensionError
+from mageflow.hatchet import durations
+from mageflow.hatchet.errors_map import describe
+from mageflow.invocation import STATE_KEYWORD, AttemptContext
 
 # pyright: reportPrivateUsage=false
 
 __all__ = [
     "HiddenFromLogForwarder",
-    "aio_refresh_timeout",
+    "SdkContext",
     "around_attempt",
-    "batch_size",
+    "around_batch",
     "config_of",
     "debug_of",
     "dependency_type",
-    "dump_output",
-    "invocation_count",
-    "is_mock",
     "is_stub",
-    "load_output",
-    "message",
-    "message_json",
-    "observe_refresh",
-    "observe_spawns",
-    "on_cancel",
     "outside_of_task",
     "pool_of",
     "run_details",
-    "set_inherited_metadata",
     "set_lifespan",
     "slots_of",
     "task_of",
     "tasks_of_worker",
 ]
 
+AroundSpawns = Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Awaitable[Any]]
+"""Spawns the children of a durable task: ``await around_spawns(configs, spawn)`` calls ``spawn``."""
+
 dependency_type = Depends
 
 _MOCK_ACTION_ID = "mock:action"
 _DETAILS_TIMEOUT_SECONDS = 10.0
+_EXTENSION_TIMEOUT_SECONDS = 5.0
+"""The SDK waits 30 s. By then a task that needs more time has lost more than it can gain."""
 _STUBS_MODULE = "hatchet_sdk.features.stubs"
 
 
-class _Around(Protocol):
-    def __call__(self, ctx: Any, /) -> AbstractAsyncContextManager[Any]: ...
+class SdkContext(AttemptContext):
+    """One attempt's context of the SDK, as `mageflow.invocation.AttemptContext`.
+
+    Args:
+        ctx: The SDK's context.
+        task: The SDK's task.
+        around_spawns: Spawns the children of a durable task.
+    """
+
+    def __init__(self, ctx: Context, task: Task[Any, Any], around_spawns: AroundSpawns) -> None:
+        action = ctx._action
+        self._ctx = ctx
+        self._task = task
+        self._around_spawns = around_spawns
+        self.workflow_run_id = ctx.workflow_run_id
+        self.task_run_id = ctx.task_run_id
+        self.worker_id = ctx.worker_id
+        self.attempt_number = ctx.attempt_number
+        self.max_attempts = ctx.max_attempts
+        self.priority: int = ctx.priority or 1
+        self.metadata: dict[str, Any] = dict(ctx.additional_metadata)
+        self.batch_size = len(action.batch_items or ()) or 1
+        # The public property warns about itself in 1.43.1.
+        self.is_resumed = (action.durable_task_invocation_count or 1) > 1
+
+    @property
+    @override
+    def is_cancelled(self) -> bool:
+        return bool(self._ctx.is_cancelled)
+
+    @override
+    def message(self) -> Any:
+        return self._task._workflow._get_workflow_input(self._ctx)
+
+    @override
+    def input_json(self) -> str:
+        return json.dumps(self._ctx._workflow_input)
+
+    @override
+    def observe(
+        self, on_cancel: Callable[[], None], around_refresh: Callable[[float, Callable[[], None]], None]
+    ) -> None:
+        ctx = self._ctx
+        _on_cancel(ctx, on_cancel)
+        dispatcher = _ObservedDispatcher(ctx._dispatcher_client, around_refresh)
+        ctx._dispatcher_client = cast("DispatcherClient", dispatcher)
+        if isinstance(ctx, DurableContext):
+            _around_spawns(ctx, self._around_spawns)
+
+    @override
+    async def extend_timeout(self, seconds: float) -> float:
+        # Not `ctx.aio_refresh_timeout`: it takes a thread, and drops the engine's answer.
+        dispatcher = self._ctx._dispatcher_client
+        client = cast("Any", dispatcher._get_or_create_aio_client())
+        request = RefreshTimeoutRequest(
+            task_run_external_id=self.task_run_id, increment_timeout_by=durations.milliseconds(seconds)
+        )
+        metadata = create_authorization_header(dispatcher.token)
+        try:
+            response: RefreshTimeoutResponse = await client.RefreshTimeout(
+                request, timeout=_EXTENSION_TIMEOUT_SECONDS, metadata=metadata
+            )
+        except grpc.RpcError as error:
+            raise TimeoutExtensionError(describe(error)) from error
+        return response.timeout_at.ToDatetime(tzinfo=UTC).timestamp()
+
+    @override
+    def inherit_metadata(self, metadata: Mapping[str, Any]) -> None:
+        ctx_additional_metadata.set(dict(metadata))
+
+    @override
+    async def cancel_run(self) -> None:
+        try:
+            await self._ctx.aio_cancel()
+        except Exception as error:
+            raise DispatchError(self._ctx.task_name, f"the run could not be cancelled: {error}") from error
+
+    @override
+    def dump_output(self, output: object) -> str:
+        # Runner.serialize_output uses its arguments only. Calling it keeps one rule for what may be sent.
+        validator = self._task._validators.step_output
+        return Runner.serialize_output(cast("Runner", None), validator, output) or "{}"
+
+    @override
+    def load_output(self, output_json: str) -> Any:
+        return self._task._validators.step_output.validate_json(output_json, context=HATCHET_PYDANTIC_SENTINEL)
 
 
-def around_attempt(task: Task[Any, Any], around: _Around) -> None:
-    """Have the worker enter ``around(ctx)`` on its event loop around everything it does for one attempt.
+def around_attempt(
+    task: Task[Any, Any],
+    around: Callable[[AttemptContext], AbstractAsyncContextManager[object]],
+    around_spawns: AroundSpawns,
+) -> None:
+    """Enter ``around(context)`` on the worker's event loop around everything the worker does for one attempt.
+
+    What ``around`` yields reaches the task's function as the keyword `STATE_KEYWORD`, on the loop and in a thread.
 
     ``Runner.async_wrapped_action_func`` enters ``task._unpack_dependencies_with_cleanup(ctx)`` for coroutines and for
-    functions that go to the thread pool alike; batches do not pass there.
+    functions that run in the thread pool, and hands its dictionary to the function as keywords. Batches do not pass
+    there.
     """
     unpack = task._unpack_dependencies_with_cleanup
 
     @asynccontextmanager
     async def unpack_within(ctx: Any) -> AsyncGenerator[dict[str, Any]]:
-        async with around(ctx), unpack(ctx) as dependencies:
-            yield dependencies
+        async with around(SdkContext(ctx, task, around_spawns)) as state, unpack(ctx) as dependencies:
+            yield {**dependencies, STATE_KEYWORD: state}
 
     task._unpack_dependencies_with_cleanup = unpack_within
+
+
+def around_batch(
+    task: Task[Any, Any],
+    on_loop: Callable[[AttemptContext], AbstractAsyncContextManager[object]],
+    in_thread: Callable[[AttemptContext], AbstractContextManager[object]],
+    around_spawns: AroundSpawns,
+) -> None:
+    """Enter ``on_loop(context)`` or ``in_thread(context)`` around the function of a batch task.
+
+    ``Runner.handle_start_batch`` calls ``task._fn`` itself, a synchronous one in the thread pool. ``mock_run`` enters
+    nothing.
+    """
+    function = cast("Callable[..., Any]", task._fn)
+
+    @functools.wraps(function)
+    async def batch_on_loop(items: Any, ctx: Context, **dependencies: Any) -> Any:
+        if _is_mock(ctx):
+            return await function(items, ctx, **dependencies)
+        async with on_loop(SdkContext(ctx, task, around_spawns)):
+            return await function(items, ctx)
+
+    @functools.wraps(function)
+    def batch_in_thread(items: Any, ctx: Context, **dependencies: Any) -> Any:
+        if _is_mock(ctx):
+            return function(items, ctx, **dependencies)
+        with in_thread(SdkContext(ctx, task, around_spawns)):
+            return function(items, ctx)
+
+    task._fn = cast("Any", batch_on_loop if task._is_async_function else batch_in_thread)
 
 
 def debug_of(hatchet: Hatchet) -> bool:
@@ -115,29 +240,9 @@ def is_stub(func: Callable[..., Any]) -> bool:
     return getattr(func, "__module__", "") == _STUBS_MODULE
 
 
-def is_mock(ctx: Context) -> bool:
+def _is_mock(ctx: Context) -> bool:
     """Whether the context was made by ``mock_run``."""
     return ctx._action.action_id == _MOCK_ACTION_ID
-
-
-def batch_size(ctx: Context) -> int:
-    """How many items the attempt carries; 1 for what is no batch."""
-    return len(ctx._action.batch_items or ()) or 1
-
-
-def invocation_count(ctx: Context) -> int:
-    """From 1; more when a durable task was resumed (the public property warns about itself in 1.43.1)."""
-    return ctx._action.durable_task_invocation_count or 1
-
-
-def message(task: Task[Any, Any], ctx: Context) -> Any:
-    """The run's input, validated as the SDK does."""
-    return task._workflow._get_workflow_input(ctx)
-
-
-def message_json(ctx: Context) -> str:
-    """The run's input as JSON text."""
-    return json.dumps(ctx._workflow_input)
 
 
 @contextmanager
@@ -174,12 +279,12 @@ class HiddenFromLogForwarder:
         ctx_step_run_id.reset(self._token)
 
 
-def on_cancel(ctx: Context, callback: Callable[[], None]) -> None:
+def _on_cancel(ctx: Context, callback: Callable[[], None]) -> None:
     """Call ``callback`` once on the running loop when the cancel flag is set, by the engine or by ``ctx.cancel()``."""
     loop = asyncio.get_running_loop()
     set_flag = ctx._set_cancellation_flag
 
-    def set_flag_and_tell() -> None:
+    def set_flag_and_call() -> None:
         is_first = not ctx.is_cancelled
         set_flag()
         if is_first:
@@ -192,41 +297,39 @@ def on_cancel(ctx: Context, callback: Callable[[], None]) -> None:
             else:
                 loop.call_soon_threadsafe(callback)
 
-    ctx._set_cancellation_flag = set_flag_and_tell
+    ctx._set_cancellation_flag = set_flag_and_call
+
+
+def _around_spawns(ctx: DurableContext, around_spawns: AroundSpawns) -> None:
+    """Have a durable context spawn its children through ``around_spawns``."""
+    spawn = ctx._spawn_children_no_wait
+
+    async def spawn_within(configs: list[WorkflowRunTriggerConfig]) -> Any:
+        return await around_spawns(configs, spawn)
+
+    ctx._spawn_children_no_wait = spawn_within
 
 
 class _ObservedDispatcher:
     """A context's dispatcher whose ``refresh_timeout`` is observed; everything else is the original's."""
 
-    def __init__(self, inner: DispatcherClient, around: Callable[[str, Callable[[], None]], None]) -> None:
+    def __init__(self, inner: DispatcherClient, around: Callable[[float, Callable[[], None]], None]) -> None:
         self._inner = inner
         self._around = around
 
     def refresh_timeout(self, step_run_id: str, increment_by: str) -> None:
-        self._around(increment_by, lambda: self._inner.refresh_timeout(step_run_id, increment_by))
+        def request() -> None:
+            self._inner.refresh_timeout(step_run_id, increment_by)
+
+        try:
+            seconds = durations.seconds(increment_by)
+        except ValueError:
+            request()  # the engine reports what is wrong with the duration
+        else:
+            self._around(seconds, request)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-
-def observe_refresh(ctx: Context, around: Callable[[str, Callable[[], None]], None]) -> None:
-    """Have ``ctx.refresh_timeout`` make its request inside ``around(duration, request)``."""
-    ctx._dispatcher_client = cast("DispatcherClient", _ObservedDispatcher(ctx._dispatcher_client, around))
-
-
-async def aio_refresh_timeout(ctx: Context, increment_by: str, *, timeout_seconds: float) -> RefreshTimeoutResponse:
-    """Ask the engine for more time without a thread, and get its answer (``ctx.refresh_timeout`` drops it).
-
-    Raises:
-        grpc.RpcError: The engine refused or could not be reached.
-    """
-    dispatcher = ctx._dispatcher_client
-    response = await cast("Any", dispatcher._get_or_create_aio_client()).RefreshTimeout(
-        RefreshTimeoutRequest(task_run_external_id=ctx.task_run_id, increment_timeout_by=increment_by),
-        timeout=timeout_seconds,
-        metadata=create_authorization_header(dispatcher.token),
-    )
-    return cast("RefreshTimeoutResponse", response)
 
 
 def run_details(admin: AdminClient, run_id: str) -> GetRunDetailsResponse | None:
@@ -246,36 +349,6 @@ def run_details(admin: AdminClient, run_id: str) -> GetRunDetailsResponse | None
             return None
         raise
     return cast("GetRunDetailsResponse", response)
-
-
-def observe_spawns(ctx: Any, around: Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Any]) -> None:
-    """Have a durable context spawn its children through ``around(configs, spawn)``, a coroutine function."""
-    spawn = ctx._spawn_children_no_wait
-
-    async def spawn_within(configs: list[WorkflowRunTriggerConfig]) -> Any:
-        return await around(configs, spawn)
-
-    ctx._spawn_children_no_wait = spawn_within
-
-
-def set_inherited_metadata(metadata: Mapping[str, Any]) -> None:
-    """Set what the SDK merges into the metadata of every run spawned from this context."""
-    ctx_additional_metadata.set(dict(metadata))
-
-
-def dump_output(task: Task[Any, Any], output: object) -> str:
-    """The JSON text the worker would send for ``output``; ``{}`` for an empty one.
-
-    Raises:
-        hatchet_sdk.exceptions.IllegalTaskOutputError: As the worker would.
-    """
-    # Runner.serialize_output looks at its arguments only; calling it keeps one rule for what may be sent.
-    return Runner.serialize_output(cast("Runner", None), task._validators.step_output, output) or "{}"
-
-
-def load_output(task: Task[Any, Any], output_json: str) -> Any:
-    """The object that ``output_json`` was made from."""
-    return task._validators.step_output.validate_json(output_json, context=HATCHET_PYDANTIC_SENTINEL)
 
 
 def slots_of(worker: Worker) -> dict[str, int]:

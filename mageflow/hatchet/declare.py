@@ -5,7 +5,7 @@ The SDK makes the task; mageflow gives it a function that binds arguments, and g
 
 import inspect
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Self, cast, get_args, get_origin
 
 from hatchet_sdk import Context
@@ -21,20 +21,35 @@ from mageflow.errors import DecorationError
 from mageflow.hatchet import compat, durations
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskInfo
-from mageflow.invocation import Binding, Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
+from mageflow.invocation import Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
 from mageflow.types import AcceptParams, Pool
 
-__all__ = ["Declarations"]
+__all__ = ["BoundFunction", "Declarations"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundFunction:
+    """A function that can be declared as a task: mageflow has decided which arguments it gets."""
+
+    func: Callable[..., Any]
+    marks: Marks
+    runner: TaskRunner | None
+    """None for the placeholder of ``hatchet.stubs``, which is only a name to trigger."""
+    input_type: Any | None
+    """The type that the message is annotated with, where the SDK can validate it: a pydantic model, a dataclass, a
+    TypedDict or a dict. None for anything else; then the SDK's default applies."""
+    is_batch: bool
 
 
 class Declarations:
     """Declares tasks for one client.
 
     Args:
-        register: Where they are remembered.
+        register: Where the declarations are kept.
         params: The client's choice of arguments.
         services: What every task of the client shares.
-        on_declared: Told of each task, for the labels of its metrics.
+        around_spawns: Spawns the children of a durable task.
+        on_declared: Called for each task, for the labels of its metrics.
     """
 
     def __init__(
@@ -42,77 +57,27 @@ class Declarations:
         register: TaskRegister,
         params: AcceptParams,
         services: RunnerServices,
+        around_spawns: compat.AroundSpawns,
         on_declared: Callable[[TaskInfo], None],
     ) -> None:
         self._register = register
         self._params = params
         self._services = services
+        self._around_spawns = around_spawns
         self._on_declared = on_declared
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: a workflow that is copied declares for the same client."""
         return self
 
-    def standalone(
-        self,
-        declare: Callable[[Callable[..., Any]], Standalone[Any, Any]],
-        func: Callable[..., Any],
-        *,
-        is_batch: bool = False,
-    ) -> Standalone[Any, Any]:
-        """Declare a stand-alone task.
+    def bind(self, func: Callable[..., Any], *, is_batch: bool = False) -> BoundFunction:
+        """Decide which arguments a function gets. Each declaration does this once.
 
         Raises:
-            DecorationError: A decorator asks for what cannot be.
+            DecorationError: The function's parameters or decorators cannot be served.
         """
         if compat.is_stub(func):
-            # Only a name to trigger: it must neither be wrapped nor take the place of the real task in the register.
-            made = declare(func)
-            self._on_declared(self._info(compat.task_of(made), made, compat.config_of(made).name, Marks(), func))
-            return made
-        runner, marks = self._runner(func, is_batch=is_batch)
-        made = declare(runner.function())
-        task = compat.task_of(made)
-        # Not the task's own name: that one is put into lower case, and Hatchet runs it by the other.
-        self._attach(runner, task, made, compat.config_of(made).name, marks, func, is_batch=is_batch)
-        return made
-
-    def step(
-        self,
-        declare: Callable[[Callable[..., Any]], Task[Any, Any]],
-        func: Callable[..., Any],
-        workflow: BaseWorkflow[Any],
-        *,
-        is_batch: bool = False,
-    ) -> Task[Any, Any]:
-        """Declare a task of a workflow; its label is ``workflow:task``.
-
-        Raises:
-            DecorationError: A decorator asks for what cannot be.
-        """
-        runner, marks = self._runner(func, is_batch=is_batch)
-        task = declare(runner.function())
-        name = f"{compat.config_of(workflow).name}:{task.name}"
-        self._attach(runner, task, workflow, name, marks, func, is_batch=is_batch)
-        return task
-
-    def inferred_validator(self, func: Callable[..., Any], *, is_batch: bool = False) -> Any | None:
-        """The input type the function's message is annotated with, where the SDK can validate it.
-
-        A pydantic model, a dataclass, a TypedDict or a dict; None for anything else, and the SDK's default applies.
-
-        Raises:
-            DecorationError: As for the declaration.
-        """
-        if compat.is_stub(func):
-            return None  # nobody calls it; what its name takes is given or not known
-        binding, _ = self._binding(func, is_batch=is_batch)
-        annotation = type_hints(func).get(binding.message_name)
-        if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
-            annotation = get_args(annotation)[1]
-        return _input_type(annotation)
-
-    def _binding(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[Binding, Marks]:
+            return BoundFunction(func, Marks(), None, None, is_batch)
         if (reason := _why_not_a_function(func)) is not None:
             raise DecorationError("task", _name_of(func), reason)
         marks = marks_of(func)
@@ -126,52 +91,59 @@ class Declarations:
             is_dependency=_is_dependency,
             is_message=_is_message,
         )
-        return binding, marks
+        annotation = type_hints(func).get(binding.message_name)
+        if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
+            annotation = get_args(annotation)[1]
+        runner = TaskRunner(func, binding, self._services, locks=marks.locks)
+        return BoundFunction(func, marks, runner, _input_type(annotation), is_batch)
 
-    def _runner(self, func: Callable[..., Any], *, is_batch: bool) -> tuple[TaskRunner, Marks]:
-        binding, marks = self._binding(func, is_batch=is_batch)
-        return TaskRunner(func, binding, self._services, locks=marks.locks, is_batch=is_batch), marks
+    def standalone(
+        self, declare: Callable[[Callable[..., Any]], Standalone[Any, Any]], bound: BoundFunction
+    ) -> Standalone[Any, Any]:
+        """Declare a stand-alone task with the SDK's decorator."""
+        made = declare(bound.func if bound.runner is None else bound.runner.function())
+        # Not the name of the SDK's task: that one is in lower case, and Hatchet runs the task by the other.
+        self._declared(bound, compat.task_of(made), made, compat.config_of(made).name)
+        return made
 
-    def _info(
+    def step(
         self,
-        task: Task[Any, Any],
-        runnable: BaseWorkflow[Any],
-        name: str,
-        marks: Marks,
-        func: Callable[..., Any],
-        *,
-        is_batch: bool = False,
-    ) -> TaskInfo:
-        pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
-        return TaskInfo(
-            name=name,
-            workflow_name=compat.config_of(runnable).name,
-            execution_timeout_seconds=durations.seconds(task.execution_timeout),
-            retries=task.retries,
-            pool=pool,
-            is_batch=is_batch,
-            is_async=inspect.iscoroutinefunction(func),
-            stagger_window_seconds=marks.stagger_window.total_seconds() if marks.stagger_window else None,
-            code_function_name=f"{func.__module__}.{func.__qualname__}",
-        )
+        declare: Callable[[Callable[..., Any]], Task[Any, Any]],
+        bound: BoundFunction,
+        workflow: BaseWorkflow[Any],
+    ) -> Task[Any, Any]:
+        """Declare a task of a workflow with the SDK's decorator; its label is ``workflow:task``."""
+        task = declare(bound.func if bound.runner is None else bound.runner.function())
+        self._declared(bound, task, workflow, f"{compat.config_of(workflow).name}:{task.name}")
+        return task
 
-    def _attach(
-        self,
-        runner: TaskRunner,
-        task: Task[Any, Any],
-        runnable: BaseWorkflow[Any],
-        name: str,
-        marks: Marks,
-        func: Callable[..., Any],
-        *,
-        is_batch: bool,
-    ) -> None:
-        info = self._info(task, runnable, name, marks, func, is_batch=is_batch)
-        runner.attach(info, task)
-        if not is_batch:
-            compat.around_attempt(task, runner.attempt)
-        self._register.add(Declared(info, task, runnable))
+    def _declared(self, bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> None:
+        info = _info(bound, task, runnable, name)
+        runner = bound.runner
+        if runner is not None:  # a stub is neither wrapped nor does it replace the real task in the register
+            runner.info = info
+            if bound.is_batch:
+                compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
+            else:
+                compat.around_attempt(task, runner.around_attempt, self._around_spawns)
+            self._register.add(Declared(info, task, runnable))
         self._on_declared(info)
+
+
+def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> TaskInfo:
+    func, window = bound.func, bound.marks.stagger_window
+    pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
+    return TaskInfo(
+        name=name,
+        workflow_name=compat.config_of(runnable).name,
+        execution_timeout_seconds=durations.seconds(task.execution_timeout),
+        retries=task.retries,
+        pool=pool,
+        is_batch=bound.is_batch,
+        is_async=inspect.iscoroutinefunction(func),
+        stagger_window_seconds=window.total_seconds() if window else None,
+        code_function_name=f"{func.__module__}.{func.__qualname__}",
+    )
 
 
 def _input_type(annotation: object) -> Any | None:

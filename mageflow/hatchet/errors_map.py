@@ -12,7 +12,7 @@ from hatchet_sdk.exceptions import (
     NonRetryableException,
 )
 
-__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_refusal"]
+__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_non_retryable", "is_refusal"]
 
 DISPATCH_FAILURES = (
     grpc.RpcError,
@@ -41,7 +41,7 @@ _REFUSALS = frozenset(
 
 def is_refusal(error: BaseException) -> bool:
     """Whether Hatchet was reached and said no, which it will go on saying unless something changes."""
-    if isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in _REFUSALS
     return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
 
@@ -63,10 +63,15 @@ def as_non_retryable(error: Exception) -> Exception:
 
 def describe(error: BaseException) -> str:
     """One line about a failed call, without the stack of the driver."""
-    if isinstance(error, grpc.Call):
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else ''}".rstrip(": ")
+
+
+def is_non_retryable(error: BaseException) -> bool:
+    """Whether Hatchet makes no further attempt after this error, whatever the task's retries."""
+    return isinstance(error, NonRetryableException)
 
 
 @functools.lru_cache(maxsize=64)

@@ -72,6 +72,6 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
 
     def _decorator(self, declare: Any, *, is_batch: bool = False) -> Callable[[Callable[..., Any]], Any]:
         def decorate(func: Callable[..., Any]) -> Any:
-            return self._declarations.step(declare, func, self, is_batch=is_batch)
+            return self._declarations.step(declare, self._declarations.bind(func, is_batch=is_batch), self)
 
         return decorate

@@ -1,11 +1,12 @@
 """From a decorated function to a running attempt.
 
 `decorators` record what a function asks for, `binding` decides once what it gets, `runner` goes around each attempt.
-The room knows nothing of the SDK: what it needs of it is the port in `host`; what it needs of stored signatures is the
-port in `signed`.
+Nothing here imports the SDK: `context` is the port for what one attempt needs of it.
 """
 
+from mageflow.invocation.attempt_state import AttemptState
 from mageflow.invocation.binding import Binding, alternatives, bind, type_hints
+from mageflow.invocation.context import STATE_KEYWORD, AttemptContext
 from mageflow.invocation.decorators import (
     BodyLock,
     Marks,
@@ -17,16 +18,17 @@ from mageflow.invocation.decorators import (
     with_signature,
 )
 from mageflow.invocation.extension import TimeoutExtender
-from mageflow.invocation.host import Host, TaskContext
 from mageflow.invocation.outcome import classify
 from mageflow.invocation.runner import InThread, RunHooks, RunnerServices, TaskRunner
-from mageflow.invocation.signed import Replay, SignedRuns, Skip, StoredRuns
+from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 
 __all__ = [
+    "STATE_KEYWORD",
+    "AttemptContext",
+    "AttemptState",
     "Binding",
     "BodyLock",
-    "Host",
     "InThread",
     "Marks",
     "Replay",
@@ -34,8 +36,6 @@ __all__ = [
     "RunnerServices",
     "SignedRuns",
     "Skip",
-    "StoredRuns",
-    "TaskContext",
     "TaskRunner",
     "TimeoutExtender",
     "alternatives",

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from mageflow.errors import MageflowError, SignatureError, text_of
 from mageflow.flows import Flows
@@ -16,19 +16,19 @@ from mageflow.interceptors import Attempt
 from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
 from mageflow.telemetry.names.traces import KEY_DEDUPE
 
-__all__ = ["Replay", "SignedRuns", "Skip", "StoredRuns"]
+__all__ = ["Replay", "SignedRuns", "Skip"]
 
 _log = logging.getLogger("mageflow")
 
 _RESERVE_SECONDS = 1.0
 """How long before its timeout an attempt gives up waiting for Redis."""
 
-_FAILURE_PATIENCE_SECONDS = 5.0
+_FAILURE_RETRY_SECONDS = 5.0
 
 _STORED_CHARACTERS = 32_768
 """Of an error's text: it is kept with the signature and handed to every error callback."""
 
-_ADMISSION_PATIENCE_SECONDS = 10.0
+_ADMISSION_RETRY_SECONDS = 10.0
 """How long a run waits for Redis to come back, rather than spend a retry on its restart."""
 
 
@@ -47,46 +47,13 @@ class Skip(BaseException):
         super().__init__(status)
 
 
-class SignedRuns(Protocol):
-    """What the runner asks about a run that carries a signature."""
-
-    async def admit(self, attempt: Attempt, message_json: str) -> TaskSignature | Replay:
-        """Let this attempt own the step; the attempt learns its place in a flow.
-
-        Returns:
-            The signature, now active; or a stored result to hand out instead of running.
-
-        Raises:
-            Skip: The run must not run.
-            SignatureNotFoundError: The signature expired or was removed; trying again cannot help.
-            SignatureInvalidError: The stored document does not validate; trying again cannot help.
-            StoreUnavailableError: Redis could not be reached; the engine may try again.
-        """
-        ...
-
-    async def succeed(self, attempt: Attempt, result_json: str) -> None:
-        """Record the result and send what comes next.
-
-        Raises:
-            StoreUnavailableError: Redis could not be reached for as long as the attempt's timeout allows.
-        """
-        ...
-
-    async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
-        """Record a failure (or a cancellation, or a timeout) and send what it calls for.
-
-        Never raises: the task's own exception must reach Hatchet. What could not be recorded is found by a reconciler.
-        """
-        ...
-
-
-class StoredRuns:
-    """Implements `SignedRuns` over the flows room.
+class SignedRuns:
+    """Admits and settles the runs that carry a signature; each call is one round trip to Redis.
 
     Args:
         flows: Where runs are admitted and settled.
-        current_traceparent: The span the attempt is traced under, for the next step to link to.
-        non_retryable: Puts an error into the form after which the engine does not try again.
+        current_traceparent: The span that the attempt is traced under; the next step links to it.
+        non_retryable: Turns an error into one after which the engine makes no further attempt.
     """
 
     def __init__(
@@ -99,14 +66,30 @@ class StoredRuns:
         self._current_traceparent = current_traceparent
         self._non_retryable = non_retryable
 
-    async def admit(self, attempt: Attempt, message_json: str) -> TaskSignature | Replay:
-        """See `SignedRuns.admit`."""
+    async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay:
+        """Let this attempt own its step, and fill in its place in a flow. Atomic.
+
+        Waits up to ten seconds for Redis to come back, within the attempt's own timeout.
+
+        Args:
+            attempt: The attempt; its ``flow_*`` fields and ``max_attempts`` are updated.
+            input_json: The run's input.
+
+        Returns:
+            The signature, now active; or a stored result to return instead of running the body.
+
+        Raises:
+            Skip: The run must not run.
+            SignatureNotFoundError: The signature expired or was removed; Hatchet makes no further attempt.
+            SignatureInvalidError: The stored document does not validate; Hatchet makes no further attempt.
+            StoreUnavailableError: Redis could not be reached; Hatchet may make another attempt.
+        """
         try:
             admission = await self._flows.admit(
                 attempt.signature_id,
                 self._identity(attempt),
-                message_json=message_json,
-                retry_seconds=max(0.0, min(_ADMISSION_PATIENCE_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
+                message_json=input_json,
+                retry_seconds=max(0.0, min(_ADMISSION_RETRY_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
             )
         except SignatureError as error:
             raise self._non_retryable(error) from error
@@ -127,7 +110,11 @@ class StoredRuns:
         return admission.signature
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:
-        """See `SignedRuns.succeed`."""
+        """Record the result and send what comes next. Atomic; waits for Redis until one second before the timeout.
+
+        Raises:
+            StoreUnavailableError: Redis could not be reached for as long as the attempt's timeout allows.
+        """
         await self._flows.settle(
             attempt.signature_id,
             self._identity(attempt),
@@ -136,8 +123,12 @@ class StoredRuns:
             retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
         )
 
-    async def fail(self, attempt: Attempt, error: BaseException, message_json: str) -> None:
-        """See `SignedRuns.fail`."""
+    async def fail(self, attempt: Attempt, error: BaseException, input_json: str) -> None:
+        """Record a failure, a cancellation or a timeout, and send the callbacks it triggers. Atomic.
+
+        Does not raise: the task's own exception must reach Hatchet. What cannot be recorded within five seconds is
+        logged as a warning; a reconciler records it later. Fills in `Attempt.will_retry`.
+        """
         try:
             if attempt.outcome == "cancelled" and attempt.is_cancelled():
                 await self._tell_timeout(attempt)
@@ -151,8 +142,8 @@ class StoredRuns:
                 error=_record(attempt, outcome, error),
                 will_retry=attempt.will_retry,
                 max_failures=attempt.task.retries + 1,
-                message_json=message_json,
-                retry_seconds=_FAILURE_PATIENCE_SECONDS,
+                message_json=input_json,
+                retry_seconds=_FAILURE_RETRY_SECONDS,
             )
             attempt.will_retry = attempt.will_retry and settled.verdict != "settled"
         except MageflowError as trouble:

@@ -32,7 +32,7 @@ from hatchet_sdk.worker.action_listener_process import worker_action_listener_pr
 
 from mageflow import Mageflow, Settings
 from mageflow.engine import LocalEngine
-from mageflow.hatchet.host import SdkHost
+from mageflow.hatchet.compat import SdkContext
 from tests.flows.mortality.kill_points import KillPoint, Mortal
 from tests.flows.mortality.tasks import Journal, declare
 
@@ -75,7 +75,7 @@ def live(birth: Birth, news: int) -> None:
     os.dup2(output, 2)
     os.environ.update(birth.environment)
     mortal = Mortal(folder / "deaths.jsonl")
-    mortal.method(SdkHost, "cancel_run", "Hatchet cancel_run")
+    mortal.method(SdkContext, "cancel_run", "Hatchet cancel_run")
     client = Mageflow(
         Hatchet(config=ClientConfig(namespace=birth.lane)), birth.url, settings=SETTINGS, interceptors=[mortal]
     )

@@ -24,7 +24,7 @@ PACKAGE = str(Path(mageflow.__file__).parent) + os.sep
 EXIT_STATUS = 137
 FOREIGN_ROOMS = ("locks/", "telemetry/", "cluster/")
 TRANSPARENT = ("store/redis/", "interceptors/", "invocation/decorators")
-BODY = ("invocation.runner.TaskRunner._call_async", "invocation.runner.TaskRunner.function.<locals>.call_async")
+BODY = ("invocation.runner.TaskRunner.function.<locals>.call_async",)
 IDLE_POINTS = 2
 
 Kind = Literal["call", "await"]

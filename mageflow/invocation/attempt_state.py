@@ -1,0 +1,64 @@
+"""The state of one attempt while it runs: what the runner, the body and the settlement share."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from mageflow.interceptors import Attempt, TaskInfo
+from mageflow.invocation.context import AttemptContext
+from mageflow.signatures import TaskSignature
+from mageflow.telemetry.names.traces import KEY_FLOW, KEY_SIGNATURE, OWN_KEYS
+
+__all__ = ["AttemptState"]
+
+
+@dataclass(slots=True)
+class AttemptState:
+    """One attempt that runs now. It lives from the entry of `TaskRunner.around_attempt` to its exit."""
+
+    attempt: Attempt
+    context: AttemptContext
+    inherited: dict[str, Any]
+    """The metadata for runs spawned from the body: the attempt's own, without what is true of this run alone.
+
+    The keys are blank, not absent: the engine too merges a parent's metadata into its children's.
+    """
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled_after: float | None = None
+    """Seconds into the attempt at which the cancel signal arrived."""
+    signature: TaskSignature | None = None
+    replay_json: str | None = None
+    """The stored output to return instead of running the body."""
+    result_json: str | None = None
+    """The body's output, once there is one."""
+
+    @classmethod
+    def open(cls, info: TaskInfo, context: AttemptContext) -> Self:
+        """Start the clock of an attempt of this task."""
+        metadata = context.metadata
+        attempt = Attempt(
+            task=info,
+            workflow_run_id=context.workflow_run_id,
+            task_run_id=context.task_run_id,
+            worker_id=context.worker_id,
+            attempt_number=context.attempt_number,
+            max_attempts=context.max_attempts,
+            metadata=metadata,
+            is_cancelled=lambda: context.is_cancelled,
+            batch_size=context.batch_size,
+            signature_id=str(metadata.get(KEY_SIGNATURE) or ""),
+            is_resumed=context.is_resumed,
+            priority=context.priority,
+        )
+        _read_flow(attempt)
+        return cls(attempt, context, {**metadata, **dict.fromkeys(OWN_KEYS, "")})
+
+
+def _read_flow(attempt: Attempt) -> None:
+    """Read ``<kind>:<id>:<step>`` from the run's metadata. Any other value is a program's own and is ignored."""
+    kind, _, rest = str(attempt.metadata.get(KEY_FLOW) or "").partition(":")
+    flow_id, _, step = rest.rpartition(":")
+    if kind in ("chain", "swarm") and flow_id and step.isdecimal():
+        attempt.flow_kind = "chain" if kind == "chain" else "swarm"
+        attempt.flow_id = flow_id
+        attempt.flow_step = int(step)
