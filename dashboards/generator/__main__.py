@@ -1,4 +1,4 @@
-"""``python -m dashboards.generator``: write ``dashboards/`` anew."""
+"""``python -m dashboards.generator``: writes the generated files in ``dashboards/``."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dashboards.generator.rules import Addresses, Thresholds
 
-_DEFAULT = Path(__file__).parents[1]
+_DEFAULT_TARGET = Path(__file__).parents[1]
 
 
 def _threshold(text: str) -> tuple[str, float]:
@@ -19,16 +19,18 @@ def _threshold(text: str) -> tuple[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the generator; 0 when it wrote everything."""
-    parser = argparse.ArgumentParser(prog="python -m dashboards.generator", description="Write dashboards/ anew.")
-    parser.add_argument("--out", type=Path, default=_DEFAULT, help="directory to write into (default: dashboards/)")
+    """Run the generator and get the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dashboards.generator", description="Write the dashboards, rules, runbook and README."
+    )
+    parser.add_argument("--out", type=Path, default=_DEFAULT_TARGET, help="target directory (default: dashboards/)")
     parser.add_argument("--threshold", type=_threshold, action="append", default=[], metavar="NAME=VALUE",
                         help="change when an alert fires, e.g. queue_wait_seconds=30; may be repeated")  # fmt: skip
-    parser.add_argument("--runbook-url", default=Addresses().runbook, help="where the runbook can be read")
-    parser.add_argument("--grafana-url", default=Addresses().grafana, help="where Grafana is")
+    parser.add_argument("--runbook-url", default=Addresses().runbook, help="address of the runbook, for the alerts")
+    parser.add_argument("--grafana-url", default=Addresses().grafana, help="address of Grafana, for the alerts")
     chosen = parser.parse_args(arguments)
     try:
-        from dashboards.generator.files import write  # noqa: PLC0415  # the development dependency is needed only now
+        from dashboards.generator.files import write  # noqa: PLC0415  # --help works without grafana-foundation-sdk
     except ModuleNotFoundError as error:
         parser.error(f"{error}; the generator needs the development extra: pip install -e '.[test]'")
     addresses = Addresses(chosen.runbook_url, chosen.grafana_url)

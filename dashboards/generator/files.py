@@ -1,4 +1,4 @@
-"""Writes everything under ``dashboards/`` that is generated: the same bytes for the same source."""
+"""Builds every generated file. The same source gives the same bytes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,22 +12,12 @@ from dashboards.generator.rules import RECORDINGS, Addresses, Thresholds, alerts
 from dashboards.generator.runbook import runbook_markdown
 from mageflow.dashboards.vocabulary import find_problems
 
-IMAGES: tuple[tuple[str, str], ...] = (
-    ("ghcr.io/hatchet-dev/hatchet/hatchet-lite:v0.104.7", "the engine: API, dashboard and gRPC in one"),
-    ("postgres:16.6-alpine", "Hatchet's database and message queue"),
-    ("valkey/valkey:8.1.10-alpine", "mageflow's state: signatures, flows, locks"),
-    ("prom/prometheus:v3.14.0", "scrapes the worker and the engine, keeps exemplars, evaluates the rules"),
-    ("grafana/tempo:2.9.5", "takes the spans by OTLP"),
-    ("grafana/grafana:11.6.14", "the boards"),
-    ("python:3.12-slim-bookworm", "what the demo worker's image is built from (`dashboards/stack/Dockerfile`)"),
-)
-
 
 def contents(thresholds: Thresholds | None = None, addresses: Addresses | None = None) -> Mapping[str, str]:
-    """Every generated file by its path below ``dashboards/``.
+    """The text of every generated file, by its path below ``dashboards/``.
 
     Raises:
-        ValueError: A query of a board or rule does not speak the language of `mageflow.telemetry.names`.
+        ValueError: A query names a metric, label or label value that is not in `mageflow.telemetry.names`.
     """
     rules = alerts(thresholds)
     recorded = {rule.record: frozenset({*rule.labels, "job"}) for rule in RECORDINGS}
@@ -42,20 +32,20 @@ def contents(thresholds: Thresholds | None = None, addresses: Addresses | None =
     files["provisioning/datasources/mageflow.yml"] = provisioning.DATASOURCES
     files["prometheus-local.yml"] = provisioning.prometheus_local()
     files["runbook.md"] = runbook_markdown(rules, BOARDS)
-    files["README.md"] = readme_markdown(BOARDS, rules, RECORDINGS, IMAGES)
+    files["README.md"] = readme_markdown(BOARDS, rules, RECORDINGS)
     return files
 
 
 def write(target: Path, thresholds: Thresholds | None = None, addresses: Addresses | None = None) -> list[Path]:
-    """Write every generated file below a directory, remove boards and rules that are no longer made.
+    """Write every generated file below a directory and get their paths, sorted.
 
-    Gets the paths written, in order.
+    Boards and rule files that are no longer generated are deleted.
     """
     files = contents(thresholds, addresses)
     for folder in ("grafana", "rules"):
-        for stale in (target / folder).glob("*"):
-            if f"{folder}/{stale.name}" not in files:
-                stale.unlink()
+        for found in (target / folder).glob("*"):
+            if f"{folder}/{found.name}" not in files:
+                found.unlink()
     written: list[Path] = []
     for name, text in sorted(files.items()):
         path = target / name

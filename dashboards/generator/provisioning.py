@@ -1,8 +1,8 @@
-"""The files that make Grafana find the boards and Prometheus find the workers."""
+"""Configuration files: where Grafana finds boards and data sources, and where Prometheus finds workers."""
 
 DASHBOARD_PROVIDER = """\
-# Grafana looks here for the boards: mount this file under /etc/grafana/provisioning/dashboards/ and the folder
-# grafana/ of this bundle under /var/lib/grafana/dashboards/mageflow (or change the path below).
+# Tells Grafana where the boards are. Mount this file under /etc/grafana/provisioning/dashboards/ and the folder
+# grafana/ under /var/lib/grafana/dashboards/mageflow, or change the path below.
 apiVersion: 1
 providers:
   - name: mageflow
@@ -16,9 +16,9 @@ providers:
 """
 
 DATASOURCES = """\
-# Data sources for Grafana: mount under /etc/grafana/provisioning/datasources/. The boards ask for a Prometheus and a
-# Tempo and take any: what this file adds is the way from an exemplar to its trace and back. Change the addresses to
-# yours; timeInterval must be the scrape interval, from which Grafana computes $__rate_interval.
+# Data sources for Grafana. Mount this file under /etc/grafana/provisioning/datasources/ and change the addresses to
+# yours. The boards work with any Prometheus and Tempo; this file also links exemplars to traces and spans to metrics.
+# timeInterval must be your scrape interval: Grafana computes $__rate_interval from it.
 apiVersion: 1
 datasources:
   - name: mageflow Prometheus
@@ -31,7 +31,7 @@ datasources:
     jsonData:
       httpMethod: POST
       timeInterval: 5s
-      # Said, so that variables ask for the values of one label instead of for whole series.
+      # Type and version let Grafana request the values of one label for a variable instead of whole series.
       prometheusType: Prometheus
       prometheusVersion: 2.50.1
       exemplarTraceIdDestinations:
@@ -62,13 +62,13 @@ datasources:
 """
 
 PROMETHEUS_LOCAL = """\
-# A Prometheus on the same machine as the workers, without containers:
+# Configuration of a Prometheus on the same machine as the workers, without containers:
 #
 #   mageflow demo --serve
 #   prometheus --config.file=prometheus-local.yml --enable-feature=exemplar-storage \\
 #     --storage.tsdb.path=/tmp/mageflow-tsdb
 #
-# then http://127.0.0.1:9090/targets, or a Grafana that has this Prometheus as a data source.
+# Then open http://127.0.0.1:9090/targets, or add this Prometheus to a Grafana as a data source.
 global:
   scrape_interval: 5s
   evaluation_interval: 15s
@@ -76,12 +76,12 @@ rule_files:
   - rules/*.yml
 scrape_configs:
   - job_name: mageflow
-    # Workers take the lowest free port from 18001 up and keep it over a restart. Ports nobody listens on show as down
-    # targets, which no alert minds: MageflowWorkerUnreachable asks whether a worker was ever seen there.
+    # A worker takes the lowest free port from 18001 up and keeps it over a restart. Unused ports are shown as targets
+    # that are down. No alert fires for them: MageflowWorkerUnreachable requires that a worker was seen on the port.
     static_configs:
       - targets:
 {targets}
-  # With MAGEFLOW_METRICS_SD_DIR=/run/mageflow workers announce themselves instead; then use this in place of the above.
+  # If you set MAGEFLOW_METRICS_SD_DIR=/run/mageflow, workers write their address there. Then use this instead:
   # - job_name: mageflow
   #   file_sd_configs:
   #     - files: [/run/mageflow/*.json]
@@ -89,6 +89,6 @@ scrape_configs:
 
 
 def prometheus_local(first: int = 18001, count: int = 32) -> str:
-    """The configuration of a local Prometheus that scrapes the port ladder of this machine's workers."""
+    """The configuration of a local Prometheus that scrapes the ports that workers on this machine use."""
     targets = "\n".join(f"          - 127.0.0.1:{port}" for port in range(first, first + count))
     return PROMETHEUS_LOCAL.replace("{targets}", targets)

@@ -1,4 +1,19 @@
-"""Macros and functions that write the PromQL of the boards and alerts."""
+"""Macros and functions for the PromQL of boards and alerts.
+
+A macro is a short form in the braces of a selector:
+
+=====  ==========================================================
+Macro  Label matchers
+=====  ==========================================================
+{S}    job and instance, for series of a process
+{T}    as {S}, and task
+{L}    as {S}, and lock
+{F}    as {S}, and flow_name
+[R]    the range ``[$__rate_interval]``
+=====  ==========================================================
+
+More matchers may follow: ``mageflow_task_runs_total{T,outcome="failed"}``.
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,23 +28,24 @@ _MACRO = re.compile(r"\{([STLF])(?=[,}])")
 
 
 def expand_macros(expr: str) -> str:
-    """The query with ``{S}``, ``{T}``, ``{L}``, ``{F}`` and ``[R]`` written out for Grafana."""
+    """The query with every macro replaced."""
     return _MACRO.sub(lambda found: "{" + _MACROS[found[1]], expr).replace("[R]", "[$__rate_interval]")
 
 
-def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
-    """The increase of a counter that may be born above 0, for a sum to go around.
+def increase_from_zero(series: str, targets: str, window: str, seconds: str = "") -> str:
+    """The increase of a counter whose series first appears with a value above 0. Wrap it in a sum.
 
-    A series whose first sample is already 1 grew by 0 for ``increase``: the first deadlock of a pair of tasks would
-    never be seen. What was not there a window ago counts in full, provided that its target was scraped then, or that
-    its process is younger than the window and a minute (for the first scrape comes after the start); of a worker that
-    Prometheus merely had not met then, only what grew before its eyes.
+    ``increase`` compares samples of a series, so a series whose first sample is 1 has an increase of 0, and the first
+    deadlock between two tasks would not be seen. This query counts a series that did not exist one window ago in
+    full if Prometheus already scraped its target then, or if the process is younger than the window plus a minute (the
+    first scrape comes some time after the start). For an old process that Prometheus did not know yet, it counts only
+    the increase since the first scrape.
 
     Args:
         series: The counter's selector.
-        targets: The same narrowing for series of the target, for example ``{S}``; may be empty.
+        targets: Label matchers for the series of the target, for example ``{S}``; may be empty.
         window: A range, for example ``10m``.
-        seconds: The window in seconds, where that can be had.
+        seconds: The window in seconds. Without it, the rule about young processes is left out.
     """
     young = f" or time() - process_start_time_seconds{targets} < {seconds} + 60" if seconds else ""
     return (
@@ -38,10 +54,10 @@ def grown(series: str, targets: str, window: str, seconds: str = "") -> str:
     )
 
 
-def occurring(series: str, *by: str) -> str:
-    """The rate of a counter by labels, without the lines that stay at 0 in all of the range shown.
+def rate_of_active(series: str, *by: str) -> str:
+    """The rate of a counter by labels, without the label values that did not occur in the visible range.
 
-    ``> 0`` would tear a hole into a line wherever it rests; here a line is whole or not there.
+    ``rate(...) > 0`` would leave a gap wherever a line is 0. With this query a line is complete or absent.
 
     Args:
         series: The counter's selector.
@@ -52,3 +68,14 @@ def occurring(series: str, *by: str) -> str:
         f"(sum by ({labels}) (rate({series}[R])) and on ({labels}) "
         f"sum by ({labels}) (increase({series}[$__range] @ end())) > 0)"
     )
+
+
+def quantile(share: float, buckets: str, *by: str) -> str:
+    """A quantile of a histogram, over all its series or by labels.
+
+    Args:
+        share: From 0 to 1; 0.95 is the 95th percentile.
+        buckets: The selector of the ``_bucket`` series.
+        by: Labels to keep.
+    """
+    return f"histogram_quantile({share:g}, sum by ({', '.join(('le', *by))}) (rate({buckets}[R])))"

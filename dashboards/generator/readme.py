@@ -1,67 +1,84 @@
-"""Writes ``dashboards/README.md``."""
+"""Writes ``dashboards/README.md``: how to use the files, how to change them, and what each panel shows."""
 
 from collections.abc import Sequence
 
 from dashboards.generator.rules import Alert, Recording
 from dashboards.generator.spec import BoardSpec
 
-_README_HEAD = """\
-# Dashboards, alerts and the stack
+IMAGES: tuple[tuple[str, str], ...] = (
+    ("ghcr.io/hatchet-dev/hatchet/hatchet-lite:v0.104.7", "Hatchet: API, dashboard and gRPC in one container"),
+    ("postgres:16.6-alpine", "Hatchet's database and message queue"),
+    ("valkey/valkey:8.1.10-alpine", "mageflow's state: signatures, flows, locks"),
+    ("prom/prometheus:v3.14.0", "scrapes the worker and Hatchet, stores exemplars, evaluates the rules"),
+    ("grafana/tempo:2.9.5", "receives the spans by OTLP"),
+    ("grafana/grafana:11.6.14", "shows the boards"),
+    ("python:3.12-slim-bookworm", "base of the demo worker's image (`dashboards/stack/Dockerfile`)"),
+)
+"""The images of ``docker-compose.yml`` and what each is for."""
 
-`python -m dashboards.generator` writes these files from `dashboards/generator/` and the names in
-`mageflow/telemetry/names/`: edit those, not these files. They are in the wheel; `generator/` and `stack/` are not.
+_UNITS = {"short": "count", "ops": "per second", "percentunit": "%", "s": "seconds", "bytes": "bytes"}
+
+_HEAD = """\
+# Dashboards, alerts and runbook
+
+Grafana dashboards and Prometheus rules for mageflow workers. The package contains them:
 
 ```sh
-mageflow dashboards export ./observability        # copy it out
-mageflow dashboards check ./observability         # does the copy still match this version?
-mageflow dashboards check --prometheus http://127.0.0.1:9090   # which panels have an answer on your Prometheus?
+mageflow dashboards export ./observability        # write the files below into a directory
+mageflow dashboards check ./observability         # is that copy the same as in the installed version?
+mageflow dashboards check --prometheus http://127.0.0.1:9090   # which panels get data from your Prometheus?
 ```
 
-| Path | What it is |
+| Path | Content |
 | --- | --- |
 | `grafana/*.json` | {board_count} dashboards with {panel_count} panels and {query_count} queries |
 | `rules/mageflow-recording.yml` | {recording_count} recording rules |
-| `rules/mageflow-alerts.yml` | {alert_count} alerts, each with a section in `runbook.md` |
-| `provisioning/` | makes Grafana find the boards, a Prometheus with exemplars, and a Tempo |
+| `rules/mageflow-alerts.yml` | {alert_count} alerts |
+| `runbook.md` | one section per alert: what it means, likely causes, what to do |
+| `provisioning/` | Grafana provisioning: the boards, a Prometheus with exemplars, a Tempo |
 | `prometheus-local.yml` | a Prometheus without containers, for workers on the same machine |
-| `stack/` | what `docker-compose.yml` mounts: Prometheus, Tempo, and the demo worker with its driver |
 
-Nothing is assumed about your installation: datasources, job, instance, task, lock and flow are variables, and no rule
-names a job. The boards need Grafana 10 or newer; exemplars need Prometheus with `--enable-feature=exemplar-storage`.
+The repository has two more folders here: `generator/` writes the files above, and `stack/` has the files that
+`docker-compose.yml` mounts.
+
+The files assume nothing about your installation: data sources, job, instance, task, lock and flow are variables, and
+no rule selects a job name. The boards need Grafana 10 or newer. Exemplars need Prometheus with
+`--enable-feature=exemplar-storage`.
 
 """
 
-_README_STACK = """\
-## With Docker
+_DEMO = """\
+## Demo with Docker
+
+In a checkout of the repository:
 
 ```sh
 docker compose up --build
 ```
 
-| Address | What appears there |
+| Address | What you see |
 | --- | --- |
-| http://127.0.0.1:3000 | Grafana, no login; folder *mageflow* with the five boards, filled within a minute |
-| http://127.0.0.1:9090 | Prometheus; *Status / Targets* has the worker and Hatchet, *Alerts* the rules |
-| http://127.0.0.1:8888 | Hatchet with the demo's runs; its own default account is `admin@example.com` / `Admin123!!` |
-| http://127.0.0.1:18001/metrics | the worker's own endpoint |
+| http://127.0.0.1:3000 | Grafana, no login; the boards are in the folder *mageflow* and have data within a minute |
+| http://127.0.0.1:9090 | Prometheus; *Status / Targets* lists the worker and Hatchet, *Alerts* the rules |
+| http://127.0.0.1:8888 | Hatchet with the demo's runs; its default account is `admin@example.com` / `Admin123!!` |
+| http://127.0.0.1:18001/metrics | the worker's metrics endpoint |
 
-The demo worker runs a driver that makes every outcome happen: successes, retries, failures, timeouts, cancellations,
-staggered crowds, signatures, chains, swarms, contended locks and a deadlock now and then. Click a dot on *Duration* or
-*Queue wait* to open the trace of that attempt in Tempo. All ports are bound to loopback; the file holds no secret: the
-worker's Hatchet token is made at first start and stays in a volume, and Postgres is reachable inside the network only.
+The demo worker produces every outcome: successes, retries, failures, timeouts, cancellations, staggered tasks,
+signatures, chains, swarms, lock contention and sometimes a deadlock. Click a dot on *Duration* or *Queue wait* to open
+the trace of that attempt in Tempo. All ports are bound to loopback. The file contains no secret: the worker's Hatchet
+token is created at the first start and stays in a volume, and only the internal network can reach Postgres.
 
-There is no log store in the stack: the worker's JSON lines are in `docker compose logs -f worker` and, for what a task
-logs itself, in Hatchet; `trace_id` on each line joins them with Tempo. A log store would add two containers and a
-collector for the same lines.
+The demo has no log store. The worker's JSON log lines are in `docker compose logs -f worker`, and Hatchet shows what a
+task itself logs. The `trace_id` of a line finds its trace in Tempo.
 
 Images and tags:
 
 {images}
 
-## Without Docker
+## Demo without Docker
 
-With a Prometheus on the machine, two lines fill the same boards (`dashboards/prometheus-local.yml` scrapes
-127.0.0.1:18001 to 18032; the rules are loaded too):
+If Prometheus is installed on your machine, two commands fill the same boards. `prometheus-local.yml` scrapes
+127.0.0.1:18001 to 18032 and loads the rules:
 
 ```sh
 mageflow demo --serve &
@@ -69,32 +86,58 @@ prometheus --config.file=dashboards/prometheus-local.yml --enable-feature=exempl
   --storage.tsdb.path=/tmp/mageflow-tsdb
 ```
 
-Then ask it what the boards would ask: `mageflow dashboards check --prometheus http://127.0.0.1:9090`. For pictures add
-a Grafana with this Prometheus as a data source and import `dashboards/grafana/*.json`.
+`mageflow dashboards check --prometheus http://127.0.0.1:9090` then lists which panels get data. To see the boards,
+add this Prometheus to a Grafana as a data source and import `grafana/*.json`.
+
+## Change a board, add a metric
+
+Do not edit the files in the table above: they are generated. In a checkout, change the generator and run
+
+```sh
+python -m dashboards.generator
+```
+
+A test fails if the committed files differ from what the generator writes. The generator refuses a query that names a
+metric, label or label value that is not in `mageflow/telemetry/names/metrics.py`.
+
+A new metric with a panel, in five steps:
+
+1. `mageflow/telemetry/names/metrics.py`: add one constant with name, help text and labels, for example
+   `TASK_RETRIES = _counter("mageflow_task_retries_total", "Retried attempts.", "task")`.
+2. Record it in the module of `mageflow/telemetry/` that handles the event, inside `with guard.metrics.at(...)`:
+   `recorder.instruments.inc(metrics.TASK_RETRIES, task)`.
+3. `dashboards/generator/boards/`: add a panel (`stat`, `lines`, `heat` or `table`) to a section of a board. The widths
+   of the panels in a row add up to 24. `generator/queries.py` lists the macros for job, instance and task.
+4. Run `python -m dashboards.generator`.
+5. Test it: name, labels and value in `tests/telemetry/`. If nothing in `tests/dashboards/live_run.py` causes the event,
+   cause it there: `tests/dashboards/test_live_boards.py` demands data in every panel.
+
+A new alert: add it to the module of its subject in `dashboards/generator/alerts/`, with its runbook texts; add the
+incident it fires on and the healthy state it stays quiet in to `tests/dashboards/alert_cases.py`; run the generator.
+
+```sh
+pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # under a minute
+pytest tests/dashboards/test_live_boards.py    # two workers, a real Prometheus: several minutes
+```
 
 """
 
 
-def readme_markdown(
-    boards: Sequence[BoardSpec],
-    alerts: Sequence[Alert],
-    recordings: Sequence[Recording],
-    images: Sequence[tuple[str, str]],
-) -> str:
-    """The bundle's README: how to use it, and every panel with its meaning."""
+def readme_markdown(boards: Sequence[BoardSpec], alerts: Sequence[Alert], recordings: Sequence[Recording]) -> str:
+    """The README."""
     panels = [panel for board in boards for section in board.sections for panel in section.panels]
-    head = _README_HEAD.format(
+    head = _HEAD.format(
         board_count=len(boards),
         panel_count=len(panels),
         query_count=sum(len(panel.queries) for panel in panels),
         recording_count=len(recordings),
         alert_count=len(alerts),
     )
-    listed = "\n".join(f"- `{image}`: {purpose}" for image, purpose in images)
-    lines = [head, _README_STACK.replace("{images}", listed), "## The boards\n"]
+    images = "\n".join(f"- `{image}`: {purpose}" for image, purpose in IMAGES)
+    lines = [head, _DEMO.replace("{images}", images), "## The boards\n"]
     for board in boards:
-        lines.append(f"\n### {board.title.removeprefix('mageflow / ')} (`{board.uid}`)\n\n{board.description}\n")
+        lines.append(f"\n### {board.short_title} (`{board.uid}`)\n\n{board.description}\n")
         for section in board.sections:
             lines.append(f"\n**{section.title}**\n\n")
-            lines += [f"- *{panel.title}* [{panel.unit}]: {panel.description}\n" for panel in section.panels]
+            lines += [f"- *{panel.title}* ({_UNITS[panel.unit]}): {panel.description}\n" for panel in section.panels]
     return "".join(lines)

@@ -1,7 +1,7 @@
-"""Recording and alert rules for Prometheus, as data, and their YAML.
+"""The recording rules, the data types of the alerts, and the YAML of both.
 
-No rule names a job, so no job name can hide one. Thresholds and the addresses in annotations are options of the
-generator; the texts people read are in `dashboards.generator.alerts`.
+No rule selects a job name, so the rules work under any. Thresholds and the addresses in annotations are options of
+the generator. The alerts themselves are in `dashboards.generator.alerts`.
 """
 
 import json
@@ -14,12 +14,12 @@ Severity = Literal["critical", "warning", "info"]
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From where on an alert is one. Ratios from 0 to 1, times in seconds."""
+    """The limits from which alerts fire. Ratios are from 0 to 1, times in seconds."""
 
     success_ratio: float = 0.95
-    """Below this share of successes a task is failing."""
+    """A task alerts below this share of successes."""
     error_budget_burn: float = 0.144
-    """Error share that burns a 99 % objective 14.4 times too fast: a month's budget in two days."""
+    """The error share that uses up the error budget of a 99 % objective 14.4 times too fast: a month's in two days."""
     queue_wait_seconds: float = 60
     slots_used_ratio: float = 0.95
     stagger_share: float = 0.5
@@ -36,12 +36,12 @@ class Thresholds:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if value <= 0 or (name.endswith(("_ratio", "_share")) and value > 1):
-                raise ValueError(f"threshold {name}={value}: ratios lie in (0, 1], everything else is above 0")
+                raise ValueError(f"threshold {name}={value}: a ratio is in (0, 1], any other threshold above 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What the links in annotations start with."""
+    """The beginning of the links in annotations."""
 
     runbook: str = "https://github.com/mageflow/mageflow/blob/main/dashboards/runbook.md"
     grafana: str = "http://localhost:3000"
@@ -49,7 +49,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recorded series: level:metric:operation."""
+    """One recording rule. ``record`` follows Prometheus's convention ``level:metric:operation``."""
 
     record: str
     expr: str
@@ -58,35 +58,34 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert with everything its reader needs.
-
-    ``summary`` and ``description`` may use ``{{ $labels.x }}`` and ``{{ $value }}``; the rest is the runbook's.
-    """
+    """One alert: its rule and its section in the runbook."""
 
     name: str
     severity: Severity
     wait: str
+    """How long the condition must hold before the alert fires, for example ``5m``; ``0m`` fires at once."""
     expr: str
     summary: str
+    """An annotation. It may use ``{{ $labels.x }}`` and ``{{ $value }}``, as ``description`` may."""
     description: str
     board: str
+    """The uid of the board that shows the problem."""
     meaning: str
+    """For the runbook, as are ``causes`` and ``steps``: Markdown, panel titles in asterisks."""
     causes: tuple[str, ...]
     steps: tuple[str, ...]
 
     @property
     def anchor(self) -> str:
-        """The anchor of its runbook section, as GitHub makes it from the heading."""
+        """The anchor that GitHub gives the heading of its runbook section."""
         return self.name.lower()
 
 
-_RUNS_5M = 'rate(mageflow_task_runs_total{outcome=~"succeeded|failed|timed_out"}[%s])'
-
-
-def _success(window: str) -> str:
+def _success_ratio(window: str) -> str:
+    settled = f'rate(mageflow_task_runs_total{{outcome=~"succeeded|failed|timed_out"}}[{window}])'
     return (
         f'sum by (job, task) (rate(mageflow_task_runs_total{{outcome="succeeded"}}[{window}])) / '
-        f"sum by (job, task) ({_RUNS_5M % window})"
+        f"sum by (job, task) ({settled})"
     )
 
 
@@ -100,8 +99,8 @@ RECORDINGS: tuple[Recording, ...] = (
         "sum by (job, task, outcome) (rate(mageflow_task_runs_total[5m]))",
         ("job", "task", "outcome"),
     ),
-    Recording("task:mageflow_task_success:ratio_rate5m", _success("5m"), ("job", "task")),
-    Recording("task:mageflow_task_success:ratio_rate1h", _success("1h"), ("job", "task")),
+    Recording("task:mageflow_task_success:ratio_rate5m", _success_ratio("5m"), ("job", "task")),
+    Recording("task:mageflow_task_success:ratio_rate1h", _success_ratio("1h"), ("job", "task")),
     Recording(
         "task:mageflow_task_run_duration_seconds:p95_5m",
         _p95("task", "mageflow_task_run_duration_seconds_bucket"),
@@ -147,7 +146,7 @@ def alerts_yaml(alerts: Iterable[Alert], addresses: Addresses | None = None) -> 
 
 
 def annotations_of(alert: Alert, addresses: Addresses) -> dict[str, str]:
-    """The annotations of an alert, templates not filled in."""
+    """The annotations of an alert, with the templates that Prometheus fills in."""
     return {
         "summary": alert.summary,
         "description": alert.description,

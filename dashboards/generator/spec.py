@@ -1,29 +1,29 @@
-"""What a board is made of, as data: sections of panels, each with its queries, unit, thresholds and meaning.
+"""The data that describes a dashboard: sections of panels, each with queries, unit, thresholds and a description.
 
-The five boards are written in these words (`overview`, `task`, `stagger`, `locks`, `flows`); `panels` and `board` turn
-them into Grafana's JSON.
+The modules in `boards` describe the five dashboards with these classes; `render` turns them into Grafana's JSON.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 PanelKind = Literal["stat", "timeseries", "heatmap", "table", "nodeGraph", "traces"]
 Drill = Literal["", "task", "lock", "flow_name"]
+"""The label whose value is a link to the board of that task, lock or flow."""
 Step = tuple[float, str]
+"""A threshold: from this value on, this colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel, in PromQL with the macros of `mageflow.dashboards.promql`.
-
-    ``unit`` differs from the panel's where one panel shows two things; such series get the right-hand axis.
-    """
+    """One query of a panel: PromQL with the macros of `dashboards.generator.queries`, TraceQL in a traces panel."""
 
     expr: str
     legend: str = ""
     ref: str = ""
+    """Grafana's refId; A, B, C... by default."""
     unit: str = ""
+    """Differs from the panel's unit where one panel shows two quantities; these series get the right-hand axis."""
     dashed: bool = False
 
 
@@ -39,27 +39,27 @@ class PanelSpec:
     width: int
     height: int = 8
     steps: tuple[Step, ...] = ()
-    """Thresholds: from this value on, this colour; below the first one the panel is green."""
+    """Thresholds in ascending order. Below the first one the panel is green, or red with ``low_is_bad``."""
     low_is_bad: bool = False
-    """Whether thresholds go down: red below the first value, then its colour, and so on."""
     stacked: bool = False
     bars: bool = False
     drill: Drill = ""
     empty: str = "no data"
-    """What is shown where the query has no answer or divides nothing by nothing."""
+    """Text shown if the query returns nothing or NaN."""
     instant: bool = False
+    """Query the end of the time range only, not its course."""
     decimals: int | None = None
     columns: tuple[tuple[str, str], ...] = ()
     """For tables: label and heading, in order."""
     value_heading: str = "value"
     maximum: float | None = None
     colour: str = ""
-    """One colour for every series, in shades: red where any line at all is bad news."""
+    """One colour in shades for all series, for example red where any line is bad news."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled row of panels. A collapsed one is loaded only when it is opened."""
+    """A row of panels with a title. Grafana loads a collapsed row only when it is opened."""
 
     title: str
     panels: tuple[PanelSpec, ...]
@@ -75,8 +75,13 @@ class BoardSpec:
     description: str
     sections: tuple[Section, ...]
     variables: tuple[Literal["task", "lock", "flow_name"], ...] = ()
+    """Variables beside data source, job and instance."""
     needs_tempo: bool = False
-    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def short_title(self) -> str:
+        """The title without ``mageflow / ``."""
+        return self.title.removeprefix("mageflow / ")
 
 
 def stat(
@@ -93,13 +98,13 @@ def stat(
     width: int = 4,
     decimals: int | None = None,
 ) -> PanelSpec:
-    """A number with its recent course below it.
+    """A number above a small graph of its recent values.
 
-    It always bears a name: Grafana sets a number without one in the middle of its own course.
+    The number always has a name (``legend``): without one, Grafana draws it over the graph.
     """
-    named = legend or ("in range" if instant else "now")
+    name = legend or ("in range" if instant else "now")
     return PanelSpec(
-        "stat", title, description, unit, (Query(expr, named),), width, 5, tuple(steps), low_is_bad,
+        "stat", title, description, unit, (Query(expr, name),), width, 5, tuple(steps), low_is_bad,
         empty=empty, instant=instant, decimals=decimals,
     )  # fmt: skip
 
@@ -121,7 +126,7 @@ def lines(
     empty: str = "no data",
     decimals: int | None = None,
 ) -> PanelSpec:
-    """Series over time."""
+    """Series over time, as lines, stacked areas or bars."""
     return PanelSpec(
         "timeseries", title, description, unit, tuple(queries), width, height, tuple(steps),
         stacked=stacked, bars=bars, drill=drill, maximum=maximum, colour=colour, empty=empty, decimals=decimals,
@@ -129,7 +134,7 @@ def lines(
 
 
 def heat(title: str, unit: str, expr: str, description: str, *, width: int = 12, height: int = 8) -> PanelSpec:
-    """How a distribution moves over time, one row per bucket."""
+    """A histogram over time, one row per bucket."""
     return PanelSpec("heatmap", title, description, unit, (Query(expr, "{{le}}"),), width, height)
 
 
@@ -144,11 +149,10 @@ def table(
     width: int = 12,
     height: int = 8,
     steps: Sequence[Step] = (),
-    drill: Drill = "",
     empty: str = "none",
 ) -> PanelSpec:
-    """What is the case now, one row per series, the largest value first."""
+    """The series at the end of the time range, one row each, the largest value first."""
     return PanelSpec(
-        "table", title, description, unit, (Query(expr),), width, height, tuple(steps), drill=drill, empty=empty,
+        "table", title, description, unit, (Query(expr),), width, height, tuple(steps), empty=empty,
         instant=True, columns=tuple(columns), value_heading=value_heading,
     )  # fmt: skip

@@ -58,7 +58,7 @@ def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("mageflow.dashboards.find_bundle", lambda: Bundle(tmp_path))
     done = CliRunner().invoke(dashboards, ["check"])
     assert done.exit_code == 1
-    assert "mageflow-task / Timeout set: mageflow_task_limit_seconds is not a metric of mageflow" in done.output
+    assert "mageflow-task / Configured timeout: mageflow_task_limit_seconds is not a metric of mageflow" in done.output
 
 
 def test_check_command_says_when_prometheus_cannot_be_asked() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards.generator.files import IMAGES
+from dashboards.generator.readme import IMAGES
 
 
 @pytest.fixture(scope="module")

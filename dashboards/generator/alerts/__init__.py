@@ -1,12 +1,12 @@
-"""The 25 alerts together, in the order of the runbook."""
+"""All alerts, one module per subject."""
 
 from dashboards.generator.alerts import capacity, flows, locks, processes, tasks
 from dashboards.generator.rules import Alert, Thresholds
 
 
-def alerts(at: Thresholds | None = None) -> tuple[Alert, ...]:
-    """Every alert, with these thresholds."""
-    limits = at or Thresholds()
+def alerts(thresholds: Thresholds | None = None) -> tuple[Alert, ...]:
+    """Every alert with these thresholds, in the order of the runbook."""
+    limits = thresholds or Thresholds()
     return (
         *tasks.task_alerts(limits),
         *capacity.capacity_alerts(limits),

@@ -2,50 +2,82 @@
 
 from dashboards.generator.rules import Alert, Thresholds
 
-_OVERVIEW = "mageflow-overview"
 _STAGGER = "mageflow-stagger"
+_OVERVIEW = "mageflow-overview"
 
 
-def capacity_alerts(at: Thresholds) -> tuple[Alert, ...]:
-    """Slots that are short."""
+def capacity_alerts(limits: Thresholds) -> tuple[Alert, ...]:
+    """Alerts about too few slots, or slots that do no work."""
     return (
         Alert(
-            "MageflowQueueWaitHigh", "warning", "10m",
-            f"task:mageflow_task_queue_wait_seconds:p95_5m > {at.queue_wait_seconds:g}",
-            "Runs of {{ $labels.task }} wait {{ $value | humanizeDuration }} for a slot",
-            "95 % of the runs of {{ $labels.task }} (job {{ $labels.job }}) start within "
-            "{{ $value | humanizeDuration }} of being due, no sooner.",
-            _OVERVIEW,
-            "More runs arrive than the slots can take, or the slots are not doing the work.",
-            ("Too few workers, or workers that are gone.", "Slots held by stagger sleeps or waits for locks.",
-             "A rate limit or concurrency limit in Hatchet holds runs back."),
-            ("*Slot use* on the overview: near 100 % is a lack of slots, otherwise Hatchet holds the runs back.",
-             "*Where slots go*: anything but body is capacity that can be won back.",
-             "Add workers, or raise `slots` where the tasks mostly wait."),
+            name="MageflowQueueWaitHigh",
+            severity="warning",
+            wait="10m",
+            expr=f"task:mageflow_task_queue_wait_seconds:p95_5m > {limits.queue_wait_seconds:g}",
+            summary="Runs of {{ $labels.task }} wait {{ $value | humanizeDuration }} for a slot",
+            description=(
+                "The 95th percentile of the queue wait of {{ $labels.task }} (job {{ $labels.job }}) is "
+                "{{ $value | humanizeDuration }}."
+            ),
+            board=_OVERVIEW,
+            meaning="More runs arrive than the slots can take, or slots are occupied without doing work.",
+            causes=(
+                "Too few workers, or workers that are gone.",
+                "Stagger sleeps or lock waits occupy the slots.",
+                "A rate limit or concurrency limit in Hatchet holds runs back.",
+            ),
+            steps=(
+                (
+                    "*Slot use* on the overview: near 100 % there are too few slots; otherwise Hatchet holds the runs "
+                    "back."
+                ),
+                "*Where slots go*: every stage except body is capacity you can win back.",
+                "Add workers, or raise `slots` if the tasks mostly wait for input and output.",
+            ),
         ),
         Alert(
-            "MageflowSlotsSaturated", "warning", "10m",
-            f"pool:mageflow_worker_slots:used_ratio > {at.slots_used_ratio:g}",
-            "{{ $value | humanizePercentage }} of the {{ $labels.pool }} slots are taken",
-            "The {{ $labels.pool }} slots of job {{ $labels.job }} have been "
-            "{{ $value | humanizePercentage }} full for ten minutes: further runs wait in Hatchet.",
-            _OVERVIEW,
-            "The workers are full. Nothing is lost, but everything waits.",
-            ("Load has grown.", "Tasks got slower, or hang.", "Slots are spent on sleeping or waiting."),
-            ("*Where slots go* and *Heaviest tasks* tell which task and which stage holds the slots.",
-             "Add workers; for durable tasks raise `durable_slots`."),
+            name="MageflowSlotsSaturated",
+            severity="warning",
+            wait="10m",
+            expr=f"pool:mageflow_worker_slots:used_ratio > {limits.slots_used_ratio:g}",
+            summary="{{ $value | humanizePercentage }} of the {{ $labels.pool }} slots are in use",
+            description=(
+                "{{ $value | humanizePercentage }} of the {{ $labels.pool }} slots of job {{ $labels.job }} are in "
+                "use, and the share has been high for ten minutes. Further runs wait in Hatchet."
+            ),
+            board=_OVERVIEW,
+            meaning="The workers are full. No run is lost, but every run waits.",
+            causes=(
+                "The load has grown.",
+                "Tasks became slower, or hang.",
+                "Slots are occupied by attempts that sleep or wait.",
+            ),
+            steps=(
+                "*Where slots go* shows the stage, *Heaviest tasks* the task that occupies the slots.",
+                "Add workers. For durable tasks raise `durable_slots`.",
+            ),
         ),
         Alert(
-            "MageflowStaggerHogsSlots", "warning", "15m",
-            'sum by (job) (mageflow_tasks_in_flight{phase="stagger"}) / '
-            f'sum by (job) (mageflow_worker_slots{{pool="default"}}) > {at.stagger_share:g}',
-            "{{ $value | humanizePercentage }} of the slots of {{ $labels.job }} are asleep",
-            "Staggered attempts hold {{ $value | humanizePercentage }} of the ordinary slots of job "
-            "{{ $labels.job }} while they sleep.",
-            _STAGGER,
-            "Stagger windows are too wide for the number of slots: a sleeping attempt keeps its slot.",
-            ("`wait_delta` of a busy task is longer than its own run time by far.", "Too few slots."),
-            ("*Delay against window* on the stagger board tells which task has which window.",
-             "Narrow the window, or add slots: sleeping costs no CPU, so slots may well exceed cores."),
+            name="MageflowStaggerHogsSlots",
+            severity="warning",
+            wait="15m",
+            expr=(
+                'sum by (job) (mageflow_tasks_in_flight{phase="stagger"}) / '
+                f'sum by (job) (mageflow_worker_slots{{pool="default"}}) > {limits.stagger_share:g}'
+            ),
+            summary="{{ $value | humanizePercentage }} of the slots of {{ $labels.job }} are asleep",
+            description=(
+                "Staggered attempts that sleep occupy {{ $value | humanizePercentage }} of the default slots of job "
+                "{{ $labels.job }}."
+            ),
+            board=_STAGGER,
+            meaning=(
+                "Stagger windows are too wide for the number of slots: an attempt occupies its slot while it sleeps."
+            ),
+            causes=("`wait_delta` of a busy task is much longer than its run time.", "Too few slots."),
+            steps=(
+                "*Delay p50 / p95 and window* on the stagger board shows the window of each task.",
+                "Shorten the window, or add slots. Sleeping uses no CPU, so there may be more slots than CPU cores.",
+            ),
         ),
-    )  # fmt: skip
+    )

@@ -6,52 +6,84 @@ _TASK = "mageflow-task"
 _FLOWS = "mageflow-flows"
 
 
-def flow_alerts(at: Thresholds) -> tuple[Alert, ...]:
-    """Signatures, flows and callbacks that get lost."""
+def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
+    """Alerts about signatures that cannot be loaded, open flows and failed callbacks."""
     return (
         Alert(
-            "MageflowSignatureLoadFailing", "critical", "5m",
-            'sum by (job, kind) (rate(mageflow_signature_loads_total{result!="hit"}[10m])) / '
-            f"sum by (job, kind) (rate(mageflow_signature_loads_total[10m])) > {at.signature_miss_ratio:g}",
-            "{{ $value | humanizePercentage }} of {{ $labels.kind }} signatures cannot be loaded",
-            "{{ $value | humanizePercentage }} of the loads of {{ $labels.kind }} signatures in job "
-            "{{ $labels.job }} find nothing, something invalid, or no Redis.",
-            _TASK,
-            "Runs arrive whose signature is gone or unreadable; they fail without running their body.",
-            (("missing: the signature expired before its run came, or the workers look into another Redis, prefix or "
-             "namespace than the one that signed."),
-             "invalid: an incompatible version, or somebody else wrote under the key.",
-             "error: Redis is away."),
-            ("*Signature loads* on the task board tells which of the three it is.",
-             "`mageflow.signature.missing` and `mageflow.signature.invalid` in the logs have the signature's id.",
-             "For missing ones compare MAGEFLOW_SIGNATURE_TTL_ACTIVE_SECONDS with the queue wait."),
+            name="MageflowSignatureLoadFailing",
+            severity="critical",
+            wait="5m",
+            expr=(
+                'sum by (job, kind) (rate(mageflow_signature_loads_total{result!="hit"}[10m])) / '
+                f"sum by (job, kind) (rate(mageflow_signature_loads_total[10m])) > {limits.signature_miss_ratio:g}"
+            ),
+            summary="{{ $value | humanizePercentage }} of {{ $labels.kind }} signatures cannot be loaded",
+            description=(
+                "{{ $value | humanizePercentage }} of the loads of {{ $labels.kind }} signatures in job "
+                "{{ $labels.job }} fail: the signature is missing or invalid, or Redis is unavailable."
+            ),
+            board=_TASK,
+            meaning="Runs start whose signature is gone or unreadable. They fail before their function is called.",
+            causes=(
+                (
+                    "missing: the signature expired before its run started, or the workers use another Redis, key "
+                    "prefix or namespace than the program that signed."
+                ),
+                "invalid: another, incompatible version of mageflow wrote it, or another program uses the key.",
+                "error: Redis is unavailable.",
+            ),
+            steps=(
+                "*Signature loads* on the task board shows which of the three it is.",
+                "`mageflow.signature.missing` and `mageflow.signature.invalid` in the logs have the signature's id.",
+                "If signatures are missing, compare MAGEFLOW_SIGNATURE_TTL_ACTIVE_SECONDS with the queue wait.",
+            ),
         ),
         Alert(
-            "MageflowFlowStuck", "warning", "5m",
-            f"max by (job, flow) (mageflow_flow_oldest_active_seconds) > {at.flow_age_seconds:g}",
-            "A {{ $labels.flow }} has been open for {{ $value | humanizeDuration }}",
-            "The oldest {{ $labels.flow }} of job {{ $labels.job }} that is not closed started "
-            "{{ $value | humanizeDuration }} ago.",
-            _FLOWS,
-            "A flow does not come to its end, or really takes this long.",
-            ("A step is suspended and nobody resumes it.", "A swarm was never closed.",
-             "Workers for one of its tasks are missing."),
-            ("*Swarm items* and *Signatures stored* show what is pending.",
-             "Find the flow's trace in *Recent and slow flows*, or its last `mageflow.flow.step_done` in the logs.",
-             "Raise the threshold if your flows are meant to run that long."),
+            name="MageflowFlowStuck",
+            severity="warning",
+            wait="5m",
+            expr=f"max by (job, flow) (mageflow_flow_oldest_active_seconds) > {limits.flow_age_seconds:g}",
+            summary="A {{ $labels.flow }} has been open for {{ $value | humanizeDuration }}",
+            description=(
+                "The oldest open {{ $labels.flow }} of job {{ $labels.job }} started "
+                "{{ $value | humanizeDuration }} ago."
+            ),
+            board=_FLOWS,
+            meaning="A flow does not end, or its work takes this long.",
+            causes=(
+                "A step is suspended and was not resumed.",
+                "A swarm was not closed.",
+                "There is no worker for one of its tasks.",
+            ),
+            steps=(
+                "*Swarm items* and *Signatures stored* show what is pending.",
+                "Find the flow's trace in *Recent and slow flows*, or its last `mageflow.flow.step_done` in the logs.",
+                "If your flows are meant to run that long, raise the threshold.",
+            ),
         ),
         Alert(
-            "MageflowCallbackFailed", "critical", "0m",
-            'sum by (job, kind) (increase(mageflow_callbacks_total{result="failed"}[10m])) > 0',
-            "{{ $labels.kind }} callbacks of {{ $labels.job }} failed",
-            "{{ $value | humanize }} {{ $labels.kind }} callbacks of job {{ $labels.job }} could not be enqueued in "
-            "the last ten minutes, or failed for good in their own task.",
-            _FLOWS,
-            "Work that should follow a task was not done. A callback counts as failed only when trying again cannot "
-            "help: while Hatchet is away it stays in the outbox and is sent later.",
-            ("The signature or flow to call back expired or was removed.",
-             "The callback's task is not known to any worker.", "The callback's task itself failed."),
-            ("`mageflow.callback.failed` in the logs names the target and the error type.",
-             "*Enqueues by source* shows whether all enqueues fail or callbacks alone."),
+            name="MageflowCallbackFailed",
+            severity="critical",
+            wait="0m",
+            expr='sum by (job, kind) (increase(mageflow_callbacks_total{result="failed"}[10m])) > 0',
+            summary="{{ $labels.kind }} callbacks of {{ $labels.job }} failed",
+            description=(
+                "In the last ten minutes {{ $value | humanize }} {{ $labels.kind }} callbacks of job "
+                "{{ $labels.job }} could not be enqueued, or their own task failed without further retries."
+            ),
+            board=_FLOWS,
+            meaning=(
+                "Work that should follow a task was not done. A callback counts as failed only if a retry cannot "
+                "help: while Hatchet is unavailable, callbacks stay in the outbox and are sent later."
+            ),
+            causes=(
+                "The signature or flow of the callback expired or was removed.",
+                "No worker knows the callback's task.",
+                "The callback's task itself failed.",
+            ),
+            steps=(
+                "`mageflow.callback.failed` in the logs has the target and the error type.",
+                "*Enqueues by source* shows whether all enqueues fail or only those of callbacks.",
+            ),
         ),
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""The five dashboards, as data. Each module is one dashboard."""
+"""The five dashboards, as data. Each module describes one dashboard."""
 
 from dashboards.generator.boards import flows, locks, overview, stagger, task
 from dashboards.generator.spec import BoardSpec

@@ -1,1 +1,1 @@
-"""Turns board data into Grafana's JSON with grafana-foundation-sdk, a development dependency."""
+"""Turns the data of a board into Grafana's JSON, with the development dependency grafana-foundation-sdk."""

@@ -1,4 +1,4 @@
-"""From board data to Grafana's JSON: variables, links, layout, and the same bytes every time."""
+"""Turns a `BoardSpec` into Grafana's JSON: variables, links and layout. The same data gives the same bytes."""
 
 import json
 from typing import Any
@@ -36,14 +36,14 @@ _ALERTS: dict[str, Any] = {
     "textFormat": "{{severity}} {{task}} {{victim_task}} {{lock}} {{flow}} {{kind}} {{pool}} {{instance}}",
     "tagKeys": "severity",
 }
-"""Marks on every graph while an alert of mageflow fires; a switch above the board turns them off."""
+"""Marks every graph while an alert of mageflow fires. A switch above the board turns the marks off."""
 
 
 def render(spec: BoardSpec) -> str:
-    """The JSON of a board, ending in a newline.
+    """The JSON of a board, with a newline at the end.
 
     Raises:
-        ValueError: A query names a metric, label or value that `mageflow.telemetry.names` does not have.
+        ValueError: A query names a metric, label or label value that is not in `mageflow.telemetry.names`.
     """
     _validate(spec)
     board = (
@@ -73,7 +73,7 @@ def render(spec: BoardSpec) -> str:
         board, next_id, top = _with_section(board, section, next_id, top)
     document = json.loads(JSONEncoder(sort_keys=True).encode(board.build()))
     for variable in document["templating"]["list"]:
-        # The SDK writes the fields of every kind of variable into each; Grafana keeps only those of its own kind.
+        # The SDK writes fields of other kinds of variables too; Grafana removes them when it saves a board.
         for stray in ("auto", "auto_count", "auto_min", "id"):
             variable.pop(stray, None)
     document["annotations"] = {"list": [_ALERTS]}
@@ -84,9 +84,9 @@ def render(spec: BoardSpec) -> str:
 
 
 def _complete(panel: dict[str, Any]) -> None:
-    """Set what Grafana reads and the SDK has no word for."""
+    """Set the fields that Grafana reads and the SDK does not know."""
     if panel["type"] == "stat":
-        # Else the number of a wide panel stands in the middle of its own course.
+        # With the wide layout, Grafana draws the number of a wide panel over its graph.
         panel["options"]["wideLayout"] = False
     for target in panel.get("targets", ()):
         if target.get("queryType") == "traceql":
@@ -143,7 +143,7 @@ def _with_section(board: Any, section: Section, next_id: int, top: int) -> tuple
     placed: list[Any] = []
     skyline = [top] * COLUMNS
     for panel in section.panels:
-        # The highest free place, and of those the leftmost: what Grafana's own grid would settle to.
+        # The highest free place, and of those the leftmost, as in Grafana's own grid.
         y, x = min((max(skyline[x : x + panel.width]), x) for x in range(COLUMNS - panel.width + 1))
         skyline[x : x + panel.width] = [y + panel.height] * panel.width
         placed.append(panels.build(panel, next_id, model.GridPos(h=panel.height, w=panel.width, x=x, y=y)))

@@ -1,6 +1,6 @@
-"""From panel data to Grafana panels, by way of grafana-foundation-sdk."""
+"""Turns a `PanelSpec` into a panel of grafana-foundation-sdk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from grafana_foundation_sdk.builders import (
@@ -27,12 +27,17 @@ from mageflow.dashboards.vocabulary import has_exemplars, metrics_in
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
 TEMPO = model.DataSourceRef(type_val="tempo", uid="${tempo_datasource}")
 
-_CARRIED = "${prometheus_datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+_KEPT = "${prometheus_datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
 _TARGETS: dict[str, tuple[str, str]] = {
     "task": ("mageflow-task", "Open this task"),
     "lock": ("mageflow-locks", "Open this lock"),
     "flow_name": ("mageflow-flows", "Open this flow"),
 }
+_LINKED_COLUMNS: Mapping[str, Drill] = {
+    "task": "task", "waiter_task": "task", "holder_task": "task", "lock": "lock",
+}  # fmt: skip
+"""Labels whose column in a table links to a board."""
+
 _COLOURS = {
     "succeeded": "green", "ok": "green", "hit": "green", "completed": "green", "acquired": "green", "clean": "green",
     "enqueued": "green", "failed": "red", "error": "red", "invalid": "red", "lost": "red", "deadlock": "red",
@@ -42,27 +47,28 @@ _COLOURS = {
     "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
     "pending": "yellow", "done": "blue",
 }  # fmt: skip
-"""The same word has the same colour on every board."""
+"""Colours of label values. A value has the same colour on every board."""
 
 _SMALLEST_AXIS = {"ops": 0.01, "short": 1, "s": 0.01, "percentunit": 0.01, "bytes": 1024}
-"""By unit, how far up an axis goes at least."""
+"""The smallest upper end of an axis, by unit."""
 
 
 def drill_link(drill: Drill, value: str) -> dict[str, object]:
-    """A data link to the board of this label, keeping datasource, job, instance and time range."""
+    """A data link to the board of this label. It keeps data source, job, instance and time range."""
     uid, title = _TARGETS[drill]
-    return {"title": title, "url": f"/d/{uid}?var-{drill}={value}&{_CARRIED}", "targetBlank": False}
+    return {"title": title, "url": f"/d/{uid}?var-{drill}={value}&{_KEPT}", "targetBlank": False}
 
 
 def build(spec: PanelSpec, panel_id: int, position: model.GridPos) -> Any:
-    """The builder of one panel, placed."""
+    """The builder of one panel, with id and position."""
     panel = _BUILDERS[spec.kind](spec)
     return panel.id(panel_id).title(spec.title).description(spec.description).grid_pos(position)
 
 
 def _targets(panel: Any, spec: PanelSpec) -> Any:
     panel = panel.datasource(PROMETHEUS)
-    # Quantiles of one histogram have the same exemplars: asked for once, of the last and highest, they are drawn once.
+    # All quantiles of a histogram have the same exemplars. Only the last one, the highest, requests them, so that each
+    # exemplar is drawn once.
     carriers = [n for n, query in enumerate(spec.queries) if has_exemplars(scan(expand_macros(query.expr)))]
     for number, query in enumerate(spec.queries):
         ref = query.ref or chr(ord("A") + number)
@@ -145,7 +151,7 @@ def _timeseries(spec: PanelSpec) -> Any:
         .show_points(common_model.VisibilityMode.NEVER)
     )
     if spec.maximum is None:
-        # Grafana draws the axis of a panel that is all 0 up to 100.
+        # If all values are 0, Grafana draws the axis up to 100.
         panel = panel.axis_soft_max(_SMALLEST_AXIS[spec.unit])
     if spec.decimals is not None:
         panel = panel.decimals(spec.decimals)
@@ -159,8 +165,8 @@ def _timeseries(spec: PanelSpec) -> Any:
     if spec.stacked:
         panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if spec.bars:
-        # Bars are counts per step: at least a minute each, or neighbours would count the same event again. Unstacked,
-        # a bar would stand in front of another.
+        # A bar is a count per step. The step is at least a minute, so that two bars do not count the same event.
+        # Without stacking, one bar would hide another.
         panel = panel.draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80).interval("1m")
         panel = panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if spec.maximum is not None:
@@ -172,7 +178,7 @@ def _timeseries(spec: PanelSpec) -> Any:
 
 
 def _fill(spec: PanelSpec) -> int:
-    """How opaque the area under a line is: many lines by label would bury each other."""
+    """The opacity of the area under a line, in percent. Areas of many lines by label would hide each other."""
     by_label = any("{{" in query.legend for query in spec.queries)
     return 35 if spec.stacked else 0 if by_label else 8
 
@@ -194,7 +200,10 @@ def _series_of_query(panel: Any, spec: PanelSpec, query: Query, ref: str) -> Any
 
 
 def _coloured(panel: Any, spec: PanelSpec) -> Any:
-    """Give words of closed sets their colour where the legend ends in one; many lines with one word, shades of it."""
+    """Give label values their colours, where the legend ends in a label with a closed set of values.
+
+    If other labels come before it, several lines share a value; they get shades of its colour.
+    """
     done: set[str] = set()
     for query in spec.queries:
         label = query.legend.rsplit("{{", 1)[-1].removesuffix("}}") if query.legend.endswith("}}") else ""
@@ -205,7 +214,7 @@ def _coloured(panel: Any, spec: PanelSpec) -> Any:
                 continue
             done.add(word)
             if _COLOURS[word] == "green" and not (alone or spec.stacked):
-                # Lines that are all well need to be told apart; areas that are all well need not.
+                # Lines of the same good outcome keep different colours, to be distinguishable; areas need not.
                 continue
             mode = "fixed" if alone else "shades"
             colour = model.DynamicConfigValue(id_val="color", value={"mode": mode, "fixedColor": _COLOURS[word]})
@@ -266,28 +275,23 @@ def _table(spec: PanelSpec) -> Any:
     if spec.steps:
         cell = model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
         panel = panel.override_by_name(spec.value_heading, [cell])
-    drilled = {"task": "task", "victim_task": "task", "waiter_task": "task", "holder_task": "task", "lock": "lock"}
     for label, heading in spec.columns:
-        target = drilled.get(label, spec.drill if label == spec.drill else "")
-        if target:
-            link = drill_link(_drill(target), "${__value.text:percentencode}")
+        if label in _LINKED_COLUMNS:
+            link = drill_link(_LINKED_COLUMNS[label], "${__value.text:percentencode}")
             panel = panel.override_by_name(heading, [model.DynamicConfigValue(id_val="links", value=[link])])
     return _targets(panel, spec)
 
 
-def _drill(label: str) -> Drill:
-    return "task" if label == "task" else "lock" if label == "lock" else "flow_name"
-
-
 def _node_graph(spec: PanelSpec) -> Any:
-    # Grafana finds the two frames by their refIds and reads fields by name; labels arrive under their own names. It
-    # draws straight lines: none from a node to itself, and one for all edges of a pair, names shown on hovering alone.
+    # Grafana identifies the two frames by their refIds, and reads fields by name: labels become fields of the same
+    # name. It draws straight lines: none from a node to itself, and one for all edges between two nodes.
     return _targets(nodegraph.Panel().unit(spec.unit).no_value(spec.empty), spec)
 
 
 def _traces(spec: PanelSpec) -> Any:
     query = tempo.TempoQuery().ref_id("A").query_type("traceql").query(spec.queries[0].expr).limit(20)
-    # Grafana makes the columns: names of the trace (which are its root's), then of the span, then what was selected.
+    # Grafana sets the columns: service and name of the trace's root span, then those of the span, then the selected
+    # attributes.
     organize = model.DataTransformerConfig(
         id_val="organize",
         options={
