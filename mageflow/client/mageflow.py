@@ -25,7 +25,7 @@ from mageflow.cluster import ClusterObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
-from mageflow.interceptors import Interceptor, InterceptorChain
+from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerInfo
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
@@ -80,32 +80,34 @@ class Mageflow(StateOperations, DeclaringClient):
         super().__init__(config=hatchet_client.config)
         self.settings = settings or Settings()
         self.param_config = AcceptParams(param_config)
-        self.telemetry = Telemetry(
-            self.settings, registry=registry, tracer_provider=tracer_provider, namespace=self.namespace
-        )
-        host_name, _, port_number = self.config.host_port.rpartition(":")
-        self.telemetry.connected_to(host_name, int(port_number) if port_number.isdecimal() else None)
-        self.telemetry.keep_from_hatchet(sdk.HiddenFromLogForwarder)
+        self.telemetry = Telemetry(self.settings, registry=registry, tracer_provider=tracer_provider)
         interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
+        address, _, port_number = self.config.host_port.rpartition(":")
+        interceptor.event(
+            ClientCreated(
+                server_address=address,
+                server_port=int(port_number) if port_number.isdecimal() else None,
+                namespace=self.namespace,
+                hide_from_log_forwarder=sdk.HiddenFromLogForwarder,
+            )
+        )
         enqueuer = sdk.Enqueuer(interceptor)
         debug = sdk.debug_of(hatchet_client)
         self._client, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
         port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
         keys = Keys(self.settings.key_prefix, self.namespace)
         extend = invocation.TimeoutExtender(interceptor)
+        self._interceptor = interceptor
         self._port = port
         self._has_redis = port.is_configured
         self._locks = LockService(
             LockStore(port, keys),
             interceptor,
             extend=extend,
-            declare=self.telemetry.declare_lock,
             lease_seconds=self.settings.lock_lease_seconds,
             victim_backoff_seconds=self.settings.lock_victim_backoff_seconds,
             raw_keys=self.settings.lock_resource_detail == "raw",
         )
-        if port.is_configured:
-            self.telemetry.lock_view = lambda: self._locks.snapshot_in_thread().document()
         self._register = sdk.TaskRegister()
         store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
@@ -119,15 +121,12 @@ class Mageflow(StateOperations, DeclaringClient):
         services = invocation.RunnerServices(
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
-            in_thread=self.telemetry.in_thread,
-            signed=invocation.SignedRuns(self._flows, self.telemetry.current_traceparent, sdk.as_non_retryable),
+            signed=invocation.SignedRuns(self._flows, sdk.as_non_retryable),
             extend=extend,
             is_non_retryable=sdk.is_non_retryable,
             on_end=(self._locks.release_run, self._flows.stop_heartbeat),
         )
-        self._declarations = sdk.Declarations(
-            self._register, self.param_config, services, enqueuer.durable_spawn, self.telemetry.declare_task
-        )
+        self._declarations = sdk.Declarations(self._register, self.param_config, services, enqueuer.durable_spawn)
         self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
 
     @classmethod
@@ -178,14 +177,10 @@ class Mageflow(StateOperations, DeclaringClient):
     @asynccontextmanager
     async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
         declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
-        async with (
-            self.telemetry.worker(
-                name=worker.name,
-                slots=sdk.slots_of(worker),
-                tasks=[each.info for each in declared if each is not None],
-            ),
-            self._upkeep(),
-        ):
+        info = WorkerInfo(worker.name, sdk.slots_of(worker), [each.info for each in declared if each is not None])
+        if self._has_redis:
+            info.lock_report = lambda: self._locks.snapshot_in_thread().document()
+        async with self._interceptor.worker(info), self._upkeep():
             yield
 
     @asynccontextmanager

@@ -136,8 +136,7 @@ class ClusterObserver:
             _log.info("the lease of the cluster view is left to end: %s", str(error) or "Redis does not answer")
 
     def _tell(self, view: ClusterView) -> None:
-        with self._interceptor.view_cluster(view):
-            pass
+        self._interceptor.event(view)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -259,15 +259,15 @@ class Flows:
             self._heartbeats.start(keys, path, run.workflow_run_id)
             self._binder.bind(admission.signature)
             if admission.flow_kind:
-                call = FlowStep(
-                    admission.flow_kind,
-                    admission.flow_id,
-                    admission.flow_name,
-                    admission.step,
-                    admission.handover_seconds,
+                self._interceptor.event(
+                    FlowStep(
+                        admission.flow_kind,
+                        admission.flow_id,
+                        admission.flow_name,
+                        admission.step,
+                        admission.handover_seconds,
+                    )
                 )
-                with self._interceptor.step_flow(call):
-                    pass
         return admission
 
     async def settle(

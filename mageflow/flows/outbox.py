@@ -257,19 +257,19 @@ class OutboxRelay:
         closed = decision.closed
         if closed is None:
             return
-        call = FlowFinish(
-            closed.kind,
-            decision.keys.id,
-            flow_name(decision),
-            _OUTCOME[closed.status],
-            closed.started_at,
-            closed.ended_at,
-            closed.steps,
-            decision.traceparent,
-            critical_task,
+        self._interceptor.event(
+            FlowFinish(
+                closed.kind,
+                decision.keys.id,
+                flow_name(decision),
+                _OUTCOME[closed.status],
+                closed.started_at,
+                closed.ended_at,
+                closed.steps,
+                decision.traceparent,
+                critical_task,
+            )
         )
-        with self._interceptor.finish_flow(call):
-            pass
 
     def _observe_failed_callback(self, decision: Decision) -> None:
         """A callback that was dispatched has failed for good in its task."""
@@ -277,17 +277,14 @@ class OutboxRelay:
         if path:
             kind: Literal["success", "error"] = "error" if path.rpartition(".")[2].startswith("e") else "success"
             key = f"{decision.keys.record}#{path}"
-            with self._interceptor.send_callback(CallbackSend(kind, "failed", key, decision.keys.id)):
-                pass
+            self._interceptor.event(CallbackSend(kind, "failed", key, decision.keys.id))
 
     def _observe_resent(self, decision: Decision) -> None:
         """A run is gone in Hatchet, and its member is sent again."""
         sent = decision.resent
         if sent is not None:
             target = f"{decision.keys.record}#{sent.path}"
-            call = RunResend(sent.reason, target, decision.keys.id, sent.run_id, sent.times)
-            with self._interceptor.resend_run(call):
-                pass
+            self._interceptor.event(RunResend(sent.reason, target, decision.keys.id, sent.run_id, sent.times))
 
     def _observe_callback(
         self,
@@ -298,9 +295,7 @@ class OutboxRelay:
         error_type: str = "",
     ) -> None:
         if entry.role == "success" or entry.role == "error":  # noqa: PLR1714 - narrows the type
-            call = CallbackSend(entry.role, result, target, decision.keys.id, error_type)
-            with self._interceptor.send_callback(call):
-                pass
+            self._interceptor.event(CallbackSend(entry.role, result, target, decision.keys.id, error_type))
 
 
 def _stored_failure(text: str) -> FailureRecord:

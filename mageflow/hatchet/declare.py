@@ -20,7 +20,7 @@ from typing_inspection.typing_objects import is_annotated, is_typealiastype
 from mageflow.errors import DecorationError
 from mageflow.hatchet import compat, durations
 from mageflow.hatchet.register import Declared, TaskRegister
-from mageflow.interceptors import TaskInfo
+from mageflow.interceptors import TaskDeclared, TaskInfo
 from mageflow.invocation import Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
 from mageflow.types import AcceptParams, Pool
 
@@ -49,7 +49,6 @@ class Declarations:
         params: The client's choice of arguments.
         services: What every task of the client shares.
         around_spawns: Spawns the children of a durable task.
-        on_declared: Called for each task, for the labels of its metrics.
     """
 
     def __init__(
@@ -58,13 +57,11 @@ class Declarations:
         params: AcceptParams,
         services: RunnerServices,
         around_spawns: compat.AroundSpawns,
-        on_declared: Callable[[TaskInfo], None],
     ) -> None:
         self._register = register
         self._params = params
         self._services = services
         self._around_spawns = around_spawns
-        self._on_declared = on_declared
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: a workflow that is copied declares for the same client."""
@@ -127,7 +124,7 @@ class Declarations:
             else:
                 compat.around_attempt(task, runner.around_attempt, self._around_spawns)
             self._register.add(Declared(info, task, runnable))
-        self._on_declared(info)
+        self._services.interceptor.event(TaskDeclared(info))
 
 
 def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> TaskInfo:

@@ -1,18 +1,18 @@
-"""The one extension seam: what happens to a task, and a place to stand around each of it.
+"""The public seam: an `Interceptor` observes what mageflow does. mageflow's own telemetry is one.
 
-An `Interceptor` has one method per operation. Each is given a *call*, the facts of that one operation, and returns
-a context manager that is entered before the operation and left after it, with the operation's exception if there
-was one. First listed is outermost. Everything mageflow knows about itself goes through here; its own telemetry is
-the first and hardest customer.
+`Interceptor` has one method for each operation it can wrap, and `Interceptor.event` for everything that only happens.
+An operation is described by a *call*, a dataclass with its facts. Its fields marked *filled in* have their value when
+the operation has ended. An event is a dataclass that inherits from `Event`.
 
-Context managers are synchronous on purpose: an observer must not await, and the same ``with`` then serves
-coroutines, threads and the synchronous methods of the SDK. Attributes marked *filled in* are set by the operation
-before the block is left. An exception raised by an interceptor reaches the operation as if it had failed; mageflow's
-own telemetry never raises.
+Wraps are synchronous, except `Interceptor.worker`: an observer must not await inside an operation, and the same
+``with`` serves coroutines, threads and the synchronous methods of the SDK.
 
-This room owns the calls and the composition. It refuses to know what anybody does with them.
+An `Exception` that an interceptor raises is logged and ignored (`InterceptorChain`): it does not fail the task.
 """
 
+from mageflow.interceptors.chain import InterceptorChain
+from mageflow.interceptors.clients import ClientCreated, WorkerInfo
+from mageflow.interceptors.events import Event, InterceptorFailed
 from mageflow.interceptors.flows import (
     CallbackSend,
     ClusterView,
@@ -22,13 +22,14 @@ from mageflow.interceptors.flows import (
     RunResend,
     SwarmFill,
 )
-from mageflow.interceptors.interceptor import Interceptor, InterceptorChain
+from mageflow.interceptors.interceptor import AsyncWrap, Interceptor, Wrap
 from mageflow.interceptors.locks import (
     Deadlock,
     DeadlockCheck,
     LeaseLost,
     LeaseRenewal,
     LockAcquire,
+    LockDeclared,
     LockExpired,
     LockHold,
     LockParty,
@@ -42,28 +43,34 @@ from mageflow.interceptors.tasks import (
     EnqueueItem,
     ExtendTimeout,
     Stagger,
+    TaskDeclared,
     TaskInfo,
     TimeoutExtension,
     current_attempt,
 )
 
 __all__ = [
+    "AsyncWrap",
     "Attempt",
     "CallbackSend",
+    "ClientCreated",
     "ClusterView",
     "Deadlock",
     "DeadlockCheck",
     "Enqueue",
     "EnqueueItem",
+    "Event",
     "ExtendTimeout",
     "FlowFinish",
     "FlowStart",
     "FlowStep",
     "Interceptor",
     "InterceptorChain",
+    "InterceptorFailed",
     "LeaseLost",
     "LeaseRenewal",
     "LockAcquire",
+    "LockDeclared",
     "LockExpired",
     "LockHold",
     "LockParty",
@@ -75,7 +82,10 @@ __all__ = [
     "SignatureWrite",
     "Stagger",
     "SwarmFill",
+    "TaskDeclared",
     "TaskInfo",
     "TimeoutExtension",
+    "WorkerInfo",
+    "Wrap",
     "current_attempt",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from mageflow.interceptors.events import Event
+
 __all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "RunResend", "SwarmFill"]
 
 FlowKind = Literal["chain", "swarm"]
@@ -12,35 +14,36 @@ FlowKind = Literal["chain", "swarm"]
 
 @dataclass(slots=True, eq=False)
 class FlowStart:
-    """A chain or swarm is about to begin; around the script that starts it and the first call to Hatchet."""
+    """A chain or swarm is started: the script that marks it as started. Its first runs are sent afterwards."""
 
     kind: FlowKind
     flow_id: str
     name: str = ""
-    """Filled in when the flow is nested in another: then it is only known afterwards."""
+    """Filled in for a nested flow, whose name is in its stored definition."""
     steps: int = 0
     """Filled in."""
     traceparent: str = ""
-    """Filled in on entry, by whoever traces: the context every run of the flow belongs under. It is stored."""
+    """An interceptor may set it on entry: the span that becomes the parent of every run of the flow. Stored with the
+    flow."""
     started: bool = False
-    """Filled in: False when the flow had been started before, or could not be."""
+    """Filled in: False when the flow had been started before, or could not be started."""
 
 
 @dataclass(slots=True, eq=False)
-class FlowStep:
-    """A step or item was admitted; entered and left at once."""
+class FlowStep(Event):
+    """A step of a chain or an item of a swarm was admitted: its function is about to run."""
 
     kind: FlowKind
     flow_id: str
     name: str
     step: int
     handover_seconds: float | None
-    """From the end of the step before, by the clock of Redis; None for items and first steps."""
+    """Seconds since the end of the step before, by the clock of Redis; None for items and first steps."""
 
 
 @dataclass(slots=True, eq=False)
-class FlowFinish:
-    """A flow ended; entered and left at once, in the one process whose script ended it."""
+class FlowFinish(Event):
+    """A flow ended. Published once, by the process whose script ended it."""
 
     kind: FlowKind
     flow_id: str
@@ -58,7 +61,7 @@ class FlowFinish:
 
 @dataclass(slots=True, eq=False)
 class SwarmFill:
-    """Free places of a swarm are filled in one call to Hatchet; around that call."""
+    """Free places of a swarm are filled, in one call to Hatchet."""
 
     flow_id: str
     name: str
@@ -69,11 +72,11 @@ class SwarmFill:
 
 
 @dataclass(slots=True, eq=False)
-class CallbackSend:
-    """One callback was handed to Hatchet, or could not be; entered and left at once."""
+class CallbackSend(Event):
+    """One callback was handed to Hatchet, or could not be."""
 
     kind: Literal["success", "error"]
-    result: Literal["enqueued", "failed", "skipped"]
+    result: Literal["enqueued", "failed"]
     target: str
     """The callback's task, or its flow's key."""
     signature_id: str
@@ -81,8 +84,8 @@ class CallbackSend:
 
 
 @dataclass(slots=True, eq=False)
-class RunResend:
-    """A run that was handed to Hatchet did not come to its end there, and is handed over again; left at once."""
+class RunResend(Event):
+    """A run is handed to Hatchet again, because the run before it is gone."""
 
     reason: Literal["lost", "unscheduled"]
     """``lost``: Hatchet does not know the run (any more); ``unscheduled``: no worker took it within its schedule
@@ -93,19 +96,20 @@ class RunResend:
     run_id: str
     """The run that is gone."""
     times: int
-    """How often this member has been sent again by now."""
+    """How often this member has been sent again, this time included."""
 
 
 @dataclass(slots=True, eq=False)
-class ClusterView:
-    """What one elected process reads of everything stored; entered and left at once, every few seconds.
+class ClusterView(Event):
+    """A reading of everything stored, made every few seconds by the elected leader of the cluster.
 
-    On a process that is not the leader only ``is_leader`` is set.
+    On every other process, and when leadership ends, only ``is_leader`` is set.
     """
 
     is_leader: bool
     believed_until: float = inf
-    """By ``time.monotonic()``: the end of the lease it was read under. Nobody may show it afterwards."""
+    """By ``time.monotonic()``: when the leader's lease ends. Another process may lead from then on, so the reading
+    must not be used after that."""
     signatures: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     """Stored records by kind and status."""
     active: Mapping[str, float] = field(default_factory=dict[str, float])

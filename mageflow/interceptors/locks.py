@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mageflow.errors import CycleEdge
+from mageflow.interceptors.events import Event
 from mageflow.interceptors.tasks import Attempt
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LeaseLost",
     "LeaseRenewal",
     "LockAcquire",
+    "LockDeclared",
     "LockExpired",
     "LockHold",
     "LockParty",
@@ -102,8 +104,15 @@ class LockAcquire(_Timed):
     """Filled in for the victim of a deadlock."""
 
 
+@dataclass(frozen=True, slots=True)
+class LockDeclared(Event):
+    """A resource was declared. Its name appears in signals from now on; no request has been made yet."""
+
+    name: str
+
+
 @dataclass(slots=True, eq=False)
-class LockWaiting:
+class LockWaiting(Event):
     """A request has waited for one second."""
 
     request: LockAcquire
@@ -124,14 +133,14 @@ class LockHold(_Timed):
 
 
 @dataclass(slots=True, eq=False)
-class LeaseLost:
+class LeaseLost(Event):
     """A lease ended while its lock was still held: the work under it is no longer exclusive."""
 
     hold: LockHold
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseRenewal:
+class LeaseRenewal(Event):
     """One lease in one renewal: ``lost`` when Redis no longer has it, ``error`` when Redis did not answer."""
 
     resource: ResourceKey
@@ -139,7 +148,7 @@ class LeaseRenewal:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadlockCheck:
+class DeadlockCheck(Event):
     """One search for a cycle. It runs inside the acquiring script, so the duration is that of the round trip."""
 
     result: Literal["clean", "cycle", "error"]
@@ -148,7 +157,7 @@ class DeadlockCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlock:
+class Deadlock(Event):
     """A cycle that was found and broken. Published once, by the process whose round trip found it."""
 
     cycle: tuple[CycleEdge, ...]
@@ -163,7 +172,7 @@ class Deadlock:
 
 
 @dataclass(frozen=True, slots=True)
-class LockExpired:
+class LockExpired(Event):
     """A lock was taken from an owner whose lease had run out."""
 
     resource: ResourceKey

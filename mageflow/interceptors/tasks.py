@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mageflow.interceptors.events import Event
 from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EnqueueItem",
     "ExtendTimeout",
     "Stagger",
+    "TaskDeclared",
     "TaskInfo",
     "TimeoutExtension",
     "current_attempt",
@@ -40,6 +42,13 @@ class TaskInfo:
     is_async: bool = True
     stagger_window_seconds: float | None = None
     code_function_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDeclared(Event):
+    """A task was declared, when its module is imported. A task that is declared again replaces the first one."""
+
+    task: TaskInfo
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +76,9 @@ class Attempt:
     priority: int = 1
     """Hatchet's priority of the run: 1 low, 2 medium, 3 high."""
 
+    traceparent: str = ""
+    """An interceptor may set it on entry, as W3C text: the span of this attempt. The next step of its flow links to
+    it."""
     signature_id: str = ""
     flow_kind: Literal["", "chain", "swarm"] = ""
     flow_id: str = ""

@@ -19,7 +19,7 @@ from mageflow.invocation.decorators import (
 )
 from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.outcome import classify
-from mageflow.invocation.runner import InThread, RunHooks, RunnerServices, TaskRunner
+from mageflow.invocation.runner import RunHooks, RunnerServices, TaskRunner
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 
@@ -29,7 +29,6 @@ __all__ = [
     "AttemptState",
     "Binding",
     "BodyLock",
-    "InThread",
     "Marks",
     "Replay",
     "RunHooks",

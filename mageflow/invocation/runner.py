@@ -16,7 +16,6 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
@@ -39,7 +38,7 @@ from mageflow.invocation.stagger import stagger
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.types import RandomSource
 
-__all__ = ["InThread", "RunHooks", "RunnerServices", "TaskRunner"]
+__all__ = ["RunHooks", "RunnerServices", "TaskRunner"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,14 +47,6 @@ _EVICTION_SECONDS = 0.5
 
 _UNLOCKED: AbstractAsyncContextManager[None] = nullcontext()
 """Instead of a generator for each attempt of the many tasks that hold no lock."""
-
-
-class InThread(Protocol):
-    """Copies context (structlog's, OpenTelemetry's) into a thread of the pool, and removes it again."""
-
-    def __call__(self, attempt: Attempt, /) -> AbstractContextManager[None]:
-        """Enter in the thread, around the body."""
-        ...
 
 
 class RunHooks(Protocol):
@@ -72,7 +63,6 @@ class RunnerServices:
 
     interceptor: Interceptor
     random: RandomSource
-    in_thread: InThread
     signed: SignedRuns
     extend: TimeoutExtender
     is_non_retryable: Callable[[BaseException], bool]
@@ -158,7 +148,7 @@ class TaskRunner:
         attempt.thread_running = True
         try:
             state.context.inherit_metadata(state.inherited)
-            with self._services.in_thread(attempt):
+            with self._services.interceptor.execute_in_thread(attempt):
                 yield
         finally:
             attempt.thread_running = False

@@ -52,18 +52,15 @@ class SignedRuns:
 
     Args:
         flows: Where runs are admitted and settled.
-        current_traceparent: The span that the attempt is traced under; the next step links to it.
         non_retryable: Turns an error into one after which the engine makes no further attempt.
     """
 
     def __init__(
         self,
         flows: Flows,
-        current_traceparent: Callable[[], str],
         non_retryable: Callable[[Exception], Exception],
     ) -> None:
         self._flows = flows
-        self._current_traceparent = current_traceparent
         self._non_retryable = non_retryable
 
     async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay:
@@ -166,7 +163,7 @@ class SignedRuns:
             attempt.worker_id,
             attempt.attempt_number,
             str(attempt.metadata.get(KEY_DEDUPE) or ""),
-            self._current_traceparent(),
+            attempt.traceparent,
         )
 
 

@@ -5,12 +5,12 @@ This file owns the translation of replies into calls. It refuses to let an inter
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Literal
 
 from mageflow.interceptors import (
     Deadlock,
     DeadlockCheck,
+    Event,
     Interceptor,
     LeaseLost,
     LeaseRenewal,
@@ -38,7 +38,7 @@ class EventPublisher:
     def reply(self, reply: LockReply, took_seconds: float) -> None:
         """Dead owners a script came across, and deadlocks it broke: told here alone, as no other process saw them."""
         for resource, owner in reply.expired:
-            self._tell(self._interceptor.expire_lock, LockExpired(resource, owner))
+            self._publish(LockExpired(resource, owner))
         for found in reply.resolved:
             deadlock = Deadlock(
                 cycle=found.cycle,
@@ -48,28 +48,28 @@ class EventPublisher:
                 resolution="victim_retried" if found.victim.will_retry else "victim_failed",
                 duration_seconds=took_seconds,
             )
-            self._tell(self._interceptor.resolve_deadlock, deadlock)
+            self._publish(deadlock)
 
     def checked(self, reply: LockReply, took_seconds: float) -> None:
         """A search for a cycle was part of the script."""
         found = "cycle" if reply.resolved or reply.verdict.kind == "deadlock" else "clean"
-        self._tell(self._interceptor.check_deadlock, DeadlockCheck(found, took_seconds))
+        self._publish(DeadlockCheck(found, took_seconds))
 
     def check_failed(self, error: Exception) -> None:
         """The script that would have searched did not answer."""
-        self._tell(self._interceptor.check_deadlock, DeadlockCheck("error", 0.0, type(error).__name__))
+        self._publish(DeadlockCheck("error", 0.0, type(error).__name__))
 
     def renewed(
         self, held: Sequence[tuple[ResourceKey, int]], result: Literal["ok", "lost", "error"], gone: frozenset[int]
     ) -> None:
         """A renewal ended."""
         for resource, token in held:
-            self._tell(self._interceptor.renew_lease, LeaseRenewal(resource, "lost" if token in gone else result))
+            self._publish(LeaseRenewal(resource, "lost" if token in gone else result))
 
     def lost(self, hold: LockHold) -> None:
         """A lease is lost."""
         hold.is_lost = True
-        self._tell(self._interceptor.lose_lease, LeaseLost(hold))
+        self._publish(LeaseLost(hold))
 
     def guarded(self, action: Callable[[], None]) -> None:
         """Do something that runs a program's own interceptors, which may fail; leases must be renewed all the same."""
@@ -80,9 +80,5 @@ class EventPublisher:
                 {"message": "an interceptor failed while told about a lock", "exception": error}
             )
 
-    def _tell(self, operation: Callable[[Any], AbstractContextManager[None]], call: object) -> None:
-        def tell() -> None:
-            with operation(call):
-                pass
-
-        self.guarded(tell)
+    def _publish(self, event: Event) -> None:
+        self.guarded(lambda: self._interceptor.event(event))

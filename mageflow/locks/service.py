@@ -9,11 +9,19 @@ import asyncio
 import random as _random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from mageflow.errors import ConfigurationError, DeadlockError, LockTimeoutError
-from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, LockAcquire, ResourceKey, current_attempt
+from mageflow.interceptors import (
+    Attempt,
+    ExtendTimeout,
+    Interceptor,
+    LockAcquire,
+    LockDeclared,
+    ResourceKey,
+    current_attempt,
+)
 from mageflow.locks.block import LockBlock, OnLost, Request
 from mageflow.locks.lease import Grant, Lease, entered_leases
 from mageflow.locks.report import LocksReport
@@ -44,7 +52,6 @@ class LockService:
         store: Where locks are kept.
         interceptor: Told of every request, hold, renewal and deadlock.
         extend: Asks Hatchet for more execution time while a task waits; None leaves timeouts alone.
-        declare: Told each resource's name when it is declared (telemetry's list of allowed label values).
         lease_seconds: How long a process may be silent before its locks go to others; renewed three times in that.
         victim_backoff_seconds: A deadlock's victim that will be retried lingers a random time up to this, after its
             locks are given back, so that it does not meet the others at the same place again.
@@ -58,7 +65,6 @@ class LockService:
         interceptor: Interceptor | None = None,
         *,
         extend: ExtendTimeout | None = None,
-        declare: Callable[[str], None] | None = None,
         lease_seconds: float = 15.0,
         victim_backoff_seconds: float = 0.5,
         raw_keys: bool = False,
@@ -67,7 +73,6 @@ class LockService:
         self._store = store
         self._interceptor = interceptor or Interceptor()
         self._extend = extend
-        self._declare = declare
         self.lease_seconds = lease_seconds
         self._victim_backoff_seconds = victim_backoff_seconds
         self._raw_keys = raw_keys
@@ -177,9 +182,8 @@ class LockService:
     # -- for blocks ----------------------------------------------------------------------------------------------
 
     def declare(self, name: str) -> None:
-        """Tell telemetry of a resource."""
-        if self._declare is not None:
-            self._declare(name)
+        """Publish that a resource was declared."""
+        self._interceptor.event(LockDeclared(name))
 
     async def enter(self, request: Request, leases: Sequence[Lease], *, is_thread: bool = False) -> Lease:
         """Get a lease for a request made inside the blocks of ``leases``."""

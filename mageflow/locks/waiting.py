@@ -26,7 +26,7 @@ Depths = dict[Attempt, tuple[int, Phase, Stage]]
 class WaitScope:
     """A context manager around a wait in a queue.
 
-    The attempt is in phase and stage ``lock_wait``. After a second `Interceptor.wait_for_lock` is told, once per
+    The attempt is in phase and stage ``lock_wait``. After a second `LockWaiting` is published, once per
     request. From then on (earlier when the task has little time left) its execution timeout is extended by what has
     been waited, ten seconds at a time and by no more than the request's own timeout. Short waits ask for nothing.
     """
@@ -86,8 +86,7 @@ class WaitScope:
     def _tell(self) -> None:
         """An interceptor that fails must not keep the task from getting more time."""
         try:
-            with self._interceptor.wait_for_lock(LockWaiting(self._call)):
-                pass
+            self._interceptor.event(LockWaiting(self._call))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the interceptor's
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "an interceptor failed while told about a lock", "exception": error}

@@ -21,7 +21,7 @@ from mageflow.telemetry import instrumentor
 from mageflow.telemetry.live import used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
 from mageflow.telemetry.names import events, metrics, traces
-from mageflow.telemetry.propagation import arrive, queue_wait_seconds
+from mageflow.telemetry.propagation import arrive, queue_wait_seconds, traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
@@ -174,6 +174,7 @@ class AttemptScope:
                 theirs.add_link(link.context)
         self.context = otel_context.get_current()
         context = self.span.get_span_context()
+        attempt.traceparent = traceparent_of(context) or attempt.traceparent
         if context.trace_flags.sampled:
             self.exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 

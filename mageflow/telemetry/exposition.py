@@ -35,7 +35,7 @@ class EndpointApp:
     Args:
         registry: Served under ``/metrics``; OpenMetrics (with exemplars) when the client accepts it.
         seconds_since_tick: How long ago the loop that runs the tasks was last seen alive.
-        lock_view: What ``/debug/locks`` shows; called in the serving thread.
+        lock_report: What ``/debug/locks`` shows; called in the serving thread.
         signal: Counts what goes wrong here.
     """
 
@@ -44,12 +44,12 @@ class EndpointApp:
         registry: CollectorRegistry,
         *,
         seconds_since_tick: Callable[[], float],
-        lock_view: Callable[[], object],
+        lock_report: Callable[[], object],
         signal: Signal,
     ) -> None:
         self._metrics = make_wsgi_app(registry)
         self._seconds_since_tick = seconds_since_tick
-        self._lock_view = lock_view
+        self._lock_report = lock_report
         self._signal = signal
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -74,7 +74,7 @@ class EndpointApp:
         if path == "/debug/locks":
             if not _is_loopback(peer):
                 return "403 Forbidden", _TEXT, b"only for peers on this host\n"
-            return "200 OK", _JSON, json.dumps(self._lock_view(), default=str).encode()
+            return "200 OK", _JSON, json.dumps(self._lock_report(), default=str).encode()
         return "404 Not Found", _TEXT, b"/metrics, /healthz or /debug/locks\n"
 
 

@@ -51,7 +51,7 @@ class StartFlowScope:
                         traces.FLOW_ID: call.flow_id,
                     },
                 )
-                call.traceparent = traceparent_of(self._span.get_span_context())
+                call.traceparent = traceparent_of(self._span.get_span_context()) or call.traceparent
                 self._token = otel_context.attach(trace.set_span_in_context(self._span))
 
     def __exit__(

@@ -251,7 +251,7 @@ class AcquireScope:
                 if any(each.key for each in call.resources):
                     attributes[traces.LOCK_RESOURCE] = ", ".join(self._locks.shown(each) for each in call.resources)
                 self._span = recorder.spans.start(traces.SPAN_ACQUIRE, name, attributes)
-                call.traceparent = traceparent_of(self._span.get_span_context())
+                call.traceparent = traceparent_of(self._span.get_span_context()) or call.traceparent
                 self._token = otel_context.attach(trace.set_span_in_context(self._span))
 
     def __exit__(

@@ -85,8 +85,8 @@ class EventLog:
     def __init__(self, guard: Guard, forwarded_level: str = "debug") -> None:
         self._guard = guard
         self._forwarded_from = LEVELS.get(forwarded_level, logging.CRITICAL + 1)
-        self.unforwarded: Callable[[], AbstractContextManager[object]] = nullcontext
-        """Entered around events below the level that is forwarded to Hatchet; set by who knows how it forwards."""
+        self.hide_from_log_forwarder: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered around events below the level that is forwarded to Hatchet."""
         self._target = logging.getLogger(events.LOGGER)
         self._own: Any = structlog.wrap_logger(
             self._target, processors=list(_PROCESSORS), wrapper_class=structlog.stdlib.BoundLogger
@@ -113,7 +113,7 @@ class EventLog:
             if LEVELS[level] >= self._forwarded_from:
                 self._tell(event, level, fields)
                 return
-            with self.unforwarded():
+            with self.hide_from_log_forwarder():
                 self._tell(event, level, fields)
 
     def _tell(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:

@@ -35,14 +35,13 @@ class Recorder:
         "tasks",
     )
 
-    def __init__(
-        self, settings: Settings, *, registry: CollectorRegistry | None, spans: Spans, namespace: str = ""
-    ) -> None:
+    def __init__(self, settings: Settings, *, registry: CollectorRegistry | None, spans: Spans) -> None:
         self.settings = settings
         self.registry = REGISTRY if registry is None else registry
         self.spans = spans
-        self.namespace = namespace
-        self.guard = Guard(self._count_error)
+        self.namespace = ""
+        """Prefix that Hatchet knows tasks by; taken off before a name becomes a label."""
+        self.guard = Guard(self.count_error)
         self.guard.metrics.disabled = not settings.metrics
         self.log = EventLog(self.guard, settings.hatchet_log_level)
         self.tasks: dict[str, TaskInfo] = {}
@@ -102,6 +101,7 @@ class Recorder:
                 self._is_export_told = True
                 self.log.emit(events.PRIVACY_PAYLOAD_EXPORTED, not_excluded=list(unexcluded))
 
-    def _count_error(self, signal: str) -> None:
+    def count_error(self, signal: str) -> None:
+        """Add one to ``mageflow_telemetry_errors_total``. May raise."""
         if self.settings.metrics:
             self.instruments.inc(metrics.TELEMETRY_ERRORS, signal)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ from typing import Self
 from opentelemetry import trace
 
 from mageflow.distribution import DISTRIBUTION
-from mageflow.interceptors import TaskInfo
+from mageflow.interceptors import WorkerInfo
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.discovery import ServiceDirectory
 from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
@@ -35,18 +35,15 @@ class WorkerTelemetry:
     def __init__(
         self,
         recorder: Recorder,
+        call: WorkerInfo,
         *,
-        name: str,
-        slots: Mapping[str, int],
-        tasks: Sequence[TaskInfo],
-        lock_view: Callable[[], object],
         zero_locks: Callable[[], None],
     ) -> None:
         self._recorder = recorder
-        self._name = name
-        self._slots = dict(slots)
-        self._tasks = tuple(tasks)
-        self._lock_view = lock_view
+        self._name = name = call.name
+        self._slots = dict(call.slots)
+        self._tasks = tuple(call.tasks)
+        self._lock_report = call.lock_report
         self._zero_locks = zero_locks
         self._sampler: asyncio.Task[None] | None = None
         self._directory: ServiceDirectory | None = None
@@ -133,7 +130,7 @@ class WorkerTelemetry:
             EndpointApp(
                 recorder.registry,
                 seconds_since_tick=self.seconds_since_tick,
-                lock_view=self._lock_view,
+                lock_report=self._lock_report,
                 signal=recorder.guard.exposition,
             )
         )

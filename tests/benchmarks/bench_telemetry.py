@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, Stagger, TaskInfo, TimeoutExtension
+from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, Stagger, TaskDeclared, TaskInfo, TimeoutExtension
 from mageflow.telemetry import Telemetry, add_trace_context
 from mageflow.telemetry.names import metrics
 
@@ -97,8 +97,8 @@ def enqueue_of(telemetry: Telemetry) -> Callable[[], None]:
 
 def _telemetry(provider: object, **settings: object) -> Telemetry:
     telemetry = Telemetry(Settings(**settings), registry=CollectorRegistry(), tracer_provider=provider)  # type: ignore[arg-type]
-    telemetry.declare_task(INFO)
-    telemetry.declare_task(STAGGERED)
+    for info in (INFO, STAGGERED):
+        telemetry.interceptor.event(TaskDeclared(info))
     return telemetry
 
 

@@ -2,18 +2,17 @@
 
 import asyncio
 import sys
-from contextlib import AbstractContextManager, nullcontext
 
 from mageflow.cluster import ClusterObserver
 from mageflow.config import Settings
-from mageflow.interceptors import ClusterView, Interceptor
+from mageflow.interceptors import ClusterView, Event, Interceptor
 from mageflow.store import Keys, RedisPort, Store
 
 
 class Telling(Interceptor):
-    def view_cluster(self, call: ClusterView) -> AbstractContextManager[None]:
-        print("leads" if call.is_leader else "follows", flush=True)
-        return nullcontext()
+    def event(self, event: Event) -> None:
+        if isinstance(event, ClusterView):
+            print("leads" if event.is_leader else "follows", flush=True)
 
 
 async def main(url: str, lease_seconds: float) -> None:

@@ -133,8 +133,8 @@ async def test_a_reading_that_cannot_be_told_is_repeated(process: MakeProcess) -
     told: list[bool] = []
 
     class Raising(Interceptor):
-        def view_cluster(self, call):
-            told.append(call.is_leader)
+        def event(self, event):
+            told.append(event.is_leader)
             raise RuntimeError("not me")
 
     leader = process(interval_seconds=0.02)

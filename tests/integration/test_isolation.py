@@ -105,6 +105,55 @@ async def test_a_programs_own_interceptor_stands_around_everything(make_observed
     assert seen == [("enqueue", "plain"), ("enter", "plain"), ("exit", "succeeded")]
 
 
+class _RaisesEverywhere(Interceptor):
+    """Every method raises, for every operation and every event."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and name in vars(Interceptor):
+            return self._raise
+        return super().__getattribute__(name)
+
+    def _raise(self, _: Any) -> Any:
+        raise RuntimeError("an interceptor of the program")
+
+
+async def test_an_interceptor_that_raises_fails_no_task(make_observed, mageflow_worker, mageflow_redis, caplog):
+    """Coroutine, thread, signed run and lock end as without it; telemetry counts and logs its failures."""
+    observed = make_observed(mageflow_redis.url, interceptors=[_RaisesEverywhere()])
+    client = observed.client
+    ledger = client.resource("ledger")
+
+    @client.task(name="thread")
+    def thread(msg: Message) -> dict[str, Any]:
+        return {"x": msg.x}
+
+    @client.task(name="coroutine")
+    async def coroutine(msg: Message) -> dict[str, Any]:
+        async with ledger.acquire():
+            return {"x": msg.x}
+
+    @client.task(name="fails")
+    async def fails(msg: Message) -> None:
+        raise ValueError("of the task")
+
+    mageflow_worker.in_process(client, "raising", workflows=[thread, coroutine, fails])
+    assert await thread.aio_run(Message(x=2)) == {"x": 2}
+    assert await coroutine.aio_run(Message(x=3)) == {"x": 3}
+    signature = await client.sign(coroutine)
+    assert await signature.aio_run(Message(x=4)) == {"x": 4}
+    with pytest.raises(Exception, match="of the task"):
+        await fails.aio_run(Message())
+
+    runs = observed.samples
+    assert runs.value("mageflow_task_runs_total", task="coroutine", outcome="succeeded") == 2
+    assert runs.value("mageflow_task_runs_total", task="thread", outcome="succeeded") == 1
+    assert runs.value("mageflow_task_runs_total", task="fails", outcome="failed") == 1
+    assert runs.value("mageflow_telemetry_errors_total", signal="interceptor") >= 10
+    logged = {each.getMessage() for each in caplog.records if each.name == "mageflow.interceptors"}
+    assert "_RaisesEverywhere.attempt raised and was ignored" in logged
+    assert "_RaisesEverywhere.execute_in_thread raised and was ignored" in logged
+
+
 async def test_sync_tasks_stay_off_the_loop_and_leave_no_context_behind(observed, mageflow_worker):
     """A blocking body never stalls the runner's loop; the pooled thread forgets the run afterwards."""
     import structlog

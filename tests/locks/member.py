@@ -18,7 +18,7 @@ from typing import Any
 import redis.asyncio
 
 from mageflow.errors import DeadlockError, LockLostError
-from mageflow.interceptors import Deadlock, Interceptor, LeaseLost, RedisCall, current_attempt
+from mageflow.interceptors import Deadlock, Event, Interceptor, LeaseLost, RedisCall, current_attempt
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from tests.locks.scenes import attempt
@@ -63,19 +63,15 @@ class Seen(Interceptor):
     lost: list[int] = field(default_factory=list)
 
     @contextmanager
-    def resolve_deadlock(self, call: Deadlock) -> Generator[None]:
-        self.deadlocks.append(call)
-        yield
-
-    @contextmanager
     def redis(self, call: RedisCall) -> Generator[None]:
         self.asked += call.operation == "lock_acquire"
         yield
 
-    @contextmanager
-    def lose_lease(self, call: LeaseLost) -> Generator[None]:
-        self.lost.append(call.hold.token)
-        yield
+    def event(self, event: Event) -> None:
+        if isinstance(event, Deadlock):
+            self.deadlocks.append(event)
+        elif isinstance(event, LeaseLost):
+            self.lost.append(event.hold.token)
 
 
 class Member:

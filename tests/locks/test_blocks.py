@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from mageflow.errors import ConfigurationError, LockTimeoutError
-from mageflow.interceptors import Interceptor, LockAcquire, LockWaiting, RedisCall, ResourceKey
+from mageflow.interceptors import Event, Interceptor, LockAcquire, LockWaiting, RedisCall, ResourceKey
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -38,10 +38,9 @@ class Seen(Interceptor):
         self.requests.append(call)
         yield
 
-    @contextmanager
-    def wait_for_lock(self, call: LockWaiting) -> Generator[None]:
-        self.long_waits.append(call)
-        yield
+    def event(self, event: Event) -> None:
+        if isinstance(event, LockWaiting):
+            self.long_waits.append(event)
 
 
 async def test_uncontended_lock_costs_one_round_trip_each_way(services: Services) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from mageflow.errors import LockLostError, StoreUnavailableError
-from mageflow.interceptors import Interceptor, LeaseLost, LeaseRenewal, LockExpired, LockHold
+from mageflow.interceptors import Event, Interceptor, LeaseLost, LeaseRenewal, LockExpired, LockHold
 from mageflow.locks import Lease, LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -28,20 +28,13 @@ class Watch(Interceptor):
         self.renewals: list[LeaseRenewal] = []
         self.holds: list[LockHold] = []
 
-    @contextmanager
-    def expire_lock(self, call: LockExpired) -> Generator[None]:
-        self.expired.append(call)
-        yield
-
-    @contextmanager
-    def lose_lease(self, call: LeaseLost) -> Generator[None]:
-        self.lost.append(call)
-        yield
-
-    @contextmanager
-    def renew_lease(self, call: LeaseRenewal) -> Generator[None]:
-        self.renewals.append(call)
-        yield
+    def event(self, event: Event) -> None:
+        if isinstance(event, LockExpired):
+            self.expired.append(event)
+        elif isinstance(event, LeaseLost):
+            self.lost.append(event)
+        elif isinstance(event, LeaseRenewal):
+            self.renewals.append(event)
 
     @contextmanager
     def hold_lock(self, call: LockHold) -> Generator[None]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Self
 
 import pytest
@@ -12,7 +11,7 @@ import redis.backoff
 from redis.asyncio.retry import Retry
 
 from mageflow.errors import StoreError
-from mageflow.interceptors import Interceptor, LeaseLost
+from mageflow.interceptors import Event, Interceptor, LeaseLost
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -73,10 +72,8 @@ class Losses(Interceptor):
     def __init__(self) -> None:
         self.count = 0
 
-    @contextmanager
-    def lose_lease(self, call: LeaseLost) -> Generator[None]:
-        self.count += 1
-        yield
+    def event(self, event: Event) -> None:
+        self.count += isinstance(event, LeaseLost)
 
 
 @pytest.fixture

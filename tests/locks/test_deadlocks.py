@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from mageflow.errors import CycleEdge, DeadlockError
-from mageflow.interceptors import Attempt, Deadlock, DeadlockCheck, Interceptor, RedisCall
+from mageflow.interceptors import Attempt, Deadlock, DeadlockCheck, Event, Interceptor, RedisCall
 from mageflow.locks import LockService
 from mageflow.store import VictimPolicy
 from tests.locks.conftest import Services
@@ -25,15 +25,11 @@ class Detector(Interceptor):
         self.checks: list[DeadlockCheck] = []
         self.round_trips: list[str] = []
 
-    @contextmanager
-    def resolve_deadlock(self, call: Deadlock) -> Generator[None]:
-        self.deadlocks.append(call)
-        yield
-
-    @contextmanager
-    def check_deadlock(self, call: DeadlockCheck) -> Generator[None]:
-        self.checks.append(call)
-        yield
+    def event(self, event: Event) -> None:
+        if isinstance(event, Deadlock):
+            self.deadlocks.append(event)
+        elif isinstance(event, DeadlockCheck):
+            self.checks.append(event)
 
     @contextmanager
     def redis(self, call: RedisCall) -> Generator[None]:

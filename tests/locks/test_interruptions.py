@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mageflow.errors import LockLostError, LockTimeoutError
-from mageflow.interceptors import Interceptor, LockAcquire, LockWaiting
+from mageflow.interceptors import Event, Interceptor, LockAcquire, LockWaiting
 from mageflow.locks import LockService
 from tests.locks.conftest import Services
 from tests.locks.scenes import Gate, attempt, is_free, start, until, waiting
@@ -214,10 +214,10 @@ async def test_interceptor_that_fails_while_a_task_waits_does_not_cost_it_its_ti
     asked: list[float] = []
 
     class Failing(Interceptor):
-        @contextmanager
-        def wait_for_lock(self, call: LockWaiting) -> Generator[None]:
-            raise RuntimeError("told of a wait")
-            yield
+        def event(self, event: Event) -> None:
+            match event:
+                case LockWaiting():
+                    raise RuntimeError("told of a wait")
 
     async def extend(run: object, seconds: float, reason: object) -> float:
         asked.append(seconds)

@@ -1,13 +1,11 @@
 """Answers and data that get lost: what is held is known, what is lost is told once, nothing stays behind."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 
 from mageflow.errors import LockLostError, StoreUnavailableError
-from mageflow.interceptors import Interceptor, LeaseLost, ResourceKey
+from mageflow.interceptors import Event, Interceptor, LeaseLost, ResourceKey
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -21,10 +19,9 @@ class Losses(Interceptor):
     def __init__(self) -> None:
         self.tokens: list[int] = []
 
-    @contextmanager
-    def lose_lease(self, call: LeaseLost) -> Generator[None]:
-        self.tokens.append(call.hold.token)
-        yield
+    def event(self, event: Event) -> None:
+        if isinstance(event, LeaseLost):
+            self.tokens.append(event.hold.token)
 
 
 def claim(request: str, *, session: str = "s1", resource: str = "orders", is_open: bool = False) -> LockClaim:

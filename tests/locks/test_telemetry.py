@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from mageflow.config import Settings
 from mageflow.errors import DeadlockError, LockTimeoutError
-from mageflow.interceptors import Attempt, Interceptor, InterceptorChain, LeaseRenewal, current_attempt
+from mageflow.interceptors import (
+    Attempt,
+    Event,
+    Interceptor,
+    InterceptorChain,
+    LeaseRenewal,
+    TaskDeclared,
+    current_attempt,
+)
 from mageflow.locks import LockService
 from mageflow.telemetry import Telemetry
 from mageflow.testing import capture_logs, capture_spans, samples
@@ -72,8 +79,8 @@ def process(spans: SpanCapture, logs: LogCapture, services: Services) -> Callabl
         registry = CollectorRegistry()
         telemetry = Telemetry(Settings(**settings), registry=registry, tracer_provider=spans.provider)
         for task in tasks:
-            telemetry.declare_task(attempt(task, task=task).task)
-        locks = services(telemetry.interceptor, declare=telemetry.declare_lock, lease_seconds=lease_seconds)
+            telemetry.interceptor.event(TaskDeclared(attempt(task, task=task).task))
+        locks = services(telemetry.interceptor, lease_seconds=lease_seconds)
         return Process(telemetry, registry, locks)
 
     return make
@@ -279,11 +286,11 @@ class Background(Interceptor):
     def __init__(self) -> None:
         self.seen: list[object] = []
 
-    def renew_lease(self, call: LeaseRenewal) -> AbstractContextManager[None]:
-        self.seen.append(current_attempt.get())
-        self.seen.append(trace.get_current_span().get_span_context().is_valid)
-        self.seen.append(structlog.contextvars.get_contextvars())
-        return nullcontext()
+    def event(self, event: Event) -> None:
+        if isinstance(event, LeaseRenewal):
+            self.seen.append(current_attempt.get())
+            self.seen.append(trace.get_current_span().get_span_context().is_valid)
+            self.seen.append(structlog.contextvars.get_contextvars())
 
 
 async def test_background_work_belongs_to_no_run(process: Make, services: Services) -> None:

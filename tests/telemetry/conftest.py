@@ -12,8 +12,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, Interceptor, TaskInfo
+from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, TaskDeclared, TaskInfo
 from mageflow.telemetry import Telemetry
+from mageflow.telemetry.interceptor import TelemetryInterceptor
 from mageflow.testing import capture_logs, capture_spans, samples
 from mageflow.testing.capture import LogCapture, Samples, SpanCapture
 
@@ -42,7 +43,7 @@ class Bench:
     clock: Stopwatch = field(default_factory=Stopwatch)
 
     @property
-    def interceptor(self) -> Interceptor:
+    def interceptor(self) -> TelemetryInterceptor:
         return self.telemetry.interceptor
 
     @property
@@ -104,7 +105,7 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
         span_capture = spans.__enter__()
         telemetry = Telemetry(Settings(**settings), registry=registry, tracer_provider=span_capture.provider)
         for task in (TASK, STAGGERED):
-            telemetry.declare_task(task)
+            telemetry.interceptor.event(TaskDeclared(task))
         return Bench(telemetry, registry, span_capture, logs.__enter__())
 
     yield make

@@ -30,7 +30,7 @@ from hatchet_sdk.runnables.action import Action, ActionPayload, ActionType  # no
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions  # noqa: E402
 
 from mageflow.config import Settings  # noqa: E402
-from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, TaskInfo  # noqa: E402
+from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, TaskDeclared, TaskInfo  # noqa: E402
 from mageflow.telemetry import Telemetry, instrumentor  # noqa: E402
 from mageflow.testing import capture_logs, capture_spans, samples  # noqa: E402
 
@@ -70,7 +70,7 @@ class Run:
         self.provider = TracerProvider(shutdown_on_exit=False)
         self.registry = CollectorRegistry()
         self.telemetry = Telemetry(Settings(), registry=self.registry, tracer_provider=self.provider)
-        self.telemetry.declare_task(TASK)
+        self.telemetry.interceptor.event(TaskDeclared(TASK))
         self.before = instrumentor.wraps_producer()
         self.hatchets = HatchetInstrumentor(tracer_provider=self.provider, enable_hatchet_otel_collector=False)
         self.hatchets.instrument()

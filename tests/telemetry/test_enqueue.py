@@ -1,11 +1,12 @@
 """What handing runs to Hatchet writes, counts and traces."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 from opentelemetry.trace import StatusCode
 
-from mageflow.interceptors import Enqueue, EnqueueItem, current_attempt
+from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, current_attempt
 from mageflow.telemetry import names
 from tests.telemetry.conftest import Bench
 
@@ -182,7 +183,7 @@ def test_a_workflow_is_enqueued_by_its_own_name(bench: Bench):
 def test_the_namespace_is_no_part_of_a_name(make_bench):
     """Hatchet prefixes workflow names with the namespace; labels do not."""
     bench = make_bench()
-    bench.telemetry.recorder.namespace = "staging_"
+    bench.interceptor.event(ClientCreated("localhost", 7070, "staging_", nullcontext))
     bench.enqueue("staging_send")
 
     assert bench.samples.value("mageflow_tasks_enqueued_total", task="send", source="direct", result="ok") == 1.0

@@ -54,7 +54,7 @@ def app(health: Health, guard: Guard, registry: CollectorRegistry) -> EndpointAp
     return EndpointApp(
         registry,
         seconds_since_tick=lambda: health.seconds,
-        lock_view=lambda: health.locks,
+        lock_report=lambda: health.locks,
         signal=guard.exposition,
     )
 

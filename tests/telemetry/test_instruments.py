@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 
 from mageflow.config import Settings
-from mageflow.interceptors import FlowStart, FlowStep, TaskInfo
+from mageflow.interceptors import FlowStart, FlowStep, TaskDeclared, TaskInfo
 from mageflow.telemetry import Telemetry, names
 from mageflow.telemetry.metrics import Instruments, instruments_for
 from mageflow.testing import capture_logs, samples
@@ -35,7 +35,7 @@ def test_two_clients_share_the_instruments_of_one_registry(registry: CollectorRe
     """A registry accepts a name once: both count into the same series, and their gauges add up."""
     clients = [Telemetry(Settings(), registry=registry) for _ in range(2)]
     for client in clients:
-        client.declare_task(TASK)
+        client.interceptor.event(TaskDeclared(TASK))
         client.recorder.live.served = (TASK,)
         client.recorder.instruments.inc(names.metrics.TASK_RUNS, "send", "failed")
 
@@ -145,8 +145,7 @@ def test_a_flow_that_has_started_can_be_seen_to_end(bench: Bench):
         names.metrics.FLOW_OUTCOMES, 0.0
     )
     for number in range(150):
-        with bench.interceptor.step_flow(FlowStep("swarm", f"flow-{number}", f"named-{number}", 0, None)):
-            pass
+        bench.interceptor.event(FlowStep("swarm", f"flow-{number}", f"named-{number}", 0, None))
     assert len(bench.samples.by("flow_name", "mageflow_flows_started_total")) == names.metrics.LABEL_LIMITS["flow_name"]
     assert bench.samples.total("mageflow_telemetry_dropped_label_values_total") == 0.0
 
@@ -211,7 +210,7 @@ def test_the_budget_of_series_holds():
         TaskInfo(f"task-{n}", f"task-{n}", 30.0, 0, stagger_window_seconds=3.0 if n < 20 else None) for n in range(50)
     ]
     for task in tasks:
-        telemetry.declare_task(task)
+        telemetry.interceptor.event(TaskDeclared(task))
         telemetry.recorder.instruments.zero_worker(task.name, is_staggered=task.stagger_window_seconds is not None)
         telemetry.recorder.instruments.zero_producer(task.name)
     telemetry.recorder.live.served = tuple(tasks)

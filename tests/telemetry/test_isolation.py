@@ -51,7 +51,7 @@ def everything(bench: Bench) -> list[str]:
             with interceptor.extend_timeout(extension):
                 extension.granted_seconds = 1.1
             done.append("slept")
-        with interceptor.execute(attempt), bench.telemetry.in_thread(attempt):
+        with interceptor.execute(attempt), bench.interceptor.execute_in_thread(attempt):
             done.append("ran")
         with interceptor.write_signature(SignatureWrite("task", "update", "sig-1", 10)):
             done.append("settled")

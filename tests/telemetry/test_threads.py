@@ -30,7 +30,7 @@ def test_a_synchronous_body_logs_and_traces_like_any_other(bench: Bench, pool: T
     attempt = bench.attempt(TASK)
 
     def body() -> None:
-        with bench.telemetry.in_thread(attempt):
+        with bench.interceptor.execute_in_thread(attempt):
             bench.telemetry.log.info("in the thread")
             bench.spans.provider.get_tracer("user").start_span("query").end()
 
@@ -52,7 +52,7 @@ def test_the_thread_is_left_clean(bench: Bench, pool: ThreadPoolExecutor, raises
     attempt = bench.attempt()
 
     def body() -> None:
-        with bench.telemetry.in_thread(attempt):
+        with bench.interceptor.execute_in_thread(attempt):
             if raises:
                 raise ValueError("user")
 
@@ -74,7 +74,7 @@ def test_only_what_is_ours_is_set(bench: Bench, pool: ThreadPoolExecutor):
     def body() -> tuple[set[str], str]:
         mine.set("set")
         before = {variable.name for variable in contextvars.copy_context()}
-        with bench.telemetry.in_thread(attempt):
+        with bench.interceptor.execute_in_thread(attempt):
             inside = {variable.name for variable in contextvars.copy_context()}
         return {name for name in inside - before if not name.startswith("structlog_")}, mine.get()
 
@@ -91,7 +91,7 @@ def test_a_body_that_outlived_its_attempt_still_ends(bench: Bench, pool: ThreadP
     bench.run(attempt, outcome="cancelled")
 
     def body() -> str:
-        with bench.telemetry.in_thread(attempt):
+        with bench.interceptor.execute_in_thread(attempt):
             return "done"
 
     assert pool.submit(body).result() == "done"

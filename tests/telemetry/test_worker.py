@@ -10,19 +10,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt
+from mageflow.interceptors import Attempt, LockDeclared, WorkerInfo
 from mageflow.telemetry.worker import WorkerTelemetry
 from mageflow.testing import samples
 from tests.telemetry.conftest import STAGGERED, TASK, Bench
 from tests.telemetry.test_exposition import get
 
 
-def worker_of(bench: Bench, name: str = "mailer") -> WorkerTelemetry:
-    return bench.telemetry.worker(name=name, slots={"default": 10, "durable": 3}, tasks=[TASK, STAGGERED])
+def worker_of(bench: Bench, name: str = "mailer", **facts: Any) -> WorkerTelemetry:
+    slots = {"default": 10, "durable": 3}
+    return bench.interceptor.worker(WorkerInfo(name, slots, [TASK, STAGGERED], **facts))
 
 
 def entries(directory: Path) -> list[str]:
@@ -74,7 +76,7 @@ async def test_a_worker_says_what_it_is(make_bench):
 async def test_what_is_declared_is_counted_from_zero_before_anything_happens(make_bench):
     """Locks nobody has asked for, workflows nobody has enqueued: their first event is seen to grow."""
     bench = make_bench(metrics_port=0)
-    bench.telemetry.declare_lock("ledger")
+    bench.interceptor.event(LockDeclared("ledger"))
     async with worker_of(bench) as worker:
         _, _, body = await asyncio.to_thread(get, worker.endpoint.url)
 
@@ -121,10 +123,11 @@ async def test_a_killed_worker_gets_its_own_port_back(make_bench, tmp_path: Path
     program = f"""
 import asyncio, os, signal
 from mageflow.config import Settings
+from mageflow.interceptors import WorkerInfo
 from mageflow.telemetry import Telemetry
 async def main():
     settings = Settings(metrics_port={free_range + 1}, metrics_port_span=7, metrics_sd_dir={str(tmp_path)!r})
-    async with Telemetry(settings).worker(name="mailer", slots={{"default": 1}}, tasks=[]) as worker:
+    async with Telemetry(settings).interceptor.worker(WorkerInfo("mailer", {{"default": 1}})) as worker:
         print(worker.endpoint.port, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
@@ -250,11 +253,10 @@ async def test_without_metrics_there_is_no_endpoint(make_bench):
     assert bench.logs.one("mageflow.worker.started")["metrics_url"] == ""
 
 
-async def test_locks_are_shown_as_the_locks_room_says(make_bench):
-    """The view may be set after the worker has started."""
+async def test_the_lock_report_of_the_worker_is_served(make_bench):
+    """``/debug/locks`` has what the report says when it is read."""
     bench = make_bench(metrics_port=0)
-    async with worker_of(bench) as worker:
-        bench.telemetry.lock_view = lambda: {"holders": ["me"]}
+    async with worker_of(bench, lock_report=lambda: {"holders": ["me"]}) as worker:
         _, _, body = await asyncio.to_thread(get, worker.endpoint.url.replace("/metrics", "/debug/locks"))
 
     assert json.loads(body) == {"holders": ["me"]}
@@ -314,10 +316,10 @@ import os, threading
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from mageflow.config import Settings
-from mageflow.interceptors import Enqueue, EnqueueItem, TaskInfo
+from mageflow.interceptors import Enqueue, EnqueueItem, TaskDeclared, TaskInfo
 from mageflow.telemetry import Telemetry
 telemetry = Telemetry(Settings())
-telemetry.declare_task(TaskInfo("send", "send", 30.0, 0))
+telemetry.interceptor.event(TaskDeclared(TaskInfo("send", "send", 30.0, 0)))
 with telemetry.interceptor.enqueue(Enqueue("run", [EnqueueItem("send", {})])):
     pass
 assert threading.active_count() == 1

@@ -64,7 +64,7 @@ FLOW_KINDS: Final = ("chain", "swarm")
 FLOW_OUTCOMES: Final = ("succeeded", "failed", "cancelled")
 ITEM_STATES: Final = ("pending", "running", "done", "failed")
 CALLBACK_KINDS: Final = ("success", "error")
-CALLBACK_RESULTS: Final = ("enqueued", "failed", "skipped")
+CALLBACK_RESULTS: Final = ("enqueued", "failed")
 RESEND_REASONS: Final = ("lost", "unscheduled")
 ACQUISITION_OUTCOMES: Final = ("acquired", "timeout", "deadlock", "cancelled", "error")
 RENEWAL_RESULTS: Final = ("ok", "lost", "error")
@@ -72,7 +72,7 @@ GRAPH_ELEMENTS: Final = ("nodes", "edges", "longest_path")
 RESOLUTIONS: Final = ("victim_retried", "victim_failed")
 CHECK_RESULTS: Final = ("clean", "cycle", "error")
 POOLS: Final = ("default", "durable")
-SIGNALS: Final = ("metrics", "traces", "logs", "context", "exposition", "clock")
+SIGNALS: Final = ("metrics", "traces", "logs", "context", "exposition", "clock", "interceptor")
 
 OTHER: Final = "__other__"
 """What a label value is folded to when it is not declared or its label is full."""
