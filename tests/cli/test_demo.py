@@ -1,4 +1,4 @@
-"""``mageflow demo``: it runs, what it reports is what was told, and each of its expectations can fail."""
+"""``mageflow demo``: it runs, its report says what was recorded, and each of its expectations can fail."""
 
 import copy
 import json
@@ -14,162 +14,196 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mageflow.cli.demo.command import perform_on
-from mageflow.cli.demo.expectations import check
-from mageflow.cli.demo.facts import Facts, gather
-from mageflow.cli.demo.play import CAST, SWARM_PLACES, Play
+from mageflow.cli.demo import session
+from mageflow.cli.demo.expectations import Observed, check
 from mageflow.cli.demo.report import show
-from mageflow.cli.demo.spans import SpanRecord, read_spans
-from mageflow.cli.demo.stage import set_up
+from mageflow.cli.demo.scenario import TASKS
+from mageflow.cli.demo.services import start_services
+from mageflow.cli.demo.shop import SWARM_CONCURRENCY
+from mageflow.cli.demo.shop.tasks import STAGGER_WINDOW
 from mageflow.telemetry.names import traces
 from mageflow.testing import samples
 
 pytestmark = pytest.mark.slow
 
-Performance = tuple[Play, Facts, list[SpanRecord]]
-
 
 @pytest.fixture(scope="module")
-def performance(tmp_path_factory) -> Performance:
-    """One performance of the demo, as short as it can be."""
-    said: list[str] = []
-    with set_up(tmp_path_factory.mktemp("demo"), said.append) as stage:
-        play, own = perform_on(Console(file=StringIO()), stage, seconds=0.5)
-        spans = read_spans(stage.own_spans, stage.worker_spans)
-        facts = gather(play, stage.scrape(), own, spans, stage.worker_log)
-    assert len(said) == 2
-    return play, facts, spans
+def demo(tmp_path_factory) -> Observed:
+    """One demo, as short as possible."""
+    lines: list[str] = []
+    with start_services(tmp_path_factory.mktemp("demo"), lines.append) as services:
+        observed = session.observe(Console(file=StringIO()), services, seconds=0.5)
+    assert len(lines) == 2
+    for run in [*observed.results.runs, *observed.results.flows]:
+        run.result = None  # it holds the client, which cannot be copied
+    return observed
 
 
 @pytest.fixture
-def untouched(performance: Performance) -> Performance:
-    """A copy of the performance that a test may falsify."""
-    return copy.deepcopy(performance)
+def observed(demo: Observed) -> Observed:
+    """A copy of the demo that a test may change."""
+    return copy.deepcopy(demo)
 
 
-def missed(play: Play, facts: Facts, spans: list[SpanRecord]) -> set[str]:
-    """The first words of the expectations that are not met."""
-    return {expectation.claim for expectation in check(play, facts, spans) if not expectation.holds}
+def missed(observed: Observed) -> set[str]:
+    """The claims of the expectations that are not met."""
+    return {expectation.claim for expectation in check(observed) if not expectation.holds}
 
 
-def test_every_expectation_is_met(untouched):
-    """Metrics, spans and results of one performance agree with each other and with what was run."""
-    expectations = check(*untouched)
-
-    assert len(expectations) >= 16
-    assert [each for each in expectations if not each.holds] == []
+def test_every_expectation_is_met(observed):
+    """Metrics, spans and results of one demo agree with each other and with the workload."""
+    assert len(check(observed)) == 20
+    assert missed(observed) == set()
 
 
-def lost_result(play: Play, facts: Facts) -> Facts:
-    """One run that never ended."""
-    play.of("print_invoice")[0].ended_at = None
-    return facts
+def test_workload_expects_what_the_worker_counts(observed):
+    """The workload counts the attempts of all tasks, also of the ones that flows and callbacks start."""
+    attempts = sum(observed.expected.attempts.values())
+
+    assert sum(1 for span in observed.spans if span.kind == "consumer") == attempts
+    assert observed.expected.attempts["support.notify", "succeeded"] == 1
+    assert observed.expected.deadlocks == len(observed.summary.deadlocks) == 1
 
 
-def lost_flow(play: Play, facts: Facts) -> Facts:
-    """A chain that never ended."""
-    play.flows[0].ended_at = None
-    return facts
+def lost_result(observed: Observed) -> Observed:
+    """One run never ended."""
+    observed.results.of("report.render")[0].ended_at = None
+    return observed
 
 
-def skipped_step(play: Play, facts: Facts) -> Facts:
-    """A parcel that was shipped without being packed."""
-    next(flow for flow in play.flows if flow.kind == "chain").output["done"].remove("packed")
-    return facts
+def lost_flow(observed: Observed) -> Observed:
+    """The chain never ended."""
+    flow(observed, "chain").ended_at = None
+    return observed
 
 
-def shuffled_results(play: Play, facts: Facts) -> Facts:
-    """Results in the order they came."""
-    next(flow for flow in play.flows if flow.kind == "swarm").output.reverse()
-    return facts
+def skipped_step(observed: Observed) -> Observed:
+    """The order was shipped and not wrapped."""
+    flow(observed, "chain").output["done"].remove("wrapped")
+    return observed
 
 
-def crowded_swarm(play: Play, facts: Facts) -> Facts:
-    """One item more at once than was allowed."""
-    return replace(facts, flows=tuple(replace(flow, most_at_once=SWARM_PLACES + 1) for flow in facts.flows))
+def reversed_results(observed: Observed) -> Observed:
+    """The results of the swarm are not in task order."""
+    flow(observed, "swarm").output.reverse()
+    return observed
 
 
-def no_deadlock(play: Play, facts: Facts) -> Facts:
-    """Two movers that never met."""
-    return with_outcomes(with_outcomes(facts, "move_east", {"succeeded": 1}), "move_west", {"succeeded": 1})
+def too_many_items(observed: Observed) -> Observed:
+    """One item more than allowed ran at once."""
+    flows = tuple(replace(each, max_concurrent=SWARM_CONCURRENCY + 1) for each in observed.summary.flows)
+    return with_summary(observed, flows=flows)
 
 
-def wrong_price(play: Play, facts: Facts) -> Facts:
-    """A result that belongs to another order."""
-    play.of("price_order")[0].output["price"] = 1
-    return facts
+def no_deadlock(observed: Observed) -> Observed:
+    """Both tasks of the deadlock succeeded on their first attempt."""
+    return with_outcomes(with_outcomes(observed, "order.pay", {"succeeded": 1}), "order.pack", {"succeeded": 1})
 
 
-def foreign_context(play: Play, facts: Facts) -> Facts:
-    """A context of another run."""
-    play.of("audit_order")[0].output["seen"]["run_id"] = "another"
-    return facts
+def wrong_price(observed: Observed) -> Observed:
+    """A result belongs to another order."""
+    observed.results.of("checkout.charge")[0].output["price"] = 1
+    return observed
 
 
-def foreign_signature(play: Play, facts: Facts) -> Facts:
-    """Identifiers of another signature."""
-    signed = next(result for result in play.of("greet_regular") if result.signature_key)
-    signed.output["seen"]["identifiers"] = {"customer": "another"}
-    return facts
+def foreign_context(observed: Observed) -> Observed:
+    """A task received the context of another run."""
+    observed.results.of("order.audit")[0].output["received"]["run_id"] = "another"
+    return observed
 
 
-def retried_crowd(play: Play, facts: Facts) -> Facts:
-    """One member of the crowd that was ended by its timeout first."""
-    return with_outcomes(facts, "reserve_stock", {"succeeded": CAST["reserve_stock"].runs, "timed_out": 1})
+def foreign_signature(observed: Observed) -> Observed:
+    """A task received the identifiers of another signature."""
+    signed = next(run for run in observed.results.of("order.reserve") if run.key)
+    signed.output["received"]["identifiers"] = {"customer": "another"}
+    return observed
 
 
-def long_delay(play: Play, facts: Facts) -> Facts:
-    """A delay outside of its window."""
-    first, *others = facts.staggered
-    return replace(facts, staggered=(replace(first, delay_seconds=facts.window_seconds + 0.1), *others))
+def foreign_run(observed: Observed) -> Observed:
+    """A run without a signature received one of another run."""
+    unsigned = next(run for run in observed.results.of("order.reserve") if not run.key)
+    unsigned.output["received"]["identifiers"]["workflow_run_id"] = "another"
+    return observed
 
 
-def refused_extension(play: Play, facts: Facts) -> Facts:
-    """One extension the engine refused."""
-    return replace(facts, extensions={"ok": CAST["reserve_stock"].runs - 1, "error": 1})
+def timed_out_stagger(observed: Observed) -> Observed:
+    """One staggered attempt timed out and was run again."""
+    return with_outcomes(observed, "stock.sync", {"succeeded": TASKS["stock.sync"].runs, "timed_out": 1})
 
 
-def no_retry(play: Play, facts: Facts) -> Facts:
-    """A card that was charged at once."""
-    return with_outcomes(facts, "charge_card", {"succeeded": CAST["charge_card"].runs})
+def long_delay(observed: Observed) -> Observed:
+    """A delay is longer than the window."""
+    first, *others = observed.summary.staggered
+    longer = replace(first, delay_seconds=STAGGER_WINDOW.total_seconds() + 0.1)
+    return with_summary(observed, staggered=(longer, *others))
 
 
-def plain_failure(play: Play, facts: Facts) -> Facts:
-    """A timeout that was counted as a failure."""
-    return with_outcomes(facts, "ask_supplier", {"failed": CAST["ask_supplier"].runs})
+def refused_extension(observed: Observed) -> Observed:
+    """The engine refused one extension."""
+    return with_summary(observed, extensions={"ok": TASKS["stock.sync"].runs - 1, "error": 1})
 
 
-def replaced_error(play: Play, facts: Facts) -> Facts:
-    """A failure whose own error was lost."""
-    play.of("read_file")[0].error = "ConnectionError"
-    return facts
+def no_retry(observed: Observed) -> Observed:
+    """The task that fails once was not retried."""
+    return with_outcomes(observed, "checkout.flaky", {"succeeded": TASKS["checkout.flaky"].runs})
 
 
-def missing_signature(play: Play, facts: Facts) -> Facts:
-    """A signature that was not found."""
-    return replace(facts, signature_loads={**facts.signature_loads, "missing": 1})
+def plain_failure(observed: Observed) -> Observed:
+    """A timeout was counted as a failure."""
+    return with_outcomes(observed, "checkout.hang", {"failed": TASKS["checkout.hang"].runs})
 
 
-def uncounted_run(play: Play, facts: Facts) -> Facts:
-    """A run that was not counted where it was started."""
-    return replace(facts, enqueued=facts.enqueued - 1)
+def replaced_error(observed: Observed) -> Observed:
+    """The caller got another error than the one of the task."""
+    observed.results.of("checkout.refuse")[0].error = "ConnectionError"
+    return observed
 
 
-def lost_parent(play: Play, facts: Facts) -> Facts:
-    """A span whose parent nobody exported."""
-    return replace(facts, orphan_spans=("process price_order",))
+def missing_signature(observed: Observed) -> Observed:
+    """A signature was not found."""
+    return with_summary(observed, signature_loads={**observed.summary.signature_loads, "missing": 1})
 
 
-def sick_telemetry(play: Play, facts: Facts) -> Facts:
-    """An error in telemetry itself."""
-    return replace(facts, telemetry_errors=1)
+def uncounted_run(observed: Observed) -> Observed:
+    """A run was not counted in the program that started it."""
+    return with_summary(observed, enqueued=observed.summary.enqueued - 1)
 
 
-def with_outcomes(facts: Facts, name: str, outcomes: dict[str, int]) -> Facts:
-    """The facts with other outcomes of one task."""
-    return replace(
-        facts, tasks=tuple(replace(task, outcomes=outcomes) if task.task == name else task for task in facts.tasks)
-    )
+def lost_parent(observed: Observed) -> Observed:
+    """The parent of a span was not exported."""
+    return with_summary(observed, orphan_spans=("process checkout.charge",))
+
+
+def telemetry_error(observed: Observed) -> Observed:
+    """Telemetry counted an error of its own."""
+    return with_summary(observed, telemetry_errors=1)
+
+
+def unlinked_steps(observed: Observed) -> Observed:
+    """The steps of the chain are siblings in one trace, but not linked."""
+    return replace(observed, spans=[replace(span, links=()) for span in observed.spans])
+
+
+def missing_spans(observed: Observed) -> Observed:
+    """The attempts of one task are in the metrics, but not in the spans."""
+    name = traces.SPAN_PROCESS("order.audit")
+    return replace(observed, spans=[span for span in observed.spans if span.name != name])
+
+
+def flow(observed: Observed, kind: str):
+    """The chain or the swarm of the demo."""
+    return next(run for run in observed.results.flows if run.kind == kind)
+
+
+def with_summary(observed: Observed, **changes) -> Observed:
+    """The demo with other values in its summary."""
+    return replace(observed, summary=replace(observed.summary, **changes))
+
+
+def with_outcomes(observed: Observed, name: str, outcomes: dict[str, int]) -> Observed:
+    """The demo with other outcomes of one task."""
+    tasks = (replace(task, outcomes=outcomes) if task.task == name else task for task in observed.summary.tasks)
+    return with_summary(observed, tasks=tuple(tasks))
 
 
 @pytest.mark.parametrize(
@@ -178,117 +212,122 @@ def with_outcomes(facts: Facts, name: str, outcomes: dict[str, int]) -> Facts:
         (lost_result, "flows ended"),
         (lost_flow, "flows ended"),
         (skipped_step, "a chain runs its steps in order"),
-        (shuffled_results, "results in task order"),
-        (crowded_swarm, "never runs more than"),
-        (no_deadlock, "wait for each other"),
+        (reversed_results, "results in task order"),
+        (too_many_items, "runs at most 4 items at once"),
+        (no_deadlock, "a deadlock of two tasks is found"),
         (wrong_price, "return the result of their own order"),
         (foreign_context, "the context of its own run"),
-        (foreign_signature, "hands a task its signature"),
-        (retried_crowd, "the whole crowd succeeded"),
-        (long_delay, "every delay lies between"),
+        (foreign_signature, "gives a task its signature"),
+        (foreign_run, "made from the run itself"),
+        (timed_out_stagger, "all staggered runs succeeded"),
+        (long_delay, "every delay is between"),
         (refused_extension, "had its timeout extended"),
         (no_retry, "succeeds on its second attempt"),
-        (plain_failure, "is timed out, and told apart"),
-        (replaced_error, "fails with its own error"),
+        (plain_failure, "times out, and is not counted as failed"),
+        (replaced_error, "gets the task's own error"),
         (missing_signature, "loaded its signature"),
-        (uncounted_run, "counted and traced where it was started"),
-        (lost_parent, "has lost its parent"),
-        (sick_telemetry, "telemetry counted no error"),
+        (uncounted_run, "counted in the program that started it"),
+        (lost_parent, "has its parent"),
+        (telemetry_error, "telemetry has no error"),
+        (unlinked_steps, "each linked to the step before"),
+        (missing_spans, "metrics and spans have the same attempts"),
     ],
 )
-def test_every_expectation_can_fail(untouched, falsify, claim):
-    """Where one thing is not as it should be, the expectation about it is not met."""
-    play, facts, spans = untouched
-
-    assert any(claim in each for each in missed(play, falsify(play, facts), spans))
+def test_every_expectation_can_fail(observed, falsify, claim):
+    """If one value is wrong, the expectation about it is not met."""
+    assert any(claim in each for each in missed(falsify(observed)))
 
 
-def test_a_chain_that_lost_a_link_is_noticed(untouched):
-    """Siblings in one trace are not enough: each step is linked to the one before."""
-    play, facts, spans = untouched
-    unlinked = [replace(span, links=()) for span in spans]
+def test_the_falsifications_cover_every_expectation(observed):
+    """No expectation is without a test that makes it fail."""
+    cases = next(mark.args[1] for mark in test_every_expectation_can_fail.pytestmark if mark.name == "parametrize")
 
-    assert any("each linked to the one before" in claim for claim in missed(play, facts, unlinked))
-
-
-def test_metrics_that_differ_from_spans_are_noticed(untouched):
-    """The two are compared by task and outcome."""
-    play, facts, spans = untouched
-    fewer = [span for span in spans if span.name != traces.SPAN_PROCESS("audit_order")]
-
-    assert any("metrics and spans tell of the same attempts" in claim for claim in missed(play, facts, fewer))
+    claims = [expectation.claim for expectation in check(observed)]
+    assert [claim for claim in claims if not any(part in claim for _, part in cases)] == []
 
 
-def test_facts_name_what_was_told(performance):
+def test_summary_has_the_recorded_values(demo):
     """Durations, delays and the trace are those of the spans, and log events those of the log."""
-    _, facts, spans = performance
-    crowd = [span for span in spans if span.name == traces.SPAN_STAGGER("reserve_stock")]
+    summary, spans = demo.summary, demo.spans
+    staggered = [span for span in spans if span.name == traces.SPAN_STAGGER("stock.sync")]
 
-    assert [run.delay_seconds for run in facts.staggered] == sorted(
-        span.attributes[traces.STAGGER_DELAY_S] for span in crowd
+    assert [run.delay_seconds for run in summary.staggered] == sorted(
+        span.attributes[traces.STAGGER_DELAY_S] for span in staggered
     )
     succeeded = [span for span in spans if span.attributes.get(traces.TASK_OUTCOME) == "succeeded"]
-    assert facts.log_events["mageflow.task.finished"] == sum(span.kind == "consumer" for span in succeeded) > 0
-    names = [span.name for span in facts.waterfall]
-    assert names[0] == "send reserve_stock"
-    assert {"process reserve_stock", "load signature", "stagger reserve_stock", "update warehouse"} <= set(names)
-    assert {span.service for span in facts.waterfall} == {"demo", "demo-worker"}
+    assert summary.log_events["mageflow.task.finished"] == sum(span.kind == "consumer" for span in succeeded) > 0
+    names = [span.name for span in summary.waterfall]
+    assert names[0] == "send stock.sync"
+    assert {"process stock.sync", "load signature", "stagger stock.sync", "update warehouse"} <= set(names)
+    assert {span.service for span in summary.waterfall} == {"demo", "demo-worker"}
 
 
-def test_report_shows_every_task_delay_and_expectation(performance):
-    """The report for people says what the facts say."""
-    play, facts, spans = performance
+def test_report_shows_every_task_delay_and_expectation(demo):
+    """The report has each task, each delay, each expectation and the trace id of the summary."""
     printed = StringIO()
 
-    show(Console(file=printed, width=120), facts, check(play, facts, spans), took_seconds=1.0)
+    show(Console(file=printed, width=120), demo.summary, check(demo), took_seconds=1.0)
 
     text = printed.getvalue()
-    assert [name for name in CAST if name not in text] == []
-    assert all(f"{run.delay_seconds:5.2f} s" in text for run in facts.staggered)
+    assert [name for name in TASKS if name not in text] == []
+    assert all(f"{run.delay_seconds:5.2f} s" in text for run in demo.summary.staggered)
     assert "24 granted" in text
-    assert text.count("✓") == len(check(play, facts, spans))
-    assert facts.waterfall[0].trace_id in text
+    assert text.count("✓") == len(check(demo))
+    assert demo.summary.waterfall[0].trace_id in text
 
 
-def test_json_is_the_same_for_machines_and_serving_goes_on(tmp_path):
-    """``--json`` prints one object on stdout; ``--serve`` goes on to run until Ctrl-C; ``--keep`` leaves the files."""
+def test_report_fits_a_terminal_of_80_columns(demo):
+    """No line is longer than 80 characters, and no cell of the table of tasks is wrapped."""
+    printed = StringIO()
+
+    show(Console(file=printed, width=80), demo.summary, check(demo), took_seconds=1.0)
+
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    table = [line for line in lines[: next(n for n, line in enumerate(lines) if line.startswith("Stagger"))] if line]
+    assert [task for task in TASKS if sum(line.startswith(f"{task} ") for line in table) != 1] == []
+    assert any(line.endswith("4 succeeded  4 retried") for line in table)
+
+
+def test_json_report_then_runs_until_interrupted(tmp_path):
+    """``--json`` prints one object on stdout; ``--serve`` starts runs until Ctrl-C; ``--keep`` leaves the files."""
     arguments = ["demo", "--json", "--seconds", "0.5", "--serve", "--keep", str(tmp_path / "kept")]
     command = [sys.executable, "-c", "from mageflow.cli import main; main()", *arguments]
     with (tmp_path / "stdout").open("w") as stdout:
         process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
     try:
-        announced: list[str] = []
+        printed: list[str] = []
         for line in process.stderr:
-            announced.append(line)
-            if line == "The play goes on and on; Ctrl-C ends it.\n":
+            printed.append(line)
+            if line == "Runs are started until Ctrl-C.\n":
                 break
-        assert process.poll() is None, announced
-        url = next(line.split()[1] for line in announced if line.startswith("metrics "))
-        before = runs(url)
+        assert process.poll() is None, printed
+        url = next(line.split()[1] for line in printed if line.startswith("metrics "))
+        before = attempts(url)
         deadline = time.monotonic() + 40
-        while runs(url) <= before and time.monotonic() < deadline:
+        while attempts(url) <= before and time.monotonic() < deadline:
             time.sleep(0.2)
-        grown = runs(url) - before
+        grown = attempts(url) - before
     finally:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
 
-    printed = (tmp_path / "stdout").read_text()
+    output = (tmp_path / "stdout").read_text()
     assert grown > 0
-    assert process.returncode == 0, printed[-2000:] + errors[-2000:]
-    told = json.loads(printed)
-    assert told["ok"] is True
-    assert all(expectation["holds"] for expectation in told["expectations"])
-    assert {task["task"] for task in told["tasks"]} == set(CAST)
-    assert len(told["staggered"]) == CAST["reserve_stock"].runs
-    assert told["waterfall"][0]["offset_seconds"] == 0
+    assert process.returncode == 0, output[-2000:] + errors[-2000:]
+    report = json.loads(output)
+    assert report["ok"] is True
+    assert all(expectation["holds"] for expectation in report["expectations"])
+    assert {task["task"] for task in report["tasks"]} == set(TASKS)
+    assert len(report["staggered"]) == TASKS["stock.sync"].runs
+    assert report["waterfall"][0]["name"] == "send stock.sync"
     kept = {path.name for path in (tmp_path / "kept").iterdir()}
     assert {"worker-spans.jsonl", "demo-spans.jsonl", "worker.log", "metrics.txt"} <= kept
     metrics = (tmp_path / "kept" / "metrics.txt").read_text()
     assert re.search(r"^mageflow_worker_info\{.*\} 1\.0$", metrics, re.MULTILINE)
 
 
-def runs(url: str) -> float:
+def attempts(url: str) -> float:
     """How many attempts a worker has counted."""
     with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - our own worker
         return samples(response.read().decode()).total("mageflow_task_runs_total")

@@ -1,8 +1,8 @@
-"""``mageflow demo``: a real worker, a real engine and a real Valkey, and what the tasks said about themselves.
+"""``mageflow demo``: tasks of every kind on a real worker, engine and Valkey server, and a report of what happened.
 
-This room owns the demonstration: the tasks (`tasks`), what is run (`play`), what was heard (`facts`), what must have
-come of it (`expectations`) and how it is shown (`live`, `report`). It refuses to know anything that the worker's
-metrics, the spans of both processes or the results of the runs did not tell.
+``command`` has the options, ``services`` starts the processes, ``shop`` has the tasks and starts their runs,
+``scenario`` says which runs, ``summary`` collects the numbers, ``expectations`` compares them, ``progress``,
+``report`` and ``charts`` show them. Every number comes from metrics, spans, logs or results.
 """
 
 from mageflow.cli.demo.command import demo

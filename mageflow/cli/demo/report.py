@@ -1,66 +1,65 @@
-"""What is shown at the end."""
+"""The report at the end of the demo."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mageflow.cli.demo.drawings import draw_stagger, draw_waterfall
-from mageflow.cli.demo.expected import Expectation
-from mageflow.cli.demo.facts import CROWD, Facts
-from mageflow.cli.demo.live import OUTCOME_STYLES
-from mageflow.cli.demo.play import CHAIN
+from mageflow.cli.demo.charts import draw_stagger, draw_waterfall, duration
+from mageflow.cli.demo.expectations import Expectation
+from mageflow.cli.demo.progress import outcome_counts
+from mageflow.cli.demo.scenario import STAGGERED_TASK
+from mageflow.cli.demo.shop import CHAIN
+from mageflow.cli.demo.shop.tasks import STAGGER_TIMEOUT, STAGGER_WINDOW
 from mageflow.cli.demo.spans import SpanRecord
+from mageflow.cli.demo.summary import Summary
+from mageflow.terminal import printable
 
 __all__ = ["show"]
 
 _MARGIN = 14
 _WATERFALL_MARGIN = 62
 
+_NEXT_STEPS = """\
+[bold]mageflow demo --serve[/]           continues after the report; scrape /metrics
+[bold]mageflow demo --keep DIR[/]        copies spans, log and metrics to DIR
+[bold]mageflow engine[/]                 the same engine, for your own program
+[bold]mageflow dashboards export DIR[/]  Grafana boards, alerts and a runbook
+[bold]README.md[/]                       your first task in five minutes"""
 
-def show(console: Console, facts: Facts, expectations: Sequence[Expectation], *, took_seconds: float) -> None:
+
+def show(console: Console, summary: Summary, expectations: Sequence[Expectation], *, took_seconds: float) -> None:
     """Print the report."""
-    _heading(
-        console, "What each task did", "attempts by outcome from /metrics; durations from spans, stagger not counted"
-    )
-    console.print(_tasks(facts))
-    _heading(
-        console,
-        f"How {CROWD} was spread",
-        f"{len(facts.staggered)} attempts; · asleep, █ its own work, ╎ where its timeout would have ended it",
-    )
-    console.print(
-        draw_stagger(
-            facts.staggered,
-            window_seconds=facts.window_seconds,
-            timeout_seconds=facts.timeout_seconds,
-            width=min(72, console.width - _MARGIN),
-        )
-    )
-    console.print(_crowd(facts), highlight=False)
-    _heading(
-        console, "One run, from the program that started it to the last line of its body", _trace_of(facts.waterfall)
-    )
-    console.print(draw_waterfall(facts.waterfall, min(60, console.width - _WATERFALL_MARGIN)))
-    _heading(console, f"The chain {CHAIN}, one trace across processes", _trace_of(facts.chain_waterfall))
-    console.print(draw_waterfall(facts.chain_waterfall, min(60, console.width - _WATERFALL_MARGIN)))
-    _heading(console, "Together", "the chain, the swarm, and two tasks that wanted the same two locks")
-    for line in _together(facts):
-        console.print(line, highlight=False)
-    _heading(console, "What was expected", "each compares two things that were told independently")
+    _heading(console, "Tasks", "attempts by outcome from /metrics; durations from spans, without stagger delays")
+    console.print(_tasks(summary))
+    note = f"{len(summary.staggered)} attempts; · delay, █ body, ╎ execution timeout of the task"
+    _heading(console, f"Stagger delays of {STAGGERED_TASK}", note)
+    window, timeout = STAGGER_WINDOW.total_seconds(), STAGGER_TIMEOUT.total_seconds()
+    width = min(72, console.width - _MARGIN)
+    console.print(draw_stagger(summary.staggered, window_seconds=window, timeout_seconds=timeout, width=width))
+    console.print(_stagger(summary, timeout))
+    for title, spans in (
+        ("One run, from the program that starts it to the code of the task", summary.waterfall),
+        (f"The chain {CHAIN}, one trace across processes", summary.chain_waterfall),
+    ):
+        _heading(console, title, _trace(spans))
+        console.print(draw_waterfall(spans, min(60, console.width - _WATERFALL_MARGIN)))
+    _heading(console, "Flows and locks", "a chain, a swarm, and two tasks that take the same two locks")
+    for line in _flows_and_deadlocks(summary):
+        console.print(line)
+    _heading(console, "Expectations", "each compares values from independent sources")
     for expectation in expectations:
         mark = Text("✓ ", "green") if expectation.holds else Text("✗ ", "bold red")
-        console.print(mark + Text(expectation.claim) + Text(f"  ({expectation.found})", "dim"))
+        console.print(mark + Text(expectation.claim) + Text(f"  ({printable(expectation.found)})", "dim"))
+    _heading(console, "Next steps", "")
+    console.print(Text.from_markup(_NEXT_STEPS))
     missed = sum(1 for expectation in expectations if not expectation.holds)
-    _heading(console, "Where to look next", "")
-    console.print(_next_steps(), highlight=False)
-    console.print()
     if missed:
-        console.print(Text(f"{missed} of {len(expectations)} expectations were not met", "bold red"))
+        console.print(Text(f"\n{missed} of {len(expectations)} expectations are not met.", "bold red"))
     else:
-        console.print(Text(f"All {len(expectations)} expectations were met, in {took_seconds:.0f} s.", "bold green"))
+        console.print(Text(f"\nAll {len(expectations)} expectations are met, in {took_seconds:.0f} s.", "bold green"))
 
 
 def _heading(console: Console, title: str, note: str) -> None:
@@ -71,73 +70,44 @@ def _heading(console: Console, title: str, note: str) -> None:
     console.print()
 
 
-def _tasks(facts: Facts) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _tasks(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("task", header_style="bold", style="bold", no_wrap=True)
     table.add_column("", style="dim")
     for heading in ("runs", "p50", "p95"):
         table.add_column(heading, justify="right", header_style="bold", no_wrap=True)
-    table.add_column("attempts, by outcome", header_style="bold")
-    for task in facts.tasks:
-        outcomes = Text("  ").join(
-            Text(f"{task.outcomes[outcome]} {outcome}", style)
-            for outcome, style in OUTCOME_STYLES.items()
-            if outcome in task.outcomes
-        )
-        table.add_row(
-            task.task, task.what, str(task.runs), _duration(task.p50_seconds), _duration(task.p95_seconds), outcomes
-        )
+    table.add_column("attempts by outcome", header_style="bold")
+    for task in summary.tasks:
+        durations = (duration(task.p50_seconds), duration(task.p95_seconds))
+        table.add_row(task.task, task.shows, str(task.runs), *durations, outcome_counts(task.outcomes))
     return table
 
 
-_TELL_TENTHS_BELOW_SECONDS = 0.01
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1000:.{int(seconds < _TELL_TENTHS_BELOW_SECONDS)}f} ms"
-
-
-def _crowd(facts: Facts) -> str:
-    beyond = sum(1 for run in facts.staggered if run.total_seconds > facts.timeout_seconds)
-    granted = facts.extensions.get("ok", 0)
-    refused = sum(facts.extensions.values()) - granted
-    loads = ", ".join(f"{count} {result}" for result, count in facts.signature_loads.items()) or "none"
-    return (
-        f"\n[bold]{beyond}[/] runs took longer than their timeout of {facts.timeout_seconds:g} s and still succeeded.\n"
-        f"Timeout extensions: [bold]{granted}[/] granted ({facts.extended_seconds:.1f} s in all), {refused} refused.\n"
-        f"Signature loads: [bold]{loads}[/], {facts.signature_load_seconds * 1000:.2f} ms each on average."
+def _stagger(summary: Summary, timeout: float) -> Text:
+    longer = sum(1 for run in summary.staggered if run.total_seconds > timeout)
+    granted = summary.extensions.get("ok", 0)
+    refused = sum(summary.extensions.values()) - granted
+    loads = ", ".join(f"{count} {result}" for result, count in summary.signature_loads.items()) or "none"
+    return Text.from_markup(
+        f"\n[bold]{longer}[/] runs took longer than their timeout of {timeout:g} s and succeeded.\n"
+        f"Timeout extensions: [bold]{granted}[/] granted, {summary.extended_seconds:.1f} s in all, {refused} refused.\n"
+        f"Signature loads: [bold]{loads}[/], mean {duration(summary.signature_load_seconds, digits=2)}."
     )
 
 
-def _trace_of(waterfall: Sequence[SpanRecord]) -> str:
-    return f"trace {waterfall[0].trace_id}; ◆ marks an event" if waterfall else "no span was exported"
+def _trace(spans: Sequence[SpanRecord]) -> str:
+    return f"trace {spans[0].trace_id}; ◆ marks an event" if spans else "no span was exported"
 
 
-def _together(facts: Facts) -> list[str]:
-    lines = [
-        f"[bold]{flow.kind} {flow.name}[/]: {flow.runs} runs in {_duration(flow.seconds)}, at most {flow.most_at_once} "
-        f"at once, handover {_duration(flow.handover_seconds)}, "
-        + (", ".join(f"{count} {outcome}" for outcome, count in flow.outcomes.items()) or "not ended")
-        for flow in facts.flows
-    ]
-    for deadlock in facts.deadlocks:
-        path = ", ".join(f"{edge['task']} waited for {edge['lock']}" for edge in deadlock.cycle)
-        lines.append(
-            f"[bold]deadlock[/]: {path}; seen as it closed, {deadlock.victim} (the {deadlock.policy}) gave way "
-            "and was run again"
+def _flows_and_deadlocks(summary: Summary) -> Iterator[Text]:
+    for flow in summary.flows:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in flow.outcomes.items()) or "not ended"
+        yield Text.assemble(
+            (f"{flow.kind} {flow.name}", "bold"),
+            f": {flow.runs} runs in {duration(flow.seconds)}, at most {flow.max_concurrent} at once, "
+            f"handover {duration(flow.handover_seconds)}, {outcomes}",
         )
-    return lines
-
-
-def _next_steps() -> str:
-    return (
-        "[bold]mageflow demo --serve[/]           keeps it running: look at /metrics yourself\n"
-        "[bold]mageflow demo --keep DIR[/]        leaves spans, logs and metrics there\n"
-        "[bold]mageflow engine[/]                 the same engine, for a program of yours\n"
-        "[bold]mageflow dashboards export DIR[/]  Grafana boards, alerts and a runbook\n"
-        "[bold]README.md[/]                       your first task in five minutes"
-    )
+    for deadlock in summary.deadlocks:
+        cycle = ", ".join(f"{edge['task']} waited for {edge['lock']}" for edge in deadlock["cycle"])
+        text = f": {cycle}; victim {deadlock['victim']['task']} (policy: {deadlock['policy']}), which was retried"
+        yield Text.assemble(("deadlock", "bold"), printable(text))

@@ -1,14 +1,12 @@
-"""Spans as JSON lines in a file: how the worker's process tells the demo what it saw.
-
-The exporter writes what OpenTelemetry gives it, no more; reading gives back the same facts as plain values.
-"""
+"""Spans in a file of JSON lines: the worker's process writes them, the demo reads them."""
 
 import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -25,6 +23,7 @@ class SpanRecord:
     trace_id: str
     span_id: str
     parent_id: str
+    """Empty for the root of a trace."""
     links: tuple[str, ...]
     """Span ids."""
     start: float
@@ -37,24 +36,35 @@ class SpanRecord:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration."""
         return self.end - self.start
 
     @classmethod
     def of(cls, line: str) -> Self:
         """Read one line of the exporter's file."""
-        fields = cast("dict[str, Any]", json.loads(line))
-        fields["links"] = tuple(fields["links"])
-        fields["events"] = tuple((name, at) for name, at in fields["events"])
-        return cls(**fields)
+        span = json.loads(line)
+        return cls(
+            name=span["name"],
+            kind=span["kind"].removeprefix("SpanKind.").lower(),
+            trace_id=span["context"]["trace_id"].removeprefix("0x"),
+            span_id=span["context"]["span_id"].removeprefix("0x"),
+            parent_id=(span["parent_id"] or "").removeprefix("0x"),
+            links=tuple(link["context"]["span_id"].removeprefix("0x") for link in span["links"]),
+            start=_seconds(span["start_time"]),
+            end=_seconds(span["end_time"]),
+            status=span["status"]["status_code"].lower(),
+            service=span["resource"]["attributes"].get("service.name", ""),
+            attributes=span["attributes"],
+            events=tuple((event["name"], _seconds(event["timestamp"])) for event in span["events"]),
+        )
 
 
 class JsonLinesExporter(SpanExporter):
-    """Appends each span to a file as one line of JSON, written at once; a full file takes no more.
+    """Appends each span to a file, as one line of JSON in the format of ``ReadableSpan.to_json``.
 
     Args:
         path: The file.
-        limit_bytes: When the file is full: a demo may be left running over night.
+        limit_bytes: No span is written when the file is larger than this.
     """
 
     def __init__(self, path: Path, *, limit_bytes: int = 64 * 1024 * 1024) -> None:
@@ -64,11 +74,11 @@ class JsonLinesExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write the spans."""
-        lines = [json.dumps(_fields(span), default=str) for span in spans]
+        lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
         with self._lock:
             if self._file.tell() > self._limit_bytes:
                 return SpanExportResult.FAILURE
-            self._file.write("".join(f"{line}\n" for line in lines))
+            self._file.write(lines)
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -76,27 +86,11 @@ class JsonLinesExporter(SpanExporter):
         self._file.close()
 
 
-def _fields(span: ReadableSpan) -> dict[str, Any]:
-    context = span.get_span_context()
-    if context is None or span.start_time is None or span.end_time is None:
-        raise ValueError(f"the span {span.name!r} has not ended")
-    return {
-        "name": span.name,
-        "kind": span.kind.name.lower(),
-        "trace_id": f"{context.trace_id:032x}",
-        "span_id": f"{context.span_id:016x}",
-        "parent_id": f"{span.parent.span_id:016x}" if span.parent else "",
-        "links": [f"{link.context.span_id:016x}" for link in span.links],
-        "start": span.start_time / 1e9,
-        "end": span.end_time / 1e9,
-        "status": span.status.status_code.name.lower(),
-        "service": str(span.resource.attributes.get("service.name", "")),
-        "attributes": dict(span.attributes or {}),
-        "events": [(event.name, event.timestamp / 1e9) for event in span.events],
-    }
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 def read_spans(*paths: Path) -> list[SpanRecord]:
-    """Every span in these files, in the order they started. A line that is still being written is left out."""
+    """All spans in these files, in the order they started. A last line without its end is left out."""
     lines = [line for path in paths if path.exists() for line in path.read_text("utf-8").splitlines(keepends=True)]
     return sorted((SpanRecord.of(line) for line in lines if line.endswith("\n")), key=lambda span: span.start)

@@ -1,9 +1,12 @@
-"""The demo's worker: ``python -m mageflow.cli.demo.worker SPANS_FILE``, an ordinary worker program.
+"""The worker of the demo and of docker-compose.yml: ``python -m mageflow.cli.demo.worker``.
 
-It sets up what a program of your own would: a tracer provider and JSON logs, then a client and its tasks.
+It does what a worker program of your own does: configure traces and logs, make a client, declare tasks, start.
 """
 
-import sys
+import argparse
+import asyncio
+import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from hatchet_sdk import Hatchet
@@ -12,27 +15,39 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from mageflow import Mageflow
-from mageflow.cli.demo.flow_tasks import declare_warehouse
+from mageflow.cli.demo.shop import Workload, declare, send_traffic
 from mageflow.cli.demo.spans import JsonLinesExporter
-from mageflow.cli.demo.tasks import declare
 from mageflow.telemetry import configure
 
 __all__ = ["main"]
 
-SLOTS = 60
-"""More than there are runs in the crowd: a delayed run holds its slot."""
+_SLOTS = 60
+"""More than the demo starts at once: a delayed run occupies its slot."""
 
 
-def main(spans_file: Path) -> None:
-    """Run the worker until it is asked to stop."""
-    configure(service_name="demo-worker", logs="json")
+def main() -> None:
+    """Run the worker until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m mageflow.cli.demo.worker", description="The worker of the demo.")
+    parser.add_argument("--spans", type=Path, metavar="FILE", help="append each span to this file as a line of JSON")
+    parser.add_argument("--traffic", action="store_true", help="also start work, at a low rate, until the worker stops")
+    options = parser.parse_args()
+
+    configure(service_name=os.environ.get("OTEL_SERVICE_NAME", "demo-worker"), logs="json")
     provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(spans_file)))
+    if options.spans is not None and isinstance(provider, TracerProvider):
+        provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(options.spans)))
     client = Mageflow(Hatchet())
-    tasks = [*declare(client).all(), *declare_warehouse(client).all()]
-    client.worker("demo-worker", slots=SLOTS, workflows=tasks).start()
+    shop = declare(client)
+
+    async def traffic() -> AsyncGenerator[None, None]:
+        sending = asyncio.create_task(send_traffic(Workload(client, shop)))
+        yield None
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    lifespan = traffic if options.traffic else None
+    client.worker("shop", slots=_SLOTS, durable_slots=5, workflows=shop.tasks, lifespan=lifespan).start()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

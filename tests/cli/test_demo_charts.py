@@ -1,10 +1,10 @@
-"""Pictures in the terminal are to scale, and never wider than they may be."""
+"""The charts of the demo are to scale and have the requested width."""
 
 import pytest
 
-from mageflow.cli.demo.drawings import draw_stagger, draw_waterfall
-from mageflow.cli.demo.facts import StaggeredRun, quantile
+from mageflow.cli.demo.charts import draw_stagger, draw_waterfall
 from mageflow.cli.demo.spans import SpanRecord
+from mageflow.cli.demo.summary import StaggeredRun, quantile
 
 
 def staggered(delay: float, outcome: str = "succeeded") -> StaggeredRun:
@@ -14,9 +14,9 @@ def staggered(delay: float, outcome: str = "succeeded") -> StaggeredRun:
 
 def span(name: str, start: float, end: float, parent: str = "", **fields: object) -> SpanRecord:
     """A span of one trace; its id is its name."""
-    facts = {"kind": "internal", "status": "unset", "service": "s", "attributes": {}, "events": (), "links": ()}
+    defaults = {"kind": "internal", "status": "unset", "service": "s", "attributes": {}, "events": (), "links": ()}
     return SpanRecord(
-        name=name, span_id=name, parent_id=parent, trace_id="t", start=start, end=end, **{**facts, **fields}
+        name=name, span_id=name, parent_id=parent, trace_id="t", start=start, end=end, **{**defaults, **fields}
     )
 
 
@@ -31,8 +31,8 @@ def test_delay_and_body_are_drawn_to_scale():
     assert first[40] == "╎"
 
 
-def test_picture_is_never_wider_than_it_may_be():
-    """Every line of bars has the same width, whatever the runs are."""
+def test_chart_has_the_requested_width():
+    """Every line of bars has the same width for all runs: 40 columns and the delay beside them."""
     lines = draw_stagger(
         [staggered(0.0), staggered(2.0), staggered(7.9)], window_seconds=5, timeout_seconds=2, width=40
     ).plain.splitlines()
@@ -41,23 +41,23 @@ def test_picture_is_never_wider_than_it_may_be():
 
 
 def test_spread_counts_delays_per_tenth_of_the_window():
-    """What stands under the picture adds up to the runs."""
+    """The numbers below the chart add up to the number of runs."""
     text = draw_stagger(
         [staggered(0.1), staggered(0.2), staggered(4.9)], window_seconds=5, timeout_seconds=2, width=60
     ).plain
 
     assert text.endswith("2 0 0 0 0 0 0 0 0 1")
-    assert "mean 1.73 s of 2.50 s expected" in text
+    assert "mean 1.73 s, expected 2.50 s" in text
 
 
-def test_no_runs_make_an_empty_picture():
-    """Where nothing was told nothing is drawn, and nothing breaks."""
+def test_no_runs_give_an_empty_chart():
+    """Without runs only the axis is drawn, and without spans nothing."""
     assert "window 5 s" in draw_stagger([], window_seconds=5, timeout_seconds=2, width=60).plain
     assert draw_waterfall([], 60).plain == ""
 
 
 def test_waterfall_nests_children_and_places_bars():
-    """A child stands under its parent, indented, its bar within the parent's."""
+    """A child is below its parent and indented; its bar is inside the bar of the parent."""
     lines = draw_waterfall(
         [span("child", 5.0, 10.0, "parent", events=(("halfway", 7.5),)), span("parent", 0.0, 10.0)], 40
     ).plain.splitlines()
@@ -71,7 +71,7 @@ def test_waterfall_nests_children_and_places_bars():
 
 
 def test_span_without_its_parent_is_a_root():
-    """A trace that is not whole is still drawn whole."""
+    """A span whose parent is not in the trace is drawn, at the left edge."""
     assert draw_waterfall([span("orphan", 0, 1, "elsewhere")], 40).plain.startswith("orphan")
 
 
@@ -80,5 +80,5 @@ def test_span_without_its_parent_is_a_root():
     [([], 0.5, None), ([3.0], 0.95, 3.0), ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0), ([4.0, 1.0], 0.95, 4.0)],
 )
 def test_quantile_is_a_value_that_occurred(values, share, expected):
-    """No interpolation: a quantile is one of the durations that were told."""
+    """A quantile is one of the recorded durations. Values are not interpolated."""
     assert quantile(values, share) == expected

@@ -1,0 +1,123 @@
+"""One demo on running services: run the scenario, report it, continue."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+import click
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from rich.console import Console
+
+from mageflow import Mageflow
+from mageflow.cli.demo.expectations import Observed, check
+from mageflow.cli.demo.progress import show_progress
+from mageflow.cli.demo.report import show
+from mageflow.cli.demo.scenario import Results, run_scenario
+from mageflow.cli.demo.services import Services
+from mageflow.cli.demo.shop import Workload, declare, send_traffic
+from mageflow.cli.demo.spans import JsonLinesExporter, read_spans
+from mageflow.cli.demo.summary import summarize
+from mageflow.testing import samples
+
+__all__ = ["observe", "report", "serve"]
+
+_WATCH_SECONDS = 2.0
+
+
+def observe(console: Console, services: Services, seconds: float) -> Observed:
+    """Run the scenario of the demo in this process, and collect its results and telemetry.
+
+    Args:
+        console: Where the progress is shown.
+        services: The running processes. This process writes its spans to their directory.
+        seconds: How long plain runs are started.
+
+    Raises:
+        EngineError: The worker has ended.
+    """
+    own_spans = services.directory / "demo-spans.jsonl"
+    registry = CollectorRegistry()
+    provider = TracerProvider(resource=Resource.create({"service.name": "demo"}))
+    provider.add_span_processor(SimpleSpanProcessor(JsonLinesExporter(own_spans)))
+    results = Results(seconds)
+
+    async def run() -> Workload:
+        async with _workload(services, registry=registry, tracer_provider=provider) as workload:
+            progress = asyncio.create_task(show_progress(console, services, results))
+            try:
+                await run_scenario(workload, results)
+            finally:
+                progress.cancel()
+                await asyncio.gather(progress, return_exceptions=True)
+        return workload
+
+    expected = asyncio.run(run()).expected
+    provider.shutdown()
+    worker = services.samples_after(sum(expected.attempts.values()))
+    spans = read_spans(own_spans, services.directory / "worker-spans.jsonl")
+    summary = summarize(results, worker, samples(registry), spans, services.directory / "worker.log")
+    return Observed(results, expected, summary, spans)
+
+
+def report(console: Console, observed: Observed, took_seconds: float, *, as_json: bool) -> bool:
+    """Print the report, or the same as JSON on standard output.
+
+    Returns:
+        Whether every expectation is met.
+    """
+    expectations = check(observed)
+    is_met = all(expectation.holds for expectation in expectations)
+    if as_json:
+        document = {
+            "ok": is_met,
+            "took_seconds": round(took_seconds, 3),
+            "expectations": list(map(asdict, expectations)),
+        }
+        click.echo(json.dumps({**document, **asdict(observed.summary)}, indent=2))
+    else:
+        show(console, observed.summary, expectations, took_seconds=took_seconds)
+    return is_met
+
+
+def serve(console: Console, services: Services) -> None:
+    """Print the addresses of the services, then start runs of every kind until SIGINT or SIGTERM.
+
+    Raises:
+        EngineError: The worker has ended.
+    """
+    addresses = {
+        "metrics": services.metrics_url,
+        "redis": services.valkey.url,
+        "files": services.directory,
+    }
+    exports = (f"export {name}='{value}'" for name, value in services.engine.environment().items())
+    for line in ("", *(f"{name:<8} {where}" for name, where in addresses.items()), *exports):
+        console.print(line, soft_wrap=True)
+    console.print("Runs are started until Ctrl-C.", style="bold")
+
+    async def run() -> None:
+        async with _workload(services, registry=CollectorRegistry()) as workload:
+            traffic = asyncio.create_task(send_traffic(workload))
+            while True:
+                await asyncio.to_thread(services.samples)  # raises when the worker has ended
+                await asyncio.wait([traffic], timeout=_WATCH_SECONDS)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+@asynccontextmanager
+async def _workload(services: Services, **options: Any) -> AsyncGenerator[Workload]:
+    """A workload on a client of this process, which is connected to the engine and the Valkey server."""
+    async with Redis.from_url(services.valkey.url) as redis:
+        client = Mageflow(services.engine.client(), redis, **options)
+        yield Workload(client, declare(client))
