@@ -1,4 +1,4 @@
-"""Signatures: model, legal transitions, message rules and the stored form. Pure; no I/O."""
+"""Signatures: values, lifecycle table, message rules and stored form. Pure, no I/O."""
 
 from mageflow.signatures.codec import (
     FlowDefinition,
@@ -19,18 +19,11 @@ from mageflow.signatures.message import (
     error_field,
     result_field,
 )
-from mageflow.signatures.model import (
-    ChainSignature,
-    HistoryEntry,
-    LastRun,
-    RunIdentity,
-    Signature,
-    SwarmConfig,
-    SwarmSignature,
-    TaskSignature,
-)
-from mageflow.signatures.ports import SignatureLifecycle, SignatureRunner, SwarmOperations
-from mageflow.signatures.states import ENDED, TRANSITIONS, Status, Verb, after, lua_table
+from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
+from mageflow.signatures.ports import SignatureLifecycle, SwarmOperations
+from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
+from mageflow.signatures.states import ENDED, TRANSITIONS, Status, Transition, after, lua_table
+from mageflow.signatures.swarm import SwarmConfig, SwarmSignature
 
 __all__ = [
     "ENDED",
@@ -56,7 +49,7 @@ __all__ = [
     "TaskDefinition",
     "TaskError",
     "TaskSignature",
-    "Verb",
+    "Transition",
     "after",
     "as_json_object",
     "decode_definition",

@@ -1,8 +1,8 @@
-"""The stored form of definitions: versioned JSON, validated on the way in, never executed.
+"""The stored form of definitions: versioned JSON, validated when it is read, never executed.
 
-A *definition* is what was written when something was created and never changes. What has become of it is state, which
-the scripts own (see ``store/lua``). Unknown fields are kept out, a higher version than this code knows is refused
-with the key in the error: a document from a newer release is never half understood.
+A *definition* is written when a record is created and never changes. The state of the record changes, and the scripts
+in ``mageflow/store/lua`` own it. Unknown fields are dropped. A document with a higher version than this code knows is
+refused, with its key in the error, because it could only be understood in part.
 """
 
 from typing import Any, Final, Literal, TypeVar
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mageflow.errors import SignatureInvalidError
 from mageflow.signatures.message import ERROR_FIELD, RESULT_FIELD
-from mageflow.signatures.model import SwarmConfig
+from mageflow.signatures.swarm import SwarmConfig
 
 __all__ = [
     "VERSION",
@@ -34,15 +34,15 @@ class _Document(BaseModel):
 
 
 class TaskDefinition(_Document):
-    """A task with what is bound to it: a signature, a step, an item or a callback.
+    """A task with bound values: a signature, a step, an item or a callback.
 
     Attributes:
-        task: The task's declared name; looked up in the registry of the client that sends it.
-        identifiers: The caller's.
+        task: Declared name of the task.
+        identifiers: The caller's identifiers.
         kwargs: Bound values.
-        message: A swarm item's own message; stronger than the swarm's.
-        result_field: Where the previous result goes in the input.
-        error_field: Where the error goes in the input.
+        message: The message of a swarm item, merged over the message of the swarm.
+        result_field: Field of the input that receives the previous result.
+        error_field: Field of the input that receives the error.
     """
 
     kind: Literal["task"] = "task"
@@ -55,7 +55,12 @@ class TaskDefinition(_Document):
 
 
 class FlowMember(_Document):
-    """A chain or swarm as a step, an item or a callback: a reference, since a flow keeps its own key."""
+    """A chain or swarm as a step, an item or a callback: a reference, because a flow has its own record.
+
+    Attributes:
+        key: Key of the flow.
+        message: The message of a swarm item, merged over the message of the swarm.
+    """
 
     kind: Literal["flow"] = "flow"
     key: str = Field(min_length=1)
@@ -66,9 +71,9 @@ class FlowDefinition(_Document):
     """A chain or swarm.
 
     Attributes:
-        name: Its name in telemetry; low cardinality.
+        name: Its name in telemetry.
         kwargs: Values bound to every member.
-        config: Of a swarm.
+        config: Limits of a swarm; None for a chain.
     """
 
     kind: Literal["chain", "swarm"]
@@ -84,26 +89,26 @@ _ANY: Final[TypeAdapter[TaskDefinition | FlowDefinition]] = TypeAdapter(TaskDefi
 
 
 def encode(document: TaskDefinition | FlowMember | FlowDefinition) -> str:
-    """The document as JSON text, without what equals its default (but with ``v`` and ``kind``)."""
+    """The document as JSON text, without fields that equal their default (but with ``v`` and ``kind``)."""
     text = document.model_dump_json(exclude_defaults=True, exclude={"v", "kind"})
     head = f'{{"v":{document.v},"kind":"{document.kind}"'
     return head + "}" if text == "{}" else f"{head},{text[1:]}"
 
 
 def decode_member(key: str, text: str | None) -> MemberDefinition:
-    """The definition of a member.
+    """Read the definition of a member.
 
     Raises:
-        SignatureInvalidError: The text is no valid document of this kind; it names ``key``.
+        SignatureInvalidError: The text is not a valid document of this kind; the error names ``key``.
     """
     return _decode(_MEMBER, key, text)
 
 
 def decode_definition(key: str, text: str | None) -> TaskDefinition | FlowDefinition:
-    """The definition of a record: a signature, a chain or a swarm.
+    """Read the definition of a record: a signature, a chain or a swarm.
 
     Raises:
-        SignatureInvalidError: The text is no valid document of this kind; it names ``key``.
+        SignatureInvalidError: The text is not a valid document of this kind; the error names ``key``.
     """
     return _decode(_ANY, key, text)
 

@@ -1,15 +1,15 @@
-"""How bound values and a message become one input, and where results and errors are put in it. Pure.
+"""Merges bound values, a message, and the previous result or error into one input. Pure, no I/O.
 
-The rule, from weakest to strongest:
+The layers, from weakest to strongest:
 
-1. defaults of the task's input model (they apply when the worker validates, to fields nobody set);
+1. defaults of the task's input model; the worker applies them to fields that are not set;
 2. values bound when the flow was created (``client.chain(..., **kwargs)``);
 3. values bound when the signature was created (``client.sign(task, **kwargs)``);
-4. what the caller **explicitly set** in the message of a run. A field of a pydantic model that was left at its
-   default is not set; every key of a dictionary is; a dataclass field is when it differs from its default;
-5. the previous result or the error, in the field meant for it.
+4. fields that are **explicitly set** in the message of a run. A field of a pydantic model that was left at its default
+   is not set. Every key of a mapping is set. A field of a dataclass is set if it differs from its default;
+5. the previous result or the error, in the field for it.
 
-Objects merge deeply, key by key; anything else, lists too, is replaced as a whole.
+Objects merge key by key, at every depth. Any other value, lists too, is replaced as a whole.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ __all__ = ["as_json_object", "deep_merge", "explicitly_set"]
 
 
 def deep_merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers as one object, the last layer strongest; none of them is changed.
+    """Merge the layers into a new object; the last layer wins.
 
     >>> deep_merge({"a": {"x": 1, "y": 1}, "b": [1, 2]}, {"a": {"y": 2}, "b": [3]})
     {'a': {'x': 1, 'y': 2}, 'b': [3]}
@@ -43,11 +43,11 @@ def deep_merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explicitly_set(message: object) -> dict[str, Any]:
-    """What the caller of a run set, as JSON-able values.
+    """The explicitly set fields of a message, as JSON values.
 
     Raises:
-        ConfigurationError: The message is neither a pydantic model, a dataclass, a mapping nor None, or holds
-            something that has no JSON form.
+        ConfigurationError: The message is neither a pydantic model, a dataclass, a mapping nor None, or a value has
+            no JSON form.
     """
     if message is None:
         return {}
@@ -63,12 +63,12 @@ def explicitly_set(message: object) -> dict[str, Any]:
     if isinstance(message, Mapping):
         return as_json_object(cast("Mapping[str, Any]", message))
     raise ConfigurationError(
-        f"a message is a pydantic model, a dataclass, a dictionary or None, not {type(message).__qualname__}"
+        f"a message must be a pydantic model, a dataclass, a mapping or None, not {type(message).__qualname__}"
     )
 
 
 def as_json_object(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as JSON knows them: models become objects, dates become text.
+    """The values in their JSON form: models become objects, dates become text.
 
     Raises:
         ConfigurationError: A value has no JSON form.

@@ -1,4 +1,4 @@
-"""Where a task wants the previous result or the error: annotations users write in their input models. Pure."""
+"""The fields of an input model that receive the previous result and the error. Pure, no I/O."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,18 +11,24 @@ from mageflow.types import Outcome
 __all__ = ["ERROR_FIELD", "RESULT_FIELD", "FailureRecord", "ReturnValue", "TaskError", "error_field", "result_field"]
 
 RESULT_FIELD: Final = "mageflow_results"
-"""Where the previous result goes when no field of the input model is annotated with `ReturnValue`."""
+"""The field that receives the previous result if no field of the input model is annotated `ReturnValue`."""
 
 ERROR_FIELD: Final = "mageflow_error"
-"""Where the error goes when no field of the input model is annotated with `TaskError`."""
+"""The field that receives the error if no field of the input model is annotated `TaskError`."""
 
 
 class ReturnValue:
-    """Marks the field of an input model that receives the previous step's result.
+    """Marks the field of an input model that receives the previous result.
 
-    Written ``data: ReturnValue[int]`` or ``data: Annotated[int, ReturnValue()]``. A success callback gets what the
-    task returned, a chain step what the step before it returned, a swarm's success callback the list of results in
-    task order (``null`` where an item failed). Without a marked field the value arrives as ``mageflow_results``.
+    Write ``data: ReturnValue[int]`` or ``data: Annotated[int, ReturnValue()]``. The field has the type in the brackets.
+    If several fields are marked, the first one receives the value; if none is, it arrives in ``mageflow_results``.
+
+    The value is, as JSON:
+
+    - for a step of a chain: the result of the step before;
+    - for a success callback of a task or a chain: the result of the task or of the last step;
+    - for a success callback of a swarm: the list of results in task order, with ``null`` where an item failed;
+    - for the first step of a nested chain and every item of a nested swarm: the result the parent flow carries over.
     """
 
     def __class_getitem__(cls, annotation: Any) -> Any:
@@ -30,17 +36,18 @@ class ReturnValue:
 
 
 class FailureRecord(BaseModel):
-    """Why an attempt failed, as it is stored.
+    """The stored error of an attempt.
 
     Attributes:
-        type: The exception's class name; ``TaskTimedOut``, ``TaskCancelled``, ``TaskInterrupted``,
-            ``TaskUnscheduled`` (no worker took it within its schedule timeout), ``WorkerLost``, ``UnknownTaskError``,
-            ``FlowExpired`` or ``FlowUnavailable`` where there was no exception of the task's own.
-        message: The exception's text.
-        task: The failing task's name.
-        attempt: Which attempt it was, from 1.
+        type: Class name of the exception. If the task raised none: ``TaskTimedOut``, ``TaskCancelled``,
+            ``TaskInterrupted``, ``TaskUnscheduled`` (no worker took the run within its schedule timeout),
+            ``WorkerLost``, ``UnknownTaskError`` (no worker has declared the task), ``FlowExpired`` (a nested flow
+            expired or was removed while it ran) or ``FlowUnavailable`` (a nested flow could not be started).
+        message: Text of the exception, at most about 32,768 characters.
+        task: Name of the task that failed.
+        attempt: Number of the attempt, from 1.
         outcome: ``failed``, ``timed_out``, ``cancelled`` or ``retried``.
-        at: When, in UTC.
+        at: When it failed, in UTC.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,22 +61,28 @@ class FailureRecord(BaseModel):
 
     @classmethod
     def interrupted(cls, why: str) -> Self:
-        """The error a signature or flow ends with when it is interrupted now."""
+        """The error of a signature or flow that is interrupted now."""
         return cls(type="TaskInterrupted", message=why, outcome="cancelled", at=datetime.now(UTC))
 
 
 class TaskError(BaseModel):
-    """What an error callback receives, in the field annotated with this class (else ``mageflow_error``).
+    """The error that an error callback receives.
+
+    Annotate a field of the callback's input model with this class: ``error: TaskError``. If no field is annotated so,
+    the error arrives in ``mageflow_error``. The other fields of the callback's input are those of the failed input.
 
     Attributes:
-        type: The exception's class name; see `FailureRecord`.
-        message: The exception's text.
-        task: The failing task's name; for a swarm, of the failure that ended it.
-        attempt: Which attempt it was, from 1.
+        type: Class name of the exception. If the task raised none: ``TaskTimedOut``, ``TaskCancelled``,
+            ``TaskInterrupted``, ``TaskUnscheduled`` (no worker took the run within its schedule timeout),
+            ``WorkerLost``, ``UnknownTaskError`` (no worker has declared the task), ``FlowExpired`` (a nested flow
+            expired or was removed while it ran) or ``FlowUnavailable`` (a nested flow could not be started).
+        message: Text of the exception, at most about 32,768 characters; the ``why`` of an interruption.
+        task: Name of the task that failed; for a flow, the task whose failure ended it.
+        attempt: Number of the attempt, from 1.
         outcome: ``failed``, ``timed_out`` or ``cancelled``.
-        at: When, in UTC.
-        signature: Key of what failed: a signature, a step or a flow.
-        original_message: The input the failing task (or the flow) was started with.
+        at: When it failed, in UTC.
+        signature: Key of the signature, the member or the flow that failed.
+        original_message: Input of the failed task; for a flow, the message it was started with.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,7 +98,7 @@ class TaskError(BaseModel):
 
 
 def result_field(model: object) -> str:
-    """The field of an input model that wants the previous result; `RESULT_FIELD` when none is marked.
+    """The field of an input model that receives the previous result; `RESULT_FIELD` if none is marked.
 
     >>> class Message(BaseModel):
     ...     data: ReturnValue[int]
@@ -96,7 +109,7 @@ def result_field(model: object) -> str:
 
 
 def error_field(model: object) -> str:
-    """The field of an input model that wants the error; `ERROR_FIELD` when none is annotated `TaskError`."""
+    """The field of an input model that receives the error; `ERROR_FIELD` if none is annotated `TaskError`."""
     return _marked(model, ERROR_FIELD, _is_task_error)
 
 
@@ -113,7 +126,7 @@ def _marked(model: object, default: str, wanted: Callable[[object], bool]) -> st
         return default
     try:
         hints = get_type_hints(model, include_extras=True)
-    except (NameError, TypeError):  # a forward reference that cannot be resolved here marks nothing
+    except (NameError, TypeError):  # a forward reference that cannot be resolved marks no field
         return default
     for name, annotation in hints.items():
         if any(wanted(each) for each in _parts(annotation)):
@@ -124,7 +137,7 @@ def _marked(model: object, default: str, wanted: Callable[[object], bool]) -> st
 
 
 def _parts(annotation: object) -> list[object]:
-    """An annotation and what it wraps: members of unions and ``Annotated``, not the insides of containers."""
+    """An annotation and the parts of its unions and ``Annotated``; containers are not opened."""
     found = [annotation]
     if get_origin(annotation) is Annotated:
         found += [part for each in get_args(annotation) for part in ([each] if each is not annotation else [])]

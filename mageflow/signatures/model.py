@@ -1,93 +1,71 @@
-"""What a signature is: a task (or a flow) with everything bound to it, and what has become of it. Pure, no I/O.
+"""The signature values: a task or a flow with everything bound to it, and its state. Pure, no I/O.
 
-Signatures are values: a frozen copy of what is stored, as of one moment. Changing what is stored is a verb
-(``suspend``, ``resume``, ``interrupt``, ``remove``) or a run, never an attribute.
+A signature is a frozen copy of what is stored, as of one moment. A run or a lifecycle action (``suspend``, ``resume``,
+``interrupt``, ``remove``) changes what is stored, never an assignment.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
 from mageflow.errors import ConfigurationError
 from mageflow.signatures.message import FailureRecord
-from mageflow.signatures.ports import SignatureLifecycle, SignatureRunner, SwarmOperations
+from mageflow.signatures.ports import SignatureLifecycle
+from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
 from mageflow.signatures.states import ENDED, Status
 
-__all__ = [
-    "ChainSignature",
-    "HistoryEntry",
-    "LastRun",
-    "RunIdentity",
-    "Signature",
-    "SwarmConfig",
-    "SwarmSignature",
-    "TaskSignature",
-]
+__all__ = ["ChainSignature", "Signature", "SignatureRunner", "TaskSignature", "unbound"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunIdentity:
-    """Which run of Hatchet this is: what admission and settlement are idempotent over.
+class SignatureRunner(Protocol):
+    """Runs signatures of every kind. Implemented by ``mageflow.hatchet``.
 
-    Attributes:
-        workflow_run_id: Hatchet's id of the run; stays the same over retries and reassignment.
-        task_run_id: Hatchet's id of the task within the run.
-        worker_id: The worker that runs it.
-        attempt_number: From 1, one more than Hatchet's retry count; grows on retry and on reassignment.
-        dedupe_key: The key the run was dispatched with (`DispatchRun.dedupe_key`); empty for a run that was
-            dispatched without one, which then stands for itself.
-        traceparent: Context of the span the run is traced under; the next step of a flow links to it.
+    ``input`` is the message as the user gave it (a model, a dataclass, a mapping, None). ``options`` are the keyword
+    arguments of the SDK's ``Task.run``. The result of a chain or swarm is the result of the flow.
     """
 
-    workflow_run_id: str
-    task_run_id: str = ""
-    worker_id: str = ""
-    attempt_number: int = 1
-    dedupe_key: str = ""
-    traceparent: str = ""
+    def run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """Run and wait for the result; blocks the thread."""
+        ...
 
+    async def aio_run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """Run and wait for the result."""
+        ...
 
-class LastRun(BaseModel):
-    """The run of Hatchet that last had to do with a signature; joins it to Hatchet's own records and logs."""
+    def run_no_wait(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """Run and return a reference; blocks the thread for the call."""
+        ...
 
-    model_config = ConfigDict(frozen=True)
-
-    workflow_run_id: str
-    task_run_id: str = ""
-    worker_id: str = ""
-
-
-class HistoryEntry(BaseModel):
-    """One change of status: when, what it became, who did it and why."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at: AwareDatetime
-    status: Status
-    by: str = ""
-    why: str = ""
+    async def aio_run_no_wait(
+        self,
+        signature: "Signature",
+        input: object,  # noqa: A002
+        options: Mapping[str, Any],
+    ) -> Any:
+        """Run and return a reference."""
+        ...
 
 
 class Signature(BaseModel):
-    """What every kind of signature has; its subclasses add ``kind``: ``task``, ``chain`` or ``swarm``.
+    """The common part of every signature; subclasses add ``kind``: ``task``, ``chain`` or ``swarm``.
 
     Attributes:
-        key: Where it is stored; what ``load_signature`` takes. Empty when it is not stored at all.
-        kwargs: Values bound when it was created; see `mageflow.signatures.merge` for how they meet a message.
-        success_callbacks: Keys of the callbacks, loadable like any signature.
-        error_callbacks: As above.
-        status: As of the moment this copy was read.
-        created_at: By the clock of Redis.
-        updated_at: By the clock of Redis; the last change of anything.
-        attempts: How many attempts were admitted so far.
-        last_run: The run that last had to do with it.
-        last_error: Why the last failed attempt failed.
-        traceparent: The trace it belongs to.
-        history: The last changes of status, oldest first; bounded.
-        version: Of the stored document.
+        key: Key of the record in Redis, for ``client.load_signature``. Empty for the signature of a plain run, which is
+            not stored.
+        kwargs: Values bound when it was created.
+        success_callbacks: Keys of the success callbacks; each can be loaded.
+        error_callbacks: Keys of the error callbacks; each can be loaded.
+        status: Status when this copy was read.
+        created_at: When it was created, by the clock of Redis, in UTC.
+        updated_at: When anything of it last changed, by the clock of Redis, in UTC.
+        attempts: Number of attempts admitted so far.
+        last_run: The run that was last admitted or settled.
+        last_error: The error of the last failed attempt.
+        traceparent: Context of the span its runs are traced under, in W3C form.
+        history: The last 32 changes of status, oldest first.
+        version: Version of the stored document.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,95 +89,223 @@ class Signature(BaseModel):
 
     @property
     def is_stored(self) -> bool:
-        """Whether there is anything in Redis behind it."""
+        """True if it is stored in Redis; False for the signature of a plain run."""
         return bool(self.key)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it was running or waiting to run when this copy was read."""
+        """True if nothing of it was running or waiting to run when this copy was read."""
         return self.status in ENDED
 
     def bind(self, runner: SignatureRunner | None, lifecycle: SignatureLifecycle | None) -> Self:
-        """The same signature, able to run and to obey the lifecycle verbs."""
+        """The same signature, with the services behind its methods."""
         self._runner, self._lifecycle = runner, lifecycle
         return self
 
     def run(self, input: object = None, **options: Any) -> Any:  # noqa: A002 - the SDK's name
-        """Run it and wait for its result; blocks. Takes what the SDK's ``Task.run`` takes.
+        """Run it and wait for the result. Blocks the thread.
 
-        The message is merged with the bound values: what is explicitly set in it wins.
+        The input is the bound values with the message merged over them. Objects merge key by key, lists are replaced.
+        Only fields that are explicitly set in the message count.
+
+        A task signature makes one call to Hatchet, and its run costs two round trips to Redis in the worker. A chain
+        or swarm makes one round trip and one call to Hatchet to start, and then polls Redis.
+
+        Telemetry: for a task a span ``send <task>`` and ``mageflow_tasks_enqueued_total{source="signature"}``; for a
+        flow a span ``start <name>`` and ``mageflow_flows_started_total``.
+
+        Args:
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: For a task signature the keyword arguments of the SDK's ``Task.run``
+                (``additional_metadata``, ``priority`` and the rest). Ignored for a chain or swarm.
+
+        Returns:
+            The result of the task; of the last step of a chain; the list of results of a swarm.
 
         Raises:
-            ConfigurationError: This copy was not made by a client.
+            ConfigurationError: This copy was not made by a client, or it is a flow and this is an event loop.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            FlowFailedError: The chain or swarm did not succeed.
+            SignatureNotFoundError: The chain or swarm expired or was removed.
+            IllegalTransitionError: The chain or swarm was interrupted before it was started.
         """
         return self._bound_runner("run").run(self, input, options)
 
     async def aio_run(self, input: object = None, **options: Any) -> Any:  # noqa: A002
-        """Run it and wait for its result; see `run`."""
+        """Run it and wait for the result, without blocking the event loop.
+
+        Costs and telemetry are those of `run`.
+
+        Args:
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``. Ignored for a chain or
+                swarm.
+
+        Returns:
+            The result of the task; of the last step of a chain; the list of results of a swarm.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            FlowFailedError: The chain or swarm did not succeed.
+            SignatureNotFoundError: The chain or swarm expired or was removed.
+            IllegalTransitionError: The chain or swarm was interrupted before it was started.
+        """
         return await self._bound_runner("aio_run").aio_run(self, input, options)
 
     def run_no_wait(self, input: object = None, **options: Any) -> Any:  # noqa: A002
-        """Start it and get a reference to the run; see `run`."""
+        """Run it without waiting for the result. Blocks the thread for the call to Hatchet.
+
+        One call to Hatchet; for a chain or swarm also one round trip to Redis. Telemetry is that of `run`.
+
+        Args:
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: For a task signature the keyword arguments of the SDK's ``Task.run``. Ignored for a chain or
+                swarm.
+
+        Returns:
+            The SDK's reference to the run for a task signature; this signature for a chain or swarm.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client, or it is a flow and this is an event loop.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            SignatureNotFoundError: The chain or swarm expired or was removed.
+            IllegalTransitionError: The chain or swarm was interrupted before it was started.
+        """
         return self._bound_runner("run_no_wait").run_no_wait(self, input, options)
 
     async def aio_run_no_wait(self, input: object = None, **options: Any) -> Any:  # noqa: A002
-        """Start it and get a reference to the run; see `run`."""
+        """Run it without waiting for the result, and without blocking the event loop.
+
+        One call to Hatchet; for a chain or swarm also one round trip to Redis. Telemetry is that of `run`.
+
+        Args:
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``. Ignored for a chain or
+                swarm.
+
+        Returns:
+            The SDK's reference to the run for a task signature; this signature for a chain or swarm.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            SignatureNotFoundError: The chain or swarm expired or was removed.
+            IllegalTransitionError: The chain or swarm was interrupted before it was started.
+        """
         return await self._bound_runner("aio_run_no_wait").aio_run_no_wait(self, input, options)
 
     async def suspend(self, *, by: str = "", why: str = "") -> Status:
-        """Let nothing more of it start until `resume`; see `mageflow.lifecycle`.
+        """Start nothing more of it until `resume`.
+
+        A task function that is running goes on to its end and its result is stored, but the next step, the next items
+        and the callbacks wait. A run that arrives ends as cancelled in Hatchet (outcome ``skipped``), and `resume`
+        sends it again. Running nested flows are suspended too. Suspending it again changes nothing.
+
+        One round trip to Redis, atomic, and one more for each nested flow. Refreshes the active TTL.
+
+        Args:
+            by: Who suspends; kept in the history.
+            why: The reason; kept in the history.
+
+        Returns:
+            ``Status.SUSPENDED``.
 
         Raises:
+            ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended.
             SignatureNotFoundError: It expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
         """
         return await self._bound_lifecycle("suspend").suspend(self.key, by=by, why=why)
 
     async def resume(self, *, by: str = "", why: str = "") -> Status:
-        """Go on from where `suspend` stopped it, without running again what succeeded.
+        """Continue from where `suspend` stopped it.
+
+        Held runs are sent again. Steps that finished while suspended now trigger their next steps and callbacks.
+        Nothing that succeeded runs again. Resuming it again changes nothing.
+
+        One round trip to Redis, atomic, and one call to Hatchet if runs are sent; one round trip more for each nested
+        flow. Refreshes the active TTL.
+
+        Args:
+            by: Who resumes; kept in the history.
+            why: The reason; kept in the history.
+
+        Returns:
+            The status it has now.
 
         Raises:
+            ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended.
             SignatureNotFoundError: It expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
         """
         return await self._bound_lifecycle("resume").resume(self.key, by=by, why=why)
 
     async def interrupt(self, *, by: str = "", why: str = "") -> Status:
-        """End it now: what runs is cancelled in Hatchet, what waits is dropped, error callbacks fire.
+        """End it now.
+
+        Its runs are cancelled in Hatchet, waiting members are dropped, and its error callbacks run with a `TaskError`
+        of type ``TaskInterrupted``. A flow that never started ends without callbacks. Interrupting it again changes
+        nothing.
+
+        One round trip to Redis, atomic, and one call to Hatchet; one round trip more for each nested flow. The done TTL
+        applies from then on.
+
+        Args:
+            by: Who interrupts; kept in the history.
+            why: The reason; kept in the history and in the error.
+
+        Returns:
+            ``Status.INTERRUPTED``.
 
         Raises:
+            ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended in another way.
             SignatureNotFoundError: It expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
         """
         return await self._bound_lifecycle("interrupt").interrupt(self.key, by=by, why=why)
 
     async def remove(self) -> bool:
-        """Delete it and everything stored for it; what runs is cancelled, no callback fires.
+        """Delete it with everything stored for it, and cancel its runs. No callback runs.
+
+        One round trip to Redis for it and for each running nested flow, each atomic; then one call to Hatchet for each
+        record with live runs.
 
         Returns:
-            Whether there was anything to delete.
+            False if nothing was stored.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client, or is not stored.
+            FlowDefinitionError: It is a member of a flow.
+            DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
+            StoreUnavailableError: Redis is unreachable.
         """
         return await self._bound_lifecycle("remove").remove(self.key)
 
     def _bound_runner(self, operation: str) -> SignatureRunner:
         if self._runner is None:
-            raise _unbound(operation)
+            raise unbound(operation)
         return self._runner
 
     def _bound_lifecycle(self, operation: str) -> SignatureLifecycle:
         if self._lifecycle is None or not self.key:
-            raise _unbound(operation)
+            raise unbound(operation)
         return self._lifecycle
 
 
 class TaskSignature(Signature):
-    """A task with what is bound to it.
+    """A task with bound values, callbacks and its state.
+
+    Create one with ``client.sign``. A task that is decorated with ``client.with_signature`` receives its own.
 
     Attributes:
-        task_name: The task's declared name.
-        task_identifiers: Whatever the caller wanted to recognise it by. For a run that was not started from a
-            stored signature: the run's own ids.
-        flow_key: The chain or swarm it is a member or callback of, or an empty string.
+        task_name: Declared name of the task.
+        task_identifiers: The identifiers given to ``client.sign``. A plain run, which was not started from a stored
+            signature, has ``workflow_run_id``, ``task_run_id``, ``worker_id`` and ``attempt_number`` instead.
+        flow_key: Key of the chain or swarm it is a member or callback of; else empty.
     """
 
     kind: Literal["task"] = "task"
@@ -211,7 +317,7 @@ class TaskSignature(Signature):
 
     @property
     def origin(self) -> object:
-        """What it was created from, in the process that created it; None anywhere else. Saves a round trip."""
+        """What it was created from, in the process that created it; None in any other. Saves a round trip."""
         return self._origin
 
     def created_from(self, origin: object) -> Self:
@@ -223,9 +329,13 @@ class TaskSignature(Signature):
     def from_run(
         cls, task_name: str, run: RunIdentity, *, identifiers: Mapping[str, Any] | None = None, traceparent: str = ""
     ) -> Self:
-        """The signature of a plain run: not stored, no callbacks, the run's ids as identifiers.
+        """The signature of a plain run. It is not stored: `key` is empty, and the lifecycle methods raise.
 
-        Costs no round trip. `key` is empty and the lifecycle verbs refuse.
+        Args:
+            task_name: Declared name of the task.
+            run: The run; its ids become identifiers.
+            identifiers: More identifiers.
+            traceparent: Context of the run's span; ``run.traceparent`` by default.
         """
         ids = {
             "workflow_run_id": run.workflow_run_id,
@@ -244,13 +354,13 @@ class TaskSignature(Signature):
 
 
 class ChainSignature(Signature):
-    """Tasks that run one after another, each with the result of the one before.
+    """Tasks that run one after another, each with the result of the one before. Create one with ``client.chain``.
 
     Attributes:
         name: Its name in telemetry.
         steps: Keys of the steps, in order.
-        step: How many steps have succeeded, which is the number of the step it stands at, from 0; ``len(steps)`` when
-            it is done. Counted the moment a step succeeds, also while the chain is suspended.
+        step: Number of steps that have succeeded, from 0 to ``len(steps)``; the index of the current step while it is
+            active. Counted when the step succeeds, also while the chain is suspended.
     """
 
     kind: Literal["chain"] = "chain"
@@ -259,102 +369,10 @@ class ChainSignature(Signature):
     step: int = 0
 
 
-class SwarmConfig(BaseModel):
-    """How a swarm runs.
-
-    Attributes:
-        max_concurrency: How many items may be handed to Hatchet and not have ended, at most.
-        stop_after_n_failures: The swarm ends as failed with this many failed items; None tolerates failures as long
-            as one item succeeds.
-        max_task_allowed: How many items may be added at all; None for no limit.
-        refill_linger_ms: Items are started in bulk: a freed place waits until `refill_batch` are free, or this
-            many milliseconds. 0 refills each place at once, with one call to Hatchet per item.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    max_concurrency: int = Field(default=30, ge=1)
-    stop_after_n_failures: int | None = Field(default=None, ge=1)
-    max_task_allowed: int | None = Field(default=None, ge=1)
-    refill_linger_ms: int = Field(default=1000, ge=0)
-
-    @property
-    def refill_batch(self) -> int:
-        """How many places must be free before they are filled in one call: 20, or two thirds of a smaller swarm."""
-        return 1 if self.refill_linger_ms == 0 else max(1, min(20, self.max_concurrency * 2 // 3))
-
-
-class SwarmSignature(Signature):
-    """Tasks that run side by side, at most so many at once.
-
-    Attributes:
-        name: Its name in telemetry.
-        config: As given.
-        is_closed: Whether no more tasks are accepted.
-        total: Items added so far. ``pending``, ``running``, ``succeeded`` and ``failed`` add up to it at any moment,
-            also while the swarm is suspended; ``running`` is what was handed to Hatchet, or is held, and has not ended.
-    """
-
-    kind: Literal["swarm"] = "swarm"
-    name: str
-    config: SwarmConfig = SwarmConfig()
-    is_closed: bool = False
-    total: int = 0
-    pending: int = 0
-    running: int = 0
-    succeeded: int = 0
-    failed: int = 0
-
-    _swarm: SwarmOperations | None = PrivateAttr(default=None)
-
-    def bind_swarm(self, operations: SwarmOperations) -> Self:
-        """The same swarm, able to take tasks and to be closed."""
-        self._swarm = operations
-        return self
-
-    async def add(self, tasks: object, message: object = None, *, close_on_max_task: bool = True) -> tuple[str, ...]:
-        """Add one task or several, with a message of their own that all of them share; they run as places allow.
-
-        Args:
-            tasks: A task, a name, a signature, a flow, or a sequence of them.
-            message: Merged over the swarm's message; what is explicitly set wins.
-            close_on_max_task: Close the swarm in the same step when it has reached ``max_task_allowed``.
-
-        Returns:
-            Keys of the new items, in order.
-
-        Raises:
-            SwarmClosedError: It is closed or has ended.
-            SwarmFullError: It would hold more than ``max_task_allowed``; nothing is added.
-        """
-        return await self._operations("add").add(self.key, tasks, message, close_on_max_task=close_on_max_task)
-
-    async def close(self) -> Self:
-        """Accept no more tasks; the swarm ends when its items have. Twice is once.
-
-        Raises:
-            SignatureNotFoundError: It expired or was removed.
-        """
-        await self._operations("close").close(self.key)
-        return self
-
-    async def aio_run_in_swarm(self, task: object, msg: object = None, *, close_on_max_task: bool = True) -> Any:
-        """The name `add` has elsewhere."""
-        return await self.add(task, msg, close_on_max_task=close_on_max_task)
-
-    async def close_swarm(self) -> Self:
-        """The name `close` has elsewhere."""
-        return await self.close()
-
-    def _operations(self, operation: str) -> SwarmOperations:
-        if self._swarm is None:
-            raise _unbound(operation)
-        return self._swarm
-
-
-def _unbound(operation: str) -> ConfigurationError:
+def unbound(operation: str) -> ConfigurationError:
+    """The error of a method that needs a client, on a signature that has none."""
     return ConfigurationError(
-        f"{operation} needs a client: this signature is a bare value. Get one that can act from client.sign, "
-        "client.load_signature, or as a parameter of a task decorated with @client.with_signature that was started "
-        "from a stored signature"
+        f"{operation} needs a client, and this signature is only a value: get it from client.sign or "
+        "client.load_signature, or as the parameter of a task that is decorated with @client.with_signature and was "
+        "started from a stored signature"
     )

@@ -1,55 +1,21 @@
-"""What a signature needs from higher floors to act: three Protocols, nothing that does anything."""
+"""What a signature needs from higher floors to act: Protocols only."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol
 
 from mageflow.signatures.states import Status
 
-if TYPE_CHECKING:
-    from mageflow.signatures.model import Signature
-
-__all__ = ["SignatureLifecycle", "SignatureRunner", "SwarmOperations"]
+__all__ = ["SignatureLifecycle", "SwarmOperations"]
 
 
-class SignatureRunner(Protocol):
-    """Starts runs of signatures of every kind. Implemented by ``mageflow.hatchet``.
-
-    ``input`` is the message as the caller gave it (a model, a dataclass, a mapping, None); ``options`` are the
-    keyword arguments of the SDK's ``Task.run``. For a chain or swarm the result is the flow's.
-    """
-
-    def run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """Run and wait; blocks."""
-        ...
-
-    async def aio_run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """Run and wait."""
-        ...
-
-    def run_no_wait(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """Start and return a reference; blocks for the call."""
-        ...
-
-    async def aio_run_no_wait(
-        self,
-        signature: "Signature",
-        input: object,  # noqa: A002
-        options: Mapping[str, Any],
-    ) -> Any:
-        """Start and return a reference."""
-        ...
-
-
-@runtime_checkable
 class SignatureLifecycle(Protocol):
-    """The verbs. Implemented by ``mageflow.flows``; each is atomic, and twice is once."""
+    """The lifecycle actions. Implemented by ``mageflow.flows``; each is atomic, and repeating it changes nothing."""
 
     async def suspend(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """Let nothing more start."""
+        """Start nothing more until `resume`."""
         ...
 
     async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """Go on."""
+        """Continue."""
         ...
 
     async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
@@ -61,7 +27,6 @@ class SignatureLifecycle(Protocol):
         ...
 
 
-@runtime_checkable
 class SwarmOperations(Protocol):
     """What only swarms can do. Implemented by ``mageflow.flows``."""
 

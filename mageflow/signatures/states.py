@@ -1,4 +1,4 @@
-"""The lifecycle as one table: what may happen to a signature or flow, and where it leads.
+"""The lifecycle table: what may happen to a signature or flow, and which status it leads to.
 
 ========== ====== ===================== ======= =========== ============ ========= =============
 Status     start  succeed / fail /      suspend resume      interrupt    remove    Ends the work
@@ -6,21 +6,22 @@ Status     start  succeed / fail /      suspend resume      interrupt    remove 
 ========== ====== ===================== ======= =========== ============ ========= =============
 pending    active done/failed/cancelled suspended (same)    interrupted  removed
 active     active done/failed/cancelled suspended (same)    interrupted  removed
-suspended  (held) suspended             (same)  what it was interrupted  removed
+suspended  (held) suspended             (same)  the one     interrupted  removed
+                                                before
 done       active done/failed/cancelled error   error       error        removed   yes
 failed     active done/failed/cancelled error   error       error        removed   yes
 cancelled  active done/failed/cancelled error   error       error        removed   yes
 interrupted (no)  interrupted           error   error       (same)       removed   yes
 ========== ====== ===================== ======= =========== ============ ========= =============
 
-- *start*: a run is admitted. A plain signature may start again whenever it has ended, since a user may run it as often
-  as they like; a chain or swarm runs once, and a step of one succeeds once. One that failed or was cancelled goes on
-  when the run that ended it is **replayed** in Hatchet; see `mageflow.flows.Flows.admit`.
-- *suspended* is remembered on top of what the signature was: a run that arrives is held, one that is already running
-  may end, and nothing that follows from it happens before *resume*.
-- *(same)*: the verb has been obeyed already; twice is once.
+- *start*: a run is admitted. A task signature may start again after it has ended, because a user may run it any number
+  of times. A chain or swarm runs once, and each of its steps succeeds once. A failed or cancelled one starts again when
+  the run that ended it is **replayed** in Hatchet (`mageflow.flows.Flows.admit`).
+- *suspended* is stored on top of the status before. A run that arrives is held. A run that is executing may end, and
+  its consequences wait for *resume*.
+- *(same)*: the action was applied already; repeating it changes nothing.
 
-The scripts in Redis get this very table (`lua_table`), so there is no second copy to drift. Pure; no I/O.
+The Lua scripts are given this table (`lua_table`), so that there is only one. Pure, no I/O.
 """
 
 from enum import StrEnum
@@ -28,36 +29,36 @@ from typing import Final, Literal
 
 from mageflow.errors import IllegalTransitionError
 
-__all__ = ["ENDED", "TRANSITIONS", "Status", "Verb", "after", "lua_table"]
+__all__ = ["ENDED", "TRANSITIONS", "Status", "Transition", "after", "lua_table"]
 
 
 class Status(StrEnum):
-    """Where a signature, a flow or a member of a flow is in its life."""
+    """The status of a signature, a flow, or a member of a flow. Its values are strings: ``Status.DONE == "done"``."""
 
     PENDING = "pending"
-    """Created; no run of it has started."""
+    """Created; no run has started."""
     ACTIVE = "active"
-    """A run was admitted, or the flow was started."""
+    """A run was admitted by a worker, or the flow was started."""
     SUSPENDED = "suspended"
-    """Nothing more starts until it is resumed."""
+    """Nothing more starts until ``resume``."""
     DONE = "done"
-    """Succeeded."""
+    """It succeeded; a swarm also when some of its items failed."""
     FAILED = "failed"
-    """Failed for good: its last attempt raised or timed out, or its worker never came back."""
+    """Its last attempt raised or timed out, or its worker was lost."""
     CANCELLED = "cancelled"
     """Its run was cancelled in Hatchet."""
     INTERRUPTED = "interrupted"
-    """Stopped by `interrupt`."""
+    """Ended by ``interrupt``."""
 
 
-Verb = Literal["start", "succeed", "fail", "cancel", "suspend", "resume", "interrupt"]
+Transition = Literal["start", "succeed", "fail", "cancel", "suspend", "resume", "interrupt"]
 
 ENDED: Final = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED, Status.INTERRUPTED})
-"""Nothing is running or waiting to run any more."""
+"""The final statuses: nothing is running or waiting to run."""
 
-_END: Final[dict[Verb, Status]] = {"succeed": Status.DONE, "fail": Status.FAILED, "cancel": Status.CANCELLED}
+_END: Final[dict[Transition, Status]] = {"succeed": Status.DONE, "fail": Status.FAILED, "cancel": Status.CANCELLED}
 
-TRANSITIONS: Final[dict[Status, dict[Verb, Status]]] = {
+TRANSITIONS: Final[dict[Status, dict[Transition, Status]]] = {
     Status.PENDING: {
         "start": Status.ACTIVE,
         **_END,
@@ -90,33 +91,33 @@ TRANSITIONS: Final[dict[Status, dict[Verb, Status]]] = {
         "interrupt": Status.INTERRUPTED,
     },
 }
-"""What each verb leads to. A verb that is missing is illegal.
+"""The status each transition leads to; a missing transition is illegal.
 
-``resume`` of a suspended signature that had never started leads back to ``pending``: the table says ``active``, and
-the scripts, which know whether anything had started, may stay below it.
+``resume`` of a signature that was suspended before it started leads to ``pending``. The table says ``active``; the
+scripts know whether anything has started.
 """
 
 
-def after(status: Status, verb: Verb, *, key: str = "") -> Status:
-    """The status a verb leads to.
+def after(status: Status, transition: Transition, *, key: str = "") -> Status:
+    """The status a transition leads to.
 
     Raises:
-        IllegalTransitionError: The lifecycle does not allow it.
+        IllegalTransitionError: The table does not allow it; the error names ``key``.
 
     >>> after(Status.ACTIVE, "suspend")
     <Status.SUSPENDED: 'suspended'>
     """
     try:
-        return TRANSITIONS[status][verb]
+        return TRANSITIONS[status][transition]
     except KeyError:
-        raise IllegalTransitionError(key, status.value, verb) from None
+        raise IllegalTransitionError(key, status.value, transition) from None
 
 
 def lua_table() -> str:
-    """The table as Lua source: ``TRANSITIONS[status][verb]`` and ``ENDED[status]``."""
+    """The table as Lua source: ``TRANSITIONS[status][transition]`` and ``ENDED[status]``."""
     rows = ",".join(
-        f"{status}={{{','.join(f'{verb}={target.value!r}' for verb, target in verbs.items())}}}"
-        for status, verbs in TRANSITIONS.items()
+        f"{status}={{{','.join(f'{transition}={target.value!r}' for transition, target in row.items())}}}"
+        for status, row in TRANSITIONS.items()
     )
     ended = ",".join(f"{status}=true" for status in sorted(ENDED))
     return f"local TRANSITIONS = {{{rows}}}\nlocal ENDED = {{{ended}}}"

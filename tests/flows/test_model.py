@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from mageflow.config import Settings
 from mageflow.errors import IllegalTransitionError
 from mageflow.flows import Flows
-from mageflow.signatures import ENDED, TRANSITIONS, FailureRecord, RunIdentity, Status, Verb, after
+from mageflow.signatures import ENDED, TRANSITIONS, FailureRecord, RunIdentity, Status, Transition, after
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.hatchet import Hatchet, Run
@@ -72,7 +72,7 @@ class Lifecycle(RuleBasedStateMachine):
     def create(self) -> None:
         self.key = self.wait(self.flows.creation.chain([f"t{index}" for index in range(STEPS)], error=["told"])).key
 
-    def obey(self, verb: Verb) -> None:
+    def obey(self, verb: Transition) -> None:
         """The verb does what the table says, or is refused exactly where the table has nothing to say."""
         work = getattr(self.flows.lifecycle, verb)
         try:

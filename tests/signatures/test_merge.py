@@ -76,7 +76,7 @@ def test_every_key_of_a_dictionary_is_set_and_none_sets_nothing() -> None:
 @pytest.mark.parametrize("message", [3, "text", [1], Message])
 def test_what_is_no_message_is_refused(message: object) -> None:
     """Anything without named fields is a mistake of the program."""
-    with pytest.raises(ConfigurationError, match="a message is"):
+    with pytest.raises(ConfigurationError, match="a message must be"):
         explicitly_set(message)
 
 

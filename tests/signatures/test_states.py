@@ -5,31 +5,34 @@ import typing
 import pytest
 
 from mageflow.errors import IllegalTransitionError
-from mageflow.signatures import ENDED, TRANSITIONS, Status, Verb, after, lua_table
+from mageflow.signatures import ENDED, TRANSITIONS, Status, Transition, after, lua_table
 
-VERBS: tuple[Verb, ...] = typing.get_args(Verb)
+ACTIONS: tuple[Transition, ...] = ("suspend", "resume", "interrupt")
 
 
-def test_every_status_has_a_row() -> None:
-    """No status is without rules."""
+def test_every_status_has_a_row_of_known_transitions() -> None:
+    """Every status has rules, and no rule has a name of its own."""
     assert set(TRANSITIONS) == set(Status)
+    assert {name for row in TRANSITIONS.values() for name in row} == set(typing.get_args(Transition))
 
 
-@pytest.mark.parametrize("verb", ["suspend", "resume", "interrupt"])
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("status", list(Status))
-def test_twice_is_once(status: Status, verb: Verb) -> None:
-    """Obeying a verb again changes nothing and is no error."""
-    if verb in TRANSITIONS[status]:
-        first = after(status, verb)
-        assert after(first, verb) == first
+def test_an_action_repeated_changes_nothing(status: Status, action: Transition) -> None:
+    """The second time leads to where the first time led; an action that is illegal the first time is in no row."""
+    if action not in TRANSITIONS[status]:
+        assert status in ENDED
+        return
+    first = after(status, action)
+    assert after(first, action) == first
 
 
 @pytest.mark.parametrize("status", sorted(ENDED))
-def test_what_has_ended_cannot_be_suspended_or_resumed(status: Status) -> None:
-    """An ended signature is not brought back by a lifecycle verb; the error says where it stands."""
-    for verb in ("suspend", "resume"):
-        with pytest.raises(IllegalTransitionError, match=f"cannot {verb} 'k': it is {status}"):
-            after(status, verb, key="k")
+def test_an_ended_signature_cannot_be_suspended_or_resumed(status: Status) -> None:
+    """No lifecycle action brings it back; the error says which status it has."""
+    for action in ("suspend", "resume"):
+        with pytest.raises(IllegalTransitionError, match=f"cannot {action} 'k': it is {status}"):
+            after(status, action, key="k")
 
 
 def test_an_interrupted_signature_stays_interrupted() -> None:
@@ -38,13 +41,13 @@ def test_an_interrupted_signature_stays_interrupted() -> None:
 
 
 def test_suspension_survives_the_end_of_a_running_attempt() -> None:
-    """What a body does while suspended is recorded, and nothing follows from it yet."""
-    assert all(after(Status.SUSPENDED, verb) is Status.SUSPENDED for verb in ("succeed", "fail", "cancel", "suspend"))
+    """The end of a run is recorded while suspended, and nothing follows from it yet."""
+    assert all(after(Status.SUSPENDED, name) is Status.SUSPENDED for name in ("succeed", "fail", "cancel", "suspend"))
 
 
 def test_the_scripts_get_the_same_table() -> None:
     """Every cell appears in the Lua text."""
     text = lua_table()
-    cells = [f"{verb}='{target}'" for verbs in TRANSITIONS.values() for verb, target in verbs.items()]
+    cells = [f"{name}='{target}'" for row in TRANSITIONS.values() for name, target in row.items()]
     assert all(cell in text for cell in cells)
     assert text.count("=") == 2 + len(TRANSITIONS) + len(cells) + len(ENDED)

@@ -1,0 +1,124 @@
+"""Swarms as values: limits, counts, and the two methods only swarms have. Pure, no I/O."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from mageflow.signatures.model import Signature, unbound
+from mageflow.signatures.ports import SwarmOperations
+
+__all__ = ["SwarmConfig", "SwarmSignature"]
+
+
+class SwarmConfig(BaseModel):
+    """Limits of a swarm, and how its places are refilled. Fixed when the swarm is created.
+
+    Attributes:
+        max_concurrency: Most items that are dispatched to Hatchet and have not ended; at least 1.
+        stop_after_n_failures: Number of failed items that ends the swarm as ``failed``; at least 1. None lets the
+            swarm succeed as long as one item succeeds.
+        max_task_allowed: Most items the swarm may hold; at least 1. None for no limit.
+        refill_linger_ms: Longest time in milliseconds that a free place waits until `refill_batch` places are free and
+            are filled in one call to Hatchet. 0 fills each place at once, with one call per item.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_concurrency: int = Field(default=30, ge=1)
+    stop_after_n_failures: int | None = Field(default=None, ge=1)
+    max_task_allowed: int | None = Field(default=None, ge=1)
+    refill_linger_ms: int = Field(default=1000, ge=0)
+
+    @property
+    def refill_batch(self) -> int:
+        """Number of free places that are filled in one call: 20, or two thirds of a smaller swarm."""
+        return 1 if self.refill_linger_ms == 0 else max(1, min(20, self.max_concurrency * 2 // 3))
+
+
+class SwarmSignature(Signature):
+    """Tasks that run side by side, at most ``config.max_concurrency`` at a time. Create one with ``client.swarm``.
+
+    ``pending``, ``running``, ``succeeded`` and ``failed`` add up to ``total`` at any moment, also while the swarm is
+    suspended.
+
+    Attributes:
+        name: Its name in telemetry.
+        config: Its limits.
+        is_closed: True if no more items are accepted.
+        total: Items added so far.
+        pending: Items not started yet.
+        running: Items dispatched to Hatchet, or held by a suspension, that have not ended.
+        succeeded: Items that succeeded.
+        failed: Items that failed, were cancelled or were interrupted.
+    """
+
+    kind: Literal["swarm"] = "swarm"
+    name: str
+    config: SwarmConfig = SwarmConfig()
+    is_closed: bool = False
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+    _swarm: SwarmOperations | None = PrivateAttr(default=None)
+
+    def bind_swarm(self, operations: SwarmOperations) -> Self:
+        """The same swarm, with the service behind `add` and `close`."""
+        self._swarm = operations
+        return self
+
+    async def add(self, tasks: object, message: object = None, *, close_on_max_task: bool = True) -> tuple[str, ...]:
+        """Add one or more items; they start as places are free.
+
+        One round trip to Redis, atomic: all items are added or none. One call to Hatchet if places are free. A retried
+        attempt of a task that repeats the call adds the items once. Refreshes the active TTL.
+
+        Args:
+            tasks: A task, a name, a signature, a key, a flow, or a list of them.
+            message: Input that these items share, merged over the message of the swarm. Only fields that are explicitly
+                set count.
+            close_on_max_task: Close the swarm, in the same script, when it has reached ``config.max_task_allowed``.
+
+        Returns:
+            Keys of the new items, in order.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            FlowDefinitionError: A task cannot be run.
+            SwarmClosedError: The swarm is closed or has ended.
+            SwarmFullError: It would hold more than ``config.max_task_allowed`` items; nothing is added.
+            SignatureNotFoundError: The swarm, or a signature given as a task, expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
+        """
+        return await self._operations("add").add(self.key, tasks, message, close_on_max_task=close_on_max_task)
+
+    async def close(self) -> Self:
+        """Accept no more items; the swarm ends when its items have ended. Closing it again changes nothing.
+
+        One round trip to Redis, atomic. Refreshes the active TTL.
+
+        Returns:
+            This copy, unchanged; load the swarm to read its new state.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            SignatureNotFoundError: The swarm expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
+        """
+        await self._operations("close").close(self.key)
+        return self
+
+    async def aio_run_in_swarm(self, task: object, msg: object = None, *, close_on_max_task: bool = True) -> Any:
+        """Add items, under the name other clients use; the same as `add` with ``msg`` for ``message``."""
+        return await self.add(task, msg, close_on_max_task=close_on_max_task)
+
+    async def close_swarm(self) -> Self:
+        """Accept no more items, under the name other clients use; the same as `close`."""
+        return await self.close()
+
+    def _operations(self, operation: str) -> SwarmOperations:
+        if self._swarm is None:
+            raise unbound(operation)
+        return self._swarm
