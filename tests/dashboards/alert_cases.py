@@ -1,6 +1,6 @@
-"""For each alert: the incident it fires on, what it then says, and the healthy state it is quiet in.
+"""One case per alert: the incident it fires on, its labels and value, and the healthy state it stays quiet in.
 
-Series are written as promtool reads them, one sample a minute: ``0+6x30`` grows by 6 a minute.
+Series are in promtool's notation, one sample per minute: ``0+6x30`` increases by 6 per minute.
 """
 
 from dataclasses import dataclass, field
@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 Series = tuple[tuple[str, str], ...]
 
 W = 'job="payments-workers", instance="10.0.0.7:18001"'
-"""Target labels of one worker; the name of the job is arbitrary."""
+"""Target labels of one worker. The job name is arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One alert's incident and its health."""
+    """The incident and the healthy state of one alert."""
 
     fires: Series
     quiet: Series
     labels: dict[str, str]
     value: str = ""
-    """What the alert's ``{{ $value ... }}`` reads as."""
+    """The rendered text of ``{{ $value ... }}``."""
     at: str = "30m"
     also: tuple[dict[str, str], ...] = field(default=())
-    """Further label sets that fire together with the first."""
+    """Other label sets that fire at the same time."""
     quiet_at: str = ""
 
 
@@ -60,14 +60,14 @@ TASK = {**JOB, "task": "pay"}
 CASES: dict[str, Case] = {
     "MageflowTaskErrorRatio": Case(
         (runs("pay", "succeeded", "0+48x30"), runs("pay", "failed", "0+12x30")),
-        # Retries and cancellations are no verdict, however many; one failure in an hour is no incident.
+        # Many retries and cancellations do not count; one failure of a rare task is not an incident.
         (runs("pay", "succeeded", "0+60x30"), runs("pay", "retried", "0+60x30"), runs("pay", "cancelled", "0+60x30"),
          runs("rare", "succeeded", "0x30"), runs("rare", "failed", "0x10 1x20")),
         TASK, "80%",
     ),
     "MageflowErrorBudgetBurn": Case(
         (runs("pay", "succeeded", "0+48x30"), runs("pay", "timed_out", "0+12x30")),
-        # A burst that is over: bad in the last hour, good in the last five minutes.
+        # The errors are over: bad in the last hour, good in the last five minutes.
         (runs("pay", "succeeded", "0+40x15 600+60x15"), runs("pay", "failed", "0+20x15 300x15")),
         TASK, "20%",
     ),
@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
          gauge("mageflow_worker_slots", 'pool="default"', "10x30")),
         (gauge("mageflow_worker_slots_used", 'pool="default"', "9x30"),
          gauge("mageflow_worker_slots", 'pool="default"', "10x30"),
-         # A pool without slots divides nothing by nothing.
+         # A pool without slots gives 0 / 0.
          gauge("mageflow_worker_slots_used", 'pool="durable"', "0x30"),
          gauge("mageflow_worker_slots", 'pool="durable"', "0x30")),
         {**JOB, "pool": "default"}, "100%",
@@ -102,7 +102,7 @@ CASES: dict[str, Case] = {
     ),
     "MageflowTasksNearTimeout": Case(
         (gauge("mageflow_tasks_near_timeout", 'task="pay"', "2x30"),),
-        # Near its timeout for a moment only.
+        # Near its timeout for less than five minutes.
         (gauge("mageflow_tasks_near_timeout", 'task="pay"', "0x10 1x3 0x17"),),
         TASK, "2",
     ),
@@ -123,7 +123,7 @@ CASES: dict[str, Case] = {
     ),
     "MageflowMutualWait": Case(
         (edge("pay", "ship", "account", 1), edge("ship", "pay", "stock", 2)),
-        # One task that queues for itself is contention, a one-way wait as well.
+        # Runs of one task that wait for each other are contention; so is a wait in one direction.
         (edge("pay", "pay", "account", 5), edge("pay", "ship", "stock", 1), edge("pay", "bill", "account", 1),
          edge("ship", "pay", "stock", 0)),
         {**JOB, "waiter_task": "pay", "holder_task": "ship"},
@@ -160,7 +160,7 @@ CASES: dict[str, Case] = {
     ),
     "MageflowLockOrphaned": Case(
         (gauge("mageflow_locks_orphaned", 'lock="account"', "2x30"),),
-        # Orphans that expire as they should.
+        # Orphaned leases that expire in time.
         (gauge("mageflow_locks_orphaned", 'lock="account"', "0x10 2x2 0x18"),),
         {**JOB, "lock": "account"}, "2",
     ),
@@ -192,7 +192,7 @@ CASES: dict[str, Case] = {
     ),
     "MageflowWorkerUnreachable": Case(
         (gauge("up", "", "1x10 0x20"), gauge("mageflow_worker_info", 'worker="w", version="1"', "1x10 _x20")),
-        # Some other program that is down, and a port of the ladder where no worker ever was.
+        # Another program that is down, and a port on which no worker was ever seen.
         (gauge("up", "", "0x30"), ('mageflow_worker_info{job="payments-workers", instance="10.0.0.8:18001"}', "1x30"),
          ('up{job="payments-workers", instance="10.0.0.8:18001"}', "1x30")),
         {**JOB, "instance": "10.0.0.7:18001"},

@@ -1,4 +1,4 @@
-"""A real Prometheus for the length of a block: random job name, one second scrapes, exemplars kept, rules loaded."""
+"""A real Prometheus as a context manager: random job name, a scrape per second, exemplars, the shipped rules."""
 
 import contextlib
 import json
@@ -18,10 +18,10 @@ WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"
 
 
 class PrometheusServer:
-    """Starts Prometheus, scrapes what is published in ``sd_dir``, and answers questions.
+    """Starts Prometheus, scrapes the targets that workers write to ``sd_dir``, and runs queries.
 
-    Alerts' waits and the rules' interval are shortened to a second, so that an incident of seconds can fire them;
-    nothing else of the rules is changed.
+    The rules are the shipped ones, except that the wait of every alert and the evaluation interval are one second:
+    the tests' incidents last only seconds.
     """
 
     def __init__(self, folder: Path, rules: tuple[Path, ...]) -> None:
@@ -87,7 +87,7 @@ class PrometheusServer:
         raise AssertionError("Prometheus was not ready in 20 s: " + (self.folder / "prometheus.log").read_text())
 
     def scrape_producer(self, port: int) -> None:
-        """Scrape a program that only enqueues, under a job of its own."""
+        """Scrape a program that only enqueues, under a separate job."""
         (self.folder / "producer.json").write_text(json.dumps([{"targets": [f"127.0.0.1:{port}"]}]))
 
     def query(self, expr: str) -> list[dict[str, Any]]:
@@ -95,25 +95,25 @@ class PrometheusServer:
         return call_api(self.url, "/api/v1/query", {"query": expr})["result"]
 
     def value(self, expr: str) -> float:
-        """The only number of an expression; 0 when there is none."""
+        """The only value of an expression; 0 if it has none."""
         result = self.query(expr)
         assert len(result) <= 1, (expr, result)
         return float(result[0]["value"][1]) if result else 0.0
 
     def exemplars(self, expr: str, since: float) -> list[dict[str, Any]]:
-        """Exemplars of the series of a selector since then."""
+        """Exemplars of the series of a selector since a time in epoch seconds."""
         span = {"query": expr, "start": f"{since:.3f}", "end": f"{time.time():.3f}"}
         return call_api(self.url, "/api/v1/query_exemplars", span)
 
     def wait_for(self, expr: str, expected: float, timeout_seconds: float = 30.0) -> float:
-        """Wait until an expression has this value, and get the last value seen."""
+        """Wait until an expression has this value, and get its last value."""
         deadline = time.monotonic() + timeout_seconds
         while (found := self.value(expr)) != expected and time.monotonic() < deadline:
             time.sleep(0.25)
         return found
 
     def alerts_that_fired(self, since: float) -> set[str]:
-        """Names of the alerts that were firing at some time since then."""
+        """Names of the alerts that were firing at any time since a time in epoch seconds."""
         span = {"start": f"{since:.3f}", "end": f"{time.time():.3f}", "step": "1"}
         expr = 'count by (alertname) (ALERTS{alertstate="firing"})'
         result = call_api(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]

@@ -1,4 +1,4 @@
-"""Every alert fires on its incident, is quiet otherwise, and survives absent series (telemetry design, check 5)."""
+"""Every alert fires on its incident, stays quiet in health, and handles missing series."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def expectation(alert: Alert, labels: dict[str, str], value: str) -> dict[str, o
 
 
 def promtool_says(path: Path, alert: str, series: Series, at: str, expected: list[dict[str, object]]) -> str:
-    """An empty string when promtool sees exactly these alerts, its complaint otherwise."""
+    """Run promtool: an empty string if exactly these alerts fire, its error message otherwise."""
     case = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series],
@@ -55,8 +55,8 @@ def test_every_alert_has_a_case() -> None:
 
 @needs_promtool
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_alert_fires_on_its_incident_and_says_what_happened(name: str, tmp_path: Path) -> None:
-    """Labels, severity and rendered annotations are exactly as expected."""
+def test_alert_fires_on_its_incident_with_its_annotations(name: str, tmp_path: Path) -> None:
+    """Labels, severity and rendered annotations are exactly the expected ones."""
     case = CASES[name]
     expected = [expectation(ALERTS[name], labels, case.value) for labels in (case.labels, *case.also)]
     assert promtool_says(tmp_path, name, case.fires, case.at, expected) == ""
@@ -65,7 +65,7 @@ def test_alert_fires_on_its_incident_and_says_what_happened(name: str, tmp_path:
 @needs_promtool
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_alert_is_quiet_in_health(name: str, tmp_path: Path) -> None:
-    """Series exist, with values that are no incident."""
+    """The alert does not fire on series with healthy values."""
     case = CASES[name]
     assert promtool_says(tmp_path, name, case.quiet, case.quiet_at or case.at, []) == ""
 
@@ -73,7 +73,7 @@ def test_alert_is_quiet_in_health(name: str, tmp_path: Path) -> None:
 @needs_promtool
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_alert_survives_absent_series(name: str, tmp_path: Path) -> None:
-    """Nothing scraped, nothing said; and one unrelated worker does not make it fire either."""
+    """The alert does not fire if there are no series, or only those of an unrelated worker."""
     other: Series = ((f'mageflow_worker_info{{{W}, worker="w"}}', "1x90"), (f"up{{{W}}}", "1x90"))
     assert promtool_says(tmp_path, name, (), CASES[name].at, []) == ""
     assert promtool_says(tmp_path, name, other, CASES[name].at, []) == ""
@@ -82,7 +82,7 @@ def test_alert_survives_absent_series(name: str, tmp_path: Path) -> None:
 @needs_promtool
 @pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if "_total" in str(case.fires)))
 def test_alert_is_quiet_when_counters_stand_still(name: str, tmp_path: Path) -> None:
-    """The same series without traffic: no division of nothing by nothing, no stale incident."""
+    """The alert does not fire on the same series without traffic, for example because of 0 / 0."""
     idle = tuple(
         (series, "7x90" if "_total" in series or "_bucket" in series else values)
         for series, values in CASES[name].fires
@@ -93,7 +93,7 @@ def test_alert_is_quiet_when_counters_stand_still(name: str, tmp_path: Path) -> 
 
 @needs_promtool
 def test_alert_waits_as_long_as_it_says(tmp_path: Path) -> None:
-    """A condition younger than the alert's wait is pending, not firing."""
+    """The alert is pending, not firing, while the condition is younger than its wait."""
     for name, case in CASES.items():
         if ALERTS[name].wait not in {"0m", "1m"} and "worker_info" not in str(case.fires):
             assert promtool_says(tmp_path, name, case.fires, "1m", []) == "", name
@@ -101,15 +101,15 @@ def test_alert_waits_as_long_as_it_says(tmp_path: Path) -> None:
 
 @needs_promtool
 def test_detector_alert_fires_when_checks_were_never_made(tmp_path: Path) -> None:
-    """No series of checks at all is the worst kind of idle."""
+    """The alert also fires if there are no series of deadlock checks."""
     waiters: Series = ((f'mageflow_lock_waiters{{{W}, lock="a", task="pay"}}', "1x30"),)
     expected = [expectation(ALERTS["MageflowDeadlockDetectorIdle"], {"job": "payments-workers"}, "1")]
     assert promtool_says(tmp_path, "MageflowDeadlockDetectorIdle", waiters, "30m", expected) == ""
 
 
 @needs_promtool
-def test_mutual_wait_is_told_apart_from_contention_beside_it(tmp_path: Path) -> None:
-    """A task that also queues for itself does not hide its deadlock with another."""
+def test_mutual_wait_is_found_beside_contention(tmp_path: Path) -> None:
+    """A task whose runs also wait for each other does not hide its deadlock with another task."""
     name = "MageflowMutualWait"
     series = (edge("pay", "pay", "account", 3), *CASES[name].fires)
     labels = (CASES[name].labels, *CASES[name].also)
@@ -135,29 +135,29 @@ BORN_AT_ONE = (
     ],
 )
 def test_deadlock_alert_sees_the_very_first_deadlock(how: str, around: Series, tmp_path: Path) -> None:
-    """A counter whose first sample is 1 grew by 1, although ``increase`` says 0."""
+    """A counter whose first sample is 1 increased by 1, although ``increase`` returns 0."""
     labels = {"job": "payments-workers", "lock": "a", "victim_task": "pay"}
     expected = [expectation(ALERTS["MageflowDeadlock"], labels, "1")]
     assert promtool_says(tmp_path, "MageflowDeadlock", (BORN_AT_ONE, *around), "30m", expected) == "", how
 
 
 @needs_promtool
-def test_deadlock_alert_leaves_the_past_of_a_worker_alone(tmp_path: Path) -> None:
-    """A worker that ran for long before Prometheus first met it does not page with what it has counted since."""
+def test_deadlock_alert_ignores_the_past_of_a_worker(tmp_path: Path) -> None:
+    """Deadlocks counted before the first scrape of an old worker do not fire the alert."""
     met = ((f"up{{{W}}}", "_x25 1x5"), (f"process_start_time_seconds{{{W}}}", "-9000x30"))
     assert promtool_says(tmp_path, "MageflowDeadlock", (BORN_AT_ONE, *met), "30m", []) == ""
 
 
 @needs_promtool
 def test_cluster_view_alert_fires_on_two_leaders(tmp_path: Path) -> None:
-    """Two leaders are as wrong as none."""
+    """The alert fires on two leaders, as on none."""
     series = tuple((series, "1x30") for series, _ in CASES["MageflowClusterViewLost"].fires)
     expected = [expectation(ALERTS["MageflowClusterViewLost"], {"job": "payments-workers"}, "2")]
     assert promtool_says(tmp_path, "MageflowClusterViewLost", series, "30m", expected) == ""
 
 
 def test_runbook_has_a_section_for_every_alert() -> None:
-    """The anchor in ``runbook_url`` is that of a heading in the shipped page, as GitHub makes anchors."""
+    """The anchor in ``runbook_url`` is the one GitHub gives to a heading of the runbook."""
     text = (BUNDLE.root / "runbook.md").read_text(encoding="utf-8")
     anchors = {
         re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
@@ -178,19 +178,19 @@ def test_runbook_names_panels_that_exist() -> None:
 
 
 def test_dashboard_links_lead_to_shipped_boards() -> None:
-    """The board in ``dashboard_url`` is one of the five."""
+    """The board in ``dashboard_url`` is one of the shipped boards."""
     assert {alert.board for alert in alerts()} <= {path.stem for path in BUNDLE.boards}
 
 
 def test_templates_use_only_labels_the_alert_has() -> None:
-    """A template that names a label its expression drops would render as nothing."""
+    """Templates use labels that the alert's expression keeps; others would render as an empty text."""
     for name, alert in ALERTS.items():
         used = set(re.findall(r"\$labels\.(\w+)", alert.summary + alert.description))
         assert used <= set(CASES[name].labels), name
 
 
 def test_thresholds_are_options(tmp_path: Path) -> None:
-    """Other thresholds give other rules, and impossible ones are refused with the name in the message."""
+    """Other thresholds give other rules, and an invalid threshold raises an error with its name."""
     text = alerts_yaml(alerts(Thresholds(queue_wait_seconds=5, lock_wait_seconds=7)), Addresses(grafana="https://g"))
     assert "p95_5m > 5" in text
     assert "mageflow_lock_oldest_wait_seconds) > 7" in text
@@ -199,6 +199,6 @@ def test_thresholds_are_options(tmp_path: Path) -> None:
         Thresholds(success_ratio=1.5)
 
 
-def test_case_values_are_what_a_case_is() -> None:
-    """Cases are data: every one has an incident that differs from its health."""
+def test_every_incident_differs_from_health() -> None:
+    """Every case has an incident with other series than its healthy state."""
     assert all(isinstance(case, Case) and case.fires != case.quiet for case in CASES.values())

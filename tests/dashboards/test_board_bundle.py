@@ -21,7 +21,7 @@ ESSENTIAL = {
 
 
 def test_export_copies_everything_and_nothing_else(tmp_path: Path) -> None:
-    """What is exported is the bundle, byte for byte; a file beside it is left alone."""
+    """The exported files are equal to the bundle byte by byte; other files are not touched."""
     (tmp_path / "mine.txt").write_text("kept")
     written = export(find_bundle(), tmp_path)
     assert {str(path) for path in written} >= ESSENTIAL
@@ -30,7 +30,7 @@ def test_export_copies_everything_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_export_command_reports_what_it_did(tmp_path: Path) -> None:
-    """The directory is made, and the answer names where to start."""
+    """The directory is created, and the output names the file to start with."""
     done = CliRunner().invoke(dashboards, ["export", str(tmp_path / "new" / "place")])
     assert done.exit_code == 0, done.output
     assert "README.md" in done.output
@@ -38,7 +38,7 @@ def test_export_command_reports_what_it_did(tmp_path: Path) -> None:
 
 
 def test_check_command_finds_a_changed_and_a_missing_file(tmp_path: Path) -> None:
-    """A copy that was edited or is incomplete fails the check, by name."""
+    """The check fails for a copy that was edited or is incomplete, and names the files."""
     export(find_bundle(), tmp_path)
     runner = CliRunner()
     assert runner.invoke(dashboards, ["check", str(tmp_path)]).exit_code == 0
@@ -51,7 +51,7 @@ def test_check_command_finds_a_changed_and_a_missing_file(tmp_path: Path) -> Non
 
 
 def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A board that names a metric this version does not have fails the check, with board and panel."""
+    """The check fails for a board with an unknown metric, and names board and panel."""
     export(find_bundle(), tmp_path)
     path = tmp_path / "grafana/mageflow-task.json"
     path.write_text(path.read_text().replace("mageflow_task_timeout_seconds{", "mageflow_task_limit_seconds{"))
@@ -61,10 +61,10 @@ def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.M
     assert "mageflow-task / Configured timeout: mageflow_task_limit_seconds is not a metric of mageflow" in done.output
 
 
-def test_check_command_says_when_prometheus_cannot_be_asked() -> None:
-    """A wrong address is one clear line, not one for each of the queries and no traceback."""
+def test_check_command_reports_an_unreachable_prometheus_once() -> None:
+    """A wrong address gives one clear line, not one per query and no traceback."""
     done = CliRunner().invoke(dashboards, ["check", "--prometheus", "http://127.0.0.1:9"])
     assert done.exit_code == 1
-    (said,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
-    assert "http://127.0.0.1:9/api/v1/query could not be queried" in said
+    (line,) = [each for each in done.output.splitlines() if each.startswith("Error: ")]
+    assert "http://127.0.0.1:9/api/v1/query could not be queried" in line
     assert done.output.count("could not be queried") == 1

@@ -1,6 +1,6 @@
-"""What was learnt from looking at the boards: each kind of thing that read badly, as a rule over the committed JSON.
+"""The boards are easy to read in Grafana: one test per problem that was found in pictures of them.
 
-Grafana's own layout is restated nowhere here; each rule names the effect it avoids.
+Each test reads the committed JSON and names the effect in Grafana that it prevents.
 """
 
 import json
@@ -44,8 +44,8 @@ def properties(panel: dict[str, Any]) -> list[tuple[dict[str, Any], str, Any]]:
 
 
 @pytest.mark.parametrize("panel", of_type("stat"))
-def test_a_number_does_not_stand_in_its_own_course(panel: dict[str, Any]) -> None:
-    """A stat has a name, height for number and course, and no wide layout: else the one is drawn over the other."""
+def test_a_number_is_not_drawn_over_its_graph(panel: dict[str, Any]) -> None:
+    """A stat has a name, enough height and no wide layout; otherwise Grafana draws the number over the graph."""
     assert panel["options"]["wideLayout"] is False
     assert panel["options"]["textMode"] == "value_and_name"
     assert panel["gridPos"]["h"] >= 5
@@ -53,37 +53,37 @@ def test_a_number_does_not_stand_in_its_own_course(panel: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("panel", of_type("stat"))
-def test_numbers_of_a_row_are_of_one_size(panel: dict[str, Any]) -> None:
-    """Left alone, Grafana writes a short text such as "no locks" four times as large as the numbers beside it."""
+def test_numbers_in_a_row_have_the_same_size(panel: dict[str, Any]) -> None:
+    """By default, Grafana writes a short text such as "no locks" four times as large as the numbers beside it."""
     assert panel["options"]["text"] == {"titleSize": 13, "valueSize": 30}
 
 
 @pytest.mark.parametrize("panel", [*of_type("timeseries"), *of_type("table"), *of_type("stat")])
-def test_an_empty_panel_says_so_in_its_own_words(panel: dict[str, Any]) -> None:
-    """Grafana's "No data" on a panel where nothing is good news sends people looking for a fault in the board."""
+def test_an_empty_panel_has_its_own_text(panel: dict[str, Any]) -> None:
+    """Where an empty panel is good news, Grafana's "No data" looks like a fault of the board."""
     assert panel["fieldConfig"]["defaults"]["noValue"] not in {"", "No data"}
 
 
 @pytest.mark.parametrize("panel", of_type("timeseries"))
 def test_a_panel_of_zeros_has_a_small_axis(panel: dict[str, Any]) -> None:
-    """Grafana draws the axis of a panel that is all 0 up to 100: a hundred errors a second, at first sight."""
+    """If all values are 0, Grafana draws the axis up to 100, which looks like a hundred errors per second."""
     defaults = panel["fieldConfig"]["defaults"]
     assert "max" in defaults or 0 < defaults["custom"]["axisSoftMax"] <= 1024
 
 
 @pytest.mark.parametrize("panel", of_type("timeseries"))
-def test_lines_that_rest_are_not_torn(panel: dict[str, Any]) -> None:
-    """A rate that is compared with 0 is a hole wherever it is 0; only bars and ratios may leave out what is 0."""
+def test_lines_have_no_gaps_at_zero(panel: dict[str, Any]) -> None:
+    """``rate(...) > 0`` leaves a gap wherever the rate is 0; only bars and ratios may use it."""
     defaults = panel["fieldConfig"]["defaults"]
-    may_be_torn = defaults["custom"].get("drawStyle") == "bars" or defaults["unit"] == "percentunit"
+    may_have_gaps = defaults["custom"].get("drawStyle") == "bars" or defaults["unit"] == "percentunit"
     for target in panel["targets"]:
         counters = [s for s in scan(target["expr"]).selectors if s.function in {"rate", "increase"}]
-        assert not (counters and target["expr"].endswith(") > 0")) or may_be_torn, target["expr"]
+        assert not (counters and target["expr"].endswith(") > 0")) or may_have_gaps, target["expr"]
 
 
 @pytest.mark.parametrize("panel", of_type("timeseries"))
-def test_areas_are_filled_only_where_they_cannot_bury_each_other(panel: dict[str, Any]) -> None:
-    """Filled lines by label add up to a brown block; bars in one place hide each other unless they are stacked."""
+def test_areas_are_filled_only_if_they_do_not_hide_each_other(panel: dict[str, Any]) -> None:
+    """Filled areas of many lines hide each other, and so do bars, unless they are stacked."""
     custom = panel["fieldConfig"]["defaults"]["custom"]
     is_stacked = custom.get("stacking", {}).get("mode") == "normal"
     by_label = any("{{" in target["legendFormat"] for target in panel["targets"])
@@ -92,16 +92,16 @@ def test_areas_are_filled_only_where_they_cannot_bury_each_other(panel: dict[str
 
 
 @pytest.mark.parametrize("panel", of_type("timeseries"))
-def test_what_went_well_is_never_red(panel: dict[str, Any]) -> None:
-    """A colour that a word has is its own also behind a label, and areas of good words are shades of green."""
+def test_good_outcomes_are_never_red(panel: dict[str, Any]) -> None:
+    """Good label values have a good colour, and bad ones a bad colour, also after other labels in a legend."""
     coloured = {m["options"]: v["fixedColor"] for m, prop, v in properties(panel) if prop == "color"}
     for matcher, colour in coloured.items():
         word = re.sub(r"^/ |\$/$", "", matcher)
         assert (word in GOOD) <= (colour not in BAD_COLOURS), matcher
 
 
-def test_every_link_survives_any_name() -> None:
-    """Names of tasks, locks and flows are the user's: one with a space or an ampersand must not break the address."""
+def test_every_link_works_with_any_name() -> None:
+    """Names of tasks, locks and flows may contain spaces and ampersands, so links encode them."""
     urls = [link["url"] for p in PANELS for _, prop, v in properties(p.values[0]) if prop == "links" for link in v]
     assert len(urls) >= 20
     for url in urls:
@@ -110,16 +110,16 @@ def test_every_link_survives_any_name() -> None:
         assert all(each.endswith(":percentencode") for each in inserted), url
 
 
-def test_arrow_heads_of_the_wait_for_graph_can_be_referred_to() -> None:
-    """Grafana names an arrow head after the edge and refers to it unquoted, so an id has no space of ours in it."""
+def test_ids_in_the_wait_for_graph_have_no_space() -> None:
+    """Grafana refers to an arrow head by the edge's id without quotes, so a space would remove the arrow head."""
     (panel,) = [each.values[0] for each in of_type("nodeGraph")]
     for target in panel["targets"]:
         for made in re.findall(r'"(?:source|target|id)", "([^"]*)"', target["expr"]):
             assert " " not in made, made
 
 
-def test_the_table_of_flows_has_one_row_per_flow_and_headings_of_words() -> None:
-    """Spans, not traces, whose name and duration are the root's; each column selected is given a word as heading."""
+def test_the_table_of_flows_has_one_row_per_flow_and_readable_headings() -> None:
+    """The table lists spans, not traces (name and duration of a trace are its root's); each column has a heading."""
     (panel,) = [each.values[0] for each in PANELS if each.values[0]["datasource"]["type"] == "tempo"]
     (target,) = panel["targets"]
     assert target["tableType"] == "spans"
@@ -136,7 +136,7 @@ def test_the_table_of_flows_has_one_row_per_flow_and_headings_of_words() -> None
 
 @pytest.mark.parametrize("board", BOARDS, ids=[board["uid"] for board in BOARDS])
 def test_alerts_are_marked_on_every_board(board: dict[str, Any]) -> None:
-    """One annotation, on by default, whose query covers the name of every alert that ships, and no other's."""
+    """Each board has one annotation, on by default, whose query matches the names of all shipped alerts."""
     (marks,) = board["annotations"]["list"]
     assert marks["enable"] is True
     assert marks["datasource"]["uid"] == "${prometheus_datasource}"
@@ -150,26 +150,26 @@ def test_alerts_are_marked_on_every_board(board: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: apt install prometheus)")
-def test_growth_is_seen_of_workers_that_prometheus_met_late(tmp_path: Path) -> None:
-    """Born beside us: in full. Met late: what grew since, not its past. Young: in full. Never "no locks" for any."""
+def test_increase_from_zero_counts_first_samples(tmp_path: Path) -> None:
+    """A new series counts in full, so does one of a young process; an old process counts from its first scrape on."""
     labels = 'instance="{}", job="j"'
-    born, late, young = (labels.format(name) for name in ("born", "late", "young"))
+    new, old, young = (labels.format(name) for name in ("new", "old", "young"))
     series = [
-        {"series": f"up{{{born}}}", "values": "1x40"},
-        {"series": f"deaths_total{{{born}}}", "values": "_x35 1x5"},
-        {"series": f"up{{{late}}}", "values": "_x30 1x10"},
-        {"series": f"process_start_time_seconds{{{late}}}", "values": "_x30 -9000x10"},
-        {"series": f"deaths_total{{{late}}}", "values": "_x30 7x5 9x5"},
+        {"series": f"up{{{new}}}", "values": "1x40"},
+        {"series": f"deadlocks_total{{{new}}}", "values": "_x35 1x5"},
+        {"series": f"up{{{old}}}", "values": "_x30 1x10"},
+        {"series": f"process_start_time_seconds{{{old}}}", "values": "_x30 -9000x10"},
+        {"series": f"deadlocks_total{{{old}}}", "values": "_x30 7x5 9x5"},
         {"series": f"up{{{young}}}", "values": "_x30 1x10"},
         {"series": f"process_start_time_seconds{{{young}}}", "values": "_x30 1800x10"},
-        {"series": f"deaths_total{{{young}}}", "values": "_x30 3x10"},
+        {"series": f"deadlocks_total{{{young}}}", "values": "_x30 3x10"},
     ]
     expr = fill_variables(
-        f"round(sum by (instance) ({increase_from_zero('deaths_total', '', '$__range', '$__range_s')}))",
+        f"round(sum by (instance) ({increase_from_zero('deadlocks_total', '', '$__range', '$__range_s')}))",
         rate_interval="60s", range_="1200s",
     )  # fmt: skip
     expected = [{"labels": f'{{instance="{name}"}}', "value": value} for name, value in
-                (("born", 1), ("late", 2), ("young", 3))]  # fmt: skip
+                (("new", 1), ("old", 2), ("young", 3))]  # fmt: skip
     test = {"expr": expr, "eval_time": "40m", "exp_samples": expected}
     path = tmp_path / "increase_from_zero.yml"
     path.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]}))

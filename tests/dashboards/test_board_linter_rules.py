@@ -1,7 +1,7 @@
-"""The rules of grafana/dashboard-linter, one test each, over the committed JSON (telemetry design, check 3).
+"""The rules of grafana/dashboard-linter, one test each, over the committed JSON.
 
-The linter is a Go program; its rules are restated here so that they run wherever the suite does. Two panels are
-excluded, with the reason: they are not about workers that mageflow's job variable could select, or not PromQL at all.
+The linter is a Go program. Its rules are written again here so that they run with the suite. Two panels are excluded,
+each with its reason.
 """
 
 import json
@@ -15,14 +15,14 @@ from mageflow.dashboards.vocabulary import EXTERNAL_SERIES, metric_of
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in find_bundle().boards]
 IDS = [board["uid"] for board in BOARDS]
 EXCLUDED = {
-    "Engine backlog by workflow": "scraped from Hatchet under a job of its own, which the job variable does not list",
+    "Engine backlog by workflow": "scraped from Hatchet under another job, which the job variable does not list",
     "Recent and slow flows": "TraceQL against Tempo, not PromQL",
 }
-BIRTH_COUNTS = {"Deadlocks in range", "Deadlocks by victim"}
-"""The first deadlock of a pair of tasks is the first sample of its series, and ``increase`` alone cannot see it."""
+COUNTS_FIRST_SAMPLE = {"Deadlocks in range", "Deadlocks by victim"}
+"""The first deadlock of two tasks is the first sample of its series, which ``increase`` alone does not count."""
 
 UNITS = {"none", "short", "percent", "percentunit", "s", "ms", "bytes", "ops", "reqps", "bool"}
-"""The part of the linter's list of units that is used here."""
+"""The units used here, a part of the linter's list."""
 
 boards = pytest.mark.parametrize("board", BOARDS, ids=IDS)
 
@@ -47,14 +47,14 @@ def variable(board: dict, name: str) -> dict:
 
 
 def test_exclusions_are_still_needed() -> None:
-    """An exclusion of a panel that is gone, or that would pass, is dropped."""
+    """Every excluded panel still exists."""
     titles = {panel["title"] for board in BOARDS for panel in panels_of(board)}
     assert set(EXCLUDED) <= titles
 
 
 @boards
 def test_template_datasource_rule(board: dict) -> None:
-    """Datasource variables bear the names the linter asks for, the Prometheus one first."""
+    """Data source variables have the names that the linter requires, Prometheus first."""
     sources = [each for each in board["templating"]["list"] if each["type"] == "datasource"]
     assert sources[0]["name"] == "prometheus_datasource"
     assert sources[0]["label"] == "Prometheus data source"
@@ -64,7 +64,7 @@ def test_template_datasource_rule(board: dict) -> None:
 @boards
 @pytest.mark.parametrize("name", ["job", "instance"])
 def test_template_job_and_instance_rules(board: dict, name: str) -> None:
-    """Both are queries against the datasource variable, multi-select, and match everything when all are chosen."""
+    """Both variables are queries of the data source variable, multi-select, and match everything for *All*."""
     found = variable(board, name)
     assert found["type"] == "query"
     assert found["datasource"]["uid"] == "${prometheus_datasource}"
@@ -73,7 +73,7 @@ def test_template_job_and_instance_rules(board: dict, name: str) -> None:
 
 @boards
 def test_template_label_promql_rule(board: dict) -> None:
-    """Query variables ask label_values of a readable selector for a label the series has."""
+    """Query variables use label_values with a valid selector and a label that its series has."""
     for each in board["templating"]["list"]:
         if each["type"] != "query":
             continue
@@ -91,13 +91,13 @@ def test_template_label_promql_rule(board: dict) -> None:
 
 @boards
 def test_template_on_time_change_reload_rule(board: dict) -> None:
-    """Query variables are asked again when the time range changes, so that a task of last week can be chosen."""
+    """Query variables are loaded again when the time range changes, so that a task of last week can be selected."""
     assert all(each["refresh"] == 2 for each in board["templating"]["list"] if each["type"] == "query")
 
 
 @boards
 def test_panel_datasource_rule(board: dict) -> None:
-    """Every panel uses a datasource variable of its own board."""
+    """Every panel uses a data source variable of its board."""
     names = {each["name"] for each in board["templating"]["list"] if each["type"] == "datasource"}
     for panel in panels_of(board):
         assert panel["datasource"]["uid"].strip("${}") in names, panel["title"]
@@ -105,7 +105,7 @@ def test_panel_datasource_rule(board: dict) -> None:
 
 @boards
 def test_panel_title_description_rule(board: dict) -> None:
-    """Every panel has a title and a description that says more than the title, whatever its type."""
+    """Every panel has a title, and a description that is longer than the title."""
     for panel in panels_of(board):
         assert panel["title"]
         assert len(panel["description"]) > len(panel["title"])
@@ -114,7 +114,7 @@ def test_panel_title_description_rule(board: dict) -> None:
 
 @boards
 def test_panel_units_rule(board: dict) -> None:
-    """Every panel has a unit from the linter's list, overrides included; heatmaps have one on their axis as well."""
+    """Every panel, every override and every axis of a heatmap has a unit from the linter's list."""
     for panel in panels_of(board):
         config = panel["fieldConfig"]
         assert config["defaults"]["unit"] in UNITS, panel["title"]
@@ -127,13 +127,13 @@ def test_panel_units_rule(board: dict) -> None:
 
 @boards
 def test_panel_no_targets_rule(board: dict) -> None:
-    """Every panel asks something."""
+    """Every panel has a query."""
     assert all(panel.get("targets") for panel in panels_of(board))
 
 
 @boards
 def test_target_promql_rule(board: dict) -> None:
-    """Every query can be read; promtool has the last word in its own test."""
+    """Every query has a selector. Another test checks the syntax with promtool."""
     for _, expr in targets_of(board):
         assert scan(expr).selectors
 
@@ -141,7 +141,7 @@ def test_target_promql_rule(board: dict) -> None:
 @boards
 @pytest.mark.parametrize("label", ["job", "instance"])
 def test_target_job_and_instance_rules(board: dict, label: str) -> None:
-    """Every selector of every query is narrowed by the job and instance variables."""
+    """Every selector of every query is filtered by the variables job and instance."""
     for panel, expr in targets_of(board):
         for selector in scan(expr).selectors:
             wanted = [(m.op, m.value) for m in selector.matchers if m.label == label]
@@ -150,7 +150,7 @@ def test_target_job_and_instance_rules(board: dict, label: str) -> None:
 
 @boards
 def test_target_rate_interval_rule(board: dict) -> None:
-    """Rate always spans $__rate_interval; increase may span the whole range where a panel says "in range"."""
+    """Rate uses $__rate_interval; increase may use $__range, in panels about the whole time range."""
     for panel, expr in targets_of(board):
         for selector in scan(expr).selectors:
             if selector.range:
@@ -160,9 +160,11 @@ def test_target_rate_interval_rule(board: dict) -> None:
 
 @boards
 def test_target_counter_agg_rule(board: dict) -> None:
-    """A counter is read through rate, irate or increase; where its birth counts, also against its own past."""
+    """A counter is read through rate, irate or increase; panels that count first samples may also use offset."""
     for panel, expr in targets_of(board):
-        allowed = {"rate", "irate", "increase"} | ({"unless", "offset"} if panel["title"] in BIRTH_COUNTS else set())
+        allowed = {"rate", "irate", "increase"}
+        if panel["title"] in COUNTS_FIRST_SAMPLE:
+            allowed |= {"unless", "offset"}
         for selector in scan(expr).selectors:
             if selector.metric.endswith("_total"):
                 assert selector.function in allowed, panel["title"]
@@ -170,21 +172,21 @@ def test_target_counter_agg_rule(board: dict) -> None:
 
 @boards
 def test_uneditable_dashboard_rule(board: dict) -> None:
-    """Boards are code: an edit in the browser would be lost at the next provisioning."""
+    """Boards cannot be edited in the browser: the next provisioning would overwrite the edit."""
     assert board["editable"] is False
 
 
 @boards
 def test_no_loki_targets(board: dict) -> None:
-    """The linter's two LogQL rules have nothing to look at."""
+    """No panel uses Loki, so the linter's two LogQL rules do not apply."""
     assert not [panel for panel in panels_of(board) if panel["datasource"]["type"] == "loki"]
 
 
 @boards
 def test_quantile_panels_show_exemplars(board: dict) -> None:
-    """The highest quantile over buckets that carry exemplars has them switched on, and no other query has.
+    """Exemplars are on for the highest quantile of a histogram with exemplars, and off for every other query.
 
-    Of three quantiles of one histogram each would bring the same ones, drawn three times over each other.
+    All quantiles of one histogram have the same exemplars, which would be drawn several times.
     """
     for panel in panels_of(board):
         if panel["type"] != "timeseries":
@@ -200,8 +202,8 @@ def test_quantile_panels_show_exemplars(board: dict) -> None:
 
 
 @boards
-def test_stats_have_words_for_nothing(board: dict) -> None:
-    """A stat that divides nothing by nothing says so instead of showing NaN."""
+def test_stats_have_a_text_for_no_value(board: dict) -> None:
+    """A stat without a value, or with NaN, shows a text."""
     for panel in panels_of(board):
         if panel["type"] == "stat":
             (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
@@ -210,6 +212,6 @@ def test_stats_have_words_for_nothing(board: dict) -> None:
 
 
 def test_external_series_are_few_and_known() -> None:
-    """Series mageflow does not export itself are listed, so that a new one is a decision."""
+    """Every series that mageflow does not export itself is in the list of external series."""
     used = {s.metric for board in BOARDS for _, expr in targets_of(board) for s in scan(expr).selectors}
     assert {name for name in used if metric_of(name) is None} <= set(EXTERNAL_SERIES)

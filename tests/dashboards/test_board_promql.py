@@ -1,4 +1,4 @@
-"""Every query of boards, rules and documents is valid PromQL by promtool's word (checks 4 and 12)."""
+"""promtool accepts every query of boards, rules and documents."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def filled(expr: str) -> str:
 
 
 def test_every_panel_query_parses(tmp_path: Path) -> None:
-    """Each query becomes a throw-away recording rule with Grafana's variables replaced."""
+    """Promtool accepts each panel query as a recording rule, with Grafana's variables replaced."""
     queries = [filled(query.expr) for query in panel_queries(BUNDLE.boards)]
     done = promtool("check", "rules", str(rule_file(tmp_path / "panels.yml", queries)))
     assert done.returncode == 0, done.stderr
@@ -43,13 +43,13 @@ def test_every_panel_query_parses(tmp_path: Path) -> None:
 
 
 def test_a_broken_query_is_refused(tmp_path: Path) -> None:
-    """The check can fail."""
+    """Promtool rejects an invalid query, so this check can fail."""
     done = promtool("check", "rules", str(rule_file(tmp_path / "broken.yml", ["sum(rate(mageflow_x_total[5m])"])))
     assert done.returncode != 0
 
 
 def test_every_documented_query_parses(tmp_path: Path) -> None:
-    """PromQL blocks of the project's Markdown, the runbook's included, are queries that run."""
+    """PromQL blocks in README, docs and runbook are valid queries."""
     root = Path(__file__).parents[2]
     pages = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("dashboards/*.md")]
     block = re.compile(r"```promql\n(.*?)```", re.DOTALL)
@@ -60,7 +60,7 @@ def test_every_documented_query_parses(tmp_path: Path) -> None:
 
 
 def test_provisioned_queries_parse(tmp_path: Path) -> None:
-    """The queries that lead from a span to its task's metrics parse once Grafana has filled in the tags."""
+    """The queries that lead from a span to the metrics of its task are valid when Grafana has filled in the tags."""
     import yaml
 
     sources = yaml.safe_load((BUNDLE.root / "provisioning/datasources/mageflow.yml").read_text())["datasources"]
@@ -72,7 +72,7 @@ def test_provisioned_queries_parse(tmp_path: Path) -> None:
 
 
 def test_shipped_rule_files_pass_promtool() -> None:
-    """The files as shipped, not only their expressions."""
+    """Promtool accepts the rule files, not only their expressions."""
     done = promtool("check", "rules", *map(str, BUNDLE.rules))
     assert done.returncode == 0, done.stderr
     assert f"{len(alerts())} rules found" in done.stdout
@@ -80,7 +80,7 @@ def test_shipped_rule_files_pass_promtool() -> None:
 
 
 def test_local_prometheus_configuration_passes_promtool() -> None:
-    """The configuration for people without containers is one Prometheus starts with, its rules included."""
+    """Promtool accepts the configuration of the local Prometheus, with its rules."""
     done = promtool("check", "config", str(BUNDLE.root / "prometheus-local.yml"))
     assert done.returncode == 0, done.stderr + done.stdout
 
@@ -91,7 +91,7 @@ def edge(waiter: str, holder: str, lock: str, instance: str, value: int) -> dict
 
 
 def test_node_graph_frames_fit_together(tmp_path: Path) -> None:
-    """Edges lead from tasks to locks and from locks to tasks, none from a node to itself, and every end is a node."""
+    """Edges lead from tasks to locks and from locks to tasks, never to the same node, and both ends are nodes."""
     series = [
         edge("pay", "ship", "account", "a:1", 2),
         edge("pay", "ship", "account", "b:1", 1),
@@ -144,7 +144,7 @@ def test_node_graph_frames_fit_together(tmp_path: Path) -> None:
 
 
 def test_node_graph_panel_is_wired_as_grafana_expects() -> None:
-    """The panel finds its frames by the refIds edges and nodes, as instant tables."""
+    """The panel's queries have the refIds edges and nodes and are instant tables, as Grafana requires."""
     board = json.loads((BUNDLE.root / "grafana/mageflow-locks.json").read_text())
     (panel,) = [each for each in board["panels"] if each["type"] == "nodeGraph"]
     assert [(t["refId"], t["format"], t["instant"]) for t in panel["targets"]] == [

@@ -1,4 +1,4 @@
-"""The committed files are what the generator writes, and the JSON is sound (telemetry design, check 2)."""
+"""The committed files are the generator's output, and the boards' JSON is valid."""
 
 import json
 from itertools import combinations
@@ -19,13 +19,13 @@ def every_panel(board: dict) -> list[dict]:
 
 
 def test_regeneration_leaves_the_checkout_clean() -> None:
-    """Byte for byte: whoever edits a generated file by hand, or forgets to regenerate, is told here."""
+    """The files are equal byte by byte. A manual edit, or a forgotten run of the generator, fails here."""
     for name, text in contents().items():
         assert (BUNDLE.root / name).read_bytes() == text.encode(), f"{name}: run python -m dashboards.generator"
 
 
-def test_nothing_stale_is_shipped(tmp_path: Path) -> None:
-    """A board or rule file the generator no longer makes is removed, and so is not in the folder."""
+def test_old_files_are_deleted(tmp_path: Path) -> None:
+    """The generator deletes boards and rule files that it no longer writes."""
     (tmp_path / "grafana").mkdir()
     (tmp_path / "grafana" / "old.json").write_text("{}")
     write(tmp_path)
@@ -35,13 +35,13 @@ def test_nothing_stale_is_shipped(tmp_path: Path) -> None:
 
 
 def test_uids_are_fixed() -> None:
-    """Links between boards and bookmarks of users depend on them."""
+    """Links between boards and users' bookmarks depend on the uids."""
     assert [board["uid"] for board in BOARDS] == UIDS
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=UIDS)
 def test_ids_and_references_are_unique(board: dict) -> None:
-    """Grafana mixes panels up whose ids are equal, and drops queries whose refId is empty."""
+    """Grafana confuses panels with equal ids and ignores queries with an empty refId."""
     ids = [panel["id"] for panel in every_panel(board)]
     assert len(ids) == len(set(ids))
     assert all(ids)
@@ -70,7 +70,7 @@ def test_panels_do_not_overlap_and_stay_inside(board: dict) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=UIDS)
 def test_rows_are_filled_to_the_edge(board: dict) -> None:
-    """A hole in the grid looks like a panel that failed to load: every line of cells is covered, or empty."""
+    """Every row of the grid is full or empty. A gap looks like a panel that failed to load."""
     cells: dict[int, int] = {}
     for panel in board["panels"]:
         at = panel["gridPos"]
@@ -82,7 +82,7 @@ def test_rows_are_filled_to_the_edge(board: dict) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=UIDS)
 def test_every_datasource_is_a_variable(board: dict) -> None:
-    """A fixed datasource uid is an empty board on every other Grafana."""
+    """With a fixed data source uid, the board would be empty in every other Grafana."""
     uids = {panel["datasource"]["uid"] for panel in every_panel(board) if panel["type"] != "row"}
     uids |= {v["datasource"]["uid"] for v in board["templating"]["list"] if v["type"] == "query"}
     assert uids <= {"${prometheus_datasource}", "${tempo_datasource}"}
@@ -91,7 +91,7 @@ def test_every_datasource_is_a_variable(board: dict) -> None:
 
 @pytest.mark.parametrize("board", BOARDS, ids=UIDS)
 def test_links_lead_to_boards_and_variables_that_exist(board: dict) -> None:
-    """Drill-down keeps datasource, job, instance and time, and sets a variable its target has."""
+    """A drill-down link keeps data source, job, instance and time, and sets a variable that its target has."""
     variables = {b["uid"]: {v["name"] for v in b["templating"]["list"]} for b in BOARDS}
     links = [
         prop["value"][0]["url"]
@@ -113,7 +113,7 @@ def test_links_lead_to_boards_and_variables_that_exist(board: dict) -> None:
 
 
 def test_every_board_reaches_every_other() -> None:
-    """The dropdown lists all boards by tag, keeps time and variables, and its tag is on each of them."""
+    """Each board has a drop-down of all boards by tag, which keeps time and variables, and has the tag itself."""
     for board in BOARDS:
         (link,) = board["links"]
         assert (link["type"], link["tags"], link["keepTime"], link["includeVars"]) == (
@@ -123,7 +123,7 @@ def test_every_board_reaches_every_other() -> None:
 
 
 def test_drill_down_exists_for_tasks_locks_and_flows() -> None:
-    """At least one panel leads to the task board, the locks board and the flows board each."""
+    """At least one panel links to the task board, one to the locks board and one to the flows board."""
     text = json.dumps(BOARDS)
     for target in ("/d/mageflow-task?var-task=", "/d/mageflow-locks?var-lock=", "/d/mageflow-flows?var-flow_name="):
         assert target in text

@@ -1,4 +1,4 @@
-"""The compose file fits what it mounts, builds and documents; it has no secret and no open port."""
+"""The compose file matches the files it mounts and builds and the README; it has no secret and no open port."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ def compose() -> dict[str, Any]:
 
 
 def test_every_mounted_file_exists(compose: dict[str, Any], root: Path) -> None:
-    """A bind mount of a path that is missing becomes an empty directory, and the service starts with nothing."""
+    """Docker creates an empty directory for a bind mount whose path is missing, and the service has no files."""
     mounts = [v for s in compose["services"].values() for v in s.get("volumes", []) if v.startswith("./")]
     assert mounts
     for mount in mounts:
@@ -26,7 +26,7 @@ def test_every_mounted_file_exists(compose: dict[str, Any], root: Path) -> None:
 
 
 def test_named_volumes_and_networks_are_declared(compose: dict[str, Any]) -> None:
-    """Compose refuses a file that uses what it does not declare."""
+    """Every volume, network and service that a service refers to is declared; otherwise Compose rejects the file."""
     for service in compose["services"].values():
         named = {volume.split(":")[0] for volume in service.get("volumes", []) if not volume.startswith(("./", "/"))}
         assert named <= set(compose["volumes"])
@@ -35,14 +35,14 @@ def test_named_volumes_and_networks_are_declared(compose: dict[str, Any]) -> Non
 
 
 def test_ports_are_bound_to_loopback(compose: dict[str, Any]) -> None:
-    """Nothing in the stack is meant for the network the machine is in."""
+    """Every port is bound to loopback, so other machines cannot reach the stack."""
     ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_images_are_pinned_and_documented(compose: dict[str, Any], root: Path) -> None:
-    """Every image has a full version, and is in the list of the README; the list has nothing else."""
+    """Every image has a full version, and the README lists exactly these images."""
     images = {service["image"] for service in compose["services"].values() if "build" not in service}
     base = re.search(r"^FROM (\S+)$", (root / "dashboards/stack/Dockerfile").read_text(), re.MULTILINE)
     assert base is not None
@@ -53,15 +53,15 @@ def test_images_are_pinned_and_documented(compose: dict[str, Any], root: Path) -
 
 
 def test_no_secret_is_in_the_file(compose: dict[str, Any]) -> None:
-    """Neither a password nor a token is written down, not even an example."""
+    """The file contains no password and no token."""
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
             assert not re.search(r"PASSWORD|SECRET|TOKEN|KEY", name), name
             assert not re.search(r"://[^/@:]+:[^/@]+@", str(value)), name
 
 
-def test_everything_that_can_be_asked_has_a_health_check(compose: dict[str, Any]) -> None:
-    """Whoever is waited for as healthy has a check; only Tempo, whose image has no client, and one-shots do without."""
+def test_services_have_a_health_check(compose: dict[str, Any]) -> None:
+    """Every service has a health check, except Tempo, whose image has no HTTP client, and the one-shot service."""
     without = {name for name, service in compose["services"].items() if "healthcheck" not in service}
     assert without == {"tempo", "hatchet-token"}
     for service in compose["services"].values():
@@ -70,7 +70,7 @@ def test_everything_that_can_be_asked_has_a_health_check(compose: dict[str, Any]
 
 
 def test_grafana_finds_boards_where_they_are_mounted(compose: dict[str, Any], root: Path) -> None:
-    """The provider's path, the home dashboard and the mount agree."""
+    """The provider's path, the home dashboard and the mount are the same."""
     grafana = compose["services"]["grafana"]
     mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
     provider = yaml.safe_load((root / "dashboards/provisioning/dashboards/mageflow.yml").read_text())
@@ -82,7 +82,7 @@ def test_grafana_finds_boards_where_they_are_mounted(compose: dict[str, Any], ro
 
 
 def test_datasources_point_to_services_of_the_stack(compose: dict[str, Any], root: Path) -> None:
-    """Addresses, the way from exemplars to traces, and the scrape interval agree with the other files."""
+    """Addresses, the links from exemplars to traces and the scrape interval match the other files."""
     sources = yaml.safe_load((root / "dashboards/provisioning/datasources/mageflow.yml").read_text())["datasources"]
     by_type = {source["type"]: source for source in sources}
     for source in sources:
@@ -96,7 +96,7 @@ def test_datasources_point_to_services_of_the_stack(compose: dict[str, Any], roo
 
 
 def test_prometheus_of_the_stack_keeps_exemplars_and_loads_the_rules(compose: dict[str, Any], root: Path) -> None:
-    """Without the feature flag exemplars are dropped; without the mount the alerts are."""
+    """Prometheus has the feature flag for exemplars, and the mounted rules are in its configuration."""
     prometheus = compose["services"]["prometheus"]
     assert "--enable-feature=exemplar-storage" in prometheus["command"]
     assert any(volume.startswith("./dashboards/rules:/etc/prometheus/rules") for volume in prometheus["volumes"])
@@ -107,7 +107,7 @@ def test_prometheus_of_the_stack_keeps_exemplars_and_loads_the_rules(compose: di
 
 
 def test_tempo_listens_where_the_worker_sends(compose: dict[str, Any], root: Path) -> None:
-    """The worker's OTLP endpoint is a receiver of Tempo, and Grafana asks Tempo where it serves."""
+    """The worker's OTLP endpoint is a receiver of Tempo, and Tempo's HTTP port is the one Grafana uses."""
     tempo = yaml.safe_load((root / "dashboards/stack/tempo.yml").read_text())
     endpoint = compose["services"]["worker"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
     assert endpoint == "http://tempo:4318"
@@ -116,7 +116,7 @@ def test_tempo_listens_where_the_worker_sends(compose: dict[str, Any], root: Pat
 
 
 def test_worker_image_copies_only_what_exists(root: Path) -> None:
-    """Every COPY source of the Dockerfile is there, and not hidden by its ignore file."""
+    """Every COPY source of the Dockerfile exists, and its ignore file does not exclude it."""
     dockerfile = (root / "dashboards/stack/Dockerfile").read_text()
     ignore = (root / "dashboards/stack/Dockerfile.dockerignore").read_text().splitlines()
     for line in re.findall(r"^COPY (.*)$", dockerfile, re.MULTILINE):

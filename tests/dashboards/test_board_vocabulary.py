@@ -1,4 +1,4 @@
-"""Every word of every board and rule is one the instruments know (telemetry design, check 1)."""
+"""Boards, rules and runbook name only metrics, labels, attributes and log events that exist."""
 
 import json
 import re
@@ -18,21 +18,21 @@ RECORDED = {rule.record: frozenset(rule.labels) for rule in RECORDINGS}
 
 
 def test_shipped_panels_name_only_what_the_dictionary_has() -> None:
-    """The committed JSON is what is checked, not the generator's idea of it."""
+    """Every query in the committed JSON uses names from the dictionary of signals."""
     queries = list(panel_queries(BUNDLE.boards))
     assert len(queries) >= 100
     assert [(q.panel, problem) for q in queries for problem in find_problems(q.expr)] == []
 
 
 def test_shipped_rules_name_only_what_the_dictionary_has() -> None:
-    """Rules may also name recorded series, with the labels those keep."""
+    """Rules may also use recorded series, with the labels that the recording keeps."""
     problems = [(a.name, p) for a in alerts() for p in find_problems(a.expr, RECORDED)]
     problems += [(r.record, p) for r in RECORDINGS for p in find_problems(r.expr, RECORDED)]
     assert problems == []
 
 
-def test_no_metric_is_recorded_for_nobody() -> None:
-    """A metric that no panel and no rule reads is either a missing panel or wasted series."""
+def test_every_metric_is_used_by_a_panel_or_rule() -> None:
+    """A metric without a panel or rule is either a missing panel or a waste of series."""
     used = {metric for q in panel_queries(BUNDLE.boards) for metric in metrics_in(q.expr)}
     used |= {metric for a in alerts() for metric in metrics_in(a.expr)}
     used |= {metric for r in RECORDINGS for metric in metrics_in(r.expr)}
@@ -53,13 +53,13 @@ def test_no_metric_is_recorded_for_nobody() -> None:
         ('rate(mageflow_lock_wait_seconds_bucket{le="0.02"}[5m])', "no bucket"),
     ],
 )
-def test_a_wrong_word_is_caught(expr: str, problem: str) -> None:
-    """The check can fail: each kind of mistake it is for is found."""
+def test_a_wrong_name_is_found(expr: str, problem: str) -> None:
+    """The check finds each kind of mistake."""
     assert any(problem in found for found in find_problems(expr)), find_problems(expr)
 
 
 def test_no_board_or_rule_assumes_an_installation() -> None:
-    """Neither a job, nor a datasource, nor a host is written into a query or a rule."""
+    """No query and no rule contains a job name, a data source or a host."""
     for query in panel_queries(BUNDLE.boards):
         for selector in scan(query.expr).selectors:
             for matcher in selector.matchers:
@@ -71,7 +71,7 @@ def test_no_board_or_rule_assumes_an_installation() -> None:
 
 
 def test_every_attribute_a_trace_query_names_exists() -> None:
-    """TraceQL asks for span attributes that are set: they are in the dictionary as well."""
+    """The span attributes in TraceQL queries are in the dictionary of signals."""
     from mageflow.telemetry.names import ATTRIBUTES
 
     boards = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
@@ -84,7 +84,7 @@ def test_every_attribute_a_trace_query_names_exists() -> None:
 
 
 def test_every_log_event_the_runbook_names_exists() -> None:
-    """The runbook sends people to log events by name: each must be one that is logged."""
+    """Log events that the runbook names are in the dictionary of signals."""
     from mageflow.telemetry.names import EVENTS
 
     text = Path(BUNDLE.root / "runbook.md").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Boards and alerts against a real Prometheus that scraped real workers (telemetry design, checks 6 and 9).
+"""Boards and alerts with the data of real workers in a real Prometheus.
 
-One run is driven for the whole module; the tests look at it. It prints how many panels answered and which alerts
-fired.
+All tests read the results of one run of workers. The module prints how many panels have data and which alerts fired.
 """
 
 from collections import Counter, defaultdict
@@ -34,12 +33,12 @@ INCIDENTS = {
     "MageflowCallbackFailed", "MageflowWorkerUnreachable", "MageflowLockOrphaned",
     "MageflowDeadlock", "MageflowMutualWait", "MageflowLockLeaseLost",
 }  # fmt: skip
-"""Alerts whose incident the driver makes happen."""
+"""Alerts whose incident the driver causes."""
 
 
 TOLERATED = {
-    "MageflowClusterViewLost": "an election takes longer than the second its wait is shortened to",
-    "MageflowLoopBlocked": "a machine that runs other tests beside this one may hold the loop up for a second",
+    "MageflowClusterViewLost": "an election takes longer than the alert's wait, which is one second here",
+    "MageflowLoopBlocked": "other tests on the same machine may block the event loop for a second",
 }
 
 
@@ -61,7 +60,7 @@ def panels(run: LiveRun) -> dict[tuple[str, str], list[PanelResult]]:
 
 
 def by_label(run: LiveRun, expr: str, *labels: str) -> dict[Any, float]:
-    """The numbers of a vector that are not 0, by one label's value or several labels' values."""
+    """The numbers of a vector that are not 0, by the value of one label or of several."""
     found: dict[Any, float] = {}
     for series in run.prometheus.query(expr):
         if (value := float(series["value"][1])) != 0:
@@ -70,25 +69,25 @@ def by_label(run: LiveRun, expr: str, *labels: str) -> dict[Any, float]:
     return found
 
 
-def test_every_panel_has_an_answer(
+def test_every_panel_has_data(
     panels: dict[tuple[str, str], list[PanelResult]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each query of each panel returns a number that is not NaN, under a job name nobody could have guessed."""
+    """Each query of each panel returns a number that is not NaN, with a random job name."""
     asked = {key: group for key, group in panels.items() if key[1] not in NOT_FROM_WORKERS}
     silent = [key for key, group in asked.items() if not all(answer.series for answer in group)]
     with capsys.disabled():
-        print(f"\npanels answered: {len(asked) - len(silent)} / {len(asked)}")
+        print(f"\npanels with data: {len(asked) - len(silent)} / {len(asked)}")
     assert [answer.error for group in panels.values() for answer in group if answer.error] == []
     assert silent == []
 
 
 def test_attempts_are_counted_once_each(run: LiveRun) -> None:
-    """By task and outcome, over two workers, exactly as many as the driver caused."""
+    """The counts by task and outcome, over two workers, are exactly what the driver caused."""
     assert missing(run) == {}
 
 
 def test_enqueues_are_counted_in_the_program_that_made_them(run: LiveRun) -> None:
-    """The producer opens no worker endpoint, and its counters say what it sent, by source."""
+    """A program without a worker counts the runs it sent, by source, and exports no worker_info."""
     job = run.prometheus.producer_job
     for (task, source), count in run.enqueued.items():
         expr = f'sum(mageflow_tasks_enqueued_total{{job="{job}", task="{task}", source="{source}", result="ok"}})'
@@ -97,7 +96,7 @@ def test_enqueues_are_counted_in_the_program_that_made_them(run: LiveRun) -> Non
 
 
 def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
-    """A panel's increase sees every attempt: no counter was born at one, and none was lost between scrapes."""
+    """``increase`` over the range counts every attempt: each counter existed with 0 before the first event."""
     seconds = int(run.ended - run.started) + 30
     for task in ("checkout.flaky", "checkout.hang", "order.ship", "stock.sync"):
         expected = sum(n for (name, _), n in run.runs.items() if name == task)
@@ -107,7 +106,7 @@ def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
 
 
 def test_extensions_are_counted_by_result(run: LiveRun) -> None:
-    """Granted ones for the staggered crowd, refused ones for the task whose requests the engine refuses."""
+    """Extensions of the staggered task are ok; those of the task whose requests the engine rejects are errors."""
     crowd = run.runs["stock.sync", "succeeded"]
     refused = run.runs[REFUSED_TASK, "succeeded"]
     ask = 'sum(mageflow_timeout_extensions_total{{task="{}", result="{}"}})'
@@ -120,7 +119,7 @@ def test_extensions_are_counted_by_result(run: LiveRun) -> None:
 
 
 def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
-    """The mean delay is inside the window, nothing was drawn above it, and no staggered task timed out early."""
+    """All delays are within the window, and no staggered attempt timed out."""
     ask = run.prometheus.value
     window = ask('max(mageflow_stagger_window_seconds{task="stock.sync"})')
     count = ask('sum(mageflow_stagger_delay_seconds_count{task="stock.sync"})')
@@ -133,12 +132,12 @@ def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
 
 
 def test_signature_loads_are_counted_by_result(run: LiveRun) -> None:
-    """Hits of signed runs and of steps in flows; missing, invalid and unreadable ones where the driver made them."""
+    """Signed runs and steps of flows are hits; the missing, invalid and unreadable ones are those the driver made."""
     assert by_label(run, "sum by (result) (mageflow_signature_loads_total)", "result") == run.loads
 
 
 def test_flows_are_counted_once_each(run: LiveRun) -> None:
-    """Started and closed, by kind, name and outcome, over two workers and the program that started them."""
+    """Started and finished flows by kind, name and outcome, over two workers and the program that started them."""
     finished = "sum by (flow, flow_name, outcome) (mageflow_flows_finished_total)"
     assert by_label(run, finished, "flow", "flow_name", "outcome") == run.flows
     started: Counter[tuple[str, ...]] = Counter()
@@ -148,19 +147,19 @@ def test_flows_are_counted_once_each(run: LiveRun) -> None:
 
 
 def test_callbacks_are_counted_by_kind_and_result(run: LiveRun) -> None:
-    """One for each signature and flow that has one and ended so."""
+    """There is one callback for each signature and flow that has a callback for its outcome."""
     assert by_label(run, "sum by (kind, result) (mageflow_callbacks_total)", "kind", "result") == run.callbacks
 
 
 def test_lock_requests_are_counted_by_outcome(run: LiveRun) -> None:
-    """Granted ones and those that gave up waiting, over two workers; what the killed worker did is gone with it."""
+    """Requests by outcome, over two workers, without those of the killed worker."""
     found = by_label(run, 'sum by (lock, outcome) (mageflow_lock_acquisitions_total{lock=~"till|vault"})',
                      "lock", "outcome")  # fmt: skip
     assert found == run.acquired
 
 
 def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
-    """By the process that found them, as many as the driver built, each of two runs, each victim tried again."""
+    """There are as many deadlocks as the driver caused, each of two runs, and each victim was retried."""
     assert by_label(run, "sum by (resolution) (mageflow_deadlocks_total)", "resolution") == {
         "victim_retried": run.deadlocks
     }
@@ -172,7 +171,7 @@ def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
 def test_boards_say_how_many_deadlocks_there_were(
     panels: dict[tuple[str, str], list[PanelResult]], run: LiveRun
 ) -> None:
-    """The number on the board is the number that happened, although each counter was born by the event it counts."""
+    """The boards show the right number although each counter first appears with the event that it counts."""
     for board in ("mageflow-overview", "mageflow-locks"):
         (answer,) = panels[board, "Deadlocks in range"]
         (series,) = answer.result
@@ -180,13 +179,13 @@ def test_boards_say_how_many_deadlocks_there_were(
 
 
 def test_lost_leases_are_counted(run: LiveRun) -> None:
-    """Every lease whose session was taken away, and no other."""
+    """The lost leases are those whose session the driver deleted."""
     lost = by_label(run, 'sum by (lock) (mageflow_lock_lease_renewals_total{result="lost"})', "lock")
     assert lost == {"vault": run.lost}
 
 
 def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[PanelResult]]) -> None:
-    """The wait-for graph as it was while tasks waited both ways: ids, names and locks are there, nothing dangles."""
+    """The wait-for graph, queried while tasks waited for each other, has all edges, and a node at each end."""
     by_ref = {answer.query.ref: answer for answer in panels["mageflow-locks", "Wait-for graph"]}
     nodes = {series["metric"]["id"] for series in by_ref["nodes"].result}
     edges = [series["metric"] for series in by_ref["edges"].result]
@@ -201,13 +200,13 @@ def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[Panel
 
 
 def test_redis_errors_are_the_ones_that_were_caused(run: LiveRun) -> None:
-    """A signature that is no hash any more fails its admission; nothing else did, least of all on the way up."""
+    """The only Redis errors are those of the signatures whose key the driver gave another type."""
     found = by_label(run, "sum by (operation) (mageflow_redis_errors_total)", "operation")
     assert found == {"admit": run.loads["error"]}
 
 
 def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
-    """Prometheus names job and instance; the worker's own name is on the info series alone."""
+    """Series have Prometheus's job and instance; only worker_info has the worker's own name."""
     seconds = int(run.ended - run.started) + 30
     info = run.prometheus.query(f'last_over_time(mageflow_worker_info{{job="{run.prometheus.job}"}}[{seconds}s])')
     assert sorted(series["metric"]["worker"] for series in info) == sorted(WORKERS)
@@ -216,7 +215,7 @@ def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
 
 
 def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
-    """Trace and span ids that Prometheus keeps are of spans the workers exported."""
+    """The trace and span ids of exemplars in Prometheus belong to spans that the workers exported."""
     spans = {tuple(line.split()[:2]) for line in run.spans_file.read_text().splitlines()}
     last = run.prometheus.query(f'last_over_time(mageflow_worker_info{{worker="{NIGHT_WORKER}"}}[10m])')
     killed = {series["metric"]["instance"] for series in last}
@@ -230,8 +229,8 @@ def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
         assert ids <= spans, metric
 
 
-def test_alerts_fire_on_what_happened_and_on_nothing_else(run: LiveRun, capsys: pytest.CaptureFixture[str]) -> None:
-    """With their waits shortened to a second; each alert's own timing is proved by promtool."""
+def test_alerts_fire_on_what_happened_and_no_others(run: LiveRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exactly the alerts of the driver's incidents fire. Waits are one second here; promtool tests the real ones."""
     fired = run.prometheus.alerts_that_fired(run.started)
     with capsys.disabled():
         print(f"\nalerts fired live: {len(fired & INCIDENTS)} / {len(alerts())} ({', '.join(sorted(fired))})")
@@ -240,7 +239,7 @@ def test_alerts_fire_on_what_happened_and_on_nothing_else(run: LiveRun, capsys: 
 
 
 def test_check_command_reports_the_same(run: LiveRun) -> None:
-    """``mageflow dashboards check --prometheus`` asks the same questions and finds no query that is refused."""
+    """``mageflow dashboards check --prometheus`` sends the same queries, and Prometheus rejects none."""
     from click.testing import CliRunner
 
     from mageflow.cli.dashboards import dashboards
@@ -254,5 +253,5 @@ def test_check_command_reports_the_same(run: LiveRun) -> None:
 
 
 def test_spans_file_is_where_the_worker_wrote(run: LiveRun) -> None:
-    """The run's own evidence is there: without it the exemplar test would compare nothing with nothing."""
+    """The file of exported spans is not empty, so the test of exemplars compares something."""
     assert Path(run.spans_file).stat().st_size > 0
