@@ -1,8 +1,8 @@
-"""One attempt, observed: its span, its log context, its place in the live table and its metrics.
+"""One attempt: its span, its log context and its metrics; the function inside it, on the loop and in its thread.
 
-Written as classes with slots because they run around every attempt; a generator costs twice as much. Each step is
-guarded by itself, so that a broken exporter does not take the log events with it, and the live table is left in a
-``finally``.
+The scopes are classes with slots because they run around every attempt; a generator costs twice as much. Each step has
+a guard of its own, so that a broken exporter does not lose the log events. The exit removes the attempt from the live
+attempts in any case.
 """
 
 import asyncio
@@ -13,12 +13,11 @@ from types import TracebackType
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
 
 from mageflow.errors import text_of
 from mageflow.interceptors import Attempt
 from mageflow.telemetry import instrumentor
-from mageflow.telemetry.live import used_ratio
+from mageflow.telemetry.live import LiveAttempt, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.propagation import arrive, queue_wait_seconds, traceparent_of
@@ -26,10 +25,10 @@ from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
 
-__all__ = ["AttemptScope"]
+__all__ = ["AttemptScope", "ExecuteScope", "ThreadScope"]
 
 _CLOCK_TOLERANCE_SECONDS = 1.0
-"""Hosts' clocks may differ by this much before it is worth telling."""
+"""A larger difference between the clocks of two hosts is counted as a telemetry error."""
 
 _PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagger", "lock_wait": "lock_wait"}
 
@@ -37,134 +36,71 @@ _PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagge
 class AttemptScope:
     """Around one attempt."""
 
-    __slots__ = (
-        "_bound",
-        "_execute",
-        "_execute_ended_at",
-        "_is_owner",
-        "_recorder",
-        "_token",
-        "attempt",
-        "context",
-        "exemplar",
-        "has_stages",
-        "ids",
-        "is_near_timeout_told",
-        "span",
-    )
+    __slots__ = ("_attempt", "_bound", "_is_owner", "_live", "_recorder", "_token")
 
     def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
         self._recorder = recorder
+        self._attempt = attempt
+        self._live = LiveAttempt(attempt)
         self._bound: BOUND | None = None
-        self._execute: Span | None = None
-        self._execute_ended_at = 0
         self._is_owner = False
+        """True if the span is mageflow's own."""
         self._token: Token[Context] | None = None
-        self.attempt = attempt
-        self.context: Context | None = None
-        """What is current around the body; attached again in the thread of a synchronous one."""
-        self.exemplar: dict[str, str] | None = None
-        self.has_stages = False
-        """Whether loading or staggering made a span, so that the body needs one of its own."""
-        self.ids: Attributes = {}
-        """The attributes every span inside this attempt carries."""
-        self.is_near_timeout_told = False
-        self.span: Span = trace.INVALID_SPAN
-        """The attempt's span: ours, or that of the SDK's instrumentor."""
 
     # -- entry ---------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> None:
-        recorder, attempt, guard = self._recorder, self.attempt, self._recorder.guard
-        recorder.live.add(attempt, self)
+        recorder, attempt, guards = self._recorder, self._attempt, self._recorder.guards
+        live = self._live
+        recorder.live.add(live)
         if attempt.task.name not in recorder.tasks:
             recorder.declare(attempt.task)
-        if guard.traces.closed:
-            with guard.traces.at("attempt.enter"):
-                self._open()
-        if guard.context.closed:
-            with guard.context.at("attempt.bind"):
-                self._bound = bind(self.log_fields())
+        if guards.trace.may_record:
+            with guards.trace.catching("attempt.enter"):
+                self._start_span()
+        if guards.context.may_record:
+            with guards.context.catching("attempt.bind"):
+                self._bound = bind(live.log_fields())
         wait = None
-        with guard.clock.at("queue_wait"):
+        with guards.clock.catching("queue_wait"):
             wait = self._queue_wait()
-        if wait is not None and guard.traces.closed:
-            with guard.traces.at("attempt.wait"):
-                self.span.set_attribute(traces.QUEUE_WAIT_S, wait)
-        recorder.log.emit(events.TASK_STARTED, queue_wait_s=None if wait is None else _seconds(wait))
-        if guard.metrics.closed:
-            with guard.metrics.at("attempt.enter"):
+        if wait is not None and guards.trace.may_record:
+            with guards.trace.catching("attempt.wait"):
+                live.span.set_attribute(traces.QUEUE_WAIT_S, wait)
+        recorder.log.emit(events.TASK_STARTED, queue_wait_s=None if wait is None else _rounded(wait))
+        if guards.metric.may_record:
+            with guards.metric.catching("attempt.enter"):
                 recorder.instruments.zero_worker(
                     attempt.task.name, is_staggered=attempt.task.stagger_window_seconds is not None
                 )
                 if wait is not None:
                     recorder.instruments.observe(
-                        metrics.TASK_QUEUE_WAIT, wait, attempt.task.name, exemplar=self.exemplar
+                        metrics.TASK_QUEUE_WAIT, wait, attempt.task.name, exemplar=live.exemplar
                     )
 
-    def log_fields(self) -> dict[str, object]:
-        """What every record inside this attempt carries."""
-        attempt = self.attempt
-        fields: dict[str, object] = {
-            "task": attempt.task.name,
-            "run_id": attempt.workflow_run_id,
-            "step_run_id": attempt.task_run_id,
-            "attempt": attempt.attempt_number,
-            "worker": attempt.worker_id,
-        }
-        if attempt.flow_id:
-            fields["flow"] = attempt.flow_name or attempt.flow_kind
-            fields["flow_id"] = attempt.flow_id
-        if attempt.signature_id:
-            fields["signature_id"] = attempt.signature_id
-        return fields
-
-    def _open(self) -> None:
-        recorder, attempt = self._recorder, self.attempt
+    def _start_span(self) -> None:
+        recorder, attempt, live = self._recorder, self._attempt, self._live
         task = attempt.task
         arrival = arrive(
             attempt.metadata,
             link_sources=recorder.settings.trace_link_sources,
             has_baggage=recorder.settings.propagate_baggage,
         )
-        ids: Attributes = {
-            traces.MESSAGING_DESTINATION_NAME: task.name,
-            traces.MESSAGING_MESSAGE_ID: attempt.workflow_run_id,
-            traces.MESSAGING_CLIENT_ID: attempt.worker_id,
-            traces.HATCHET_WORKFLOW_RUN_ID: attempt.workflow_run_id,
-            traces.HATCHET_STEP_RUN_ID: attempt.task_run_id,
-            traces.HATCHET_WORKER_ID: attempt.worker_id,
-        }
-        if attempt.flow_id:
-            ids[traces.MESSAGING_CONVERSATION_ID] = attempt.flow_id
-        self.ids = ids
-        attributes: Attributes = {
-            **ids,
-            traces.MESSAGING_OPERATION_NAME: "process",
-            traces.MESSAGING_OPERATION_TYPE: "process",
-            traces.TASK_ATTEMPT: attempt.attempt_number,
-            traces.TASK_MAX_ATTEMPTS: attempt.max_attempts,
-            traces.TASK_TIMEOUT_S: task.execution_timeout_seconds,
-        }
-        if task.code_function_name:
-            attributes[traces.CODE_FUNCTION_NAME] = task.code_function_name
-        if task.is_batch:
-            attributes[traces.MESSAGING_BATCH_COUNT] = attempt.batch_size
-        if source := attempt.metadata.get(traces.KEY_SOURCE):
-            attributes[traces.ENQUEUE_SOURCE] = str(source)
+        live.ids = _ids(attempt)
+        attributes = _attributes(attempt, live.ids)
         if arrival.is_external:
             attributes[traces.TRACE_ORIGIN] = "external"
-        # Batches have no span of the instrumentor's; what is current then is somebody else's.
+        # The instrumentor makes no span for a batch: the current span is not the attempt's.
         theirs = None if task.is_batch else instrumentor.consumer_span()
         if theirs is None:
-            self.span = recorder.spans.start(
+            live.span = recorder.spans.start(
                 traces.SPAN_PROCESS, task.name, attributes, context=arrival.parent, links=arrival.links
             )
             self._is_owner = True
             current = otel_context.get_current() if arrival.parent is None else arrival.parent
-            self._token = otel_context.attach(trace.set_span_in_context(self.span, current))
+            self._token = otel_context.attach(trace.set_span_in_context(live.span, current))
         else:
-            self.span = theirs
+            live.span = theirs
             recorder.warn_of_exported_payloads()
             if arrival.is_new_root:
                 attributes[traces.TRACE_PARENTED_BY] = "hatchet"
@@ -172,21 +108,21 @@ class AttemptScope:
             theirs.set_attributes(attributes)
             for link in arrival.links:
                 theirs.add_link(link.context)
-        self.context = otel_context.get_current()
-        context = self.span.get_span_context()
+        live.context = otel_context.get_current()
+        context = live.span.get_span_context()
         attempt.traceparent = traceparent_of(context) or attempt.traceparent
         if context.trace_flags.sampled:
-            self.exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+            live.exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
     def _queue_wait(self) -> float | None:
-        attempt = self.attempt
+        attempt = self._attempt
         if attempt.attempt_number != 1 or attempt.is_resumed:
             return None
         wait = queue_wait_seconds(attempt.metadata, time.time())
         if wait is None or wait >= 0.0:
             return wait
         if wait < -_CLOCK_TOLERANCE_SECONDS:
-            self._recorder.guard.clock.count("queue_wait", "ClockSkew")
+            self._recorder.guards.clock.count("queue_wait", "ClockSkew")
         return 0.0
 
     # -- exit ----------------------------------------------------------------------------------------------------
@@ -194,26 +130,26 @@ class AttemptScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        attempt, guard = self.attempt, self._recorder.guard
+        attempt, guards = self._attempt, self._recorder.guards
         try:
             attempt.charge()
             outcome = None if attempt.evicted else attempt.outcome or _inferred(error)
-            # Not `or`: an exception may be falsy, and may raise when it is asked.
+            # Not `or`: a program's exception may define __bool__, and that may raise.
             cause = error if attempt.exception is None else attempt.exception
-            if guard.metrics.closed:
-                with guard.metrics.at("attempt.exit"):
+            if guards.metric.may_record:
+                with guards.metric.catching("attempt.exit"):
                     self._measure(outcome, cause)
-            with guard.logs.at("attempt.exit"):
-                self._tell(outcome, cause)
-            if guard.traces.closed:
-                with guard.traces.at("attempt.exit"):
-                    self._conclude(outcome, cause)
+            with guards.log.catching("attempt.exit"):
+                self._log(outcome, cause)
+            if guards.trace.may_record:
+                with guards.trace.catching("attempt.exit"):
+                    self._complete_span(outcome, cause)
         finally:
             self._recorder.live.remove(attempt)
             self._close()
 
     def _measure(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        instruments, attempt, task = self._recorder.instruments, self.attempt, self.attempt.task.name
+        instruments, attempt, task = self._recorder.instruments, self._attempt, self._attempt.task.name
         for stage, seconds in attempt.stage_seconds.items():
             instruments.inc(metrics.TASK_STAGE_SECONDS, task, stage, by=seconds)
         if outcome is None:
@@ -223,24 +159,21 @@ class AttemptScope:
             return
         instruments.observe(
             metrics.TASK_RUN_DURATION,
-            self._duration(),
+            _run_seconds(attempt),
             task,
             "ok" if outcome == "succeeded" else "error",
-            exemplar=self.exemplar,
+            exemplar=self._live.exemplar,
         )
         if (used := used_ratio(attempt)) is not None:
             instruments.observe(metrics.TASK_TIMEOUT_USED, used, task)
         if outcome in ("failed", "retried") and error is not None:
             instruments.inc(metrics.TASK_FAILURES, task, type(error).__name__)
 
-    def _duration(self) -> float:
-        return max(0.0, self.attempt.elapsed_seconds - self.attempt.stage_seconds.get("stagger", 0.0))
-
-    def _tell(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        log, attempt = self._recorder.log, self.attempt
+    def _log(self, outcome: Outcome | None, error: BaseException | None) -> None:
+        log, attempt = self._recorder.log, self._attempt
         if attempt.thread_running:
-            log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_seconds(attempt.elapsed_seconds))
-        duration = _seconds(self._duration())
+            log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_rounded(attempt.elapsed_seconds))
+        duration = _rounded(_run_seconds(attempt))
         if outcome == "succeeded":
             log.emit(events.TASK_FINISHED, outcome=outcome, duration_s=duration)
         elif outcome in ("failed", "retried"):
@@ -251,42 +184,35 @@ class AttemptScope:
                 exception=type(error).__name__,
                 duration_s=duration,
                 will_retry=will_retry,
-                **self._detail(error),
+                **self._exception_fields(error),
             )
         elif outcome == "timed_out":
             log.emit(
                 events.TASK_TIMED_OUT,
                 timeout_s=attempt.task.execution_timeout_seconds,
-                extended_s=_seconds(attempt.extended_seconds),
-                elapsed_s=_seconds(attempt.elapsed_seconds),
-                phase=self._phase(),
+                extended_s=_rounded(attempt.extended_seconds),
+                elapsed_s=_rounded(attempt.elapsed_seconds),
+                phase=_last_phase(attempt),
                 will_retry=attempt.will_retry,
             )
         elif outcome == "cancelled":
-            log.emit(events.TASK_CANCELLED, phase=self._phase(), duration_s=duration)
+            log.emit(events.TASK_CANCELLED, phase=_last_phase(attempt), duration_s=duration)
         elif outcome == "skipped":
             log.emit(events.TASK_SKIPPED, signature_status=attempt.skip_reason)
 
-    def _phase(self) -> Phase:
-        # "cancelling" says how it ended, not where it was.
-        attempt = self.attempt
-        return _PHASE_OF.get(attempt.stage, "running") if attempt.phase == "cancelling" else attempt.phase
-
-    def _detail(self, error: BaseException | None) -> dict[str, object]:
+    def _exception_fields(self, error: BaseException | None) -> dict[str, object]:
         detail = self._recorder.settings.exception_detail
         if error is None or detail == "type":
             return {}
         return {"message": text_of(error), **({"exc_info": error} if detail == "full" else {})}
 
-    def _conclude(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        span, attempt = self.span, self.attempt
+    def _complete_span(self, outcome: Outcome | None, error: BaseException | None) -> None:
+        live, attempt = self._live, self._attempt
         attributes: Attributes = {
             traces.TASK_OUTCOME: outcome or "evicted",
             traces.TASK_WILL_RETRY: attempt.will_retry,
             traces.TASK_TIMEOUT_EXTENDED_S: attempt.extended_seconds,
         }
-        if attempt.signature_id:
-            attributes[traces.SIGNATURE_ID] = attempt.signature_id
         if attempt.skip_reason:
             attributes[traces.SIGNATURE_STATUS] = attempt.skip_reason
         if attempt.flow_id:
@@ -297,45 +223,149 @@ class AttemptScope:
             if attempt.flow_name:
                 attributes[traces.FLOW_NAME] = attempt.flow_name
                 attributes[traces.FLOW_STEP_COUNT] = attempt.flow_steps
-        span.set_attributes(attributes)
+        live.span.set_attributes(attributes)
         spans = self._recorder.spans
         if outcome in ("failed", "retried", "timed_out"):
             cause = None if outcome == "timed_out" else error
-            for each in (span, self._execute):
+            for each in (live.span, live.execute_span):
                 if each is not None:
                     spans.fail(each, cause, "timed_out" if outcome == "timed_out" else "")
-            # The instrumentor records an exception of the body on its own span by itself.
+            # The instrumentor records the function's exception on its own span.
             if cause is not None and self._is_owner:
-                spans.record(span, cause)
+                spans.record(live.span, cause)
 
     def _close(self) -> None:
-        guard = self._recorder.guard
-        with guard.traces.at("attempt.close"):
-            if self._execute is not None:
-                self._execute.end(self._execute_ended_at or None)
+        guards, live = self._recorder.guards, self._live
+        with guards.trace.catching("attempt.close"):
+            if live.execute_span is not None:
+                live.execute_span.end(live.execute_ended_at or None)
             if self._is_owner:
-                self.span.end()
-        with guard.context.at("attempt.close"):
+                live.span.end()
+        with guards.context.catching("attempt.close"):
             if self._token is not None:
                 otel_context.detach(self._token)
             if self._bound is not None:
                 unbind(self._bound)
 
-    # -- the body ------------------------------------------------------------------------------------------------
 
-    def open_execute(self) -> Token[Context] | None:
-        """Give the body a span of its own, when others stand beside it."""
-        if not self.has_stages:
-            return None
-        self._execute = self._recorder.spans.start(traces.SPAN_EXECUTE, self.attempt.task.name, self.ids)
-        token = otel_context.attach(trace.set_span_in_context(self._execute))
-        self.context = otel_context.get_current()
-        return token
+class ExecuteScope:
+    """Around the task's function. Binds what the signature load has added to the log context, the flow's name."""
 
-    def close_execute(self) -> None:
-        """Note when the body ended. The span is ended with the attempt, when its outcome is known."""
-        if self._execute is not None:
-            self._execute_ended_at = time.time_ns()
+    __slots__ = ("_bound", "_live", "_recorder", "_token")
+
+    def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
+        self._recorder = recorder
+        self._live = recorder.live.find(attempt)
+        self._token: Token[Context] | None = None
+        self._bound: BOUND | None = None
+
+    def __enter__(self) -> None:
+        live, guards = self._live, self._recorder.guards
+        if live is None or not live.has_stages:
+            return
+        if guards.trace.may_record:
+            with guards.trace.catching("execute.enter"):
+                live.execute_span = self._recorder.spans.start(traces.SPAN_EXECUTE, live.attempt.task.name, live.ids)
+                self._token = otel_context.attach(trace.set_span_in_context(live.execute_span))
+                live.context = otel_context.get_current()
+        if guards.context.may_record:
+            with guards.context.catching("execute.bind"):
+                self._bound = bind(live.log_fields())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        live = self._live
+        with self._recorder.guards.context.catching("execute.close"):
+            if live is not None and live.execute_span is not None:
+                # The attempt ends the span, when its outcome is known.
+                live.execute_ended_at = time.time_ns()
+            if self._token is not None:
+                otel_context.detach(self._token)
+            if self._bound is not None:
+                unbind(self._bound)
+
+
+class ThreadScope:
+    """Around a synchronous function, in its thread: sets the contexts, and leaves the pooled thread without any.
+
+    The SDK copies a fixed list of its own variables into the thread. structlog's are not among them, and the
+    OpenTelemetry context is attached and never detached (hatchet-sdk 1.43.1, ``worker/runner/utils/capture_logs.py``).
+    Does nothing once the attempt has ended.
+    """
+
+    __slots__ = ("_attempt", "_bound", "_recorder", "_token")
+
+    def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
+        self._recorder = recorder
+        self._attempt = attempt
+        self._bound: BOUND | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        live, guards = self._recorder.live.find(self._attempt), self._recorder.guards
+        if live is None:
+            return
+        if guards.context.may_record:
+            with guards.context.catching("thread.enter"):
+                self._bound = bind(live.log_fields())
+                if live.context is not None:
+                    self._token = otel_context.attach(live.context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._recorder.guards.context.catching("thread.exit"):
+            if self._bound is not None:
+                unbind(self._bound)
+            if self._token is not None:
+                otel_context.detach(self._token)
+                # Otherwise the context that the SDK attached stays for the next task of this thread.
+                otel_context.attach(Context())
+
+
+def _ids(attempt: Attempt) -> Attributes:
+    ids: Attributes = {
+        traces.MESSAGING_DESTINATION_NAME: attempt.task.name,
+        traces.MESSAGING_MESSAGE_ID: attempt.workflow_run_id,
+        traces.MESSAGING_CLIENT_ID: attempt.worker_id,
+        traces.HATCHET_WORKFLOW_RUN_ID: attempt.workflow_run_id,
+        traces.HATCHET_STEP_RUN_ID: attempt.task_run_id,
+        traces.HATCHET_WORKER_ID: attempt.worker_id,
+    }
+    if attempt.flow_id:
+        ids[traces.MESSAGING_CONVERSATION_ID] = attempt.flow_id
+    return ids
+
+
+def _attributes(attempt: Attempt, ids: Attributes) -> Attributes:
+    task = attempt.task
+    attributes: Attributes = {
+        **ids,
+        traces.MESSAGING_OPERATION_NAME: "process",
+        traces.MESSAGING_OPERATION_TYPE: "process",
+        traces.TASK_ATTEMPT: attempt.attempt_number,
+        traces.TASK_MAX_ATTEMPTS: attempt.max_attempts,
+        traces.TASK_TIMEOUT_S: task.execution_timeout_seconds,
+    }
+    if task.code_function_name:
+        attributes[traces.CODE_FUNCTION_NAME] = task.code_function_name
+    if task.is_batch:
+        attributes[traces.MESSAGING_BATCH_COUNT] = attempt.batch_size
+    if source := attempt.metadata.get(traces.KEY_SOURCE):
+        attributes[traces.ENQUEUE_SOURCE] = str(source)
+    if attempt.signature_id:
+        attributes[traces.SIGNATURE_ID] = attempt.signature_id
+    return attributes
+
+
+def _run_seconds(attempt: Attempt) -> float:
+    return max(0.0, attempt.elapsed_seconds - attempt.stage_seconds.get("stagger", 0.0))
+
+
+def _last_phase(attempt: Attempt) -> Phase:
+    # "cancelling" is how the attempt ended, not where it was.
+    return _PHASE_OF.get(attempt.stage, "running") if attempt.phase == "cancelling" else attempt.phase
 
 
 def _inferred(error: BaseException | None) -> Outcome:
@@ -344,5 +374,5 @@ def _inferred(error: BaseException | None) -> Outcome:
     return "failed" if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError) else "cancelled"
 
 
-def _seconds(value: float) -> float:
-    return round(value, 6)
+def _rounded(seconds: float) -> float:
+    return round(seconds, 6)

@@ -38,15 +38,15 @@ class EnqueueScope:
         self._started = 0.0
 
     def __enter__(self) -> None:
-        guard, call = self._recorder.guard, self._call
+        guards, call = self._recorder.guards, self._call
         self._started = time.perf_counter()
-        if guard.context.closed:
-            with guard.context.at("enqueue.stamp"):
+        if guards.context.may_record:
+            with guards.context.catching("enqueue.stamp"):
                 now = time.time()
                 for item in call.items:
                     stamp(item, call, now=now, has_queue_source=self._recorder.settings.hatchet_queue_by_source)
-        if guard.traces.closed:
-            with guard.traces.at("enqueue.enter"):
+        if guards.trace.may_record:
+            with guards.trace.catching("enqueue.enter"):
                 self._open()
 
     # -- traces --------------------------------------------------------------------------------------------------
@@ -130,22 +130,22 @@ class EnqueueScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        guard = self._recorder.guard
+        guards = self._recorder.guards
         try:
-            if guard.metrics.closed:
-                with guard.metrics.at("enqueue.exit"):
+            if guards.metric.may_record:
+                with guards.metric.catching("enqueue.exit"):
                     self._measure(error)
-            if guard.logs.closed:
-                with guard.logs.at("enqueue.exit"):
+            if guards.log.may_record:
+                with guards.log.catching("enqueue.exit"):
                     self._tell(error)
-            if guard.traces.closed:
-                with guard.traces.at("enqueue.exit"):
+            if guards.trace.may_record:
+                with guards.trace.catching("enqueue.exit"):
                     self._conclude(error)
         finally:
-            with guard.traces.at("enqueue.close"):
+            with guards.trace.catching("enqueue.close"):
                 for span in (*self._creates, *(() if self._span is None else (self._span,))):
                     span.end()
-            with guard.context.at("enqueue.close"):
+            with guards.context.catching("enqueue.close"):
                 if self._token is not None:
                     otel_context.detach(self._token)
 

@@ -1,7 +1,7 @@
-"""``/metrics``, ``/healthz`` and ``/debug/locks`` over HTTP, from a daemon thread.
+"""``/metrics``, ``/healthz`` and ``/debug/locks`` over HTTP, served by a daemon thread.
 
-A thread and not the event loop: rendering costs about 14 µs per series, and a large registry would stall every task
-of the worker while it is scraped. The process that runs the tasks serves, because that is where the facts are.
+Not by the event loop: rendering takes about 14 µs per series, and a large registry would stall every task of the worker
+during a scrape. The process that runs the tasks serves them, because the metrics are in its memory.
 """
 
 import json
@@ -16,14 +16,14 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from mageflow.telemetry.guard import Signal
+from mageflow.telemetry.guards import Guard
 
 __all__ = ["Endpoint", "EndpointApp", "bind"]
 
 STALE_AFTER_SECONDS = 5.0
 
 _POLL_SECONDS = 0.1
-"""How often the serving thread looks whether it is to stop."""
+"""How often the serving thread checks for its stop signal."""
 
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
@@ -34,9 +34,9 @@ class EndpointApp:
 
     Args:
         registry: Served under ``/metrics``; OpenMetrics (with exemplars) when the client accepts it.
-        seconds_since_tick: How long ago the loop that runs the tasks was last seen alive.
-        lock_report: What ``/debug/locks`` shows; called in the serving thread.
-        signal: Counts what goes wrong here.
+        seconds_since_tick: Seconds since the event loop that runs the tasks last ran.
+        lock_report: The body of ``/debug/locks``; called in the serving thread.
+        guard: Counts and logs failures of the endpoint.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class EndpointApp:
         *,
         seconds_since_tick: Callable[[], float],
         lock_report: Callable[[], object],
-        signal: Signal,
+        guard: Guard,
     ) -> None:
         self._metrics = make_wsgi_app(registry)
         self._seconds_since_tick = seconds_since_tick
         self._lock_report = lock_report
-        self._signal = signal
+        self._guard = guard
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; never raises."""
@@ -59,8 +59,8 @@ class EndpointApp:
             if path == "/metrics":
                 return cast("Iterable[bytes]", self._metrics(environ, start_response))
             status, content_type, body = self._answer(path, str(environ.get("REMOTE_ADDR", "")))
-        except Exception as error:  # noqa: BLE001 - the scraper is told, the worker goes on
-            self._signal.failed(path, error)
+        except Exception as error:  # noqa: BLE001 - the scraper gets a 500, the worker goes on
+            self._guard.failed(path, error)
             status, content_type, body = "500 Internal Server Error", _TEXT, b"telemetry failed; see the worker's log\n"
         start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
@@ -89,23 +89,23 @@ def _is_loopback(peer: str) -> bool:
 
 class _Handler(WSGIRequestHandler):
     timeout = 10.0
-    """Seconds for one request: a peer that says nothing does not keep its thread."""
+    """Seconds for one request, so that a silent peer does not occupy a thread."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of the base class
-        """Say nothing."""
+        """Log no requests."""
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: it asks the resolver for the host's name, which may take seconds.
+        # HTTPServer.server_bind would resolve the host's name, which may take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that hangs up is no news."""
+        """Ignore peers that disconnect."""
 
 
 class _Server6(_Server):
@@ -123,12 +123,12 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where metrics are."""
+        """The URL of ``/metrics``."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"http://{host}:{self.port}/metrics"
 
     def start(self, app: EndpointApp) -> None:
-        """Begin to serve."""
+        """Start serving in a daemon thread."""
         self._server.set_app(app)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="mageflow-metrics", daemon=True
@@ -145,7 +145,7 @@ class Endpoint:
 
 
 def bind(address: str, ports: Sequence[int]) -> Endpoint | None:
-    """Bind the first port that is free, in the order given; None when none is."""
+    """Bind the first free port, in the given order; None if no port is free."""
     server_class = _Server6 if ":" in address else _Server
     for port in ports:
         try:

@@ -37,9 +37,9 @@ class StartFlowScope:
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
-        if guard.traces.closed:
-            with guard.traces.at("start_flow.enter"):
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
+        if guards.trace.may_record:
+            with guards.trace.catching("start_flow.enter"):
                 self._span = recorder.spans.start(
                     traces.SPAN_START_FLOW,
                     call.name or call.kind,
@@ -57,17 +57,17 @@ class StartFlowScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         if call.started:
-            if guard.metrics.closed:
-                with guard.metrics.at("start_flow.exit"):
+            if guards.metric.may_record:
+                with guards.metric.catching("start_flow.exit"):
                     recorder.instruments.zero_flow(call.kind, call.name)
                     recorder.instruments.inc(metrics.FLOWS_STARTED, call.kind, call.name)
                     recorder.instruments.observe(metrics.FLOW_STEPS, call.steps, call.kind)
             recorder.log.emit(
                 events.FLOW_STARTED, name=call.name, steps=call.steps, flow=call.name, flow_id=call.flow_id
             )
-        with guard.traces.at("start_flow.exit"):
+        with guards.trace.catching("start_flow.exit"):
             if self._span is not None:
                 if call.name:
                     self._span.update_name(traces.SPAN_START_FLOW(call.name))
@@ -77,7 +77,7 @@ class StartFlowScope:
                     recorder.spans.fail(self._span, error)
                 self._span.end()
         if self._token is not None:
-            with guard.context.at("start_flow.exit"):
+            with guards.context.catching("start_flow.exit"):
                 otel_context.detach(self._token)
 
 
@@ -92,9 +92,9 @@ class FillScope:
         self._span: Span | None = None
 
     def __enter__(self) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
-        if guard.traces.closed:
-            with guard.traces.at("fill_swarm.enter"):
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
+        if guards.trace.may_record:
+            with guards.trace.catching("fill_swarm.enter"):
                 self._span = recorder.spans.start(
                     traces.SPAN_FILL_SWARM,
                     call.name,
@@ -113,7 +113,7 @@ class FillScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._recorder.guard.traces.at("fill_swarm.exit"):
+        with self._recorder.guards.trace.catching("fill_swarm.exit"):
             if self._span is not None:
                 if error is not None:
                     self._recorder.spans.fail(self._span, error)
@@ -122,8 +122,8 @@ class FillScope:
 
 def step_flow(recorder: Recorder, call: FlowStep) -> None:
     """A step or item was admitted."""
-    if recorder.guard.metrics.closed:
-        with recorder.guard.metrics.at("step_flow"):
+    if recorder.guards.metric.may_record:
+        with recorder.guards.metric.catching("step_flow"):
             # Whoever admits a step may be the one that closes the flow.
             recorder.instruments.zero_flow(call.kind, call.name)
             if call.handover_seconds is not None:
@@ -135,11 +135,11 @@ def step_flow(recorder: Recorder, call: FlowStep) -> None:
 
 def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
     """A flow ended, here and nowhere else."""
-    guard = recorder.guard
+    guards = recorder.guards
     duration = max(call.ended_at - call.started_at, 0.0)
     exemplar: dict[str, str] | None = None
-    if guard.traces.closed:
-        with guard.traces.at("finish_flow"):
+    if guards.trace.may_record:
+        with guards.trace.catching("finish_flow"):
             start = span_context_of(call.traceparent)
             attributes: Attributes = {
                 traces.MESSAGING_CONVERSATION_ID: call.flow_id,
@@ -164,8 +164,8 @@ def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
             own = span.get_span_context()
             if own.trace_flags.sampled:
                 exemplar = {"trace_id": f"{own.trace_id:032x}", "span_id": f"{own.span_id:016x}"}
-    if guard.metrics.closed:
-        with guard.metrics.at("finish_flow"):
+    if guards.metric.may_record:
+        with guards.metric.catching("finish_flow"):
             recorder.instruments.inc(metrics.FLOWS_FINISHED, call.kind, call.name, call.outcome)
             recorder.instruments.observe(metrics.FLOW_DURATION, duration, call.kind, call.name, exemplar=exemplar)
     recorder.log.emit(
@@ -180,8 +180,8 @@ def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
 
 def send_callback(recorder: Recorder, call: CallbackSend) -> None:
     """A callback was handed over, or could not be."""
-    if recorder.guard.metrics.closed:
-        with recorder.guard.metrics.at("send_callback"):
+    if recorder.guards.metric.may_record:
+        with recorder.guards.metric.catching("send_callback"):
             recorder.instruments.inc(metrics.CALLBACKS, call.kind, call.result)
     if call.result == "failed":
         recorder.log.emit(
@@ -195,8 +195,8 @@ def send_callback(recorder: Recorder, call: CallbackSend) -> None:
 
 def resend_run(recorder: Recorder, call: RunResend) -> None:
     """A run is handed over again because the one before is gone."""
-    if recorder.guard.metrics.closed:
-        with recorder.guard.metrics.at("resend_run"):
+    if recorder.guards.metric.may_record:
+        with recorder.guards.metric.catching("resend_run"):
             recorder.instruments.inc(metrics.FLOW_RESENDS, call.reason)
     recorder.log.emit(
         events.FLOW_RUN_RESENT,

@@ -1,9 +1,10 @@
-"""Gauges, computed when scraped from what is live at that moment.
+"""Gauges: computed at scrape time from live state, never set.
 
-A gauge that is set and forgotten lies after a crash of the code that should have reset it. Here nobody sets gauges:
-a `GaugeSource` looks at its live table when Prometheus asks.
+A gauge that is set keeps its value after a crash of the code that should have reset it. Here each `GaugeSource` is
+read when Prometheus scrapes.
 """
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -12,38 +13,40 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from mageflow.interceptors import ClusterView
+from mageflow.telemetry.names import metrics
 from mageflow.telemetry.names.metrics import METRICS, Metric
 
-__all__ = ["GaugeSource", "Sample", "ScrapeCollector"]
+__all__ = ["ClusterGauges", "GaugeSource", "Sample", "ScrapeCollector"]
 
 Sample = tuple[Metric, tuple[str, ...], float]
 """A gauge, its label values in the metric's order, and the value."""
 
 
 class GaugeSource(Protocol):
-    """Something with live facts."""
+    """Live state that is exported as gauges."""
 
     def samples(self) -> Iterable[Sample]:
-        """The facts of this moment. Called from the scraping thread; must not block and must not raise."""
+        """The current values. Called from the scraping thread; must not block and must not raise."""
         ...
 
 
 class ScrapeCollector(Collector):
-    """Makes one family of what all sources report. Sources are held weakly."""
+    """Merges the samples of all sources into metric families. Holds the sources weakly."""
 
     def __init__(self) -> None:
         self._sources: weakref.WeakSet[GaugeSource] = weakref.WeakSet()
 
     def add(self, source: GaugeSource) -> None:
-        """Ask this source, too, from the next scrape on."""
+        """Read this source too, from the next scrape on."""
         self._sources.add(source)
 
     def describe(self) -> Iterable[Family]:
-        """Reserve the names without asking anybody."""
+        """Reserve the names in the registry without reading a source."""
         return [_family(metric) for metric in METRICS if metric.kind == "gauge"]
 
     def collect(self) -> Iterator[Family]:
-        """What the sources know; a gauge nobody reports is absent, which is not the same as 0."""
+        """Read all sources. A gauge without a sample is absent, which is different from 0."""
         merged: dict[Metric, dict[tuple[str, ...], float]] = {}
         for source in list(self._sources):
             for metric, labels, value in source.samples():
@@ -62,3 +65,48 @@ class ScrapeCollector(Collector):
 
 def _family(metric: Metric) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+class ClusterGauges:
+    """Cluster-wide gauges, exported by the leader; every other process exports ``mageflow_cluster_leader`` = 0.
+
+    A reading is exported until the lease ends under which it was made: afterwards another process may lead. A
+    `GaugeSource`.
+    """
+
+    def __init__(self) -> None:
+        self._view: ClusterView | None = None
+
+    def update(self, view: ClusterView) -> bool:
+        """Replace the reading.
+
+        Returns:
+            Whether this process became the leader, or stopped being it.
+        """
+        was_leader = self._view is not None and self._view.is_leader
+        self._view = view
+        return was_leader != view.is_leader
+
+    def samples(self) -> Iterable[Sample]:
+        """Nothing before the first reading."""
+        view = self._view
+        if view is None:
+            return
+        leads = view.is_leader and time.monotonic() < view.believed_until
+        yield metrics.CLUSTER_LEADER, (), float(leads)
+        if leads:
+            yield from _cluster_samples(view)
+
+
+def _cluster_samples(view: ClusterView) -> Iterable[Sample]:
+    for (kind, status), count in view.signatures.items():
+        yield metrics.SIGNATURES, (kind, status), count
+    for kind in metrics.FLOW_KINDS:
+        yield metrics.FLOWS_ACTIVE, (kind,), view.active.get(kind, 0.0)
+        yield metrics.FLOW_OLDEST_ACTIVE, (kind,), view.oldest_seconds.get(kind, 0.0)
+    for state in metrics.ITEM_STATES:
+        yield metrics.SWARM_ITEMS, (state,), view.items.get(state, 0.0)
+    for lock, count in view.orphaned.items():
+        yield metrics.LOCKS_ORPHANED, (lock,), count
+    for element in metrics.GRAPH_ELEMENTS:
+        yield metrics.WAIT_GRAPH_SIZE, (element,), view.wait_graph.get(element, 0.0)

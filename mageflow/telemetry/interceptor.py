@@ -41,11 +41,10 @@ from mageflow.interceptors import (
     TimeoutExtension,
     WorkerInfo,
 )
-from mageflow.telemetry.attempts import AttemptScope
-from mageflow.telemetry.bodies import ExecuteScope, ThreadScope
-from mageflow.telemetry.cluster import ClusterGauges
+from mageflow.telemetry.attempts import AttemptScope, ExecuteScope, ThreadScope
 from mageflow.telemetry.enqueues import EnqueueScope
 from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, resend_run, send_callback, step_flow
+from mageflow.telemetry.gauges import ClusterGauges
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
@@ -156,7 +155,7 @@ class TelemetryInterceptor(Interceptor):
         if self._cluster is None:
             self._cluster = ClusterGauges()
             self._recorder.add_gauges(self._cluster)
-        if self._cluster.show(event):
+        if self._cluster.update(event):
             self._recorder.log.emit(events.CLUSTER_LEADER_CHANGED, state="acquired" if event.is_leader else "lost")
 
 

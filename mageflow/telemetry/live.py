@@ -1,66 +1,117 @@
-"""The live table: which attempts run in this process right now, and the gauges that follow from it."""
+"""The attempts that run in this process now, and the gauges computed from them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
 
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.telemetry.gauges import Sample
 from mageflow.telemetry.names import metrics
+from mageflow.telemetry.spans import Attributes
 
-if TYPE_CHECKING:
-    from mageflow.telemetry.attempts import AttemptScope
+__all__ = ["LiveAttempt", "LiveAttempts", "used_ratio"]
 
-__all__ = ["LiveAttempts"]
+
+class LiveAttempt:
+    """What telemetry knows of one running attempt, for everything recorded inside it."""
+
+    __slots__ = (
+        "attempt",
+        "context",
+        "execute_ended_at",
+        "execute_span",
+        "exemplar",
+        "has_stages",
+        "ids",
+        "near_timeout_logged",
+        "span",
+    )
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.context: Context | None = None
+        """The context in which the function runs; attached again in the thread of a synchronous function."""
+        self.execute_ended_at = 0
+        """Nanoseconds since the epoch at which the function ended."""
+        self.execute_span: Span | None = None
+        self.exemplar: dict[str, str] | None = None
+        """Trace and span id for histograms; None if the span is not sampled."""
+        self.has_stages = False
+        """True if a signature load or a stagger made a span: then the function gets an ``execute`` span beside it."""
+        self.ids: Attributes = {}
+        """Attributes of every span inside this attempt."""
+        self.near_timeout_logged = False
+        self.span: Span = trace.INVALID_SPAN
+        """The span of the attempt: mageflow's, or that of the SDK's instrumentor."""
+
+    def log_fields(self) -> dict[str, object]:
+        """Fields of every log event inside this attempt (`names.events.CONTEXT_FIELDS`)."""
+        attempt = self.attempt
+        fields: dict[str, object] = {
+            "task": attempt.task.name,
+            "run_id": attempt.workflow_run_id,
+            "step_run_id": attempt.task_run_id,
+            "attempt": attempt.attempt_number,
+            "worker": attempt.worker_id,
+        }
+        if attempt.flow_id:
+            fields["flow"] = attempt.flow_name or attempt.flow_kind
+            fields["flow_id"] = attempt.flow_id
+        if attempt.signature_id:
+            fields["signature_id"] = attempt.signature_id
+        return fields
 
 
 class LiveAttempts:
-    """Attempts between wrapper entry and wrapper exit. Read from the scraping thread while it changes."""
+    """Attempts between the entry and the exit of `Interceptor.attempt`. The scraping thread reads it at any time."""
 
     def __init__(self, near_timeout_ratio: float) -> None:
         self._ratio = near_timeout_ratio
-        self._scopes: dict[Attempt, AttemptScope] = {}
+        self._live: dict[Attempt, LiveAttempt] = {}
         self._orphans: set[Attempt] = set()
         self.served: tuple[TaskInfo, ...] = ()
-        """Tasks this process serves: their gauges read 0, not nothing, while no attempt is live."""
+        """Tasks of this process's workers: their gauges are 0, not absent, while no attempt runs."""
 
-    def add(self, attempt: Attempt, scope: "AttemptScope") -> None:
-        """An attempt begins."""
-        self._scopes[attempt] = scope
+    def add(self, live: LiveAttempt) -> None:
+        """Add an attempt that begins."""
+        self._live[live.attempt] = live
 
     def remove(self, attempt: Attempt) -> None:
-        """An attempt ended; a synchronous body that goes on without it is an orphan until it ends, too."""
-        self._scopes.pop(attempt, None)
+        """Remove an attempt that ended. If its synchronous function still runs, its thread is an orphan until then."""
+        self._live.pop(attempt, None)
         if attempt.thread_running:
             self._orphans.add(attempt)
 
-    def scope_of(self, attempt: Attempt | None) -> "AttemptScope | None":
-        """The scope of a live attempt."""
-        return None if attempt is None else self._scopes.get(attempt)
+    def find(self, attempt: Attempt | None) -> LiveAttempt | None:
+        """What is known of a running attempt; None for any other."""
+        return None if attempt is None else self._live.get(attempt)
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._live)
 
-    def near_timeout(self) -> Iterable[tuple["AttemptScope", float]]:
-        """Live attempts that have used most of their timeout, with the share they have used."""
-        for attempt, scope in list(self._scopes.items()):
+    def near_timeout(self) -> Iterable[tuple[LiveAttempt, float]]:
+        """Running attempts that have used most of their timeout, with the share they have used."""
+        for attempt, live in list(self._live.items()):
             used = used_ratio(attempt)
             if used is not None and used > self._ratio:
-                yield scope, used
+                yield live, used
 
     def samples(self) -> Iterable[Sample]:
-        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        """Attempts by task and phase, used slots, orphaned threads, and the timeouts of the served tasks."""
         in_flight: dict[tuple[str, ...], float] = {
             (info.name, phase): 0.0 for info in self.served for phase in metrics.PHASES
         }
         near: dict[tuple[str, ...], float] = {(info.name,): 0.0 for info in self.served}
         orphans = dict(near)
         used = {(pool,): 0.0 for pool in metrics.POOLS} if self.served else {}
-        for attempt in list(self._scopes):
+        for attempt in list(self._live):
             task = attempt.task.name
             in_flight[task, attempt.phase] = in_flight.get((task, attempt.phase), 0.0) + 1
             used[attempt.task.pool,] = used.get((attempt.task.pool,), 0.0) + 1
-        for scope, _ in self.near_timeout():
-            key = (scope.attempt.task.name,)
+        for live, _ in self.near_timeout():
+            key = (live.attempt.task.name,)
             near[key] = near.get(key, 0.0) + 1
         for attempt in list(self._orphans):
             if attempt.thread_running:
@@ -82,6 +133,6 @@ class LiveAttempts:
 
 
 def used_ratio(attempt: Attempt) -> float | None:
-    """The share of its timeout, extensions included, an attempt has used; None when it has no timeout."""
+    """The share of its timeout, extensions included, that an attempt has used; None if it has no timeout."""
     timeout = attempt.timeout_seconds
     return attempt.elapsed_seconds / timeout if timeout > 0 else None

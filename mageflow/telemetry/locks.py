@@ -82,7 +82,7 @@ class LockTelemetry:
         """A task's name as a label value; one that is declared in another process is learned."""
         if not name:
             return OTHER
-        if name not in self.recorder.names and self._learn(name):
+        if name not in self.recorder.allowed_task_labels and self._learn(name):
             self.recorder.instruments.allow_task(name)
         return name
 
@@ -141,8 +141,8 @@ class LockTelemetry:
         """A lease was lost while its lock was held."""
         hold = call.hold
         scope = self.holds.get(hold)
-        if scope is not None and self.recorder.guard.traces.closed:
-            with self.recorder.guard.traces.at("lease_lost"):
+        if scope is not None and self.recorder.guards.trace.may_record:
+            with self.recorder.guards.trace.catching("lease_lost"):
                 scope.span.add_event(traces.EVENT_LOCK_LEASE_LOST, {traces.LOCK_NAME: hold.resource.name})
         self.recorder.log.emit(
             events.LOCK_LEASE_LOST, lock=hold.resource.name, held_s=round(hold.elapsed_seconds, 6), **_who(hold)
@@ -150,14 +150,14 @@ class LockTelemetry:
 
     def renewed(self, call: LeaseRenewal) -> None:
         """One lease in one renewal."""
-        if self.recorder.guard.metrics.closed:
-            with self.recorder.guard.metrics.at("lease_renewal"):
+        if self.recorder.guards.metric.may_record:
+            with self.recorder.guards.metric.catching("lease_renewal"):
                 self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, call.resource.name, call.result)
 
     def checked(self, call: DeadlockCheck) -> None:
         """One search for a cycle."""
-        if self.recorder.guard.metrics.closed:
-            with self.recorder.guard.metrics.at("deadlock_check"):
+        if self.recorder.guards.metric.may_record:
+            with self.recorder.guards.metric.catching("deadlock_check"):
                 self.recorder.instruments.inc(metrics.DEADLOCK_CHECKS, call.result)
                 if call.result != "error":
                     self.recorder.instruments.observe(metrics.DEADLOCK_CHECK_DURATION, call.duration_seconds)
@@ -172,16 +172,16 @@ class LockTelemetry:
 
     def resolved(self, call: Deadlock) -> None:
         """A deadlock was found and broken, here and nowhere else."""
-        guard, victim = self.recorder.guard, call.victim
-        if guard.metrics.closed:
-            with guard.metrics.at("deadlock"):
+        guards, victim = self.recorder.guards, call.victim
+        if guards.metric.may_record:
+            with guards.metric.catching("deadlock"):
                 self.ready(victim.resource, victim.task)
                 self.recorder.instruments.inc(
                     metrics.DEADLOCKS, victim.resource, self.task(victim.task), call.resolution
                 )
                 self.recorder.instruments.observe(metrics.DEADLOCK_CYCLE_LENGTH, len(call.cycle))
-        if guard.traces.closed:
-            with guard.traces.at("deadlock"):
+        if guards.trace.may_record:
+            with guards.trace.catching("deadlock"):
                 self._resolution_span(call)
         cycle = _cycle(call.cycle)
         self.recorder.log.emit(
@@ -235,16 +235,16 @@ class AcquireScope:
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         self._locks.requests.add(call)
-        if guard.metrics.closed:
-            with guard.metrics.at("acquire.enter"):
+        if guards.metric.may_record:
+            with guards.metric.catching("acquire.enter"):
                 for resource in call.resources:
                     self._locks.ready(resource.name, call.task)
-        if guard.traces.closed:
-            with guard.traces.at("acquire.enter"):
-                scope = recorder.live.scope_of(call.attempt)
-                attributes: Attributes = {} if scope is None else dict(scope.ids)
+        if guards.trace.may_record:
+            with guards.trace.catching("acquire.enter"):
+                live = recorder.live.find(call.attempt)
+                attributes: Attributes = {} if live is None else dict(live.ids)
                 name = ", ".join(dict.fromkeys(each.name for each in call.resources))
                 attributes[traces.LOCK_NAME] = name
                 attributes[traces.LOCK_MODE] = "exclusive"
@@ -257,12 +257,12 @@ class AcquireScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         try:
-            if guard.metrics.closed:
-                with guard.metrics.at("acquire.exit"):
-                    scope = recorder.live.scope_of(call.attempt)
-                    exemplar = scope.exemplar if scope is not None else None
+            if guards.metric.may_record:
+                with guards.metric.catching("acquire.exit"):
+                    live = recorder.live.find(call.attempt)
+                    exemplar = live.exemplar if live is not None else None
                     for resource in call.resources:
                         recorder.instruments.inc(metrics.LOCK_ACQUISITIONS, resource.name, call.outcome)
                         recorder.instruments.observe(
@@ -271,13 +271,13 @@ class AcquireScope:
                     for holder in call.holders:
                         self._locks.task(holder.task)
             self._tell()
-            with guard.traces.at("acquire.exit"):
+            with guards.trace.catching("acquire.exit"):
                 if self._span is not None:
                     self._close(self._span, error)
         finally:
             self._locks.requests.discard(call)
             if self._token is not None:
-                with guard.context.at("acquire.exit"):
+                with guards.context.catching("acquire.exit"):
                     otel_context.detach(self._token)
 
     def _tell(self) -> None:
@@ -332,9 +332,9 @@ class HoldScope:
         """Inside of which it is held: told when the lease is lost."""
 
     def __enter__(self) -> None:
-        with self._locks.recorder.guard.traces.at("hold.enter"):
-            scope = self._locks.recorder.live.scope_of(self._call.attempt)
-            self.span = scope.span if scope is not None else trace.get_current_span()
+        with self._locks.recorder.guards.trace.catching("hold.enter"):
+            live = self._locks.recorder.live.find(self._call.attempt)
+            self.span = live.span if live is not None else trace.get_current_span()
         self._locks.holds[self._call] = self
 
     def __exit__(
@@ -343,8 +343,8 @@ class HoldScope:
         call, recorder = self._call, self._locks.recorder
         self._locks.holds.pop(call, None)
         held = call.elapsed_seconds
-        if recorder.guard.metrics.closed:
-            with recorder.guard.metrics.at("hold.exit"):
+        if recorder.guards.metric.may_record:
+            with recorder.guards.metric.catching("hold.exit"):
                 recorder.instruments.observe(metrics.LOCK_HOLD, held, call.resource.name)
         recorder.log.emit(
             events.LOCK_RELEASED,

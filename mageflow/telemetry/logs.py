@@ -1,9 +1,9 @@
-"""Log events: structlog in front, the standard library's logger ``mageflow`` behind.
+"""Log events: written with structlog, delivered through the standard library's logger ``mageflow``.
 
-Behind, because Hatchet forwards what standard handlers see, and because every root handler, ``caplog`` and log shipper
-already listens there. structlog is never configured here. Where the user did not configure it either, events go
-through a chain of our own and arrive as a `LogFields`: a dict to `structlog.stdlib.ProcessorFormatter`, JSON text to
-every other formatter. Where the user did, their processors apply.
+Handlers of the standard library get every event: Hatchet's log forwarder, root handlers, log shippers, ``caplog``.
+structlog is never configured here. If the program has not configured it either, events pass through this module's own
+processors and arrive as `LogFields`: a dict for `structlog.stdlib.ProcessorFormatter`, JSON text for every other
+formatter. If the program has configured it, the program's processors apply.
 """
 
 import functools
@@ -18,7 +18,7 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, WrappedLogger
 
-from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.guards import Guard
 from mageflow.telemetry.names import events
 from mageflow.telemetry.names.events import LogEvent
 from mageflow.telemetry.records import LEVELS, LogFields, now, write
@@ -26,17 +26,17 @@ from mageflow.telemetry.records import LEVELS, LogFields, now, write
 __all__ = ["BOUND", "EventLog", "add_trace_context", "bind", "hand_over", "unbind"]
 
 BOUND = Mapping[str, Token[Any]]
-"""What `bind` hands to `unbind`."""
+"""Returned by `bind`, for `unbind`."""
 
 
 def add_trace_context(
-    logger: WrappedLogger,  # noqa: ARG001 - what structlog passes
+    logger: WrappedLogger,  # noqa: ARG001 - structlog passes it
     method_name: str,  # noqa: ARG001
     event_dict: EventDict,
 ) -> EventDict:
-    """Add (as a structlog processor) ``trace_id``, ``span_id`` and ``trace_sampled`` of the current span.
+    """Add ``trace_id``, ``span_id`` and ``trace_sampled`` of the current span. A structlog processor.
 
-    Adds nothing outside of a span. Ids are 32 and 16 hex digits, as backends expect them.
+    Ids have 32 and 16 hex digits. Without a current span nothing is added.
     """
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
@@ -49,8 +49,8 @@ def add_trace_context(
 def hand_over(
     logger: WrappedLogger, method_name: str, event_dict: EventDict
 ) -> tuple[tuple[LogFields], dict[str, Any]]:
-    """As a structlog processor, the last of a chain: give the standard library `LogFields`."""
-    # As ProcessorFormatter.wrap_for_formatter (structlog.stdlib) does it, with a dict that is JSON to everybody else.
+    """Pass the fields to the standard library as `LogFields`. A structlog processor, the last of its chain."""
+    # Like structlog.stdlib.ProcessorFormatter.wrap_for_formatter, but other formatters get JSON.
     return (LogFields(event_dict),), {"extra": {"_logger": logger, "_name": method_name}}
 
 
@@ -69,7 +69,7 @@ _AS_EXTRA: Final = (
     structlog.stdlib.render_to_log_kwargs,
     getattr(structlog.stdlib, "render_to_log_args_and_kwargs", structlog.stdlib.render_to_log_kwargs),
 )
-"""Processors that make every field an attribute of the record, which refuses the names it has itself."""
+"""Processors that turn every field into an attribute of the log record, which refuses names of its own attributes."""
 
 _RECORD_KEYS: Final = frozenset(vars(logging.makeLogRecord({}))) - {"exc_info", "stack_info"} | {"message", "asctime"}
 
@@ -93,30 +93,30 @@ class EventLog:
         ).bind()
         self._users: Any = structlog.wrap_logger(self._target)
         self._users_awaited: Any = structlog.wrap_logger(self._target, wrapper_class=structlog.stdlib.BoundLogger)
-        """The user's processors without a wrapper whose methods are coroutines (``AsyncBoundLogger``)."""
+        """The program's processors, without a wrapper whose methods are coroutines (``AsyncBoundLogger``)."""
 
     @property
     def logger(self) -> Any:
-        """A structlog logger for free-form records, with the user's processors when structlog is configured."""
+        """A structlog logger for records of the program's own, with its processors if it has configured structlog."""
         return self._users if structlog.is_configured() else self._own
 
     def emit(self, event: LogEvent, level: str = "", /, **fields: object) -> None:
         """Write one event, at its usual level unless another is given."""
-        signal = self._guard.logs
-        if not signal.closed:
+        guard = self._guard
+        if not guard.may_record:
             return
-        with signal.at(event.name):
+        with guard.catching(event.name):
             level = level or event.level
             target = self._target
             if not target.isEnabledFor(LEVELS[level]):
                 return
             if LEVELS[level] >= self._forwarded_from:
-                self._tell(event, level, fields)
+                self._write(event, level, fields)
                 return
             with self.hide_from_log_forwarder():
-                self._tell(event, level, fields)
+                self._write(event, level, fields)
 
-    def _tell(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:
+    def _write(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:
         target = self._target
         if structlog.is_configured():
             config = structlog.get_config()
@@ -127,7 +127,7 @@ class EventLog:
                 logger = self._users_awaited if _is_awaited(config["wrapper_class"], level) else self._users
                 getattr(logger, level)(event.name, **fields)
                 return
-        # The chain above, written out: structlog's machinery would double the cost of an attempt.
+        # _PROCESSORS written out: going through structlog would double the cost of an attempt.
         error = fields.pop("exc_info", None)
         record: EventDict = {
             "event": event.name,
@@ -146,10 +146,10 @@ class EventLog:
 
 
 def bind(fields: Mapping[str, object]) -> BOUND:
-    """Put fields on every structlog record written in this context until `unbind`."""
+    """Add fields to every structlog record written in this context, until `unbind`."""
     return structlog.contextvars.bind_contextvars(**fields)
 
 
 def unbind(bound: BOUND) -> None:
-    """Take them off again and restore what they covered."""
+    """Remove the fields and restore the values they replaced."""
     structlog.contextvars.reset_contextvars(**bound)

@@ -1,4 +1,4 @@
-"""What happens inside and beside an attempt, observed: stagger, timeout extensions, signatures, Redis."""
+"""Staggers, timeout extensions, signature loads and writes, and round trips to Redis."""
 
 import asyncio
 import time
@@ -38,17 +38,17 @@ class StaggerScope:
         self._token: Token[Context] | None = None
 
     def __enter__(self) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
-        if guard.traces.closed:
-            with guard.traces.at("stagger.enter"):
-                scope = recorder.live.scope_of(call.attempt)
-                attributes: Attributes = {} if scope is None else dict(scope.ids)
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
+        if guards.trace.may_record:
+            with guards.trace.catching("stagger.enter"):
+                live = recorder.live.find(call.attempt)
+                attributes: Attributes = {} if live is None else dict(live.ids)
                 attributes[traces.STAGGER_DELAY_S] = call.delay_seconds
                 attributes[traces.STAGGER_WINDOW_S] = call.window_seconds
                 self._span = recorder.spans.start(traces.SPAN_STAGGER, call.attempt.task.name, attributes)
                 self._token = otel_context.attach(trace.set_span_in_context(self._span))
-                if scope is not None:
-                    scope.has_stages = True
+                if live is not None:
+                    live.has_stages = True
         recorder.log.emit(
             events.STAGGER_STARTED, delay_s=round(call.delay_seconds, 6), window_s=round(call.window_seconds, 6)
         )
@@ -56,23 +56,23 @@ class StaggerScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         outcome: Literal["completed", "cancelled", "extension_failed"] = "completed"
         if error is not None:
             outcome = "cancelled"
         elif call.extension_failed:
             outcome = "extension_failed"
-        if guard.metrics.closed:
-            with guard.metrics.at("stagger.exit"):
+        if guards.metric.may_record:
+            with guards.metric.catching("stagger.exit"):
                 task = call.attempt.task.name
-                scope = recorder.live.scope_of(call.attempt)
+                live = recorder.live.find(call.attempt)
                 recorder.instruments.inc(metrics.STAGGERS, task, outcome)
                 recorder.instruments.observe(
-                    metrics.STAGGER_DELAY, call.delay_seconds, task, exemplar=scope.exemplar if scope else None
+                    metrics.STAGGER_DELAY, call.delay_seconds, task, exemplar=live.exemplar if live else None
                 )
         if outcome == "cancelled":
             recorder.log.emit(events.STAGGER_CANCELLED, slept_s=round(call.slept_seconds, 6))
-        with guard.traces.at("stagger.exit"):
+        with guards.trace.catching("stagger.exit"):
             if self._span is not None:
                 self._span.set_attribute(traces.STAGGER_SLEPT_S, call.slept_seconds)
                 if call.extension_failed:
@@ -97,19 +97,19 @@ class ExtensionScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         is_granted = error is None and call.granted_seconds > 0
         result = "ok" if is_granted else "error"
         took = time.perf_counter() - self._started
-        if guard.metrics.closed:
-            with guard.metrics.at("extension.exit"):
+        if guards.metric.may_record:
+            with guards.metric.catching("extension.exit"):
                 task = call.attempt.task.name
                 recorder.instruments.inc(metrics.TIMEOUT_EXTENSIONS, task, call.reason, result)
                 recorder.instruments.observe(metrics.TIMEOUT_EXTENSION_REQUEST, took, result)
                 if is_granted:
                     recorder.instruments.observe(metrics.TIMEOUT_EXTENSION, call.granted_seconds, task, call.reason)
-        if guard.traces.closed:
-            with guard.traces.at("extension.exit"):
+        if guards.trace.may_record:
+            with guards.trace.catching("extension.exit"):
                 attributes: Attributes = {
                     traces.TIMEOUT_REASON: call.reason,
                     traces.TIMEOUT_REQUESTED_S: call.requested_seconds,
@@ -135,7 +135,7 @@ class ExtensionScope:
 
 
 class LoadScope:
-    """Around the load of a signature, inside an attempt or by a client."""
+    """Around the load of a signature, inside an attempt or outside of one."""
 
     __slots__ = ("_call", "_recorder", "_span", "_started", "_token")
 
@@ -147,26 +147,26 @@ class LoadScope:
         self._started = 0.0
 
     def __enter__(self) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         self._started = time.perf_counter()
-        if guard.traces.closed:
-            with guard.traces.at("load.enter"):
-                scope = recorder.live.scope_of(current_attempt.get())
-                attributes: Attributes = {} if scope is None else dict(scope.ids)
+        if guards.trace.may_record:
+            with guards.trace.catching("load.enter"):
+                live = recorder.live.find(current_attempt.get())
+                attributes: Attributes = {} if live is None else dict(live.ids)
                 attributes[traces.SIGNATURE_ID] = call.signature_id
                 attributes[traces.SIGNATURE_KIND] = call.kind
                 self._span = recorder.spans.start(traces.SPAN_LOAD_SIGNATURE, attributes=attributes)
                 self._token = otel_context.attach(trace.set_span_in_context(self._span))
-                if scope is not None:
-                    scope.has_stages = True
+                if live is not None:
+                    live.has_stages = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
         took = time.perf_counter() - self._started
-        if guard.metrics.closed:
-            with guard.metrics.at("load.exit"):
+        if guards.metric.may_record:
+            with guards.metric.catching("load.exit"):
                 recorder.instruments.inc(metrics.SIGNATURE_LOADS, call.kind, call.result)
                 recorder.instruments.observe(metrics.SIGNATURE_LOAD_DURATION, took, call.kind)
         if call.result == "missing":
@@ -178,7 +178,7 @@ class LoadScope:
                 signature_id=call.signature_id,
                 error_type="" if error is None else type(error).__name__,
             )
-        with guard.traces.at("load.exit"):
+        with guards.trace.catching("load.exit"):
             if self._span is not None:
                 self._span.set_attributes(
                     {traces.SIGNATURE_RESULT: call.result, traces.SIGNATURE_BYTES: call.size_bytes}
@@ -204,9 +204,9 @@ class WriteScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        recorder, call, guard = self._recorder, self._call, self._recorder.guard
-        if guard.metrics.closed:
-            with guard.metrics.at("write.exit"):
+        recorder, call, guards = self._recorder, self._call, self._recorder.guards
+        if guards.metric.may_record:
+            with guards.metric.catching("write.exit"):
                 result = "ok" if error is None else "error"
                 recorder.instruments.inc(metrics.SIGNATURE_WRITES, call.kind, call.operation, result)
                 if call.size_bytes:
@@ -214,7 +214,7 @@ class WriteScope:
 
 
 class RedisScope:
-    """Around one round trip to Redis. Silent unless it fails."""
+    """Around one round trip to Redis. Records only failures."""
 
     __slots__ = ("_call", "_recorder")
 
@@ -230,17 +230,17 @@ class RedisScope:
     ) -> None:
         if error is None or isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
             return
-        recorder, operation, guard = self._recorder, self._call.operation, self._recorder.guard
-        # The store wraps the driver's error in its own; the driver's says what happened.
+        recorder, operation, guards = self._recorder, self._call.operation, self._recorder.guards
+        # The store raises its own error from that of redis-py; the latter says what happened.
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         error_type = type(cause).__name__
-        if guard.metrics.closed:
-            with guard.metrics.at("redis.exit"):
+        if guards.metric.may_record:
+            with guards.metric.catching("redis.exit"):
                 recorder.instruments.inc(metrics.REDIS_ERRORS, operation, error_type)
         recorder.log.emit(events.REDIS_ERROR, operation=operation, error_type=error_type)
 
 
 def _detach(recorder: Recorder, token: Token[Context] | None, site: str) -> None:
     if token is not None:
-        with recorder.guard.context.at(site):
+        with recorder.guards.context.catching(site):
             otel_context.detach(token)

@@ -1,15 +1,15 @@
-"""What every scope of one client records with: the settings, the guard and the four ways to tell."""
+"""`Recorder`: what all telemetry of one client shares."""
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from mageflow.config import Settings
 from mageflow.interceptors import TaskInfo
 from mageflow.telemetry.gauges import GaugeSource
-from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.guards import Guards
 from mageflow.telemetry.instrumentor import unexcluded_attributes
+from mageflow.telemetry.instruments import Instruments, instruments_for
 from mageflow.telemetry.live import LiveAttempts
 from mageflow.telemetry.logs import EventLog
-from mageflow.telemetry.metrics import Instruments, instruments_for
 from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.spans import Spans
 
@@ -17,17 +17,17 @@ __all__ = ["Recorder"]
 
 
 class Recorder:
-    """Shared by all scopes of one client. Creates no metric before one is recorded."""
+    """Spans, instruments, log, guards and live attempts of one client. Creates no metric before one is recorded."""
 
     __slots__ = (
+        "_has_warned_of_payloads",
         "_instruments",
-        "_is_export_told",
         "_sources",
         "_zeroed_tasks",
-        "guard",
+        "allowed_task_labels",
+        "guards",
         "live",
         "log",
-        "names",
         "namespace",
         "registry",
         "settings",
@@ -40,16 +40,17 @@ class Recorder:
         self.registry = REGISTRY if registry is None else registry
         self.spans = spans
         self.namespace = ""
-        """Prefix that Hatchet knows tasks by; taken off before a name becomes a label."""
-        self.guard = Guard(self.count_error)
-        self.guard.metrics.disabled = not settings.metrics
-        self.log = EventLog(self.guard, settings.hatchet_log_level)
+        """Prefix that Hatchet knows tasks by; removed before a name becomes a label."""
+        self.guards = Guards(self.count_error)
+        self.guards.metric.disabled = not settings.metrics
+        self.log = EventLog(self.guards.log, settings.hatchet_log_level)
         self.tasks: dict[str, TaskInfo] = {}
-        self.names: set[str] = set()
-        """What may stand for a task in a label: tasks, and workflows, which are what is enqueued."""
+        """Declared tasks by name."""
+        self.allowed_task_labels: set[str] = set()
+        """Values of the ``task`` label: names of declared tasks, and of their workflows, because those are enqueued."""
         self.live = LiveAttempts(settings.near_timeout_ratio)
         self._instruments: Instruments | None = None
-        self._is_export_told = False
+        self._has_warned_of_payloads = False
         self._sources: list[GaugeSource] = [self.live]
         self._zeroed_tasks = 0
 
@@ -60,7 +61,7 @@ class Recorder:
 
     def _create(self) -> Instruments:
         instruments = instruments_for(self.registry, max_series=self.settings.metrics_max_series)
-        for name in self.names:
+        for name in self.allowed_task_labels:
             instruments.allow_task(name)
         for source in self._sources:
             instruments.gauges.add(source)
@@ -68,40 +69,41 @@ class Recorder:
         return instruments
 
     def add_gauges(self, source: GaugeSource) -> None:
-        """Ask this source, too, when metrics are scraped. Creates nothing; held for as long as this client."""
+        """Export this source's gauges too. Creates no metric; the source is kept as long as this client."""
         self._sources.append(source)
         if self._instruments is not None:
             self._instruments.gauges.add(source)
 
     def declare(self, info: TaskInfo) -> None:
-        """Accept a task's name in every signal. Creates nothing."""
+        """Accept a task's name in every signal. Creates no metric."""
         self.tasks[info.name] = info
         for name in (info.name, info.workflow_name):
-            self.names.add(name)
+            self.allowed_task_labels.add(name)
             if self._instruments is not None:
                 self._instruments.allow_task(name)
 
     def zero_enqueues(self) -> None:
-        """Create what enqueues of every declared task may count, with 0. Cheap where nothing was declared since."""
+        """Create the enqueue series of every declared task, with 0. Does nothing if no task was declared since."""
         if self._zeroed_tasks != len(self.tasks):
             self._zeroed_tasks = len(self.tasks)
             for info in list(self.tasks.values()):
                 self.instruments.zero_producer(info.workflow_name)
 
     def task_label(self, name: str) -> str:
-        """A task's name as Hatchet knows it, without the namespace."""
-        return name.removeprefix(self.namespace) if self.namespace and name not in self.names else name
+        """A task's name without the namespace."""
+        is_namespaced = self.namespace and name not in self.allowed_task_labels
+        return name.removeprefix(self.namespace) if is_namespaced else name
 
     def warn_of_exported_payloads(self) -> None:
-        """Tell once, when the SDK's instrumentor is active and exports inputs with its spans."""
-        if self._is_export_told:
+        """Warn once if the SDK's instrumentor is active and exports the inputs of runs with its spans."""
+        if self._has_warned_of_payloads:
             return
-        with self.guard.logs.at("privacy"):
+        with self.guards.log.catching("privacy"):
             if unexcluded := unexcluded_attributes():
-                self._is_export_told = True
+                self._has_warned_of_payloads = True
                 self.log.emit(events.PRIVACY_PAYLOAD_EXPORTED, not_excluded=list(unexcluded))
 
     def count_error(self, signal: str) -> None:
-        """Add one to ``mageflow_telemetry_errors_total``. May raise."""
+        """Add one to ``mageflow_telemetry_errors_total`` for a signal of `names.metrics.SIGNALS`. May raise."""
         if self.settings.metrics:
             self.instruments.inc(metrics.TELEMETRY_ERRORS, signal)

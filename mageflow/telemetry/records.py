@@ -1,4 +1,4 @@
-"""What an event is when it reaches the standard library."""
+"""Log records: how an event is handed to the standard library's logging."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(default=str).encode
 
 
 class LogFields(dict[str, Any]):
-    """The fields of one event. As text it is JSON, rendered when a handler asks for it and not before."""
+    """The fields of one event. Its text is JSON, rendered only when a handler needs it."""
 
     def __str__(self) -> str:
         return _encode(self)
@@ -35,10 +35,10 @@ class LogFields(dict[str, Any]):
 def write(
     logger: logging.Logger, level: str, fields: MutableMapping[str, Any], error: BaseException | None = None
 ) -> None:
-    """Hand one event to a logger whose level lets it through.
+    """Write one event with a logger whose level is enabled for it.
 
-    The record is made by hand: the walk up the stack that finds a caller costs more than all the rest, and would
-    find this room.
+    Makes the record itself: `logging.Logger.log` would search the stack for the caller, which costs more than the rest
+    of the call and finds only mageflow's own code.
     """
     exc_info: tuple[type[BaseException], BaseException, TracebackType | None] | None = None
     if error is not None:
@@ -46,19 +46,19 @@ def write(
     record = logger.makeRecord(
         logger.name, LEVELS[level], "mageflow/telemetry", 0, LogFields(fields), (), exc_info, fields["event"]
     )
-    # What ProcessorFormatter (structlog.stdlib) looks for to take the message for a dict of fields.
+    # With these attributes structlog.stdlib.ProcessorFormatter reads the message as a dict of fields.
     record.__dict__["_logger"] = logger
     record.__dict__["_name"] = level
     logger.handle(record)
 
 
 def now() -> str:
-    """The present as every record has it: ISO 8601 in UTC."""
+    """The current time as in every record: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def write_raw(event: LogEvent, **fields: object) -> None:
-    """Write an event past structlog and past every context, for those who report that these failed."""
+    """Write an event without structlog and without context fields, for reports that these have failed."""
     logger = logging.getLogger(events.LOGGER)
     if logger.isEnabledFor(LEVELS[event.level]):
         known = {"event": event.name, "level": event.level, "timestamp": now(), "logger": events.LOGGER}

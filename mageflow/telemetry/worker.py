@@ -1,4 +1,4 @@
-"""What runs beside the tasks of a worker for as long as it lives: heartbeat, lag sampler, endpoint, worker facts."""
+"""Telemetry of one worker: its endpoint, the sampler of its event loop, its gauges and its log events."""
 
 import asyncio
 import os
@@ -26,10 +26,10 @@ SAMPLE_EVERY_SECONDS = 0.5
 
 
 class WorkerTelemetry:
-    """Telemetry of one worker, as an async context manager for its lifespan. Nothing in it can stop the worker.
+    """Around the life of one worker. A failure in here does not stop the worker.
 
-    Entered on the event loop that runs the tasks. Left when they have drained: the endpoint serves until then, and
-    `Settings.metrics_linger_s` longer.
+    Entered on the event loop that runs the tasks, left when the last task has ended. The endpoint serves until then
+    and for `Settings.metrics_linger_s` longer.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class WorkerTelemetry:
         """The bound endpoint; None when metrics are off or no port was free."""
 
     async def __aenter__(self) -> Self:
-        """Start everything; what cannot be started is logged and left out."""
-        recorder, guard = self._recorder, self._recorder.guard
+        """Start the endpoint and the sampler. What fails is logged, and the worker runs without it."""
+        recorder, guards = self._recorder, self._recorder.guards
         for info in self._tasks:
             recorder.declare(info)
         self._tick()
         if recorder.settings.metrics:
-            with guard.metrics.at("worker.start"):
+            with guards.metric.catching("worker.start"):
                 for info in self._tasks:
                     recorder.instruments.zero_worker(info.name, is_staggered=info.stagger_window_seconds is not None)
                 recorder.zero_enqueues()
                 self._zero_locks()
                 recorder.instruments.gauges.add(self)
                 recorder.live.served = (*recorder.live.served, *self._tasks)
-            with guard.exposition.at("worker.start"):
+            with guards.exposition.catching("worker.start"):
                 self._expose()
             if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
                 recorder.log.emit(events.METRICS_MULTIPROC_ENV, directory=directory)
@@ -86,8 +86,8 @@ class WorkerTelemetry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop everything and free the port."""
-        recorder, guard = self._recorder, self._recorder.guard
+        """Stop the sampler and free the port."""
+        recorder, guards = self._recorder, self._recorder.guards
         recorder.log.emit(events.WORKER_STOPPING, worker=self._name, in_flight=len(recorder.live))
         try:
             if self.endpoint is not None and recorder.settings.metrics_linger_s:
@@ -96,7 +96,7 @@ class WorkerTelemetry:
             if self._sampler is not None:
                 self._sampler.cancel()
                 await asyncio.gather(self._sampler, return_exceptions=True)
-            with guard.exposition.at("worker.stop"):
+            with guards.exposition.catching("worker.stop"):
                 if self._directory is not None:
                     self._directory.withdraw()
                 if self.endpoint is not None:
@@ -116,7 +116,7 @@ class WorkerTelemetry:
         ports = [0] if first == 0 else list(range(first, first + settings.metrics_port_span))
         if settings.metrics_sd_dir is not None:
             self._directory = ServiceDirectory(settings.metrics_sd_dir)
-            with recorder.guard.exposition.at("worker.prune"):
+            with recorder.guards.exposition.catching("worker.prune"):
                 mine = [port for port in self._directory.prune().get(self._name, ()) if port in ports]
                 ports = [*mine, *(port for port in ports if port not in mine)]
         endpoint = bind(settings.metrics_addr, ports)
@@ -131,55 +131,55 @@ class WorkerTelemetry:
                 recorder.registry,
                 seconds_since_tick=self.seconds_since_tick,
                 lock_report=self._lock_report,
-                signal=recorder.guard.exposition,
+                guard=recorder.guards.exposition,
             )
         )
         self.endpoint = endpoint
         recorder.log.emit(events.METRICS_LISTENING, addr=endpoint.address, port=endpoint.port)
         if self._directory is not None:
-            with recorder.guard.exposition.at("worker.publish"):
+            with recorder.guards.exposition.catching("worker.publish"):
                 self._directory.publish(endpoint.address, endpoint.port, self._name)
 
-    # -- heartbeat -----------------------------------------------------------------------------------------------
+    # -- sampler -------------------------------------------------------------------------------------------------
 
     def seconds_since_tick(self) -> float:
-        """How long ago the event loop was last seen alive. Safe from any thread."""
+        """Seconds since the event loop last ran the sampler. May be called from any thread."""
         return time.monotonic() - self._last_tick
 
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
 
     async def _sample(self) -> None:
-        recorder, guard = self._recorder, self._recorder.guard
+        recorder, guards = self._recorder, self._recorder.guards
         loop = asyncio.get_running_loop()
         while True:
             before = loop.time()
             await asyncio.sleep(SAMPLE_EVERY_SECONDS)
             lag = max(0.0, loop.time() - before - SAMPLE_EVERY_SECONDS)
             self._tick()
-            if guard.metrics.closed:
-                with guard.metrics.at("worker.sample"):
+            if guards.metric.may_record:
+                with guards.metric.catching("worker.sample"):
                     recorder.instruments.observe(metrics.EVENT_LOOP_LAG, lag)
-            with guard.logs.at("worker.sample"):
-                self._tell_near_timeouts()
+            with guards.log.catching("worker.sample"):
+                self._log_near_timeouts()
 
-    def _tell_near_timeouts(self) -> None:
-        for scope, used in self._recorder.live.near_timeout():
-            if not scope.is_near_timeout_told:
-                scope.is_near_timeout_told = True
-                # Told from the sampler, outside of the attempt: its span is borrowed for the ids of the record.
-                with trace.use_span(scope.span, record_exception=False, set_status_on_exception=False):
+    def _log_near_timeouts(self) -> None:
+        for live, used in self._recorder.live.near_timeout():
+            if not live.near_timeout_logged:
+                live.near_timeout_logged = True
+                # The sampler runs outside of the attempt: use its span for the trace ids of the record.
+                with trace.use_span(live.span, record_exception=False, set_status_on_exception=False):
                     self._recorder.log.emit(
                         events.TASK_NEAR_TIMEOUT,
                         used_ratio=round(used, 3),
-                        remaining_s=round(scope.attempt.remaining_seconds, 3),
-                        **scope.log_fields(),
+                        remaining_s=round(live.attempt.remaining_seconds, 3),
+                        **live.log_fields(),
                     )
 
-    # -- facts ---------------------------------------------------------------------------------------------------
+    # -- gauges --------------------------------------------------------------------------------------------------
 
     def samples(self) -> Iterable[Sample]:
-        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        """The worker's version and slots."""
         yield metrics.WORKER_INFO, self._info, 1.0
         for pool in metrics.POOLS:
             yield metrics.WORKER_SLOTS, (pool,), float(self._slots.get(pool, 0))

@@ -188,6 +188,6 @@ async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(observed.worker.drain(), 10)
     assert (await store.load(chain.key)).status == "done"
-    assert recorder.guard.metrics.total
-    assert recorder.guard.traces.total
+    assert recorder.guards.metric.total
+    assert recorder.guards.trace.total
     await stop(observed.flows)

@@ -81,7 +81,7 @@ def test_a_scheduled_run_waits_from_its_due_time(bench: Bench):
     assert bench.samples.value("mageflow_task_queue_wait_seconds_sum", task="send") == pytest.approx(2.0, abs=0.5)
 
 
-@pytest.mark.parametrize("facts", [{"number": 2}, {"is_resumed": True}])
+@pytest.mark.parametrize("facts", [{"attempt_number": 2}, {"is_resumed": True}])
 def test_queue_wait_is_told_once_per_run(bench: Bench, facts: dict[str, object]):
     """A retry and a resumed durable run have been in the queue before."""
     bench.run(bench.attempt(metadata=bench.enqueue(), **facts), outcome="succeeded")

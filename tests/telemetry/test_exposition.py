@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
-from mageflow.telemetry.guard import Guard
+from mageflow.telemetry.guards import Guards
 from mageflow.testing import capture_logs
 
 
@@ -38,8 +38,8 @@ def health() -> Health:
 
 
 @pytest.fixture
-def guard() -> Guard:
-    return Guard(lambda _: None)
+def guards() -> Guards:
+    return Guards(lambda _: None)
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def app(health: Health, guard: Guard, registry: CollectorRegistry) -> EndpointApp:
+def app(health: Health, guards: Guards, registry: CollectorRegistry) -> EndpointApp:
     return EndpointApp(
         registry,
         seconds_since_tick=lambda: health.seconds,
         lock_report=lambda: health.locks,
-        signal=guard.exposition,
+        guard=guards.exposition,
     )
 
 
@@ -122,7 +122,7 @@ def test_other_paths_say_what_there_is(base: str):
     assert "/metrics" in body
 
 
-def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: CollectorRegistry, guard: Guard):
+def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: CollectorRegistry, guards: Guards):
     """The scraper is told, the worker goes on, and the text of the exception stays inside."""
 
     class Broken:
@@ -138,17 +138,17 @@ def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: Colle
 
     assert status == 500
     assert "secret" not in body
-    assert guard.exposition.total == 1
+    assert guards.exposition.total == 1
     assert logs.one("mageflow.telemetry.error")["signal"] == "exposition"
     assert get(f"{base}/healthz")[0] == 200
 
 
-def test_locks_that_cannot_be_shown_are_a_500(base: str, health: Health, guard: Guard):
+def test_locks_that_cannot_be_shown_are_a_500(base: str, health: Health, guards: Guards):
     """Whatever the view returns or raises."""
     health.locks = {("a", "tuple"): "no JSON key"}
 
     assert get(f"{base}/debug/locks")[0] == 500
-    assert guard.exposition.total == 1
+    assert guards.exposition.total == 1
 
 
 def test_the_lowest_free_port_is_taken():

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mageflow.config import Settings
 from mageflow.interceptors import FlowStart, FlowStep, TaskDeclared, TaskInfo
 from mageflow.telemetry import Telemetry, names
-from mageflow.telemetry.metrics import Instruments, instruments_for
+from mageflow.telemetry.instruments import Instruments, instruments_for
 from mageflow.testing import capture_logs, samples
 from tests.telemetry.conftest import STAGGERED, TASK, Bench
 
@@ -265,7 +265,7 @@ def test_created_series_are_left_to_a_user_who_decided():
     """With ``PROMETHEUS_DISABLE_CREATED_SERIES`` set, even to false, the choice is theirs."""
     program = (
         "from prometheus_client import CollectorRegistry, metrics; "
-        "from mageflow.telemetry.metrics import instruments_for; "
+        "from mageflow.telemetry.instruments import instruments_for; "
         "registry = CollectorRegistry(); instruments_for(registry, max_series=100); print(metrics._use_created)"
     )
     said = [

@@ -18,7 +18,7 @@ from mageflow.interceptors import (
     Stagger,
     TimeoutExtension,
 )
-from mageflow.telemetry.metrics import Instruments
+from mageflow.telemetry.instruments import Instruments
 from mageflow.telemetry.spans import Spans
 from tests.telemetry.conftest import STAGGERED, Bench
 
@@ -96,7 +96,7 @@ def test_a_broken_part_costs_only_its_own_signal(bench: Bench, monkeypatch: pyte
         breaks(patch)
         assert everything(bench) == ALL
 
-    assert getattr(bench.telemetry.recorder.guard, signal).total > 0
+    assert getattr(bench.telemetry.recorder.guards, signal.removesuffix("s")).total > 0
     assert len(bench.telemetry.recorder.live) == 0
     # Whole again, it works again.
     assert everything(bench) == ALL
@@ -113,9 +113,9 @@ def test_everything_broken_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch
         for _ in range(150):
             assert everything(bench) == ALL
 
-    guard = bench.telemetry.recorder.guard
-    assert not guard.metrics.closed
-    assert not guard.traces.closed
+    guards = bench.telemetry.recorder.guards
+    assert not guards.metric.may_record
+    assert not guards.trace.may_record
     assert len(bench.telemetry.recorder.live) == 0
 
 

@@ -168,7 +168,7 @@ async def test_a_directory_that_cannot_be_written_never_stops_a_worker(make_benc
     async with worker_of(bench) as worker:
         assert (await asyncio.to_thread(get, worker.endpoint.url))[0] == 200
 
-    assert bench.telemetry.recorder.guard.exposition.total == 1
+    assert bench.telemetry.recorder.guards.exposition.total == 1
 
 
 async def test_an_endpoint_that_cannot_start_never_stops_a_worker(make_bench, monkeypatch: pytest.MonkeyPatch):

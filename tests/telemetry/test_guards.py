@@ -1,11 +1,11 @@
-"""The guard: failures are counted, told once a minute, and stop costing anything after a hundred."""
+"""The guards: failures are counted, told once a minute, and stop costing anything after a hundred."""
 
 import asyncio
 import logging
 
 import pytest
 
-from mageflow.telemetry.guard import LOG_EVERY_SECONDS, REST_SECONDS, TRIP_AFTER, Guard
+from mageflow.telemetry.guards import LOG_EVERY_SECONDS, REST_SECONDS, TRIP_AFTER, Guards
 from mageflow.testing import capture_logs
 from tests.telemetry.conftest import Stopwatch
 
@@ -21,33 +21,33 @@ def counted() -> list[str]:
 
 
 @pytest.fixture
-def guard(clock: Stopwatch, counted: list[str]) -> Guard:
-    return Guard(counted.append, monotonic=clock)
+def guards(clock: Stopwatch, counted: list[str]) -> Guards:
+    return Guards(counted.append, monotonic=clock)
 
 
-def fail(guard: Guard, times: int = 1) -> None:
+def fail(guards: Guards, times: int = 1) -> None:
     for _ in range(times):
-        with guard.traces.at("site"):
+        with guards.trace.catching("site"):
             raise ValueError("secret")
 
 
-def test_a_failure_ends_at_the_guard(guard: Guard, counted: list[str]):
+def test_a_failure_ends_at_the_guard(guards: Guards, counted: list[str]):
     """It is counted by signal and does not get out; cancellation does."""
-    fail(guard)
-    with pytest.raises(asyncio.CancelledError), guard.traces.at("site"):
+    fail(guards)
+    with pytest.raises(asyncio.CancelledError), guards.trace.catching("site"):
         raise asyncio.CancelledError
 
     assert counted == ["traces"]
 
 
-def test_failures_are_told_once_a_minute_per_site(guard: Guard, clock: Stopwatch):
+def test_failures_are_told_once_a_minute_per_site(guards: Guards, clock: Stopwatch):
     """The next record says how many were suppressed; the words of the exception are not in it."""
     with capture_logs() as logs:
-        fail(guard, 3)
-        with guard.metrics.at("elsewhere"):
+        fail(guards, 3)
+        with guards.metric.catching("elsewhere"):
             raise KeyError("secret")
         clock.now += LOG_EVERY_SECONDS
-        fail(guard)
+        fail(guards)
 
     told = [(event["signal"], event["site"], event["error_type"], event["suppressed"]) for event in logs.events]
     assert told == [("traces", "site", "ValueError", 0), ("metrics", "elsewhere", "KeyError", 0),
@@ -56,27 +56,27 @@ def test_failures_are_told_once_a_minute_per_site(guard: Guard, clock: Stopwatch
     assert "secret" not in repr(logs.events)
 
 
-def test_a_signal_rests_after_a_hundred_failures_in_a_row(guard: Guard, clock: Stopwatch):
+def test_a_signal_rests_after_a_hundred_failures_in_a_row(guards: Guards, clock: Stopwatch):
     """Other signals go on; after a minute it is tried again, and one failure is enough to rest once more."""
-    fail(guard, TRIP_AFTER - 1)
-    assert guard.traces.closed
-    fail(guard)
-    assert not guard.traces.closed
-    assert guard.metrics.closed
+    fail(guards, TRIP_AFTER - 1)
+    assert guards.trace.may_record
+    fail(guards)
+    assert not guards.trace.may_record
+    assert guards.metric.may_record
     clock.now += REST_SECONDS
-    assert guard.traces.closed
-    fail(guard)
-    assert not guard.traces.closed
+    assert guards.trace.may_record
+    fail(guards)
+    assert not guards.trace.may_record
 
 
-def test_a_success_ends_the_row(guard: Guard, clock: Stopwatch):
+def test_a_success_ends_the_row(guards: Guards, clock: Stopwatch):
     """Only an unbroken row of failures trips the breaker."""
-    fail(guard, TRIP_AFTER - 1)
-    with guard.traces.at("site"):
+    fail(guards, TRIP_AFTER - 1)
+    with guards.trace.catching("site"):
         pass
-    fail(guard, TRIP_AFTER - 1)
+    fail(guards, TRIP_AFTER - 1)
 
-    assert guard.traces.closed
+    assert guards.trace.may_record
 
 
 def test_a_guard_whose_own_means_fail_stays_silent(clock: Stopwatch, monkeypatch: pytest.MonkeyPatch):
@@ -86,7 +86,7 @@ def test_a_guard_whose_own_means_fail_stays_silent(clock: Stopwatch, monkeypatch
         raise RuntimeError("broken")
 
     monkeypatch.setattr(logging.getLogger("mageflow"), "handle", broken)
-    guard = Guard(broken, monotonic=clock)
-    fail(guard)
+    guards = Guards(broken, monotonic=clock)
+    fail(guards)
 
-    assert guard.traces.total == 1
+    assert guards.trace.total == 1
