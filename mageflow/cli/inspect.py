@@ -75,7 +75,7 @@ def inspect(
 
 async def _describe(key: str, redis_url: str | None, namespace: str | None, first: int, limit: int) -> "Description":
     from mageflow.config import Settings
-    from mageflow.store import Keys, describe_record, find_records
+    from mageflow.store import Keys, describe_record, find_records, split_member_key
 
     settings = Settings()
     wanted = hatchet_namespace(namespace)
@@ -87,11 +87,14 @@ async def _describe(key: str, redis_url: str | None, namespace: str | None, firs
                     f"the key belongs to namespace {keys.namespace!r}, not {wanted!r}: leave --namespace out"
                 )
             return await describe_record(port, keys, key, first=first, limit=limit)
-        identity, mark, path = key.partition("#")
+        try:
+            identity, path = split_member_key(key)
+        except ValueError:
+            raise SignatureNotFoundError(key) from None
         found = await find_records(port, settings, wanted, identity)
         if not found:
             raise SignatureNotFoundError(key)
-        return await describe_record(port, Keys.of(found[0]), f"{found[0]}{mark}{path}", first=first, limit=limit)
+        return await describe_record(port, Keys.of(found[0]), path.key(found[0]), first=first, limit=limit)
 
 
 def _was_written(parameter: str) -> bool:
@@ -132,7 +135,7 @@ def _document(described: "Description", *, values: bool) -> dict[str, Any]:
         "progress": _progress(described),
         "members": [
             {
-                "path": each.path,
+                "path": str(each.path),
                 "key": each.key,
                 "role": each.role,
                 "task": each.task,
@@ -204,8 +207,8 @@ def _draw(console: "Console", described: "Description", *, values: bool) -> None
     if described.members:
         console.print()
         console.print(_members(described, values=values))
-        shown = sum(1 for each in described.members if "." not in each.path)
-        if not described.path and described.first + shown < described.members_total:
+        shown = sum(1 for each in described.members if not each.path.callbacks)
+        if described.path.is_record and described.first + shown < described.members_total:
             left = described.members_total - described.first - shown
             console.print(Text(f"{left} more: --first {described.first + shown}, or a higher --limit", "dim"))
     if signature.history:
@@ -225,7 +228,7 @@ def _facts(described: "Description", *, values: bool) -> Iterator[tuple[str, "st
     yield "key", signature.key
     yield from _place_and_progress(described)
     yield "created", _ago(signature.created_at, at)
-    if described.started_at is not None and not described.path:
+    if described.started_at is not None and described.path.is_record:
         until = described.ended_at or at
         verb = "took" if described.ended_at else "running for"
         yield "started", f"{_ago(described.started_at, at)}, {verb} {_span(until - described.started_at)}"
@@ -307,9 +310,9 @@ def _members(described: "Description", *, values: bool) -> "Table":
 def _place(member: "MemberDescription") -> "Text":
     from rich.text import Text
 
-    depth = member.path.count(".")
+    depth = len(member.path.callbacks)
     if not depth:
-        return Text(member.path)
+        return Text(str(member.path))
     return Text(f"{'  ' * depth}{'on success' if member.role == 'success callback' else 'on error'}", "dim")
 
 

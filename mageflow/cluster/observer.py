@@ -109,10 +109,10 @@ class ClusterObserver:
             ClusterView(
                 is_leader=True,
                 believed_until=leads_until,
-                signatures={_pair(each): count for each, count in census["signatures"].items()},
-                active=census["active"],
-                oldest_seconds=census["oldest_seconds"],
-                items=census["items"],
+                signatures=census.signatures,
+                active=census.active,
+                oldest_seconds=census.oldest_seconds,
+                items=census.items,
                 orphaned=_orphaned(locks, self._locks.lease_seconds) if locks and self._locks else {},
                 wait_graph=_wait_graph(locks) if locks else {},
             )
@@ -137,11 +137,6 @@ class ClusterObserver:
 
     def _tell(self, view: ClusterView) -> None:
         self._interceptor.event(view)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    kind, _, status = text.partition(":")
-    return kind, status
 
 
 def _orphaned(report: LocksReport, lease_seconds: float) -> Mapping[str, float]:

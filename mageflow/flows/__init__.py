@@ -4,7 +4,7 @@ Every decision is taken by a script in ``mageflow.store``. This package sends wh
 reconcilers send it again when a worker dies.
 """
 
-from mageflow.flows.flows import Flows, Settlement
+from mageflow.flows.flows import Flows
 from mageflow.flows.reconciler import Reconciler, Sweep
 
-__all__ = ["Flows", "Reconciler", "Settlement", "Sweep"]
+__all__ = ["Flows", "Reconciler", "Sweep"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from mageflow.errors import MageflowError, StoreUnavailableError
-from mageflow.store import RecordKeys, Store
+from mageflow.store import Acknowledgement, RecordKeys, Store
 
 __all__ = ["Acknowledgements"]
 
@@ -32,36 +32,33 @@ class Acknowledgements:
         self._delay_seconds = delay_seconds
         self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
 
-    def add(self, keys: RecordKeys, path: str, epoch: int, run_id: str) -> None:
+    def add(self, keys: RecordKeys, sent: Acknowledgement) -> None:
         """Acknowledge a sent entry after the delay, unless `forget` or `take` comes first."""
         waiting = self._of_loop()
-        entry = _Sent(epoch, run_id, asyncio.get_running_loop().time())
-        waiting.entries.setdefault(keys.record, (keys, {}))[1][path] = entry
+        entry = _Sent(sent, asyncio.get_running_loop().time())
+        waiting.entries.setdefault(keys.record, (keys, {}))[1][sent.field] = entry
         if waiting.task is None or waiting.task.done():
             waiting.task = asyncio.create_task(self._flush_in_background(waiting), name="mageflow-acknowledgements")
 
-    def forget(self, record: str, path: str) -> None:
+    def forget(self, record: str, field: str) -> None:
         """Drop an entry: this process admitted its run, which removed the entry from the outbox."""
         for waiting in list(self._waiting.values()):
             entry = waiting.entries.get(record)
-            if entry is not None and entry[1].pop(path, None) is not None and not entry[1]:
+            if entry is not None and entry[1].pop(field, None) is not None and not entry[1]:
                 waiting.entries.pop(record, None)
 
-    def take(self, record: str) -> list[tuple[str, int, str]]:
+    def take(self, record: str) -> list[Acknowledgement]:
         """Remove and return the entries of a record that have waited for half the delay.
 
         The caller acknowledges them with the script it is about to call for the record.
-
-        Returns:
-            Path, epoch and run id of each entry.
         """
         found = self._of_loop().entries.get(record)
         if found is None:
             return []
         latest = asyncio.get_running_loop().time() - self._delay_seconds / 2
-        due = [(path, sent.epoch, sent.run_id) for path, sent in found[1].items() if sent.sent_at <= latest]
-        for path, _, _ in due:
-            self.forget(record, path)
+        due = [each.sent for each in found[1].values() if each.sent_at <= latest]
+        for sent in due:
+            self.forget(record, sent.field)
         return due
 
     async def flush(self) -> None:
@@ -70,8 +67,8 @@ class Acknowledgements:
 
     async def _flush(self, waiting: "_Waiting", older_than_seconds: float) -> None:
         latest = asyncio.get_running_loop().time() - older_than_seconds
-        for record, (keys, sent) in list(waiting.entries.items()):
-            due = [(path, each.epoch, each.run_id) for path, each in sent.items() if each.sent_at <= latest]
+        for record, (keys, entries) in list(waiting.entries.items()):
+            due = [each.sent for each in entries.values() if each.sent_at <= latest]
             if not due:
                 continue
             try:
@@ -81,8 +78,8 @@ class Acknowledgements:
                 return
             except MageflowError as error:
                 _log.warning("sent runs of %s cannot be acknowledged: %s", record, error)
-            for path, _, _ in due:
-                self.forget(record, path)
+            for sent in due:
+                self.forget(record, sent.field)
 
     async def _flush_in_background(self, waiting: "_Waiting") -> None:
         try:
@@ -100,8 +97,7 @@ class Acknowledgements:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    epoch: int
-    run_id: str
+    sent: Acknowledgement
     sent_at: float
 
 

@@ -25,7 +25,7 @@ from mageflow.signatures import (
     TaskSignature,
     as_json_object,
 )
-from mageflow.store import RecordKeys, Store
+from mageflow.store import CallbackKind, MemberPath, RecordKeys, Store
 
 __all__ = ["Creation", "SignatureBinder"]
 
@@ -122,7 +122,7 @@ class Creation:
             base.success + await self._members.resolve_members(success_callbacks, "success_callbacks"),
             base.error + await self._members.resolve_members(error_callbacks, "error_callbacks"),
         )
-        documents = list(documents_of(member, ""))
+        documents = list(documents_of(member, MemberPath()))
         keys = self._store.keys.new("task", new_identity("task", *documents))
         _, status = await self._store.create(keys, documents, {"name": member.name})
         assert isinstance(member.definition, TaskDefinition)  # noqa: S101 - narrows the type
@@ -131,8 +131,8 @@ class Creation:
             task_name=member.definition.task,
             task_identifiers=member.definition.identifiers,
             kwargs=member.definition.kwargs,
-            success_callbacks=_callback_keys(keys, "s", member.success),
-            error_callbacks=_callback_keys(keys, "e", member.error),
+            success_callbacks=_callback_keys(keys, "success", member.success),
+            error_callbacks=_callback_keys(keys, "error", member.error),
             status=status,
         )
         return self._binder.bind(signature.created_from(member))
@@ -200,9 +200,9 @@ class Creation:
             key=keys.record,
             name=definition.name,
             kwargs=definition.kwargs,
-            steps=tuple(f"{keys.record}#{index}" for index in range(len(members))),
-            success_callbacks=_callback_keys(keys, "s", on_success),
-            error_callbacks=_callback_keys(keys, "e", on_error),
+            steps=tuple(MemberPath(index).key(keys.record) for index in range(len(members))),
+            success_callbacks=_callback_keys(keys, "success", on_success),
+            error_callbacks=_callback_keys(keys, "error", on_error),
             status=status,
         )
         return self._binder.bind(chain)
@@ -298,8 +298,8 @@ class Creation:
             is_closed=closed,
             total=len(members),
             pending=len(members),
-            success_callbacks=_callback_keys(keys, "s", on_success),
-            error_callbacks=_callback_keys(keys, "e", on_error),
+            success_callbacks=_callback_keys(keys, "success", on_success),
+            error_callbacks=_callback_keys(keys, "error", on_error),
             status=status,
         )
         return self._binder.bind(swarm)
@@ -314,15 +314,15 @@ class Creation:
     ) -> tuple[RecordKeys, Status]:
         documents = list(flow_document(definition, success, error))
         for index, member in enumerate(members):
-            documents += documents_of(member, str(index))
+            documents += documents_of(member, MemberPath(index))
         identity = new_identity(definition.kind, *documents, *header.values())
         keys = self._store.keys.new(definition.kind, identity)
         _, status = await self._store.create(keys, documents, header)
         return keys, status
 
 
-def _callback_keys(keys: RecordKeys, mark: str, members: Sequence[MemberSpec]) -> tuple[str, ...]:
-    return tuple(f"{keys.record}#.{mark}{index}" for index in range(len(members)))
+def _callback_keys(keys: RecordKeys, kind: CallbackKind, members: Sequence[MemberSpec]) -> tuple[str, ...]:
+    return tuple(MemberPath().callback(kind, index).key(keys.record) for index in range(len(members)))
 
 
 def _default_name(kind: str, members: Sequence[MemberSpec]) -> str:

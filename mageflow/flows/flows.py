@@ -7,7 +7,6 @@ most one call to Hatchet, however many runs they send.
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mageflow.config import Settings
@@ -31,7 +30,6 @@ from mageflow.interceptors import Attempt, FlowStep, Interceptor
 from mageflow.signatures import (
     ENDED,
     ChainSignature,
-    FailureRecord,
     RunIdentity,
     SignatureRunner,
     Status,
@@ -39,25 +37,22 @@ from mageflow.signatures import (
     TaskSignature,
     explicitly_set,
 )
-from mageflow.store import Admission, AnySignature, Store, dedupe_key, locate
-from mageflow.types import Dispatcher, SettledOutcome, TaskCatalog
+from mageflow.store import (
+    Admission,
+    AnySignature,
+    AttemptOutcome,
+    DedupeKey,
+    MemberPath,
+    Settlement,
+    StartVerdict,
+    Store,
+    locate,
+)
+from mageflow.types import Dispatcher, TaskCatalog
 
-__all__ = ["Flows", "Settlement"]
+__all__ = ["Flows"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a settlement changed.
-
-    Attributes:
-        verdict: ``settled``; ``recorded``: noted, a retry follows; ``repeated``: it was settled before; ``stale``:
-            another run or attempt owns the member now; ``ended``: the member was interrupted; ``gone``: the record
-            expired or was removed.
-    """
-
-    verdict: str
 
 
 class Flows:
@@ -125,7 +120,7 @@ class Flows:
         task that runs the signature again does not run its task function again.
         """
         keys = self._store.keys.parse(signature.key)
-        return dedupe_key(keys, f"@{new_identity('run', signature.key)[:20]}", 0)
+        return str(DedupeKey(keys.record, MemberPath.user_run(new_identity("run", signature.key)[:20])))
 
     async def start(
         self, flow: str | ChainSignature | SwarmSignature, message: object = None, *, by: str = ""
@@ -159,14 +154,14 @@ class Flows:
         if keys.kind == "task":
             raise FlowDefinitionError(f"{key!r} is a task signature: run it, only chains and swarms are started")
         decision = await self._outbox.start(keys, json.dumps(explicitly_set(message)), name=name, by=by)
-        if decision.verdict == "gone":
+        if decision.verdict is StartVerdict.GONE:
             raise SignatureNotFoundError(key)
-        if decision.verdict == "owned" and (status := decision.facts.get("status")):
-            raise IllegalTransitionError(key, str(status), "start")
-        if decision.verdict == "owned":
+        if decision.verdict is StartVerdict.OWNED and decision.status is not None:
+            raise IllegalTransitionError(key, decision.status, "start")
+        if decision.verdict is StartVerdict.OWNED:
             raise FlowDefinitionError(f"{key!r} belongs to another flow, which starts it")
         await self._outbox.deliver(decision)
-        return Status.SUSPENDED if decision.verdict == "held" else Status(decision.facts.get("status", "active"))
+        return Status.SUSPENDED if decision.verdict is StartVerdict.HELD else decision.status or Status.ACTIVE
 
     async def wait(self, key: str, *, poll_seconds: float = 0.5) -> Any:
         """Wait until a flow has ended and return its result.
@@ -255,7 +250,7 @@ class Flows:
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
-            self._acknowledgements.forget(keys.record, path)
+            self._acknowledgements.forget(keys.record, str(path))
             self._heartbeats.start(keys, path, run.workflow_run_id)
             self._binder.bind(admission.signature)
             if admission.flow_kind:
@@ -271,17 +266,7 @@ class Flows:
         return admission
 
     async def settle(
-        self,
-        key: str,
-        run: RunIdentity,
-        outcome: SettledOutcome,
-        *,
-        result_json: str | None = None,
-        error: FailureRecord | None = None,
-        will_retry: bool = False,
-        max_failures: int = 0,
-        message_json: str = "",
-        retry_seconds: float = 0.0,
+        self, key: str, run: RunIdentity, ended: AttemptOutcome, *, retry_seconds: float = 0.0
     ) -> Settlement:
         """Record how an attempt ended, decide what follows from it, and send that.
 
@@ -296,14 +281,7 @@ class Flows:
         Args:
             key: As for `admit`.
             run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
-            outcome: How the attempt ended.
-            result_json: JSON text of the result; for ``succeeded``.
-            error: The error; for every other outcome.
-            will_retry: True if the engine is expected to retry. Then the failure is only recorded.
-            max_failures: Number of failed attempts after which the engine does not retry, whatever ``will_retry`` says;
-                0 if unknown. It matters when the failure of the previous attempt reached Redis only after this attempt
-                was admitted.
-            message_json: Input of the attempt, as JSON text; error callbacks receive it.
+            ended: How the attempt ended.
             retry_seconds: How long to retry while Redis is unavailable.
 
         Raises:
@@ -311,22 +289,11 @@ class Flows:
             SignatureNotFoundError: The key has another prefix or namespace than this client's.
         """
         acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
-        decision = await _retry_while_unavailable(
-            lambda: self._store.settle(
-                key,
-                run,
-                outcome,
-                result_json=result_json,
-                error=error,
-                will_retry=will_retry,
-                max_failures=max_failures,
-                message_json=message_json,
-                acknowledged=acknowledged,
-            ),
-            retry_seconds,
+        settlement = await _retry_while_unavailable(
+            lambda: self._store.settle(key, run, ended, acknowledged=acknowledged), retry_seconds
         )
-        await self._outbox.deliver(decision, critical_task=error.task if error else "")
-        return Settlement(decision.verdict)
+        await self._outbox.deliver(settlement, critical_task=ended.error.task if ended.error else "")
+        return settlement
 
     async def was_timed_out(self, run: RunIdentity) -> bool:
         """True if this attempt ended at its execution timeout, and was not cancelled. One call to Hatchet.

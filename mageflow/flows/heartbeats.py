@@ -12,7 +12,7 @@ from typing import Final, get_args
 
 from mageflow.errors import MageflowError
 from mageflow.interceptors import Attempt, current_attempt
-from mageflow.store import RecordKeys, Store
+from mageflow.store import MemberPath, RecordKeys, Store
 from mageflow.types import SignatureKind
 
 __all__ = ["Heartbeats"]
@@ -26,7 +26,7 @@ _log = logging.getLogger("mageflow.flows")
 class _Execution:
     attempt: Attempt
     keys: RecordKeys
-    path: str
+    path: MemberPath
     run_id: str
     started_at: float
 
@@ -49,7 +49,7 @@ class Heartbeats:
         ttls = (settings.ttl_seconds(kind)[0] / 3 for kind in _KINDS)
         return min(settings.reconcile_check_seconds, *ttls) / 2
 
-    def start(self, keys: RecordKeys, path: str, run_id: str) -> None:
+    def start(self, keys: RecordKeys, path: MemberPath, run_id: str) -> None:
         """Send heartbeats for the running attempt until `stop`. Outside an attempt nothing happens."""
         attempt = current_attempt.get()
         if attempt is not None:
@@ -69,7 +69,7 @@ class Heartbeats:
     async def send(self) -> None:
         """Send one heartbeat for each attempt that has run for an interval; one round trip per record."""
         latest_start = asyncio.get_running_loop().time() - self.interval_seconds
-        due: dict[str, tuple[RecordKeys, list[tuple[str, str]]]] = {}
+        due: dict[str, tuple[RecordKeys, list[tuple[MemberPath, str]]]] = {}
         for each in self._running.values():
             if each.started_at <= latest_start:
                 due.setdefault(each.keys.record, (each.keys, []))[1].append((each.path, each.run_id))

@@ -32,10 +32,10 @@ from mageflow.signatures import (
     decode_member,
     deep_merge,
 )
-from mageflow.store import Decision, OutboxEntry, dedupe_key
+from mageflow.store import Decision, DedupeKey, FlowPlace, MemberEntry, MemberPath, join_member_key
 from mageflow.types import DispatchRun, Source
 
-__all__ = ["NestedStart", "build_nested_start", "build_run", "carry_result", "flow_name"]
+__all__ = ["NestedStart", "build_nested_start", "build_run", "flow_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,8 @@ class NestedStart:
 
     key: str
     message_json: str
-    carry_json: str
+    parent_value_json: str
     parent: str
-
-
-def carry_result(value_json: str) -> str:
-    """A result in the form in which a nested flow receives it, as JSON text."""
-    return f'{{"result":{value_json}}}'
 
 
 def flow_name(decision: Decision) -> str:
@@ -64,7 +59,7 @@ def flow_name(decision: Decision) -> str:
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
-def build_run(decision: Decision, entry: OutboxEntry, *, fanout_limit: int = 128) -> DispatchRun:
+def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128) -> DispatchRun:
     """The run to dispatch for an outbox entry.
 
     Items of a swarm larger than ``fanout_limit`` start traces of their own, with a link to the start of the flow:
@@ -74,44 +69,42 @@ def build_run(decision: Decision, entry: OutboxEntry, *, fanout_limit: int = 128
         SignatureInvalidError: The stored definition does not validate, or the stored input is not JSON.
     """
     keys = decision.keys
-    member_key = f"{keys.record}#{entry.path}"
+    member_key = join_member_key(keys.record, entry.path)
     definition = decode_member(member_key, entry.definition_json)
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(member_key, "a flow is stored where a task is expected")
     is_rerun = entry.role == "rerun"
     is_callback = entry.role in {"success", "error"}
-    is_own_trace = entry.role == "item" and int(decision.facts.get("total", 0)) > fanout_limit
+    is_own_trace = entry.role == "item" and decision.member_count > fanout_limit
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
-        input_json=entry.extra or "{}" if is_rerun else _input_json(decision, entry, definition),
-        signature_key=keys.record if is_rerun else member_key,
-        dedupe_key=dedupe_key(keys, entry.path, entry.epoch),
+        input_json=entry.message_json or "{}" if is_rerun else _input_json(decision, entry, definition),
+        signature_key=entry.path.key(keys.record),
+        dedupe_key=str(DedupeKey(keys.record, entry.path, entry.epoch)),
         source=source,
-        flow="" if keys.kind == "task" else f"{keys.kind}:{keys.id}:{entry.path}",
+        flow="" if keys.kind == "task" else str(FlowPlace(keys.kind, keys.id, entry.path)),
         traceparent=decision.traceparent,
         link=decision.traceparent if is_own_trace else entry.link,
     )
 
 
-def build_nested_start(decision: Decision, entry: OutboxEntry) -> NestedStart:
+def build_nested_start(decision: Decision, entry: MemberEntry) -> NestedStart:
     """The nested flow to start for an outbox entry.
 
     Raises:
         SignatureInvalidError: The stored definition does not validate, or the stored input is not JSON.
     """
-    member_key = f"{decision.keys.record}#{entry.path}"
+    member_key = join_member_key(decision.keys.record, entry.path)
     definition = decode_member(member_key, entry.definition_json)
     if isinstance(definition, TaskDefinition):
         raise SignatureInvalidError(member_key, "a task is stored where a flow is expected")
     with _readable(member_key):
-        carry = ""
+        parent_value = decision.parent_value_json
         if entry.role == "success" or (entry.role == "step" and entry.value_json):
-            carry = carry_result(entry.value_json)
+            parent_value = f'{{"result":{entry.value_json}}}'
         elif entry.role == "error":
-            carry = json.dumps({"error": _error(decision, entry)})
-        elif decision.carry_json:
-            carry = decision.carry_json
+            parent_value = json.dumps({"error": _error(decision, entry)})
         message: dict[str, Any] = {}
         if entry.role in {"step", "item"}:
             first = _object(decision.message_json) if entry.role == "item" or not entry.value_json else {}
@@ -119,7 +112,7 @@ def build_nested_start(decision: Decision, entry: OutboxEntry) -> NestedStart:
     return NestedStart(
         key=definition.key,
         message_json=json.dumps(message),
-        carry_json=carry,
+        parent_value_json=parent_value,
         parent=member_key,
     )
 
@@ -133,17 +126,17 @@ def _readable(member_key: str) -> Generator[None]:
         raise SignatureInvalidError(member_key, f"its stored input cannot be read ({error})") from error
 
 
-def _input_json(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -> str:
-    with _readable(f"{decision.keys.record}#{entry.path}"):
+def _input_json(decision: Decision, entry: MemberEntry, definition: TaskDefinition) -> str:
+    with _readable(join_member_key(decision.keys.record, entry.path)):
         return json.dumps(_input(decision, entry, definition))
 
 
-def _input(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -> dict[str, Any]:
+def _input(decision: Decision, entry: MemberEntry, definition: TaskDefinition) -> dict[str, Any]:
     kwargs = definition.kwargs
     if entry.role == "success":
         return deep_merge(kwargs, {definition.result_field: json.loads(entry.value_json)})
     if entry.role == "error":
-        return deep_merge(_object(entry.extra), kwargs, {definition.error_field: _error(decision, entry)})
+        return deep_merge(_object(entry.message_json), kwargs, {definition.error_field: _error(decision, entry)})
     if entry.role == "step" and entry.value_json:
         return deep_merge(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
     return deep_merge(
@@ -151,15 +144,15 @@ def _input(decision: Decision, entry: OutboxEntry, definition: TaskDefinition) -
         kwargs,
         _object(decision.message_json),
         definition.message,
-        _carried_values(decision, definition),
+        _parent_value(decision, definition),
     )
 
 
-def _carried_values(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:
-    carry = _object(decision.carry_json)
-    if "result" in carry:
-        return {definition.result_field: carry["result"]}
-    return {definition.error_field: carry["error"]} if "error" in carry else {}
+def _parent_value(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:
+    value = _object(decision.parent_value_json)
+    if "result" in value:
+        return {definition.result_field: value["result"]}
+    return {definition.error_field: value["error"]} if "error" in value else {}
 
 
 def _bound_values(decision: Decision) -> dict[str, Any]:
@@ -167,14 +160,14 @@ def _bound_values(decision: Decision) -> dict[str, Any]:
     return dict(definition.kwargs) if isinstance(definition, FlowDefinition) else {}
 
 
-def _error(decision: Decision, entry: OutboxEntry) -> dict[str, Any]:
-    owner = entry.path.rpartition(".")[0]
-    key = decision.keys.record if not owner or owner.startswith("@") else f"{decision.keys.record}#{owner}"
-    facts = (
+def _error(decision: Decision, entry: MemberEntry) -> dict[str, Any]:
+    owner = entry.path.owner or MemberPath()
+    failure = (
         FailureRecord.model_validate_json(entry.value_json).model_dump() if entry.value_json else {"type": "Unknown"}
     )
-    original = json.loads(entry.extra) if entry.extra else None
-    error = TaskError.model_validate({**facts, "signature": key, "original_message": original})
+    original = json.loads(entry.message_json) if entry.message_json else None
+    key = owner.key(decision.keys.record)
+    error = TaskError.model_validate({**failure, "signature": key, "original_message": original})
     return error.model_dump(mode="json")
 
 

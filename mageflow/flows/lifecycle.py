@@ -7,7 +7,7 @@ what the script decided: runs of the next steps, cancellations, actions on neste
 from mageflow.errors import FlowDefinitionError
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import FailureRecord, Status
-from mageflow.store import Decision, Store
+from mageflow.store import LifecycleDecision, Store, flow_of_run
 from mageflow.types import Dispatcher
 
 __all__ = ["Lifecycle"]
@@ -52,7 +52,7 @@ class Lifecycle:
             SignatureNotFoundError: The record expired or was removed.
             IllegalTransitionError: It has ended.
         """
-        return await self._apply(await self._store.obey(key, "suspend", by=by, why=why))
+        return await self._apply(await self._store.apply_lifecycle(key, "suspend", by=by, why=why))
 
     async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
         """Continue a suspended signature or flow.
@@ -76,7 +76,7 @@ class Lifecycle:
             SignatureNotFoundError: The record expired or was removed.
             IllegalTransitionError: It has ended.
         """
-        return await self._apply(await self._store.obey(key, "resume", by=by, why=why))
+        return await self._apply(await self._store.apply_lifecycle(key, "resume", by=by, why=why))
 
     async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
         """End a signature or flow now.
@@ -101,7 +101,8 @@ class Lifecycle:
             SignatureNotFoundError: The record expired or was removed.
             IllegalTransitionError: It has ended in another way.
         """
-        decision = await self._store.obey(key, "interrupt", by=by, why=why, error=FailureRecord.interrupted(why))
+        error = FailureRecord.interrupted(why)
+        decision = await self._store.apply_lifecycle(key, "interrupt", by=by, why=why, error=error)
         return await self._apply(decision)
 
     async def remove(self, key: str) -> bool:
@@ -120,15 +121,15 @@ class Lifecycle:
             FlowDefinitionError: The key is a member of a flow.
             DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
         """
-        if self._store.keys.parse(key).path:
+        if not self._store.keys.parse(key).member.is_record:
             raise FlowDefinitionError(f"{key!r} is a member: remove the flow or signature it belongs to")
         run_ids = await self._store.remove(key)
-        for nested in [run_id.removeprefix("flow:") for run_id in run_ids or () if run_id.startswith("flow:")]:
+        for nested in [flow for run_id in run_ids or () if (flow := flow_of_run(run_id)) is not None]:
             await self.remove(nested)
-        if live := [run_id for run_id in run_ids or () if not run_id.startswith("flow:")]:
+        if live := [run_id for run_id in run_ids or () if flow_of_run(run_id) is None]:
             await self._dispatcher.cancel(live)
         return run_ids is not None
 
-    async def _apply(self, decision: Decision) -> Status:
+    async def _apply(self, decision: LifecycleDecision) -> Status:
         await self._outbox.deliver(decision)
-        return Status(decision.verdict)
+        return decision.status

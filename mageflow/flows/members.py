@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from mageflow.errors import FlowDefinitionError, SignatureNotFoundError
+from mageflow.errors import FlowDefinitionError, SignatureInvalidError, SignatureNotFoundError
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -30,7 +30,7 @@ from mageflow.signatures import (
     error_field,
     result_field,
 )
-from mageflow.store import Store
+from mageflow.store import CallbackKind, MemberPath, Store, StoredDefinition
 from mageflow.types import TaskCatalog
 
 __all__ = ["MemberResolver", "MemberSpec", "documents_of", "flow_document"]
@@ -57,15 +57,15 @@ class MemberSpec:
 
         Paths are relative to the member. Cached, because one spec stands for many items in a swarm of one task.
         """
-        letter = "T" if isinstance(self.definition, TaskDefinition) else "F"
-        own = f"{letter}:{len(self.success)}:{len(self.error)}|{encode(self.definition)}"
-        return (("", own), *_callbacks(self.success, self.error))
+        own = StoredDefinition(self.definition.kind, len(self.success), len(self.error), encode(self.definition))
+        return (("", str(own)), *_callbacks(self.success, self.error))
 
 
-def documents_of(member: MemberSpec, path: str) -> Iterator[str]:
+def documents_of(member: MemberSpec, path: MemberPath) -> Iterator[str]:
     """Path, definition, path, definition, ... of the member at ``path`` and of everything under it."""
+    place = str(path)
     for below, text in member.relative:
-        yield path + below
+        yield place + below
         yield text
 
 
@@ -74,17 +74,19 @@ def flow_document(
 ) -> Iterator[str]:
     """Path, definition, path, definition, ... of a flow and of its callbacks, without its members."""
     yield ""
-    yield f"{definition.kind[0].upper()}:{len(success)}:{len(error)}|{encode(definition)}"
+    yield str(StoredDefinition(definition.kind, len(success), len(error), encode(definition)))
     for below, text in _callbacks(success, error):
         yield below
         yield text
 
 
 def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
-    for mark, members in (("s", success), ("e", error)):
+    groups: tuple[tuple[CallbackKind, Sequence[MemberSpec]], ...] = (("success", success), ("error", error))
+    for kind, members in groups:
         for index, member in enumerate(members):
+            place = str(MemberPath().callback(kind, index))
             for below, text in member.relative:
-                yield f".{mark}{index}{below}", text
+                yield place + below, text
 
 
 class MemberResolver:
@@ -172,23 +174,27 @@ class MemberResolver:
     async def _of_key(self, key: str) -> MemberSpec:
         parsed = self._store.keys.parse(key)
         found = await self._store.definitions(key)
-        if parsed.kind != "task" and not parsed.path:
+        if parsed.kind != "task" and parsed.member.is_record:
             return MemberSpec(FlowMember(key=key))
-        if parsed.path not in found:
+        path = parsed.member.definition
+        if str(path) not in found:
             raise SignatureNotFoundError(key)
-        return _read(key, found, parsed.path, 0)
+        return _read(key, found, path, 0)
 
 
-def _read(key: str, found: Mapping[str, str], path: str, depth: int) -> MemberSpec:
-    head, _, text = found.get(path, "").partition("|")
-    definition = decode_member(key, text)
-    _, successes, errors = head.split(":")
+def _read(key: str, found: Mapping[str, str], path: MemberPath, depth: int) -> MemberSpec:
+    try:
+        stored = StoredDefinition.parse(found.get(str(path), ""))
+    except ValueError as error:
+        raise SignatureInvalidError(key, str(error)) from error
     if depth > _MAX_DEPTH:
         raise FlowDefinitionError(f"callbacks of {key!r} are nested deeper than {_MAX_DEPTH}")
     return MemberSpec(
-        definition,
-        tuple(_read(key, found, f"{path}.s{index}", depth + 1) for index in range(int(successes))),
-        tuple(_read(key, found, f"{path}.e{index}", depth + 1) for index in range(int(errors))),
+        decode_member(key, stored.document_json),
+        tuple(
+            _read(key, found, path.callback("success", index), depth + 1) for index in range(stored.success_callbacks)
+        ),
+        tuple(_read(key, found, path.callback("error", index), depth + 1) for index in range(stored.error_callbacks)),
     )
 
 

@@ -13,8 +13,9 @@ expired) is settled as failed. Then the flow ends and its error callbacks run.
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from mageflow.errors import (
     DispatchError,
@@ -29,7 +30,22 @@ from mageflow.flows.inputs import build_nested_start, build_run, flow_name
 from mageflow.flows.refills import RefillTimers
 from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, Interceptor, RunResend, SwarmFill
 from mageflow.signatures import FailureRecord, RunIdentity
-from mageflow.store import Decision, OutboxEntry, RecordKeys, Store
+from mageflow.store import (
+    UNDELIVERABLE,
+    ActionEntry,
+    AttemptOutcome,
+    CancelEntry,
+    Decision,
+    DedupeKey,
+    MemberEntry,
+    RecordKeys,
+    ReportEntry,
+    StartDecision,
+    StartVerdict,
+    Store,
+    flow_run_id,
+    join_member_key,
+)
 from mageflow.types import Dispatcher, DispatchRun
 
 __all__ = ["OutboxRelay"]
@@ -92,26 +108,31 @@ class OutboxRelay:
         keys: RecordKeys,
         message_json: str,
         *,
-        carry_json: str = "",
+        parent_value_json: str = "",
         parent: str = "",
         name: str = "",
         by: str = "",
-    ) -> Decision:
+    ) -> StartDecision:
         """Start a flow, once; the caller delivers the decision.
 
         Raises:
             StoreError: Redis failed.
         """
         if keys.kind == "task":
-            return Decision(keys=keys, verdict="gone")
+            return StartDecision(keys=keys, verdict=StartVerdict.GONE)
         call = FlowStart(keys.kind, keys.id, name)
         with self._interceptor.start_flow(call):
             decision = await self._store.start(
-                keys.record, message_json, carry_json=carry_json, traceparent=call.traceparent, parent=parent, by=by
+                keys.record,
+                message_json,
+                parent_value_json=parent_value_json,
+                traceparent=call.traceparent,
+                parent=parent,
+                by=by,
             )
-            call.started = decision.verdict in {"started", "held"}
+            call.started = decision.verdict in {StartVerdict.STARTED, StartVerdict.HELD}
             call.name = flow_name(decision) or name
-            call.steps = int(decision.facts.get("steps", 0))
+            call.steps = decision.steps
         return decision
 
     def cancel_refills(self) -> None:
@@ -123,31 +144,32 @@ class OutboxRelay:
 
     async def _send(self, decision: Decision) -> list[Decision]:
         """Send the entries of one decision; returns the decisions that follow in other records."""
-        runs: list[tuple[OutboxEntry, DispatchRun]] = []
+        runs: list[tuple[MemberEntry, DispatchRun]] = []
         following: list[Decision] = []
-        cancellations: list[OutboxEntry] = []
+        cancellations: list[CancelEntry] = []
         fanout_limit = self._store.settings.trace_fanout_limit
         for entry in decision.outbox:
-            if entry.kind == "run":
-                try:
-                    runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
-                except SignatureInvalidError as error:
-                    following.append(await self._fail(decision, entry, error))
-            elif entry.kind == "start":
-                following += await self._start_nested(decision, entry)
-            elif entry.kind == "up":
-                following += await self._report_to_parent(decision, entry)
-            elif entry.kind == "verb":
-                following += await self._apply_to_nested(decision, entry)
-            else:
-                cancellations.append(entry)
+            match entry:
+                case MemberEntry(starts="run"):
+                    try:
+                        runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
+                    except SignatureInvalidError as error:
+                        following.append(await self._fail(decision, entry, error))
+                case MemberEntry():
+                    following += await self._start_nested(decision, entry)
+                case ReportEntry():
+                    following += await self._report_to_parent(decision, entry)
+                case ActionEntry():
+                    following += await self._apply_to_nested(decision, entry)
+                case CancelEntry():
+                    cancellations.append(entry)
         if runs:
             following += await self._dispatch(decision, runs)
         if cancellations:
             await self._cancel(decision, cancellations)
         return following
 
-    async def _dispatch(self, decision: Decision, runs: Sequence[tuple[OutboxEntry, DispatchRun]]) -> list[Decision]:
+    async def _dispatch(self, decision: Decision, runs: Sequence[tuple[MemberEntry, DispatchRun]]) -> list[Decision]:
         alone = [each for each in runs if each[0].tries > _ALONE_AFTER_TRIES]
         together = [each for each in runs if each[0].tries <= _ALONE_AFTER_TRIES]
         chunks = [together[first : first + _CHUNK] for first in range(0, len(together), _CHUNK)]
@@ -157,7 +179,7 @@ class OutboxRelay:
         return following
 
     async def _dispatch_chunk(
-        self, decision: Decision, chunk: Sequence[tuple[OutboxEntry, DispatchRun]]
+        self, decision: Decision, chunk: Sequence[tuple[MemberEntry, DispatchRun]]
     ) -> list[Decision]:
         try:
             with self._filling(decision, len(chunk)):
@@ -169,87 +191,81 @@ class OutboxRelay:
             _log.warning("%d runs of %s are left to the reconcilers: %s", len(chunk), decision.keys.record, error)
             return []
         for (entry, run), run_id in zip(chunk, run_ids, strict=True):
-            self._acknowledgements.add(decision.keys, entry.path, entry.epoch, run_id)
+            self._acknowledgements.add(decision.keys, entry.sent_as(run_id))
             self._observe_callback(decision, entry, "enqueued", run.task_name)
         return []
 
-    async def _start_nested(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
+    async def _start_nested(self, decision: Decision, entry: MemberEntry) -> list[Decision]:
         try:
             nested = build_nested_start(decision, entry)
             keys = self._store.keys.parse(nested.key)
-            started = await self.start(keys, nested.message_json, carry_json=nested.carry_json, parent=nested.parent)
+            started = await self.start(
+                keys, nested.message_json, parent_value_json=nested.parent_value_json, parent=nested.parent
+            )
         except (SignatureInvalidError, SignatureNotFoundError) as error:
             return [await self._fail(decision, entry, error)]
-        if started.verdict in {"gone", "owned"}:
+        if started.verdict in {StartVerdict.GONE, StartVerdict.OWNED}:
             error = SignatureNotFoundError(nested.key)
             return [await self._fail(decision, entry, error, "FlowUnavailable")]
-        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, f"flow:{nested.key}")])
+        await self._store.acknowledge(decision.keys, [entry.sent_as(flow_run_id(nested.key))])
         self._observe_callback(decision, entry, "enqueued", nested.key)
         return [started]
 
-    async def _report_to_parent(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
-        outcome = _OUTCOME[entry.role]
-        error = _stored_failure(entry.value_json) if outcome != "succeeded" and entry.value_json else None
+    async def _report_to_parent(self, decision: Decision, entry: ReportEntry) -> list[Decision]:
+        outcome = _OUTCOME[entry.status]
+        ended = AttemptOutcome(
+            outcome,
+            result_json=entry.value_json if outcome == "succeeded" else None,
+            error=_stored_failure(entry.value_json) if outcome != "succeeded" and entry.value_json else None,
+            reported_by_engine=True,
+        )
+        run = RunIdentity(flow_run_id(decision.keys.record), traceparent=entry.link)
         try:
-            settled = await self._store.settle(
-                entry.extra,
-                RunIdentity(f"flow:{decision.keys.record}", traceparent=entry.link),
-                outcome,
-                result_json=entry.value_json if outcome == "succeeded" else None,
-                error=error,
-                reported_by_engine=True,
-            )
+            settled = await self._store.settle(entry.parent, run, ended)
         except SignatureNotFoundError:
             return []
-        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "")])
+        await self._store.acknowledge(decision.keys, [entry.sent_as()])
         return [settled]
 
-    async def _apply_to_nested(self, decision: Decision, entry: OutboxEntry) -> list[Decision]:
-        name, _, key = entry.value_json.partition(":")
-        action = cast("Literal['suspend', 'resume', 'interrupt']", name)
-        why = f"{action} of {decision.keys.record}"
-        error = FailureRecord.interrupted(why) if action == "interrupt" else None
+    async def _apply_to_nested(self, decision: Decision, entry: ActionEntry) -> list[Decision]:
+        why = f"{entry.action} of {decision.keys.record}"
+        error = FailureRecord.interrupted(why) if entry.action == "interrupt" else None
         following: list[Decision] = []
         try:
-            following.append(await self._store.obey(key, action, why=why, error=error))
+            following.append(await self._store.apply_lifecycle(entry.flow_key, entry.action, why=why, error=error))
         except (SignatureNotFoundError, IllegalTransitionError) as refusal:
-            _log.info("%s of a nested flow changed nothing: %s", action, refusal)
-        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "")])
+            _log.info("%s of a nested flow changed nothing: %s", entry.action, refusal)
+        await self._store.acknowledge(decision.keys, [entry.sent_as()])
         return following
 
-    async def _cancel(self, decision: Decision, entries: Sequence[OutboxEntry]) -> None:
+    async def _cancel(self, decision: Decision, entries: Sequence[CancelEntry]) -> None:
         try:
-            await self._dispatcher.cancel([entry.value_json for entry in entries])
+            await self._dispatcher.cancel([entry.run_id for entry in entries])
         except DispatchError as error:
             if max(entry.tries for entry in entries) < _FAIL_AFTER_TRIES:
                 _log.warning("cancelling runs of %s is left to the reconcilers: %s", decision.keys.record, error)
                 return
-        await self._store.acknowledge(decision.keys, [(entry.path, entry.epoch, "") for entry in entries])
+        await self._store.acknowledge(decision.keys, [entry.sent_as() for entry in entries])
 
-    async def _fail(self, decision: Decision, entry: OutboxEntry, error: MageflowError, kind: str = "") -> Decision:
+    async def _fail(self, decision: Decision, entry: MemberEntry, error: MageflowError, kind: str = "") -> Decision:
         """Settle an entry that can never be sent, so that the flow ends and its error callbacks run."""
-        _log.error("%s#%s can never be sent: %s", decision.keys.record, entry.path, error)
+        record = decision.keys.record
+        _log.error("%s can never be sent: %s", join_member_key(record, entry.path), error)
         self._observe_callback(decision, entry, "failed", "", type(error).__name__)
-        record = FailureRecord(
+        failure = FailureRecord(
             type=kind or type(error).__name__, message=str(error), outcome="failed", at=datetime.now(UTC)
         )
-        member = decision.keys.record if entry.role == "rerun" else f"{decision.keys.record}#{entry.path}"
-        identity = RunIdentity("undeliverable", dedupe_key=f"{decision.keys.record}{entry.path}/{entry.epoch}")
-        settled = await self._store.settle(member, identity, "failed", error=record, reported_by_engine=True)
-        settled.facts.pop("callback_failed", None)  # observed above, with the type of the error
-        return settled
+        run = RunIdentity(UNDELIVERABLE, dedupe_key=str(DedupeKey(record, entry.path, entry.epoch)))
+        ended = AttemptOutcome("failed", error=failure, reported_by_engine=True)
+        settled = await self._store.settle(entry.path.key(record), run, ended)
+        return replace(settled, failed_callback=None)  # observed above, with the type of the error
 
     def _filling(self, decision: Decision, count: int) -> Any:
-        if not decision.facts.get("filled"):
+        filled = decision.filled
+        if filled is None:
             return nullcontext()
-        facts = decision.facts
         call = SwarmFill(
-            decision.keys.id,
-            flow_name(decision),
-            count,
-            int(facts.get("running", 0)),
-            int(facts.get("pending", 0)),
-            decision.traceparent,
+            decision.keys.id, flow_name(decision), count, filled.running, filled.pending, decision.traceparent
         )
         return self._interceptor.fill_swarm(call)
 
@@ -273,29 +289,29 @@ class OutboxRelay:
 
     def _observe_failed_callback(self, decision: Decision) -> None:
         """A callback that was dispatched has failed for good in its task."""
-        path = str(decision.facts.get("callback_failed", ""))
-        if path:
-            kind: Literal["success", "error"] = "error" if path.rpartition(".")[2].startswith("e") else "success"
-            key = f"{decision.keys.record}#{path}"
-            self._interceptor.event(CallbackSend(kind, "failed", key, decision.keys.id))
+        path = decision.failed_callback
+        if path is not None and path.callback_kind is not None:
+            key = path.key(decision.keys.record)
+            self._interceptor.event(CallbackSend(path.callback_kind, "failed", key, decision.keys.id))
 
     def _observe_resent(self, decision: Decision) -> None:
         """A run is gone in Hatchet, and its member is sent again."""
         sent = decision.resent
         if sent is not None:
-            target = f"{decision.keys.record}#{sent.path}"
+            target = join_member_key(decision.keys.record, sent.path)
             self._interceptor.event(RunResend(sent.reason, target, decision.keys.id, sent.run_id, sent.times))
 
     def _observe_callback(
         self,
         decision: Decision,
-        entry: OutboxEntry,
+        entry: MemberEntry,
         result: Literal["enqueued", "failed"],
         target: str,
         error_type: str = "",
     ) -> None:
-        if entry.role == "success" or entry.role == "error":  # noqa: PLR1714 - narrows the type
-            self._interceptor.event(CallbackSend(entry.role, result, target, decision.keys.id, error_type))
+        if entry.path.callback_kind is not None:
+            call = CallbackSend(entry.path.callback_kind, result, target, decision.keys.id, error_type)
+            self._interceptor.event(call)
 
 
 def _stored_failure(text: str) -> FailureRecord:

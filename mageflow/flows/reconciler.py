@@ -37,7 +37,7 @@ import asyncio
 import json
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -52,7 +52,16 @@ from mageflow.errors import (
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import ENDED, ChainSignature, FailureRecord, RunIdentity, SwarmSignature
-from mageflow.store import Decision, SilentRun, Store
+from mageflow.store import (
+    AttemptOutcome,
+    DedupeKey,
+    Inspection,
+    Settlement,
+    SettleVerdict,
+    SilentRun,
+    Store,
+    flow_of_run,
+)
 from mageflow.types import Dispatcher, RunReport
 
 __all__ = ["Reconciler", "Sweep"]
@@ -161,16 +170,19 @@ class Reconciler:
         await self._outbox.deliver(decision)
         if not decision.silent:
             return
-        flows = [run for run in decision.silent if run.run_id.startswith("flow:")]
-        runs = [run for run in decision.silent if not run.run_id.startswith("flow:")]
+        runs: list[SilentRun] = []
         alive = 0
-        for run in flows:
-            alive += await self._check_flow(decision, run, swept)
+        for run in decision.silent:
+            flow_key = flow_of_run(run.run_id)
+            if flow_key is None:
+                runs.append(run)
+            else:
+                alive += await self._check_flow(decision, run, flow_key, swept)
         if runs:
             reports = await self._dispatcher.statuses([run.run_id for run in runs])
             for run in runs:
                 report = reports.get(run.run_id)
-                if report is not None and report.state not in {"queued", "running"} and run.attempt > 0:
+                if report is not None and report.state not in {"queued", "running"} and run.attempt_number > 0:
                     self._confirm_later(decision, run, report)
                     continue
                 alive += await self._check_run(decision, run, report, swept)
@@ -178,7 +190,7 @@ class Reconciler:
             swept.alive += alive
             await self._store.keep_alive(decision.keys)
 
-    def _confirm_later(self, decision: Decision, run: SilentRun, report: RunReport) -> None:
+    def _confirm_later(self, decision: Inspection, run: SilentRun, report: RunReport) -> None:
         """Settle a run that has ended in Hatchet, unless its worker settles it within the grace time."""
         if run.run_id in self._confirming:
             return
@@ -194,31 +206,29 @@ class Reconciler:
 
         self._confirming[run.run_id] = asyncio.create_task(confirm(), name="mageflow-confirm")
 
-    async def _check_run(self, decision: Decision, run: SilentRun, report: RunReport | None, swept: Sweep) -> bool:
+    async def _check_run(self, decision: Inspection, run: SilentRun, report: RunReport | None, swept: Sweep) -> bool:
         """Settle a run that has ended in Hatchet; returns True if it is still alive."""
         if report is None:
             if run.silent_seconds < self._store.settings.reconcile_check_seconds * _LOST_AFTER_CHECKS:
                 return True
-            settled = await self._settle(decision, run, "lost", swept, error=_unknown(run))
-            return settled.verdict == "alive"
+            settled = await self._settle(decision, run, AttemptOutcome("lost", error=_unknown(run)), swept)
+            return settled.verdict is SettleVerdict.ALIVE
         if report.state in {"queued", "running"}:
             return True
         if report.state == "completed":
-            await self._settle(decision, run, "succeeded", swept, result_json=report.output_json or "null")
+            ended = AttemptOutcome("succeeded", result_json=report.output_json or "null")
+            await self._settle(decision, run, ended, swept)
             return False
         if report.is_unscheduled:
-            settled = await self._settle(
-                decision, run, "unscheduled", swept, error=_unscheduled(run), message_json=report.input_json
-            )
-            return settled.verdict == "alive"
+            ended = AttemptOutcome("unscheduled", error=_unscheduled(run), message_json=report.input_json)
+            settled = await self._settle(decision, run, ended, swept)
+            return settled.verdict is SettleVerdict.ALIVE
         outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
-        await self._settle(
-            decision, run, outcome, swept, error=_failure(run, report, outcome), message_json=report.input_json
-        )
+        ended = AttemptOutcome(outcome, error=_failure(run, report, outcome), message_json=report.input_json)
+        await self._settle(decision, run, ended, swept)
         return False
 
-    async def _check_flow(self, decision: Decision, run: SilentRun, swept: Sweep) -> bool:
-        key = run.run_id.removeprefix("flow:")
+    async def _check_flow(self, decision: Inspection, run: SilentRun, key: str, swept: Sweep) -> bool:
         try:
             flow, result = await self._store.load_with_result(key)
         except SignatureNotFoundError:
@@ -228,48 +238,33 @@ class Reconciler:
                 outcome="failed",
                 at=datetime.now(UTC),
             )
-            await self._settle(decision, run, "failed", swept, error=lost)
+            await self._settle(decision, run, AttemptOutcome("failed", error=lost), swept)
             return False
         if not isinstance(flow, ChainSignature | SwarmSignature) or flow.status not in ENDED:
             return True
         if flow.status == "done":
-            await self._settle(decision, run, "succeeded", swept, result_json=result)
+            await self._settle(decision, run, AttemptOutcome("succeeded", result_json=result), swept)
         else:
             outcome: Literal["cancelled", "failed"] = "failed" if flow.status == "failed" else "cancelled"
-            await self._settle(decision, run, outcome, swept, error=flow.last_error)
+            await self._settle(decision, run, AttemptOutcome(outcome, error=flow.last_error), swept)
         return False
 
-    async def _settle(
-        self,
-        decision: Decision,
-        run: SilentRun,
-        outcome: Literal["succeeded", "failed", "cancelled", "lost", "unscheduled"],
-        swept: Sweep,
-        *,
-        result_json: str | None = None,
-        error: FailureRecord | None = None,
-        message_json: str = "",
-    ) -> Decision:
+    async def _settle(self, decision: Inspection, run: SilentRun, ended: AttemptOutcome, swept: Sweep) -> Settlement:
         record = decision.keys.record
-        is_user_run = run.path.startswith("@") and "." not in run.path
-        key = record if is_user_run else f"{record}#{run.path}"
-        identity = RunIdentity(run.run_id, attempt_number=max(run.attempt, 1), dedupe_key=f"{record}{run.path}/0")
-        settled = await self._store.settle(
-            key,
-            identity,
-            outcome,
-            result_json=result_json,
-            error=error,
-            message_json=message_json,
-            reported_by_engine=run.attempt == 0,
+        identity = RunIdentity(
+            run.run_id,
+            attempt_number=max(run.attempt_number, 1),
+            dedupe_key=str(DedupeKey(record, run.path)),
         )
-        swept.settled += settled.verdict in {"settled", "resent"}
+        ended = replace(ended, reported_by_engine=run.attempt_number == 0)
+        settled = await self._store.settle(run.path.key(record), identity, ended)
+        swept.settled += settled.verdict in {SettleVerdict.SETTLED, SettleVerdict.RESENT}
         await self._outbox.deliver(settled)
         return settled
 
 
 def _unknown(run: SilentRun) -> FailureRecord:
-    if run.attempt > 0:
+    if run.attempt_number > 0:
         return _failure(run, RunReport("failed", error="Hatchet does not know the run"), "failed")
     return FailureRecord(
         type="UnknownTaskError",
@@ -283,7 +278,7 @@ def _unscheduled(run: SilentRun) -> FailureRecord:
     return FailureRecord(
         type="TaskUnscheduled",
         message=f"no worker took the run {run.run_id} within its schedule timeout: start more workers or raise it",
-        attempt=max(run.attempt, 1),
+        attempt=max(run.attempt_number, 1),
         outcome="cancelled",
         at=datetime.now(UTC),
     )
@@ -296,7 +291,7 @@ def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "f
         type="TaskCancelled" if outcome == "cancelled" else "WorkerLost",
         message=report.error
         or f"the run {run.run_id} ended in Hatchet as {report.state}, and its worker did not report the end",
-        attempt=max(run.attempt, 1),
+        attempt=max(run.attempt_number, 1),
         outcome=outcome,
         at=datetime.now(UTC),
     )

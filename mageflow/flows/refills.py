@@ -30,12 +30,12 @@ class RefillTimers:
 
     def update(self, decision: Decision) -> None:
         """Start the timer a decision asks for; stop the one it makes unnecessary."""
-        record, refill_in = decision.keys.record, decision.facts.get("refill_in")
+        record, delay_seconds = decision.keys.record, decision.refill_after_seconds
         timer = self._timers.get(record)
-        if timer is not None and (refill_in or decision.facts.get("filled")):
+        if timer is not None and (delay_seconds is not None or decision.filled is not None):
             timer.cancel()
-        if refill_in:
-            timer = asyncio.create_task(self._wait_and_refill(record, float(refill_in) / 1000), name="mageflow-refill")
+        if delay_seconds is not None:
+            timer = asyncio.create_task(self._wait_and_refill(record, delay_seconds), name="mageflow-refill")
             self._timers[record] = timer
             timer.add_done_callback(lambda done: self._forget(record, done))
 

@@ -8,7 +8,7 @@ from mageflow.flows.identity import new_identity
 from mageflow.flows.members import MemberResolver, MemberSpec, documents_of
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import explicitly_set
-from mageflow.store import Decision, Store
+from mageflow.store import MemberPath, Store, SwarmDecision, SwarmVerdict
 
 __all__ = ["Swarms"]
 
@@ -59,13 +59,13 @@ class Swarms:
         documents: list[str] = []
         for index, member in enumerate(await self._members.resolve_members(targets, "tasks")):
             definition = member.definition.model_copy(update={"message": own}) if own else member.definition
-            documents += documents_of(MemberSpec(definition, member.success, member.error), str(index))
+            documents += documents_of(MemberSpec(definition, member.success, member.error), MemberPath(index))
         token = new_identity("add", key, *documents)
         close: Literal["full", ""] = "full" if close_on_max_task else ""
         decision = await self._store.extend_swarm(key, documents, close=close, token=token)
         await self._deliver(key, decision)
-        first = int(decision.facts.get("first", 0))
-        return tuple(f"{decision.keys.record}#{first + index}" for index in range(len(targets)))
+        first, record = decision.first_item, decision.keys.record
+        return tuple(MemberPath(first + index).key(record) for index in range(len(targets)))
 
     async def close(self, key: str) -> None:
         """Accept no more items; the swarm ends when its items have ended. Closing it again changes nothing.
@@ -81,14 +81,16 @@ class Swarms:
         """
         await self._deliver(key, await self._store.extend_swarm(key, close="1"))
 
-    async def _deliver(self, key: str, decision: Decision) -> None:
-        verdict, _, detail = decision.verdict.partition(":")
-        if verdict == "gone":
-            raise SignatureNotFoundError(key)
-        if verdict == "closed":
-            raise SwarmClosedError(key)
-        if verdict == "full":
-            raise SwarmFullError(key, int(detail))
-        if verdict == "illegal":
-            raise FlowDefinitionError(f"{key!r} is a {detail}, not a swarm")
+    async def _deliver(self, key: str, decision: SwarmDecision) -> None:
+        match decision.verdict:
+            case SwarmVerdict.GONE:
+                raise SignatureNotFoundError(key)
+            case SwarmVerdict.CLOSED:
+                raise SwarmClosedError(key)
+            case SwarmVerdict.FULL:
+                raise SwarmFullError(key, decision.limit)
+            case SwarmVerdict.NO_SWARM:
+                raise FlowDefinitionError(f"{key!r} is a {decision.keys.kind}, not a swarm")
+            case SwarmVerdict.CHANGED:
+                pass
         await self._outbox.deliver(decision)

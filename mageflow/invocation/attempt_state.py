@@ -7,6 +7,7 @@ from typing import Any, Self
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.invocation.context import AttemptContext
 from mageflow.signatures import TaskSignature
+from mageflow.store import FlowPlace
 from mageflow.telemetry.names.traces import KEY_FLOW, KEY_SIGNATURE, OWN_KEYS
 
 __all__ = ["AttemptState"]
@@ -56,9 +57,9 @@ class AttemptState:
 
 def _read_flow(attempt: Attempt) -> None:
     """Read ``<kind>:<id>:<step>`` from the run's metadata. Any other value is a program's own and is ignored."""
-    kind, _, rest = str(attempt.metadata.get(KEY_FLOW) or "").partition(":")
-    flow_id, _, step = rest.rpartition(":")
-    if kind in ("chain", "swarm") and flow_id and step.isdecimal():
-        attempt.flow_kind = "chain" if kind == "chain" else "swarm"
-        attempt.flow_id = flow_id
-        attempt.flow_step = int(step)
+    try:
+        place = FlowPlace.parse(str(attempt.metadata.get(KEY_FLOW) or ""))
+    except ValueError:
+        return
+    if place.path.is_step_or_item and place.path.index is not None:
+        attempt.flow_kind, attempt.flow_id, attempt.flow_step = place.kind, place.flow_id, place.path.index

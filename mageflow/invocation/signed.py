@@ -14,6 +14,7 @@ from mageflow.errors import MageflowError, SignatureError, text_of
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
 from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
+from mageflow.store import AttemptOutcome, SettleVerdict
 from mageflow.telemetry.names.traces import KEY_DEDUPE
 
 __all__ = ["Replay", "SignedRuns", "Skip"]
@@ -115,8 +116,7 @@ class SignedRuns:
         await self._flows.settle(
             attempt.signature_id,
             self._identity(attempt),
-            "succeeded",
-            result_json=result_json,
+            AttemptOutcome("succeeded", result_json=result_json),
             retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
         )
 
@@ -132,17 +132,17 @@ class SignedRuns:
             outcome = attempt.outcome
             if outcome not in ("failed", "timed_out", "cancelled", "retried"):
                 return
-            settled = await self._flows.settle(
-                attempt.signature_id,
-                self._identity(attempt),
+            ended = AttemptOutcome(
                 outcome,
                 error=_record(attempt, outcome, error),
                 will_retry=attempt.will_retry,
                 max_failures=attempt.task.retries + 1,
                 message_json=input_json,
-                retry_seconds=_FAILURE_RETRY_SECONDS,
             )
-            attempt.will_retry = attempt.will_retry and settled.verdict != "settled"
+            settled = await self._flows.settle(
+                attempt.signature_id, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS
+            )
+            attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
         except MageflowError as trouble:
             _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, trouble)
 

@@ -22,7 +22,7 @@ from mageflow.signatures.message import (
 from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
 from mageflow.signatures.ports import SignatureLifecycle, SwarmOperations
 from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
-from mageflow.signatures.states import ENDED, TRANSITIONS, Status, Transition, after, lua_table
+from mageflow.signatures.states import ENDED, TRANSITIONS, LifecycleAction, Status, Transition, after, lua_table
 from mageflow.signatures.swarm import SwarmConfig, SwarmSignature
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "FlowMember",
     "HistoryEntry",
     "LastRun",
+    "LifecycleAction",
     "MemberDefinition",
     "ReturnValue",
     "RunIdentity",

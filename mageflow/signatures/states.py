@@ -29,7 +29,7 @@ from typing import Final, Literal
 
 from mageflow.errors import IllegalTransitionError
 
-__all__ = ["ENDED", "TRANSITIONS", "Status", "Transition", "after", "lua_table"]
+__all__ = ["ENDED", "TRANSITIONS", "LifecycleAction", "Status", "Transition", "after", "lua_table"]
 
 
 class Status(StrEnum):
@@ -50,6 +50,9 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     """Ended by ``interrupt``."""
 
+
+LifecycleAction = Literal["suspend", "resume", "interrupt"]
+"""What a user may do to a signature, a flow or a member of one; ``remove`` deletes it and is no transition."""
 
 Transition = Literal["start", "succeed", "fail", "cancel", "suspend", "resume", "interrupt"]
 

@@ -16,32 +16,73 @@ from mageflow.store.locks.records import (
     VictimPolicy,
 )
 from mageflow.store.locks.store import LockStore
+from mageflow.store.paths import (
+    UNDELIVERABLE,
+    CallbackKind,
+    DedupeKey,
+    FlowPlace,
+    MemberPath,
+    flow_of_run,
+    flow_run_id,
+    join_member_key,
+    split_member_key,
+)
+from mageflow.store.records.admission import Admission, locate
+from mageflow.store.records.census import Census
 from mageflow.store.records.decisions import (
-    Admission,
     ClosedFlow,
     Decision,
-    OutboxEntry,
+    FilledPlaces,
+    Inspection,
+    LifecycleDecision,
+    LifecycleVerdict,
     ResentRun,
+    Settlement,
+    SettleVerdict,
     SilentRun,
-    dedupe_key,
-    locate,
+    StartDecision,
+    StartVerdict,
+    SwarmDecision,
+    SwarmVerdict,
 )
+from mageflow.store.records.definitions import StoredDefinition
 from mageflow.store.records.description import Description, MemberDescription, describe_record, find_records
-from mageflow.store.records.store import AnySignature, Census, Store
+from mageflow.store.records.entries import (
+    Acknowledgement,
+    ActionEntry,
+    CancelEntry,
+    MemberEntry,
+    OutboxEntry,
+    ReportEntry,
+)
+from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
+from mageflow.store.records.store import AnySignature, Store
 from mageflow.store.redis.port import RedisClient, RedisPort
 from mageflow.store.redis.scripts import Script, ScriptHeader
 from mageflow.store.redis.server import find_unsuitable, warn_unsuitable
 
 __all__ = [
     "SHARDS",
+    "UNDELIVERABLE",
+    "Acknowledgement",
+    "ActionEntry",
     "Admission",
     "AnySignature",
+    "AttemptOutcome",
+    "CallbackKind",
+    "CancelEntry",
     "Census",
     "ClosedFlow",
     "Decision",
+    "DedupeKey",
     "Description",
+    "FilledPlaces",
+    "FlowPlace",
     "FoundCycle",
+    "Inspection",
     "Keys",
+    "LifecycleDecision",
+    "LifecycleVerdict",
     "LockClaim",
     "LockHolding",
     "LockOwner",
@@ -51,20 +92,34 @@ __all__ = [
     "LockVerdict",
     "LockWait",
     "MemberDescription",
+    "MemberEntry",
+    "MemberPath",
     "OutboxEntry",
     "RecordKeys",
     "RedisClient",
     "RedisPort",
+    "ReportEntry",
+    "ReportedOutcome",
     "ResentRun",
     "Script",
     "ScriptHeader",
+    "SettleVerdict",
+    "Settlement",
     "SilentRun",
+    "StartDecision",
+    "StartVerdict",
     "Store",
+    "StoredDefinition",
+    "SwarmDecision",
+    "SwarmVerdict",
     "VictimPolicy",
-    "dedupe_key",
     "describe_record",
     "find_records",
     "find_unsuitable",
+    "flow_of_run",
+    "flow_run_id",
+    "join_member_key",
     "locate",
+    "split_member_key",
     "warn_unsuitable",
 ]

@@ -45,6 +45,7 @@ from dataclasses import dataclass
 from typing import Final, cast, get_args
 
 from mageflow.errors import SignatureNotFoundError
+from mageflow.store.paths import MemberPath, split_member_key
 from mageflow.types import SignatureKind
 
 __all__ = ["SHARDS", "Keys", "RecordKeys"]
@@ -59,13 +60,23 @@ _RESERVED: Final = str.maketrans({"{": "%7B", "}": "%7D", "/": "%2F", "#": "%23"
 
 @dataclass(frozen=True, slots=True)
 class RecordKeys:
-    """The keys of one record. ``path`` names one member, or is empty for the record itself."""
+    """The keys of one record, and the member of it that is meant.
+
+    Attributes:
+        kind: ``task`` for a signature, ``chain`` or ``swarm`` for a flow.
+        id: The part of the key that logs and spans carry as ``signature_id`` or ``flow_id``.
+        shard: From 0 to `SHARDS` - 1.
+        record: Key of the record, which is its public key.
+        member: The member; the record itself when the key named none.
+        due: The index that leads reconcilers to the record.
+        stats: What the keys of the shard's counts begin with.
+    """
 
     kind: SignatureKind
     id: str
     shard: int
     record: str
-    path: str
+    member: MemberPath
     due: str
     stats: str
 
@@ -156,15 +167,21 @@ class Keys:
         """Prefix-free key of the counts of one shard."""
         return self.tagged(f"{shard:x}", "stats")
 
-    def new(self, kind: SignatureKind, identity: str, path: str = "") -> RecordKeys:
-        """The keys of the record with this id (hexadecimal at its end)."""
+    def new(self, kind: SignatureKind, identity: str, member: MemberPath | None = None) -> RecordKeys:
+        """The keys of the record with this id.
+
+        Raises:
+            ValueError: The id is empty or does not end with a hexadecimal digit.
+        """
+        if not identity:
+            raise ValueError("an id is not empty")
         shard = int(identity[-1], SHARDS)
         return RecordKeys(
             kind=kind,
             id=identity,
             shard=shard,
             record=self.tagged(f"{shard:x}", kind, identity),
-            path=path,
+            member=member or MemberPath(),
             due=self.due(shard),
             stats=self.stats(shard),
         )
@@ -179,14 +196,13 @@ class Keys:
         return self._parsed(key)
 
     def _parse(self, key: str) -> RecordKeys:
-        record, _, path = key.partition("#")
-        head, _, identity = record.rpartition(":")
-        kind = head.rpartition(":")[2]
-        if kind in _KINDS:
-            try:
-                parsed = self.new(cast("SignatureKind", kind), identity, path)
-            except (IndexError, ValueError):
-                raise SignatureNotFoundError(key) from None
-            if parsed.record == record:
-                return parsed
-        raise SignatureNotFoundError(key)
+        try:
+            record, member = split_member_key(key)
+            head, _, identity = record.rpartition(":")
+            kind = head.rpartition(":")[2]
+            parsed = self.new(cast("SignatureKind", kind), identity, member)
+        except ValueError:
+            raise SignatureNotFoundError(key) from None
+        if kind not in _KINDS or parsed.record != record:
+            raise SignatureNotFoundError(key)
+        return parsed

@@ -16,6 +16,7 @@ from typing import Any
 from mageflow.errors import DispatchError, SignatureError
 from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity
+from mageflow.store import AttemptOutcome
 from mageflow.types import DispatchRun, RunReport
 
 Body = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -214,7 +215,7 @@ class Worker:
             run.state, run.error = "failed", str(error)
 
     async def settle(self, run: Run, identity: RunIdentity, outcome: Any, **facts: Any) -> None:
-        await self.flows.settle(run.request.signature_key, identity, outcome, **facts)
+        await self.flows.settle(run.request.signature_key, identity, AttemptOutcome(outcome, **facts))
 
 
 def record(run: Run, kind: str, message: str, outcome: Any) -> FailureRecord:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from mageflow.errors import FlowDefinitionError, FlowFailedError, SignatureNotFoundError
 from mageflow.flows import Flows
 from mageflow.signatures import ChainSignature, FailureRecord, ReturnValue, RunIdentity, Status
+from mageflow.store import AttemptOutcome
 from tests.flows.hatchet import Hatchet
 from tests.store.counting import RoundTrips
 
@@ -205,8 +206,8 @@ async def test_a_failure_that_is_told_late_counts(flows: Flows, hatchet: Hatchet
     step = chain.steps[0]
     assert (await flows.admit(step, first)).verdict == "run"
     assert (await flows.admit(step, second)).failed_attempts == 0
-    late = await flows.settle(step, first, "timed_out", error=timeout, will_retry=True, max_failures=2)
-    last = await flows.settle(step, second, "timed_out", error=timeout, will_retry=True, max_failures=2)
+    late = await flows.settle(step, first, AttemptOutcome("timed_out", error=timeout, will_retry=True, max_failures=2))
+    last = await flows.settle(step, second, AttemptOutcome("timed_out", error=timeout, will_retry=True, max_failures=2))
     assert (late.verdict, last.verdict) == ("stale", "settled")
     assert (await flows.load(chain.key)).status is Status.FAILED
     assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["TaskTimedOut"]

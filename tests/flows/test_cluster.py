@@ -75,7 +75,7 @@ async def test_flows_that_span_slots_run_on_a_cluster(cluster: Store) -> None:
     assert (await flows.load(chain.key)).status is Status.DONE
     assert hatchet.by_task()["done"] == 1
     census = await cluster.census()
-    assert census["signatures"]["chain:done"] == census["signatures"]["swarm:done"]
+    assert census.signatures["chain", "done"] == census.signatures["swarm", "done"]
     assert await cluster.lead("me", 5) == 0.0
     assert await chain.remove()
     await stop(flows)

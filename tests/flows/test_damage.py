@@ -8,7 +8,7 @@ import pytest
 from mageflow.errors import SignatureInvalidError, StoreError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from mageflow.types import DispatchRun
 from tests.flows.conftest import echo, until_ended
 from tests.flows.hatchet import Hatchet, Worker
@@ -38,7 +38,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
     for each in waiting:
         assert await until_ended(quick, each.key, working) is Status.DONE
     with pytest.raises(StoreError):
-        await quick.settle(f"{broken.key}#0", RunIdentity("run-0"), "succeeded")
+        await quick.settle(f"{broken.key}#0", RunIdentity("run-0"), AttemptOutcome("succeeded"))
     assert await broken.remove()
     assert await store.port.command("KEYS", f"{broken.key}*") == []
 

@@ -10,7 +10,7 @@ import pytest
 from mageflow.config import Settings
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status
-from mageflow.store import Keys, Store
+from mageflow.store import AttemptOutcome, Keys, Store
 from mageflow.types import DispatchRun
 from tests.flows.conftest import stop
 from tests.flows.hatchet import Hatchet, Worker
@@ -35,7 +35,7 @@ async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Sto
     while loop.time() < until:
         await reconciler.sweep()
         await asyncio.sleep(0.05)
-    assert (await flows.settle(run.request.signature_key, identity, "succeeded")).verdict == "settled"
+    assert (await flows.settle(run.request.signature_key, identity, AttemptOutcome("succeeded"))).verdict == "settled"
     await stop(flows)
 
 

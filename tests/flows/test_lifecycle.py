@@ -7,7 +7,7 @@ import pytest
 from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig, TaskSignature
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from mageflow.types import DispatchRun
 from tests.flows.hatchet import Hatchet
 
@@ -196,7 +196,7 @@ async def test_removing_leaves_nothing_behind(flows: Flows, hatchet: Hatchet, st
     assert keys == []
     with pytest.raises(SignatureNotFoundError):
         await flows.admit(f"{swarm.key}#0", RunIdentity("run"))
-    assert (await flows.settle(f"{swarm.key}#0", RunIdentity("run"), "succeeded")).verdict == "gone"
+    assert (await flows.settle(f"{swarm.key}#0", RunIdentity("run"), AttemptOutcome("succeeded"))).verdict == "gone"
 
 
 async def test_nested_flows_obey_with_their_parent(flows: Flows, hatchet: Hatchet, worker: Any) -> None:

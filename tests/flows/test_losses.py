@@ -13,7 +13,7 @@ from mageflow.config import Settings
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt, TaskInfo, current_attempt
 from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
@@ -103,7 +103,7 @@ async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, 
     forget(hatchet)
     await sweep_until(quick, lambda: hatchet.queue)
     await quick.drain()
-    settled = await quick.settle(f"{chain.key}#0", late, "succeeded", result_json='{"late": true}')
+    settled = await quick.settle(f"{chain.key}#0", late, AttemptOutcome("succeeded", result_json='{"late": true}'))
     assert settled.verdict == "settled"
     working = Worker(hatchet, quick, {"one": echo, "two": echo})
     await working.drain()
@@ -121,8 +121,12 @@ async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: 
     forget(hatchet)
     await sweep_until(quick, lambda: hatchet.queue)
     second = await begin(hatchet, quick)
-    assert (await quick.settle(f"{chain.key}#0", late, "succeeded", result_json="1")).verdict == "settled"
-    assert (await quick.settle(f"{chain.key}#0", second, "succeeded", result_json="2")).verdict == "stale"
+    assert (
+        await quick.settle(f"{chain.key}#0", late, AttemptOutcome("succeeded", result_json="1"))
+    ).verdict == "settled"
+    assert (
+        await quick.settle(f"{chain.key}#0", second, AttemptOutcome("succeeded", result_json="2"))
+    ).verdict == "stale"
     await Worker(hatchet, quick, {"two": echo}).drain()
     assert await quick.wait(chain.key) == {"mageflow_results": 1}
 
@@ -135,7 +139,7 @@ async def test_a_late_failure_of_a_body_that_was_given_up_changes_nothing(quick:
     forget(hatchet)
     await sweep_until(quick, lambda: hatchet.queue)
     error = FailureRecord(type="ValueError", at=datetime.now(UTC))
-    assert (await quick.settle(f"{chain.key}#0", late, "failed", error=error)).verdict == "stale"
+    assert (await quick.settle(f"{chain.key}#0", late, AttemptOutcome("failed", error=error))).verdict == "stale"
     await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.DONE
 
@@ -164,7 +168,7 @@ async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
             await asyncio.sleep(0.01)
     reconciling.cancel()
     await asyncio.gather(reconciling, return_exceptions=True)
-    assert (await quick.settle(f"{chain.key}#0", here, "succeeded")).verdict == "settled"
+    assert (await quick.settle(f"{chain.key}#0", here, AttemptOutcome("succeeded"))).verdict == "settled"
 
 
 async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flows, hatchet: Hatchet) -> None:
@@ -240,7 +244,7 @@ async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatch
         run = hatchet.queue.popleft()
         await flows.drain()
         decision = await flows._store.settle(
-            f"{chain.key}#0", RunIdentity(run.id), "unscheduled", reported_by_engine=True
+            f"{chain.key}#0", RunIdentity(run.id), AttemptOutcome("unscheduled", reported_by_engine=True)
         )
         assert decision.verdict == "resent"
         assert decision.outbox == ()
@@ -322,7 +326,9 @@ async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatch
     runs = [unscheduled(hatchet).id for _ in range(2)]
     for index, run_id in enumerate(runs):
         identity = RunIdentity(run_id)
-        await quick._store.settle(f"{swarm.key}#{index}", identity, "unscheduled", reported_by_engine=True)
+        await quick._store.settle(
+            f"{swarm.key}#{index}", identity, AttemptOutcome("unscheduled", reported_by_engine=True)
+        )
     await swarm.interrupt()
     await asyncio.sleep(0.1)
     await quick.reconciler().sweep()
@@ -342,7 +348,9 @@ async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: 
     hatchet.is_away = True
     await chain.resume()
     for word in ("cancelled", "lost", "unscheduled"):
-        late = await quick._store.settle(f"{chain.key}#0", RunIdentity(first.id), word, reported_by_engine=True)
+        late = await quick._store.settle(
+            f"{chain.key}#0", RunIdentity(first.id), AttemptOutcome(word, reported_by_engine=True)
+        )
         assert late.verdict == "stale"
     hatchet.is_away = False
     working = Worker(hatchet, quick, {"one": echo, "two": echo})

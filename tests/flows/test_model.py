@@ -23,7 +23,7 @@ from mageflow.config import Settings
 from mageflow.errors import IllegalTransitionError
 from mageflow.flows import Flows
 from mageflow.signatures import ENDED, TRANSITIONS, FailureRecord, RunIdentity, Status, Transition, after
-from mageflow.store import Keys, RedisPort, Store
+from mageflow.store import AttemptOutcome, Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.hatchet import Hatchet, Run
 
@@ -186,9 +186,7 @@ class Lifecycle(RuleBasedStateMachine):
                 self.flows.settle(
                     run.request.signature_key,
                     self.identity(run),
-                    "failed" if fails else "succeeded",
-                    result_json=f'{{"step": {step}}}',
-                    error=error,
+                    AttemptOutcome("failed" if fails else "succeeded", result_json=f'{{"step": {step}}}', error=error),
                 )
             )
         if self.status is Status.INTERRUPTED:

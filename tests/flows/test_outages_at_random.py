@@ -13,7 +13,7 @@ from mageflow.config import Settings
 from mageflow.errors import IllegalTransitionError
 from mageflow.flows import Flows
 from mageflow.signatures import ENDED, FailureRecord, RunIdentity, Status, SwarmConfig
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from tests.flows.conftest import stop
 from tests.flows.hatchet import Hatchet, Run
 
@@ -91,7 +91,9 @@ class Life:
 
     async def end(self, run: Run, identity: RunIdentity) -> None:
         key = run.request.signature_key
-        settled = await self.flows.settle(key, identity, "succeeded", result_json=f'{{"of": "{run.id}"}}')
+        settled = await self.flows.settle(
+            key, identity, AttemptOutcome("succeeded", result_json=f'{{"of": "{run.id}"}}')
+        )
         if settled.verdict == "settled":
             self.succeeded[key] += 1
         if run.state == "running":
@@ -99,7 +101,7 @@ class Life:
 
     async def fail(self, run: Run, identity: RunIdentity) -> None:
         error = FailureRecord(type="ValueError", task=run.request.task_name, at=datetime.now(UTC))
-        await self.flows.settle(run.request.signature_key, identity, "failed", error=error)
+        await self.flows.settle(run.request.signature_key, identity, AttemptOutcome("failed", error=error))
         if run.state == "running":
             run.state, run.error = "failed", "no good"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from tests.flows.conftest import echo, until_ended
 from tests.flows.hatchet import Hatchet, Worker
 
@@ -101,7 +101,7 @@ async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Ha
             await asyncio.sleep(0.01)
     assert (await quick.load(chain.key)).status is Status.ACTIVE
     assert await store.port.command("TTL", chain.key) > 100
-    assert (await quick.settle(f"{chain.key}#0", identity, "succeeded")).verdict == "settled"
+    assert (await quick.settle(f"{chain.key}#0", identity, AttemptOutcome("succeeded"))).verdict == "settled"
 
 
 async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flows, hatchet: Hatchet) -> None:
@@ -192,7 +192,7 @@ async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, ha
 
     async def fail(number: int) -> None:
         identity = RunIdentity(first.workflow_run_id, "step", "other", number, first.dedupe_key)
-        await quick.settle(f"{chain.key}#0", identity, "retried", will_retry=True)
+        await quick.settle(f"{chain.key}#0", identity, AttemptOutcome("retried", will_retry=True))
 
     assert await attempt(2) == 0
     await fail(2)
@@ -271,13 +271,13 @@ async def test_the_census_counts_what_is_there(quick: Flows, hatchet: Hatchet, s
     swarm = await quick.creation.swarm(["one"] * 5, config=SwarmConfig(max_concurrency=2))
     await quick.start(swarm)
     census = await store.census()
-    assert census["signatures"]["task:pending"] == census["signatures"]["chain:active"] == 1
-    assert census["active"] == {"chain": 1, "swarm": 1}
-    assert census["oldest_seconds"]["chain"] > 0
-    assert census["items"] == {"pending": 3, "running": 2, "done": 0, "failed": 0}
+    assert census.signatures["task", "pending"] == census.signatures["chain", "active"] == 1
+    assert census.active == {"chain": 1, "swarm": 1}
+    assert census.oldest_seconds["chain"] > 0
+    assert census.items == {"pending": 3, "running": 2, "done": 0, "failed": 0}
     await quick.lifecycle.remove(chain.key)
     await quick.lifecycle.interrupt(swarm.key)
     census = await store.census()
-    assert census["active"] == {"chain": 0, "swarm": 0}
-    assert census["items"] == {"pending": 0, "running": 0, "done": 0, "failed": 0}
-    assert census["signatures"]["swarm:interrupted"] == 1
+    assert census.active == {"chain": 0, "swarm": 0}
+    assert census.items == {"pending": 0, "running": 0, "done": 0, "failed": 0}
+    assert census.signatures["swarm", "interrupted"] == 1

@@ -8,7 +8,7 @@ import pytest
 
 from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
-from mageflow.store import Admission
+from mageflow.store import Admission, AttemptOutcome
 from mageflow.types import DispatchRun
 from tests.flows.hatchet import Hatchet, Run, Worker
 
@@ -255,7 +255,9 @@ async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, ha
     await flows.drain()
     run = hatchet.queue.popleft()
     run.state, run.attempt = "cancelled", 1
-    settled = await flows._store.settle(f"{chain.key}#0", RunIdentity(run.id), "cancelled", reported_by_engine=True)
+    settled = await flows._store.settle(
+        f"{chain.key}#0", RunIdentity(run.id), AttemptOutcome("cancelled", reported_by_engine=True)
+    )
     assert settled.verdict == "settled"
     assert (await flows.load(chain.key)).status is Status.CANCELLED
     replay(hatchet, "one")
@@ -272,7 +274,7 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
     assert (await admit(flows, run, 1)).verdict == "run"
     error = FailureRecord(type="ValueError", at=datetime.now(UTC))
     identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
-    await flows.settle(run.request.signature_key, identity, "failed", error=error)
+    await flows.settle(run.request.signature_key, identity, AttemptOutcome("failed", error=error))
     if how == "another run":
         await hatchet.dispatch([run.request])
         run = hatchet.queue.popleft()

@@ -7,7 +7,7 @@ import pytest
 
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import Store
+from mageflow.store import AttemptOutcome, Store
 from tests.flows.hatchet import Hatchet
 
 
@@ -47,14 +47,14 @@ async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatch
     await flows.start(swarm)
     runs = [await begin(flows, hatchet) for _ in range(3)]
     await swarm.suspend()
-    await flows.settle(f"{swarm.key}#0", runs[0], "succeeded")
-    await flows.settle(f"{swarm.key}#1", runs[1], "failed")
+    await flows.settle(f"{swarm.key}#0", runs[0], AttemptOutcome("succeeded"))
+    await flows.settle(f"{swarm.key}#1", runs[1], AttemptOutcome("failed"))
     loaded = await flows.load(swarm.key)
     assert (loaded.running, loaded.succeeded, loaded.failed, loaded.pending) == (1, 1, 1, 2)
     assert not hatchet.queue
     await swarm.resume()
     assert len(hatchet.queue) == 2
-    await flows.settle(f"{swarm.key}#2", runs[2], "succeeded")
+    await flows.settle(f"{swarm.key}#2", runs[2], AttemptOutcome("succeeded"))
     await worker(one=echo).drain()
     loaded = await flows.load(swarm.key)
     assert (loaded.status, loaded.running, loaded.succeeded, loaded.failed) == (Status.DONE, 0, 4, 1)
@@ -68,7 +68,7 @@ async def test_failures_under_suspension_count_against_the_limit_at_resume(flows
     runs = [await begin(flows, hatchet) for _ in range(3)]
     await swarm.suspend()
     for index in range(2):
-        await flows.settle(f"{swarm.key}#{index}", runs[index], "failed")
+        await flows.settle(f"{swarm.key}#{index}", runs[index], AttemptOutcome("failed"))
     assert (await flows.load(swarm.key)).status is Status.SUSPENDED
     assert await swarm.resume() is Status.FAILED
     assert hatchet.runs[runs[2].workflow_run_id].state == "cancelled"
@@ -184,10 +184,10 @@ async def test_resume_overtakes_a_suspension_that_was_not_passed_on(
     inner = await flows.creation.chain(["one", "one"])
     outer = await flows.creation.chain([inner, "two"])
     await flows.start(outer)
-    await store.obey(outer.key, "suspend")  # decided, and not sent
-    await store.obey(outer.key, "resume")
+    await store.apply_lifecycle(outer.key, "suspend")  # decided, and not sent
+    await store.apply_lifecycle(outer.key, "resume")
     waiting = await store.port.command("HKEYS", f"{outer.key}:outbox")
-    assert waiting == [f"!v:resume:{inner.key}"]
+    assert waiting == [f"!resume:{inner.key}"]
 
 
 async def test_a_suspended_flow_costs_reconcilers_nothing(flows: Flows, hatchet: Hatchet, store: Store) -> None:

@@ -104,7 +104,7 @@ class Parts:
         await self.deadlock()
         await self.from_a_thread()
         chain = await self.run_flow()
-        assert (await self.store.census())["signatures"]["chain:done"] >= 1
+        assert (await self.store.census()).signatures["chain", "done"] >= 1
         assert await chain.remove()
         report = await self.locks.snapshot()
         assert report.holders == ()

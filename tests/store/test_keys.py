@@ -3,7 +3,7 @@
 import pytest
 
 from mageflow.errors import SignatureNotFoundError
-from mageflow.store import Keys
+from mageflow.store import Keys, MemberPath
 
 KEYS = Keys("mageflow", "acme")
 
@@ -18,13 +18,14 @@ def test_a_public_key_leads_back_to_its_record() -> None:
     """A member's key names its record and its place."""
     record = KEYS.new("swarm", "0a1b2c")
     member = KEYS.parse(f"{record.record}#17")
-    assert (member.record, member.kind, member.path) == (record.record, "swarm", "17")
+    assert (member.record, member.kind, member.member) == (record.record, "swarm", MemberPath(17))
 
 
 @pytest.mark.parametrize(
     "key",
     ["", "nonsense", "mageflow:{acme/c}:lock:0a1b2c", "mageflow:{acme/d}:chain:0a1b2c", "other:{acme/c}:chain:0a1b2c",
-     "mageflow:{other/c}:chain:0a1b2c", "mageflow:{acme/c}:chain:", "mageflow:{acme/c}:chain:xyz"],
+     "mageflow:{other/c}:chain:0a1b2c", "mageflow:{acme/c}:chain:", "mageflow:{acme/c}:chain:xyz",
+     "mageflow:{acme/c}:chain:0a1b2c#-1", "mageflow:{acme/c}:chain:0a1b2c#1.x0"],
 )  # fmt: skip
 def test_a_foreign_key_is_not_found(key: str) -> None:
     """Another prefix, namespace or shape cannot be ours; it is an error with the key in it, not a crash."""

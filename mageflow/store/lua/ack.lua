@@ -16,7 +16,7 @@
 -- RESULT   how many were still waiting
 -- TTL      every key of the record: refreshed
 -- ATOMIC   an admission in between has already removed the entry and knows better
--- INCLUDE  record
+-- INCLUDE  paths record
 if not read_head() then return 0 end
 local count = acknowledge(2)
 touch()

@@ -25,7 +25,7 @@
 --          state; milliseconds since the step before ended, or -1; how many attempts of this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two runs that are told to go would both execute the body
--- INCLUDE  record flow again
+-- INCLUDE  paths record flow again
 if not read_head() then return {'missing', ''} end
 local path, run, attempt = ARGV[2], ARGV[4], tonumber(ARGV[7])
 local def = definition(path)
@@ -55,10 +55,10 @@ if head.st == 'suspended' or state.sus then
   if state.st ~= 'held' then
     state.st = 'held'
     state.run = nil
-    if own and ARGV[8] ~= '' then redis.call('HSET', V, '>' .. path, ARGV[8]) end
+    if own and ARGV[8] ~= '' then redis.call('HSET', V, input_of(path), ARGV[8]) end
     redis.call('HDEL', O, path)
     redis.call('ZREM', L, path)
-    redis.call('RPUSH', H, (state.sus and 'm' or 'h') .. path)
+    redis.call('RPUSH', H, held_as(state.sus and 'member' or 'start', path))
     keep(path, state)
     touch()
   end
@@ -81,7 +81,7 @@ if state.run ~= run then state.f, state.fa = nil, nil end
 state.st, state.run, state.step, state.wk, state.at = 'active', run, ARGV[5], ARGV[6], attempt
 state.n = (state.n or 0) + 1
 state.ls, state.qd, state.hb = nil, nil, nil
-if own and ARGV[8] ~= '' then redis.call('HSET', V, '>' .. path, ARGV[8]) end
+if own and ARGV[8] ~= '' then redis.call('HSET', V, input_of(path), ARGV[8]) end
 if ARGV[9] ~= '' then state.tp = ARGV[9] end
 keep(path, state)
 redis.call('HDEL', O, path)

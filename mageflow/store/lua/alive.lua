@@ -16,7 +16,7 @@
 -- RESULT   1 if it is stored, else 0
 -- TTL      every key of the record: refreshed
 -- ATOMIC   the TTLs of one record must not drift apart
--- INCLUDE  record
+-- INCLUDE  paths record
 if not read_head() then return 0 end
 for i = 2, #ARGV, 2 do
   local state = state_of(ARGV[i])

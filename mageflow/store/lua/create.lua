@@ -19,7 +19,7 @@
 -- RESULT   {1 if created now or 0, status}
 -- TTL      the active TTL on record and defs; the counts of the shard twice that
 -- ATOMIC   a retried task that creates the same thing again must find the first one whole, or nothing
--- INCLUDE  record
+-- INCLUDE  paths record
 if read_head() then return {0, head.st} end
 head.kind = ARGV[2]
 local fields = cjson.decode(ARGV[3])

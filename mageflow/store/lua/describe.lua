@@ -21,7 +21,7 @@
 --          callbacks
 -- TTL      none changes: looking is not progress
 -- ATOMIC   a step that ends meanwhile must not be shown both running and behind the flow's end
--- INCLUDE  record
+-- INCLUDE  paths record
 if not read_head() then return false end
 local path, first, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local root = definition(path)
@@ -39,15 +39,15 @@ local function show(member, depth)
     members[#members + 1] = redis.call('HSTRLEN', V, member)
   end
   if depth >= DEEPEST then return end
-  for i = 0, def.successes - 1 do show(member .. '.s' .. i, depth + 1) end
-  for i = 0, def.errors - 1 do show(member .. '.e' .. i, depth + 1) end
+  for i = 0, def.successes - 1 do show(callback_path(member, true, i), depth + 1) end
+  for i = 0, def.errors - 1 do show(callback_path(member, false, i), depth + 1) end
 end
 
 -- Runs users made of a plain signature, the latest first; the scripts keep no more than some dozens.
 local function runs()
   local found, flat = {}, redis.call('HGETALL', S)
   for i = 1, #flat, 2 do
-    if string.match(flat[i], '^@[^.]*$') then
+    if is_user_run_path(flat[i]) then
       found[#found + 1] = {flat[i], cjson.decode(flat[i + 1]).t or 0}
     end
   end

@@ -18,7 +18,7 @@
 --          milliseconds of silence} of the runs to ask Hatchet about
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
--- INCLUDE  record flow
+-- INCLUDE  paths record flow
 if not read_head() then
   redis.call('ZREM', U, R)
   local identity = string.match(R, '([^:]*)$')

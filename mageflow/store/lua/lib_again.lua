@@ -16,7 +16,7 @@ local function is_user_run(path) return head.kind == 'task' and not owner_of(pat
 -- - It is a user's own run and found no worker, which is for its user to know; or its input is not known.
 local function resend(path, state, reason)
   local has_begun, own = state.st == 'active', is_user_run(path)
-  if own and redis.call('HEXISTS', V, '>' .. path) == 0 then return false end
+  if own and redis.call('HEXISTS', V, input_of(path)) == 0 then return false end
   local again = {n = state.n, er = state.er, ls = state.ls, lb = state.lb, rs = (state.rs or 0) + 1, tp = state.tp}
   local wait
   if has_begun then
@@ -44,7 +44,7 @@ end
 -- Open a flow again whose ended member is to run once more; false when what it came to has been handed on.
 local function reopen(path, state)
   if head.st == 'suspended' then
-    redis.call('LREM', H, 0, 'd' .. path)
+    redis.call('LREM', H, 0, held_as('ended', path))
   elseif not owner_of(path) and head.kind == 'chain' then
     if tonumber(path) ~= number('step') or (head.st ~= 'failed' and head.st ~= 'cancelled') then return false end
   elseif not owner_of(path) and head.kind == 'swarm' then

@@ -15,13 +15,13 @@ local function enqueue(path, link, remembered, wait)
   local before = state_of(path)
   local state = remembered or {}
   state.st, state.ep, state.lk, state.at = 'queued', before and before.ep + 1 or 0, link, 0
-  local entry = {k = def.kind == 'T' and 'run' or 'start', ep = state.ep}
+  local entry = {k = def.kind == 'T' and 'run' or 'flow', ep = state.ep}
   if before and before.sus then
     state.st, state.sus = 'held', true
-    redis.call('RPUSH', H, 'm' .. path)
+    redis.call('RPUSH', H, held_as('member', path))
   elseif remembered and head.st == 'suspended' then
     state.st = 'held'
-    redis.call('RPUSH', H, 'h' .. path)
+    redis.call('RPUSH', H, held_as('start', path))
   elseif wait then
     entry.t, entry.c = NOW, NOW + wait
     redis.call('HSET', O, path, cjson.encode(entry))
@@ -40,10 +40,8 @@ end
 
 -- Callbacks of one node, each at most once for good: an epoch says that it was decided before.
 local function fire(path, succeeded, def, link)
-  local count, mark = def.errors, '.e'
-  if succeeded then count, mark = def.successes, '.s' end
-  for i = 0, count - 1 do
-    local child = path .. mark .. i
+  for i = 0, (succeeded and def.successes or def.errors) - 1 do
+    local child = callback_path(path, succeeded, i)
     local before = state_of(child)
     if not before or before.ep < 0 then enqueue(child, link) end
   end
@@ -80,9 +78,11 @@ local function close(verb, err, by, why)
   if err then put('err', err) end
   local root = definition('')
   if root and (head.started or '') ~= '' then fire('', verb == 'succeed', root, head.link) end
-  if (head.parent or '') ~= '' then post('^', {k = 'up', ep = 0}) end
+  if (head.parent or '') ~= '' then post(PARENT_REPORT, {k = 'report', ep = 0}) end
   redis.call('ZREM', T .. ':started:' .. head.kind, string.match(R, '([^:]*)$'))
-  facts.closed = {status = status, kind = head.kind, started = number('started'), ended = NOW, steps = number('total')}
+  facts.closed = {
+    status = status, kind = head.kind, started_at = number('started'), ended_at = NOW, steps = number('total')
+  }
   items_changed()
 end
 
@@ -93,10 +93,10 @@ local function stop_members(status, err)
     if owner_of(path) then return end
     redis.call('HDEL', O, path)
     redis.call('ZREM', L, path)
-    if state.run and string.sub(state.run, 1, 5) == 'flow:' then
-      post('!v:interrupt:' .. string.sub(state.run, 6), {k = 'verb', ep = 0})
+    if flow_of_run(state.run) then
+      post(action_on('interrupt', flow_of_run(state.run)), {k = 'action', ep = 0})
     elseif state.run then
-      post('!c:' .. state.run, {k = 'cancel', ep = 0})
+      post(cancellation_of(state.run), {k = 'cancel', ep = 0})
     end
     state.st, state.er = status, err
     keep(path, state)
@@ -114,9 +114,9 @@ local function stop_members(status, err)
   local waiting = redis.call('LRANGE', H, 0, -1)
   redis.call('DEL', H)
   for _, held in ipairs(waiting) do
-    local path = string.sub(held, 2)
+    local what, path = read_held(held)
     local state, def = state_of(path), definition(path)
-    if state and def and string.sub(held, 1, 1) == 'd' then
+    if state and def and what == 'ended' then
       fire(path, state.st == 'done', def, state.tp)
     elseif state and state.st == 'held' and owner_of(path) then
       if state.sus then redis.call('RPUSH', H, held) else enqueue(path, state.lk) end
@@ -139,7 +139,7 @@ local function fill(at_once)
   if not at_once and not is_late and count < math.min(number('batch'), pending) then
     if not head.freed then
       put('freed', integer(NOW))
-      facts.refill_in = number('linger')
+      facts.refill_after_ms = number('linger')
     end
     return
   end
@@ -154,7 +154,7 @@ local function fill(at_once)
   put('running', integer(number('running') + count - missing))
   if missing > 0 then put('bad', integer(number('bad') + missing)) end
   if head.freed then redis.call('HDEL', R, 'freed'); head.freed = nil end
-  facts.filled, facts.running, facts.pending = count, number('running'), number('total') - number('next')
+  facts.filled = {count = count, running = number('running'), pending = number('total') - number('next')}
 end
 
 -- A swarm that takes no more tasks and has none left is over: as failed only if items failed and none succeeded.
@@ -171,7 +171,6 @@ local function count(path, state, by)
   if head.kind == 'chain' then
     if state.st == 'done' and tonumber(path) == number('step') then
       put('step', integer(number('step') + by))
-      facts.step = number('step')
     end
     return
   end
@@ -187,7 +186,7 @@ local function conclude(path, state, def)
   local succeeded = state.st == 'done'
   fire(path, succeeded, def, state.tp)
   if owner_of(path) then
-    if not succeeded then facts.callback_failed = path end
+    if not succeeded then facts.failed_callback = path end
     return
   end
   if state.tp then head.link = state.tp end
@@ -197,7 +196,7 @@ local function conclude(path, state, def)
     repeat
       local others = redis.call('ZRANGE', L, first, first + 31)
       for _, live in ipairs(others) do
-        if string.sub(live, 1, 1) == '@' and not owner_of(live) then return end
+        if is_user_run_path(live) then return end
       end
       first = first + 32
     until #others < 32
@@ -238,18 +237,16 @@ local function material(path)
   if not raw then return nil end
   local entry = cjson.decode(raw)
   local tries = integer(entry.n or 0)
-  if path == '^' then
+  if path == PARENT_REPORT then
     local value = head.st == 'done' and flow_result() or head.err or ''
-    return {path, 'up', '0', '', head.st, value, head.parent, head.link or '', tries}
+    return {path, entry.k, integer(entry.ep), '', head.st, value, head.parent, head.link or '', tries}
   end
-  if string.sub(path, 1, 1) == '!' then
-    return {path, entry.k, integer(entry.ep), '', string.sub(path, 2, 2), string.sub(path, 4), '', '', tries}
-  end
+  if not is_member(path) then return {path, entry.k, integer(entry.ep), '', '', '', '', '', tries} end
   local def, state = definition(path), state_of(path) or {}
   local json, epoch, link = def and def.json or '', integer(entry.ep), state.lk or ''
   local owner = owner_of(path)
   if owner then
-    if string.match(path, '%.s%d+$') then
+    if is_success_callback(path) then
       local value = redis.call('HGET', V, owner)
       if owner == '' then value = flow_result() end
       return {path, entry.k, epoch, json, 'success', value or 'null', '', link, tries}
@@ -259,7 +256,7 @@ local function material(path)
     return {path, entry.k, epoch, json, 'error', failed.er or '', failed.im or '', link, tries}
   end
   if head.kind == 'task' then
-    return {path, entry.k, epoch, json, 'rerun', '', redis.call('HGET', V, '>' .. path) or '', link, tries}
+    return {path, entry.k, epoch, json, 'rerun', '', redis.call('HGET', V, input_of(path)) or '', link, tries}
   end
   local index = tonumber(path)
   if head.kind == 'chain' and index > 0 then
@@ -268,21 +265,33 @@ local function material(path)
   return {path, entry.k, epoch, json, head.kind == 'chain' and 'step' or 'item', '', '', link, tries}
 end
 
--- {verdict, facts, root definition, message, carried value, traceparent, sends}
+-- {verdict, facts, root definition, message, value of the parent, traceparent, sends}. The facts are a JSON object; any
+-- of them may be missing:
+--   status           the record's, or the member's (start, lifecycle)
+--   steps            how many steps or items there are (start)
+--   members          the same, when something is to be sent
+--   first_item       number of the first new item (swarm)
+--   limit            how many items a swarm may hold (swarm)
+--   closed           {kind, status, started_at, ended_at, steps}: this script ended the flow
+--   filled           {count, running, pending}: this script filled places of the swarm
+--   refill_after_ms  free places are to be filled after this time
+--   failed_callback  path of a callback that failed for good
+--   resent           {path, reason, run, times}: this script sends the member again
+--   silent           {path, run, attempt, error, milliseconds of silence} of each run to ask Hatchet about (inspect)
 local function reply(verdict)
   local out, root = {}, ''
   for _, path in ipairs(sends) do
     local one = material(path)
     if one then out[#out + 1] = one end
   end
-  if #out > 0 or facts.closed or facts.filled or facts.step then
+  if #out > 0 or facts.closed or facts.filled then
     local def = definition('')
     root = def and def.json or ''
   end
-  local message, carry = '', ''
+  local message, parent_value = '', ''
   if #out > 0 then
-    message, carry = head.msg or '', head.carry or ''
-    facts.total = number('total')
+    message, parent_value = head.msg or '', head.carry or ''
+    facts.members = number('total')
   end
-  return {verdict, cjson.encode(facts), root, message, carry, head.trace or '', out}
+  return {verdict, cjson.encode(facts), root, message, parent_value, head.trace or '', out}
 end

@@ -7,7 +7,7 @@ local NOW = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
 local HISTORY = 32
 
 local head = {}
-local facts = {}
+local facts = {}  -- what a reply says beside what has to be sent
 local sends = {}
 
 local function read_head()
@@ -25,13 +25,8 @@ local function number(field) return tonumber(head[field] or '0') end
 
 local function integer(value) return string.format('%.0f', value) end
 
--- A run of a plain signature is '@<nonce>', a callback '<owner>.s<n>' or '<owner>.e<n>', a step or item its number.
-local function def_path(path) return (string.gsub(path, '^@[^.]*', '')) end
-
-local function owner_of(path) return string.match(path, '^(.*)%.[se]%d+$') end
-
 local function definition(path)
-  local raw = redis.call('HGET', D, def_path(path))
+  local raw = redis.call('HGET', D, definition_path(path))
   if not raw then return nil end
   local kind, successes, errors, start = string.match(raw, '^(%a):(%d+):(%d+)|()')
   if not kind then return nil end
@@ -132,16 +127,16 @@ local function acknowledge(first)
       count = count + 1
       local state = state_of(path)
       if state and state.st == 'queued' and state.ep == epoch and run ~= '' then
-        state.st, state.run = string.sub(run, 1, 5) == 'flow:' and 'active' or 'sent', run
+        state.st, state.run = flow_of_run(run) and 'active' or 'sent', run
         keep(path, state)
         redis.call('ZADD', L, integer(NOW), path)
       end
-    elseif string.sub(run, 1, 5) == 'flow:' then
+    elseif flow_of_run(run) then
       local state = state_of(path)
       if state and state.st == 'interrupted' and state.ep == epoch and not state.run then
         state.run = run
         redis.call('HSET', S, path, cjson.encode(state))
-        redis.call('HSET', O, '!v:interrupt:' .. string.sub(run, 6), cjson.encode({k = 'verb', ep = 0, t = NOW}))
+        redis.call('HSET', O, action_on('interrupt', flow_of_run(run)), cjson.encode({k = 'action', ep = 0, t = NOW}))
       end
     end
   end

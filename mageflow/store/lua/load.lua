@@ -17,7 +17,7 @@
 -- RESULT   nothing when it is not stored, else {header, definition, successes, errors, state, result}
 -- TTL      none changes: reading is not progress
 -- ATOMIC   header and member must be of the same moment
--- INCLUDE  record flow
+-- INCLUDE  paths record flow
 if not read_head() then return false end
 local path = ARGV[2]
 local def = definition(path)

@@ -15,7 +15,7 @@
 -- RESULT   nothing when it is not stored, else the run ids that were live
 -- TTL      all keys of the record are deleted
 -- ATOMIC   a settlement in between would bring half of it back
--- INCLUDE  record
+-- INCLUDE  paths record
 if not read_head() then return false end
 -- A record that was damaged must go as well: what cannot be read has no run to tell of.
 local runs = {}

@@ -29,13 +29,13 @@
 --          worker says that the body runs)
 -- TTL      every key of the record: refreshed, the done TTL once everything is over
 -- ATOMIC   between "it succeeded" and "the next one is to be sent" no crash may come
--- INCLUDE  record flow again
+-- INCLUDE  paths record flow again
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 acknowledge(11)
 local path, run, attempt, outcome = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local def, state = definition(path), state_of(path)
 if not def or not state then return {'gone', '{}', '', '', '', '', {}} end
-local is_flow = string.sub(run, 1, 5) == 'flow:'
+local is_flow = flow_of_run(run) ~= nil
 if is_flow and outcome == 'succeeded' and (state.st == 'failed' or state.st == 'cancelled') and state.run == run
   and reopen(path, state) then
   state.st = 'active'  -- the nested flow had failed, and succeeded after its step was replayed
@@ -48,7 +48,7 @@ if ENDED[state.st] then
 end
 if state.pr and state.pr.run == run and outcome == 'succeeded' then
   -- Hatchet had forgotten the run and the body went on to its end: its result counts, and its successor is called off.
-  if state.run then post('!c:' .. state.run, {k = 'cancel', ep = 0}) end
+  if state.run then post(cancellation_of(state.run), {k = 'cancel', ep = 0}) end
 else
   if state.st == 'held' and not is_flow then return reply('stale') end
   if state.st == 'queued' and not is_flow and run ~= 'undeliverable' then return reply('stale') end
@@ -63,8 +63,8 @@ else
   end
 end
 if state.st == 'held' then
-  redis.call('LREM', H, 0, 'h' .. path)
-  redis.call('LREM', H, 0, 'm' .. path)
+  redis.call('LREM', H, 0, held_as('start', path))
+  redis.call('LREM', H, 0, held_as('member', path))
 end
 if outcome == 'lost' or outcome == 'unscheduled' then
   if state.st == 'active' and state.hb and NOW - state.hb < CFG.check * 2 then return reply('alive') end
@@ -107,10 +107,10 @@ state.lk = nil
 keep(path, state)
 redis.call('ZREM', L, path)
 redis.call('HDEL', O, path)
-if is_user_run(path) then redis.call('HDEL', V, '>' .. path) end
+if is_user_run(path) then redis.call('HDEL', V, input_of(path)) end
 count(path, state, 1)
 if head.st == 'suspended' then
-  redis.call('RPUSH', H, 'd' .. path)
+  redis.call('RPUSH', H, held_as('ended', path))
 else
   conclude(path, state, def)
 end

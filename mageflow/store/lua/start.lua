@@ -13,7 +13,7 @@
 -- ARGS
 --   config   json   TTLs and intervals
 --   message  text   JSON of an object
---   carry    text   JSON: what a nested flow is handed by its parent, or nothing
+--   parent_value text   JSON: what the parent hands to a nested flow, {"result": …} or {"error": …}, or nothing
 --   trace    text   the traceparent of the start
 --   parent   text   <record>#<path> of the flow this is a member of, or nothing
 --   by       text   who starts it
@@ -21,7 +21,7 @@
 --          this parent before), owned (it had begun otherwise) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
--- INCLUDE  record flow
+-- INCLUDE  paths record flow
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 facts.steps = number('total')
 if (head.started or '') ~= '' then

@@ -16,31 +16,34 @@
 --   token    text   says that this very addition was made before, so that it is made once
 --   ...      text   definitions of the new items (and of their callbacks) as: offset from the first, or offset and
 --                   callback path, then the definition
--- RESULT   the envelope of lib_flow; verdict added, closed (nothing was added: it accepts no more), full:<limit>
---          (nothing was added: it would hold too many), gone or illegal:<kind>; facts.first is the number of the
---          first new item
+-- RESULT   the envelope of lib_flow; verdict changed, closed (nothing was added: it accepts no more), full (nothing was
+--          added: it would hold more than facts.limit), no_swarm or gone; facts.first_item is the number of the first
+--          new item
 -- TTL      every key of the record: refreshed
 -- ATOMIC   the number of an item, the limit and the end of the swarm depend on each other
--- INCLUDE  record flow
+-- INCLUDE  paths record flow
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
-if head.kind ~= 'swarm' then return reply('illegal:' .. head.kind) end
+if head.kind ~= 'swarm' then return reply('no_swarm') end
 local first, added = number('total'), 0
-local known = ARGV[3] ~= '' and redis.call('HGET', S, '+' .. ARGV[3])
+local known = ARGV[3] ~= '' and redis.call('HGET', S, addition_of(ARGV[3]))
 if known then
-  facts.first = tonumber(known)
-  return reply('added')
+  facts.first_item = tonumber(known)
+  return reply('changed')
 end
 if #ARGV > 3 then
   if head.closed == '1' or ENDED[head.st] then return reply('closed') end
   for i = 4, #ARGV, 2 do if not string.find(ARGV[i], '.', 1, true) then added = added + 1 end end
-  if number('allowed') > 0 and first + added > number('allowed') then return reply('full:' .. head.allowed) end
+  if number('allowed') > 0 and first + added > number('allowed') then
+    facts.limit = number('allowed')
+    return reply('full')
+  end
   for i = 4, #ARGV, 2 do
     local offset, rest = string.match(ARGV[i], '^(%d+)(.*)$')
     redis.call('HSET', D, integer(first + tonumber(offset)) .. rest, ARGV[i + 1])
   end
   put('total', integer(first + added))
-  facts.first = first
-  if ARGV[3] ~= '' then redis.call('HSET', S, '+' .. ARGV[3], integer(first)) end
+  facts.first_item = first
+  if ARGV[3] ~= '' then redis.call('HSET', S, addition_of(ARGV[3]), integer(first)) end
 end
 if ARGV[2] == '1' or (ARGV[2] == 'full' and number('allowed') > 0 and number('total') >= number('allowed')) then
   put('closed', '1')
@@ -49,4 +52,4 @@ fill(added > 0)
 finish_swarm()
 items_changed()
 touch()
-return reply('added')
+return reply('changed')

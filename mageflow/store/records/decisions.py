@@ -1,204 +1,329 @@
-"""What the scripts answer, as values.
+"""What the scripts decide, as typed values.
 
-A script never builds the input of a run: user data passes through it as text. What it hands back is a `Decision`, and
-in it, for each thing to be sent, the pieces the input is made of.
+A script never builds the input of a run: user data passes through it as text. A `Decision` holds, for each thing that
+has to be sent, the parts the input is built from.
 """
 
 import json
-import re
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Self, cast
 
-from mageflow.signatures import RunIdentity, TaskSignature
+from mageflow.signatures import Status
 from mageflow.store.keys import RecordKeys
+from mageflow.store.paths import MemberPath
+from mageflow.store.records.entries import OutboxEntry, read_entry, read_path
 
-__all__ = ["Admission", "ClosedFlow", "Decision", "OutboxEntry", "ResentRun", "SilentRun", "dedupe_key", "locate"]
-
-_UNSAFE: Final = re.compile(r"[^\w-]")
-"""What may not stand in the path of a member."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """One entry of the outbox.
-
-    Attributes:
-        path: The member, ``^`` for news to the parent flow, ``!…`` for a cancellation or a verb to a nested flow.
-        kind: ``run`` a task, ``start`` a nested flow, tell the parent (``up``), ``cancel`` a run, pass on a ``verb``.
-        epoch: Which dispatch of the member this is.
-        definition_json: The member's definition.
-        role: Why: ``step``, ``item``, ``success``, ``error``, ``rerun``; for ``up`` the status reached.
-        value_json: The previous result or the error; for ``cancel`` the run id, for ``verb`` ``<verb>:<key>``.
-        extra: The input that failed, or the message of a rerun; for ``up`` the parent's member.
-        link: Traceparent of what led to this.
-        tries: How often a reconciler had to try before.
-    """
-
-    path: str
-    kind: Literal["run", "start", "up", "cancel", "verb"]
-    epoch: int
-    definition_json: str
-    role: str
-    value_json: str
-    extra: str
-    link: str
-    tries: int = 0
+__all__ = [
+    "ClosedFlow",
+    "Decision",
+    "FilledPlaces",
+    "Inspection",
+    "LifecycleDecision",
+    "LifecycleVerdict",
+    "ResentRun",
+    "SettleVerdict",
+    "Settlement",
+    "SilentRun",
+    "StartDecision",
+    "StartVerdict",
+    "SwarmDecision",
+    "SwarmVerdict",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedFlow:
-    """A flow that has just ended, by the clock of Redis."""
+    """A flow that this decision ended. Times are seconds since the epoch by the clock of Redis."""
 
     kind: Literal["chain", "swarm"]
-    status: str
+    status: Status
     started_at: float
     ended_at: float
     steps: int
+    """How many steps or items it has."""
 
 
 @dataclass(frozen=True, slots=True)
-class SilentRun:
-    """A live run nobody has heard of for long."""
+class FilledPlaces:
+    """Places of a swarm that this decision filled."""
 
-    path: str
-    run_id: str
-    attempt: int
-    error_json: str
-    silent_seconds: float
+    count: int
+    running: int
+    """Items that run, with those."""
+    pending: int
+    """Items that wait for a place, without those."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResentRun:
     """A member that is handed to Hatchet again because its run is gone there."""
 
-    path: str
+    path: MemberPath
     reason: Literal["lost", "unscheduled"]
     run_id: str
+    """The run that is gone."""
     times: int
+    """How often this member has been sent again, with this time."""
 
 
 @dataclass(frozen=True, slots=True)
+class SilentRun:
+    """A live run that no script has heard of for the check time."""
+
+    path: MemberPath
+    run_id: str
+    attempt_number: int
+    """The attempt that was admitted; 0 when the run has not been admitted yet."""
+    error_json: str
+    """The error of its last failed attempt; empty when there is none."""
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a script decided, and everything that has to be sent because of it."""
+    """What follows from one script, for the outbox relay to deliver.
 
-    keys: RecordKeys
-    verdict: str
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-    definition_json: str = ""
-    message_json: str = ""
-    carry_json: str = ""
-    traceparent: str = ""
-    outbox: tuple[OutboxEntry, ...] = ()
-
-    @classmethod
-    def parse(cls, keys: RecordKeys, reply: Any) -> "Decision":
-        """Read the envelope of ``lib_flow.lua``."""
-        verdict, facts, definition, message, carry, trace, sends = cast("list[Any]", reply)
-        return cls(
-            keys=keys,
-            verdict=verdict,
-            facts=json.loads(facts),
-            definition_json=definition,
-            message_json=message,
-            carry_json=carry,
-            traceparent=trace,
-            outbox=tuple(
-                OutboxEntry(path, kind, int(epoch), text, role, value, extra, link, int(tries))
-                for path, kind, epoch, text, role, value, extra, link, tries in sends
-            ),
-        )
-
-    @property
-    def closed(self) -> ClosedFlow | None:
-        """The flow, when this very decision ended it; so exactly one process sees it."""
-        closed = self.facts.get("closed")
-        if closed is None:
-            return None
-        return ClosedFlow(
-            kind=closed["kind"],
-            status=closed["status"],
-            started_at=closed["started"] / 1000,
-            ended_at=closed["ended"] / 1000,
-            steps=int(closed["steps"]),
-        )
-
-    @property
-    def resent(self) -> ResentRun | None:
-        """What this very decision has sent again; so exactly one process sees it."""
-        found = self.facts.get("resent")
-        return found and ResentRun(found["path"], found["reason"], found["run"], int(found["times"]))
-
-    @property
-    def silent(self) -> tuple[SilentRun, ...]:
-        """Runs to ask Hatchet about (`inspect` only)."""
-        return tuple(
-            SilentRun(path, run, int(attempt), error, int(silence) / 1000)
-            for path, run, attempt, error, silence in self.facts.get("silent", ())
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Whether a run may execute its body.
+    Exactly one process receives each part: the one whose script decided it.
 
     Attributes:
-        verdict: ``run``: it owns the member now. ``replay``: the member had succeeded; hand out `result_json`.
-            ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
-            goes on depends on what gave the run another attempt (`Flows.admit` asks). ``skip``: turn the run away
-            visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded`` when a
-            newer dispatch or attempt does).
-        status: The record's status, or the reason.
-        signature: Set when the verdict is ``run``.
-        result_json: Set when the verdict is ``replay``.
-        flow_kind: ``chain`` or ``swarm`` for a step or an item (not for callbacks), else empty.
-        flow_id: Id of the flow, as in telemetry.
-        flow_name: Name of the flow.
-        step: Number of the step or item, from 0.
-        steps: How many there are.
-        handover_seconds: From the end of the step before to now, by the clock of Redis; None for anything else.
-        failed_attempts: How many earlier attempts of this run told that they failed. What is missing to the attempt's
-            number was lost with its worker, and Hatchet does not count it against the task's retries.
-        ended_attempt: The attempt that ended the member; 0 when it never began.
-        traceparent: The context a flow's runs belong under.
+        keys: The record.
+        outbox: The entries to send.
+        closed: The flow, when this decision ended it.
+        filled: Set when places of a swarm were filled.
+        resent: Set when a member is sent again.
+        failed_callback: The callback that failed for good, if one did.
+        refill_after_seconds: Free places of a swarm are to be filled after this time; None when none waits for that.
+        member_count: How many steps or items the flow has; 0 when nothing is sent.
+        definition_json: The record's definition; empty when nothing here needs it.
+        message_json: The message a flow was started with; empty when nothing is sent.
+        parent_value_json: What a nested flow was handed by its parent, ``{"result": …}`` or ``{"error": …}``.
+        traceparent: The context that the flow's runs belong under.
     """
 
-    verdict: Literal["run", "replay", "skip", "ended"]
-    status: str = ""
-    signature: TaskSignature | None = None
-    result_json: str | None = None
-    flow_kind: Literal["", "chain", "swarm"] = ""
-    flow_id: str = ""
-    flow_name: str = ""
-    step: int = 0
-    steps: int = 0
-    handover_seconds: float | None = None
-    failed_attempts: int = 0
-    ended_attempt: int = 0
+    keys: RecordKeys
+    outbox: tuple[OutboxEntry, ...] = ()
+    closed: ClosedFlow | None = None
+    filled: FilledPlaces | None = None
+    resent: ResentRun | None = None
+    failed_callback: MemberPath | None = None
+    refill_after_seconds: float | None = None
+    member_count: int = 0
+    definition_json: str = ""
+    message_json: str = ""
+    parent_value_json: str = ""
     traceparent: str = ""
 
 
-def dedupe_key(keys: RecordKeys, path: str, epoch: int) -> str:
-    """The deterministic key of one dispatch of one member.
+class StartVerdict(StrEnum):
+    """What became of the start of a flow."""
 
-    A run a user makes of a signature (path ``@<nonce>``) has ``<record>@<nonce>/<epoch>``, everything else
-    ``<record>#<path>/<epoch>``.
+    STARTED = "started"
+    HELD = "held"
+    """It is suspended; it begins at resume."""
+    REPEATED = "repeated"
+    """The same caller had started it before."""
+    OWNED = "owned"
+    """It was started before by another parent, or it has ended without a start."""
+    GONE = "gone"
+    """It expired or was removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartDecision(Decision):
+    """What the start of a flow led to.
+
+    Attributes:
+        verdict: What became of the start.
+        status: The flow's status; None when it had none to report (see `verdict`).
+        steps: How many steps or items it has.
     """
-    is_user_run = path.startswith("@") and "." not in path
-    return f"{keys.record}{path}/{epoch}" if is_user_run else f"{keys.record}#{path}/{epoch}"
+
+    verdict: StartVerdict
+    status: Status | None = None
+    steps: int = 0
+
+    @classmethod
+    def parse(cls, keys: RecordKeys, reply: Any) -> Self:
+        """Read the reply of ``start.lua``."""
+        verdict, facts, common = _open(keys, reply)
+        status = facts.get("status")
+        return cls(
+            **common,
+            verdict=StartVerdict(verdict),
+            status=Status(status) if status else None,
+            steps=int(facts.get("steps", 0)),
+        )
 
 
-def locate(keys: RecordKeys, run: RunIdentity) -> tuple[str, str]:
-    """Path and epoch of the member a run belongs to; the epoch is empty when the run does not say.
+class SettleVerdict(StrEnum):
+    """What became of a settlement."""
 
-    A run of a signature that carries no dedupe key of ours stands for itself: its member is its own run id.
+    SETTLED = "settled"
+    """The member has ended."""
+    RECORDED = "recorded"
+    """The failure is noted; another attempt is to come."""
+    REPEATED = "repeated"
+    """It had been settled before, as the end of the same run."""
+    STALE = "stale"
+    """Another run or attempt owns the member."""
+    ENDED = "ended"
+    """The member was interrupted."""
+    RESENT = "resent"
+    """The member is sent to Hatchet again."""
+    ALIVE = "alive"
+    """The worker reported that the run's task function still runs."""
+    GONE = "gone"
+    """The record expired or was removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement(Decision):
+    """What a settlement led to."""
+
+    verdict: SettleVerdict
+
+    @classmethod
+    def parse(cls, keys: RecordKeys, reply: Any) -> Self:
+        """Read the reply of ``settle.lua``."""
+        verdict, _, common = _open(keys, reply)
+        return cls(**common, verdict=SettleVerdict(verdict))
+
+
+class LifecycleVerdict(StrEnum):
+    """What became of a lifecycle action."""
+
+    APPLIED = "applied"
+    """Now, or by an earlier call."""
+    ILLEGAL = "illegal"
+    """The status does not allow it; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleDecision(Decision):
+    """What a lifecycle action led to.
+
+    Attributes:
+        verdict: What became of it.
+        status: The status after it; for ``illegal`` the status that forbids it.
     """
-    if keys.path or keys.kind != "task":
-        prefix = f"{keys.record}#{keys.path}/"
-        epoch = run.dedupe_key.removeprefix(prefix) if run.dedupe_key.startswith(prefix) else ""
-        return keys.path, epoch if epoch.isdigit() else ""
-    prefix = f"{keys.record}@"
-    if run.dedupe_key.startswith(prefix):
-        nonce, _, epoch = run.dedupe_key.removeprefix(prefix).partition("/")
-    else:
-        nonce, epoch = run.dedupe_key or run.workflow_run_id, ""
-    return f"@{_UNSAFE.sub('_', nonce)}", epoch if epoch.isdigit() else ""
+
+    verdict: LifecycleVerdict
+    status: Status
+
+    @classmethod
+    def parse(cls, keys: RecordKeys, reply: Any) -> Self | None:
+        """Read the reply of ``lifecycle.lua``; None when the record or the member is not stored."""
+        verdict, facts, common = _open(keys, reply)
+        if verdict == "gone":
+            return None
+        return cls(**common, verdict=LifecycleVerdict(verdict), status=Status(facts["status"]))
+
+
+class SwarmVerdict(StrEnum):
+    """What became of a change to a swarm."""
+
+    CHANGED = "changed"
+    """Items were added, the swarm was closed, or free places were filled, as requested."""
+    CLOSED = "closed"
+    """Nothing was added: the swarm accepts no more items."""
+    FULL = "full"
+    """Nothing was added: the swarm would hold more items than it may."""
+    NO_SWARM = "no_swarm"
+    """The record is a signature or a chain."""
+    GONE = "gone"
+    """It expired or was removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmDecision(Decision):
+    """What a change to a swarm led to.
+
+    Attributes:
+        verdict: What became of it.
+        first_item: Number of the first new item.
+        limit: How many items the swarm may hold; for ``full``.
+    """
+
+    verdict: SwarmVerdict
+    first_item: int = 0
+    limit: int = 0
+
+    @classmethod
+    def parse(cls, keys: RecordKeys, reply: Any) -> Self:
+        """Read the reply of ``swarm.lua``."""
+        verdict, facts, common = _open(keys, reply)
+        return cls(
+            **common,
+            verdict=SwarmVerdict(verdict),
+            first_item=int(facts.get("first_item", 0)),
+            limit=int(facts.get("limit", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection(Decision):
+    """What a reconciler finds in a record: entries that were never sent, and runs that are silent.
+
+    Attributes:
+        status: The record's status; None when it expired or was removed.
+        silent: Runs whose state Hatchet has to be asked for.
+    """
+
+    status: Status | None
+    silent: tuple[SilentRun, ...] = ()
+
+    @classmethod
+    def parse(cls, keys: RecordKeys, reply: Any) -> Self:
+        """Read the reply of ``inspect.lua``."""
+        verdict, facts, common = _open(keys, reply)
+        silent = tuple(
+            SilentRun(read_path(keys, path), run, int(attempt), error, int(silence) / 1000)
+            for path, run, attempt, error, silence in facts.get("silent", ())
+        )
+        return cls(**common, status=None if verdict == "gone" else Status(verdict), silent=silent)
+
+
+def _open(keys: RecordKeys, reply: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The verdict, the facts, and the fields of `Decision`, from the envelope of ``lib_flow.lua``."""
+    verdict, text, definition, message, parent_value, traceparent, rows = cast("list[Any]", reply)
+    facts: dict[str, Any] = json.loads(text)
+    refill_after = facts.get("refill_after_ms")
+    failed_callback = facts.get("failed_callback")
+    common: dict[str, Any] = {
+        "keys": keys,
+        "outbox": tuple(read_entry(keys, row) for row in rows),
+        "closed": _closed(facts.get("closed")),
+        "filled": _filled(facts.get("filled")),
+        "resent": _resent(keys, facts.get("resent")),
+        "failed_callback": None if failed_callback is None else read_path(keys, failed_callback),
+        "refill_after_seconds": None if refill_after is None else refill_after / 1000,
+        "member_count": int(facts.get("members", 0)),
+        "definition_json": definition,
+        "message_json": message,
+        "parent_value_json": parent_value,
+        "traceparent": traceparent,
+    }
+    return verdict, facts, common
+
+
+def _closed(found: dict[str, Any] | None) -> ClosedFlow | None:
+    if found is None:
+        return None
+    return ClosedFlow(
+        kind=found["kind"],
+        status=Status(found["status"]),
+        started_at=found["started_at"] / 1000,
+        ended_at=found["ended_at"] / 1000,
+        steps=int(found["steps"]),
+    )
+
+
+def _filled(found: dict[str, Any] | None) -> FilledPlaces | None:
+    return None if found is None else FilledPlaces(int(found["count"]), int(found["running"]), int(found["pending"]))
+
+
+def _resent(keys: RecordKeys, found: dict[str, Any] | None) -> ResentRun | None:
+    if found is None:
+        return None
+    return ResentRun(read_path(keys, found["path"]), found["reason"], found["run"], int(found["times"]))

@@ -17,13 +17,13 @@ __all__ = [
     "DUE",
     "INSPECT",
     "LEAD",
+    "LIFECYCLE",
     "LOAD",
     "RECORD_SCRIPTS",
     "REMOVE",
     "SETTLE",
     "START",
     "SWARM",
-    "VERB",
 ]
 
 _KEYS: Final = ("record", "defs", "runs", "results", "live", "outbox", "held", "due", "stats")
@@ -41,8 +41,8 @@ ADMIT: Final = _record_script(
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace", "..."
 )
-START: Final = _record_script("start", "message", "carry", "trace", "parent", "by")
-VERB: Final = _record_script("verb", "path", "verb", "by", "why", "error")
+START: Final = _record_script("start", "message", "parent_value", "trace", "parent", "by")
+LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
 REMOVE: Final = _record_script("remove")
 SWARM: Final = _record_script("swarm", "close", "token", "...")
 ACK: Final = _record_script("ack", "...")
@@ -53,5 +53,5 @@ LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
 CENSUS: Final = Script("census", ("...",), ("...",))
 
 RECORD_SCRIPTS: Final = (
-    CREATE, LOAD, ADMIT, SETTLE, START, VERB, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
+    CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
 )  # fmt: skip

@@ -14,6 +14,8 @@ from mageflow.config import Settings
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member, lua_table
 from mageflow.store.keys import Keys, RecordKeys
+from mageflow.store.paths import MemberPath, join_member_key
+from mageflow.store.records.entries import read_path
 from mageflow.store.records.store import AnySignature
 from mageflow.store.records.views import header_of, last_run_of, member_view, moment, record_view, status_of
 from mageflow.store.redis.port import RedisPort
@@ -36,8 +38,8 @@ _DESCRIBE: Final = Script(
 class MemberDescription:
     """A step, an item, a callback or a run, and what has become of it."""
 
-    path: str
-    """Its place: ``3`` is the fourth step, ``3.e0`` the first error callback of it."""
+    path: MemberPath
+    """Its place in the record."""
     key: str
     role: Role
     task: str
@@ -66,8 +68,8 @@ class Description:
     at: datetime
     """By the clock of Redis, like every time in it."""
     kind: SignatureKind
-    path: str
-    """Of the member that was asked for; empty for the record as a whole."""
+    path: MemberPath
+    """The member that is described; the record's own path for the record as a whole."""
     record: str
     """The record's own key."""
     signature: AnySignature
@@ -110,19 +112,19 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
         StoreError: As `RedisPort.call`.
     """
     record = keys.parse(key)
-    reply = await port.call(_DESCRIBE, record.all(), ("{}", record.path, first, limit))
+    reply = await port.call(_DESCRIBE, record.all(), ("{}", str(record.member), first, limit))
     if reply is None:
         raise SignatureNotFoundError(key)
     flat, text, successes, errors, rows, ttl, now, unsent, live, held, due, total = cast("list[Any]", reply)
     header = header_of(flat)
     members = tuple(
-        _member(record, path, definition, state, size)
+        _member(record, read_path(record, path), definition, state, size)
         for path, definition, state, size in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     )
     return Description(
         at=moment(now),
         kind=record.kind,
-        path=record.path,
+        path=record.member,
         record=record.record,
         signature=_signature(record, header, text, successes, errors, rows),
         name=header.get("name", ""),
@@ -145,7 +147,7 @@ async def find_records(port: RedisPort, settings: Settings, namespace: str, iden
     keys = Keys(settings.key_prefix, namespace)
     try:
         candidates = [keys.new(kind, identity).record for kind in get_args(SignatureKind)]
-    except (IndexError, ValueError):
+    except ValueError:
         return []
     return [each for each in candidates if await port.command("EXISTS", each, operation="find")]
 
@@ -153,14 +155,14 @@ async def find_records(port: RedisPort, settings: Settings, namespace: str, iden
 def _signature(
     keys: RecordKeys, header: dict[str, str], text: str, successes: int, errors: int, rows: list[Any]
 ) -> AnySignature:
-    if keys.path:
-        state = rows[2] if rows else ""
-        return member_view(keys, keys.path, header, text, successes, errors, state)
-    return record_view(keys, header, text, successes, errors)
+    if keys.member.is_record:
+        return record_view(keys, header, text, successes, errors)
+    state = rows[2] if rows else ""
+    return member_view(keys, keys.member, header, text, successes, errors, state)
 
 
-def _member(keys: RecordKeys, path: str, text: str, state_json: str, size: int) -> MemberDescription:
-    key = f"{keys.record}#{path}"
+def _member(keys: RecordKeys, path: MemberPath, text: str, state_json: str, size: int) -> MemberDescription:
+    key = join_member_key(keys.record, path)
     definition = decode_member(key, text)
     try:
         state: dict[str, Any] = json.loads(state_json) if state_json else {}
@@ -188,8 +190,7 @@ def _member(keys: RecordKeys, path: str, text: str, state_json: str, size: int) 
         raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _role(kind: SignatureKind, path: str) -> Role:
-    _, dot, last = path.rpartition(".")
-    if dot:
-        return "success callback" if last.startswith("s") else "error callback"
-    return "run" if path.startswith("@") else "step" if kind == "chain" else "item"
+def _role(kind: SignatureKind, path: MemberPath) -> Role:
+    if path.callback_kind is not None:
+        return "success callback" if path.callback_kind == "success" else "error callback"
+    return "run" if path.is_user_run else "step" if kind == "chain" else "item"

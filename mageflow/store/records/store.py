@@ -13,14 +13,27 @@ from mageflow.interceptors import Interceptor, SignatureLoad, SignatureWrite
 from mageflow.signatures import (
     ChainSignature,
     FailureRecord,
+    LifecycleAction,
     RunIdentity,
     Status,
     SwarmSignature,
     TaskSignature,
 )
 from mageflow.store.keys import SHARDS, Keys, RecordKeys
+from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
-from mageflow.store.records.decisions import Admission, Decision, locate
+from mageflow.store.records.admission import Admission, locate
+from mageflow.store.records.census import Census, read_census
+from mageflow.store.records.decisions import (
+    Inspection,
+    LifecycleDecision,
+    LifecycleVerdict,
+    Settlement,
+    StartDecision,
+    SwarmDecision,
+)
+from mageflow.store.records.entries import Acknowledgement
+from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.views import header_of, member_view, record_view
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
@@ -29,9 +42,6 @@ from mageflow.types import SignatureKind
 __all__ = ["Census", "Store"]
 
 AnySignature = TaskSignature | ChainSignature | SwarmSignature
-
-Census = dict[str, dict[str, float]]
-"""``signatures`` by ``<kind>:<status>``; ``active`` and ``oldest_seconds`` by flow kind; ``items`` by state."""
 
 
 class Store:
@@ -93,7 +103,7 @@ class Store:
         keys = self.keys.parse(key)
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
-            reply = await self._call(scripts.LOAD, keys, keys.path, "1" if wants_result else "0")
+            reply = await self._call(scripts.LOAD, keys, str(keys.member), "1" if wants_result else "0")
             if reply is None:
                 call.result = "missing"
                 raise SignatureNotFoundError(key)
@@ -101,10 +111,10 @@ class Store:
             call.size_bytes = len(text)
             call.result = "invalid"
             header = header_of(flat)
-            if keys.path:
-                signature: AnySignature = member_view(keys, keys.path, header, text, successes, errors, state)
+            if keys.member.is_record:
+                signature: AnySignature = record_view(keys, header, text, successes, errors)
             else:
-                signature = record_view(keys, header, text, successes, errors)
+                signature = member_view(keys, keys.member, header, text, successes, errors, state)
             call.result = "hit"
             return signature, result
 
@@ -145,13 +155,13 @@ class Store:
             reply = await self._call(
                 scripts.ADMIT,
                 keys,
-                path,
-                epoch,
+                str(path),
+                "" if epoch is None else epoch,
                 run.workflow_run_id,
                 run.task_run_id,
                 run.worker_id,
                 run.attempt_number,
-                message_json if path.startswith("@") else "",
+                message_json if path.nonce is not None else "",
                 run.traceparent,
                 "1" if is_replayed else "",
             )
@@ -174,15 +184,15 @@ class Store:
             header = header_of(flat)
             signature = member_view(keys, path, header, text, successes, errors, state)
             call.result = "hit"
-        flow_kind = keys.kind if keys.kind != "task" and path.isdigit() else ""
+        step = path.index if path.is_step_or_item else None
         return Admission(
             "run",
             status=status,
             signature=signature,
-            flow_kind=flow_kind,
+            flow_kind=keys.kind if keys.kind != "task" and step is not None else "",
             flow_id=keys.id if keys.kind != "task" else "",
             flow_name=header.get("name", ""),
-            step=int(path) if flow_kind else 0,
+            step=step or 0,
             steps=int(header.get("total", 0)),
             handover_seconds=handover / 1000 if handover >= 0 else None,
             failed_attempts=failures,
@@ -190,81 +200,82 @@ class Store:
         )
 
     async def settle(
-        self,
-        key: str,
-        run: RunIdentity,
-        outcome: Literal["succeeded", "failed", "timed_out", "cancelled", "retried", "lost", "unscheduled"],
-        *,
-        result_json: str | None = None,
-        error: FailureRecord | None = None,
-        will_retry: bool = False,
-        max_failures: int = 0,
-        message_json: str = "",
-        reported_by_engine: bool = False,
-        acknowledged: Sequence[tuple[str, int, str]] = (),
-    ) -> Decision:
+        self, key: str, run: RunIdentity, ended: AttemptOutcome, *, acknowledged: Sequence[Acknowledgement] = ()
+    ) -> Settlement:
         """Record how an attempt ended, and decide what follows from it. See `mageflow.flows.Flows.settle`.
 
         Args:
             key: As for `admit`.
-            run: As for `admit`.
-            outcome: How it ended. ``lost`` when Hatchet does not know the run, ``unscheduled`` when it cancelled it
-                because no worker took it within its schedule timeout: then it is sent again (see
-                `mageflow.flows.Reconciler` for how often), and has failed when it is not.
-            result_json: For ``succeeded``.
-            error: For everything else.
-            will_retry: Whether the engine is expected to try again: then nothing follows yet.
-            max_failures: With how many failed attempts the engine gives up whatever ``will_retry`` says; 0 if unknown.
-            message_json: The input that failed; kept for error callbacks.
-            reported_by_engine: Hatchet said so, not the run itself: any attempt of this run is meant.
-            acknowledged: What `acknowledge` would be told of this record; saves its round trip.
+            run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
+            ended: How the attempt ended.
+            acknowledged: Sent entries of this record, as for `acknowledge`; saves its round trip.
+
+        Raises:
+            SignatureNotFoundError: The key is none of this client's.
         """
         keys = self.keys.parse(key)
         path, _ = locate(keys, run)
+        without_result = "null" if ended.outcome == "succeeded" else ""
         call = SignatureWrite(keys.kind, "update", keys.id)
         with self._interceptor.write_signature(call):
             reply = await self._call(
                 scripts.SETTLE,
                 keys,
-                path,
+                str(path),
                 run.workflow_run_id,
-                0 if reported_by_engine else run.attempt_number,
-                outcome,
-                max(1, max_failures) if will_retry else 0,
-                "null" if result_json is None and outcome == "succeeded" else result_json or "",
-                error.model_dump_json() if error else "",
-                message_json,
+                0 if ended.reported_by_engine else run.attempt_number,
+                ended.outcome,
+                max(1, ended.max_failures) if ended.will_retry else 0,
+                without_result if ended.result_json is None else ended.result_json,
+                ended.error.model_dump_json() if ended.error else "",
+                ended.message_json,
                 run.traceparent,
                 *[part for each in acknowledged for part in each],
             )
-        return Decision.parse(keys, reply)
+        return Settlement.parse(keys, reply)
 
     async def start(
         self,
         key: str,
         message_json: str,
         *,
-        carry_json: str = "",
+        parent_value_json: str = "",
         traceparent: str = "",
         parent: str = "",
         by: str = "",
-    ) -> Decision:
-        """Begin a flow, once. Verdicts: ``started``, ``held``, ``repeated``, ``owned``, ``gone``."""
+    ) -> StartDecision:
+        """Begin a flow, once.
+
+        Args:
+            key: Of the flow.
+            message_json: The message it is started with: the JSON text of an object.
+            parent_value_json: For a nested flow what its parent hands to it: ``{"result": …}`` or ``{"error": …}``.
+            traceparent: The context that the flow's runs belong under.
+            parent: Key of the parent's member that the flow stands for; empty when it has no parent.
+            by: Who starts it, for the history.
+        """
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
-            reply = await self._call(scripts.START, keys, message_json, carry_json, traceparent, parent, by)
-        return Decision.parse(keys, reply)
+            reply = await self._call(scripts.START, keys, message_json, parent_value_json, traceparent, parent, by)
+        return StartDecision.parse(keys, reply)
 
-    async def obey(
+    async def apply_lifecycle(
         self,
         key: str,
-        verb: Literal["suspend", "resume", "interrupt"],
+        action: LifecycleAction,
         *,
         by: str = "",
         why: str = "",
         error: FailureRecord | None = None,
-    ) -> Decision:
-        """Carry out a lifecycle verb on a record or a member; twice is once. The verdict is the status reached.
+    ) -> LifecycleDecision:
+        """Suspend, resume or interrupt a record or a member of one. Applying an action again changes nothing.
+
+        Args:
+            key: Of the record, or of a member of one.
+            action: What to do.
+            by: Who does it, for the history.
+            why: The reason, for the history.
+            error: For ``interrupt``: the error that error callbacks receive.
 
         Raises:
             SignatureNotFoundError: It expired or was removed.
@@ -273,12 +284,12 @@ class Store:
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
             text = error.model_dump_json() if error else ""
-            reply = await self._call(scripts.VERB, keys, keys.path, verb, by, why, text)
-        decision = Decision.parse(keys, reply)
-        if decision.verdict == "gone":
+            reply = await self._call(scripts.LIFECYCLE, keys, str(keys.member), action, by, why, text)
+        decision = LifecycleDecision.parse(keys, reply)
+        if decision is None:
             raise SignatureNotFoundError(key)
-        if decision.verdict.startswith("illegal:"):
-            raise IllegalTransitionError(key, decision.verdict.partition(":")[2], verb)
+        if decision.verdict is LifecycleVerdict.ILLEGAL:
+            raise IllegalTransitionError(key, decision.status, action)
         return decision
 
     async def remove(self, key: str) -> list[str] | None:
@@ -293,7 +304,7 @@ class Store:
 
     async def extend_swarm(
         self, key: str, documents: Sequence[str] = (), *, close: Literal["", "1", "full"] = "", token: str = ""
-    ) -> Decision:
+    ) -> SwarmDecision:
         """Add items to a swarm and / or close it, or (with neither) fill the places that have been free for long.
 
         The same ``token`` adds once, however often it is asked.
@@ -302,7 +313,7 @@ class Store:
         operation: Literal["update", "touch"] = "update" if documents else "touch"
         with self._interceptor.write_signature(SignatureWrite(keys.kind, operation, keys.id, sum(map(len, documents)))):
             reply = await self._call(scripts.SWARM, keys, close, token, *documents)
-        return Decision.parse(keys, reply)
+        return SwarmDecision.parse(keys, reply)
 
     async def definitions(self, key: str) -> dict[str, str]:
         """The stored definitions of a record by path, each with its head (see `member_document`).
@@ -316,19 +327,19 @@ class Store:
             raise SignatureNotFoundError(key)
         return cast("dict[str, str]", found if isinstance(found, dict) else header_of(found))
 
-    async def acknowledge(self, keys: RecordKeys, sent: Sequence[tuple[str, int, str]]) -> None:
-        """Note that entries of an outbox were sent: path, epoch and run id of each."""
+    async def acknowledge(self, keys: RecordKeys, sent: Sequence[Acknowledgement]) -> None:
+        """Remove entries from an outbox because they were sent, and store the run ids they led to."""
         await self._call(scripts.ACK, keys, *[part for each in sent for part in each])
 
-    async def keep_alive(self, keys: RecordKeys, bodies: Sequence[tuple[str, str]] = ()) -> None:
+    async def keep_alive(self, keys: RecordKeys, running: Sequence[tuple[MemberPath, str]] = ()) -> None:
         """Refresh the TTLs of a record whose runs are still going.
 
         Args:
             keys: Which record.
-            bodies: Path and run id of the members whose bodies run in this very process: they are not sent again,
+            running: Path and run id of the members whose task functions run in this process. They are not sent again,
                 even if Hatchet does not know their runs.
         """
-        await self._call(scripts.ALIVE, keys, *[part for each in bodies for part in each])
+        await self._call(scripts.ALIVE, keys, *[text for path, run_id in running for text in (str(path), run_id)])
 
     async def due(self, limit: int, lease_seconds: float) -> list[str]:
         """Take records a reconciler should look at. One round trip; one per shard on a Cluster."""
@@ -338,10 +349,16 @@ class Store:
             return cast("list[str]", await self.port.call(scripts.DUE, indexes, (limit, lease)))
         return [key for index in indexes for key in await self.port.call(scripts.DUE, [index], (limit, lease))]
 
-    async def inspect(self, key: str, *, lease_seconds: float, limit: int = 200) -> Decision:
-        """What of a record was never sent (claimed for the caller) and whose runs have been silent for long."""
+    async def inspect(self, key: str, *, lease_seconds: float, limit: int = 200) -> Inspection:
+        """Find the entries of an outbox that were never sent, and the runs that have been silent for the check time.
+
+        Args:
+            key: Of the record.
+            lease_seconds: For how long the found entries belong to the caller.
+            limit: How many entries and how many runs, at most.
+        """
         keys = self.keys.parse(key)
-        return Decision.parse(keys, await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit))
+        return Inspection.parse(keys, await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit))
 
     async def lead(self, owner: str, lease_seconds: float) -> float:
         """Take or keep the leader's lease of the namespace.
@@ -358,23 +375,7 @@ class Store:
 
     async def census(self) -> Census:
         """Counts of everything stored, for the cluster view. One round trip; one per shard on a Cluster."""
-        kinds: tuple[SignatureKind, ...] = ("task", "chain", "swarm")
-        pairs = [f"{kind}:{status}" for kind in kinds for status in Status]
-        shards = [self.keys.stats(shard) for shard in range(SHARDS)]
-        groups = [[each] for each in shards] if self.port.is_cluster else [shards]
-        signatures = dict.fromkeys(pairs, 0.0)
-        active, oldest = {"chain": 0.0, "swarm": 0.0}, {"chain": 0.0, "swarm": 0.0}
-        items: dict[str, float] = {"pending": 0.0, "running": 0.0, "done": 0.0, "failed": 0.0}
-        for group in groups:
-            counts, chains, swarms, states = await self.port.call(scripts.CENSUS, group, pairs)
-            for pair, count in zip(pairs, counts, strict=True):
-                signatures[pair] += count
-            for kind, (count, age) in (("chain", chains), ("swarm", swarms)):
-                active[kind] += count
-                oldest[kind] = max(oldest[kind], age / 1000)
-            for state, count in zip(items, states, strict=True):
-                items[state] += count
-        return {"signatures": signatures, "active": active, "oldest_seconds": oldest, "items": items}
+        return await read_census(self.port, self.keys)
 
     async def _call(self, script: Script, keys: RecordKeys, *args: str | float) -> Any:
         return await self.port.call(script, keys.all(), (self._configs[keys.kind], *args))

@@ -24,6 +24,7 @@ from mageflow.signatures import (
     decode_member,
 )
 from mageflow.store.keys import RecordKeys
+from mageflow.store.paths import CallbackKind, MemberPath, join_member_key
 
 __all__ = ["header_of", "last_run_of", "member_view", "moment", "record_view", "status_of", "task_view"]
 
@@ -50,27 +51,28 @@ def record_view(
     """
     definition = decode_definition(keys.record, text)
     if isinstance(definition, TaskDefinition):
-        return task_view(keys, "", header, definition, successes, errors, "")
+        return task_view(keys, MemberPath(), header, definition, successes, errors, "")
     return _guarded(keys.record, lambda: _flow_view(keys, header, definition, successes, errors))
 
 
 def member_view(
-    keys: RecordKeys, path: str, header: dict[str, str], text: str, successes: int, errors: int, state: str
+    keys: RecordKeys, path: MemberPath, header: dict[str, str], text: str, successes: int, errors: int, state: str
 ) -> TaskSignature:
     """A step, an item, a callback or a user's run as a signature.
 
     Raises:
         SignatureInvalidError: The stored documents do not validate, or the member is a nested flow.
     """
-    definition = decode_member(f"{keys.record}#{path}", text)
+    key = join_member_key(keys.record, path)
+    definition = decode_member(key, text)
     if isinstance(definition, FlowMember):
-        raise SignatureInvalidError(f"{keys.record}#{path}", f"it stands for the flow {definition.key!r}: load that")
+        raise SignatureInvalidError(key, f"it stands for the flow {definition.key!r}: load that")
     return task_view(keys, path, header, definition, successes, errors, state)
 
 
 def task_view(
     keys: RecordKeys,
-    path: str,
+    path: MemberPath,
     header: dict[str, str],
     definition: TaskDefinition,
     successes: int,
@@ -78,11 +80,11 @@ def task_view(
     state_json: str,
 ) -> TaskSignature:
     """A task with what has become of it."""
-    key = _public_key(keys, path)
+    key = path.key(keys.record)
 
     def build() -> TaskSignature:
         state: dict[str, Any] = json.loads(state_json) if state_json else {}
-        is_record = keys.kind == "task" and (not path or (path.startswith("@") and "." not in path))
+        is_record = keys.kind == "task" and (path.is_record or path.is_user_run)
         last = (state.get("run") and state) or (json.loads(header.get("run") or "{}") if is_record else {})
         error = state.get("er") or (header.get("err") if is_record else None)
         reached = header["st"] if is_record else state.get("st", "pending")
@@ -92,8 +94,8 @@ def task_view(
             task_name=definition.task,
             task_identifiers=definition.identifiers,
             kwargs=definition.kwargs,
-            success_callbacks=_callbacks(keys, path, "s", successes),
-            error_callbacks=_callbacks(keys, path, "e", errors),
+            success_callbacks=_callbacks(keys, path, "success", successes),
+            error_callbacks=_callbacks(keys, path, "error", errors),
             status=status_of(reached),
             created_at=moment(header["created"]),
             updated_at=moment(changed),
@@ -116,8 +118,8 @@ def _flow_view(
         "key": keys.record,
         "name": definition.name,
         "kwargs": definition.kwargs,
-        "success_callbacks": _callbacks(keys, "", "s", successes),
-        "error_callbacks": _callbacks(keys, "", "e", errors),
+        "success_callbacks": _callbacks(keys, MemberPath(), "success", successes),
+        "error_callbacks": _callbacks(keys, MemberPath(), "error", errors),
         "status": Status(header["st"]),
         "created_at": moment(header["created"]),
         "updated_at": moment(header["updated"]),
@@ -129,7 +131,7 @@ def _flow_view(
     }
     total = int(header["total"])
     if definition.kind == "chain":
-        steps = tuple(f"{keys.record}#{index}" for index in range(total))
+        steps = tuple(MemberPath(index).key(keys.record) for index in range(total))
         return ChainSignature(**common, steps=steps, step=int(header["step"]))
     reached = int(header["next"])
     return SwarmSignature(
@@ -144,13 +146,8 @@ def _flow_view(
     )
 
 
-def _public_key(keys: RecordKeys, path: str) -> str:
-    is_record = not path or (keys.kind == "task" and path.startswith("@") and "." not in path)
-    return keys.record if is_record else f"{keys.record}#{path}"
-
-
-def _callbacks(keys: RecordKeys, path: str, mark: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{keys.record}#{path}.{mark}{index}" for index in range(count))
+def _callbacks(keys: RecordKeys, path: MemberPath, kind: CallbackKind, count: int) -> tuple[str, ...]:
+    return tuple(path.callback(kind, index).key(keys.record) for index in range(count))
 
 
 def moment(milliseconds: str | float) -> datetime:

@@ -127,7 +127,7 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
             record.outbox.update(pairs)
         elif part == "runs":
             for path, state in pairs:
-                if not path.startswith("+"):
+                if not path.startswith("added:"):
                     record.members[path].states.append(json.loads(state))
     elif command == "HDEL" and part == "outbox":
         for path in rest:

@@ -93,7 +93,12 @@ class PooledWorker:
             pipe.hlen(f"{key}:outbox")
             pipe.zcard(f"{key}:live")
             header, runs, outbox, live = await pipe.execute()
-        return header, {path: json.loads(text) for path, text in runs.items() if path[0] != "+"}, outbox, live
+        return (
+            header,
+            {path: json.loads(text) for path, text in runs.items() if not path.startswith("added:")},
+            outbox,
+            live,
+        )
 
     async def _look(self, scenario: Scenario, keys: set[str]) -> tuple[bool, bool]:
         """Whether everything is over, and whether help is wanted."""

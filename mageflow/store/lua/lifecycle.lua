@@ -1,4 +1,4 @@
--- verb: suspend, resume or interrupt a record or one member of it.
+-- lifecycle: suspend, resume or interrupt a record or one member of it.
 --
 -- KEYS
 --   record   hash   the record
@@ -13,26 +13,32 @@
 -- ARGS
 --   config   json   TTLs and intervals
 --   path     text   the member, or nothing for the record itself
---   verb     text   suspend, resume or interrupt
+--   action   text   suspend, resume or interrupt
 --   by       text   who
 --   why      text   why
 --   error    text   JSON of the error an interrupt leaves
--- RESULT   the envelope of lib_flow; verdict the status reached, gone, or illegal:<status>
+-- RESULT   the envelope of lib_flow; verdict applied, illegal or gone; facts.status is the status after it, or the one
+--          that forbids it
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
--- INCLUDE  record flow
+-- INCLUDE  paths record flow
 if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
-local path, verb, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local path, action, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
--- Pass a verb on to nested flows; what was to be passed on before and was not yet is overtaken by it.
+local function finish(verdict, status)
+  facts.status = status
+  return reply(verdict)
+end
+
+-- Apply the action to nested flows as well. It replaces an action that was not sent yet.
 local function nested(what)
   put('passed', integer(number('passed') + 1))
   for _, live in ipairs(redis.call('ZRANGE', L, 0, -1)) do
     local state = state_of(live)
-    if state and state.run and string.sub(state.run, 1, 5) == 'flow:' then
-      local key = string.sub(state.run, 6)
-      redis.call('HDEL', O, '!v:suspend:' .. key, '!v:resume:' .. key)
-      post('!v:' .. what .. ':' .. key, {k = 'verb', ep = number('passed')})
+    local key = state and flow_of_run(state.run)
+    if key then
+      redis.call('HDEL', O, action_on('suspend', key), action_on('resume', key))
+      post(action_on(what, key), {k = 'action', ep = number('passed')})
     end
   end
 end
@@ -43,46 +49,46 @@ if path ~= '' then
   -- An epoch below zero says: not reached yet, and to be held when it is.
   local state = state_of(path) or {st = 'queued', ep = -1, at = 0}
   if ENDED[state.st] then
-    return reply(verb == 'interrupt' and state.st == 'interrupted' and 'interrupted' or 'illegal:' .. state.st)
+    return finish(action == 'interrupt' and state.st == 'interrupted' and 'applied' or 'illegal', state.st)
   end
-  if verb == 'suspend' then
+  if action == 'suspend' then
     state.sus = true
     keep(path, state)
     touch()
-    return reply('suspended')
+    return finish('applied', 'suspended')
   end
-  if verb == 'resume' then
+  if action == 'resume' then
     local waits = state.sus and state.st == 'held'
     state.sus = nil
     keep(path, state)
     if waits then
-      redis.call('LREM', H, 0, 'm' .. path)
-      if head.st == 'suspended' then redis.call('RPUSH', H, 'h' .. path) else enqueue(path, state.lk) end
+      redis.call('LREM', H, 0, held_as('member', path))
+      if head.st == 'suspended' then redis.call('RPUSH', H, held_as('start', path)) else enqueue(path, state.lk) end
     end
     touch()
-    return reply(state.st == 'active' and 'active' or 'pending')
+    return finish('applied', state.st == 'active' and 'active' or 'pending')
   end
-  if state.ep < 0 then return reply('illegal:pending') end
+  if state.ep < 0 then return finish('illegal', 'pending') end
   redis.call('HDEL', O, path)
   redis.call('ZREM', L, path)
-  redis.call('LREM', H, 0, 'm' .. path)
-  redis.call('LREM', H, 0, 'h' .. path)
-  if state.run and string.sub(state.run, 1, 5) == 'flow:' then
-    post('!v:interrupt:' .. string.sub(state.run, 6), {k = 'verb', ep = 0})
+  redis.call('LREM', H, 0, held_as('member', path))
+  redis.call('LREM', H, 0, held_as('start', path))
+  if flow_of_run(state.run) then
+    post(action_on('interrupt', flow_of_run(state.run)), {k = 'action', ep = 0})
   elseif state.run then
-    post('!c:' .. state.run, {k = 'cancel', ep = 0})
+    post(cancellation_of(state.run), {k = 'cancel', ep = 0})
   end
   state.st, state.er = 'interrupted', err
   keep(path, state)
   count(path, state, 1)
-  if head.st == 'suspended' then redis.call('RPUSH', H, 'd' .. path) else conclude(path, state, def) end
+  if head.st == 'suspended' then redis.call('RPUSH', H, held_as('ended', path)) else conclude(path, state, def) end
   touch()
-  return reply('interrupted')
+  return finish('applied', 'interrupted')
 end
 
-local target = TRANSITIONS[head.st][verb]
-if not target then return reply('illegal:' .. head.st) end
-if verb == 'suspend' then
+local target = TRANSITIONS[head.st][action]
+if not target then return finish('illegal', head.st) end
+if action == 'suspend' then
   if head.st ~= 'suspended' then
     put('sub', head.st)
     set_status('suspended', by, why)
@@ -92,12 +98,12 @@ if verb == 'suspend' then
         redis.call('HDEL', O, waiting)
         state.st = 'held'
         keep(waiting, state)
-        redis.call('RPUSH', H, 'h' .. waiting)
+        redis.call('RPUSH', H, held_as('start', waiting))
       end
     end
     nested('suspend')
   end
-elseif verb == 'resume' then
+elseif action == 'resume' then
   if head.st == 'suspended' then
     local waiting = redis.call('LRANGE', H, 0, -1)
     redis.call('DEL', H)
@@ -108,12 +114,12 @@ elseif verb == 'resume' then
       set_status(head.sub, by, why)
     end
     for _, entry in ipairs(waiting) do
-      local one = string.sub(entry, 2)
-      if string.sub(entry, 1, 1) == 'm' then redis.call('RPUSH', H, entry) end
+      local what, one = read_held(entry)
+      if what == 'member' then redis.call('RPUSH', H, entry) end
       local state, def = state_of(one), definition(one)
-      if state and def and string.sub(entry, 1, 1) == 'h' and state.st == 'held' then
+      if state and def and what == 'start' and state.st == 'held' then
         enqueue(one, state.lk)
-      elseif state and def and string.sub(entry, 1, 1) == 'd' then
+      elseif state and def and what == 'ended' then
         conclude(one, state, def)
       end
     end
@@ -133,4 +139,4 @@ elseif head.st ~= 'interrupted' then
   end
 end
 touch()
-return reply(head.st)
+return finish('applied', head.st)

@@ -1,0 +1,69 @@
+"""Admission: which member a run belongs to, and whether it may execute."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mageflow.signatures import RunIdentity, TaskSignature
+from mageflow.store.keys import RecordKeys
+from mageflow.store.paths import DedupeKey, MemberPath
+
+__all__ = ["Admission", "locate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a run may execute its body.
+
+    Attributes:
+        verdict: ``run``: it owns the member now. ``replay``: the member had succeeded; hand out `result_json`.
+            ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
+            goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
+            away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
+            when a newer dispatch or attempt does).
+        status: The record's status, or the reason.
+        signature: Set when the verdict is ``run``.
+        result_json: Set when the verdict is ``replay``.
+        flow_kind: ``chain`` or ``swarm`` for a step or an item (not for callbacks), else empty.
+        flow_id: Id of the flow, as in telemetry.
+        flow_name: Name of the flow.
+        step: Number of the step or item, from 0.
+        steps: How many there are.
+        handover_seconds: From the end of the step before to now, by the clock of Redis; None for anything else.
+        failed_attempts: How many earlier attempts of this run reported a failure. An attempt that is missing in this
+            number was lost with its worker, and Hatchet does not count it against the task's retries.
+        ended_attempt: The attempt that ended the member; 0 when it never began.
+        traceparent: The context a flow's runs belong under.
+    """
+
+    verdict: Literal["run", "replay", "skip", "ended"]
+    status: str = ""
+    signature: TaskSignature | None = None
+    result_json: str | None = None
+    flow_kind: Literal["", "chain", "swarm"] = ""
+    flow_id: str = ""
+    flow_name: str = ""
+    step: int = 0
+    steps: int = 0
+    handover_seconds: float | None = None
+    failed_attempts: int = 0
+    ended_attempt: int = 0
+    traceparent: str = ""
+
+
+def locate(keys: RecordKeys, run: RunIdentity) -> tuple[MemberPath, int | None]:
+    """Path and dispatch number of the member a run belongs to; the number is None when the run does not carry one.
+
+    A run of a signature that carries no dedupe key of ours stands for itself: its member is named by the run.
+    """
+    try:
+        dispatch = DedupeKey.parse(run.dedupe_key)
+    except ValueError:
+        dispatch = None
+    if dispatch is not None and dispatch.record != keys.record:
+        dispatch = None
+    if keys.kind != "task" or not keys.member.is_record:
+        is_this = dispatch is not None and dispatch.path == keys.member
+        return keys.member, dispatch.epoch if dispatch is not None and is_this else None
+    if dispatch is not None and dispatch.path.is_user_run:
+        return dispatch.path, dispatch.epoch
+    return MemberPath.user_run(run.dedupe_key or run.workflow_run_id), None

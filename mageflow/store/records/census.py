@@ -1,0 +1,56 @@
+"""Counts of everything that one namespace stores, for the cluster view."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from mageflow.signatures import Status
+from mageflow.store.keys import SHARDS, Keys
+from mageflow.store.records.declarations import CENSUS
+from mageflow.store.redis.port import RedisPort
+from mageflow.types import SignatureKind
+
+__all__ = ["Census", "read_census"]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Counts of everything that one namespace stores.
+
+    Attributes:
+        signatures: Stored records by kind and status.
+        active: Flows that have begun and not ended, by kind.
+        oldest_seconds: Age of the oldest of them, by kind; 0 when there is none.
+        items: Items of the swarms that have not ended: ``pending``, ``running``, ``done`` and ``failed``.
+    """
+
+    signatures: Mapping[tuple[str, str], float]
+    active: Mapping[str, float]
+    oldest_seconds: Mapping[str, float]
+    items: Mapping[str, float]
+
+
+async def read_census(port: RedisPort, keys: Keys) -> Census:
+    """Read the counts. One round trip; one per shard on a Cluster.
+
+    Raises:
+        StoreError: As `RedisPort.call`.
+    """
+    pairs = [(str(kind), str(status)) for kind in get_args(SignatureKind) for status in Status]
+    names = [f"{kind}:{status}" for kind, status in pairs]
+    shards = [keys.stats(shard) for shard in range(SHARDS)]
+    groups = [[each] for each in shards] if port.is_cluster else [shards]
+    signatures = dict.fromkeys(pairs, 0.0)
+    active: dict[str, float] = {"chain": 0.0, "swarm": 0.0}
+    oldest: dict[str, float] = {"chain": 0.0, "swarm": 0.0}
+    items: dict[str, float] = {"pending": 0.0, "running": 0.0, "done": 0.0, "failed": 0.0}
+    for group in groups:
+        counts, chains, swarms, states = await port.call(CENSUS, group, names)
+        for pair, count in zip(pairs, counts, strict=True):
+            signatures[pair] += count
+        for kind, (count, age) in zip(active, (chains, swarms), strict=True):
+            active[kind] += count
+            oldest[kind] = max(oldest[kind], age / 1000)
+        for state, count in zip(items, states, strict=True):
+            items[state] += count
+    return Census(signatures, active, oldest, items)
