@@ -152,7 +152,12 @@ class TaskCatalog(Protocol):
     """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""
 
     def task_name(self, task: object) -> str | None:
-        """The declared name of a task or workflow object, or of one that is known by this name; else None."""
+        """The declared name of a task or workflow object, or of the task with this name. None if it is not known.
+
+        Raises:
+            FlowDefinitionError: It is a workflow of several tasks, or a batch task: neither has one body whose end
+                could be recorded.
+        """
         ...
 
     def input_model(self, name: str) -> object | None:

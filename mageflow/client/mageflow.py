@@ -131,10 +131,17 @@ class Mageflow(StateOperations, DeclaringClient):
 
     @classmethod
     def from_embedded(cls, config: ClientConfig | None = None) -> "Mageflow":
-        """A client on an embedded engine; see `hatchet_sdk.Hatchet.from_embedded`.
+        """Start a local engine and return a client connected to it. For development: no token and no Docker.
 
-        With ``HATCHET_CLIENT_EMBEDDED_BINARY_PATH`` set to the ``mageflow-engine`` script the engine is mageflow's own:
-        no download and no database.
+        By default the SDK downloads Hatchet's engine on first use and starts a Postgres beside it. If the environment
+        variable ``HATCHET_CLIENT_EMBEDDED_BINARY_PATH`` is the path of the ``mageflow-engine`` script, the engine is
+        mageflow's own: in memory, without a download and without a database. ``stop_embedded`` stops either.
+
+        Args:
+            config: The SDK's configuration; its token, tenant, addresses and TLS are replaced by those of the engine.
+
+        Returns:
+            A client without Redis of its own: it uses ``MAGEFLOW_REDIS_URL`` or ``REDIS_URL`` where set.
         """
         return cls(Hatchet.from_embedded(config))
 
@@ -153,10 +160,27 @@ class Mageflow(StateOperations, DeclaringClient):
         workflows: list[BaseWorkflow[Any]] | None = None,
         lifespan: LifespanFn | None = None,
     ) -> Worker:
-        """Make a worker; see `hatchet_sdk.Hatchet.worker`.
+        """Make a worker; start it with ``worker.start()``, which blocks.
 
-        While it runs it serves ``/metrics`` and ``/healthz`` (first free port from ``MAGEFLOW_METRICS_PORT``, 18001);
-        when the port is taken the worker runs without.
+        While it runs, the process serves ``/metrics``, ``/healthz`` and ``/debug/locks`` on the first free port from
+        ``MAGEFLOW_METRICS_PORT`` (18001) upwards; without a free port the worker runs without them and logs a warning.
+        With Redis it also renews the leases of its locks, sends what a stopped worker could not send, and takes part in
+        the election of the worker that exports the gauges of the whole cluster.
+
+        Args:
+            name: The name of the worker in Hatchet and in telemetry.
+            slots: How many tasks run at a time; by default 100.
+            durable_slots: How many durable tasks run at a time; by default 1000.
+            labels: Labels that ``desired_worker_labels`` of a task selects by.
+            workflows: Tasks and workflows to run; ``worker.register_workflow`` adds more.
+            lifespan: An asynchronous generator: it starts before the first task, what it yields is
+                ``ctx.lifespan``, and the rest of it runs after the last task. mageflow's own work surrounds it.
+
+        Returns:
+            The SDK's worker.
+
+        Raises:
+            TypeError: An item of ``workflows`` is not a task or workflow, for example a task *of* a workflow.
         """
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
         user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))

@@ -11,6 +11,7 @@ from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTriggerConfig
+from typing_extensions import override
 
 from mageflow.errors import DispatchError, FlowDefinitionError
 from mageflow.hatchet import compat
@@ -19,7 +20,7 @@ from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
-from mageflow.types import DispatchRun, RunReport
+from mageflow.types import Dispatcher, DispatchRun, RunReport, TaskCatalog
 
 __all__ = ["SdkCatalog", "SdkDispatcher"]
 
@@ -34,15 +35,20 @@ _STATES: dict[RunStatus, _State] = {
 }
 
 
-class SdkDispatcher:
-    """Implements `mageflow.types.Dispatcher`; see there for what each method promises."""
+class SdkDispatcher(Dispatcher):
+    """Sends runs through the SDK's admin client and reads their state over gRPC and REST.
+
+    Args:
+        admin: Sends runs, with their enqueue observed.
+        runs: Cancels runs and reads their events.
+    """
 
     def __init__(self, admin: ObservedAdminClient, runs: RunsClient) -> None:
         self._admin = admin
         self._runs = runs
 
+    @override
     async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
-        """See `mageflow.types.Dispatcher`."""
         if not runs:
             return []
         call = Enqueue("run" if len(runs) == 1 else "run_many", [enqueue_item(each) for each in runs], runs[0].source)
@@ -60,28 +66,28 @@ class SdkDispatcher:
         except DISPATCH_FAILURES as error:
             raise DispatchError(runs[0].task_name, describe(error), refused=is_refusal(error)) from error
 
+    @override
     async def cancel(self, run_ids: Sequence[str]) -> None:
-        """See `mageflow.types.Dispatcher`."""
         if run_ids:
             try:
                 await self._runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=list(run_ids)))
             except DISPATCH_FAILURES as error:
                 raise DispatchError("cancel", describe(error)) from error
 
+    @override
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
-        """See `mageflow.types.Dispatcher`."""
         found = await asyncio.gather(*(self._status(each) for each in run_ids))
         return {run_id: report for run_id, report in zip(run_ids, found, strict=True) if report is not None}
 
+    @override
     async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
-        """See `mageflow.types.Dispatcher`."""
         try:
             return await was_replayed(self._runs, run_id, attempt_number)
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
 
+    @override
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
-        """See `mageflow.types.Dispatcher`."""
         try:
             return await was_timed_out(self._runs, run_id, attempt_number)
         except DISPATCH_FAILURES as error:
@@ -109,19 +115,14 @@ def _report(details: GetRunDetailsResponse) -> RunReport:
     return RunReport(state, error=error, input_json=details.input.decode())
 
 
-class SdkCatalog:
-    """Implements `mageflow.types.TaskCatalog` over a client's register of tasks."""
+class SdkCatalog(TaskCatalog):
+    """The tasks in the register of one client."""
 
     def __init__(self, register: TaskRegister) -> None:
         self._register = register
 
+    @override
     def task_name(self, task: object) -> str | None:
-        """See `mageflow.types.TaskCatalog`.
-
-        Raises:
-            FlowDefinitionError: It is a workflow of several tasks, or a batch task: neither has one body whose end
-                could be recorded.
-        """
         if isinstance(task, Task):
             declared = self._register.find_task(task)
             return None if declared is None else self.task_name(declared.runnable)
@@ -141,7 +142,7 @@ class SdkCatalog:
             raise FlowDefinitionError(f"{name!r} is a batch task: sign the tasks that feed it")
         return name
 
+    @override
     def input_model(self, name: str) -> object | None:
-        """See `mageflow.types.TaskCatalog`."""
         declared = self._register.find_workflow(name)
         return None if declared is None else declared.runnable.input_validator_type

@@ -25,6 +25,7 @@ from hatchet_sdk.types.trigger import (
     WorkflowRunTriggerConfig,
 )
 from hatchet_sdk.workflow_run import WorkflowRunRef
+from typing_extensions import override
 
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
 from mageflow.telemetry.names.traces import KEY_DEDUPE, KEY_FLOW, KEY_SIGNATURE, KEY_SOURCE, OWN_KEYS
@@ -148,39 +149,43 @@ class ObservedAdminClient(AdminClient):
         super().__init__(client.config, client.workflow_listener, client.listener)
         self._enqueuer = enqueuer
 
+    @override
     def run_workflow(
         self,
         workflow_name: str,
-        input: str | None,  # noqa: A002 - the SDK's name
+        input: str | None,
         options: TriggerWorkflowOptions = TriggerWorkflowOptions(),  # noqa: B008 - the SDK's default, never written to
     ) -> WorkflowRunRef:
-        """See the SDK."""
+        """Send one run, inside `Interceptor.enqueue`, with the metadata that it wrote."""
         with self._enqueuer.single(workflow_name, options.additional_metadata) as item:
             reference = super().run_workflow(workflow_name, input, stamped(options, item))
             item.run_id = reference.workflow_run_id
         return reference
 
+    @override
     async def aio_run_workflow(
         self,
         workflow_name: str,
-        input: str | None,  # noqa: A002 - the SDK's name
+        input: str | None,
         options: TriggerWorkflowOptions = TriggerWorkflowOptions(),  # noqa: B008 - the SDK's default, never written to
     ) -> WorkflowRunRef:
-        """See the SDK."""
+        """Send one run, inside `Interceptor.enqueue`, with the metadata that it wrote."""
         with self._enqueuer.single(workflow_name, options.additional_metadata) as item:
             reference = await super().aio_run_workflow(workflow_name, input, stamped(options, item))
             item.run_id = reference.workflow_run_id
         return reference
 
+    @override
     def run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
-        """See the SDK."""
+        """Send several runs in one `Interceptor.enqueue`, each with the metadata that it wrote."""
         with self._enqueuer.bulk(workflows) as (observed, items):
             references = super().run_workflows(observed)
             _note_run_ids(items, [each.workflow_run_id for each in references])
         return references
 
+    @override
     async def aio_run_workflows(self, workflows: list[WorkflowRunTriggerConfig]) -> list[WorkflowRunRef]:
-        """See the SDK."""
+        """Send several runs in one `Interceptor.enqueue`, each with the metadata that it wrote."""
         with self._enqueuer.bulk(workflows) as (observed, items):
             references = await super().aio_run_workflows(observed)
             _note_run_ids(items, [each.workflow_run_id for each in references])
@@ -194,14 +199,15 @@ class ObservedAdminClient(AdminClient):
             _note_run_ids(call.items, run_ids)
         return run_ids
 
+    @override
     def schedule_workflow(
         self,
         name: str,
         schedules: list[datetime],
-        input: str | None = None,  # noqa: A002 - the SDK's name
+        input: str | None = None,
         options: ScheduleTriggerWorkflowOptions | None = None,
     ) -> WorkflowVersion:
-        """See the SDK. The asynchronous method calls this one in a thread."""
+        """Schedule runs, inside `Interceptor.enqueue`. The SDK's asynchronous method calls this one in a thread."""
         options = options or ScheduleTriggerWorkflowOptions()
         due_at = _utc(min(schedules)) if schedules else None
         with self._enqueuer.single(
@@ -218,23 +224,27 @@ class ObservedEventClient(EventClient):
         super().__init__(config)
         self._enqueuer = enqueuer
 
+    @override
     async def aio_push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
-        """See the SDK."""
+        """Send an event, inside `Interceptor.enqueue`, with the metadata that it wrote."""
         with self._event(event_key, args, kwargs) as (positional, keywords):
             return await super().aio_push(event_key, payload, *positional, **keywords)
 
+    @override
     def push(self, event_key: str, payload: dict[str, Any], *args: Any, **kwargs: Any) -> Event:
-        """See the SDK."""
+        """Send an event, inside `Interceptor.enqueue`, with the metadata that it wrote."""
         with self._event(event_key, args, kwargs) as (positional, keywords):
             return super().push(event_key, payload, *positional, **keywords)
 
+    @override
     async def aio_bulk_push(self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any) -> list[Event]:
-        """See the SDK."""
+        """Send events in one `Interceptor.enqueue`, each with the metadata that it wrote."""
         with self._events(events) as observed:
             return await super().aio_bulk_push(observed, *args, **kwargs)
 
+    @override
     def bulk_push(self, events: list[BulkPushEventWithMetadata], *args: Any, **kwargs: Any) -> list[Event]:
-        """See the SDK."""
+        """Send events in one `Interceptor.enqueue`, each with the metadata that it wrote."""
         with self._events(events) as observed:
             return super().bulk_push(observed, *args, **kwargs)
 
@@ -275,14 +285,14 @@ class ObservedRunsClient(RunsClient):
         )
         self._enqueuer = enqueuer
 
+    @override
     def create(
         self,
         workflow_name: str,
-        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        input: dict[str, Any],
         additional_metadata: dict[str, Any] | None = None,
         priority: Any = None,
     ) -> Any:
-        """See the SDK."""
         with self._enqueuer.single(workflow_name, additional_metadata or {}) as item:
             return super().create(workflow_name, input, dict(item.metadata), priority)
 
@@ -294,14 +304,14 @@ class ObservedScheduledClient(ScheduledClient):
         super().__init__(config)
         self._enqueuer = enqueuer
 
+    @override
     def create(
         self,
         workflow_name: str,
         trigger_at: datetime,
-        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        input: dict[str, Any],
         additional_metadata: dict[str, Any],
     ) -> Any:
-        """See the SDK."""
         with self._enqueuer.single(
             workflow_name, additional_metadata, operation="schedule", source="schedule", due_at=_utc(trigger_at)
         ) as item:
@@ -311,16 +321,17 @@ class ObservedScheduledClient(ScheduledClient):
 class SourcedCronClient(CronClient):
     """Crons: static metadata is shared by every run, so it says where they come from and nothing of now."""
 
+    @override
     def create(
         self,
         workflow_name: str,
         cron_name: str,
         expression: str,
-        input: dict[str, Any],  # noqa: A002 - the SDK's name
+        input: dict[str, Any],
         additional_metadata: dict[str, Any],
         priority: Any = None,
     ) -> Any:
-        """See the SDK. The asynchronous method calls this one in a thread."""
+        # The asynchronous method calls this one in a thread.
         metadata = {**own_metadata(additional_metadata), KEY_SOURCE: "cron"}
         return super().create(workflow_name, cron_name, expression, input, metadata, priority)
 

@@ -11,19 +11,20 @@ from typing import Any
 from hatchet_sdk import Hatchet
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
+from typing_extensions import override
 
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
-from mageflow.signatures import Signature, TaskSignature, deep_merge, explicitly_set
+from mageflow.signatures import Signature, SignatureRunner, TaskSignature, deep_merge, explicitly_set
 from mageflow.types import DispatchRun
 
 __all__ = ["SdkSignatureRunner"]
 
 
-class SdkSignatureRunner:
-    """Implements `mageflow.signatures.SignatureRunner`; see there for what each method promises.
+class SdkSignatureRunner(SignatureRunner):
+    """Runs a task signature with the SDK's own methods, and a chain or swarm through `Flows`.
 
     Args:
         hatchet: The client whose stubs run what this process did not declare.
@@ -36,16 +37,16 @@ class SdkSignatureRunner:
         self._register = register
         self._flows = flows
 
-    def run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """See `mageflow.signatures.SignatureRunner`."""
+    @override
+    def run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         if not isinstance(signature, TaskSignature):
             return _blocking(self.aio_run(signature, input, options), "run")
         runnable, message = self._prepared(signature, input)
         with on_behalf_of(self._order(signature)):
             return runnable.run(message, **options)
 
-    async def aio_run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """See `mageflow.signatures.SignatureRunner`."""
+    @override
+    async def aio_run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         if not isinstance(signature, TaskSignature):
             await self._flows.start(signature.key, input)
             return await self._flows.wait(signature.key)
@@ -53,15 +54,17 @@ class SdkSignatureRunner:
         with on_behalf_of(self._order(signature)):
             return await runnable.aio_run(message, **options)
 
-    def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """See `mageflow.signatures.SignatureRunner`. For a flow the reference is the signature itself."""
+    @override
+    def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
+        # For a flow the reference is the signature itself.
         if not isinstance(signature, TaskSignature):
             _blocking(self._flows.start(signature.key, input), "run_no_wait")
             return signature
         return self.run(signature, input, {**options, "wait_for_result": False})
 
-    async def aio_run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
-        """See `mageflow.signatures.SignatureRunner`. For a flow the reference is the signature itself."""
+    @override
+    async def aio_run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
+        # For a flow the reference is the signature itself.
         if not isinstance(signature, TaskSignature):
             await self._flows.start(signature.key, input)
             return signature

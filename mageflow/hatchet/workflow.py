@@ -22,10 +22,16 @@ __all__ = ["MageflowWorkflow"]
 
 
 class MageflowWorkflow(Workflow[TWorkflowInput]):
-    """A `hatchet_sdk.Workflow`; only the decorators that declare tasks are extended.
+    """A ``hatchet_sdk.Workflow``; only the decorators that declare tasks are extended. `Mageflow.workflow` makes it.
 
-    They take functions with the arguments the client hands out (`AcceptParams`, ``with_ctx``, ``with_signature``)
-    as well as functions written for the plain Hatchet client.
+    They take functions with the arguments that the client passes (`AcceptParams`, ``with_ctx``, ``with_signature``) and
+    functions written for the plain Hatchet client, ``(input, ctx)``. ``with_ctx``, ``with_signature``,
+    ``stagger_execution`` and ``exclusive`` go below them. Every keyword of the SDK is accepted, also by position.
+
+    Each decorator returns the SDK's ``Task``, for ``parents=[...]`` and ``ctx.task_output(...)``, and raises
+    `DecorationError` if the decorated object is not a function or a parameter of it cannot be filled. In telemetry a
+    task has the label ``workflow:task``; every attempt has a span ``process {task}``, ``mageflow_task_runs_total`` by
+    outcome and ``mageflow_task_run_duration_seconds``.
     """
 
     def __init__(self, workflow: Workflow[TWorkflowInput], client: Any, declarations: Declarations) -> None:
@@ -36,7 +42,16 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     def task(
         self, name: str | None = None, *positional: Any, **options: Unpack[StepOptions]
     ) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        """Declare a task of this workflow; see `hatchet_sdk.Workflow.task` for every keyword."""
+        """Declare a task of this workflow.
+
+        Args:
+            name: Its name in Hatchet; the function's name by default.
+            positional: The options by position, in the order of the SDK's ``Workflow.task``.
+            options: ``schedule_timeout`` (5 min) and ``execution_timeout`` (60 s) as timedelta or text; ``parents``
+                (tasks that must end first, declared before); ``retries`` (0), ``backoff_factor``,
+                ``backoff_max_seconds``; ``rate_limits``, ``desired_worker_labels``, ``concurrency``, ``slot_cost``;
+                ``wait_for``, ``skip_if``, ``cancel_if``.
+        """
         declare = super().task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
@@ -44,13 +59,29 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     def durable_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, name: str | None = None, *positional: Any, **options: Unpack[DurableStepOptions]
     ) -> StepDecorator[TWorkflowInput]:
-        """Declare a durable task of this workflow; see `hatchet_sdk.Workflow.durable_task` for every keyword."""
+        """Declare a durable task of this workflow: it may wait without a slot, and its body is replayed to continue.
+
+        Args:
+            name: Its name in Hatchet; the function's name by default.
+            positional: The options by position, in the order of the SDK's ``Workflow.durable_task``.
+            options: The options of ``task`` without ``slot_cost``, and ``eviction_policy``.
+        """
         declare = super().durable_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
     @signed_as(Workflow.batch_task)
     def batch_task(self, name: str | None = None, **options: Unpack[BatchStepOptions]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        """Declare a batch task of this workflow; see `hatchet_sdk.Workflow.batch_task` for every keyword."""
+        """Declare a batch task of this workflow: one call for the messages of many runs, by task run id.
+
+        Its function can have ``with_ctx``, but not ``with_signature``, ``stagger_execution`` or ``exclusive``.
+
+        Args:
+            name: Its name in Hatchet; the function's name by default.
+            options: ``batch_max_size`` (required), ``batch_max_interval`` (timedelta), ``batch_group_key``,
+                ``batch_group_max_runs``, ``broadcast_output``; ``schedule_timeout`` (5 min) and ``execution_timeout``
+                (60 s) as timedelta or text; ``parents``, ``rate_limits``, ``desired_worker_labels``,
+                ``backoff_factor``, ``backoff_max_seconds``.
+        """
         declare = cast("Any", super()).batch_task(name, **options)
         return self._decorator(declare, is_batch=True)
 
@@ -58,7 +89,14 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     def on_failure_task(
         self, name: str | None = None, *positional: Any, **options: Unpack[HookOptions]
     ) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        """Declare the task that runs when another fails; see `hatchet_sdk.Workflow.on_failure_task`."""
+        """Declare the task that runs last, once, if any task of the run failed.
+
+        Args:
+            name: Its name in Hatchet; the function's name and ``-on-failure`` by default.
+            positional: The options by position, in the order of the SDK's ``Workflow.on_failure_task``.
+            options: ``schedule_timeout`` (5 min) and ``execution_timeout`` (60 s) as timedelta or text;
+                ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
+        """
         declare = super().on_failure_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
@@ -66,7 +104,14 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     def on_success_task(
         self, name: str | None = None, *positional: Any, **options: Unpack[HookOptions]
     ) -> StepDecorator[TWorkflowInput]:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        """Declare the task that runs when all others succeeded; see `hatchet_sdk.Workflow.on_success_task`."""
+        """Declare the task that runs last, once, if every task of the run succeeded.
+
+        Args:
+            name: Its name in Hatchet; the function's name and ``-on-success`` by default.
+            positional: The options by position, in the order of the SDK's ``Workflow.on_success_task``.
+            options: ``schedule_timeout`` (5 min) and ``execution_timeout`` (60 s) as timedelta or text;
+                ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
+        """
         declare = super().on_success_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
