@@ -1,7 +1,7 @@
 """mageflow: an observability-first client for Hatchet.
 
-This is the only door users need. Names are resolved on first use (PEP 562), so that ``import mageflow`` alone loads
-neither the SDK nor Redis, and the local engine starts in well under a second.
+Programs import everything from here. Names are resolved on first use (PEP 562): ``import mageflow`` alone loads neither
+the SDK nor Redis.
 """
 
 from typing import TYPE_CHECKING

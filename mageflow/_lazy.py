@@ -1,7 +1,7 @@
-"""Doors that open on first use: a room's public names without the libraries behind them (PEP 562).
+"""Public names of a package that are imported on first use (PEP 562).
 
-``import mageflow`` must cost nothing, so that the local engine starts in well under a second and a pytest plugin is
-free until it is used. This module imports nothing of mageflow.
+``import mageflow`` alone loads no library, so that the local engine starts in well under a second and the pytest plugin
+costs nothing until a test uses it. This module imports nothing of mageflow.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ __all__ = ["lazy_names"]
 def lazy_names(
     module: dict[str, object], homes: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """A module's ``__getattr__`` and ``__dir__``, for names that live elsewhere.
+    """Make ``__getattr__`` and ``__dir__`` of a module, for names that other modules define.
 
     Args:
-        module: The ``globals()`` of the module; a name is put there when it is first asked for.
-        homes: By name, the module it is imported from.
+        module: The ``globals()`` of the module. A name is stored there at its first use.
+        homes: For each name, the module that defines it.
     """
 
     def get(name: str) -> object:

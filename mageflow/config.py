@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     """How long a run may be silent before Hatchet is asked whether it still exists."""
 
     reconcile_interval_seconds: float = Field(default=2.0, gt=0.0)
-    """How often a worker looks for decisions nobody sent and runs nobody finished."""
+    """How often a worker looks for runs that were decided but not sent, and for runs without a result."""
 
     metrics: bool = True
     """Whether workers record metrics and serve ``/metrics``."""

@@ -3,23 +3,23 @@
 ::
 
     MageflowError
-    ├── ConfigurationError            the program must be changed; raised as early as possible
-    │   ├── DecorationError           a decorator was used where or how it cannot work
+    ├── ConfigurationError            the program or its settings must change; raised early
+    │   ├── DecorationError           a decorator cannot work on this function
     │   └── RedisNotConfiguredError   an operation needs Redis and none was given
     ├── SignatureError
     │   ├── SignatureNotFoundError    expired, removed or never stored
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
     │   └── IllegalTransitionError    the lifecycle does not allow this step
     ├── FlowError
-    │   ├── FlowDefinitionError       a chain or swarm that could not work was asked for
-    │   ├── FlowFailedError           whoever waited for a flow learns that it did not succeed
+    │   ├── FlowDefinitionError       the chain or swarm cannot work as defined
+    │   ├── FlowFailedError           the awaited flow did not succeed
     │   ├── SwarmClosedError          a task was added after the swarm was closed
     │   └── SwarmFullError            a task was added beyond ``max_task_allowed``
     ├── LockError
     │   ├── LockTimeoutError          not granted within the time allowed       (retryable)
     │   ├── LockLostError             the lease ended before the work did       (retryable)
     │   └── DeadlockError             this request closed a cycle and is the victim (retryable)
-    ├── StoreError                    Redis did not do what was asked           (retryable)
+    ├── StoreError                    Redis refused an operation                (retryable)
     │   └── StoreUnavailableError     Redis could not be reached                (retryable)
     ├── DispatchError                 Hatchet could not be reached or refused   (retryable)
     ├── TimeoutExtensionError         the engine did not extend a task's timeout
@@ -30,9 +30,9 @@
 The local engine keeps the errors it answers requests with in ``mageflow.engine.errors``, beside the gRPC and HTTP
 status of each. They are kinds of EngineError and stay in the engine's process.
 
-Each error builds its own message from typed attributes; callers never parse text. ``retryable`` says whether
-the same call may succeed later without a change to the program. The cause is kept with ``raise ... from``.
-This module imports nothing of mageflow.
+Each error builds its message from typed attributes, so no caller parses text. ``retryable`` is True if the same call
+may succeed later without a change to the program. The cause is kept with ``raise ... from``. This module imports
+nothing of mageflow.
 """
 
 from collections.abc import Sequence
@@ -41,14 +41,21 @@ from typing import ClassVar
 
 
 def text_of(error: BaseException, limit: int = 8192) -> str:
-    """What an exception says, whatever it says: never raises, valid UTF-8, at most about ``limit`` characters.
+    """The text of an exception, safe to send and store. Never raises.
 
-    Exceptions of users carry whole responses, bytes that are no text, and a ``__str__`` that fails.
+    Exceptions of users contain whole responses, bytes that are no text, or a ``__str__`` that fails.
+
+    Args:
+        error: Any exception.
+        limit: The longest text in characters; of a longer one the middle is left out.
+
+    Returns:
+        Valid UTF-8, a little over ``limit`` characters at most.
     """
     try:
         text = str(error)
-    except Exception as trouble:  # noqa: BLE001 - the error that is told of must not be lost over another
-        return f"<its text cannot be had: {type(trouble).__name__}>"
+    except Exception as failure:  # noqa: BLE001 - the reported error matters more than this one
+        return f"<no text: str() raised {type(failure).__name__}>"
     return clipped(text, limit)
 
 
@@ -60,22 +67,26 @@ def clipped(text: str, limit: int) -> str:
 
 
 class MageflowError(Exception):
-    """Any error of mageflow."""
+    """Base class of every error that mageflow raises.
+
+    Attributes:
+        retryable: True if the same call may succeed later without a change to the program.
+    """
 
     retryable: ClassVar[bool] = False
 
 
 class ConfigurationError(MageflowError, ValueError):
-    """The program or its settings must be changed; trying again cannot help."""
+    """The program or its settings must change. Also a ``ValueError``; a retry cannot help."""
 
 
 class DecorationError(ConfigurationError):
-    """A decorator was used where, or with what, it cannot work.
+    """A decorator cannot work on this function, or with these arguments. Raised at declaration, never in a run.
 
     Attributes:
         decorator: The decorator's name, for example ``stagger_execution``.
-        target: The qualified name of what was decorated.
-        reason: What is wrong and how to write it instead.
+        target: The qualified name of the decorated object.
+        reason: What is wrong, and the line to write instead.
     """
 
     def __init__(self, decorator: str, target: str, reason: str) -> None:
@@ -86,23 +97,23 @@ class DecorationError(ConfigurationError):
 
 
 class RedisNotConfiguredError(ConfigurationError):
-    """An operation needs Redis and the client was made without it.
+    """An operation needs Redis and the client has none. Raised by the first such operation, not at construction.
 
     Attributes:
-        operation: What was attempted, for example ``sign``.
+        operation: The operation, for example ``sign``.
     """
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
         super().__init__(
-            f"{operation} keeps its state in Redis, and this client has none: pass "
-            "Mageflow(..., redis_client='redis://localhost:6379'), or set MAGEFLOW_REDIS_URL or REDIS_URL. "
+            f"{operation} keeps its state in Redis, and this client has none: write "
+            "Mageflow(Hatchet(), redis_client='redis://localhost:6379'), or set MAGEFLOW_REDIS_URL or REDIS_URL. "
             "Plain tasks need no Redis."
         )
 
 
 class SignatureError(MageflowError):
-    """Something is wrong with a stored signature."""
+    """Base class of the errors about stored signatures."""
 
 
 class SignatureNotFoundError(SignatureError):
@@ -121,7 +132,7 @@ class SignatureNotFoundError(SignatureError):
 
 
 class SignatureInvalidError(SignatureError):
-    """A stored document does not validate. It is left where it is and never executed.
+    """A stored document does not validate. It is kept, and never executed.
 
     Attributes:
         key: The key that holds the document.
@@ -135,12 +146,12 @@ class SignatureInvalidError(SignatureError):
 
 
 class IllegalTransitionError(SignatureError):
-    """The lifecycle does not allow this step.
+    """The status of a signature does not allow this operation: for example, `resume` of one that has ended.
 
     Attributes:
         key: The signature's key.
-        current: The status it has.
-        operation: The verb that was attempted.
+        current: Its status.
+        operation: The operation: ``suspend``, ``resume``, ``interrupt`` or ``start``.
     """
 
     def __init__(self, key: str, current: str, operation: str) -> None:
@@ -151,11 +162,11 @@ class IllegalTransitionError(SignatureError):
 
 
 class FlowError(MageflowError):
-    """Something is wrong with a chain, a swarm or a callback."""
+    """Base class of the errors about chains, swarms and callbacks."""
 
 
 class FlowDefinitionError(FlowError, ValueError):
-    """A chain or swarm was asked for that could not work.
+    """A signature, chain or swarm cannot work as it is defined. Also a ``ValueError``; nothing was stored.
 
     Attributes:
         reason: What is wrong and what to write instead.
@@ -167,14 +178,14 @@ class FlowDefinitionError(FlowError, ValueError):
 
 
 class FlowFailedError(FlowError):
-    """A chain or swarm that was waited for did not succeed.
+    """The awaited chain or swarm did not succeed. Its record stays readable for the done TTL.
 
     Attributes:
         key: The flow's key.
-        status: What became of it: ``failed``, ``cancelled`` or ``interrupted``.
+        status: How it ended: ``failed``, ``cancelled`` or ``interrupted``.
         error_type: The class name of the error that ended it, or an empty string.
         error_message: That error's text.
-        task: The task it happened in, or an empty string.
+        task: The task that raised the error, or an empty string.
     """
 
     def __init__(self, key: str, status: str, error_type: str = "", error_message: str = "", task: str = "") -> None:
@@ -185,11 +196,11 @@ class FlowFailedError(FlowError):
         self.task = task
         cause = f": {error_type}: {error_message}" if error_type else ""
         where = f" (in {task})" if task else ""
-        super().__init__(f"the flow {key!r} {status}{where}{cause}")
+        super().__init__(f"the flow {key!r} ended as {status}{where}{cause}")
 
 
 class SwarmClosedError(FlowError):
-    """A task was added to a swarm that is closed.
+    """A task was added to a swarm that is closed or has ended. Nothing was added.
 
     Attributes:
         key: The swarm's key.
@@ -201,7 +212,7 @@ class SwarmClosedError(FlowError):
 
 
 class SwarmFullError(FlowError):
-    """A task was added to a swarm that holds as many as it may.
+    """A swarm would hold more tasks than its limit. Nothing was added.
 
     Attributes:
         key: The swarm's key.
@@ -211,20 +222,20 @@ class SwarmFullError(FlowError):
     def __init__(self, key: str, limit: int) -> None:
         self.key = key
         self.limit = limit
-        super().__init__(f"the swarm {key!r} holds its {limit} tasks: raise SwarmConfig.max_task_allowed")
+        super().__init__(f"the swarm {key!r} may hold {limit} tasks: use a larger SwarmConfig.max_task_allowed")
 
 
 class LockError(MageflowError):
-    """Something is wrong with a resource lock."""
+    """Base class of the errors about resource locks."""
 
 
 class LockTimeoutError(LockError):
-    """A lock was not granted within the time allowed.
+    """A lock was not granted within the time allowed. The request was withdrawn. Retryable.
 
     Attributes:
         resource: The declared name of the resource.
         key: The key within the resource, or an empty string.
-        waited_seconds: How long the request waited.
+        waited_seconds: How long the request waited, in seconds.
     """
 
     retryable = True
@@ -237,7 +248,7 @@ class LockTimeoutError(LockError):
 
 
 class LockLostError(LockError):
-    """A lease ended before the work under it did: the work was no longer exclusive.
+    """A lease ended before its block: from then on the work inside was not exclusive. Retryable.
 
     Attributes:
         resource: The declared name of the resource.
@@ -256,9 +267,9 @@ class LockLostError(LockError):
 
 @dataclass(frozen=True, slots=True)
 class CycleEdge:
-    """One edge of a wait-for cycle: ``task`` (in ``run_id``) waits for ``resource``/``key``.
+    """One edge of a cycle in the wait-for graph: ``task`` (in ``run_id``) waits for ``resource``/``key``.
 
-    The next edge of the cycle is the run that holds it; the last edge waits for the first run.
+    The run of the next edge holds that resource; the last edge waits for the run of the first.
     """
 
     task: str
@@ -268,12 +279,12 @@ class CycleEdge:
 
 
 class DeadlockError(LockError):
-    """This run was chosen as the victim of a deadlock; its leases are given back as the error leaves their blocks.
+    """This run is the victim of a deadlock. Its locks are released as the error leaves their blocks. Retryable.
 
     Attributes:
-        cycle: The whole wait-for cycle, in order.
-        victim_run_id: The run that was chosen: the one this error is raised in.
-        policy: The rule it was chosen by: ``requester``, ``youngest`` or ``lowest_priority``.
+        cycle: The whole cycle of the wait-for graph, in order.
+        victim_run_id: The run that was chosen, in which this error is raised.
+        policy: The rule for the choice: ``requester``, ``youngest`` or ``lowest_priority``.
     """
 
     retryable = True
@@ -283,15 +294,15 @@ class DeadlockError(LockError):
         self.victim_run_id = victim_run_id
         self.policy = policy
         path = " -> ".join(f"{edge.task}[{edge.run_id}] waits for {edge.resource}" for edge in self.cycle)
-        super().__init__(f"deadlock of {len(self.cycle)} ({policy} is the victim): {path}")
+        super().__init__(f"deadlock of {len(self.cycle)} runs, this one is the victim ({policy}): {path}")
 
 
 class StoreError(MageflowError):
-    """Redis did not do what was asked.
+    """Redis refused an operation or did not answer it as expected. Retryable.
 
     Attributes:
-        operation: The operation that failed.
-        reason: The server's or the driver's words.
+        operation: The operation that failed: the name of a script or a command.
+        reason: The message of the server or of redis-py.
     """
 
     retryable = True
@@ -306,23 +317,22 @@ class StoreError(MageflowError):
 
 
 class StoreUnavailableError(StoreError):
-    """Redis could not be reached; the operation may be tried again."""
+    """Redis could not be reached. It is unknown whether the operation was carried out; repeat it. Retryable."""
 
     def _message(self) -> str:
         return (
-            f"{self.operation} needs Redis, which could not be reached ({self.reason}); check that the server "
-            "is up and that redis_client / MAGEFLOW_REDIS_URL points to it, then try again"
+            f"{self.operation} needs Redis, and Redis could not be reached ({self.reason}): check that the server "
+            "runs and that redis_client or MAGEFLOW_REDIS_URL names its address"
         )
 
 
 class DispatchError(MageflowError):
-    """Hatchet could not be reached, or refused a run.
+    """Hatchet could not be reached, or refused a request. Retryable.
 
     Attributes:
-        task: The task that was to be run.
-        reason: The engine's or the driver's words.
-        refused: Whether Hatchet was reached and said no; it may still say yes later, to a task that is registered
-            only then for example.
+        task: The task to run, or the id of the run that the request is about.
+        reason: The message of the engine or of the SDK.
+        refused: True if Hatchet answered and refused. It may accept later, for example once the task is registered.
     """
 
     retryable = True
@@ -335,10 +345,10 @@ class DispatchError(MageflowError):
 
 
 class TimeoutExtensionError(MageflowError):
-    """The engine did not extend a task's timeout.
+    """The engine did not extend a task's timeout. The attempt continues with the timeout it has.
 
     Attributes:
-        reason: The engine's or the driver's words.
+        reason: The message of the engine or of the SDK.
     """
 
     def __init__(self, reason: str) -> None:

@@ -1,7 +1,7 @@
-"""The words and ports every room shares: closed vocabularies and Protocols, nothing that does anything.
+"""Types that every package shares: closed vocabularies and Protocols, without behaviour.
 
-A Protocol here is the only way a lower floor may speak of a higher one or of a foreign library. This module
-imports nothing of mageflow.
+A lower floor names what it needs of a higher one, or of a foreign library, as a Protocol here. This module imports
+nothing of mageflow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 
 
 class AcceptParams(StrEnum):
-    """What a client hands to its tasks, unless a decorator says otherwise for one task.
+    """The arguments that a client passes to its tasks.
 
-    ``NO_CTX``: the message. ``ALL``: the message and the Hatchet context. ``CTX_ONLY``: the context, no message.
-    What a decorator or the function's own signature asks for (``with_ctx``, ``with_signature``, ``Depends``)
-    is always added.
+    ``NO_CTX``: the message. ``ALL``: the message and the Hatchet context. ``CTX_ONLY``: the context without a message.
+    What a decorator (``with_ctx``, ``with_signature``) or the function's own annotations (``Context``, ``Depends``)
+    require is added to that.
     """
 
     NO_CTX = "no_ctx"
@@ -24,19 +24,23 @@ class AcceptParams(StrEnum):
 
 
 Outcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled", "skipped"]
-"""How an attempt ended. Precedence: skipped, timed_out, cancelled, retried, failed, succeeded."""
+"""How an attempt ended.
+
+If several apply, the first of these is reported: ``skipped`` (not admitted, the body did not run), ``timed_out``,
+``cancelled``, ``retried`` (failed, and Hatchet makes another attempt), ``failed``, ``succeeded``.
+"""
 
 SettledOutcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled"]
-"""An `Outcome` a run of a signature is settled with; a skipped run is not settled."""
+"""An `Outcome` with which a run of a signature is settled; a skipped run is not settled."""
 
 Phase = Literal["loading", "stagger", "lock_wait", "running", "cancelling"]
-"""Where a live attempt is."""
+"""What a live attempt does now."""
 
 Stage = Literal["signature_load", "stagger", "lock_wait", "body", "callbacks"]
-"""What an attempt spent its slot on."""
+"""What an attempt spends the worker's slot on."""
 
 Source = Literal["direct", "signature", "chain", "swarm", "callback", "schedule", "cron", "event"]
-"""Why a run was enqueued."""
+"""What started a run."""
 
 SignatureKind = Literal["task", "chain", "swarm"]
 
@@ -45,33 +49,30 @@ ExtensionReason = Literal["stagger", "lock", "user"]
 Pool = Literal["default", "durable"]
 
 
-class Clock(Protocol):
-    """Where time comes from. ``time.time`` and ``time.monotonic`` in production."""
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        ...
-
-
 class RandomSource(Protocol):
-    """Where stagger delays are drawn from. ``random.Random`` satisfies it."""
+    """Draws stagger delays and backoffs. ``random.Random`` satisfies it."""
 
     def uniform(self, a: float, b: float, /) -> float:
-        """A number between ``a`` and ``b``, evenly distributed."""
+        """A number between ``a`` and ``b``, uniformly distributed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchRun:
-    """One run to hand to Hatchet on behalf of a signature or a flow.
+    """One run to send to Hatchet for a signature or a flow.
 
-    ``input_json`` is the JSON text of an object. ``dedupe_key`` is deterministic: the same step of the same flow
-    always carries the same one, so that a run sent twice is recognised at admission (and by Hatchet, where it can).
-    ``traceparent`` is the context the run belongs under (a flow's start span); ``link`` the previous step's.
+    Attributes:
+        task_name: The declared name of the task.
+        input_json: The task's input, the JSON text of an object.
+        signature_key: Key of the signature, or of the member of a flow.
+        dedupe_key: Derived from the member, so that a run sent twice has the same key and admission accepts one of
+            them.
+        source: What started the run.
+        flow: The place in a flow, ``chain:<id>:<step>`` or ``swarm:<id>:<item>``; or empty.
+        traceparent: W3C context of the span that the run belongs under: the start of the flow.
+        link: W3C context of the span that the run links to: the previous step.
+        priority: Hatchet's priority, 1 low to 3 high; None for the task's own.
+        metadata: Further additional metadata.
     """
 
     task_name: str
@@ -88,11 +89,14 @@ class DispatchRun:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What Hatchet says of a run.
+    """The state of a run in Hatchet.
 
-    ``output_json`` is the task's output (of the one task, for a stand-alone task) when ``state`` is ``completed``;
-    ``error`` is Hatchet's text when it is ``failed``; ``input_json`` is what the run was given, empty when not known.
-    ``is_unscheduled``: it is ``cancelled`` because no worker took it within its schedule timeout.
+    Attributes:
+        state: Its state.
+        output_json: JSON text of the output of a stand-alone task whose run is ``completed``.
+        error: Hatchet's text for a ``failed`` run.
+        input_json: JSON text of the run's input; empty if Hatchet did not return it.
+        is_unscheduled: True if it is ``cancelled`` because no worker took it within its schedule timeout.
     """
 
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -103,18 +107,18 @@ class RunReport:
 
 
 class Dispatcher(Protocol):
-    """How lower floors reach Hatchet. Implemented by ``mageflow.hatchet`` over the SDK."""
+    """Sends runs to Hatchet and reads their state. ``mageflow.hatchet`` implements it over the SDK."""
 
     async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
-        """Hand runs to Hatchet in one call (chunks of at most 1000) and get the run ids in order.
+        """Send runs to Hatchet, in one call for each 1000 of them. Returns the ids of the runs in order.
 
         Raises:
-            DispatchError: Hatchet could not be reached or refused; nothing is known to have started.
+            DispatchError: Hatchet could not be reached or refused. It is unknown whether runs started.
         """
         ...
 
     async def cancel(self, run_ids: Sequence[str]) -> None:
-        """Ask Hatchet to cancel these runs; runs that have ended are left alone.
+        """Cancel these runs in one call. Runs that have ended stay as they are.
 
         Raises:
             DispatchError: Hatchet could not be reached or refused.
@@ -122,7 +126,7 @@ class Dispatcher(Protocol):
         ...
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
-        """What Hatchet says of these runs; a run it does not know is left out.
+        """The state of each of these runs, by id; without the runs that Hatchet does not know.
 
         Raises:
             DispatchError: Hatchet could not be reached or refused.
@@ -130,9 +134,13 @@ class Dispatcher(Protocol):
         ...
 
     async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
-        """Whether somebody has replayed a run in Hatchet after this attempt of it had ended; 0 for one never begun.
+        """Whether a user replayed a run in Hatchet (dashboard, ``runs.replay``) after this attempt of it ended.
 
-        What else gives a run another attempt (a retry, a worker that died) is no replay.
+        An attempt after a retry or after the death of a worker is not a replay.
+
+        Args:
+            run_id: The workflow run.
+            attempt_number: From 1; 0 for a run whose body never began.
 
         Raises:
             DispatchError: Hatchet could not be reached or refused.
@@ -140,7 +148,7 @@ class Dispatcher(Protocol):
         ...
 
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
-        """Whether it was its execution timeout that ended this attempt of a run, and not a cancellation.
+        """Whether the execution timeout ended this attempt of a run, and not a cancellation.
 
         Raises:
             DispatchError: Hatchet could not be reached or refused.
@@ -149,7 +157,7 @@ class Dispatcher(Protocol):
 
 
 class TaskCatalog(Protocol):
-    """What one client knows of its tasks. Implemented by ``mageflow.hatchet`` over its register of declarations."""
+    """The tasks that one client has declared. ``mageflow.hatchet`` implements it over its register."""
 
     def task_name(self, task: object) -> str | None:
         """The declared name of a task or workflow object, or of the task with this name. None if it is not known.

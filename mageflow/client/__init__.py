@@ -1,7 +1,7 @@
-"""The client, assembled from the rooms below it.
+"""The client that programs construct.
 
-`declarations` declares tasks, `state` is the door to what is kept in Redis, `mageflow` puts the two together with
-telemetry and workers into the class users make.
+`declarations` declares tasks, `operations` are the methods that use Redis, and `mageflow` combines the two with
+telemetry and workers.
 """
 
 from mageflow.client.mageflow import HatchetMageflow, Mageflow

@@ -31,7 +31,7 @@ class DeclaringClient(Hatchet):
     # -- decorators ----------------------------------------------------------------------------------------------
 
     def with_ctx(self, func: F) -> F:
-        """Pass the Hatchet context to this task, whatever the client's ``param_config``.
+        """Pass the Hatchet context to this task, with any ``param_config`` of the client.
 
         Write it between ``@client.task`` and the function, in any order with the other decorators. The context goes to
         the parameter annotated ``Context`` or ``DurableContext``, else to the one named ``ctx`` or ``context``, else to
@@ -112,7 +112,7 @@ class DeclaringClient(Hatchet):
 
         Write it between ``@client.task`` and the function, in any order with the other decorators; the topmost of
         several is the outermost. The locks are acquired after the stagger, all or none, in one fixed order, and
-        released at the end of the attempt, whatever its outcome. A waiting attempt holds the worker's slot but no
+        released at the end of the attempt with any outcome. A waiting attempt holds the worker's slot but no
         thread. One round trip to Redis to acquire and one to release if no other run wants them.
 
         An attempt that does not get its locks fails with `LockTimeoutError`, `DeadlockError` or `StoreError`, and is

@@ -1,7 +1,7 @@
-"""The client: a Hatchet client whose tasks explain themselves.
+"""`Mageflow`: the class that connects every part for one client.
 
-This room delegates and decides nothing: declarations are made in ``mageflow.hatchet``, attempts run in
-``mageflow.invocation``, state is kept by ``mageflow.store`` and ``mageflow.flows``, signals by ``mageflow.telemetry``.
+It contains no rules of its own: ``mageflow.hatchet`` declares tasks, ``mageflow.invocation`` runs attempts,
+``mageflow.store`` and ``mageflow.flows`` keep state, ``mageflow.telemetry`` records signals.
 """
 
 import asyncio
@@ -35,29 +35,30 @@ __all__ = ["HatchetMageflow", "Mageflow"]
 
 
 class Mageflow(StateOperations, DeclaringClient):
-    """A Hatchet client with observability, signatures, staggering and flows.
+    """A Hatchet client with observability, signatures, staggering, locks and flows.
 
-    It is a `hatchet_sdk.Hatchet`: every method, property and keyword works as in the SDK, and functions written for the
-    plain client run unchanged. Whatever declares a task (``task``, ``durable_task``, ``batch_task``, and the same on
-    ``workflow(...)``) puts mageflow around it. Plain tasks need no Redis.
+    It is a ``hatchet_sdk.Hatchet``: every method, property and keyword works as in the SDK, and functions written for
+    the plain client run unchanged. The methods that declare tasks (``task``, ``durable_task``, ``batch_task``, and the
+    same on ``workflow(...)``) put mageflow around them. Plain tasks need no Redis.
 
-    Nothing connects, listens or registers a metric when a client is made.
+    The constructor opens no connection, listens on no port and registers no metric. A client may be used by several
+    threads and event loops. Also named ``HatchetMageflow``.
 
     Args:
-        hatchet_client: The client to build on. Its public ``config`` is used; the object itself is left alone.
-        redis_client: A redis-py client (synchronous or asynchronous, used as it is), a URL (``redis://``,
-            ``rediss://``, ``unix://``), or None: then ``MAGEFLOW_REDIS_URL`` or ``REDIS_URL`` where set, and else a
-            `RedisNotConfiguredError` from the first operation that needs Redis.
-        param_config: What tasks are handed by default.
-        settings: Tuning; read from ``MAGEFLOW_*`` when not given.
-        interceptors: The program's own, outside of mageflow's telemetry.
-        registry: Where metrics are registered; `prometheus_client.REGISTRY` by default.
-        tracer_provider: OpenTelemetry's global one by default.
-        random: What stagger delays are drawn from.
+        hatchet_client: The client to build on. Its public ``config`` is read; the object is not changed.
+        redis_client: A redis-py client, synchronous or asynchronous; or a URL (``redis://``, ``rediss://``,
+            ``unix://``); or None for ``MAGEFLOW_REDIS_URL`` or ``REDIS_URL``. Without any of them the first operation
+            that needs Redis raises `RedisNotConfiguredError`.
+        param_config: The arguments that tasks get.
+        settings: Read from the environment (``MAGEFLOW_*``) by default.
+        interceptors: Your own interceptors; they run outside of mageflow's telemetry, the first outermost.
+        registry: The registry for metrics; ``prometheus_client.REGISTRY`` by default.
+        tracer_provider: The provider for spans; OpenTelemetry's global one by default.
+        random: Draws stagger delays; ``random.SystemRandom()`` by default.
 
     Raises:
-        ConfigurationError: ``hatchet_client`` is no Hatchet client, or ``redis_client`` is nothing Redis can be reached
-            by.
+        ConfigurationError: ``hatchet_client`` is not a Hatchet client, or ``redis_client`` is neither a client nor a
+            URL of Redis.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Mageflow(StateOperations, DeclaringClient):
         return cls(Hatchet.from_embedded(config))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The client itself: a task or a record that holds it can be copied, connections and instruments cannot."""
+        """Return the client itself: objects that hold it can be copied, its connections and metrics cannot."""
         return self
 
     # -- workers -------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ class Mageflow(StateOperations, DeclaringClient):
 
     @asynccontextmanager
     async def _upkeep(self) -> AsyncGenerator[None]:
-        """What a worker does beside its tasks for what is kept in Redis; nothing without Redis."""
+        """Run a worker's background work for the state in Redis; nothing without Redis."""
         if not self._has_redis:
             yield
             return

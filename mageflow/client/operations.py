@@ -116,7 +116,7 @@ class StateOperations:
         given chains and swarms are not copied, this chain starts them as steps. If a task is retried or replayed, the
         same call with the same content returns what the first attempt stored.
 
-        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        One round trip to Redis for any number of tasks, atomic. A member given as a key, or as a loaded
         signature, costs one round trip more. The record lives for `Settings.chain_ttl_active_seconds` after its last
         progress, and for `Settings.chain_ttl_done_seconds` after it ended; unset, both are those of signatures.
 
@@ -166,7 +166,7 @@ class StateOperations:
         chains and swarms as items. If a task is retried or replayed, the same call with the same content returns what
         the first attempt stored.
 
-        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        One round trip to Redis for any number of tasks, atomic. A member given as a key, or as a loaded
         signature, costs one round trip more. The record lives for `Settings.swarm_ttl_active_seconds` after its last
         progress, and for `Settings.swarm_ttl_done_seconds` after it ended; unset, both are those of signatures.
 

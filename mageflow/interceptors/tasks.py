@@ -183,7 +183,7 @@ class Enqueue:
     due_at: float | None = None
     """Epoch seconds at which the runs are due, when that is later than now."""
     is_durable_spawn: bool = False
-    """Whether a durable task spawns these; the SDK's instrumentor injects nothing then (telemetry.md F4)."""
+    """Whether a durable task spawns these; the SDK's instrumentor injects no trace context then."""
 
 
 @dataclass(slots=True, eq=False)

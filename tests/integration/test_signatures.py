@@ -211,7 +211,7 @@ class SilentError(Exception):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (SilentError, "<its text cannot be had: RuntimeError>"),
+        (SilentError, "<no text: str() raised RuntimeError>"),
         (lambda: ValueError("\ud800"), "\\ud800"),
         (lambda: ValueError("x" * 3_000_000), "characters left out"),
     ],

@@ -256,7 +256,7 @@ class SilentError(Exception):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (SilentError(), "<its text cannot be had: RuntimeError>"),
+        (SilentError(), "<no text: str() raised RuntimeError>"),
         (ValueError("\ud800"), "\\ud800"),
         (ValueError("x" * 5_000_000), "4991808 characters left out"),
     ],

@@ -1,0 +1,88 @@
+"""The words of the package: plain English, and no pointer to a document that is not here."""
+
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+UNPLAIN = re.compile(
+    r"\b(whoever|whomever|whatever|nobody|somebody|anybody|hearsay|told|tells?|doors?|owes?|condemn\w*)\b",
+    re.IGNORECASE,
+)
+"""Words that engineers whose first language is another stumble over, each with a plain one that says more."""
+
+BASELINE = {
+    "cli": 3,
+    "cluster": 9,
+    "engine": 23,
+    "flows": 4,
+    "hatchet": 8,
+    "interceptors": 3,
+    "invocation": 6,
+    "locks": 36,
+    "store": 19,
+    "telemetry": 20,
+    "testing": 3,
+}
+"""How many of them are left, by room. A number may only become smaller."""
+
+DOCUMENT = re.compile(r"[\w.-]+\.md\b")
+"""A document that a comment or a string cites."""
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments and strings of a Python file with their lines: docstrings, and what users are shown."""
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type in kinds:
+            yield token.start[0], token.string
+
+
+def room_of(path: Path, root: Path) -> str:
+    return path.relative_to(root / "mageflow").parts[0].removesuffix(".py")
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted((root / "mageflow").rglob("*.py"))
+
+
+def test_prose_is_plain(root: Path):
+    """Short words and short sentences: the list only grows, the numbers only shrink."""
+    found = [
+        (room_of(path, root), f"{path.relative_to(root)}:{line}: {', '.join(UNPLAIN.findall(text))}")
+        for path in modules(root)
+        for line, text in prose(path)
+        if UNPLAIN.search(text)
+    ]
+    counted = Counter(room for room, place in found for _ in place.rpartition(": ")[2].split(", "))
+
+    assert len(modules(root)) > 150
+    assert {room: number for room, number in counted.items() if number > BASELINE.get(room, 0)} == {}, "\n".join(
+        place for _, place in found
+    )
+
+
+def test_cited_documents_are_in_the_repository(root: Path):
+    """A document that code cites can be opened by its reader."""
+    names = {path.name for path in root.rglob("*") if path.is_file() and not {".git", ".venv"} & set(path.parts)}
+    cited = [
+        (f"{path.relative_to(root)}:{line}", name)
+        for folder in ("mageflow", "tests", "examples", "dashboards")
+        for path in (root / folder).rglob("*.py")
+        for line, text in prose(path)
+        for name in DOCUMENT.findall(text)
+        if path != Path(__file__)
+    ]
+
+    assert len(cited) > 3
+    assert [(where, name) for where, name in cited if name not in names] == []
+
+
+@pytest.mark.parametrize("sentence", ["Nobody knows.", "It is told of.", "whatever comes"])
+def test_unplain_words_are_found(sentence: str):
+    """In any case, anywhere in a sentence."""
+    assert UNPLAIN.search(sentence)
