@@ -117,7 +117,7 @@ incident it fires on and the healthy state it stays quiet in to `tests/dashboard
 
 ```sh
 pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # under a minute
-pytest tests/dashboards/test_live_boards.py    # two workers, a real Prometheus: several minutes
+pytest tests/dashboards/test_live_boards.py    # two workers and a real Prometheus: about a minute
 ```
 
 """

@@ -31,10 +31,11 @@ def test_no_file_is_called_after_nothing(root: Path):
 
 
 def test_every_module_says_what_it_owns(root: Path):
-    """Every module of the package that holds code has a docstring."""
+    """Every module of the package and of the dashboards' generator that holds code has a docstring."""
     silent = [
         str(path.relative_to(root))
-        for path in (root / "mageflow").rglob("*.py")
+        for folder in ("mageflow", "dashboards")
+        for path in (root / folder).rglob("*.py")
         if (tree := ast.parse(path.read_text())).body and ast.get_docstring(tree) is None
     ]
 

@@ -61,7 +61,7 @@ def test_every_lint_exception_states_its_rule(root: Path):
     bare = re.compile(r"#\s*(noqa(?!:)|type:\s*ignore(?!\[)|pyright:\s*ignore(?!\[))")
     found = [
         f"{path.relative_to(root)}:{number}"
-        for folder in ("mageflow", "tests", "examples")
+        for folder in ("mageflow", "dashboards", "tests", "examples")
         for path in (root / folder).rglob("*.py")
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if bare.search(line) and path.name != Path(__file__).name

@@ -1,6 +1,8 @@
 """The committed files are the generator's output, and the boards' JSON is valid."""
 
 import json
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -22,6 +24,32 @@ def test_regeneration_leaves_the_checkout_clean() -> None:
     """The files are equal byte by byte. A manual edit, or a forgotten run of the generator, fails here."""
     for name, text in contents().items():
         assert (BUNDLE.root / name).read_bytes() == text.encode(), f"{name}: run python -m dashboards.generator"
+
+
+def run_generator(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dashboards.generator", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_command_writes_every_file(root: Path, tmp_path: Path) -> None:
+    """``python -m dashboards.generator`` writes all files, with the thresholds and addresses it is given."""
+    options = ["--out", str(tmp_path), "--threshold", "queue_wait_seconds=30", "--grafana-url", "https://g"]
+    done = run_generator(root, *options)
+    assert done.returncode == 0, done.stderr
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == set(contents())
+    rules = (tmp_path / "rules/mageflow-alerts.yml").read_text()
+    assert "task:mageflow_task_queue_wait_seconds:p95_5m > 30" in rules
+    assert "https://g/d/mageflow-locks" in rules
+
+
+def test_command_rejects_an_unknown_threshold(root: Path, tmp_path: Path) -> None:
+    """The error lists the known thresholds."""
+    done = run_generator(root, "--out", str(tmp_path), "--threshold", "queue_wait=30")
+    assert done.returncode == 2
+    assert "unknown threshold 'queue_wait'" in done.stderr
+    assert "queue_wait_seconds" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_old_files_are_deleted(tmp_path: Path) -> None:
