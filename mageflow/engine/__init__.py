@@ -1,10 +1,10 @@
 """The local engine: an in-memory, Hatchet-compatible engine for development, demos and tests on one machine.
 
-Owns the engine process (``python -m mageflow.engine``, ``main``) and its typed start from Python (``LocalEngine``).
-Refuses everything production needs: persistence, several tenants, TLS, users. Imports only the errors
-and the name of the distribution from the rest of mageflow.
+``LocalEngine`` starts it from Python; ``python -m mageflow.engine`` and ``main`` run it in the current process. It has
+none of what production needs: no persistence, no second tenant, no TLS, no users. ``core.py`` shows the parts.
 
-Importing this package is light: gRPC, aiohttp and CEL are loaded in the engine's own process only.
+It imports ``mageflow.errors`` and ``mageflow.distribution``, and nothing else of mageflow. Importing this package is
+cheap: gRPC, aiohttp and CEL are loaded in the engine's own process only.
 """
 
 from mageflow.engine.local import LocalEngine

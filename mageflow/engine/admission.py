@@ -1,110 +1,125 @@
 """What a queued task must be granted before it may wait for a worker.
 
-In this order: its workflow is not paused, its run holds all workflow-level concurrency, the task holds all its own.
-Then it goes to the scheduler, or into the buffer of its batch. Workflow-level holds last as long as the run,
-task-level ones until the task ends or is retried; an evicted durable task keeps them.
+First its run holds every concurrency limit of the workflow, then the task holds every limit of its own. Then it goes
+to the queue, or into the buffer of its batch. A run keeps its limits until it ends. A task keeps its limits until it
+ends or is retried; an evicted durable task keeps them too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from mageflow.engine.batches import Batches
 from mageflow.engine.concurrency import Concurrency, ConcurrencyKeyError, Hold, Owner
+from mageflow.engine.expressions import ExpressionError
+from mageflow.engine.lifecycle import Lifecycle
 from mageflow.engine.model import Run, Task, TaskStatus
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.rate_limits import RateLimits
+from mageflow.engine.task_queue import TaskQueue
 
 
 class Admission:
-    """The gate between QUEUED and the scheduler's lanes."""
+    """The concurrency limits that runs and tasks hold or wait for.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        lifecycle: ends those that a strategy cancels.
+        rate_limits: what a task will take when it is assigned.
+        queue: where admitted tasks go.
+        batches: where admitted items of batches go.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, rate_limits: RateLimits, queue: TaskQueue, batches: Batches) -> None:
+        self._lifecycle = lifecycle
+        self._rate_limits = rate_limits
+        self._queue = queue
+        self._batches = batches
         self._concurrency = Concurrency(cancel=self._cancel, granted=self._granted)
+        self._holds: dict[Owner, list[Hold]] = {}
+        self._admitted: set[Run] = set()
+        self._waiting: dict[Run, list[Task]] = {}
 
     def request(self, task: Task) -> None:
-        """Ask for everything the task needs; it reaches its lane at once, later or never."""
-        if self._engine.pauses.park(task):
-            return
+        """Ask for everything the task needs. It reaches the queue at once, later, or never."""
         run = task.run
-        if run.admitted or not run.version.concurrency:
+        if not run.version.concurrency or run in self._admitted:
             self._advance(task)
             return
-        run.waiting_for_admission.append(task)
-        if not run.holds:
+        self._waiting.setdefault(run, []).append(task)
+        if run not in self._holds:
             self._advance(run)
 
     def release(self, task: Task) -> None:
         """Give back what the task was granted, or take it out of the wait lists."""
-        self._engine.pauses.release(task)
-        self._engine.batches.release(task)
-        if task in task.run.waiting_for_admission:
-            task.run.waiting_for_admission.remove(task)
-        holds, task.holds = task.holds, []
-        for hold in holds:
-            self._concurrency.release(hold)
+        waiting = self._waiting.get(task.run)
+        if waiting is not None and task in waiting:
+            waiting.remove(task)
+            if not waiting:
+                del self._waiting[task.run]
+        self._give_back(task)
 
     def release_run(self, run: Run) -> None:
         """Give back what the run was granted."""
-        holds, run.holds = run.holds, []
-        run.admitted = False
-        for hold in holds:
+        self._admitted.discard(run)
+        self._give_back(run)
+
+    def _give_back(self, owner: Owner) -> None:
+        for hold in self._holds.pop(owner, ()):
             self._concurrency.release(hold)
 
     def _granted(self, hold: Hold) -> None:
         self._advance(hold.owner)
 
     def _advance(self, owner: Owner) -> None:
-        """Acquire the owner's entries in order, as far as they go."""
-        entries = owner.version.concurrency if isinstance(owner, Run) else owner.step.concurrency
-        if owner.holds and not owner.holds[-1].admitted:
+        """Request the owner's limits in order, as far as they are granted."""
+        entries = owner.version.concurrency if isinstance(owner, Run) else owner.definition.concurrency
+        holds = self._holds.get(owner, [])
+        if holds and not holds[-1].admitted:
             return
-        while len(owner.holds) < len(entries):
-            number = len(owner.holds)
+        for number in range(len(holds), len(entries)):
             try:
                 hold = self._concurrency.request(owner, entries[number], _scope(owner, number), owner.priority)
             except ConcurrencyKeyError as error:
                 self._fail(owner, str(error))
                 return
             if _has_ended(owner):
-                # Its strategy cancelled the newcomer, which never was in the pool.
+                # The strategy cancelled the newcomer, which is in no pool.
                 return
-            owner.holds.append(hold)
+            self._holds.setdefault(owner, []).append(hold)
             if not hold.admitted:
                 return
         self._pass_on(owner)
 
     def _pass_on(self, owner: Owner) -> None:
         if isinstance(owner, Run):
-            owner.admitted = True
-            waiting, owner.waiting_for_admission = owner.waiting_for_admission, []
-            for task in waiting:
+            self._admitted.add(owner)
+            for task in self._waiting.pop(owner, ()):
                 self._advance(task)
-        elif owner.step.batch is not None:
-            self._engine.batches.add(owner)
-        elif self._engine.rate_limits.prepare(owner):
-            self._engine.scheduler.add(owner)
+            return
+        if owner.definition.batch is not None:
+            self._batches.add(owner, owner.definition.batch)
+            return
+        try:
+            self._rate_limits.prepare(owner)
+        except ExpressionError as error:
+            self._fail(owner, f"failed to parse rate limit expression: {error}")
+            return
+        self._queue.add(owner)
 
     def _cancel(self, owner: Owner) -> None:
-        message = "cancelled by the concurrency strategy"
-        if isinstance(owner, Task):
-            self._engine.lifecycle.finish(owner, TaskStatus.CANCELLED, message=message)
-            return
-        self._engine.runs.cancel(owner.id)
-        # The run's end may be settled only after the current step; its place is free at once.
-        self.release_run(owner)
+        tasks = owner.tasks.values() if isinstance(owner, Run) else (owner,)
+        self._lifecycle.cancel(tasks, "cancelled by the concurrency strategy")
+        if isinstance(owner, Run):
+            # The end of the run may be processed only after the current step. Its place is free at once.
+            self.release_run(owner)
 
     def _fail(self, owner: Owner, error: str) -> None:
         tasks = list(owner.tasks.values()) if isinstance(owner, Run) else [owner]
         for task in tasks:
-            self._engine.lifecycle.finish(task, TaskStatus.FAILED, error=error)
+            self._lifecycle.finish(task, TaskStatus.FAILED, error=error)
 
 
 def _scope(owner: Owner, number: int) -> tuple[str, ...]:
     if isinstance(owner, Run):
         return ("workflow", owner.workflow.id, str(number))
-    return ("task", owner.run.workflow.id, owner.step.readable_id, str(number))
+    return ("task", owner.run.workflow.id, owner.name, str(number))
 
 
 def _has_ended(owner: Owner) -> bool:

@@ -1,8 +1,8 @@
-"""Time as the engine sees it: one wall clock, timers of the event loop, and the speed factor.
+"""The engine's time: the wall clock, timers of the event loop, and the speed factor.
 
-The speed factor shortens waits the engine makes by itself (sleep conditions, durable sleeps, retry backoff, cron,
-scheduled runs). It never touches timeouts, heartbeats, rate-limit windows or batch intervals: those run beside user
-code, which runs at its own pace.
+The speed factor shortens the waits that the engine makes itself: sleep conditions, durable sleeps, retry backoff, crons
+and scheduled runs. It does not change timeouts, heartbeats, rate limit windows and batch intervals, because those
+depend on user code, which does not run faster.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Timers and timestamps; all callbacks run on the engine's event loop.
+    """Timers and timestamps. All callbacks run on the engine's event loop.
 
     Args:
-        speed: how many seconds of an engine-made wait pass in one real second; greater than 0.
+        speed: seconds of an engine-made wait that pass in one real second; greater than 0.
+
+    Raises:
+        ValueError: the speed is 0 or less.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -33,24 +36,24 @@ class Clock:
         return datetime.now(UTC)
 
     def accelerated_now(self) -> datetime:
-        """Return the time by which cron expressions are judged: the start plus elapsed time times ``speed``."""
+        """Return the time for cron expressions: the start of the engine plus the elapsed time times ``speed``."""
         if self.speed == 1.0:
             return self.now()
         elapsed = time.monotonic() - self._started_monotonic
         return self._started + timedelta(seconds=elapsed * self.speed)
 
     def monotonic(self) -> float:
-        """Return seconds of the event loop's own clock, for deadlines."""
+        """Return the seconds of the event loop's clock, for deadlines."""
         return self._loop.time()
 
     def later(self, seconds: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
-        """Call back after real seconds."""
+        """Call ``callback`` after real seconds."""
         return self._loop.call_later(max(0.0, seconds), callback, *args)
 
     def later_accelerated(self, seconds: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
-        """Call back after seconds of engine-made waiting, shortened by ``speed``."""
+        """Call ``callback`` after the seconds of an engine-made wait, divided by ``speed``."""
         return self._loop.call_later(max(0.0, seconds) / self.speed, callback, *args)
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
-        """Call back once the current step of the loop is done."""
+        """Call ``callback`` after the current callback of the event loop."""
         self._loop.call_soon(callback, *args)

@@ -1,16 +1,17 @@
-"""Concurrency pools: at most so many runs or tasks with the same key at once, and what happens to the rest.
+"""Concurrency limits: how many runs or tasks with the same key may be admitted at once, and what happens to the rest.
 
-A pool is one declared entry and one value of its key expression. What counts as used is admission, not assignment.
+A pool belongs to one declared limit and one value of its key expression. A place counts as taken from admission on, not
+from the assignment to a worker.
 
 ===========================  =====================================================================
 strategy                     when the pool is full
 ===========================  =====================================================================
-GROUP_ROUND_ROBIN            the newcomer waits; pools of other keys go on independently
-QUEUE_NEWEST                 as GROUP_ROUND_ROBIN
+GROUP_ROUND_ROBIN            the newcomer waits; other keys are not affected
+QUEUE_NEWEST                 the same
 CANCEL_IN_PROGRESS           the oldest holder is cancelled, the newcomer takes its place
 CANCEL_NEWEST, DROP_NEWEST   the newcomer is cancelled
-CANCEL_QUEUED_EXCEPT_NEWEST  the newcomer waits, those that waited before are cancelled
-CANCEL_QUEUED_EXCEPT_OLDEST  the newcomer is cancelled if another waits already, else it waits
+CANCEL_QUEUED_EXCEPT_NEWEST  the newcomer waits, and all that waited before are cancelled
+CANCEL_QUEUED_EXCEPT_OLDEST  the newcomer is cancelled if another one waits, else it waits
 ===========================  =====================================================================
 """
 
@@ -32,12 +33,12 @@ _CANCEL_NEWCOMER = (pb.CANCEL_NEWEST, pb.DROP_NEWEST)
 
 
 class ConcurrencyKeyError(EngineError):
-    """A key or limit expression failed or yields the wrong type; the text is what the task fails with."""
+    """A key or limit expression fails or yields the wrong type. The task fails with the text of this error."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Hold:
-    """One owner's place in a pool, admitted or waiting."""
+    """One owner's place in a pool, admitted or waiting. ``order`` is negative priority, then arrival."""
 
     pool: Pool
     owner: Owner
@@ -47,7 +48,7 @@ class Hold:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Pool:
-    """The holders and the waiting of one key, the waiting in their order."""
+    """The holders of one key, and those that wait, in their order."""
 
     key: tuple[str, ...]
     limit: int = 1
@@ -64,8 +65,8 @@ class Concurrency:
     """All pools.
 
     Args:
-        cancel: called with the owner whose work a strategy ends.
-        granted: called with a hold whose turn has come.
+        cancel: called with an owner that a strategy cancels.
+        granted: called with a waiting hold that is admitted.
     """
 
     def __init__(self, *, cancel: Callable[[Owner], object], granted: Callable[[Hold], None]) -> None:
@@ -75,13 +76,13 @@ class Concurrency:
         self._arrivals = 0
 
     def request(self, owner: Owner, entry: pb.Concurrency, scope: tuple[str, ...], priority: int) -> Hold:
-        """Return the owner's new hold, admitted or waiting. The owner may have been cancelled on the way.
+        """Return the owner's new hold, admitted or waiting. The strategy may have cancelled the owner.
 
         Args:
             owner: the run or task.
             entry: the declared limit.
-            scope: what the entry is declared on; entries shared across the tenant have a scope of their own.
-            priority: higher waits less.
+            scope: what the limit is declared on. A limit shared across the tenant has its own scope.
+            priority: a higher one is admitted earlier.
 
         Raises:
             ConcurrencyKeyError: the entry's expressions fail.
@@ -98,23 +99,23 @@ class Concurrency:
         if pool.has_room and not pool.waiting:
             self._admit(hold)
             return hold
-        self._apply(entry.limit_strategy, hold)
+        self._apply_strategy(entry.limit_strategy, hold)
         return hold
 
     def release(self, hold: Hold) -> None:
-        """Give up a place, admitted or waiting, and let the next in."""
+        """Give up a place, admitted or waiting, and admit the next."""
         pool = hold.pool
         if hold.admitted:
             hold.admitted = False
             pool.holders.remove(hold)
         else:
-            # Orders are unique; by a search, as thousands may wait.
-            place = bisect_left(pool.waiting, hold.order, key=_order)
-            if place < len(pool.waiting) and pool.waiting[place] is hold:
-                del pool.waiting[place]
-        self._let_in(pool)
+            # Orders are unique, and thousands may wait: a binary search finds the hold.
+            index = bisect_left(pool.waiting, hold.order, key=_order)
+            if index < len(pool.waiting) and pool.waiting[index] is hold:
+                del pool.waiting[index]
+        self._admit_waiting(pool)
 
-    def _apply(self, strategy: pb.ConcurrencyLimitStrategy, hold: Hold) -> None:
+    def _apply_strategy(self, strategy: pb.ConcurrencyLimitStrategy, hold: Hold) -> None:
         pool = hold.pool
         if strategy in _CANCEL_NEWCOMER:
             self._cancel(hold.owner)
@@ -135,10 +136,10 @@ class Concurrency:
     def _admit(self, hold: Hold) -> None:
         hold.admitted = True
         hold.pool.holders.append(hold)
-        # Cancelling the last holder to make room dropped the empty pool.
+        # When the last holder was cancelled to make room, the empty pool was deleted.
         self._pools[hold.pool.key] = hold.pool
 
-    def _let_in(self, pool: Pool) -> None:
+    def _admit_waiting(self, pool: Pool) -> None:
         while pool.waiting and pool.has_room:
             hold = pool.waiting.pop(0)
             self._admit(hold)

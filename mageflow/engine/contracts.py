@@ -1,14 +1,14 @@
-"""The SDK's generated protobuf messages, loaded without loading the SDK (see ``bare.py``).
+"""The SDK's generated protobuf messages, loaded without loading the SDK (see ``submodule_import.py``).
 
-Owns the one import of ``hatchet_sdk.contracts`` the engine makes. Only messages are used: the engine declares its RPC
-tables itself (``rpc/table.py``), which keeps the untyped generated servicers out.
+The engine imports ``hatchet_sdk.contracts`` only here. It uses the messages but not the generated servicers, which are
+untyped; ``rpc/table.py`` declares the methods.
 """
 
 from __future__ import annotations
 
-from mageflow.engine.bare import bare_package
+from mageflow.engine.submodule_import import without_package_init
 
-with bare_package("hatchet_sdk"):
+with without_package_init("hatchet_sdk"):
     from hatchet_sdk.contracts import dispatcher_pb2, events_pb2, workflows_pb2
     from hatchet_sdk.contracts.v1 import dispatcher_pb2 as v1_dispatcher_pb2
     from hatchet_sdk.contracts.v1 import workflows_pb2 as v1_workflows_pb2

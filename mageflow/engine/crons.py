@@ -1,6 +1,6 @@
-"""Cron triggers: declared with a workflow or made over the API.
+"""Cron triggers: declared with a workflow, or made over the API.
 
-Five fields, or six with seconds first, in UTC, or in the zone of a prefix such as ``CRON_TZ=Europe/Berlin``.
+Five fields, or six with seconds first, in UTC or in the time zone of a prefix such as ``CRON_TZ=Europe/Berlin``.
 """
 
 from __future__ import annotations
@@ -9,25 +9,30 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from mageflow.engine.documents import iso
+from mageflow.engine.clock import Clock
+from mageflow.engine.definitions import Workflow
 from mageflow.engine.errors import InvalidRequestError, NotFoundError, RequestError
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
+from mageflow.engine.formats import iso
+from mageflow.engine.model import Run
+from mageflow.engine.runs import Runs
 from mageflow.engine.trigger import Trigger
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.values import JsonObject, new_id
 
 _log = logging.getLogger("mageflow.engine.crons")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Cron:
-    """One cron trigger."""
+    """One cron trigger.
+
+    Attributes:
+        is_declared: whether it came with the workflow's registration, not over the API.
+        timer: set while the next run is planned.
+    """
 
     id: str
     workflow: Workflow
@@ -43,17 +48,23 @@ class Cron:
 
 
 class Crons:
-    """All cron triggers and their timers."""
+    """All cron triggers.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        clock: the timers; the engine's speed shortens them.
+        runs: starts the runs.
+    """
+
+    def __init__(self, clock: Clock, runs: Runs) -> None:
         self.entries: dict[str, Cron] = {}
+        self._clock = clock
+        self._runs = runs
 
     def get(self, cron_id: str) -> Cron:
         """Return a cron.
 
         Raises:
-            NotFoundError: unknown id.
+            NotFoundError: the id is unknown.
         """
         cron = self.entries.get(cron_id)
         if cron is None:
@@ -71,10 +82,10 @@ class Crons:
         priority: int | None = None,
         is_declared: bool = False,
     ) -> Cron:
-        """Add a cron and start its timer.
+        """Add a cron and plan its first run.
 
         Raises:
-            InvalidRequestError: not a cron expression.
+            InvalidRequestError: the text is not a cron expression.
         """
         check_expression(expression)
         cron = Cron(
@@ -86,26 +97,34 @@ class Crons:
             metadata=metadata or {},
             priority=priority,
             is_declared=is_declared,
-            created_at=self._engine.clock.now(),
+            created_at=self._clock.now(),
         )
         self.entries[cron.id] = cron
-        self._arm(cron)
+        self._plan(cron)
         return cron
 
     def remove(self, cron: Cron) -> None:
         """Delete a cron."""
         self.entries.pop(cron.id, None)
-        _disarm(cron)
+        _cancel_timer(cron)
+
+    def remove_of(self, workflow: Workflow) -> None:
+        """Delete all crons of a workflow."""
+        for cron in self.of(workflow):
+            self.remove(cron)
 
     def set_enabled(self, cron: Cron, *, enabled: bool) -> None:
-        """Stop or restart a cron."""
+        """Stop a cron, or start it again."""
         cron.enabled = enabled
-        _disarm(cron)
+        _cancel_timer(cron)
         if enabled:
-            self._arm(cron)
+            self._plan(cron)
 
     def replace_declared(self, workflow: Workflow, expressions: list[str], cron_input: JsonObject) -> None:
-        """Make the declared crons of a workflow exactly these; an unchanged one keeps its id, API-made ones stay."""
+        """Make these the declared crons of a workflow.
+
+        An unchanged cron keeps its id, and crons that were made over the API stay.
+        """
         missing = set(expressions)
         for cron in self.of(workflow):
             if not cron.is_declared:
@@ -123,43 +142,47 @@ class Crons:
         return [cron for cron in self.entries.values() if cron.workflow is workflow]
 
     def run_now(self, cron: Cron, *, scheduled_at: datetime | None = None) -> Run:
-        """Start the cron's workflow at once."""
+        """Start a run of the cron's workflow at once.
+
+        Raises:
+            RequestError: the run cannot be started, as in ``Runs.start``.
+        """
         metadata: JsonObject = {**cron.metadata, "hatchet__cron_expression": cron.expression}
         if cron.name:
             metadata["hatchet__cron_name"] = cron.name
         if scheduled_at is not None:
             metadata["hatchet__cron_scheduled_at"] = iso(scheduled_at.astimezone(UTC))
-        return self._engine.runs.start(
-            Trigger(name=cron.workflow.name, input=cron.input, metadata=metadata, priority=cron.priority)
+        return self._runs.start(
+            Trigger(workflow_name=cron.workflow.name, input=cron.input, metadata=metadata, priority=cron.priority)
         )
 
-    def _arm(self, cron: Cron) -> None:
-        now = self._engine.clock.accelerated_now()
-        due = next(_moments(cron.expression, now), None)
+    def _plan(self, cron: Cron) -> None:
+        now = self._clock.accelerated_now()
+        due = next(_times(cron.expression, now), None)
         if due is not None:
-            cron.timer = self._engine.clock.later_accelerated((due - now).total_seconds(), self._fire, cron, due)
+            cron.timer = self._clock.later_accelerated((due - now).total_seconds(), self._run_due, cron, due)
 
-    def _fire(self, cron: Cron, due: datetime) -> None:
+    def _run_due(self, cron: Cron, due: datetime) -> None:
         pause = cron.workflow.pause
         if pause is None or pause.queue_crons:
             try:
                 self.run_now(cron, scheduled_at=due)
             except RequestError as error:
-                # Nobody waits for the answer, and the cron must go on.
+                # There is no caller to answer, and the cron must go on.
                 _log.info("cron %s starts no run of %s: %s", cron.expression, cron.workflow.name, error)
         if cron.enabled and cron.id in self.entries:
-            self._arm(cron)
+            self._plan(cron)
 
 
 def check_expression(expression: str) -> None:
     """Raise InvalidRequestError when the text is not a cron expression."""
     try:
-        _moments(expression, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
+        _times(expression, datetime.fromisoformat("2026-01-01T00:00:00+00:00"))
     except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
         raise InvalidRequestError(f"invalid cron expression {expression!r}: {error}") from error
 
 
-def _moments(expression: str, after: datetime) -> CronSim:
+def _times(expression: str, after: datetime) -> CronSim:
     prefix, _, fields = expression.partition(" ")
     name, given, zone = prefix.partition("=")
     if not given or name not in {"TZ", "CRON_TZ"}:
@@ -167,7 +190,7 @@ def _moments(expression: str, after: datetime) -> CronSim:
     return CronSim(fields, after.astimezone(ZoneInfo(zone)))
 
 
-def _disarm(cron: Cron) -> None:
+def _cancel_timer(cron: Cron) -> None:
     if cron.timer is not None:
         cron.timer.cancel()
         cron.timer = None

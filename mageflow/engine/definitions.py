@@ -1,154 +1,133 @@
-"""What a workflow definition says, and which ones are refused: Hatchet's own rules, with words that name the fix.
-
-What the engine took and Hatchet does not would run on the developer's machine and nowhere else.
-"""
+"""Workflow definitions as records: a workflow, its versions, and the tasks that a version declares."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from mageflow.engine.contracts import v1_workflows_pb2 as pb
-from mageflow.engine.durations import parse_duration
-from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.expressions import ExpressionError, check
-from mageflow.engine.model import BatchConfig, Step, new_id
-
-_DEFAULT_TIMEOUT = "60s"
-_DEFAULT_SCHEDULE_TIMEOUT = "5m"
-_DEFAULT_BATCH_INTERVAL_MS = 1000
-_DEFAULT_BATCH_GROUP_KEY = "'default'"
-_DEFAULT_BATCH_MAX_RUNS = 100
-_NAME = re.compile(r"[a-zA-Z0-9._-]+")
-_LARGEST_BACKOFF_FACTOR = 1000
+from mageflow.engine.contracts import condition_pb2, trigger_pb2, v1_workflows_pb2
 
 
-def check_definition(request: pb.CreateWorkflowVersionRequest) -> None:
-    """Refuse what Hatchet refuses in names, numbers and expressions.
+@dataclass(slots=True, kw_only=True, eq=False)
+class BatchConfig:
+    """How the items of a batch task are collected.
 
-    Raises:
-        InvalidRequestError: a name that is empty or has other characters than letters of ASCII, digits, ``.``, ``_``
-            and ``-``; an expression for concurrency or idempotency that is empty or no CEL; a number out of range.
+    Attributes:
+        max_size: items per batch.
+        interval: seconds after the first item until the batch is sent although it is not full.
+        group_key: CEL expression; items with the same value are collected together.
+        max_runs: batches per group that run at the same time.
     """
-    what = f"workflow {request.name!r}"
-    _check_name(request.name, what)
-    _check_concurrency([*request.concurrency_arr, *([request.concurrency] * request.HasField("concurrency"))], what)
-    if request.HasField("idempotency"):
-        _check_expression(request.idempotency.expression, f"idempotency key of {what}")
-        if request.idempotency.ttl_ms < 1:
-            raise InvalidRequestError(f"the idempotency key of {what} needs a ttl_ms of at least 1")
-    for options in [*request.tasks, *([request.on_failure_task] * request.HasField("on_failure_task"))]:
-        _check_task(options, f"task {options.readable_id!r} of {what}")
+
+    max_size: int
+    interval: float
+    group_key: str
+    max_runs: int
+    broadcast_output: bool
 
 
-def _check_task(options: pb.CreateTaskOpts, what: str) -> None:
-    _check_name(options.readable_id, what)
-    _check_concurrency(options.concurrency, what)
-    if options.retries < 0:
-        raise InvalidRequestError(f"{what}: retries must be 0 or more, not {options.retries}")
-    if options.HasField("backoff_factor") and not 1 <= options.backoff_factor <= _LARGEST_BACKOFF_FACTOR:
-        raise InvalidRequestError(
-            f"{what}: backoff_factor must be from 1 to {_LARGEST_BACKOFF_FACTOR}, not {options.backoff_factor:g}"
-        )
-    if options.HasField("backoff_max_seconds") and options.backoff_max_seconds < 1:
-        raise InvalidRequestError(f"{what}: backoff_max_seconds must be 1 or more, not {options.backoff_max_seconds}")
-    if options.HasField("batch") and options.batch.batch_max_size < 1:
-        raise InvalidRequestError(f"{what}: batch_max_size must be 1 or more, not {options.batch.batch_max_size}")
-    if any(not limit.key for limit in options.rate_limits):
-        raise InvalidRequestError(f"{what}: every rate limit needs a key")
+@dataclass(slots=True, kw_only=True, eq=False)
+class TaskDefinition:
+    """One task of a workflow version, as a worker declared it.
 
-
-def _check_name(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidRequestError(
-            f"{what} needs a name of letters a-z and A-Z, digits, '.', '_' and '-': Hatchet refuses others"
-        )
-
-
-def _check_concurrency(entries: Iterable[pb.Concurrency], what: str) -> None:
-    for each in entries:
-        _check_expression(each.expression, f"concurrency of {what}")
-
-
-def _check_expression(expression: str, what: str) -> None:
-    if not expression:
-        raise InvalidRequestError(f"the {what} needs a CEL expression")
-    try:
-        check(expression)
-    except ExpressionError as error:
-        raise InvalidRequestError(f"the {what} has an invalid CEL expression {expression!r}: {error}") from error
-
-
-def steps_of(request: pb.CreateWorkflowVersionRequest) -> dict[str, Step]:
-    """Return the tasks of a definition by name, the on_failure task last.
-
-    Raises:
-        InvalidRequestError: no tasks, a duplicate or unknown task name, a circle of parents, a bad duration.
+    Attributes:
+        name: unique within the workflow.
+        action: what workers register for, ``<workflow>:<task>`` in lower case.
+        timeout: seconds one attempt may run.
+        timeout_text: the same as the worker wrote it.
+        schedule_timeout: seconds a task may wait for a worker.
+        parents: names of the tasks that must end first.
+        retries: attempts after the first that a failure may cost.
+        backoff_factor: base of the exponential wait before a retry; None retries at once.
+        backoff_max: longest wait before a retry, in seconds.
+        slots: units by slot type that one attempt occupies on its worker.
+        labels: desired labels of the worker.
+        is_on_failure: whether the task runs only after another task of the run failed.
     """
-    if not request.tasks:
-        raise InvalidRequestError(f"workflow {request.name!r} has no tasks")
-    steps: dict[str, Step] = {}
-    for options in request.tasks:
-        if options.readable_id in steps:
-            raise InvalidRequestError(f"workflow {request.name!r} has two tasks named {options.readable_id!r}")
-        steps[options.readable_id] = _step(options, is_on_failure=False)
-    _check_parents(request.name, steps)
-    if request.HasField("on_failure_task"):
-        handler = _step(request.on_failure_task, is_on_failure=True)
-        if handler.readable_id in steps:
-            raise InvalidRequestError(f"workflow {request.name!r} has two tasks named {handler.readable_id!r}")
-        steps[handler.readable_id] = handler
-    return steps
+
+    id: str
+    name: str
+    action: str
+    timeout: float
+    timeout_text: str
+    schedule_timeout: float
+    parents: tuple[str, ...]
+    retries: int
+    backoff_factor: float | None
+    backoff_max: float | None
+    slots: dict[str, int]
+    labels: Mapping[str, trigger_pb2.DesiredWorkerLabels]
+    rate_limits: list[v1_workflows_pb2.CreateTaskRateLimit]
+    concurrency: list[v1_workflows_pb2.Concurrency]
+    conditions: condition_pb2.TaskConditions | None
+    is_durable: bool
+    is_on_failure: bool
+    batch: BatchConfig | None
 
 
-def _check_parents(workflow: str, steps: dict[str, Step]) -> None:
-    for step in steps.values():
-        for parent in step.parents:
-            if parent not in steps:
-                raise InvalidRequestError(f"task {step.readable_id!r} of {workflow!r} names unknown parent {parent!r}")
-    ready: set[str] = set()
-    while len(ready) < len(steps):
-        more = {name for name, step in steps.items() if name not in ready and ready.issuperset(step.parents)}
-        if not more:
-            raise InvalidRequestError(f"the tasks of workflow {workflow!r} wait for each other in a circle")
-        ready |= more
+@dataclass(slots=True, kw_only=True, eq=False)
+class WorkflowVersion:
+    """One registered definition of a workflow. A run keeps the version it started with.
+
+    Attributes:
+        fingerprint: the registration request in its deterministic binary form; equal requests share a version.
+        tasks: definitions by name, the on_failure task last.
+        sticky: ``SOFT``, ``HARD`` or None.
+        default_priority: priority of runs that name none, 1 to 3.
+        input_schema: JSON Schema of the input, as bytes of JSON.
+    """
+
+    id: str
+    workflow: Workflow
+    fingerprint: bytes
+    created_at: datetime
+    tasks: dict[str, TaskDefinition]
+    concurrency: list[v1_workflows_pb2.Concurrency]
+    sticky: str | None
+    idempotency: v1_workflows_pb2.IdempotencyConfig | None
+    default_priority: int
+    input_schema: bytes
+
+    @property
+    def is_dag(self) -> bool:
+        """Whether a run has an id of its own. A run of one task has the id of its task."""
+        return len(self.tasks) > 1
 
 
-def _step(options: pb.CreateTaskOpts, *, is_on_failure: bool) -> Step:
-    timeout_text = options.timeout or _DEFAULT_TIMEOUT
-    for sleep in options.conditions.sleep_conditions:
-        parse_duration(sleep.sleep_for)
-    return Step(
-        id=new_id(),
-        readable_id=options.readable_id,
-        action=options.action.lower(),
-        timeout=parse_duration(timeout_text),
-        timeout_text=timeout_text,
-        schedule_timeout=parse_duration(
-            options.schedule_timeout if options.HasField("schedule_timeout") else _DEFAULT_SCHEDULE_TIMEOUT
-        ),
-        parents=() if is_on_failure else tuple(options.parents),
-        retries=options.retries,
-        backoff_factor=options.backoff_factor if options.HasField("backoff_factor") else None,
-        backoff_max=options.backoff_max_seconds if options.HasField("backoff_max_seconds") else None,
-        slots=dict(options.slot_requests) or {"durable" if options.is_durable else "default": 1},
-        labels=options.worker_labels,
-        rate_limits=list(options.rate_limits),
-        concurrency=list(options.concurrency),
-        conditions=options.conditions if options.HasField("conditions") and not is_on_failure else None,
-        is_durable=options.is_durable,
-        is_on_failure=is_on_failure,
-        batch=_batch(options.batch) if options.HasField("batch") else None,
-    )
+@dataclass(slots=True, kw_only=True, eq=False)
+class Pause:
+    """What happens to the runs of a paused workflow.
+
+    Attributes:
+        queue_crons: whether crons still start runs, which then wait.
+        queue_schedules: whether scheduled runs still start, and then wait.
+        ttl: seconds after which a waiting task is cancelled.
+    """
+
+    queue_crons: bool
+    queue_schedules: bool
+    ttl: float
 
 
-def _batch(config: pb.TaskBatchConfig) -> BatchConfig:
-    interval_ms = config.batch_max_interval_ms if config.HasField("batch_max_interval_ms") else 0
-    return BatchConfig(
-        max_size=config.batch_max_size,
-        interval=(interval_ms or _DEFAULT_BATCH_INTERVAL_MS) / 1000,
-        group_key=(config.batch_group_key if config.HasField("batch_group_key") else "") or _DEFAULT_BATCH_GROUP_KEY,
-        max_runs=(config.batch_group_max_runs if config.HasField("batch_group_max_runs") else 0)
-        or _DEFAULT_BATCH_MAX_RUNS,
-        broadcast_output=config.broadcast_output,
-    )
+@dataclass(slots=True, kw_only=True, eq=False)
+class Workflow:
+    """A workflow name with a stable id.
+
+    Attributes:
+        versions: oldest first; the newest only, see the registry.
+        event_triggers: event keys that start runs; ``*`` stands for any text.
+        pause: set while the workflow is paused.
+    """
+
+    id: str
+    name: str
+    created_at: datetime
+    versions: list[WorkflowVersion] = field(default_factory=list[WorkflowVersion])
+    event_triggers: tuple[str, ...] = ()
+    pause: Pause | None = None
+
+    @property
+    def current(self) -> WorkflowVersion:
+        """The version that new runs start with."""
+        return self.versions[-1]

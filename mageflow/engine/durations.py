@@ -1,8 +1,8 @@
-"""Go duration strings, the wire format of every timeout and sleep.
+"""Go duration strings, the format of every timeout and sleep in the protocol.
 
-The SDK writes whole hours, minutes or seconds (``"90s"``, a sub-second duration becomes ``"0h"``, a moment in the
-past a negative number); users may pass text such as ``"1h30m"`` or ``"500ms"``. Hatchet takes less than Go does: no
-sign, no bare ``0``, no unit below a millisecond or above an hour.
+The SDK writes whole hours, minutes or seconds: ``"90s"``; less than a second becomes ``"0h"``, a time in the past a
+negative number. Users may pass text such as ``"1h30m"`` or ``"500ms"``. Hatchet accepts less than Go: no sign, no
+``0`` without a unit, no unit below a millisecond or above an hour.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def parse_duration(text: str, *, default: float | None = None) -> float:
-    """Return seconds for a Go duration; ``default`` for an empty text.
+    """Return the seconds of a Go duration, or ``default`` for an empty text.
 
     Raises:
-        InvalidRequestError: the text is not a duration, or empty without a default.
+        InvalidRequestError: the text is not a duration, or it is empty and there is no default.
     """
     if not text and default is not None:
         return default

@@ -29,7 +29,7 @@ class RequestError(EngineError):
 
 
 class InvalidRequestError(RequestError):
-    """The request can never succeed as it is."""
+    """The request can never succeed without a change."""
 
     grpc_status = "INVALID_ARGUMENT"
     http_status = 400
@@ -39,7 +39,7 @@ class UnknownWorkflowError(InvalidRequestError):
     """No worker has registered a workflow of this name.
 
     Attributes:
-        name: as it was asked for.
+        name: the name in the request.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,14 +48,14 @@ class UnknownWorkflowError(InvalidRequestError):
 
 
 class NotFoundError(RequestError):
-    """Nothing is known under that id."""
+    """There is nothing with this id."""
 
     grpc_status = "NOT_FOUND"
     http_status = 404
 
 
 class PreconditionError(RequestError):
-    """The thing exists but is in the wrong state."""
+    """What the request is about exists, but its status does not allow the request."""
 
     grpc_status = "FAILED_PRECONDITION"
     http_status = 409
@@ -63,18 +63,18 @@ class PreconditionError(RequestError):
 
 @dataclass(frozen=True)
 class Collision:
-    """One refused trigger: the run that holds the key."""
+    """One refused trigger, and the run that holds its key."""
 
     existing_run_id: str
 
 
 class IdempotencyCollisionError(RequestError):
-    """One or more triggers carried an idempotency key that a run still holds.
+    """One or more triggers have an idempotency key that a live run holds.
 
     Attributes:
         collisions: the refused triggers, in request order.
-        started: run ids of the triggers of the same bulk request that did start.
-        bulk: whether the request was a bulk request; decides the error detail message sent along.
+        started: ids of the runs that the same bulk request started.
+        bulk: whether the request was a bulk request, which decides on the type of the error details.
     """
 
     grpc_status = "ALREADY_EXISTS"

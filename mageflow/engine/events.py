@@ -1,69 +1,46 @@
-"""User events: stored, matched against workflow triggers and filters, fed to everything that waits."""
+"""User events: each is stored, starts runs of the workflows that listen to its key, and feeds what waits for it."""
 
 from __future__ import annotations
 
 import fnmatch
 import logging
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
-from mageflow.engine.contracts import v1_workflows_pb2
-from mageflow.engine.errors import NotFoundError, RequestError
-from mageflow.engine.expressions import holds
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
-from mageflow.engine.runs import RESERVED_PREFIX, check_priority
+from mageflow.engine.clock import Clock
+from mageflow.engine.definitions import Workflow
+from mageflow.engine.errors import RequestError
+from mageflow.engine.filters import Filter, Filters
+from mageflow.engine.model import TriggeredRun, UserEvent
+from mageflow.engine.parsing import check_priority
+from mageflow.engine.repository import Repository
+from mageflow.engine.runs import RESERVED_PREFIX, Runs
+from mageflow.engine.signals import Signal
 from mageflow.engine.trigger import Trigger
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.values import JsonObject, new_id
 
 _log = logging.getLogger("mageflow.engine.events")
-_EVENTS_KEPT = 20_000
 _SOURCE_PREFIX = "hatchet__source_"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class TriggeredRun:
-    """A run an event started, and the filter that let it through."""
-
-    run: Run
-    filter_id: str | None
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class EventRecord:
-    """One pushed event."""
-
-    id: str
-    key: str
-    payload: JsonObject
-    metadata: JsonObject
-    scope: str | None
-    at: datetime
-    triggered: list[TriggeredRun] = field(default_factory=list["TriggeredRun"])
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Filter:
-    """A CEL gate between an event scope and a workflow; declared ones come with the workflow's registration."""
-
-    id: str
-    workflow_id: str
-    scope: str
-    expression: str
-    payload: JsonObject
-    is_declared: bool
-    created_at: datetime
-
-
 class Events:
-    """All events and filters."""
+    """Takes events.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.records: dict[str, EventRecord] = {}
-        self.filters: dict[str, Filter] = {}
+    Args:
+        clock: times.
+        repository: the workflows, and the events that were pushed.
+        filters: which events start which workflows.
+        runs: starts the runs.
+
+    Attributes:
+        pushed: an event is stored and has started its runs.
+    """
+
+    def __init__(self, clock: Clock, repository: Repository, filters: Filters, runs: Runs) -> None:
+        self.pushed = Signal[[UserEvent]]()
+        self._clock = clock
+        self._repository = repository
+        self._filters = filters
+        self._runs = runs
 
     def push(
         self,
@@ -73,106 +50,50 @@ class Events:
         metadata: JsonObject | None = None,
         scope: str | None = None,
         priority: int | None = None,
-        at: datetime | None = None,
-    ) -> EventRecord:
-        """Store an event and start everything it triggers before returning.
+        occurred_at: datetime | None = None,
+    ) -> UserEvent:
+        """Store an event and start everything that it triggers.
 
-        A run that cannot be started (an idempotency key that is held, or whose expression fails) is left out: an
-        event has no caller who could be told, so it is logged.
+        The sender of an event gets no error for a run that cannot be started (its idempotency key is held, or the key
+        expression fails). Such a run is left out and logged.
+
+        Args:
+            key: what workflows and waits listen to.
+            payload: input of the runs.
+            metadata: goes on to the runs, except the engine's own keys.
+            scope: decides which filters look at the event.
+            priority: of the runs, 1 to 3; None leaves it to the workflow.
+            occurred_at: by default now.
 
         Raises:
-            InvalidRequestError: a priority other than 1 to 3.
+            InvalidRequestError: the priority is not 1, 2 or 3.
         """
         check_priority(priority)
-        event = EventRecord(
+        event = UserEvent(
             id=new_id(),
             key=key,
             payload=payload,
             metadata=metadata or {},
             scope=scope,
-            at=at or self._engine.clock.now(),
+            occurred_at=occurred_at or self._clock.now(),
         )
-        self.records[event.id] = event
-        if len(self.records) > _EVENTS_KEPT:
-            del self.records[next(iter(self.records))]
-        for workflow in list(self._engine.store.workflows.values()):
+        self._repository.add_event(event)
+        for workflow in list(self._repository.workflows.values()):
             if workflow.versions and any(_key_matches(pattern, key) for pattern in workflow.event_triggers):
                 self._trigger(workflow, event, priority)
-        self._engine.graph.event_happened(event)
-        self._engine.durable.event_happened(event)
+        self.pushed.send(event)
         return event
 
-    def forget(self, run: Run) -> None:
-        """Drop a run the store forgets from the event that started it."""
-        record = self.records.get(run.trigger.event_id) if run.trigger.event_id else None
-        if record is not None:
-            record.triggered = [each for each in record.triggered if each.run is not run]
-
-    def event(self, event_id: str) -> EventRecord:
-        """Return a stored event.
-
-        Raises:
-            NotFoundError: unknown id.
-        """
-        event = self.records.get(event_id)
-        if event is None:
-            raise NotFoundError(f"no event {event_id}")
-        return event
-
-    def filters_of(self, workflow: Workflow) -> list[Filter]:
-        """Return the filters that guard a workflow."""
-        return [each for each in self.filters.values() if each.workflow_id == workflow.id]
-
-    def add_filter(
-        self, workflow: Workflow, *, scope: str, expression: str, payload: JsonObject, is_declared: bool = False
-    ) -> Filter:
-        """Add a filter."""
-        added = Filter(
-            id=new_id(),
-            workflow_id=workflow.id,
-            scope=scope,
-            expression=expression,
-            payload=payload,
-            is_declared=is_declared,
-            created_at=self._engine.clock.now(),
-        )
-        self.filters[added.id] = added
-        return added
-
-    def replace_declared_filters(
-        self, workflow: Workflow, declared: list[tuple[v1_workflows_pb2.DefaultFilter, JsonObject]]
-    ) -> None:
-        """Make the declared filters of a workflow exactly these; filters made over the API stay."""
-        for each in self.filters_of(workflow):
-            if each.is_declared:
-                del self.filters[each.id]
-        for each, payload in declared:
-            self.add_filter(
-                workflow,
-                scope=each.scope,
-                expression=each.expression,
-                payload=payload,
-                is_declared=True,
-            )
-
-    def _trigger(self, workflow: Workflow, event: EventRecord, priority: int | None) -> None:
-        filters = self.filters_of(workflow)
+    def _trigger(self, workflow: Workflow, event: UserEvent, priority: int | None) -> None:
+        filters = self._filters.of(workflow)
         if not filters:
             self._start(workflow, event, priority, None)
-            return
         for each in filters:
-            variables = {
-                "input": event.payload,
-                "additional_metadata": event.metadata,
-                "payload": each.payload,
-                "event_id": event.id,
-                "event_key": event.key,
-            }
-            if each.scope == event.scope and holds(each.expression, variables):
+            if each.accepts(event):
                 self._start(workflow, event, priority, each)
 
-    def _start(self, workflow: Workflow, event: EventRecord, priority: int | None, passed: Filter | None) -> None:
-        metadata: dict[str, Any] = {
+    def _start(self, workflow: Workflow, event: UserEvent, priority: int | None, passed: Filter | None) -> None:
+        metadata: JsonObject = {
             key: value
             for key, value in event.metadata.items()
             if not key.startswith(RESERVED_PREFIX) or key.startswith(_SOURCE_PREFIX)
@@ -180,7 +101,7 @@ class Events:
         metadata["hatchet__event_id"] = event.id
         metadata["hatchet__event_key"] = event.key
         trigger = Trigger(
-            name=workflow.name,
+            workflow_name=workflow.name,
             input=event.payload,
             metadata=metadata,
             priority=priority,
@@ -189,7 +110,7 @@ class Events:
             filter_payload=None if passed is None else passed.payload,
         )
         try:
-            run = self._engine.runs.start(trigger)
+            run = self._runs.start(trigger)
         except RequestError as error:
             _log.info("event %s starts no run of %s: %s", event.key, workflow.name, error)
             return

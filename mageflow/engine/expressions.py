@@ -1,7 +1,7 @@
-"""CEL expressions: compile once, evaluate against JSON values.
+"""CEL expressions: compiled once, evaluated with JSON values.
 
-CEL itself is the library ``common-expression-language``. On top the engine has Hatchet's ``checksum`` function and
-one error type. A JSON number without a fraction is a CEL int, so ``input.n == 1`` and ``input.n % 2`` work for ``1``.
+The library ``common-expression-language`` implements CEL. This module adds Hatchet's function ``checksum`` and one
+error type. A JSON number without a fraction is a CEL int, so ``input.n == 1`` and ``input.n % 2`` work for ``1``.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
-from mageflow.engine.bare import bare_package
+from mageflow.engine.submodule_import import without_package_init
 from mageflow.errors import EngineError
 
-with bare_package("cel"):
+with without_package_init("cel"):
     from cel import cel
 
-# Expressions come from workflow definitions: few, but evaluated once per run.
+# Expressions are part of workflow definitions: there are few, and each is evaluated once per run.
 _COMPILED_EXPRESSIONS_KEPT = 1024
 
 
 class ExpressionError(EngineError):
-    """The expression does not compile, names something that is not there, or mixes types."""
+    """The expression does not compile, uses a name that does not exist, or mixes types."""
 
 
 def _checksum(value: str) -> str:
@@ -49,12 +49,12 @@ def evaluate(expression: str, variables: Mapping[str, object]) -> object:
     """Return the value of a CEL expression as a Python value.
 
     Raises:
-        ExpressionError: for anything the library reports; the text says what and where.
+        ExpressionError: the library reports any error; its text is kept.
     """
     try:
         return _compile(expression).execute(cel.Context(variables=dict(variables), functions=_FUNCTIONS))
     except Exception as error:
-        # The library raises ValueError, KeyError, TypeError, RuntimeError: none of its own.
+        # The library has no error type: it raises ValueError, KeyError, TypeError or RuntimeError.
         if isinstance(error, KeyError):
             raise ExpressionError(f"no such key: {error.args[0]}") from error
         raise ExpressionError(str(error)) from error
@@ -69,7 +69,7 @@ def check(expression: str) -> None:
 
 
 def holds(expression: str, variables: Mapping[str, object]) -> bool:
-    """Return whether the expression is true; an empty one is true, one with an error is false."""
+    """Return whether the expression is true. An empty expression is true, and one with an error is false."""
     if not expression:
         return True
     try:

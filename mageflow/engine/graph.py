@@ -1,61 +1,62 @@
-"""Runs matches: starts them, feeds them finished parents, elapsed sleeps and events, and acts on what fires."""
+"""Moves PENDING tasks on: evaluates their matches against ended parents, elapsed sleeps and events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from mageflow.engine.clock import Clock
 from mageflow.engine.durations import parse_duration
 from mageflow.engine.expressions import holds
+from mageflow.engine.lifecycle import Lifecycle
 from mageflow.engine.matches import Condition, Match, MatchAction, ParentState, first_match, second_match
-from mageflow.engine.model import Run, Task, TaskStatus
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
-    from mageflow.engine.events import EventRecord
-
-SKIPPED_OUTPUT = {"skipped": True}
+from mageflow.engine.model import Run, Task, TaskStatus, UserEvent
 
 
 class Graph:
-    """The DAG side of runs."""
+    """The open matches of all runs.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        # Open matches by the event key they wait for.
-        self._waiting: dict[str, set[Match]] = {}
+    Args:
+        clock: for sleep conditions.
+        lifecycle: queues, skips and cancels the tasks.
+    """
+
+    def __init__(self, clock: Clock, lifecycle: Lifecycle) -> None:
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._open_matches: dict[Task, Match] = {}
+        self._by_event_key: dict[str, set[Match]] = {}
 
     def start(self, run: Run) -> None:
         """Begin all tasks of a new run."""
         for task in list(run.tasks.values()):
-            # Starting one task can end others: an admission strategy may cancel the whole run.
-            if not task.step.is_on_failure and task.status is TaskStatus.PENDING:
+            # Starting one task can end others: a concurrency strategy may cancel the whole run.
+            if not task.definition.is_on_failure and task.status is TaskStatus.PENDING:
                 self.start_task(task)
 
     def start_task(self, task: Task) -> None:
-        """Give a PENDING task its first match, or queue it when nothing holds it back."""
+        """Give a PENDING task its first match, or queue it when it has no conditions."""
         match = first_match(task)
         if not match.conditions:
-            self._engine.lifecycle.enqueue(task)
+            self._lifecycle.enqueue(task)
             return
         self._open(match)
         for parent in {c.parent for c in match.conditions if c.parent}:
             other = task.run.tasks[parent]
             if other.status.is_terminal:
-                self._parent_finished(match, other)
+                self._parent_ended(match, other)
         self._resolve(match)
 
     def task_finished(self, task: Task) -> None:
-        """Tell the other tasks of the run; start or skip the on_failure task."""
+        """Evaluate the matches of the run's other tasks; start or skip the on_failure task."""
         for other in task.run.tasks.values():
-            match = other.match
-            if match is not None and other.status is TaskStatus.PENDING and self._parent_finished(match, task):
+            match = self._open_matches.get(other)
+            if match is not None and other.status is TaskStatus.PENDING and self._parent_ended(match, task):
                 self._resolve(match)
         self._consider_on_failure(task.run)
 
-    def event_happened(self, event: EventRecord) -> None:
-        """Feed an event to the matches that wait for its key."""
-        for match in list(self._waiting.get(event.key, ())):
+    def event_pushed(self, event: UserEvent) -> None:
+        """Evaluate the matches that wait for this event key."""
+        for match in list(self._by_event_key.get(event.key, ())):
             changed = False
             for condition in match.conditions:
                 if condition.satisfied or condition.event_key != event.key:
@@ -68,54 +69,55 @@ class Graph:
                 self._resolve(match)
 
     def release(self, task: Task) -> None:
-        """Drop the task's open match, if it has one."""
-        if task.match is not None:
-            self._close(task.match)
+        """Close the task's match, if one is open."""
+        match = self._open_matches.get(task)
+        if match is not None:
+            self._close(match)
 
     def _open(self, match: Match) -> None:
-        match.task.match = match
+        self._open_matches[match.task] = match
         for condition in match.conditions:
             if condition.event_key is not None:
-                self._waiting.setdefault(condition.event_key, set()).add(match)
+                self._by_event_key.setdefault(condition.event_key, set()).add(match)
             if condition.sleep_for is not None:
                 seconds = parse_duration(condition.sleep_for)
-                condition.timer = self._engine.clock.later_accelerated(seconds, self._sleep_over, match, condition)
+                condition.timer = self._clock.later_accelerated(seconds, self._sleep_over, match, condition)
 
     def _close(self, match: Match) -> None:
-        if match.task.match is match:
-            match.task.match = None
+        if self._open_matches.get(match.task) is match:
+            del self._open_matches[match.task]
         for condition in match.conditions:
             if condition.timer is not None:
                 condition.timer.cancel()
-            if condition.event_key is not None and condition.event_key in self._waiting:
-                self._waiting[condition.event_key].discard(match)
-                if not self._waiting[condition.event_key]:
-                    del self._waiting[condition.event_key]
+            if condition.event_key is not None and condition.event_key in self._by_event_key:
+                self._by_event_key[condition.event_key].discard(match)
+                if not self._by_event_key[condition.event_key]:
+                    del self._by_event_key[condition.event_key]
 
     def _sleep_over(self, match: Match, condition: Condition) -> None:
         condition.satisfied, condition.data = True, {"sleep_duration": condition.sleep_for}
         self._resolve(match)
 
-    def _parent_finished(self, match: Match, parent: Task) -> bool:
-        """Mark the conditions this parent satisfies; return whether the parent concerns the match at all."""
-        name = parent.step.readable_id
+    def _parent_ended(self, match: Match, parent: Task) -> bool:
+        """Mark the conditions that this parent satisfies; return whether any condition is about this parent."""
         concerned = False
         for condition in match.conditions:
-            if condition.parent == name:
+            if condition.parent == parent.name:
                 concerned = True
                 condition.satisfied = condition.satisfied or _satisfied_by(condition, parent)
         return concerned
 
     def _resolve(self, match: Match) -> None:
+        """Act on the match when an action fires."""
         task = match.task
         if task.status is not TaskStatus.PENDING:
             self._close(match)
             return
         action = match.fired()
-        if action is None and match.is_hopeless():
-            # Some parents have ended in this very step, and their end has not been told to the match yet.
+        if action is None and match.waits_for_ended_parents():
+            # Several parents may have ended in this step, and the match may have seen only some of them.
             for parent in {condition.parent for condition in match.conditions if condition.parent}:
-                self._parent_finished(match, task.run.tasks[parent])
+                self._parent_ended(match, task.run.tasks[parent])
             action = match.fired()
             if action is None:
                 self._close(match)
@@ -123,43 +125,42 @@ class Graph:
         if action is None:
             return
         self._close(match)
-        task.match_data.update(match.data())
-        match_actions: dict[MatchAction, Callable[[Task], None]] = {
+        task.condition_data.update(match.data())
+        reactions: dict[MatchAction, Callable[[Task], None]] = {
             MatchAction.SKIP: self._skip,
             MatchAction.CANCEL: self._cancel,
-            MatchAction.QUEUE: self._engine.lifecycle.enqueue,
+            MatchAction.QUEUE: self._lifecycle.enqueue,
             MatchAction.WAIT: self._wait,
         }
-        match_actions[action](task)
+        reactions[action](task)
 
     def _skip(self, task: Task) -> None:
         task.created = True
-        self._engine.lifecycle.finish(
+        self._lifecycle.finish(
             task,
             TaskStatus.COMPLETED,
             output_text='{"skipped": true}',
-            output=dict(SKIPPED_OUTPUT),
+            output={"skipped": True},
             event="SKIPPED",
             skipped=True,
         )
 
     def _cancel(self, task: Task, message: str = "a parent failed or was cancelled, or cancel_if held") -> None:
         task.created = True
-        self._engine.lifecycle.finish(task, TaskStatus.CANCELLED, message=message)
+        self._lifecycle.finish(task, TaskStatus.CANCELLED, message=message)
 
     def _wait(self, task: Task) -> None:
-        match = second_match(task)
-        self._open(match)
+        self._open(second_match(task))
 
     def _consider_on_failure(self, run: Run) -> None:
-        handler = next((task for task in run.tasks.values() if task.step.is_on_failure), None)
+        handler = next((task for task in run.tasks.values() if task.definition.is_on_failure), None)
         if handler is None or handler.status is not TaskStatus.PENDING:
             return
         others = [task for task in run.tasks.values() if task is not handler]
         if any(task.status is TaskStatus.FAILED for task in others):
-            self._engine.lifecycle.enqueue(handler)
+            self._lifecycle.enqueue(handler)
         elif all(task.status.is_terminal for task in others):
-            self._engine.lifecycle.finish(
+            self._lifecycle.finish(
                 handler, TaskStatus.COMPLETED, output_text="{}", output={}, event="SKIPPED", skipped=True
             )
 

@@ -1,4 +1,4 @@
-"""Matching a task's desired worker labels against a worker's labels."""
+"""Compares the worker labels that a task wishes with the labels of a worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMPARATORS: dict[int, Callable[[Any, Any], bool]] = {
 
 
 def label_score(wanted: Mapping[str, trigger_pb2.DesiredWorkerLabels], labels: Mapping[str, str | int]) -> int | None:
-    """Return the summed weight of the wishes a worker meets, or None when it misses a required one."""
+    """Return the total weight of the wishes that a worker meets, or None if it misses a required one."""
     score = 0
     for key, wish in wanted.items():
         if key in labels and _meets(labels[key], wish):

@@ -1,91 +1,128 @@
-"""The state machine of a task: every change of status happens here.
+"""The state machine of a task. Every change of a task's status happens here.
 
 ::
 
     PENDING -> QUEUED -> RUNNING -> COMPLETED | FAILED | CANCELLED
                  ^          |
-                 +-- retry -+              durable only: RUNNING -> EVICTED -> QUEUED
+                 +-- retry -+              durable tasks only: RUNNING -> EVICTED -> QUEUED
 
-Four functions, ``enqueue``, ``assign``, ``requeue`` and ``finish`` (and ``evict`` for durable tasks), take and release
-what a task holds: slots, admission, timers. None awaits, so nothing can happen between a check and its change. All
-are called on the engine's one event loop.
+No method awaits, and all are called on the engine's one event loop, so nothing happens between a check and the change
+that follows it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
-from mageflow.engine.actions import cancel_action, start_action
-from mageflow.engine.documents import check_no_nul
+from mageflow.engine.actions import Actions
+from mageflow.engine.clock import Clock
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import Json, Task, TaskEvent, TaskStatus, Worker
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.model import Batch, Task, TaskEvent, TaskStatus, Worker
+from mageflow.engine.parsing import check_no_nul
+from mageflow.engine.run_events import RunEvents
+from mageflow.engine.signals import Signal
+from mageflow.engine.values import Json
+from mageflow.engine.worker_pool import WorkerPool
 
 _log = logging.getLogger("mageflow.engine.lifecycle")
 
-# Attempts that are not the first go ahead of everything; clients may ask for 1 to 3.
-REQUEUED_PRIORITY = 4
+# Later attempts go before everything else. Clients may ask for 1 to 3.
+_RETRY_PRIORITY = 4
 # Hatchet's default.
 _MAX_REASSIGNMENTS = 10
 _DEFAULT_BACKOFF_MAX = 86_400.0
 _EVENTS_KEPT_PER_TASK = 1000
-# A client's gRPC channel receives at most 4 MiB; the rest of the action needs a little room.
-MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
+# A client's gRPC channel receives at most 4 MiB. The rest of the action needs a little room.
+_MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
 
 
 class Lifecycle:
-    """Transitions of tasks."""
+    """The transitions of tasks, and the signals that tell the other parts of them.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._finished: deque[Task] = deque()
-        self._settling = False
+    Args:
+        clock: for times and the delay before a retry.
+        pool: the slots of workers.
+        run_events: the event stream that clients subscribe to.
+        actions: builds the messages to workers.
 
-    # -- the four functions ------------------------------------------------------------------------------------
+    Attributes:
+        queued: a QUEUED task needs everything that it must be granted before it may start.
+        assigned: a task became RUNNING; its action is not sent yet.
+        released: a task ended or begins a new attempt; every part gives back what the task holds there.
+        finished: a task reached a terminal status. Sent for one task at a time: what a receiver finishes is reported
+            after all receivers have been called.
+    """
 
-    def enqueue(self, task: Task, *, delay: float = 0.0, event: str = "QUEUED", message: str = "") -> None:
-        """PENDING, EVICTED or a retry -> QUEUED. ``delay`` in seconds is shortened by the engine's speed."""
-        clock = self._engine.clock
+    def __init__(self, clock: Clock, pool: WorkerPool, run_events: RunEvents, actions: Actions) -> None:
+        self.queued = Signal[[Task]]()
+        self.assigned = Signal[[Task]]()
+        self.released = Signal[[Task]]()
+        self.finished = Signal[[Task]]()
+        self._clock = clock
+        self._pool = pool
+        self._run_events = run_events
+        self._actions = actions
+        self._event_ids = itertools.count(1)
+        self._unreported: deque[Task] = deque()
+        self._reporting = False
+
+    # -- transitions ---------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Task, *, delay: float = 0.0, event: str = "QUEUED") -> None:
+        """Change PENDING, EVICTED or a new attempt to QUEUED.
+
+        Args:
+            task: the task.
+            delay: seconds before the task asks for admission, shortened by the engine's speed.
+            event: type of the line in the task's history.
+        """
         task.status = TaskStatus.QUEUED
         task.created = True
-        task.queued_at = clock.now()
-        self.record(task, event, message)
+        task.queued_at = self._clock.now()
+        self.record(task, event)
         if delay > 0:
-            task.timers["delay"] = clock.later_accelerated(delay, self.offer, task)
+            task.timers["delay"] = self._clock.later_accelerated(delay, self.resume, task)
         else:
-            self.offer(task)
+            self.queued.send(task)
 
     def assign(self, task: Task, worker: Worker) -> None:
-        """QUEUED -> RUNNING on a worker with room: takes slots, starts the deadline, sends the action."""
+        """Change QUEUED to RUNNING on a worker with enough free slots: occupy the slots and send the action."""
         task.cancel_timers()
-        worker.take(task.step.slots)
+        self._pool.occupy(worker, task.definition.slots)
         task.holds_slots = True
         self._start(task, worker)
-        action = start_action(self._engine, task)
-        if action.ByteSize() > MAX_ACTION_BYTES:
+        action = self._actions.start(task)
+        if action.ByteSize() > _MAX_ACTION_BYTES:
             self.finish(
                 task,
                 TaskStatus.FAILED,
-                error=f"action of {action.ByteSize()} bytes exceeds the {MAX_ACTION_BYTES} bytes a worker can receive: "
-                "make the input or the parents' outputs smaller",
+                error=f"action of {action.ByteSize()} bytes exceeds the {_MAX_ACTION_BYTES} bytes a worker can "
+                "receive: make the input or the parents' outputs smaller",
             )
             return
         worker.send(action)
 
+    def assign_batch(self, batch: Batch, worker: Worker) -> None:
+        """Change all items of a batch from QUEUED to RUNNING. The batch occupies the slots of one task."""
+        self._pool.occupy(worker, batch.definition.slots)
+        for task in batch.items.values():
+            task.cancel_timers()
+            self._start(task, worker)
+        worker.send(self._actions.start_batch(batch))
+
     def requeue(
         self, task: Task, *, delay: float = 0.0, event: str = "RETRYING", message: str = "", error: str | None = None
     ) -> None:
-        """RUNNING -> QUEUED as a new attempt: frees everything, counts the attempt."""
+        """Change RUNNING to QUEUED as a new attempt. The task gives back everything it holds."""
         self.record(task, event, message, error)
         self._release(task)
         task.retry_count += 1
         task.acknowledged = False
-        task.priority = REQUEUED_PRIORITY
+        task.priority = _RETRY_PRIORITY
         self.enqueue(task, delay=delay)
 
     def finish(
@@ -100,57 +137,84 @@ class Lifecycle:
         message: str = "",
         skipped: bool = False,
     ) -> None:
-        """Any live status -> terminal: frees everything, tells the worker of a cancellation, wakes who waits."""
+        """Change any live status to a terminal one. A task that has ended stays as it is.
+
+        Args:
+            task: the task.
+            status: COMPLETED, FAILED or CANCELLED. The worker of a cancelled task is sent a cancellation.
+            output_text: the output as JSON text.
+            output: the same as a value.
+            error: text of the failure.
+            event: type of the line in the task's history; by default it follows from ``status``.
+            message: text of that line.
+            skipped: whether the task ended without running. Its end is not in the run's event stream.
+        """
         if task.status.is_terminal:
             return
         if status is TaskStatus.CANCELLED:
-            self.signal_cancel(task)
-        self.record(task, event or _EVENT_OF[status], message, error)
+            self.send_cancel(task)
+        self.record(task, event or _EVENT_TYPES[status], message, error)
         self._release(task)
         task.status = status
         task.output_text, task.output, task.error, task.skipped = output_text, output, error, skipped
-        task.finished_at = self._engine.clock.now()
+        task.finished_at = self._clock.now()
         if not skipped:
-            self._engine.run_events.task_finished(task)
-        self._finished.append(task)
-        self._settle()
+            self._run_events.task_finished(task)
+        self._unreported.append(task)
+        self._report()
+
+    def cancel(self, tasks: Iterable[Task], message: str) -> list[Task]:
+        """Cancel those of the tasks that are live, and return them.
+
+        The on_failure task is cancelled last: it sees that the others ended without a failure and skips itself.
+        """
+        live = [task for task in tasks if not task.status.is_terminal]
+        for task in sorted(live, key=lambda each: each.definition.is_on_failure):
+            self.finish(task, TaskStatus.CANCELLED, message=message)
+        return live
 
     def evict(self, task: Task, reason: str) -> None:
-        """RUNNING -> EVICTED: frees slots and deadline; the task's durable log waits for what it waited for."""
+        """Change RUNNING to EVICTED: free slots and deadline. The task keeps what admission granted."""
         self.record(task, "DURABLE_EVICTED", reason)
-        self._release(task, keep_admission=True)
+        self._leave_worker(task)
         task.status = TaskStatus.EVICTED
 
-    # -- batches share the same two ends -------------------------------------------------------------------------
+    def reset(self, task: Task) -> None:
+        """Change a terminal status to PENDING, for a replay: a new attempt with all retries."""
+        task.retry_count += 1
+        task.failures = task.reassignments = 0
+        task.status = TaskStatus.PENDING
+        task.output, task.output_text, task.error, task.skipped = None, "", None, False
+        task.expired = False
+        task.finished_at = task.started_at = None
+        task.acknowledged = False
+        task.condition_data = {}
+        task.created = not task.definition.is_on_failure
+        self.record(task, "RETRIED_BY_USER")
 
-    def assign_in_batch(self, task: Task, worker: Worker) -> None:
-        """QUEUED -> RUNNING as an item of a batch, which holds the slots and sends the action."""
-        task.cancel_timers()
-        self._start(task, worker)
-
-    # -- ends of an attempt --------------------------------------------------------------------------------------
+    # -- reports about an attempt --------------------------------------------------------------------------------
 
     def attempt_started(self, task: Task) -> None:
-        """Take a STARTED event; workers send two per attempt."""
+        """Note that the worker started the attempt. Workers report it twice."""
         if not task.acknowledged:
             task.acknowledged = True
             self.record(task, "STARTED")
-            self._engine.run_events.attempt_started(task)
+            self._run_events.attempt_started(task)
 
-    def attempt_completed(self, task: Task, payload: str) -> None:
-        """Take a COMPLETED event. Output that is not JSON, or holds a NUL, fails the task for good, as in Hatchet."""
+    def attempt_completed(self, task: Task, output_text: str) -> None:
+        """Finish a task with its output. Output that is not JSON, or holds a NUL, fails it for good, as in Hatchet."""
         try:
-            check_no_nul(payload, "task output")
-            output = json.loads(payload) if payload else {}
+            check_no_nul(output_text, "task output")
+            output = json.loads(output_text) if output_text else {}
         except InvalidRequestError as error:
             self.attempt_failed(task, str(error), retryable=False)
             return
         except ValueError:
             self.attempt_failed(task, "task output is not valid JSON", retryable=False)
             return
-        if output is None:
-            output = {}
-        self.finish(task, TaskStatus.COMPLETED, output_text=payload or "{}", output=output)
+        self.finish(
+            task, TaskStatus.COMPLETED, output_text=output_text or "{}", output={} if output is None else output
+        )
 
     def attempt_failed(
         self,
@@ -161,74 +225,65 @@ class Lifecycle:
         retry_after: float | None = None,
         event: str = "FAILED",
     ) -> None:
-        """Take a failed attempt: retry with backoff while retries are left, else fail for good.
+        """Retry a task with backoff while retries are left, else fail it.
 
         Args:
             task: the running task.
-            error: text of the failure; kept only if final.
-            retryable: False ends the task whatever retries are left.
-            retry_after: seconds the worker asked for; replaces the backoff.
-            event: history line of the failure itself.
+            error: text of the failure. The task keeps it only when no retry follows.
+            retryable: False fails the task although retries are left.
+            retry_after: seconds that the worker asked for, instead of the backoff.
+            event: type of the line in the task's history.
         """
         if "\0" in error:
             _log.warning(
                 "an attempt of task %s (%s) failed with a text that holds the character NUL; Hatchet cannot store it, "
                 "and keeps such a run RUNNING until its timeout",
                 task.id,
-                task.step.action,
+                task.definition.action,
             )
-        if not retryable or task.app_retries >= task.step.retries:
+        if not retryable or task.failures >= task.definition.retries:
             self.finish(task, TaskStatus.FAILED, error=error, event=event)
             return
-        task.app_retries += 1
+        task.failures += 1
         delay = _backoff(task) if retry_after is None else retry_after
         self.record(task, event, "", error)
-        self.requeue(task, delay=delay, message=f"retry {task.app_retries} of {task.step.retries}")
+        self.requeue(task, delay=delay, message=f"retry {task.failures} of {task.definition.retries}")
 
     def worker_lost(self, task: Task, reason: str) -> None:
-        """Move a task off a worker that is gone; not a failure of the task's own until it happened too often."""
-        if task.lost_count >= _MAX_REASSIGNMENTS:
+        """Requeue a task whose worker is gone. This costs no retry, but fails the task after 10 times."""
+        if task.reassignments >= _MAX_REASSIGNMENTS:
             self.finish(task, TaskStatus.FAILED, error="Task reached its maximum reassignment count")
             return
-        task.lost_count += 1
+        task.reassignments += 1
         self.requeue(task, event="REASSIGNED", message=reason)
 
-    # -- pieces --------------------------------------------------------------------------------------------------
+    # -- what the other parts need ---------------------------------------------------------------------------------
 
-    def signal_cancel(self, task: Task) -> None:
-        """Tell the task's worker, if it has one, to stop the current attempt."""
+    def resume(self, task: Task) -> None:
+        """Let a QUEUED task go on whose delay is over, or whose workflow is not paused any more."""
+        task.cancel_timer("delay")
+        task.cancel_timer("pause")
+        self.queued.send(task)
+
+    def send_cancel(self, task: Task) -> None:
+        """Ask the task's worker, if it has one, to stop the current attempt."""
+        # A worker cannot stop one item of a batch.
         if task.status is TaskStatus.RUNNING and task.worker is not None and task.batch is None:
-            # Workers know batches only as a whole: an item of one cannot be stopped.
-            task.worker.send(cancel_action(self._engine, task))
-
-    def start_deadline(self, task: Task, seconds: float) -> None:
-        """(Re)start the execution timeout, counted from now."""
-        task.cancel_timer("deadline")
-        task.deadline = self._engine.clock.monotonic() + seconds
-        task.timers["deadline"] = self._engine.clock.later(seconds, self._deadline_passed, task)
+            task.worker.send(self._actions.cancel(task))
 
     def release_slots(self, task: Task) -> None:
-        """Free the slots of a task, running or not."""
+        """Free the slots of a task, which may go on running."""
         if task.holds_slots and task.worker is not None:
-            task.worker.give_back(task.step.slots)
             task.holds_slots = False
-            self._engine.scheduler.wake()
-
-    def offer(self, task: Task) -> None:
-        """Start the schedule timeout of a QUEUED task and ask for admission."""
-        task.cancel_timer("delay")
-        task.timers["schedule"] = self._engine.clock.later(
-            task.step.schedule_timeout, self._schedule_timeout_passed, task
-        )
-        self._engine.admission.request(task)
+            self._pool.free(task.worker, task.definition.slots)
 
     def record(self, task: Task, event: str, message: str = "", error: str | None = None) -> None:
-        """Add a line to the task's history, which keeps its newest lines."""
+        """Add a line to the task's history, which keeps the newest 1,000 lines."""
         task.events.append(
             TaskEvent(
-                id=self._engine.store.next_number(),
+                id=next(self._event_ids),
                 type=event,
-                timestamp=self._engine.clock.now(),
+                timestamp=self._clock.now(),
                 message=message,
                 retry_count=task.retry_count,
                 error=error,
@@ -238,67 +293,45 @@ class Lifecycle:
         del task.events[:-_EVENTS_KEPT_PER_TASK]
 
     def _start(self, task: Task, worker: Worker) -> None:
-        clock = self._engine.clock
         task.status = TaskStatus.RUNNING
         task.worker = worker
         worker.tasks.add(task)
         task.acknowledged = False
-        task.started_at = clock.now()
+        task.started_at = self._clock.now()
         task.finished_at = None
-        if task.step.is_durable:
-            self._engine.durable.invocation_started(task)
         if task.run.started_at is None:
             task.run.started_at = task.started_at
         if task.run.sticky_worker_id is None:
             task.run.sticky_worker_id = worker.id
         self.record(task, "ASSIGNED", f"assigned to worker {worker.name}")
-        self._engine.run_events.attempt_assigned(task)
-        self.start_deadline(task, task.step.timeout)
+        self._run_events.attempt_assigned(task)
+        self.assigned.send(task)
 
-    def _release(self, task: Task, *, keep_admission: bool = False) -> None:
+    def _release(self, task: Task) -> None:
+        self._leave_worker(task)
+        self.released.send(task)
+
+    def _leave_worker(self, task: Task) -> None:
         task.cancel_timers()
         task.deadline = None
-        self._engine.graph.release(task)
-        self._engine.scheduler.remove(task)
         self.release_slots(task)
-        if not keep_admission:
-            self._engine.admission.release(task)
         if task.worker is not None:
             task.worker.tasks.discard(task)
             task.worker = None
 
-    def _settle(self) -> None:
-        """Let the consequences of finished tasks happen, one task after the other instead of recursively."""
-        if self._settling:
+    def _report(self) -> None:
+        """Send ``finished`` for one task after the other, instead of recursively."""
+        if self._reporting:
             return
-        self._settling = True
+        self._reporting = True
         try:
-            while self._finished:
-                task = self._finished.popleft()
-                self._engine.graph.task_finished(task)
-                self._engine.runs.task_finished(task)
+            while self._unreported:
+                self.finished.send(self._unreported.popleft())
         finally:
-            self._settling = False
-
-    def _deadline_passed(self, task: Task) -> None:
-        self.signal_cancel(task)
-        error = f"Task exceeded timeout of {task.step.timeout_text}"
-        if task.batch is not None:
-            self._engine.batches.timed_out(task.batch, error)
-            return
-        self.attempt_failed(task, error, event="TIMED_OUT")
-
-    def _schedule_timeout_passed(self, task: Task) -> None:
-        task.expired = True
-        self.finish(
-            task,
-            TaskStatus.CANCELLED,
-            event="SCHEDULING_TIMED_OUT",
-            message="no worker took the task within its schedule timeout",
-        )
+            self._reporting = False
 
 
-_EVENT_OF = {
+_EVENT_TYPES: Mapping[TaskStatus, str] = {
     TaskStatus.COMPLETED: "FINISHED",
     TaskStatus.FAILED: "FAILED",
     TaskStatus.CANCELLED: "CANCELLED",
@@ -306,12 +339,12 @@ _EVENT_OF = {
 
 
 def _backoff(task: Task) -> float:
-    """Return the seconds to wait before this retry; counted after the increment of ``app_retries``."""
-    factor = task.step.backoff_factor
+    """Return the seconds to wait before the next attempt, after ``failures`` was counted."""
+    factor = task.definition.backoff_factor
     if not factor:
         return 0.0
-    limit = task.step.backoff_max or _DEFAULT_BACKOFF_MAX
+    limit = task.definition.backoff_max or _DEFAULT_BACKOFF_MAX
     try:
-        return min(limit, factor**task.app_retries)
+        return min(limit, factor**task.failures)
     except OverflowError:
         return limit

@@ -1,4 +1,4 @@
-"""Start an engine from Python, as a subprocess, and find out how to reach it."""
+"""Starts an engine as a subprocess, and says how to connect to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mageflow.engine.output import ErrorOutput
+from mageflow.engine.stderr import StderrReader
 from mageflow.engine.tokens import Handshake
 from mageflow.errors import EngineError, EngineNotRunningError, EngineStartError
 
@@ -25,23 +25,31 @@ _STOP_SECONDS = 5.0
 
 
 class LocalEngine:
-    """A local engine in its own process, for a ``with`` or ``async with`` block.
+    """A local engine in its own process, for one ``with`` or ``async with`` block at a time.
 
-    The process listens on 127.0.0.1 only, keeps everything in memory, and ends with the block or with this process,
-    whichever ends first. Workers must be restarted together with the engine.
+    Entering the block starts the process and waits until it is ready, usually less than half a second. The process
+    listens on 127.0.0.1 only and keeps everything in memory. It ends when the block ends or when this process ends.
+    Workers must be restarted together with the engine.
+
+    ::
+
+        with LocalEngine() as engine:
+            hatchet = engine.client()
 
     Args:
-        speed: factor by which waits made by the engine are shortened: sleep conditions, durable sleeps, retry
-            backoff, cron, scheduled runs. Timeouts are not.
-        worker_lost_after: seconds without a heartbeat before a worker's tasks are reassigned.
-        keep_finished: finished runs that stay readable; older ones are forgotten, so memory stays flat.
-        grpc_port: 0 picks a free one.
-        api_port: 0 picks a free one.
-        log_level: of the engine's log, which comes into this process's own under the loggers ``mageflow.engine``.
-        start_timeout: seconds to wait until it is ready.
+        speed: factor greater than 0 by which the engine's own waits are shortened: sleep conditions, durable sleeps,
+            retry backoff, crons, scheduled runs. With 60, a minute of them passes in a second. Timeouts do not change.
+        worker_lost_after: seconds without a heartbeat after which a worker's tasks are requeued.
+        keep_finished: finished runs that stay readable. The oldest beyond that are forgotten, so memory stays flat.
+        grpc_port: port of gRPC, 0 to 65535; 0 takes a free one.
+        api_port: port of the REST API, 0 to 65535; 0 takes a free one.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``. The engine's log records appear in the log of this
+            process, under the loggers ``mageflow.engine`` and below.
+        start_timeout: seconds to wait until the engine is ready.
 
     Raises:
-        EngineStartError: on entering the block, when the process does not come up.
+        EngineStartError: on entering the block, when the process ends or is not ready in time.
+        EngineError: on entering the block, when this engine runs already.
     """
 
     def __init__(
@@ -67,11 +75,11 @@ class LocalEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._handshake: Handshake | None = None
-        self._output: ErrorOutput | None = None
+        self._output: StderrReader | None = None
 
     @property
     def handshake(self) -> Handshake:
-        """How to reach the running engine.
+        """Addresses and token of the running engine.
 
         Raises:
             EngineNotRunningError: outside the ``with`` block.
@@ -82,21 +90,33 @@ class LocalEngine:
 
     @property
     def pid(self) -> int:
-        """Process id of the running engine."""
+        """Process id of the running engine.
+
+        Raises:
+            EngineNotRunningError: outside the ``with`` block.
+        """
         if self._process is None:
             raise EngineNotRunningError
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of the engine when it ended by itself; None while it runs and outside the ``with`` block."""
+        """Exit code of an engine that ended by itself. None while it runs, and outside the ``with`` block."""
         return None if self._process is None else self._process.poll()
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which an unmodified SDK in another process finds this engine.
+        """Return the environment variables with which the SDK in another process finds this engine.
 
-        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake. The token names both addresses; they
-        are given beside it as well, because the SDK prefers those that may still be set for another Hatchet.
+        ``Hatchet()`` reads the token, ``Hatchet.from_embedded()`` the handshake. The token contains both addresses.
+        They are also set as variables of their own, because the SDK prefers such variables, which may be set for
+        another Hatchet.
+
+        Returns:
+            Values by name: ``HATCHET_CLIENT_TOKEN``, ``HATCHET_CLIENT_TLS_STRATEGY``, ``HATCHET_CLIENT_HOST_PORT``,
+            ``HATCHET_CLIENT_SERVER_URL`` and ``HATCHET_EMBEDDED_HANDSHAKE``.
+
+        Raises:
+            EngineNotRunningError: outside the ``with`` block.
         """
         return {
             "HATCHET_CLIENT_TOKEN": self.handshake.token,
@@ -107,11 +127,21 @@ class LocalEngine:
         }
 
     def client(self, **options: Any) -> Hatchet:
-        """Return an SDK client of this engine; options are those of ``ClientConfig``. Changes no environment."""
-        # The SDK takes seconds to import: only for those who ask.
+        """Return an SDK client of this engine. The environment of this process is not changed.
+
+        Args:
+            options: fields of ``hatchet_sdk.ClientConfig``, for example ``namespace``. They replace the engine's own.
+
+        Returns:
+            A new ``hatchet_sdk.Hatchet``.
+
+        Raises:
+            EngineNotRunningError: outside the ``with`` block.
+        """
+        # The SDK takes seconds to import, so it is imported here.
         from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
 
-        # Addresses are in the token as well; given here, no variable set for a real Hatchet can lead elsewhere.
+        # The token has the addresses too. They are set here because a variable for a real Hatchet would replace them.
         settings: dict[str, Any] = {
             "token": self.handshake.token,
             "host_port": self.handshake.grpc_address,
@@ -124,7 +154,7 @@ class LocalEngine:
     def __enter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
-        while not self._look(deadline):
+        while not self._is_ready(deadline):
             time.sleep(_POLL_SECONDS)
         return self
 
@@ -136,7 +166,7 @@ class LocalEngine:
     async def __aenter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
-        while not self._look(deadline):  # noqa: ASYNC110 - another process gets ready, there is no event to await
+        while not self._is_ready(deadline):  # noqa: ASYNC110 - the other process sends no event
             await asyncio.sleep(_POLL_SECONDS)
         return self
 
@@ -152,7 +182,7 @@ class LocalEngine:
         command = [sys.executable, "-m", "mageflow.engine", "-handshake-file", str(self._handshake_file)]
         for name, value in self._flags.items():
             command += [f"-{name}", str(value)]
-        # Own session: Ctrl-C in a terminal reaches the user's process first, which then ends the engine.
+        # A session of its own: Ctrl-C in a terminal reaches only the user's process, which then ends the engine.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
             command,
             stdin=subprocess.PIPE,
@@ -162,10 +192,10 @@ class LocalEngine:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         if self._process.stderr is not None:
-            self._output = ErrorOutput(self._process.stderr)
+            self._output = StderrReader(self._process.stderr)
 
-    def _look(self, deadline: float) -> bool:
-        """Return whether the engine is ready."""
+    def _is_ready(self, deadline: float) -> bool:
+        """Return whether the engine is ready; stop it when it ended or the deadline has passed."""
         process = self._process
         if process is None:
             raise EngineNotRunningError

@@ -1,8 +1,8 @@
 """When a task of a DAG may start, must be skipped or must be cancelled.
 
-Every PENDING task owns a match: a list of conditions, each for one action and in one or-group. A group is satisfied
-by one of its members, an action fires when all its groups are. Actions are looked at in the order SKIP, CANCEL,
-QUEUE, WAIT; the first that fires decides.
+A PENDING task has a match: a list of conditions, each for one action and in one or-group. One satisfied member
+satisfies its group, and an action fires when all its groups are satisfied. Of several actions that fire, the first of
+SKIP, CANCEL, QUEUE, WAIT decides.
 
 ======================================  ==========  ===========================  =====================================
 condition                               action      group                        satisfied when
@@ -14,8 +14,8 @@ ParentCondition in wait_for             QUEUE       as declared                 
 ParentCondition in skip_if / cancel_if  its own     as declared / the CANCEL one parent COMPLETED and CEL true
 ======================================  ==========  ===========================  =====================================
 
-With sleep or event conditions the parents' QUEUE becomes WAIT: when it fires, a second match of only those conditions
-begins, and only then do its sleeps start. Events before that moment are lost.
+With sleep or event conditions, the QUEUE of the parents becomes WAIT. When WAIT fires, a second match of only those
+conditions begins. Its sleeps start then, and events before that moment do not count.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mageflow.engine.contracts import condition_pb2 as pb
-from mageflow.engine.model import JsonObject, Step
-
-if TYPE_CHECKING:
-    from mageflow.engine.model import Task
+from mageflow.engine.definitions import TaskDefinition
+from mageflow.engine.model import Task
+from mageflow.engine.values import JsonObject
 
 _CANCEL_GROUP = "any parent failed or was cancelled"
 
 
 class MatchAction(Enum):
-    """What a satisfied set of conditions does to the task; in the order of precedence."""
+    """What happens to the task when the conditions of the action are satisfied. The first that fires decides."""
 
     SKIP = "SKIP"
     CANCEL = "CANCEL"
@@ -53,7 +52,7 @@ class ParentState(Enum):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Condition:
-    """One member of an or-group; exactly one of parent, sleep_for, event_key is set."""
+    """One member of an or-group. Exactly one of ``parent``, ``sleep_for`` and ``event_key`` is set."""
 
     action: MatchAction
     group: str
@@ -77,16 +76,16 @@ class Match:
     conditions: list[Condition] = field(default_factory=list["Condition"])
 
     def fired(self) -> MatchAction | None:
-        """Return the action whose groups are all satisfied, by precedence."""
+        """Return the first action whose groups are all satisfied, or None."""
         return next((action for action in MatchAction if self._fires(action)), None)
 
-    def is_hopeless(self) -> bool:
-        """Whether only parents are waited for, all have ended, and still nothing fired."""
+    def waits_for_ended_parents(self) -> bool:
+        """Whether every condition is about a parent, and all those parents have ended."""
         tasks = self.task.run.tasks
         return all(c.parent is not None and tasks[c.parent].status.is_terminal for c in self.conditions)
 
     def data(self) -> JsonObject:
-        """Return the data of satisfied sleep and event conditions by readable key."""
+        """Return the data of satisfied sleep and event conditions, by readable key."""
         return {c.data_key: c.data for c in self.conditions if c.satisfied and c.data is not None}
 
     def _fires(self, action: MatchAction) -> bool:
@@ -106,12 +105,12 @@ _ACTIONS = {
 
 
 def first_match(task: Task) -> Match:
-    """Return the match a task of a new run begins with."""
-    step = task.step
-    if not step.parents:
+    """Return the match with which a task begins."""
+    definition = task.definition
+    if not definition.parents:
         return second_match(task)
-    conditions = _parent_conditions(step)
-    if _has_waits(step):
+    conditions = _parent_conditions(definition)
+    if _has_waits(definition):
         for condition in conditions:
             if condition.action is MatchAction.QUEUE:
                 condition.action = MatchAction.WAIT
@@ -119,8 +118,8 @@ def first_match(task: Task) -> Match:
 
 
 def second_match(task: Task) -> Match:
-    """Return the match of the step's sleep and event conditions alone."""
-    declared = task.step.conditions
+    """Return the match of the task's sleep and event conditions alone."""
+    declared = task.definition.conditions
     if declared is None:
         return Match(task=task)
     sleeps = [Condition(sleep_for=each.sleep_for, **_shared(each.base)) for each in declared.sleep_conditions]
@@ -132,21 +131,22 @@ def second_match(task: Task) -> Match:
 
 
 def event_scope(condition: pb.UserEventMatchCondition) -> str | None:
-    """Return the scope an event must have, or None for any."""
+    """Return the scope that an event must have, or None for any scope."""
     return condition.event_scope if condition.HasField("event_scope") and condition.event_scope else None
 
 
-def _has_waits(step: Step) -> bool:
-    declared = step.conditions
+def _has_waits(definition: TaskDefinition) -> bool:
+    declared = definition.conditions
     return declared is not None and bool(declared.sleep_conditions or declared.user_event_conditions)
 
 
-def _parent_conditions(step: Step) -> list[Condition]:
-    overrides = list(step.conditions.parent_override_conditions) if step.conditions is not None else []
+def _parent_conditions(definition: TaskDefinition) -> list[Condition]:
+    declared = definition.conditions
+    overrides = [] if declared is None else list(declared.parent_override_conditions)
     replaced = {o.parent_readable_id for o in overrides if _ACTIONS[o.base.action] is MatchAction.QUEUE}
     has_skip_if = any(_ACTIONS[o.base.action] is MatchAction.SKIP for o in overrides)
     conditions: list[Condition] = []
-    for parent in step.parents:
+    for parent in definition.parents:
         if parent not in replaced:
             conditions.append(_on_parent(MatchAction.QUEUE, f"{parent} completed", parent, ParentState.COMPLETED))
         if not has_skip_if:

@@ -1,7 +1,7 @@
-"""What the engine remembers: workflows, runs, tasks, workers, as plain mutable records.
+"""Runs, tasks, batches, workers and user events, as plain mutable records.
 
-Owns the data and the questions a record can answer about itself. Refuses transitions: the only code that changes a
-task's status is ``lifecycle.py``.
+Only ``lifecycle.py`` changes the status of a task. What a part needs to know about a task for its own work (its place
+in a queue, its open conditions, its durable log) stays in that part.
 """
 
 from __future__ import annotations
@@ -12,29 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
+from typing import Any
 
-if TYPE_CHECKING:
-    from mageflow.engine.batches import Batch
-    from mageflow.engine.concurrency import Hold
-    from mageflow.engine.contracts import condition_pb2, dispatcher_pb2, trigger_pb2, v1_workflows_pb2
-    from mageflow.engine.durable.log import DurableLog
-    from mageflow.engine.matches import Match
-    from mageflow.engine.rate_limits import Need
-    from mageflow.engine.trigger import Parent, Trigger
-
-Json: TypeAlias = Any
-JsonObject: TypeAlias = dict[str, Any]
-
-
-def new_id() -> str:
-    """Return a fresh UUID as text: the form of every id on the wire."""
-    return str(uuid4())
+from mageflow.engine.contracts import dispatcher_pb2
+from mageflow.engine.definitions import BatchConfig, TaskDefinition, Workflow, WorkflowVersion
+from mageflow.engine.trigger import Parent, Trigger
+from mageflow.engine.values import Json, JsonObject
 
 
 class TaskStatus(StrEnum):
-    """Where a task is; ``EVICTED`` exists for durable tasks only and is shown as RUNNING."""
+    """The status of a task. Only durable tasks are ever ``EVICTED``."""
 
     PENDING = "PENDING"
     QUEUED = "QUEUED"
@@ -46,12 +33,12 @@ class TaskStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended (a replay may re-open it)."""
+        """Whether the task has ended. A replay opens it again."""
         return self in _TERMINAL
 
     @property
     def public(self) -> str:
-        """The five-word vocabulary of REST and gRPC."""
+        """The word for this status in REST and gRPC, which have five."""
         if self is TaskStatus.PENDING:
             return "QUEUED"
         if self is TaskStatus.EVICTED:
@@ -63,92 +50,18 @@ _TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCE
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class BatchConfig:
-    """How a batch task is collected; the interval is in seconds."""
-
-    max_size: int
-    interval: float
-    group_key: str
-    max_runs: int
-    broadcast_output: bool
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Step:
-    """One task of a workflow version, as declared by PutWorkflow. Durations are seconds."""
-
-    id: str
-    readable_id: str
-    action: str
-    timeout: float
-    timeout_text: str
-    schedule_timeout: float
-    parents: tuple[str, ...]
-    retries: int
-    backoff_factor: float | None
-    backoff_max: float | None
-    slots: dict[str, int]
-    labels: Mapping[str, trigger_pb2.DesiredWorkerLabels]
-    rate_limits: list[v1_workflows_pb2.CreateTaskRateLimit]
-    concurrency: list[v1_workflows_pb2.Concurrency]
-    conditions: condition_pb2.TaskConditions | None
-    is_durable: bool
-    is_on_failure: bool
-    batch: BatchConfig | None
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class WorkflowVersion:
-    """One registered shape of a workflow; runs keep the version they started with."""
-
-    id: str
-    workflow: Workflow
-    fingerprint: bytes
-    created_at: datetime
-    steps: dict[str, Step]
-    concurrency: list[v1_workflows_pb2.Concurrency]
-    sticky: str | None
-    idempotency: v1_workflows_pb2.IdempotencyConfig | None
-    default_priority: int
-    input_schema: bytes
-
-    @property
-    def is_dag(self) -> bool:
-        """Whether runs have an id of their own instead of sharing it with their only task."""
-        return len(self.steps) > 1
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Pause:
-    """What happens to a paused workflow's runs; the time to live is in seconds."""
-
-    queue_crons: bool
-    queue_schedules: bool
-    ttl: float
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Workflow:
-    """A name with a stable id and its versions, newest last."""
-
-    id: str
-    name: str
-    created_at: datetime
-    versions: list[WorkflowVersion] = field(default_factory=list["WorkflowVersion"])
-    event_triggers: tuple[str, ...] = ()
-    pause: Pause | None = None
-
-    @property
-    def current(self) -> WorkflowVersion:
-        """The version new runs start with."""
-        return self.versions[-1]
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
 class Worker:
     """A registered worker process.
 
-    Actions wait in ``outbox``, which belongs to the worker and not to its stream, so they survive a reconnect.
+    Attributes:
+        slots: total units by slot type.
+        used: occupied units by slot type.
+        outbox: actions to send. It belongs to the worker, not to its stream, so actions survive a reconnect.
+        outbox_ready: set when ``outbox`` or ``stream`` changed.
+        stream: identity of the open action stream; None while none is open.
+        is_lost: whether its heartbeats stopped.
+        last_assigned: number of the last assignment to it, for the round-robin.
+        tasks: what it runs now.
     """
 
     id: str
@@ -160,36 +73,30 @@ class Worker:
     created_at: datetime
     last_heartbeat: datetime
     used: dict[str, int] = field(default_factory=dict[str, int])
-    outbox: deque[dispatcher_pb2.AssignedAction] = field(default_factory=deque["dispatcher_pb2.AssignedAction"])
+    outbox: deque[dispatcher_pb2.AssignedAction] = field(default_factory=deque[dispatcher_pb2.AssignedAction])
     outbox_ready: asyncio.Event = field(default_factory=asyncio.Event)
     stream: object | None = None
     had_stream: bool = False
-    paused: bool = False
-    lost: bool = False
+    is_paused: bool = False
+    is_lost: bool = False
     last_assigned: int = 0
     tasks: set[Task] = field(default_factory=set["Task"])
 
     @property
     def is_live(self) -> bool:
-        """Whether the worker can be given an action now."""
-        return self.stream is not None and not self.lost
+        """Whether the worker can be sent an action now."""
+        return self.stream is not None and not self.is_lost
 
-    def has_room(self, slots: Mapping[str, int]) -> bool:
-        """Whether every requested slot type has enough free units."""
-        return all(self.slots.get(kind, 0) - self.used.get(kind, 0) >= units for kind, units in slots.items())
-
-    def take(self, slots: Mapping[str, int]) -> None:
-        """Occupy slots."""
-        for kind, units in slots.items():
-            self.used[kind] = self.used.get(kind, 0) + units
-
-    def give_back(self, slots: Mapping[str, int]) -> None:
-        """Free slots."""
-        for kind, units in slots.items():
-            self.used[kind] = self.used.get(kind, 0) - units
+    def can_take(self, slots: Mapping[str, int]) -> bool:
+        """Whether the worker is live, not paused, and has enough free units of every requested slot type."""
+        return (
+            self.is_live
+            and not self.is_paused
+            and all(self.slots.get(kind, 0) - self.used.get(kind, 0) >= units for kind, units in slots.items())
+        )
 
     def send(self, action: dispatcher_pb2.AssignedAction) -> None:
-        """Queue an action for the worker's stream."""
+        """Add an action to the outbox."""
         self.outbox.append(action)
         self.outbox_ready.set()
 
@@ -209,7 +116,7 @@ class TaskEvent:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LogLine:
-    """One captured log line."""
+    """One log line that a task sent."""
 
     created_at: datetime
     message: str
@@ -217,21 +124,46 @@ class LogLine:
     retry_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimitNeed:
+    """Units of one rate limit that a task takes when it is assigned."""
+
+    key: str
+    units: int
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Task:
-    """One task of a run, through all its attempts."""
+    """One task of a run, through all its attempts.
+
+    Attributes:
+        number: unique integer, the numeric id in REST.
+        created: whether the task is listed. A waiting or skipped on_failure task is not.
+        retry_count: number of the current attempt, from 0. Workers send it back with every report.
+        failures: attempts that failed by the task's own fault; ``definition.retries`` limits them.
+        reassignments: attempts that ended because their worker was lost.
+        invocation: number of the current run of a durable task's function, from 1.
+        holds_slots: whether the task occupies slots of ``worker``.
+        acknowledged: whether the worker reported the current attempt as started.
+        deadline: when the attempt times out, in seconds of the clock's ``monotonic``.
+        output_text: the output as the worker sent it.
+        expired: whether the task ended by its schedule timeout.
+        condition_data: data of the conditions that let the task start, by readable key.
+        timers: running timers by purpose.
+        children: run ids of child runs by child key or index.
+    """
 
     id: str
     number: int
     run: Run
-    step: Step
+    definition: TaskDefinition
     priority: int
     inserted_at: datetime
     status: TaskStatus = TaskStatus.PENDING
     created: bool = False
     retry_count: int = 0
-    app_retries: int = 0
-    lost_count: int = 0
+    failures: int = 0
+    reassignments: int = 0
     invocation: int = 0
     worker: Worker | None = None
     holds_slots: bool = False
@@ -245,36 +177,32 @@ class Task:
     error: str | None = None
     skipped: bool = False
     expired: bool = False
-    match: Match | None = None
-    match_data: JsonObject = field(default_factory=dict[str, Any])
-    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, "asyncio.TimerHandle"])
-    queue_entry: object | None = None
-    holds: list[Hold] = field(default_factory=list["Hold"])
-    rate_needs: list[Need] = field(default_factory=list["Need"])
+    condition_data: JsonObject = field(default_factory=dict[str, Any])
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, asyncio.TimerHandle])
+    rate_limit_needs: tuple[RateLimitNeed, ...] = ()
     batch: Batch | None = None
     children: dict[str, str] = field(default_factory=dict[str, str])
-    durable: DurableLog | None = None
-    events: list[TaskEvent] = field(default_factory=list["TaskEvent"])
-    logs: list[LogLine] = field(default_factory=list["LogLine"])
+    events: list[TaskEvent] = field(default_factory=list[TaskEvent])
+    logs: list[LogLine] = field(default_factory=list[LogLine])
+
+    @property
+    def name(self) -> str:
+        """The task's name within its workflow."""
+        return self.definition.name
 
     @property
     def display_name(self) -> str:
-        """``<step>-<milliseconds>``, the name REST shows."""
-        return f"{self.step.readable_id}-{int(self.inserted_at.timestamp() * 1000)}"
+        """The name in REST: ``<task>-<milliseconds>``."""
+        return f"{self.name}-{int(self.inserted_at.timestamp() * 1000)}"
 
     @property
     def listed_status(self) -> TaskStatus:
-        """The status REST shows: Hatchet lists as FAILED what gRPC calls CANCELLED after a schedule timeout."""
+        """The status in REST. After a schedule timeout it is FAILED there and CANCELLED in gRPC, as in Hatchet."""
         return TaskStatus.FAILED if self.expired else self.status
 
-    @property
-    def metadata(self) -> JsonObject:
-        """The run's additional metadata: tasks have none of their own."""
-        return self.run.metadata
-
-    def cancel_timer(self, name: str) -> None:
+    def cancel_timer(self, purpose: str) -> None:
         """Stop one timer, if it runs."""
-        timer = self.timers.pop(name, None)
+        timer = self.timers.pop(purpose, None)
         if timer is not None:
             timer.cancel()
 
@@ -286,8 +214,38 @@ class Task:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
+class Batch:
+    """Items of a batch task: collected first, then flushed, then running on a worker.
+
+    Attributes:
+        key: workflow id, task name and the value of the group key expression.
+        items: tasks by id.
+        payloads: the items as JSON, until the batch is sent.
+        size_bytes: total length of ``payloads``.
+        reason: why the batch was flushed: ``batch_size``, ``interval`` or ``payload_size``.
+    """
+
+    id: str
+    key: tuple[str, str, str]
+    definition: TaskDefinition
+    config: BatchConfig
+    items: dict[str, Task] = field(default_factory=dict[str, Task])
+    payloads: dict[str, str] = field(default_factory=dict[str, str])
+    size_bytes: int = 0
+    reason: str = ""
+    flushed_at: datetime | None = None
+    worker: Worker | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Run:
-    """One run of a workflow version; ``metadata`` is what was asked for and what the engine added."""
+    """One run of a workflow version.
+
+    Attributes:
+        metadata: what the trigger gave, and what the engine added.
+        done: whether every task has ended and the run's end was processed.
+        sticky_worker_id: the worker of the run's first assigned task.
+    """
 
     id: str
     version: WorkflowVersion
@@ -295,20 +253,17 @@ class Run:
     metadata: JsonObject
     priority: int
     created_at: datetime
-    tasks: dict[str, Task] = field(default_factory=dict[str, "Task"])
+    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     parent: Parent | None = None
     sticky_worker_id: str | None = None
     idempotency_key: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     done: bool = False
-    holds: list[Hold] = field(default_factory=list["Hold"])
-    admitted: bool = False
-    waiting_for_admission: list[Task] = field(default_factory=list["Task"])
 
     @property
     def input(self) -> JsonObject:
-        """What the run was started with."""
+        """The input of the run."""
         return self.trigger.input
 
     @property
@@ -322,46 +277,71 @@ class Run:
         return self.version.is_dag
 
     @property
+    def first_task(self) -> Task:
+        """The task that was declared first. Unless the run is a DAG, it is the only one."""
+        return next(iter(self.tasks.values()))
+
+    @property
     def status(self) -> TaskStatus:
-        """The aggregate of all tasks: any failure shows at once, ``done`` tells whether the rest has ended."""
-        return self._aggregate({task: task.status for task in self._counted()})
+        """The status of all tasks together. One failure makes it FAILED at once; ``done`` says if the rest ended."""
+        return _combined({task.status for task in self._counted()})
 
     @property
     def listed_status(self) -> TaskStatus:
-        """The status REST shows, see ``Task.listed_status``."""
-        return self._aggregate({task: task.listed_status for task in self._counted()})
-
-    def _counted(self) -> list[Task]:
-        return [task for task in self.tasks.values() if not (task.step.is_on_failure and task.skipped)]
-
-    @staticmethod
-    def _aggregate(by_task: Mapping[Task, TaskStatus]) -> TaskStatus:
-        statuses = set(by_task.values())
-        if statuses <= {TaskStatus.PENDING, TaskStatus.QUEUED}:
-            return TaskStatus.QUEUED
-        if len(statuses) == 1:
-            return next(iter(statuses))
-        if TaskStatus.FAILED in statuses:
-            return TaskStatus.FAILED
-        if not all(status.is_terminal for status in statuses):
-            return TaskStatus.RUNNING
-        if TaskStatus.CANCELLED in statuses:
-            return TaskStatus.CANCELLED
-        return TaskStatus.COMPLETED
+        """The same of ``Task.listed_status``, which REST shows."""
+        return _combined({task.listed_status for task in self._counted()})
 
     @property
     def error(self) -> str | None:
-        """The first failure's text."""
+        """The text of the first failure."""
         return next((task.error for task in self.tasks.values() if task.error), None)
 
     @property
     def output(self) -> JsonObject:
-        """The only task's output, or outputs by task name for a DAG."""
+        """The output of the only task, or the outputs by task name for a DAG."""
         if not self.is_dag:
-            only = next(iter(self.tasks.values()))
-            return only.output if isinstance(only.output, dict) else {}
+            output = self.first_task.output
+            return output if isinstance(output, dict) else {}
         return {
             name: task.output
             for name, task in self.tasks.items()
             if task.status is TaskStatus.COMPLETED and task.created
         }
+
+    def _counted(self) -> list[Task]:
+        return [task for task in self.tasks.values() if not (task.definition.is_on_failure and task.skipped)]
+
+
+def _combined(statuses: set[TaskStatus]) -> TaskStatus:
+    if statuses <= {TaskStatus.PENDING, TaskStatus.QUEUED}:
+        return TaskStatus.QUEUED
+    if len(statuses) == 1:
+        return next(iter(statuses))
+    if TaskStatus.FAILED in statuses:
+        return TaskStatus.FAILED
+    if not all(status.is_terminal for status in statuses):
+        return TaskStatus.RUNNING
+    if TaskStatus.CANCELLED in statuses:
+        return TaskStatus.CANCELLED
+    return TaskStatus.COMPLETED
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TriggeredRun:
+    """A run that an event started, and the filter that let it through."""
+
+    run: Run
+    filter_id: str | None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class UserEvent:
+    """One pushed event, and the runs it started."""
+
+    id: str
+    key: str
+    payload: JsonObject
+    metadata: JsonObject
+    scope: str | None
+    occurred_at: datetime
+    triggered: list[TriggeredRun] = field(default_factory=list[TriggeredRun])

@@ -1,4 +1,4 @@
-"""Running an engine in this process: what ``python -m mageflow.engine`` and ``mageflow engine`` do."""
+"""Runs an engine in this process: ``python -m mageflow.engine`` and the console script ``mageflow-engine``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from mageflow.engine.settings import parse_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an engine with command-line arguments (default: this process's) until it is told to stop."""
+    """Run an engine until SIGTERM, SIGINT or the end of standard input.
+
+    Args:
+        arguments: command line without the program; by default the one of this process.
+
+    Returns:
+        The exit code: 0, or 1 if a port cannot be used.
+
+    Raises:
+        SystemExit: an argument is malformed, or ``--help`` is given.
+    """
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
-    # Heavy imports (gRPC, aiohttp) only once the arguments are known to be good: --help stays fast.
+    # gRPC and aiohttp are slow to import. They follow the arguments, so that --help is fast.
     import asyncio
     import logging
 

@@ -1,53 +1,65 @@
-"""PutWorkflow: workflow definitions by name, versioned."""
+"""Registered workflows (``PutWorkflow``): definitions by name, in versions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from mageflow.engine.clock import Clock
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
-from mageflow.engine.crons import check_expression
-from mageflow.engine.definitions import check_definition, steps_of
-from mageflow.engine.documents import parse_object
-from mageflow.engine.model import Workflow, WorkflowVersion, new_id
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.crons import Crons, check_expression
+from mageflow.engine.definitions import Workflow, WorkflowVersion
+from mageflow.engine.filters import Filters
+from mageflow.engine.parsing import parse_object
+from mageflow.engine.registration import check_registration, task_definitions
+from mageflow.engine.repository import Repository
+from mageflow.engine.signals import Signal
+from mageflow.engine.values import new_id
 
 _VERSIONS_KEPT = 20
 
 
 class Registry:
-    """Registration of workflows; the id of a name never changes, the last registration wins."""
+    """Registers workflows. The id of a name never changes, and the last registration is the current version.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        clock: times.
+        repository: where the workflows are.
+        filters: the event filters that a registration declares.
+        crons: the crons that a registration declares.
+
+    Attributes:
+        deleted: a workflow was deleted; every part deletes what it keeps for it.
+    """
+
+    def __init__(self, clock: Clock, repository: Repository, filters: Filters, crons: Crons) -> None:
+        self.deleted = Signal[[Workflow]]()
+        self._clock = clock
+        self._repository = repository
+        self._filters = filters
+        self._crons = crons
 
     def put(self, request: pb.CreateWorkflowVersionRequest) -> WorkflowVersion:
-        """Register a workflow, replacing its event triggers, declared filters and declared crons.
+        """Register a workflow, and replace its event triggers, declared filters and declared crons.
 
         An unchanged definition keeps its version. Runs keep the version they started with.
 
         Raises:
-            InvalidRequestError: see ``check_definition`` and ``steps_of``; a bad cron expression or JSON document.
+            InvalidRequestError: the definition is not valid, a cron expression is not, or a document is not JSON.
         """
         # Everything is checked before anything is changed.
-        check_definition(request)
-        steps = steps_of(request)
+        check_registration(request)
+        tasks = task_definitions(request)
         cron_input = parse_object(request.cron_input, "cron_input")
         for expression in request.cron_triggers:
             check_expression(expression)
         filters = [(each, parse_object(each.payload, "filter payload")) for each in request.default_filters]
-        store = self._engine.store
-        now = self._engine.clock.now()
-        workflow = store.workflow_named(request.name)
+        now = self._clock.now()
+        workflow = self._repository.workflow_named(request.name)
         if workflow is None:
             workflow = Workflow(id=new_id(), name=request.name, created_at=now)
-            store.workflows[workflow.id] = workflow
-            store.workflow_ids_by_name[workflow.name] = workflow.id
+            self._repository.add_workflow(workflow)
         workflow.event_triggers = tuple(request.event_triggers)
-        self._engine.events.replace_declared_filters(workflow, filters)
-        self._engine.crons.replace_declared(workflow, list(request.cron_triggers), cron_input)
-        fingerprint = _fingerprint(request)
+        self._filters.replace_declared(workflow, filters)
+        self._crons.replace_declared(workflow, list(request.cron_triggers), cron_input)
+        fingerprint = request.SerializeToString(deterministic=True)
         if workflow.versions and workflow.current.fingerprint == fingerprint:
             return workflow.current
         concurrency = list(request.concurrency_arr)
@@ -58,7 +70,7 @@ class Registry:
             workflow=workflow,
             fingerprint=fingerprint,
             created_at=now,
-            steps=steps,
+            tasks=tasks,
             concurrency=concurrency,
             sticky=pb.StickyStrategy.Name(request.sticky) if request.HasField("sticky") else None,
             idempotency=request.idempotency if request.HasField("idempotency") else None,
@@ -70,17 +82,6 @@ class Registry:
         return version
 
     def delete(self, workflow: Workflow) -> None:
-        """Forget a workflow with its crons, filters and scheduled runs; its runs go on."""
-        store = self._engine.store
-        for cron in self._engine.crons.of(workflow):
-            self._engine.crons.remove(cron)
-        for each in self._engine.events.filters_of(workflow):
-            del self._engine.events.filters[each.id]
-        self._engine.schedules.remove_of(workflow)
-        self._engine.pauses.unpause(workflow)
-        store.workflows.pop(workflow.id, None)
-        store.workflow_ids_by_name.pop(workflow.name, None)
-
-
-def _fingerprint(request: pb.CreateWorkflowVersionRequest) -> bytes:
-    return request.SerializeToString(deterministic=True)
+        """Delete a workflow with its crons, filters and scheduled runs. Its runs go on."""
+        self._repository.remove_workflow(workflow)
+        self.deleted.send(workflow)

@@ -1,4 +1,4 @@
-"""Scheduled runs: one run at one moment."""
+"""Scheduled runs: one run at one time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+from mageflow.engine.clock import Clock
+from mageflow.engine.definitions import Workflow
 from mageflow.engine.errors import NotFoundError, RequestError
-from mageflow.engine.model import JsonObject, Run, Workflow, new_id
+from mageflow.engine.model import Run
+from mageflow.engine.runs import Runs
 from mageflow.engine.trigger import Trigger
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.values import JsonObject, new_id
 
 _log = logging.getLogger("mageflow.engine.schedules")
 _DONE_KEPT = 1000
@@ -22,88 +22,105 @@ _DONE_KEPT = 1000
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Schedule:
-    """A run to be started."""
+    """A run that is to be started.
+
+    Attributes:
+        trigger_at: when.
+        run: the run, once it was started.
+    """
 
     id: str
     workflow: Workflow
     trigger: Trigger
-    at: datetime
+    trigger_at: datetime
     created_at: datetime
     run: Run | None = None
     timer: asyncio.TimerHandle | None = None
 
     @property
     def metadata(self) -> JsonObject:
-        """Additional metadata of the run to come."""
+        """The additional metadata of the run."""
         return self.trigger.metadata
 
 
 class Schedules:
-    """All scheduled runs; of the done ones the newest, until deleted."""
+    """All scheduled runs. Of those that were started, the newest 1,000 stay until they are deleted.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        clock: the timers; the engine's speed shortens them.
+        runs: starts the runs.
+    """
+
+    def __init__(self, clock: Clock, runs: Runs) -> None:
         self.entries: dict[str, Schedule] = {}
+        self._clock = clock
+        self._runs = runs
         self._done: deque[Schedule] = deque()
 
     def get(self, schedule_id: str) -> Schedule:
         """Return a scheduled run.
 
         Raises:
-            NotFoundError: unknown id.
+            NotFoundError: the id is unknown.
         """
         schedule = self.entries.get(schedule_id)
         if schedule is None:
             raise NotFoundError(f"no scheduled run {schedule_id}")
         return schedule
 
-    def add(self, trigger: Trigger, at: datetime) -> Schedule:
-        """Start a run at a moment; a moment in the past is now.
+    def add(self, trigger: Trigger, trigger_at: datetime) -> Schedule:
+        """Start a run at a time, or at once when the time has passed.
 
         Raises:
-            InvalidRequestError: unknown workflow or bad priority.
+            UnknownWorkflowError: no worker has registered the workflow.
+            InvalidRequestError: the priority is not 1, 2 or 3.
         """
-        workflow = self._engine.runs.validate(trigger)
-        schedule = Schedule(id=new_id(), workflow=workflow, trigger=trigger, at=at, created_at=self._engine.clock.now())
+        schedule = Schedule(
+            id=new_id(),
+            workflow=self._runs.workflow_of(trigger),
+            trigger=trigger,
+            trigger_at=trigger_at,
+            created_at=self._clock.now(),
+        )
         self.entries[schedule.id] = schedule
-        self._arm(schedule)
+        self._plan(schedule)
         return schedule
 
-    def move(self, schedule: Schedule, at: datetime) -> None:
-        """Change the moment of a run that was not started yet."""
-        schedule.at = at
-        _disarm(schedule)
+    def move(self, schedule: Schedule, trigger_at: datetime) -> None:
+        """Change the time of a run. It has no effect on a run that was started."""
+        schedule.trigger_at = trigger_at
+        _cancel_timer(schedule)
         if schedule.run is None:
-            self._arm(schedule)
+            self._plan(schedule)
 
     def remove(self, schedule: Schedule) -> None:
-        """Delete a scheduled run; a run it started goes on."""
+        """Delete a scheduled run. A run that was started goes on."""
         self.entries.pop(schedule.id, None)
-        _disarm(schedule)
+        _cancel_timer(schedule)
 
     def remove_of(self, workflow: Workflow) -> None:
         """Delete all scheduled runs of a workflow."""
         for schedule in [each for each in self.entries.values() if each.workflow is workflow]:
             self.remove(schedule)
 
-    def _arm(self, schedule: Schedule) -> None:
-        wait = (schedule.at - self._engine.clock.now()).total_seconds()
-        schedule.timer = self._engine.clock.later_accelerated(wait, self._fire, schedule)
+    def _plan(self, schedule: Schedule) -> None:
+        seconds = (schedule.trigger_at - self._clock.now()).total_seconds()
+        schedule.timer = self._clock.later_accelerated(seconds, self._run_due, schedule)
 
-    def _fire(self, schedule: Schedule) -> None:
+    def _run_due(self, schedule: Schedule) -> None:
         pause = schedule.workflow.pause
         if pause is None or pause.queue_schedules:
             try:
-                schedule.run = self._engine.runs.start(schedule.trigger)
+                schedule.run = self._runs.start(schedule.trigger)
             except RequestError as error:
-                # Nobody waits for the answer.
+                # There is no caller to answer.
                 _log.info("scheduled run %s of %s is not started: %s", schedule.id, schedule.workflow.name, error)
         self._done.append(schedule)
         while len(self._done) > _DONE_KEPT:
             self.entries.pop(self._done.popleft().id, None)
 
 
-def _disarm(schedule: Schedule) -> None:
+def _cancel_timer(schedule: Schedule) -> None:
     if schedule.timer is not None:
         schedule.timer.cancel()
         schedule.timer = None

@@ -1,4 +1,4 @@
-"""One engine process: ports, handshake file, life and death."""
+"""One engine process: ports, handshake file, start and stop."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import sys
 from pathlib import Path
 
 from mageflow.engine.core import Engine
-from mageflow.engine.model import new_id
 from mageflow.engine.rest import bind_rest, start_rest
 from mageflow.engine.rpc import bind_grpc, start_grpc
 from mageflow.engine.settings import Settings
 from mageflow.engine.tokens import Handshake, issue_token
+from mageflow.engine.values import new_id
 
 _log = logging.getLogger("mageflow.engine")
 _GRACE_SECONDS = 0.5
 
 
 async def serve(settings: Settings) -> None:
-    """Run an engine until SIGTERM, SIGINT or, unless told otherwise, the end of standard input."""
+    """Run an engine until SIGTERM, SIGINT or, with ``exit_with_stdin``, the end of standard input."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -31,16 +31,16 @@ async def serve(settings: Settings) -> None:
     tenant_id = new_id()
     bound = bind_rest(settings.api_port)
     api_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    grpc_server, gate, grpc_port = bind_grpc(settings.grpc_port)
+    grpc_server, interceptor, grpc_port = bind_grpc(settings.grpc_port)
     grpc_address = f"127.0.0.1:{grpc_port}"
     token = issue_token(tenant_id, grpc_address, api_url)
-    gate.open_for(token)
+    interceptor.accept(token)
     engine = Engine(settings, tenant_id)
     await start_grpc(grpc_server, engine)
     rest = await start_rest(bound, engine, token)
     _announce(settings, Handshake(token, tenant_id, grpc_address, api_url))
     _log.info("ready: gRPC %s, REST %s", grpc_address, api_url)
-    # What is alive now stays; the collector need not look at it again.
+    # Everything that exists now stays, so the garbage collector can skip it.
     gc.freeze()
     if settings.exit_with_stdin:
         _watch_stdin(loop, stop)
@@ -56,14 +56,14 @@ def _announce(settings: Settings, handshake: Handshake) -> None:
         return
     path = Path(settings.handshake_file)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    # The token opens the engine: for the owner's eyes only.
+    # The token gives access to the engine, so only the owner may read the file.
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(handshake.to_json())
     temporary.replace(path)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Set ``stop`` when standard input ends, i.e. when the parent is gone. A terminal or file does not count."""
+    """Set ``stop`` when standard input ends: the parent process has ended. Terminals and files are ignored."""
     descriptor = sys.stdin.fileno() if sys.stdin is not None else -1
 
     def readable() -> None:
@@ -73,5 +73,5 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
                 stop.set()
 
     with contextlib.suppress(PermissionError, ValueError, OSError):
-        # epoll refuses regular files and /dev/null: those never close, so there is nothing to watch.
+        # epoll refuses regular files and /dev/null. They never close, so there is nothing to watch.
         loop.add_reader(descriptor, readable)

@@ -1,4 +1,4 @@
-"""How an engine process runs: what its command line says."""
+"""The options of an engine process, and its command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# At or above this the SDK uses every protocol feature it has and warns about nothing.
+# From this version on, the SDK uses every feature of the protocol and prints no warning.
 ENGINE_VERSION = "v0.111.0"
 
 
@@ -15,14 +15,14 @@ class Settings:
     """Options of one engine process.
 
     Attributes:
-        handshake_file: where to write the handshake; None prints it on standard output.
-        grpc_port: 0 picks a free one. Always on 127.0.0.1.
-        api_port: as ``grpc_port``, for REST.
-        speed: factor by which engine-made waits are shortened (sleeps, backoff, cron, schedules).
-        worker_lost_after: seconds without a heartbeat before a worker's tasks are reassigned.
+        handshake_file: where the handshake is written; None prints it on standard output.
+        grpc_port: port of gRPC on 127.0.0.1; 0 takes a free one.
+        api_port: port of REST on 127.0.0.1; 0 takes a free one.
+        speed: factor by which engine-made waits are shortened: sleeps, backoff, crons, scheduled runs.
+        worker_lost_after: seconds without a heartbeat after which a worker's tasks are requeued.
         keep_finished: finished runs that stay readable.
-        log_level: of the engine's own log, on standard error.
-        exit_with_stdin: exit when standard input closes, i.e. when the parent process is gone.
+        log_level: level of the engine's log on standard error, a name of ``logging``.
+        exit_with_stdin: whether the engine exits when standard input closes, which it does when the parent ends.
     """
 
     handshake_file: str | None = None
@@ -36,9 +36,12 @@ class Settings:
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
-    """Return settings from the flags that ``Hatchet.from_embedded()`` passes, and a few of the engine's own.
+    """Return the settings from the flags that ``Hatchet.from_embedded()`` passes, and from flags of this engine.
 
-    Flags may have one dash or two, as in Go. Flags about databases are accepted and ignored: there is none.
+    A flag has one dash or two, as in Go. Flags about databases and unknown flags are accepted and ignored.
+
+    Raises:
+        SystemExit: a value has the wrong type, or ``--help`` is given.
     """
     parser = argparse.ArgumentParser(prog="mageflow engine", description=__doc__, allow_abbrev=False)
 

@@ -1,7 +1,7 @@
-"""The engine's token and handshake: what a client needs to find and enter it.
+"""The engine's token and handshake: what a client needs to connect.
 
-The SDK decodes the middle part of the token and never verifies the third, so the token is not signed; the engine
-compares it whole. The third part is random, which makes the token a secret of this engine process.
+The SDK decodes the second part of the token and does not verify the third, so the token is not signed. The engine
+compares the whole token. Its third part is random, so it cannot be guessed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """Connection data of a running engine, in the form ``Hatchet.from_embedded()`` reads.
+    """Connection data of a running engine, in the form that ``Hatchet.from_embedded()`` reads.
 
     Attributes:
-        token: the API token.
-        tenant_id: UUID of the only tenant.
-        grpc_address: ``host:port``.
-        api_url: base URL of REST.
+        token: the API token, for gRPC and REST.
+        tenant_id: UUID of the one tenant.
+        grpc_address: ``host:port`` of gRPC.
+        api_url: base URL of the REST API, without a slash at its end.
     """
 
     token: str
@@ -29,15 +29,15 @@ class Handshake:
     api_url: str
 
     def to_json(self) -> str:
-        """Return the handshake document."""
+        """Return the handshake as a JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Handshake:
-        """Return the handshake in ``text``.
+        """Return the handshake that ``to_json`` wrote.
 
         Raises:
-            ValueError: not JSON or a field is missing.
+            ValueError: the text is not JSON, or a field is missing.
         """
         try:
             document = json.loads(text)
@@ -47,7 +47,7 @@ class Handshake:
 
 
 def issue_token(tenant_id: str, grpc_address: str, api_url: str) -> str:
-    """Return a token whose claims lead a client to this engine."""
+    """Return a new token. Its claims hold the tenant and both addresses, from which a client finds the engine."""
     header = _part({"alg": "none", "typ": "JWT"})
     claims = _part({"sub": tenant_id, "server_url": api_url, "grpc_broadcast_address": grpc_address})
     return f"{header}.{claims}.{secrets.token_urlsafe(24)}"

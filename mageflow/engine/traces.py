@@ -1,10 +1,10 @@
-"""Traces of runs: spans the SDK exports over OTLP, joined with the spans the engine itself can tell.
+"""Traces of runs: the spans that the SDK exports over OTLP, together with spans of the engine itself.
 
-The engine's own spans (``hatchet.engine.*``) are not recorded while things run. They follow from a run's history and
-are made when a trace is read; ids are derived from run, task and attempt, so a second reading finds the same ones.
+The engine does not record its own spans (``hatchet.engine.*``) while tasks run. It makes them from a run's history when
+a trace is read. Their ids are derived from run, task and attempt, so each reading gives the same ids.
 
-A run belongs to the trace of the ``traceparent`` in its metadata. Like Hatchet, the engine writes one that names the
-run's own root span into runs that were sent without a valid one, so every worker is handed a trace to join.
+A run belongs to the trace of the ``traceparent`` in its metadata. Like Hatchet, the engine adds one to runs that were
+sent without a valid one. It names the root span of the run, so that every worker has a trace to join.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from mageflow.engine.model import JsonObject, Run, Task, TaskEvent
+from mageflow.engine.model import Run, Task, TaskEvent
+from mageflow.engine.repository import Repository
+from mageflow.engine.values import JsonObject
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-
-    from mageflow.engine.core import Engine
 
 _SPANS_KEPT = 200_000
 _SPANS_KEPT_PER_TRACE = 5_000
@@ -32,7 +32,7 @@ _STATUSES = ("UNSET", "OK", "ERROR")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One span as it is read back; ids are lower-case hex."""
+    """One span as REST shows it. Ids are lower-case hex."""
 
     trace_id: str
     span_id: str
@@ -52,20 +52,24 @@ class Span:
 
 
 class Traces:
-    """Spans by trace, the newest traces only."""
+    """The spans of the newest traces: at most 200,000 exported spans, and 5,000 per trace.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        repository: the events that started runs.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
         self._exported: dict[str, dict[str, Span]] = {}
         self._spans = 0
         self._runs: dict[str, dict[str, Run]] = {}
 
     def run_started(self, run: Run) -> None:
-        """Note which trace a run belongs to."""
+        """Note the trace of a run."""
         self._runs.setdefault(trace_id_of(run), {})[run.id] = run
 
     def forget(self, run: Run) -> None:
-        """Forget a run and, with the last run of a trace, its spans."""
+        """Forget a run, and the spans of its trace with the last run of the trace."""
         trace_id = trace_id_of(run)
         runs = self._runs.get(trace_id)
         if runs is None:
@@ -76,7 +80,7 @@ class Traces:
             self._drop(trace_id)
 
     def export(self, request: ExportTraceServiceRequest) -> None:
-        """Keep exported spans, the oldest traces' only as long as there is room; one exported twice is kept once."""
+        """Keep exported spans, each once. The spans of the oldest traces are dropped when there are too many."""
         for span in _decode(request):
             spans = self._exported.setdefault(span.trace_id, {})
             if span.span_id in spans or len(spans) < _SPANS_KEPT_PER_TRACE:
@@ -86,7 +90,7 @@ class Traces:
             self._drop(next(iter(self._exported)))
 
     def of(self, run: Run) -> list[Span]:
-        """Return all spans of the trace a run belongs to, other runs of the same trace included, oldest first."""
+        """Return all spans of the run's trace, oldest first. Other runs of the same trace are included."""
         trace_id = trace_id_of(run)
         spans = list(self._exported.get(trace_id, {}).values())
         for each in list(self._runs.get(trace_id, {}).values()):
@@ -97,12 +101,14 @@ class Traces:
         self._spans -= len(self._exported.pop(trace_id, ()))
 
     def _engine_spans(self, trace_id: str, run: Run) -> Iterator[Span]:
-        event = self._engine.events.records.get(run.trigger.event_id) if run.trigger.event_id else None
+        event = self._repository.events.get(run.trigger.event_id) if run.trigger.event_id else None
         parent = _parent_span_id(run)
         if event is not None:
             event_span_id = _derive(event.id, run.id, "event")
             attributes = {"hatchet.event_key": event.key, "hatchet.event_id": event.id}
-            yield _engine_span(trace_id, event_span_id, parent, "event", event.at, event.at, attributes)
+            yield _engine_span(
+                trace_id, event_span_id, parent, "event", event.occurred_at, event.occurred_at, attributes
+            )
             parent = event_span_id
         attributes = {
             "hatchet.workflow_run_id": run.id,
@@ -116,14 +122,14 @@ class Traces:
 
 
 def trace_id_of(run: Run) -> str:
-    """Return the trace a run belongs to."""
+    """Return the id of the run's trace."""
     return _traceparent(run.metadata)[0]
 
 
 def with_traceparent(metadata: JsonObject, run_id: str) -> JsonObject:
-    """Return the metadata with a valid ``traceparent``: the one it has, or one that names the run's root span.
+    """Return the metadata with a valid ``traceparent``: its own, or one that names the root span of the run.
 
-    Runs that name the same parent or source run, and have no header of their own, share a trace.
+    Runs with the same parent or source run and no ``traceparent`` of their own share a trace.
     """
     if all(_traceparent(metadata)):
         return metadata
@@ -151,7 +157,7 @@ def _parent_span_id(run: Run) -> str | None:
 
 
 def _attempt_spans(trace_id: str, root: str, task: Task) -> Iterator[Span]:
-    """Yield how long each attempt waited and ran, as far as it has come."""
+    """Yield a span for the wait and one for the execution of each attempt, as far as they have ended."""
     attempts: dict[int, list[TaskEvent]] = {}
     for event in task.events:
         attempts.setdefault(event.retry_count, []).append(event)
@@ -159,13 +165,13 @@ def _attempt_spans(trace_id: str, root: str, task: Task) -> Iterator[Span]:
         attributes = {
             "hatchet.step_run_id": task.id,
             "hatchet.workflow_run_id": task.run.id,
-            "hatchet.step_name": task.step.readable_id,
-            "hatchet.task_name": task.step.readable_id,
+            "hatchet.step_name": task.name,
+            "hatchet.task_name": task.name,
             "hatchet.retry_count": str(retry_count),
-            "hatchet.action_id": task.step.action,
+            "hatchet.action_id": task.definition.action,
             "hatchet.workflow_id": task.run.workflow.id,
             "hatchet.workflow_version_id": task.run.version.id,
-            "hatchet.step_id": task.step.id,
+            "hatchet.step_id": task.definition.id,
         }
         queued, assigned, started = (_first(events, (name,)) for name in ("QUEUED", "ASSIGNED", "STARTED"))
         ended = _first(events, _ENDS)
@@ -260,7 +266,7 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, str]:
 
 
 def _text(value: AnyValue) -> str:
-    """Return an attribute as text: the API knows only text."""
+    """Return an attribute as text, the only type of the API."""
     kind = value.WhichOneof("value")
     if kind is None:
         return ""

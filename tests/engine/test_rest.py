@@ -179,7 +179,8 @@ async def test_a_cron_may_name_its_zone() -> None:
     engine = Engine(Settings(), str(uuid4()))
     name = unique("zone")
     engine.registry.put(v1.CreateWorkflowVersionRequest(name=name, tasks=[task("work", name)]))
-    workflow = engine.store.workflows[engine.store.workflow_ids_by_name[name]]
+    workflow = engine.repository.workflow_named(name)
+    assert workflow is not None
     cron = engine.crons.add(workflow, "CRON_TZ=Asia/Tokyo 0 9 * * *")
     now = datetime.now(UTC)
     midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -332,12 +333,12 @@ async def test_a_line_of_descendants_keeps_no_ancestor_alive() -> None:
     engine = Engine(Settings(keep_finished=2), str(uuid4()))
     name = unique("line")
     engine.registry.put(v1.CreateWorkflowVersionRequest(name=name, tasks=[task("work", name)]))
-    engine.events.push("unrelated", {})
+    event = engine.events.push("unrelated", {})
     parent: str | None = None
     for _ in range(20):
-        run = engine.runs.start(Trigger(name=name, parent_task_id=parent, event_id=next(iter(engine.events.records))))
+        run = engine.runs.start(Trigger(workflow_name=name, parent_task_id=parent, event_id=event.id))
         if parent is not None:
-            engine.runs.cancel(parent)
+            engine.bulk.cancel([parent])
         parent = run.id
     gc.collect()
     alive = [each for each in gc.get_objects() if isinstance(each, Run) and each.workflow.name == name]

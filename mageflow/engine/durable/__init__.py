@@ -1,5 +1,5 @@
-"""Durable tasks: an event log per task, replayed by every invocation, and the stream the worker talks over."""
+"""Durable tasks: a log per task that every invocation replays, and the stream that the worker uses for it."""
 
-from mageflow.engine.durable.tasks import Durable, DurableStream
+from mageflow.engine.durable.tasks import DurableStream, DurableTasks
 
-__all__ = ["Durable", "DurableStream"]
+__all__ = ["DurableStream", "DurableTasks"]

@@ -1,36 +1,33 @@
 """When a satisfied entry may be sent to the worker.
 
-The SDK queues completions of an invocation strictly in order of arrival and blocks behind a head that nobody waits
-for. Hence:
+The SDK queues the completions of an invocation in the order in which they arrive, and blocks behind one that the task
+does not wait for. Therefore:
 
-1. only entries the worker has declared as waited for are sent;
-2. the order of first delivery is kept over invocations: an entry waits until all before it in that order were sent
-   in this invocation, so concurrent branches of a task see the same interleaving again;
-3. when that order cannot be kept (the code changed, or a branch is slow), after two seconds it is dropped;
-4. an entry declared again after it was sent is sent again: two spawns with one key wait on one node.
+1. Only entries that the worker has declared as waited for are sent.
+2. The order of the first delivery is kept in later invocations: an entry is sent after all entries before it in that
+   order were sent in this invocation. Concurrent branches of a task see the same order again.
+3. If that order cannot be kept (the code changed, or a branch is slow), it is dropped after two seconds.
+4. An entry that is declared again after it was sent is sent again: two spawns with one key wait for one node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from mageflow.engine.clock import Clock
 from mageflow.engine.contracts import v1_dispatcher_pb2 as pb
 from mageflow.engine.durable.log import DurableLog, Entry
 
-if TYPE_CHECKING:
-    from mageflow.engine.clock import Clock
-
-_ORDER_PATIENCE_SECONDS = 2.0
+_ORDER_TIMEOUT_SECONDS = 2.0
 
 
 class Delivery:
     """Sends entries in order.
 
     Args:
-        clock: for the fallback.
-        send: puts a message on the stream of the task's worker; returns False when there is none at the moment.
+        clock: for the timeout of the order.
+        send: puts a message on the stream of the task's worker; returns False if the worker has no open stream.
     """
 
     def __init__(self, clock: Clock, send: Callable[[Entry, pb.DurableTaskResponse], bool]) -> None:
@@ -38,7 +35,7 @@ class Delivery:
         self._send = send
 
     def declared(self, log: DurableLog, entry: Entry) -> None:
-        """The worker waits for this entry."""
+        """Note that the worker waits for this entry."""
         log.waiting[entry] = None
         if entry in log.delivered:
             self._deliver(log, entry)
@@ -46,15 +43,15 @@ class Delivery:
             log.ready[entry] = None
 
     def satisfied(self, log: DurableLog, entry: Entry) -> None:
-        """What an entry waited for is there."""
+        """Note that the entry has its result."""
         if entry in log.waiting and entry not in log.delivered:
             log.ready[entry] = None
 
     def advance(self, log: DurableLog) -> None:
-        """Send everything that may be sent now, without a look at each of the thousands of entries a log may hold."""
+        """Send everything that may be sent now. It does not look at each of a log's thousands of entries."""
         for entry in islice(log.order, log.kept, None):
             if entry not in log.delivered and (entry not in log.ready or not self._deliver(log, entry)):
-                self._start_fallback(log)
+                self._start_timeout(log)
                 return
             log.kept += 1
         self._deliver_ready(log)
@@ -64,16 +61,16 @@ class Delivery:
         for entry in list(log.ready):
             self._deliver(log, entry)
 
-    def _start_fallback(self, log: DurableLog) -> None:
+    def _start_timeout(self, log: DurableLog) -> None:
         if log.order_fallback is None:
-            log.order_fallback = self._clock.later(_ORDER_PATIENCE_SECONDS, self._without_order, log)
+            log.order_fallback = self._clock.later(_ORDER_TIMEOUT_SECONDS, self._deliver_without_order, log)
 
-    def _without_order(self, log: DurableLog) -> None:
+    def _deliver_without_order(self, log: DurableLog) -> None:
         log.order_fallback = None
         self._deliver_ready(log)
 
     def _deliver(self, log: DurableLog, entry: Entry) -> bool:
-        place = log.order.setdefault(entry, len(log.order) + 1)
+        position = log.order.setdefault(entry, len(log.order) + 1)
         completed = pb.DurableTaskEventLogEntryCompletedResponse(
             ref=pb.DurableEventLogEntryRef(
                 durable_task_external_id=entry.task.id,
@@ -83,7 +80,7 @@ class Delivery:
             ),
             payload=entry.payload,
             is_failure=entry.error is not None,
-            satisfied_order=place,
+            satisfied_order=position,
         )
         if entry.error is not None:
             completed.error_message = entry.error

@@ -1,8 +1,8 @@
-"""The event log of one durable task: what every invocation replays.
+"""The log of one durable task, which every invocation replays.
 
-An entry's place is (branch, node). A node is the position of a wait, spawn or memo in the task's code, counted from 1
-in each invocation. A branch begins at a node of its parent branch: nodes before it resolve to the parent, so a task
-reset at node 3 replays 1 and 2 and does 3 anew.
+An entry is found by (branch, node). A node is the position of a wait, a spawn or a memo in the task's code, counted
+from 1 in each invocation. A branch begins at a node of its parent branch, and the nodes before it belong to the parent:
+a task that is reset at node 3 replays 1 and 2 and executes 3 again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from mageflow.engine.durable.waits import WaitCondition
+from mageflow.engine.model import Task
 from mageflow.errors import EngineError
-
-if TYPE_CHECKING:
-    from mageflow.engine.durable.waits import WaitCondition
-    from mageflow.engine.model import Task
 
 
 class EntryKind(Enum):
-    """What the task asked for."""
+    """What the task requested."""
 
     RUN = "run"
     WAIT = "wait"
@@ -28,17 +25,17 @@ class EntryKind(Enum):
 
 
 class NonDeterminismError(EngineError):
-    """The code asks for something else than its log says it did at this node.
+    """The task's code requests something else than its log has at this node.
 
     Attributes:
-        branch: of the entry in the log.
-        node: of the entry in the log.
+        branch: branch of the entry in the log.
+        node: node of the entry in the log.
     """
 
-    def __init__(self, entry: Entry, asked: EntryKind) -> None:
+    def __init__(self, entry: Entry, requested: EntryKind) -> None:
         super().__init__(
             f"non-determinism detected at node {entry.node}: the log has a {entry.kind.value} that differs from the "
-            f"{asked.value} the code asks for now; a durable task must do the same things in the same order"
+            f"{requested.value} the code asks for now; a durable task must do the same things in the same order"
         )
         self.branch = entry.branch
         self.node = entry.node
@@ -46,7 +43,7 @@ class NonDeterminismError(EngineError):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
-    """One wait, spawn or memo and, once satisfied, its result."""
+    """One wait, spawn or memo, and its result once it is satisfied."""
 
     task: Task
     kind: EntryKind
@@ -57,12 +54,12 @@ class Entry:
     payload: bytes = b""
     error: str | None = None
     child_id: str = ""
-    conditions: list[WaitCondition] = field(default_factory=list["WaitCondition"])
+    conditions: list[WaitCondition] = field(default_factory=list[WaitCondition])
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A line of the log and where it leaves its parent."""
+    """A line of the log, and the node at which it leaves its parent."""
 
     id: int
     parent: int | None
@@ -71,16 +68,18 @@ class Branch:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class DurableLog:
-    """Entries, branches, and the delivery state of the current invocation.
+    """Entries, branches, and what was delivered in the current invocation.
 
     Attributes:
-        node: how far the current invocation has come.
-        order: entries in the order of their first delivery, over all invocations, with their place in it from 1.
-        kept: how many of them were delivered in this invocation, without a gap.
-        waiting: entries the worker has declared as waited for in this invocation.
-        ready: those of them that are satisfied and not delivered yet.
-        delivered: entries sent in this invocation, with the time by the loop's clock.
-        order_fallback: runs when delivery is held back by an entry that may never be asked for again.
+        active: the branch that the task runs on.
+        node: the last node that the current invocation has reached.
+        spawns: entries of child runs by child key or index.
+        order: entries in the order of their first delivery over all invocations, with their position from 1.
+        kept: how many entries of ``order`` were delivered in this invocation, without a gap.
+        waiting: entries that the worker has declared as waited for in this invocation.
+        ready: those of them that are satisfied and not delivered.
+        delivered: entries sent in this invocation, with the time in seconds of the clock's ``monotonic``.
+        order_fallback: timer that drops the order, set while an entry waits for one before it.
     """
 
     task: Task
@@ -97,7 +96,7 @@ class DurableLog:
     order_fallback: asyncio.TimerHandle | None = None
 
     def begin_invocation(self) -> None:
-        """Start over at node 0; what is satisfied stays so."""
+        """Begin again at node 0. Satisfied entries stay satisfied."""
         self.node = self.kept = 0
         self.waiting.clear()
         self.ready.clear()
@@ -105,13 +104,13 @@ class DurableLog:
         self.cancel_fallback()
 
     def cancel_fallback(self) -> None:
-        """Stop the fallback timer."""
+        """Stop the timer that drops the order."""
         if self.order_fallback is not None:
             self.order_fallback.cancel()
             self.order_fallback = None
 
     def resolve(self, node: int) -> Entry | None:
-        """Return the entry at a node as the active branch sees it."""
+        """Return the entry at a node, as seen from the active branch."""
         branch = self.branches[self.active]
         while branch.parent is not None and node < branch.first_node:
             branch = self.branches[branch.parent]
@@ -122,7 +121,7 @@ class DurableLog:
         return self.resolve(entry.node) is entry
 
     def next_entry(self, kind: EntryKind, fingerprint: bytes) -> tuple[Entry, bool]:
-        """Go to the next node; return its entry and whether it is new.
+        """Go to the next node; return its entry, and whether the entry is new.
 
         Raises:
             NonDeterminismError: the log has something else at this node.
@@ -140,8 +139,12 @@ class DurableLog:
     def spawned(self, key: str, fingerprint: bytes | None) -> Entry | None:
         """Return the entry of an earlier spawn under this key, if the active branch sees it.
 
+        Args:
+            key: child key or index.
+            fingerprint: what is spawned; None compares nothing.
+
         Raises:
-            NonDeterminismError: it spawned something else; ``fingerprint`` None compares nothing.
+            NonDeterminismError: the earlier spawn was of something else.
         """
         entry = self.spawns.get(key)
         if entry is None or not self.is_active(entry):
@@ -152,7 +155,7 @@ class DurableLog:
         return entry
 
     def branch_off(self, parent: int, first_node: int) -> int:
-        """Begin a branch and make it active; return its id."""
+        """Begin a branch at a node of its parent and make it active; return its id."""
         branch = Branch(max(self.branches) + 1, parent, first_node)
         self.branches[branch.id] = branch
         self.active = branch.id

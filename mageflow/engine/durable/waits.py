@@ -1,4 +1,4 @@
-"""What a durable wait waits for: sleeps and user events in or-groups."""
+"""The conditions of a durable wait: sleeps and user events in or-groups."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from mageflow.engine.documents import moment_of
+from mageflow.engine.contracts import condition_pb2 as pb
 from mageflow.engine.expressions import holds
 from mageflow.engine.matches import event_scope
-from mageflow.engine.model import JsonObject
-
-if TYPE_CHECKING:
-    from mageflow.engine.contracts import condition_pb2 as pb
-    from mageflow.engine.events import EventRecord
+from mageflow.engine.model import UserEvent
+from mageflow.engine.parsing import utc_time
+from mageflow.engine.values import JsonObject
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class WaitCondition:
-    """One member of an or-group: a sleep or an event."""
+    """One member of an or-group: a sleep or an event.
+
+    Attributes:
+        since: stored events from this time on count too.
+        data: set when the condition is satisfied.
+    """
 
     group: str
     data_key: str
@@ -32,7 +34,7 @@ class WaitCondition:
     data: JsonObject | None = None
     timer: asyncio.TimerHandle | None = None
 
-    def accepts(self, event: EventRecord) -> bool:
+    def accepts(self, event: UserEvent) -> bool:
         """Whether an event satisfies this condition."""
         return (
             self.event_key == event.key
@@ -69,11 +71,11 @@ def conditions_of(listened: pb.DurableEventListenerConditions) -> list[WaitCondi
 def _since(condition: pb.UserEventMatchCondition) -> datetime | None:
     if not condition.HasField("consider_events_since"):
         return None
-    return moment_of(condition.consider_events_since, "consider_events_since")
+    return utc_time(condition.consider_events_since, "consider_events_since")
 
 
 def fingerprint_of(conditions: list[WaitCondition]) -> bytes:
-    """Return what must be the same on replay: kinds, keys, durations, expressions; or-group ids are random."""
+    """Return what must be the same in a replay. The ids of or-groups are random and left out."""
     parts = sorted(
         json.dumps([each.data_key, each.sleep_for, each.event_key, each.event_scope, each.expression])
         for each in conditions
@@ -90,7 +92,7 @@ def is_satisfied(conditions: list[WaitCondition]) -> bool:
 
 
 def payload_of(conditions: list[WaitCondition]) -> bytes:
-    """Return the result of a wait: data of the satisfied conditions by readable key."""
+    """Return the result of a wait: the data of satisfied conditions, by readable key."""
     by_key: dict[str, list[JsonObject]] = {}
     for each in conditions:
         if each.data is not None:

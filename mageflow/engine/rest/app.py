@@ -1,30 +1,39 @@
-"""The aiohttp application: authentication, errors, routes."""
+"""The aiohttp application: authentication, error responses, and the routes with the parts that each uses."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from mageflow.engine.core import Engine
 from mageflow.engine.errors import RequestError
-from mageflow.engine.rest import events, runs, tenant, traces, triggers, workers, workflows
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.rest import (
+    crons,
+    events,
+    filters,
+    metrics,
+    rate_limits,
+    runs,
+    schedules,
+    tasks,
+    tenant,
+    traces,
+    workers,
+    workflows,
+)
 
 _log = logging.getLogger("mageflow.engine.rest")
 _MAX_BODY_BYTES = 64 * 1024 * 1024
-_ROUTES = (events.routes, runs.routes, tenant.routes, traces.routes, triggers.routes, workers.routes, workflows.routes)
 
 
 def bind_rest(port: int) -> socket.socket:
-    """Return a socket bound to 127.0.0.1; port 0 picks a free one.
+    """Return a socket bound to 127.0.0.1. Port 0 takes a free one.
 
     Raises:
-        OSError: the port is taken, or needs privileges.
+        OSError: the port is in use or not allowed.
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,18 +48,35 @@ def bind_rest(port: int) -> socket.socket:
 
 
 async def start_rest(bound: socket.socket, engine: Engine, token: str) -> web.AppRunner:
-    """Serve the engine on a bound socket; the runner's ``cleanup`` ends it."""
+    """Serve the engine on a bound socket. ``cleanup`` of the returned runner stops it."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_authenticator(token), _errors])
-    for routes in _ROUTES:
-        app.add_routes(routes(engine))
+    app.add_routes(_routes(engine))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, bound).start()
     return runner
 
 
-def error_response(status: int, description: str) -> web.Response:
-    """Return an error in the API's form."""
+def _routes(engine: Engine) -> list[web.RouteDef]:
+    tenant_id, clock, repository = engine.tenant_id, engine.clock, engine.repository
+    return [
+        *crons.routes(tenant_id, repository, engine.crons),
+        *events.routes(tenant_id, repository),
+        *filters.routes(tenant_id, repository, engine.filters),
+        *metrics.routes(repository, engine.queue),
+        *rate_limits.routes(tenant_id, clock, engine.rate_limits),
+        *runs.routes(tenant_id, repository, engine.runs, engine.bulk),
+        *schedules.routes(tenant_id, repository, engine.schedules),
+        *tasks.routes(tenant_id, repository, engine.durable, engine.replays),
+        *tenant.routes(tenant_id, clock),
+        *traces.routes(repository, engine.traces),
+        *workers.routes(repository, engine.workers),
+        *workflows.routes(tenant_id, repository, engine.pauses, engine.registry),
+    ]
+
+
+def _error_response(status: int, description: str) -> web.Response:
+    """Return an error in the form of the API."""
     return web.json_response({"errors": [{"description": description}]}, status=status)
 
 
@@ -59,7 +85,7 @@ def _authenticator(token: str) -> Middleware:
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or given != token:
-            return error_response(403, "wrong or missing token for this engine")
+            return _error_response(403, "wrong or missing token for this engine")
         return await handler(request)
 
     return authenticate
@@ -70,9 +96,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except RequestError as error:
-        return error_response(error.http_status, str(error))
+        return _error_response(error.http_status, str(error))
     except web.HTTPException as error:
-        return error_response(error.status, f"{error.reason}: {request.method} {request.path}")
-    except Exception:  # noqa: BLE001 - the engine must outlive a bad request
+        return _error_response(error.status, f"{error.reason}: {request.method} {request.path}")
+    except Exception:  # noqa: BLE001 - the engine must survive a bad request
         _log.exception("%s %s failed", request.method, request.path)
-        return error_response(500, "the engine failed, see its log")
+        return _error_response(500, "the engine failed, see its log")

@@ -1,54 +1,57 @@
-"""Reading requests: JSON bodies, repeated query keys, ISO times."""
+"""Reading requests: path prefixes, JSON bodies, query parameters, pages."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from mageflow.engine.documents import parse_object
+from mageflow.engine.definitions import Workflow
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject
+from mageflow.engine.parsing import parse_object
+from mageflow.engine.repository import Repository
+from mageflow.engine.values import JsonObject
 
 TENANT = "/api/v1/tenants/{tenant}"
 STABLE_TENANT = "/api/v1/stable/tenants/{tenant}"
 STABLE = "/api/v1/stable"
 
+_PAGE_SIZE = 50
+
 
 async def body_of(request: web.Request) -> JsonObject:
-    """Return the JSON body; an empty body is an empty object.
+    """Return the JSON body. An empty body is an empty object.
 
     Raises:
-        InvalidRequestError: not a JSON object.
+        InvalidRequestError: the body is not a JSON object.
     """
     return parse_object(await request.read(), "request body")
 
 
+def workflow_in(repository: Repository, request: web.Request) -> Workflow:
+    """Return the workflow whose name is in the path.
+
+    Raises:
+        InvalidRequestError: no worker has registered it.
+    """
+    name = unquote(request.match_info["name"])
+    workflow = repository.workflow_named(name)
+    if workflow is None:
+        raise InvalidRequestError(f"unknown workflow {name!r}: start a worker that registers it first")
+    return workflow
+
+
 def many(request: web.Request, name: str) -> list[str]:
-    """Return all values of a repeated query key."""
+    """Return all values of a repeated query parameter."""
     return list(request.query.getall(name, []))
 
 
-def integer(request: web.Request, name: str, default: int) -> int:
-    """Return an integer from the query.
+def time_from(text: object, name: str) -> datetime | None:
+    """Return an ISO 8601 time, in UTC if it names no zone; None for None and empty text.
 
     Raises:
-        InvalidRequestError: not an integer.
-    """
-    text = request.query.get(name)
-    if text is None:
-        return default
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"query parameter {name!r} must be an integer, not {text!r}") from error
-
-
-def moment(text: object, name: str) -> datetime | None:
-    """Return an ISO-8601 time, in UTC when it has no zone; None for nothing.
-
-    Raises:
-        InvalidRequestError: not a time.
+        InvalidRequestError: the text is not a time; ``name`` is the field or parameter.
     """
     if text is None or text == "":
         return None
@@ -60,16 +63,34 @@ def moment(text: object, name: str) -> datetime | None:
 
 
 def metadata_pairs(pairs: list[str]) -> list[tuple[str, str]]:
-    """Return ``key:value`` filters split at the first colon."""
+    """Return filters of the form ``key:value``, split at the first colon."""
     return [(key, value) for key, _, value in (pair.partition(":") for pair in pairs)]
 
 
-def page(items: list[JsonObject], *, offset: int, limit: int) -> JsonObject:
-    """Return one page of rows in the API's pagination form."""
-    size = max(1, limit)
-    total = len(items)
-    pages = max(1, -(-total // size))
+def page_of(request: web.Request, rows: list[JsonObject], *, size: int = _PAGE_SIZE) -> JsonObject:
+    """Return the page of rows that the parameters ``offset`` and ``limit`` select, in the form of the API.
+
+    Args:
+        request: the request.
+        rows: all rows.
+        size: rows per page without ``limit``.
+
+    Raises:
+        InvalidRequestError: a parameter is not an integer.
+    """
+    offset = _integer(request, "offset", 0)
+    size = max(1, _integer(request, "limit", size))
+    pages = max(1, -(-len(rows) // size))
     current = offset // size + 1
-    pagination: JsonObject = {"current_page": current, "num_pages": pages}
-    pagination["next_page"] = min(current + 1, pages)
-    return {"rows": items[offset : offset + size], "pagination": pagination}
+    pagination: JsonObject = {"current_page": current, "num_pages": pages, "next_page": min(current + 1, pages)}
+    return {"rows": rows[offset : offset + size], "pagination": pagination}
+
+
+def _integer(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"query parameter {name!r} must be an integer, not {text!r}") from error

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
-from mageflow.engine.documents import iso
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject
-from mageflow.engine.rest.request import STABLE_TENANT, integer, page
-from mageflow.engine.rest.shapes import without_nulls
-from mageflow.engine.traces import Span
+from mageflow.engine.formats import iso
+from mageflow.engine.repository import Repository
+from mageflow.engine.rest.request import STABLE_TENANT, page_of
+from mageflow.engine.rest.serializers import without_nulls
+from mageflow.engine.traces import Span, Traces
+from mageflow.engine.values import JsonObject
 
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
-
-_PAGE_SIZE = 1000
+_SPANS_PER_PAGE = 1000
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(repository: Repository, traces: Traces) -> list[web.RouteDef]:
     """Return the routes of this module."""
 
     async def trace(request: web.Request) -> web.Response:
         run_id = request.query.get("run_external_id")
         if not run_id:
             raise InvalidRequestError("run_external_id is missing")
-        spans = engine.traces.of(engine.store.run(run_id))
-        document = page(
-            [_row(span) for span in spans],
-            offset=integer(request, "offset", 0),
-            limit=integer(request, "limit", _PAGE_SIZE),
-        )
+        spans = traces.of(repository.run(run_id))
+        document = page_of(request, [_row(span) for span in spans], size=_SPANS_PER_PAGE)
         document["retryCounts"] = sorted({span.retry_count for span in spans})
         return web.json_response(document)
 

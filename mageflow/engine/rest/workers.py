@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
 from mageflow.engine.contracts import dispatcher_pb2
-from mageflow.engine.documents import iso
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject, Worker
+from mageflow.engine.formats import iso
+from mageflow.engine.model import Worker
+from mageflow.engine.repository import Repository
 from mageflow.engine.rest.request import TENANT, body_of
-from mageflow.engine.rest.shapes import resource, without_nulls
+from mageflow.engine.rest.serializers import resource, without_nulls
+from mageflow.engine.values import JsonObject
+from mageflow.engine.workers import Workers
 
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
 
-
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(repository: Repository, workers: Workers) -> list[web.RouteDef]:
     """Return the routes of this module."""
-    handlers = _Workers(engine)
+    handlers = _Workers(repository, workers)
     return [
         web.get(f"{TENANT}/worker", handlers.list_workers),
         web.get("/api/v1/workers/{id}", handlers.details),
@@ -28,28 +26,28 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
 
 class _Workers:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, repository: Repository, workers: Workers) -> None:
+        self._repository = repository
+        self._workers = workers
 
     async def list_workers(self, _request: web.Request) -> web.Response:
-        return web.json_response({"rows": [worker_row(worker) for worker in self._engine.store.workers.values()]})
+        return web.json_response({"rows": [_row(worker) for worker in self._repository.workers.values()]})
 
     async def details(self, request: web.Request) -> web.Response:
-        return web.json_response(worker_row(self._engine.store.worker(request.match_info["id"])))
+        return web.json_response(_row(self._repository.worker(request.match_info["id"])))
 
     async def update(self, request: web.Request) -> web.Response:
         body = await body_of(request)
-        worker = self._engine.store.worker(request.match_info["id"])
+        worker = self._repository.worker(request.match_info["id"])
         paused = body.get("isPaused")
         if not isinstance(paused, bool):
             raise InvalidRequestError("isPaused must be true or false")
-        self._engine.workers.set_paused(worker, paused=paused)
-        return web.json_response(worker_row(worker))
+        self._workers.set_paused(worker, paused=paused)
+        return web.json_response(_row(worker))
 
 
-def worker_row(worker: Worker) -> JsonObject:
-    """Return one worker as a row."""
-    status = "INACTIVE" if not worker.is_live else "PAUSED" if worker.paused else "ACTIVE"
+def _row(worker: Worker) -> JsonObject:
+    status = "INACTIVE" if not worker.is_live else "PAUSED" if worker.is_paused else "ACTIVE"
     return without_nulls(
         {
             "metadata": resource(worker.id, worker.created_at, worker.last_heartbeat),

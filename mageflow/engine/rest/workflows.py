@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
+from mageflow.engine.definitions import Pause, Workflow, WorkflowVersion
 from mageflow.engine.durations import parse_duration
 from mageflow.engine.errors import InvalidRequestError, NotFoundError
-from mageflow.engine.model import JsonObject, Pause, Workflow, WorkflowVersion
-from mageflow.engine.rest.request import TENANT, body_of, integer, page
-from mageflow.engine.rest.shapes import as_object, resource, without_nulls
+from mageflow.engine.pauses import Pauses
+from mageflow.engine.registry import Registry
+from mageflow.engine.repository import Repository
+from mageflow.engine.rest.request import TENANT, body_of, page_of
+from mageflow.engine.rest.serializers import as_object, resource, without_nulls
+from mageflow.engine.values import JsonObject
 
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
-
-_PAGE_SIZE = 50
 _DEFAULT_PAUSE_TTL = "24h"
 _QUEUE = "QUEUE"
 
 
-def routes(engine: Engine) -> list[web.RouteDef]:
+def routes(tenant_id: str, repository: Repository, pauses: Pauses, registry: Registry) -> list[web.RouteDef]:
     """Return the routes of this module."""
-    handlers = _Workflows(engine)
+    handlers = _Workflows(tenant_id, repository, pauses, registry)
     return [
         web.get(f"{TENANT}/workflows", handlers.list_workflows),
         web.get("/api/v1/workflows/{id}", handlers.details),
@@ -33,19 +31,20 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
 
 class _Workflows:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, tenant_id: str, repository: Repository, pauses: Pauses, registry: Registry) -> None:
+        self._tenant_id = tenant_id
+        self._repository = repository
+        self._pauses = pauses
+        self._registry = registry
 
     async def list_workflows(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")
         rows = [
             self._row(workflow)
-            for workflow in self._engine.store.workflows.values()
+            for workflow in self._repository.workflows.values()
             if name.lower() in workflow.name.lower()
         ]
-        return web.json_response(
-            page(rows, offset=integer(request, "offset", 0), limit=integer(request, "limit", _PAGE_SIZE))
-        )
+        return web.json_response(page_of(request, rows))
 
     async def details(self, request: web.Request) -> web.Response:
         return web.json_response(self._row(self._workflow(request)))
@@ -73,7 +72,7 @@ class _Workflows:
         pause = as_object(body.get("pause"))
         action = pause.get("action")
         if action == "pause":
-            self._engine.pauses.pause(
+            self._pauses.pause(
                 workflow,
                 Pause(
                     queue_crons=pause.get("pausedWorkflowCronRunQueueBehavior", _QUEUE) == _QUEUE,
@@ -82,18 +81,18 @@ class _Workflows:
                 ),
             )
         elif action == "unpause":
-            self._engine.pauses.unpause(workflow)
+            self._pauses.unpause(workflow)
         elif body.get("isPaused") is not None:
             raise InvalidRequestError('use {"pause": {"action": "pause"}} or {"pause": {"action": "unpause"}}')
         return web.json_response(self._row(workflow))
 
     async def delete(self, request: web.Request) -> web.Response:
         workflow = self._workflow(request)
-        self._engine.registry.delete(workflow)
+        self._registry.delete(workflow)
         return web.Response(status=204)
 
     def _workflow(self, request: web.Request) -> Workflow:
-        workflow = self._engine.store.workflows.get(request.match_info["id"])
+        workflow = self._repository.workflows.get(request.match_info["id"])
         if workflow is None:
             raise NotFoundError(f"no workflow {request.match_info['id']}")
         return workflow
@@ -104,7 +103,7 @@ class _Workflows:
             {
                 "metadata": resource(workflow.id, workflow.created_at),
                 "name": workflow.name,
-                "tenantId": self._engine.tenant_id,
+                "tenantId": self._tenant_id,
                 "isPaused": pause is not None,
                 "pausedWorkflowCronRunQueueBehavior": _behavior(pause.queue_crons) if pause else None,
                 "pausedWorkflowScheduledRunQueueBehavior": _behavior(pause.queue_schedules) if pause else None,

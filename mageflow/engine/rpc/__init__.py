@@ -1,4 +1,4 @@
-"""gRPC: the five services the SDK speaks to, thin over the engine."""
+"""gRPC: the services that the SDK calls."""
 
 from mageflow.engine.rpc.server import bind_grpc, start_grpc
 

@@ -1,37 +1,49 @@
-"""``v1.V1Dispatcher``: the stream over which a worker's durable tasks talk, many tasks interleaved."""
+"""``v1.V1Dispatcher``: one stream per worker for the requests of all its durable tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 import grpc
 
+from mageflow.engine.contracts import dispatcher_pb2
 from mageflow.engine.contracts import v1_dispatcher_pb2 as pb
-from mageflow.engine.durable import DurableStream
+from mageflow.engine.durable import DurableStream, DurableTasks
 from mageflow.engine.durable.log import DurableLog, Entry, NonDeterminismError
 from mageflow.engine.durable.waits import conditions_of
 from mageflow.engine.errors import RequestError
-from mageflow.engine.rpc.table import bidirectional, service
-from mageflow.engine.rpc.triggers import trigger_from
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.repository import Repository
+from mageflow.engine.rpc.table import Handler, bidirectional, service, unary
+from mageflow.engine.rpc.trigger import trigger_from
 
 _log = logging.getLogger("mageflow.engine.rpc")
 
 
-class V1Dispatcher:
-    """The service."""
+class DurableService:
+    """The service.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        repository: where tasks are found.
+        durable: the logs of durable tasks.
+    """
+
+    def __init__(self, repository: Repository, durable: DurableTasks) -> None:
+        self._repository = repository
+        self._durable = durable
+
+    def dispatcher_table(self) -> dict[str, Handler]:
+        """Return the method about durable tasks that belongs to ``Dispatcher``, by name."""
+        return {"RestoreEvictedTask": unary(dispatcher_pb2.RestoreEvictedTaskRequest, self._restore)}
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the service's table; the two RPCs of engines before v0.80.0 are left UNIMPLEMENTED."""
+        """Return the service. The two methods of engines before v0.80.0 are UNIMPLEMENTED."""
         return service("v1.V1Dispatcher", {"DurableTask": bidirectional(pb.DurableTaskRequest, self._durable_task)})
+
+    def _restore(self, request: dispatcher_pb2.RestoreEvictedTaskRequest) -> dispatcher_pb2.RestoreEvictedTaskResponse:
+        task = self._repository.task(request.task_run_external_id)
+        return dispatcher_pb2.RestoreEvictedTaskResponse(requeued=self._durable.restore(task))
 
     async def _durable_task(
         self, requests: AsyncIterator[pb.DurableTaskRequest]
@@ -43,7 +55,7 @@ class V1Dispatcher:
                 yield response
         finally:
             reader.cancel()
-            self._engine.durable.close(stream)
+            self._durable.close(stream)
 
     async def _read(self, stream: DurableStream, requests: AsyncIterator[pb.DurableTaskRequest]) -> None:
         try:
@@ -53,12 +65,12 @@ class V1Dispatcher:
             stream.responses.put_nowait(None)
 
     def _handle(self, stream: DurableStream, request: pb.DurableTaskRequest) -> None:
-        """Answer one request. An exception must not end the stream: that fails every durable run of the worker."""
+        """Answer one request. An exception must not end the stream, which serves every durable run of the worker."""
         kind = request.WhichOneof("message")
         try:
             if kind == "register_worker":
                 worker_id = request.register_worker.worker_id
-                self._engine.durable.bind(worker_id, stream)
+                self._durable.bind(worker_id, stream)
                 reply = pb.DurableTaskResponseRegisterWorker(worker_id=worker_id)
                 stream.responses.put_nowait(pb.DurableTaskResponse(register_worker=reply))
             elif kind == "worker_status":
@@ -81,7 +93,7 @@ class V1Dispatcher:
         if log is None:
             return
         try:
-            entry = self._engine.durable.wait_for(log, conditions_of(request.wait_for_conditions))
+            entry = self._durable.wait_for(log, conditions_of(request.wait_for_conditions))
         except (NonDeterminismError, RequestError) as error:
             _refuse(stream, log, error)
             return
@@ -93,7 +105,7 @@ class V1Dispatcher:
         if log is None:
             return
         try:
-            entries = [self._engine.durable.spawn(log, trigger_from(each)) for each in request.trigger_opts]
+            entries = [self._durable.spawn(log, trigger_from(each)) for each in request.trigger_opts]
         except (NonDeterminismError, RequestError) as error:
             _refuse(stream, log, error)
             return
@@ -117,7 +129,7 @@ class V1Dispatcher:
             return
         payload = request.payload if request.HasField("payload") else None
         try:
-            entry = self._engine.durable.memo(log, request.key)
+            entry = self._durable.memo(log, request.key)
         except NonDeterminismError as error:
             _refuse(stream, log, error)
             return
@@ -125,35 +137,36 @@ class V1Dispatcher:
         if entry.satisfied:
             ack.memo_result_payload = entry.payload
         elif payload is not None:
-            self._engine.durable.complete_memo(log, entry.branch, entry.node, payload)
+            self._durable.complete_memo(log, entry.branch, entry.node, payload)
         stream.responses.put_nowait(pb.DurableTaskResponse(memo_ack=ack))
 
     def _complete_memo(self, request: pb.DurableTaskCompleteMemoRequest) -> None:
-        # Of whichever invocation: it is on its way beside the event that ends the task, and may come after it.
+        # The invocation is not compared: the request may arrive after the report that ends the task.
         ref = request.ref
-        task = self._engine.store.tasks.get(ref.durable_task_external_id)
-        if task is not None and task.durable is not None:
-            self._engine.durable.complete_memo(task.durable, ref.branch_id, ref.node_id, request.payload)
+        task = self._repository.tasks.get(ref.durable_task_external_id)
+        log = None if task is None else self._durable.log_of(task)
+        if log is not None:
+            self._durable.complete_memo(log, ref.branch_id, ref.node_id, request.payload)
 
     def _worker_status(self, stream: DurableStream, request: pb.DurableTaskWorkerStatusRequest) -> None:
         for each in request.waiting_entries:
             log = self._log_of(stream, each.durable_task_external_id, each.invocation_count)
             if log is not None:
-                self._engine.durable.waiting_for(log, each.branch_id, each.node_id)
+                self._durable.waiting_for(log, each.branch_id, each.node_id)
 
     def _evict(self, stream: DurableStream, request: pb.DurableTaskEvictInvocationRequest) -> None:
-        log = self._engine.durable.current_log(request.durable_task_external_id, request.invocation_count)
+        log = self._durable.current_log(request.durable_task_external_id, request.invocation_count)
         if log is not None:
-            self._engine.durable.evict(log, request.reason)
-        # Stale ones are acknowledged too: the worker only wants to let go.
+            self._durable.evict(log, request.reason)
+        # A request of an older invocation is acknowledged too: the worker waits for the answer.
         ack = pb.DurableTaskEvictionAckResponse(
             invocation_count=request.invocation_count, durable_task_external_id=request.durable_task_external_id
         )
         stream.responses.put_nowait(pb.DurableTaskResponse(eviction_ack=ack))
 
     def _log_of(self, stream: DurableStream, task_id: str, invocation: int) -> DurableLog | None:
-        """Return the log of a running invocation; tell the worker to give up any other."""
-        log = self._engine.durable.current_log(task_id, invocation)
+        """Return the log of the running invocation. For any other, ask the worker to give it up and return None."""
+        log = self._durable.current_log(task_id, invocation)
         if log is None:
             notice = pb.DurableTaskServerEvictNotice(
                 durable_task_external_id=task_id,

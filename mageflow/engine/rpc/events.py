@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import grpc
 
-from mageflow.engine.actions import timestamp
 from mageflow.engine.contracts import events_pb2 as pb
-from mageflow.engine.documents import moment_of, parse_object
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.events import EventRecord
-from mageflow.engine.model import LogLine
+from mageflow.engine.events import Events
+from mageflow.engine.formats import timestamp
+from mageflow.engine.model import LogLine, UserEvent
+from mageflow.engine.parsing import parse_object, utc_time
+from mageflow.engine.repository import Repository
 from mageflow.engine.rpc.table import service, unary
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.run_events import RunEvents
 
 _LOG_LINES_KEPT_PER_TASK = 1000
 
 
 class EventsService:
-    """The service."""
+    """The service.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        tenant_id: the id of the one tenant.
+        repository: where tasks are found.
+        events: takes user events.
+        run_events: takes stream chunks.
+    """
+
+    def __init__(self, tenant_id: str, repository: Repository, events: Events, run_events: RunEvents) -> None:
+        self._tenant_id = tenant_id
+        self._repository = repository
+        self._events = events
+        self._run_events = run_events
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the service's table."""
+        """Return the service."""
         return service(
             "EventsService",
             {
@@ -42,13 +50,14 @@ class EventsService:
     def _push(self, request: pb.PushEventRequest) -> pb.Event:
         if not request.key:
             raise InvalidRequestError("an event needs a key")
-        event = self._engine.events.push(
+        has_time = request.HasField("event_timestamp")
+        event = self._events.push(
             request.key,
             parse_object(request.payload, "event payload"),
             metadata=parse_object(request.additional_metadata, "additional_metadata"),
             scope=request.scope if request.HasField("scope") else None,
             priority=request.priority if request.HasField("priority") else None,
-            at=moment_of(request.event_timestamp, "event_timestamp") if request.HasField("event_timestamp") else None,
+            occurred_at=utc_time(request.event_timestamp, "event_timestamp") if has_time else None,
         )
         return self._reply(event)
 
@@ -56,10 +65,10 @@ class EventsService:
         return pb.Events(events=[self._push(each) for each in request.events])
 
     def _put_log(self, request: pb.PutLogRequest) -> pb.PutLogResponse:
-        task = self._engine.store.task(request.task_run_external_id)
+        task = self._repository.task(request.task_run_external_id)
         task.logs.append(
             LogLine(
-                created_at=moment_of(request.created_at, "created_at"),
+                created_at=utc_time(request.created_at, "created_at"),
                 message=request.message,
                 level=(request.level or "INFO").upper(),
                 retry_count=request.task_retry_count,
@@ -69,18 +78,18 @@ class EventsService:
         return pb.PutLogResponse()
 
     def _put_stream_event(self, request: pb.PutStreamEventRequest) -> pb.PutStreamEventResponse:
-        task = self._engine.store.task(request.task_run_external_id)
+        task = self._repository.task(request.task_run_external_id)
         index = request.event_index if request.HasField("event_index") else None
-        self._engine.run_events.chunk(task, index, request.message.decode(errors="replace"))
+        self._run_events.chunk(task, index, request.message.decode(errors="replace"))
         return pb.PutStreamEventResponse()
 
-    def _reply(self, event: EventRecord) -> pb.Event:
+    def _reply(self, event: UserEvent) -> pb.Event:
         reply = pb.Event(
-            tenant_id=self._engine.tenant_id,
+            tenant_id=self._tenant_id,
             event_id=event.id,
             key=event.key,
             payload=json.dumps(event.payload),
-            event_timestamp=timestamp(event.at),
+            event_timestamp=timestamp(event.occurred_at),
             additional_metadata=json.dumps(event.metadata),
         )
         if event.scope is not None:

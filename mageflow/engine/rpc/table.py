@@ -1,7 +1,7 @@
-"""How a service is declared: a table of typed methods, and one place where errors become status codes.
+"""How services are declared: a table of typed methods, and one place where errors become status codes.
 
-Unary methods are plain functions: no await, so each is one atomic step of the engine. Methods that are not in a table
-are answered UNIMPLEMENTED with their name, which the SDK does not retry.
+Unary methods are plain functions without await, so each is one atomic step of the engine. A method that is in no table
+is answered UNIMPLEMENTED with its name, which the SDK does not retry.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler
 
 
 async def refuse(context: Context, error: RequestError) -> NoReturn:
-    """End the call with the error's status; ``abort`` raises, so nothing may catch around it."""
+    """End the call with the error's status. ``abort`` raises, so no caller may catch every exception."""
     metadata: tuple[tuple[str, bytes], ...] = ()
     if isinstance(error, IdempotencyCollisionError):
         metadata = (("grpc-status-details-bin", _collision_details(error)),)
@@ -121,7 +121,7 @@ def _serialize(message: Message) -> bytes:
 
 
 def _always(code: grpc.StatusCode, text: str) -> Handler:
-    """Return a handler that ends any kind of call at once, without waiting for the client's first message."""
+    """Return a handler that ends a call of any kind at once, before the client's first message."""
 
     async def end(_requests: object, context: Context) -> NoReturn:
         await context.abort(code, text)
@@ -130,15 +130,15 @@ def _always(code: grpc.StatusCode, text: str) -> Handler:
     return grpc.stream_stream_rpc_method_handler(end)
 
 
-class TokenGate(grpc.aio.ServerInterceptor):
-    """Lets only calls in that carry the engine's token and name a method it has; closed until it knows the token."""
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Rejects calls without the engine's token, and calls of unknown methods. Without a token it rejects every call."""
 
     def __init__(self) -> None:
         self._expected: str | None = None
-        self._deny = _always(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token for this engine")
+        self._reject = _always(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing token for this engine")
 
-    def open_for(self, token: str) -> None:
-        """Let calls with this token in. The token names the server's port, so it is made after the server."""
+    def accept(self, token: str) -> None:
+        """Accept calls with this token. The token names the server's port, so it is made after the server."""
         self._expected = f"bearer {token}"
 
     async def intercept_service(
@@ -148,12 +148,12 @@ class TokenGate(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[AnyRequestT, AnyResponseT] | None:
-        """Pass the call on, or answer UNAUTHENTICATED or UNIMPLEMENTED."""
+        """Return the handler of the call, or one that answers UNAUTHENTICATED or UNIMPLEMENTED."""
         metadata = handler_call_details.invocation_metadata or ()
         given = next((value for key, value in metadata if key == "authorization"), "")
         scheme, _, token = str(given).partition(" ")
         if f"{scheme.lower()} {token}" != self._expected:
-            return self._deny
+            return self._reject
         handler = await continuation(handler_call_details)
         if handler is None:
             name = handler_call_details.method

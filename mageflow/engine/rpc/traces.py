@@ -1,28 +1,29 @@
-"""OTLP ``TraceService`` on the same port, where the SDK's instrumentor exports to."""
+"""OTLP ``TraceService`` on the engine's gRPC port, to which the SDK's instrumentor exports."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import grpc
 
 from mageflow.engine.rpc.table import raw_unary, service
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.traces import Traces
 
 _log = logging.getLogger("mageflow.engine.rpc")
 
 
 class TraceService:
-    """The service. Its messages come with OpenTelemetry, which whoever exports has installed; loaded when needed."""
+    """The service. Its messages are part of OpenTelemetry, and are imported when the first export arrives.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        traces: keeps the spans.
+    """
+
+    def __init__(self, traces: Traces) -> None:
+        self._traces = traces
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the service's table."""
+        """Return the service."""
         return service("opentelemetry.proto.collector.trace.v1.TraceService", {"Export": raw_unary(self._export)})
 
     def _export(self, message: bytes) -> bytes:
@@ -33,5 +34,5 @@ class TraceService:
         except ImportError:
             _log.warning("spans were sent but cannot be kept: pip install opentelemetry-proto beside the engine")
             return b""
-        self._engine.traces.export(ExportTraceServiceRequest.FromString(message))
+        self._traces.export(ExportTraceServiceRequest.FromString(message))
         return b""

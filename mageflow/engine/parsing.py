@@ -1,4 +1,4 @@
-"""JSON text from clients into objects."""
+"""Checks and conversions of values in requests: JSON objects, ids and times."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mageflow.engine.errors import InvalidRequestError
-from mageflow.engine.model import JsonObject
+from mageflow.engine.values import JsonObject
 
-# An odd number of backslashes before it: an even number is that many halves of backslashes, followed by "u0000".
+# NUL is written with an odd number of backslashes. After an even number, "u0000" is plain text.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def parse_object(text: str | bytes, what: str) -> JsonObject:
-    """Return the JSON object in ``text``; empty text and ``null`` are an empty object.
+    """Return the JSON object in ``text``. Empty text and ``null`` are an empty object.
+
+    Args:
+        text: JSON.
+        what: name of the field, for the error.
 
     Raises:
-        InvalidRequestError: not JSON, not an object, or with a NUL character, which Hatchet's database cannot hold;
-            ``what`` names the field.
+        InvalidRequestError: the text is not JSON, not an object, or holds the character NUL, which Hatchet's database
+            cannot store.
     """
     if not text:
         return {}
@@ -39,32 +43,39 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
 
 
 def check_no_nul(text: str | bytes, what: str) -> None:
-    """Raise InvalidRequestError when JSON text holds the character NUL, which JSON can only write as an escape."""
+    """Raise InvalidRequestError when JSON text holds the character NUL. JSON can only write it as an escape."""
     raw = text if isinstance(text, bytes) else text.encode()
     if b"\\u0000" in raw and _NUL.search(raw):
         raise InvalidRequestError(f"{what} holds the character NUL (\\u0000), which Hatchet cannot store")
 
 
 def check_id(text: str, what: str) -> None:
-    """Raise InvalidRequestError when an id is no UUID; ``what`` names the field."""
+    """Raise InvalidRequestError when an id is not a UUID; ``what`` names the field."""
     try:
         UUID(text)
     except ValueError as error:
         raise InvalidRequestError(f"{what} must be a UUID, not {text!r}") from error
 
 
-def moment_of(stamp: Timestamp, what: str) -> datetime:
-    """Return a protobuf timestamp as a UTC time.
+def check_ids(ids: list[str], what: str) -> None:
+    """Raise InvalidRequestError when one of the ids is not a UUID; ``what`` names one of them."""
+    for each in ids:
+        check_id(each, what)
+
+
+def check_priority(priority: int | None) -> None:
+    """Raise InvalidRequestError when a priority is set and not 1, 2 or 3."""
+    if priority is not None and priority not in (1, 2, 3):
+        raise InvalidRequestError(f"priority must be 1, 2 or 3, not {priority}")
+
+
+def utc_time(stamp: Timestamp, what: str) -> datetime:
+    """Return a protobuf timestamp as a time in UTC.
 
     Raises:
-        InvalidRequestError: outside the years 1 to 9999, or malformed; ``what`` names the field.
+        InvalidRequestError: it is malformed or outside the years 1 to 9999; ``what`` names the field.
     """
     try:
         return stamp.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidRequestError(f"{what} is not a valid timestamp: {error}") from error
-
-
-def iso(moment: datetime) -> str:
-    """Return ISO-8601 with zone and milliseconds at least."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

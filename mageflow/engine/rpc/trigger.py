@@ -1,24 +1,25 @@
-"""Trigger requests, shared by the workflow service and by durable tasks."""
+"""Trigger requests of the workflow service and of durable tasks."""
 
 from __future__ import annotations
 
 from mageflow.engine.contracts import trigger_pb2
-from mageflow.engine.documents import check_id, parse_object
+from mageflow.engine.parsing import check_id, parse_object
 from mageflow.engine.trigger import Trigger
 
 
 def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:
-    """Return the engine's form of a trigger request.
+    """Return a trigger request as a record.
 
     Raises:
-        InvalidRequestError: input or metadata are not JSON objects, a parent or desired worker is no UUID.
+        InvalidRequestError: input or metadata is not a JSON object, or the id of the parent or of the desired worker is
+            not a UUID.
     """
     if request.parent_task_run_external_id:
         check_id(request.parent_task_run_external_id, "parent_task_run_external_id")
     if request.desired_worker_id:
         check_id(request.desired_worker_id, "desired_worker_id")
     return Trigger(
-        name=request.name,
+        workflow_name=request.name,
         input=parse_object(request.input, "input"),
         metadata=parse_object(request.additional_metadata, "additional_metadata"),
         priority=request.priority if request.HasField("priority") else None,

@@ -1,47 +1,44 @@
-"""JSON forms of runs and tasks. Field names, and which are required, are the SDK's REST models'."""
+"""Runs and tasks as JSON. The SDK's REST models decide on the field names and on the required fields."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from mageflow.engine.actions import payload
-from mageflow.engine.documents import iso
-from mageflow.engine.model import Json, JsonObject, Run, Task, TaskEvent, TaskStatus
-
-if TYPE_CHECKING:
-    from mageflow.engine.core import Engine
+from mageflow.engine.formats import iso
+from mageflow.engine.model import Run, Task, TaskEvent, TaskStatus
+from mageflow.engine.values import Json, JsonObject
 
 
 def resource(resource_id: str, created_at: datetime, updated_at: datetime | None = None) -> JsonObject:
-    """Return the ``metadata`` every resource carries."""
+    """Return the ``metadata`` of a resource."""
     return {"id": resource_id, "createdAt": iso(created_at), "updatedAt": iso(updated_at or created_at)}
 
 
 def without_nulls(document: JsonObject) -> JsonObject:
-    """Return the document without None values: the client's models refuse null for bounded fields."""
+    """Return the document without None values. The SDK's models refuse null for bounded fields."""
     return {key: value for key, value in document.items() if value is not None}
 
 
 def as_object(value: Json) -> JsonObject:
-    """Return a value that must be an object on the wire."""
+    """Return the value, or an empty object if it is not an object."""
     return value if isinstance(value, dict) else {}
 
 
-def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonObject:
+def task_summary(tenant_id: str, task: Task, *, payloads: bool = True) -> JsonObject:
     """Return one task as a row."""
     run = task.run
     return without_nulls(
         {
             "metadata": resource(task.id, task.inserted_at, task.finished_at or task.started_at),
-            "actionId": task.step.action,
+            "actionId": task.definition.action,
             "retryCount": task.retry_count,
             "attempt": task.retry_count + 1,
             "additionalMetadata": run.metadata,
             "createdAt": iso(task.inserted_at),
             "displayName": task.display_name,
             "duration": _milliseconds(task.started_at, task.finished_at),
-            "isDurable": task.step.is_durable,
+            "isDurable": task.definition.is_durable,
             "errorMessage": task.error,
             "finishedAt": _iso(task.finished_at),
             "input": payload(task) if payloads else {},
@@ -50,11 +47,11 @@ def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonOb
             "status": task.listed_status.public,
             "isEvicted": task.status is TaskStatus.EVICTED,
             "startedAt": _iso(task.started_at),
-            "stepId": task.step.id,
+            "stepId": task.definition.id,
             "taskExternalId": task.id,
             "taskId": task.number,
             "taskInsertedAt": iso(task.inserted_at),
-            "tenantId": engine.tenant_id,
+            "tenantId": tenant_id,
             "type": "TASK",
             "workflowId": run.workflow.id,
             "workflowName": run.workflow.name,
@@ -66,16 +63,15 @@ def task_summary(engine: Engine, task: Task, *, payloads: bool = True) -> JsonOb
     )
 
 
-def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
-    """Return one run as a row: its only task, or a DAG row with children."""
+def run_row(tenant_id: str, run: Run, *, payloads: bool = True) -> JsonObject:
+    """Return one run as a row: its only task, or a row with children for a DAG."""
     if not run.is_dag:
-        return task_summary(engine, next(iter(run.tasks.values())), payloads=payloads)
-    first = next(iter(run.tasks.values()))
+        return task_summary(tenant_id, run.first_task, payloads=payloads)
     return without_nulls(
         {
             "metadata": resource(run.id, run.created_at, run.finished_at or run.started_at),
             "additionalMetadata": run.metadata,
-            "children": [task_summary(engine, task, payloads=payloads) for task in listed_tasks(run)],
+            "children": [task_summary(tenant_id, task, payloads=payloads) for task in listed_tasks(run)],
             "createdAt": iso(run.created_at),
             "displayName": display_name(run),
             "duration": _milliseconds(run.started_at, run.finished_at),
@@ -88,9 +84,9 @@ def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
             "isEvicted": any(task.status is TaskStatus.EVICTED for task in run.tasks.values()),
             "startedAt": _iso(run.started_at),
             "taskExternalId": run.id,
-            "taskId": first.number,
+            "taskId": run.first_task.number,
             "taskInsertedAt": iso(run.created_at),
-            "tenantId": engine.tenant_id,
+            "tenantId": tenant_id,
             "type": "DAG",
             "workflowId": run.workflow.id,
             "workflowName": run.workflow.name,
@@ -102,8 +98,8 @@ def run_row(engine: Engine, run: Run, *, payloads: bool = True) -> JsonObject:
     )
 
 
-def run_details(engine: Engine, run: Run) -> JsonObject:
-    """Return everything about one run, as Hatchet does: with events of tasks only for a run of several tasks."""
+def run_details(tenant_id: str, run: Run) -> JsonObject:
+    """Return everything about one run. As in Hatchet, only a DAG has the events of its tasks in it."""
     tasks = listed_tasks(run)
     return {
         "run": without_nulls(
@@ -113,7 +109,7 @@ def run_details(engine: Engine, run: Run) -> JsonObject:
                 "startedAt": _iso(run.started_at),
                 "finishedAt": _iso(run.finished_at),
                 "duration": _milliseconds(run.started_at, run.finished_at),
-                "tenantId": engine.tenant_id,
+                "tenantId": tenant_id,
                 "additionalMetadata": run.metadata,
                 "displayName": display_name(run),
                 "workflowId": run.workflow.id,
@@ -129,27 +125,27 @@ def run_details(engine: Engine, run: Run) -> JsonObject:
         "shape": [
             {
                 "taskExternalId": task.id,
-                "stepId": task.step.id,
+                "stepId": task.definition.id,
                 "childrenStepIds": [
-                    other.step.id for other in run.tasks.values() if task.step.readable_id in other.step.parents
+                    other.definition.id for other in run.tasks.values() if task.name in other.definition.parents
                 ],
-                "taskName": task.step.readable_id,
+                "taskName": task.name,
             }
             for task in run.tasks.values()
         ],
-        "tasks": [task_summary(engine, task) for task in tasks],
+        "tasks": [task_summary(tenant_id, task) for task in tasks],
     }
 
 
 def listed_tasks(run: Run) -> list[Task]:
-    """Return the tasks that exist so far: a waiting or skipped on_failure task does not."""
+    """Return the tasks that are listed. A waiting or skipped on_failure task is not."""
     return [task for task in run.tasks.values() if task.created]
 
 
 def display_name(run: Run) -> str:
-    """Return ``<workflow>-<milliseconds>``, or the task's name for a run of one task."""
+    """Return the name in REST: ``<workflow>-<milliseconds>``, or that of the task for a run of one task."""
     if not run.is_dag:
-        return next(iter(run.tasks.values())).display_name
+        return run.first_task.display_name
     return f"{run.workflow.name}-{int(run.created_at.timestamp() * 1000)}"
 
 

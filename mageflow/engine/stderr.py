@@ -1,7 +1,7 @@
-"""What an engine in a process of its own writes to standard error, brought into this process's log.
+"""Forwards the standard error of an engine process to the log of this process.
 
-A warning of the engine (a run of a workflow nobody registered, a method it does not have) is for whoever runs the
-engine, and that is the parent: it has the terminal, or pytest's report.
+The engine's warnings (a run of an unregistered workflow, a method that it does not have) are for the person who started
+it. The parent process has that person's terminal, or pytest's report.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ _RECORD = re.compile(r"\d{4}-\d\d-\d\d \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) (
 _STOP_SECONDS = 2.0
 
 
-class ErrorOutput:
-    """Reads a pipe to its end in a thread, so that its writer never waits; keeps lines until they may be logged.
+class StderrReader:
+    """Reads the pipe in a thread, so that the engine never waits for it. Keeps lines until they may be logged.
 
     Args:
-        stream: of the engine process; closed at its end.
+        stream: standard error of the engine process. It is closed at its end.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._kept: deque[str] = deque(maxlen=_LINES_KEPT)
         self._lock = threading.Lock()
         self._logs = False
-        # A line that is no record belongs to the one before it: a traceback.
+        # A line that is not a log record belongs to the record before it, as in a traceback.
         self._last = (logging.WARNING, "mageflow.engine")
         self._thread = threading.Thread(target=self._read, args=(stream,), name="mageflow-engine-output", daemon=True)
         self._thread.start()
 
     def log(self) -> None:
-        """From now on log each line, under the engine's own logger and level; also what was kept so far."""
+        """Log the kept lines and every later line, with the logger and the level that the engine used."""
         with self._lock:
             self._logs = True
             for line in self._kept:
@@ -42,13 +42,13 @@ class ErrorOutput:
             self._kept.clear()
 
     def text(self) -> str:
-        """Return the last lines that were not logged; waits for the end of a process that has ended."""
+        """Return the last 200 lines that were not logged. Waits until the output of an ended process is read."""
         self.close()
         with self._lock:
             return "\n".join(self._kept)
 
     def close(self) -> None:
-        """Wait until everything is read of a process that has ended."""
+        """Wait until the output of an ended process is read, at most 2 seconds."""
         self._thread.join(_STOP_SECONDS)
 
     def _read(self, stream: IO[bytes]) -> None:
