@@ -125,7 +125,7 @@ class Mageflow(StateOperations, DeclaringClient):
             signed=invocation.SignedRuns(self._flows, sdk.as_non_retryable),
             extend=extend,
             is_non_retryable=sdk.is_non_retryable,
-            on_end=(self._locks.release_run, self._flows.stop_heartbeat),
+            on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
         )
         self._declarations = sdk.Declarations(self._register, self.param_config, services, enqueuer.durable_spawn)
         self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))

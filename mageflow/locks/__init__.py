@@ -1,13 +1,14 @@
-"""Locks on named resources that show who waits for whom, and see a deadlock in the moment it closes.
+"""Locks on named resources. They show who waits for whom, and detect a deadlock at the moment it closes.
 
-The room owns requests, leases, their renewal and the picture of all locks. It refuses to speak Redis (that is
-``mageflow.store``), to know Hatchet, and to name metrics or spans (that is ``mageflow.telemetry``).
+This package owns requests, leases, their renewal and the report of all locks. ``mageflow.store`` talks to Redis,
+``mageflow.telemetry`` names metrics and spans; this package does neither, and does not know Hatchet.
 """
 
-from mageflow.locks.block import LockBlock, OnLost
+from mageflow.locks.block import LockBlock
 from mageflow.locks.exclusive import ExclusiveMark, exclusive_mark
 from mageflow.locks.lease import Lease
 from mageflow.locks.report import CycleMember, Holder, LocksReport, Waiter, shown_key
+from mageflow.locks.request import OnLost
 from mageflow.locks.resource import Resource
 from mageflow.locks.service import LockService
 from mageflow.locks.waitgraph import WaitGraph

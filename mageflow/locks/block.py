@@ -1,49 +1,31 @@
-"""The block under a lock: how it is entered, left, and told when its lease is lost.
+"""The block under a lock: how it is entered and left, and how it is cancelled when its lease is lost.
 
-This file owns the two context managers and the cancellation of a block. It refuses to know how a lock is got.
+This file owns the two context managers. `Acquirer` gets and releases the locks.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
 
 from mageflow.errors import ConfigurationError, LockLostError
 from mageflow.interceptors import ResourceKey
-from mageflow.locks.lease import Lease, leave, push
-from mageflow.store import VictimPolicy
+from mageflow.locks.acquirer import Acquirer
+from mageflow.locks.lease import Lease
+from mageflow.locks.request import LockRequest
 
-if TYPE_CHECKING:
-    from mageflow.locks.service import LockService
-
-__all__ = ["LockBlock", "OnLost", "Request"]
-
-OnLost = Literal["cancel", "flag"]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a block asks for."""
-
-    resources: tuple[ResourceKey, ...]
-    """Sorted, without repetition."""
-    timeout_seconds: float | None
-    extend_timeout: bool
-    policy: VictimPolicy
-    on_lost: OnLost
+__all__ = ["LockBlock"]
 
 
 class LockBlock:
-    """``async with`` (or, in a thread, ``with``) that holds locks while its body runs; for one use.
+    """Holds locks while its body runs: ``async with``, or ``with`` in a thread. For one use.
 
-    Left with the lock lost, an otherwise successful block raises `LockLostError`, unless it was asked to only flag it.
+    Leaving it raises `LockLostError` if the lease was lost and the body raised nothing, unless ``on_lost`` is ``flag``.
     """
 
-    def __init__(self, locks: "LockService", request: Request) -> None:
-        self._locks = locks
+    def __init__(self, acquirer: Acquirer, request: LockRequest) -> None:
+        self._acquirer = acquirer
         self._request = request
-        self._surrounds_body = False
+        self._is_around_body = False
         self._lease: Lease | None = None
         self._is_used = False
         self._task: asyncio.Task[object] | None = None
@@ -53,20 +35,28 @@ class LockBlock:
 
     @property
     def resources(self) -> Sequence[ResourceKey]:
-        """What is locked, in the order it is taken."""
+        """The resources, in the order they are taken."""
         return self._request.resources
 
     def around_body(self) -> "LockBlock":
-        """The same block, for a runner: what the body acquires in another thread counts as inside of it."""
-        self._surrounds_body = True
+        """Locks taken in the task's worker thread are nested inside this block. Returns the block itself."""
+        self._is_around_body = True
         return self
 
     # -- in a coroutine ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Lease:
-        """Wait for the locks; see `Resource.acquire` for what is raised."""
+        """Wait for the locks.
+
+        Raises:
+            LockTimeoutError: They were not granted in time.
+            DeadlockError: This run is the victim of a deadlock.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreError: Redis did not answer.
+            ConfigurationError: The block was used before.
+        """
         self._use()
-        lease = await self._locks.enter(self._request, self._locks.enclosing())
+        lease = await self._acquirer.enter(self._request)
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
         if lease.grant is not None and self._request.on_lost == "cancel":
@@ -77,27 +67,31 @@ class LockBlock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the locks to the next in line, and say so if they were lost."""
+        """Release the locks to the next in each queue.
+
+        Raises:
+            LockLostError: The lease was lost, and ``on_lost`` is ``cancel``.
+        """
         lease = self._left()
         if lease.grant is not None and self._cancel in lease.grant.on_lost:
-            lease.grant.on_lost.remove(self._cancel)  # from here on the error says it
+            lease.grant.on_lost.remove(self._cancel)  # from here on LockLostError reports it
         task, self._task = self._task, None
         if self._was_cancelled and task is not None:
             if await self._absorb(task, lease, error):
                 error = None
         else:
-            await self._locks.leave(lease)
-        self._conclude(lease, error)
+            await self._acquirer.leave(lease)
+        self._raise_if_lost(lease, error)
 
     async def _absorb(self, task: "asyncio.Task[object]", lease: Lease, error: BaseException | None) -> bool:
-        """Leave a block that was cancelled for its lost lease; whether the cancellation is what ended it.
+        """Leave a block that was cancelled for its lost lease. Returns whether that cancellation ended the body.
 
-        It may not have been delivered yet, when the body ended without another ``await``: it must not meet whatever
-        the task does after the block.
+        If the body ended without another ``await``, the cancellation is still to be delivered. It is delivered here, so
+        that it does not hit the code after the block.
         """
         late: asyncio.CancelledError | None = None
         try:
-            await self._locks.leave(lease)
+            await self._acquirer.leave(lease)
             if not isinstance(error, asyncio.CancelledError):
                 await asyncio.sleep(0)
         except asyncio.CancelledError as cancelled:
@@ -105,31 +99,34 @@ class LockBlock:
         if task.uncancel() <= self._cancelling:
             return isinstance(error, asyncio.CancelledError)
         if late is not None:
-            raise late  # somebody else has cancelled the task as well
+            raise late  # the task was also cancelled from elsewhere
         return False
 
     # -- in a thread ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Lease:
-        """As ``async with``, for synchronous code outside of event loops; blocks this thread alone."""
+        """Like ``async with``, for synchronous code that runs in no event loop. Blocks only this thread.
+
+        Raises:
+            ConfigurationError: The thread runs an event loop, or the block was used before.
+        """
         self._use()
-        leases, threads = self._locks.enclosing(), self._locks.threads
+        self._request.is_in_thread = True
+        threads = self._acquirer.threads
         self._loop = threads.loop()
-        lease = threads.run(
-            self._locks.enter(self._request, leases, is_thread=True), self._loop, undo=self._locks.leave
-        )
+        lease = threads.run(self._acquirer.enter(self._request), self._loop, undo=self._acquirer.leave)
         self._entered(lease)
         return lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """As ``async with``."""
+        """Like ``async with``."""
         lease = self._left()
         # A loop that has stopped takes its session with it: the lease ends by itself.
         if self._loop is not None and self._loop.is_running():
-            self._locks.threads.run(self._locks.leave(lease), self._loop)
-        self._conclude(lease, error)
+            self._acquirer.threads.run(self._acquirer.leave(lease), self._loop)
+        self._raise_if_lost(lease, error)
 
     # -- both ----------------------------------------------------------------------------------------------------
 
@@ -140,17 +137,13 @@ class LockBlock:
 
     def _entered(self, lease: Lease) -> None:
         self._lease = lease
-        push(lease)
-        if self._surrounds_body:
-            self._locks.surround(lease, is_entered=True)
+        self._acquirer.enclosing.enter(lease, is_around_body=self._is_around_body)
 
     def _left(self) -> Lease:
         lease, self._lease = self._lease, None
         if lease is None:
             raise ConfigurationError("a lock's block was left that was never entered")
-        leave(lease)
-        if self._surrounds_body:
-            self._locks.surround(lease, is_entered=False)
+        self._acquirer.enclosing.leave(lease, is_around_body=self._is_around_body)
         return lease
 
     def _cancel(self) -> None:
@@ -168,7 +161,7 @@ class LockBlock:
             self._was_cancelled = True
             self._task.cancel("the lease on a lock was lost")
 
-    def _conclude(self, lease: Lease, error: BaseException | None) -> None:
+    def _raise_if_lost(self, lease: Lease, error: BaseException | None) -> None:
         if error is None and self._request.on_lost == "cancel":
             try:
                 lease.check()

@@ -1,7 +1,6 @@
-"""A lock around the whole body of a task, asked for by a decorator.
+"""A lock around the whole body of a task, requested by the decorator ``@client.exclusive``.
 
-This file owns the request and its key; the decorator's mark and the place around the body belong to
-``mageflow.invocation``. It refuses to wrap functions.
+This file owns the request and its key. ``mageflow.invocation`` owns the decorator and enters the block.
 """
 
 import inspect
@@ -11,7 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from mageflow.errors import DecorationError
-from mageflow.locks.block import LockBlock, OnLost
+from mageflow.locks.block import LockBlock
+from mageflow.locks.request import OnLost
 from mageflow.locks.resource import Resource
 from mageflow.locks.service import LockService
 from mageflow.store import VictimPolicy
@@ -32,13 +32,13 @@ class ExclusiveMark:
     on_lost: OnLost
 
     def block(self, message: Any) -> LockBlock:
-        """The block to enter around one attempt's body: after the stagger, before the pooled thread.
+        """The block around one attempt's body: after the stagger, before the pooled thread.
 
-        Enter it with ``async with`` on the event loop for synchronous bodies too: then a waiting task holds no thread.
-        What the body acquires inside its thread still counts as inside this block.
+        Enter it with ``async with`` on the event loop, for synchronous bodies too: then a waiting task occupies no
+        thread. Locks the body acquires in its thread are nested inside this block.
 
         Args:
-            message: The task's input, given to the key function.
+            message: The task's input; the key function gets it.
         """
         key = self.key(message) if self.key is not None else ""
         return self.locks.acquire(
@@ -59,11 +59,23 @@ def exclusive_mark(
     policy: VictimPolicy = "requester",
     on_lost: OnLost = "cancel",
 ) -> ExclusiveMark:
-    """Check what the decorator was given; see `Resource.acquire` for the arguments.
+    """Check the arguments of ``@client.exclusive``.
+
+    Args:
+        locks: Takes the locks.
+        resources: Resources or their names; at least one.
+        key: Function of the task's message that gives the key; the same key is used for every resource. Without it the
+            resources are locked as a whole.
+        timeout: Maximum wait for all of them together; None waits without limit, zero tries once.
+        extend_timeout: Whether the task's execution timeout grows while it waits.
+        policy: The victim if the request closes a deadlock: ``requester``, ``youngest`` or ``lowest_priority``.
+        on_lost: What happens if a lease is lost: ``cancel`` cancels the body and fails the attempt with
+            `LockLostError` (a synchronous body cannot be cancelled; its attempt fails when it ends), ``flag`` does
+            nothing.
 
     Raises:
-        DecorationError: No resource is named, the decorator stands without parentheses, or ``key`` is no function of
-            one argument.
+        DecorationError: No resource is named, the decorator is used without parentheses, or ``key`` is not a function
+            of one argument.
         ConfigurationError: A name cannot name a resource.
     """
     target = ", ".join(getattr(each, "name", None) or getattr(each, "__qualname__", str(each)) for each in resources)

@@ -1,98 +1,96 @@
-"""What the holder of a lock has in hand: the lease, its fencing tokens, and whether it still stands.
+"""What the holder of a lock has: the lease, its fencing tokens, and whether it is still valid.
 
-This file owns the lease and the record of which blocks the running code is inside of. It refuses to talk to Redis.
+This file owns the lease and the grant behind it. It does not talk to Redis.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from mageflow.errors import LockLostError
-from mageflow.interceptors import Attempt, LockHold, ResourceKey
+from mageflow.interceptors import LockHold, ResourceKey
+from mageflow.locks.request import LockRequest
+from mageflow.locks.session_lease import SessionLease
 
-__all__ = ["Grant", "HeldLock", "Lease", "entered_leases", "leave", "push"]
-
-
-@dataclass(slots=True, eq=False)
-class HeldLock:
-    """One lock of one grant."""
-
-    resource: ResourceKey
-    token: int
-    hold: LockHold
+__all__ = ["Grant", "Lease"]
 
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """What one request was given, as long as it is held. Shared by the session that renews it and its leases."""
+    """The locks one request was granted, while they are held. The session renews it; leases share it."""
 
-    request: str
-    run: str
-    session: str
-    attempt: Attempt | None
-    locks: tuple[HeldLock, ...]
-    deadline: Callable[[], float]
-    """Monotonic time until which Redis is known to keep the session."""
-    release: Callable[[], Coroutine[Any, Any, None]]
-    """Gives it back; on the session's loop."""
+    request: LockRequest
+    holds: tuple[LockHold, ...]
+    """One per lock, in the order they were taken."""
+    session_lease: SessionLease
     loop: asyncio.AbstractEventLoop
-    """The session's."""
-    monotonic: Callable[[], float] = time.monotonic
+    """The loop of the session."""
+    release: Callable[[], Coroutine[Any, Any, None]]
+    """Releases the locks; runs on ``loop``."""
+    hold_scopes: ExitStack = field(default_factory=ExitStack)
+    """The interceptors around the holds."""
+    lost_tokens: set[int] = field(default_factory=set[int])
     is_ended: bool = False
-    lost: set[int] = field(default_factory=set[int])
-    """Tokens Redis is known to have given up."""
+    """Whether it was released, or is being released."""
     on_lost: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    close: Callable[[], None] = lambda: None
-    """Leaves the interceptors that stand around the hold."""
+    """Called on ``loop`` when a lock of it is lost."""
+
+    @property
+    def resources(self) -> tuple[ResourceKey, ...]:
+        """What it holds, in the order it was taken."""
+        return tuple(each.resource for each in self.holds)
 
     @property
     def has_expired(self) -> bool:
-        """Whether the session may have ended in Redis: true in the instant a paused process wakes up."""
-        return self.monotonic() >= self.deadline()
+        """Whether the session may have ended in Redis, by the clock of this process."""
+        return self.session_lease.has_expired(self.request.session_id)
 
     def is_lost(self, token: int) -> bool:
-        """Whether this lock may have been given to somebody else while it was held."""
-        return token in self.lost or (not self.is_ended and self.has_expired)
+        """Whether another run may have got this lock while it was held here."""
+        return token in self.lost_tokens or (not self.is_ended and self.has_expired)
 
 
 class Lease:
-    """A lock, or several taken together, while they are held.
+    """One lock, or several taken together, while a block holds them. Leave the block to release them.
+
+    A lease is valid for `Settings.lock_lease_seconds` from its last renewal; the process renews it three times in that
+    time, in the background, for as long as the block runs.
 
     Attributes:
-        waited_seconds: How long the request waited for it.
-        grant: What this block itself took, to be given back when it is left; None when outer blocks hold it all.
+        waited_seconds: How long the block waited for its locks.
+        grant: What this block itself acquired; None if enclosing blocks of the same run hold everything already.
     """
 
     def __init__(
         self,
-        service: object,
-        run: str,
+        client: object,
+        attempt_id: str,
         parts: Mapping[ResourceKey, tuple[Grant, int]],
         *,
         waited_seconds: float,
         grant: Grant | None,
     ) -> None:
-        self._service = service
-        self._run = run
+        self._client = client
+        self.attempt_id = attempt_id
         self.grant = grant
         self._parts = dict(parts)
         self.waited_seconds = waited_seconds
 
     @property
     def resources(self) -> tuple[ResourceKey, ...]:
-        """What is held, in the order it was taken."""
+        """The locked resources, in the order they were taken: by name, then key."""
         return tuple(self._parts)
 
     @property
     def token(self) -> int:
         """The fencing token: larger than that of every earlier holder of any of these resources.
 
-        Store it beside what you write and refuse a write that carries a smaller one than is stored: then a holder that
-        was paused past its lease cannot overwrite its successor. Tokens are the server's clock in microseconds, or one
-        more than the last where that is larger, so they keep growing even when Redis loses its data.
+        Store it beside the data you write, and refuse a write whose token is smaller than the stored one. Then a holder
+        that was paused for longer than its lease cannot overwrite the data of its successor. A token is the server's
+        clock in microseconds, or one more than the last token if that is larger, so tokens keep growing even after
+        Redis has lost its data. For several resources this is the largest of their tokens.
         """
         return max(token for _, token in self._parts.values())
 
@@ -100,72 +98,46 @@ class Lease:
         """The fencing token of one of several resources.
 
         Raises:
-            KeyError: It is not held by this lease.
+            KeyError: This lease does not hold the resource.
         """
         return self._parts[resource][1]
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may hold (one of) the locks now.
+        """Whether another run may hold one of the locks now.
 
-        Needs no round trip: it also becomes true by this process's own clock, in the moment Redis is no longer known to
-        keep the lease, for example right after the process was paused.
+        Needs no round trip. It also becomes true by the clock of this process, at the moment Redis may have ended the
+        lease: for example right after the process was paused.
         """
         return any(grant.is_lost(token) for grant, token in self._parts.values())
 
     def check(self) -> None:
-        """Do nothing while the lease stands; call it before a step that must be exclusive.
+        """Return if the lease is valid. Call it before each step that must be exclusive; no round trip.
 
         Raises:
-            LockLostError: The lease is lost.
+            LockLostError: The lease is lost. Retryable.
         """
         for resource, (grant, token) in self._parts.items():
             if grant.is_lost(token):
                 raise LockLostError(resource.name, resource.key, token)
 
-    def covers(self, service: object, run: str, resource: ResourceKey) -> tuple[Grant, int] | None:
-        """The grant to share when the same run asks for the same resource again inside this block."""
-        if self._service is not service or self._run != run:
+    def covers(self, client: object, attempt_id: str, resource: ResourceKey) -> tuple[Grant, int] | None:
+        """The grant and token to share if the same attempt asks for a resource again inside this block."""
+        if self._client is not client or self.attempt_id != attempt_id:
             return None
         part = self._parts.get(resource)
         return None if part is None or part[0].is_ended or part[0].is_lost(part[1]) else part
 
-    def tokens_of(self, service: object) -> tuple[int, ...]:
-        """Every token, for a wait that happens inside this block."""
-        return tuple(token for _, token in self._parts.values()) if self._service is service else ()
+    def tokens_of(self, client: object) -> tuple[int, ...]:
+        """Every token, if the lease belongs to this client."""
+        return tuple(token for _, token in self._parts.values()) if self._client is client else ()
 
-    def loop_of(self, service: object, run: str) -> asyncio.AbstractEventLoop | None:
-        """Where the run's session is, if this lease is one of the run's and still held."""
-        if self._service is not service or self._run != run:
+    def loop_of(self, client: object, attempt_id: str) -> asyncio.AbstractEventLoop | None:
+        """The loop of the attempt's session, if the lease belongs to the attempt and still holds something."""
+        if self._client is not client or self.attempt_id != attempt_id:
             return None
         return next((grant.loop for grant, _ in self._parts.values() if not grant.is_ended), None)
-
-    @property
-    def run(self) -> str:
-        """The run that holds it."""
-        return self._run
 
     def __repr__(self) -> str:
         names = ", ".join(resource.name for resource in self._parts)
         return f"<Lease on {names}, token {self.token}{', lost' if self.is_lost else ''}>"
-
-
-_entered: ContextVar[tuple[Lease, ...]] = ContextVar("mageflow_entered_leases", default=())
-
-
-def entered_leases() -> tuple[Lease, ...]:
-    """The leases whose blocks the running code is inside of, outermost first.
-
-    Tasks started inside a block inherit it, as a block is expected to wait for what it starts.
-    """
-    return _entered.get()
-
-
-def push(lease: Lease) -> None:
-    """Enter a block."""
-    _entered.set((*_entered.get(), lease))
-
-
-def leave(lease: Lease) -> None:
-    """Leave a block, in whichever context that happens."""
-    _entered.set(tuple(each for each in _entered.get() if each is not lease))

@@ -1,21 +1,21 @@
-"""What the interceptors are told about locks besides requests and holds.
+"""Events about locks: what interceptors learn besides the wraps around requests and holds.
 
-This file owns the translation of replies into calls. It refuses to let an interceptor's failure stop a renewal.
+This file owns the translation of the scripts' replies into events.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from mageflow.interceptors import (
     Deadlock,
     DeadlockCheck,
-    Event,
     Interceptor,
     LeaseLost,
     LeaseRenewal,
+    LockAcquire,
     LockExpired,
     LockHold,
+    LockWaiting,
     ResourceKey,
 )
 from mageflow.store import LockReply
@@ -24,21 +24,19 @@ __all__ = ["EventPublisher"]
 
 
 class EventPublisher:
-    """Tells the interceptors; failures go to the event loop's exception handler.
+    """Publishes events about locks.
 
     Args:
-        interceptor: Who is told.
-        loop: Whose exception handler gets an interceptor's failure.
+        interceptor: Gets the events.
     """
 
-    def __init__(self, interceptor: Interceptor, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
-        self._loop = loop
 
     def reply(self, reply: LockReply, took_seconds: float) -> None:
-        """Dead owners a script came across, and deadlocks it broke: told here alone, as no other process saw them."""
+        """Publish the expired locks and broken deadlocks of a reply. No other process has seen them."""
         for resource, owner in reply.expired:
-            self._publish(LockExpired(resource, owner))
+            self._interceptor.event(LockExpired(resource, owner))
         for found in reply.resolved:
             deadlock = Deadlock(
                 cycle=found.cycle,
@@ -48,37 +46,32 @@ class EventPublisher:
                 resolution="victim_retried" if found.victim.will_retry else "victim_failed",
                 duration_seconds=took_seconds,
             )
-            self._publish(deadlock)
+            self._interceptor.event(deadlock)
 
-    def checked(self, reply: LockReply, took_seconds: float) -> None:
-        """A search for a cycle was part of the script."""
-        found = "cycle" if reply.resolved or reply.verdict.kind == "deadlock" else "clean"
-        self._publish(DeadlockCheck(found, took_seconds))
+    def cycle_search(self, reply: LockReply, took_seconds: float) -> None:
+        """Publish that the script searched for a cycle."""
+        result = "cycle" if reply.resolved or reply.verdict.kind == "deadlock" else "clean"
+        self._interceptor.event(DeadlockCheck(result, took_seconds))
 
-    def check_failed(self, error: Exception) -> None:
-        """The script that would have searched did not answer."""
-        self._publish(DeadlockCheck("error", 0.0, type(error).__name__))
+    def cycle_search_failed(self, error: Exception) -> None:
+        """Publish that the script that searches for cycles did not answer."""
+        self._interceptor.event(DeadlockCheck("error", 0.0, type(error).__name__))
 
-    def renewed(
-        self, held: Sequence[tuple[ResourceKey, int]], result: Literal["ok", "lost", "error"], gone: frozenset[int]
+    def renewal(
+        self,
+        leases: Sequence[tuple[ResourceKey, int]],
+        result: Literal["ok", "lost", "error"],
+        gone_tokens: frozenset[int] = frozenset(),
     ) -> None:
-        """A renewal ended."""
-        for resource, token in held:
-            self._publish(LeaseRenewal(resource, "lost" if token in gone else result))
+        """Publish the result of a renewal, once per lease."""
+        for resource, token in leases:
+            self._interceptor.event(LeaseRenewal(resource, "lost" if token in gone_tokens else result))
 
-    def lost(self, hold: LockHold) -> None:
-        """A lease is lost."""
+    def lease_lost(self, hold: LockHold) -> None:
+        """Publish that a lease is lost."""
         hold.is_lost = True
-        self._publish(LeaseLost(hold))
+        self._interceptor.event(LeaseLost(hold))
 
-    def guarded(self, action: Callable[[], None]) -> None:
-        """Do something that runs a program's own interceptors, which may fail; leases must be renewed all the same."""
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the interceptor's
-            self._loop.call_exception_handler(
-                {"message": "an interceptor failed while told about a lock", "exception": error}
-            )
-
-    def _publish(self, event: Event) -> None:
-        self.guarded(lambda: self._interceptor.event(event))
+    def waiting(self, request: LockAcquire) -> None:
+        """Publish that a request has waited for a second."""
+        self._interceptor.event(LockWaiting(request))

@@ -1,101 +1,101 @@
-"""Releases that Redis has not answered yet, and calls that go on when their caller is cancelled.
+"""Retries unacknowledged lock releases; shields Redis calls from the cancellation of their caller.
 
-Whatever a call to Redis may have done for a caller that has gone is undone by a release under the same request. It is
-repeated until Redis answers, or until the session it belongs to has ended without it.
+A call to Redis whose caller has gone may still take effect, so it is followed by a release of the same request. The
+release is repeated until Redis answers, or until the session of the request has ended without it.
 
-This file owns that list and the background tasks around it. It refuses to know why something is to be released.
+This file owns the pending releases and the background tasks around them.
 """
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from mageflow.errors import StoreError
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.notifier import EventPublisher
+from mageflow.locks.request import LockRequest
+from mageflow.locks.session_lease import SessionLease
 from mageflow.store import LockReply, LockStore
 
 __all__ = ["PendingReleases"]
 
 
 class PendingReleases:
-    """What one session still has to give back.
+    """The releases of one session that Redis has not answered yet.
 
     Args:
         store: Runs the scripts.
-        events: Told what the replies say besides.
-        lease_seconds: A release that is not answered for so long is not needed any more: the session has ended, or a
+        events: Publishes what the replies report.
+        session_lease: A release without an answer for a whole lease is dropped: by then the session has ended, or a
             renewal has found what was left of the request.
-        monotonic: Measures that.
-        on_owed: Called when something is added: `pay` must be called now and then until nothing is owed.
     """
 
-    def __init__(
-        self,
-        store: LockStore,
-        events: EventPublisher,
-        lease_seconds: float,
-        monotonic: Callable[[], float],
-        on_owed: Callable[[], None],
-    ) -> None:
+    def __init__(self, store: LockStore, events: EventPublisher, session_lease: SessionLease) -> None:
         self._store = store
         self._events = events
-        self._lease_seconds = lease_seconds
-        self._monotonic = monotonic
-        self._on_owed = on_owed
+        self._session_lease = session_lease
         self._loop = asyncio.get_running_loop()
-        self._owed: dict[str, tuple[tuple[ResourceKey, ...], float]] = {}
+        self._releases: dict[str, tuple[tuple[ResourceKey, ...], float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_closed = False
+        self._flusher: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     @property
-    def requests(self) -> Collection[str]:
+    def request_ids(self) -> Collection[str]:
         """Requests whose release is not answered yet."""
-        return self._owed.keys()
+        return self._releases.keys()
 
-    def owe(self, request: str, resources: tuple[ResourceKey, ...]) -> None:
-        """Release a request in the background; safe for one that never reached Redis, or was released before."""
-        if self._is_closed:
-            return  # the session has ended in Redis, and its requests with it
-        self._owed[request] = (resources, self._monotonic() + self._lease_seconds)
-        self.spawn(self.pay())
-        self._on_owed()
+    def add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
+        """Release a request in the background. Safe if it never reached Redis or was released before."""
+        if self._closing.is_set():
+            return  # the session ends in Redis, and its requests with it
+        self._releases[request_id] = (resources, self._session_lease.monotonic() + self._session_lease.lease_seconds)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = self.spawn(self._flush_until_answered())
 
-    async def pay(self) -> bool:
-        """Send what is owed; whether Redis has answered all of it."""
-        for request, (resources, until) in list(self._owed.items()):
+    def add_request(self, request: LockRequest) -> None:
+        """Release a request in the background."""
+        self.add(request.request_id, request.call.resources)
+
+    async def _flush_until_answered(self) -> None:
+        while self._releases:
+            if not await self._flush():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._session_lease.retry_seconds):
+                        await self._closing.wait()
+                        return
+
+    async def _flush(self) -> bool:
+        """Send the pending releases. Returns whether Redis has answered all of them."""
+        for request_id, (resources, drop_at) in list(self._releases.items()):
             try:
-                reply = await self._store.release(request, resources)
+                reply = await self._store.release(request_id, resources)
             except StoreError:
-                if self._monotonic() < until:
+                if self._session_lease.monotonic() < drop_at:
                     return False
             else:
                 self._events.reply(reply, 0.0)
-            self._owed.pop(request, None)
+            self._releases.pop(request_id, None)
         return True
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """In a context of its own: neither a run nor a span of whoever happened to need it first."""
+        """Run work in the background, in an empty context: it belongs to no attempt and no span."""
         return self._keep(self._loop.create_task(work, context=contextvars.Context()))
 
-    async def to_the_end(
-        self,
-        work: Coroutine[Any, Any, LockReply],
-        request: str,
-        resources: tuple[ResourceKey, ...],
-        *,
-        is_release: bool = False,
+    async def shield(
+        self, work: Coroutine[Any, Any, LockReply], request: LockRequest, *, is_release: bool = False
     ) -> LockReply:
-        """Let a script call finish even when its caller is cancelled; then the request is released.
+        """Let a script call finish even if its caller is cancelled; the request is released afterwards.
 
         Args:
             work: The call.
             request: The request it is about.
-            resources: The request's resources.
-            is_release: The call itself releases, so that only one that failed has to be repeated.
+            is_release: Whether the call is itself a release, so that only a failed one must be repeated.
         """
         task = self._keep(self._loop.create_task(work))
+        request_id, resources = request.request_id, request.call.resources
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -105,17 +105,17 @@ class PendingReleases:
                 if is_answered:
                     self._events.reply(done.result(), 0.0)
                 if not (is_release and is_answered):
-                    self.owe(request, resources)
+                    self.add(request_id, resources)
 
             task.add_done_callback(finished)
             raise
 
     async def close(self) -> None:
-        """Wait for calls that are under way; what is still owed is left to the end of the session."""
+        """Wait for calls in flight. Releases that are still pending are left to the end of the session."""
+        self._closing.set()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._is_closed = True
-        self._owed.clear()
+        self._releases.clear()
 
     def _keep(self, task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":
         self._tasks.add(task)

@@ -1,35 +1,178 @@
-"""One request for locks on its way to a grant. Facts only."""
+"""One request for locks, from `Resource.acquire` to its grant.
+
+This file owns what may be requested, and what is known of a request. It sends nothing.
+"""
 
 import asyncio
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Literal
 
-from mageflow.interceptors import LockAcquire, ResourceKey
-from mageflow.store import LockOwner, LockVerdict
+from mageflow.errors import ConfigurationError
+from mageflow.interceptors import Attempt, LockAcquire, ResourceKey
+from mageflow.locks.session_lease import SessionLease
+from mageflow.store import LockClaim, LockOwner, LockVerdict, VictimPolicy
+from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 
-__all__ = ["LockRequest"]
+__all__ = ["LockRequest", "OnLost", "attempt_id_of", "check_resource"]
+
+OnLost = Literal["cancel", "flag"]
+"""What happens to a block when its lease is lost; see `Resource.acquire`."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]{0,127}")
 
 
 @dataclass(slots=True, eq=False)
 class LockRequest:
-    """What is asked for by whom, and where the answer will arrive."""
+    """What one block wants, who wants it, and where the request stands."""
 
-    call: LockAcquire
-    run: str
     resources: tuple[ResourceKey, ...]
-    owner: LockOwner
-    born_ms: int
-    priority: int
-    under: tuple[int, ...]
-    can_wait: bool
-    request: str = ""
-    """Set each time it is sent."""
-    session: str = ""
-    """The session it was sent in. What is granted is worth nothing once that has ended."""
+    """Sorted by name, then key; without repetition."""
+    timeout_seconds: float | None
+    """Maximum wait: None means no limit, 0 means try once."""
+    extend_timeout: bool
+    policy: VictimPolicy
+    on_lost: OnLost
+
+    # Set when the block is entered.
+    is_in_thread: bool = False
+    """Whether the block runs in a thread, which cannot be stopped."""
+    attempt: Attempt | None = None
+    attempt_id: str = ""
+    """``<task run id>:<attempt number>``, or a random id outside of tasks. Locks are re-entrant per attempt id."""
+    enclosing_tokens: tuple[int, ...] = ()
+    """Tokens of the leases whose blocks enclose this one."""
+    born_ms: int = 0
+    """Epoch milliseconds at which the run was enqueued. The policy ``youngest`` compares it."""
+    call: LockAcquire = field(init=False)
+    """The facts for interceptors. ``call.resources`` are those that no enclosing block holds already."""
+
+    # Set each time it is sent.
+    request_id: str = ""
+    session_id: str = ""
+    """The session it was sent in. A grant is void once that session has ended."""
     is_queued: bool = False
     """Whether Redis is known to have it in a queue."""
-    future: "asyncio.Future[LockVerdict] | None" = None
+    verdict: "asyncio.Future[LockVerdict] | None" = None
+    """Where the verdict on a queued request arrives."""
 
-    def stand_in_line(self, verdict: LockVerdict) -> None:
-        """Note on the live request whom it waits for."""
+    @classmethod
+    def of(
+        cls,
+        resources: Iterable[ResourceKey],
+        *,
+        timeout: timedelta | None,
+        extend_timeout: bool,
+        policy: VictimPolicy,
+        on_lost: OnLost,
+    ) -> "LockRequest":
+        """Check what a caller asks for.
+
+        Raises:
+            ConfigurationError: There is no resource, a resource cannot be locked, or the timeout is negative or not a
+                timedelta.
+        """
+        ordered = tuple(sorted({check_resource(each) for each in resources}))
+        if not ordered:
+            raise ConfigurationError("name at least one resource to acquire")
+        if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"timeout is a timedelta, such as timedelta(seconds=5), not {timeout!r}")
+        if timeout is not None and timeout < timedelta(0):
+            raise ConfigurationError("timeout must not be negative; zero tries once without waiting")
+        seconds = None if timeout is None else timeout.total_seconds()
+        return cls(ordered, seconds, extend_timeout, policy, on_lost)
+
+    def start(self, missing: tuple[ResourceKey, ...], enclosing_tokens: tuple[int, ...]) -> LockAcquire:
+        """Start the clock of the request for those resources that no enclosing block holds."""
+        self.enclosing_tokens = enclosing_tokens
+        self.born_ms = _born_ms(self.attempt)
+        task = self.attempt.task.name if self.attempt is not None else ""
+        self.call = LockAcquire(missing, task, self.attempt, self.policy, self.timeout_seconds)
+        return self.call
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """How much longer it may wait; None means no limit."""
+        if self.timeout_seconds is None:
+            return None
+        return max(0.0, self.timeout_seconds - self.call.elapsed_seconds)
+
+    @property
+    def owner(self) -> LockOwner:
+        """What others are shown of the requesting run."""
+        fields = self.call.traceparent.split("-")
+        trace_id = fields[1] if len(fields) == 4 else ""  # noqa: PLR2004 - version, trace, span, flags
+        attempt = self.attempt
+        if attempt is None:
+            return LockOwner(run_id=self.attempt_id, trace_id=trace_id)
+        return LockOwner(
+            task=attempt.task.name,
+            run_id=attempt.workflow_run_id,
+            task_run_id=attempt.task_run_id,
+            attempt=attempt.attempt_number,
+            worker=attempt.worker_id,
+            trace_id=trace_id,
+            will_retry=attempt.attempt_number < attempt.max_attempts,
+        )
+
+    def claim(self, session_lease: SessionLease) -> LockClaim:
+        """The request as the store sends it."""
+        return LockClaim(
+            request_id=self.request_id,
+            attempt_id=self.attempt_id,
+            session_id=self.session_id,
+            session_is_open=session_lease.is_open,
+            resources=self.call.resources,
+            owner=self.owner,
+            lease_seconds=session_lease.lease_seconds,
+            wake_id=session_lease.wake_id,
+            policy=self.policy,
+            born_ms=self.born_ms,
+            priority=self.attempt.priority if self.attempt is not None else 1,
+            traceparent=self.call.traceparent,
+            enclosing_tokens=self.enclosing_tokens,
+            can_wait=self.timeout_seconds != 0,
+        )
+
+    def note_queued(self, verdict: LockVerdict) -> None:
+        """Update the live facts: which resource it waits for, and who holds it."""
         self.call.waiting_for = verdict.waiting_for
         self.call.holders = (verdict.holder,) if verdict.holder else ()
+
+
+def attempt_id_of(attempt: Attempt) -> str:
+    """The id under which an attempt holds locks."""
+    return f"{attempt.task_run_id}:{attempt.attempt_number}"
+
+
+def check_resource(resource: ResourceKey) -> ResourceKey:
+    """Return the resource if it can be locked.
+
+    Raises:
+        ConfigurationError: Its name or its key cannot be stored in Redis.
+    """
+    if not _NAME.fullmatch(resource.name):
+        raise ConfigurationError(
+            f"{resource.name!r} cannot name a resource: use 1 to 128 letters, digits and _ . - /, "
+            "and a key for instances"
+        )
+    if "\0" in resource.key:
+        raise ConfigurationError("a resource key must not contain NUL characters")
+    try:
+        resource.key.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("a resource key must be Unicode text, without lone surrogates") from error
+    return resource
+
+
+def _born_ms(attempt: Attempt | None) -> int:
+    """When the run was enqueued. It is the same on every attempt, so that a victim grows older with each retry."""
+    if attempt is None:
+        return round(time.time() * 1000)
+    try:
+        return round(float(str(attempt.metadata.get(KEY_ENQUEUED_AT))) * 1000)
+    except (ValueError, OverflowError):
+        return round((time.time() - attempt.elapsed_seconds) * 1000)

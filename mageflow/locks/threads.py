@@ -1,10 +1,9 @@
-"""The way from threads, and from other event loops, to the event loop that serves their locks.
+"""Calls from threads, and from other event loops, to the event loop that serves their locks.
 
-Synchronous code hands its requests to the loop the worker's tasks run on, or, where none is running, to one in a thread
-of its own, started at first use. A run keeps all its locks in the session of one loop, whichever loop it asks from:
-what it waits for in one session would not be seen to keep it from releasing what it holds in another.
+Synchronous code sends its requests from the loop of the worker's tasks. Without a running worker they are sent from a
+loop in a thread of its own, which starts at first use.
 
-This file owns that loop and the call to it and back. It refuses to know what a request is.
+This file owns that loop and the calls to it. It does not know what a request is.
 """
 
 import asyncio
@@ -23,29 +22,29 @@ _LOOP_CHECK_SECONDS: Final = 5.0
 
 
 class ThreadBridge:
-    """Runs coroutines of threads that run no event loop.
+    """Runs coroutines for threads that run no event loop.
 
     Attributes:
-        home: The loop threads are to use, if it is running.
+        preferred_loop: The loop that serves threads while it is running.
     """
 
     def __init__(self) -> None:
-        self.home: asyncio.AbstractEventLoop | None = None
+        self.preferred_loop: asyncio.AbstractEventLoop | None = None
         self._own: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
-        self._guard = threading.Lock()
+        self._mutex = threading.Lock()
 
     def offer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """A loop that uses locks may serve threads, unless there is one already."""
+        """Let a loop serve threads, unless another one does."""
         is_own = self._own is not None and self._own[0] is loop
-        if not is_own and (self.home is None or not self.home.is_running()):
-            self.home = loop
+        if not is_own and (self.preferred_loop is None or not self.preferred_loop.is_running()):
+            self.preferred_loop = loop
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that serves threads: the worker's, or one in a thread of its own, started now."""
-        home = self.home
-        if home is not None and home.is_running():
-            return home
-        with self._guard:
+        """The loop that serves threads: the preferred one, or one in a thread of its own, started now."""
+        preferred = self.preferred_loop
+        if preferred is not None and preferred.is_running():
+            return preferred
+        with self._mutex:
             if self._own is None:
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=_run_loop, args=(loop,), name="mageflow-locks", daemon=True)
@@ -53,14 +52,18 @@ class ThreadBridge:
                 thread.start()
             return self._own[0]
 
-    def close(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """End the loop that was started here, if any; ``farewell`` is what it does last."""
-        with self._guard:
+    def close(self, before_stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Stop the loop that was started here, if any.
+
+        Args:
+            before_stop: The last thing that loop runs.
+        """
+        with self._mutex:
             own, self._own = self._own, None
         if own is None:
             return
         loop, thread = own
-        asyncio.run_coroutine_threadsafe(farewell(), loop).result()
+        asyncio.run_coroutine_threadsafe(before_stop(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
@@ -70,16 +73,17 @@ class ThreadBridge:
         loop: asyncio.AbstractEventLoop,
         undo: Callable[[T], Awaitable[None]] | None = None,
     ) -> T:
-        """Run something on the loop and wait for it in this thread; context variables are carried over.
+        """Run a coroutine on the loop and wait for it in this thread. Context variables are copied.
 
         Args:
-            work: What to run.
-            loop: From `loop`.
-            undo: Called on the loop with the result when this thread has been interrupted meanwhile (a task that was
-                killed, control-C) and nobody is left to have it. Without it the work is done to its end.
+            work: The coroutine.
+            loop: A loop from `loop`.
+            undo: Called on the loop with the result if this thread is interrupted before it gets the result (a killed
+                task, control-C). Without ``undo`` the coroutine still runs to its end.
 
         Raises:
-            ConfigurationError: The thread does run a loop, which this would block; or the other loop has stopped.
+            ConfigurationError: The thread runs an event loop, which this call would block; or the other loop has
+                stopped.
         """
         try:
             asyncio.get_running_loop()
@@ -88,7 +92,7 @@ class ThreadBridge:
         else:
             work.close()
             raise ConfigurationError("inside a coroutine write 'async with resource.acquire(...)', not 'with'")
-        call = _cross(work, loop, undo)
+        call = _start_call(work, loop, undo)
         try:
             while not wait({call.future}, _LOOP_CHECK_SECONDS).done:
                 _require_running(loop)
@@ -104,10 +108,17 @@ async def run_on(
     work: Coroutine[Any, Any, T],
     undo: Callable[[T], Awaitable[None]] | None = None,
 ) -> T:
-    """Run something on this loop or on another one, and wait for it here; see `ThreadBridge.run`."""
+    """Run a coroutine on this loop or on another one, and wait for it here.
+
+    Args:
+        loop: Where to run it.
+        work: The coroutine.
+        undo: Called on the other loop with the result if the caller is cancelled before it gets the result. Without
+            ``undo`` the coroutine still runs to its end.
+    """
     if loop is asyncio.get_running_loop():
         return await work
-    call = _cross(work, loop, undo)
+    call = _start_call(work, loop, undo)
     try:
         return await asyncio.wrap_future(call.future)
     except BaseException:
@@ -116,7 +127,7 @@ async def run_on(
         raise
 
 
-def _cross(
+def _start_call(
     work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, undo: Callable[[T], Awaitable[None]] | None
 ) -> "CrossLoopCall[T]":
     call = CrossLoopCall(work, loop, undo)
@@ -125,7 +136,7 @@ def _cross(
 
 
 class CrossLoopCall(Generic[T]):
-    """One piece of work on the loop, for somebody elsewhere who waits. All but ``future`` belongs to the loop."""
+    """One coroutine on a loop whose caller waits elsewhere. Everything but ``future`` belongs to the loop."""
 
     def __init__(
         self,
@@ -134,12 +145,12 @@ class CrossLoopCall(Generic[T]):
         undo: Callable[[T], Awaitable[None]] | None,
     ) -> None:
         self.future: Future[T] = Future()
-        self.future.set_running_or_notify_cancel()  # only the loop ends it: a release must not be given up unbegun
+        self.future.set_running_or_notify_cancel()  # only the loop ends it: a release must always be sent
         self._work = work
         self._loop = loop
         self._undo = undo
         self._task: asyncio.Task[T] | None = None
-        self._undoing: asyncio.Future[None] | None = None
+        self._undo_task: asyncio.Future[None] | None = None
         self._is_abandoned = False
 
     def start(self) -> None:
@@ -147,18 +158,18 @@ class CrossLoopCall(Generic[T]):
         self._task.add_done_callback(self._finished)
 
     def abandon(self) -> None:
-        """The thread has gone; whatever it would have got is undone, also when it is ready for it already."""
+        """The caller has gone: undo the result, even if it is ready."""
         if self._undo is None or self._task is None or self._is_abandoned:
             return
         self._is_abandoned = True
         if self._task.done():
-            self._take_back(self._task)
+            self._undo_result(self._task)
         else:
             self._task.cancel()
 
     def _finished(self, task: asyncio.Task[T]) -> None:
         if self._is_abandoned:
-            self._take_back(task)
+            self._undo_result(task)
         elif task.cancelled():
             self.future.set_exception(CancelledError())
         elif (error := task.exception()) is not None:
@@ -166,9 +177,9 @@ class CrossLoopCall(Generic[T]):
         else:
             self.future.set_result(task.result())
 
-    def _take_back(self, task: asyncio.Task[T]) -> None:
+    def _undo_result(self, task: asyncio.Task[T]) -> None:
         if self._undo is not None and not task.cancelled() and task.exception() is None:
-            self._undoing = asyncio.ensure_future(self._undo(task.result()), loop=self._loop)
+            self._undo_task = asyncio.ensure_future(self._undo(task.result()), loop=self._loop)
 
 
 def _require_running(loop: asyncio.AbstractEventLoop) -> None:

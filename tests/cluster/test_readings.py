@@ -110,7 +110,7 @@ async def test_locks_show_the_wait_graph_and_who_is_gone(process: MakeProcess) -
         orphaned = {lock: leader.samples.value("mageflow_locks_orphaned", lock=lock) for lock in "abcd"}
         assert orphaned == dict.fromkeys("abcd", 0)
 
-        renewals = other.locks.session()._renewals
+        renewals = other.locks._sessions.current().renewer._renewals
         assert renewals is not None
         renewals.cancel()  # the process is silent from now on
 

@@ -5,7 +5,7 @@ import pytest
 import redis
 
 import mageflow.store.locks.store
-from mageflow.interceptors import Interceptor
+from mageflow.interceptors import Interceptor, InterceptorChain
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -38,6 +38,7 @@ async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:  # noqa: 
     made: list[tuple[LockService, RedisPort]] = []
 
     def make(interceptor: Interceptor | None = None, *, lease_seconds: float = 15.0, **options: object) -> LockService:
+        interceptor = InterceptorChain([interceptor] if interceptor is not None else [])
         port = RedisPort(valkey.url, interceptor)
         store = LockStore(port, Keys("mageflow", str(options.pop("namespace", "tests"))))
         options.setdefault("victim_backoff_seconds", 0.0)

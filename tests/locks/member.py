@@ -140,7 +140,7 @@ async def circles(url: str, index: int, processes: int, seed: int, count: int, s
                 metadata={"mageflow_enqueued_at": f"{circle.born[place]:.6f}"},
             )
             done = await apart(cross(circle, place, number, first, here, there), run)
-            await member.locks.release_run(run)
+            await member.locks.release_attempt(run)
             if done:
                 break
 

@@ -331,12 +331,12 @@ async def test_everything_a_run_holds_is_given_back_when_it_ends(services: Servi
 
     await start(forgetful(), within=run)
     seen.round_trips.clear()
-    await locks.release_run(run)
+    await locks.release_attempt(run)
     assert seen.round_trips == ["lock_end"]
     assert (await locks.snapshot()).holders == ()
     seen.round_trips.clear()
-    await locks.release_run(run)
-    await locks.release_run(attempt("r2"))
+    await locks.release_attempt(run)
+    await locks.release_attempt(attempt("r2"))
     assert seen.round_trips == []
 
 
@@ -355,7 +355,7 @@ async def test_thread_that_outlives_its_run_keeps_its_lock_until_it_leaves(locks
 
     thread = start(asyncio.to_thread(in_thread), within=run)
     await entered.wait()
-    await locks.release_run(run)
+    await locks.release_attempt(run)
     assert [each.run_id for each in (await locks.snapshot()).holders] == ["r1"]
     leave.set()
     await thread
@@ -375,7 +375,7 @@ async def test_thread_that_waits_for_a_run_that_has_ended_waits_no_longer(locks:
     async with orders.acquire():
         thread = start(asyncio.to_thread(in_thread), within=run)
         await waiting(locks, 1)
-        await locks.release_run(run)
+        await locks.release_attempt(run)
         with pytest.raises((asyncio.CancelledError, concurrent.futures.CancelledError)):
             await thread
         await waiting(locks, 0)

@@ -308,7 +308,7 @@ async def test_victim_that_will_be_retried_lingers_after_giving_its_locks_back(s
 
     await start(forgetful(), within=run)
     started = loop.time()
-    ending = asyncio.create_task(locks.release_run(run))
+    ending = asyncio.create_task(locks.release_attempt(run))
 
     async def is_free() -> bool:
         return not (await locks.snapshot()).holders

@@ -6,14 +6,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from mageflow.errors import LockLostError, LockTimeoutError
-from mageflow.interceptors import Event, Interceptor, LockAcquire, LockWaiting
+from mageflow.interceptors import Event, Interceptor, InterceptorFailed, LockAcquire, LockHold, LockWaiting
 from mageflow.locks import LockService
 from tests.locks.conftest import Services
 from tests.locks.scenes import Gate, attempt, is_free, start, until, waiting
@@ -62,8 +62,8 @@ async def test_cancelled_at_any_step_of_acquire_and_release_leaves_nothing(servi
             endings.add("ended")
         except asyncio.CancelledError:
             endings.add("cancelled")
-        assert not locks.session()._local_state.waiting
-        assert not locks.session()._local_state.grants
+        assert not locks._sessions.current().state.waiting
+        assert not locks._sessions.current().state.grants
         await until(lambda: is_free(locks))
     assert "cancelled" in endings
 
@@ -165,7 +165,8 @@ async def test_thread_that_is_killed_while_it_waits_for_a_lock_gets_none(service
         gate.open()
         await holder
     await until(lambda: not thread.is_alive())
-    await until(lambda: not locks._in_thread)
+    state = locks._sessions.current().state
+    await until(lambda: not state.grants and not state.waiting)
     if moment == "waiting":
         gate.open()
         await holder
@@ -189,47 +190,61 @@ async def test_thread_that_is_killed_inside_its_block_gives_the_lock_back(servic
     kill(thread)
     await until(lambda: not thread.is_alive())
     await until(lambda: is_free(locks))
-    assert not locks._in_thread
+    assert not locks._sessions.current().state.grants
 
 
-async def test_interceptor_that_fails_after_the_grant_costs_the_block_and_not_the_lock(services: Services) -> None:
-    """The body does not run, so nothing may be held for it."""
+async def test_interceptor_that_fails_costs_neither_the_lock_nor_the_time_of_the_task(services: Services) -> None:
+    """Around the request, around the hold, and when the task waits: the block runs and the timeout still grows."""
+    failures: list[str] = []
+    extended: list[float] = []
 
     class Failing(Interceptor):
         @contextmanager
         def acquire_lock(self, call: LockAcquire) -> Generator[None]:
             yield
-            raise RuntimeError("told too late")
+            raise RuntimeError("on the grant")
 
-    locks = services(Failing())
-    with pytest.raises(RuntimeError, match="told too late"):
-        async with locks.resource("orders").acquire():
-            pytest.fail("entered")
-    assert await is_free(locks)
+        def hold_lock(self, call: LockHold) -> AbstractContextManager[None]:
+            raise RuntimeError("on the hold")
 
-
-async def test_interceptor_that_fails_while_a_task_waits_does_not_cost_it_its_time(services: Services) -> None:
-    """The task's timeout still grows, and the failure is told to the event loop's handler."""
-    told: list[str] = []
-    asked: list[float] = []
-
-    class Failing(Interceptor):
         def event(self, event: Event) -> None:
             match event:
                 case LockWaiting():
-                    raise RuntimeError("told of a wait")
+                    raise RuntimeError("on the wait")
+                case InterceptorFailed():
+                    failures.append(str(event.error))
 
     async def extend(run: object, seconds: float, reason: object) -> float:
-        asked.append(seconds)
+        extended.append(seconds)
         return seconds
 
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
-    locks = services(Failing(), extend=extend)
-    async with locks.resource("orders").acquire():
+    locks, other = services(Failing(), extend=extend), services()
+    async with other.resource("orders").acquire():
         waiter = start(_ask_patiently(locks), within=attempt("r1"))
-        await until(lambda: asked)
+        await until(lambda: extended)
+        assert failures == ["on the wait"]
     await waiter
-    assert told == ["told of a wait"]
+    assert failures == ["on the wait", "on the hold", "on the grant"]
+    assert await is_free(locks)
+
+
+async def test_request_that_is_stopped_after_its_grant_holds_nothing(services: Services) -> None:
+    """What is no `Exception` passes through the interceptors; the body does not run, so nothing may be held for it."""
+
+    class Stop(BaseException):
+        pass
+
+    class Stopping(Interceptor):
+        @contextmanager
+        def acquire_lock(self, call: LockAcquire) -> Generator[None]:
+            yield
+            raise Stop
+
+    locks = services(Stopping())
+    with pytest.raises(Stop):
+        async with locks.resource("orders").acquire():
+            pytest.fail("entered")
+    assert await is_free(locks)
 
 
 async def _ask_patiently(locks: LockService) -> None:

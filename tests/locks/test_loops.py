@@ -58,7 +58,7 @@ async def test_run_on_another_loop_is_cancelled_when_its_lease_is_lost(services:
 
     task = start(run(), within=attempt("r1"))
     await until(inside.is_set)
-    locks.session()._end_session()
+    locks._sessions.current().state.end_session()
     async with asyncio.timeout(10):
         await task
     assert endings == ["inner"]
@@ -89,4 +89,4 @@ async def test_cancelled_at_any_step_from_another_loop_leaves_nothing(services: 
     for turns in range(0, 80, 2):
         await start(run(turns), within=attempt(f"r{turns}"))
         await until(lambda: is_free(locks))
-    assert not locks.session()._local_state.grants
+    assert not locks._sessions.current().state.grants

@@ -124,7 +124,7 @@ async def test_cancellation_for_a_lost_lease_ends_with_its_block(services: Servi
         try:
             async with locks.resource("orders").acquire() as lease:
                 assert lease.grant is not None
-                locks.session()._end_session()  # what a renewal does; nothing awaits from here to the block's end
+                locks._sessions.current().state.end_session()  # as a renewal does; no await until the end
                 {}[ending] if ending == "raise" else None
         except (LockLostError, KeyError) as error:
             for _ in range(5):
@@ -146,7 +146,7 @@ async def test_user_who_cancels_a_block_that_is_being_cancelled_is_heard(service
 
     task = start(run())
     await inside.reached()
-    locks.session()._end_session()
+    locks._sessions.current().state.end_session()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -168,7 +168,7 @@ async def test_nested_blocks_that_are_lost_together_say_so_once(services: Servic
 
     task = start(run())
     await inside.reached()
-    locks.session()._end_session()
+    locks._sessions.current().state.end_session()
     assert await task in {"orders", "other"}
 
 
@@ -205,7 +205,7 @@ async def test_request_that_is_executed_after_its_release_does_not_stay(services
 
     holder = start(hold())
     await inside.reached()
-    session, store = locks.session()._session_lease.session, locks._store
+    session, store = locks._sessions.current().session_lease.session_id, locks._store
     await store.release("late", (ResourceKey("orders"),))
     reply = await store.acquire(claim("late", session=session, is_open=True))
     assert reply.verdict.kind == "granted"
@@ -257,8 +257,8 @@ async def test_releases_are_not_owed_for_ever(services: Services) -> None:
             with pytest.raises(StoreUnavailableError):
                 async with locks.resource("orders").acquire():
                     pass
-        assert locks.session()._pending_releases.requests
-        await until(lambda: not locks.session()._pending_releases.requests)
-        await until(lambda: locks.session()._renewals is None or locks.session()._renewals.done())
+        assert locks._sessions.current().pending_releases.request_ids
+        await until(lambda: not locks._sessions.current().pending_releases.request_ids)
+        await until(lambda: not locks._sessions.current().renewer.is_running)
         await locks.aclose()
         await port.aclose()

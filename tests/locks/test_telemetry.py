@@ -54,7 +54,7 @@ class Process:
             try:
                 return await body()
             finally:
-                await self.locks.release_run(run)
+                await self.locks.release_attempt(run)
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""The way of a request from a block to its grant, and back.
+
+This file owns the order of the steps. How a request is sent is the session's part; the block around it is
+`mageflow.locks.block`'s.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+
+from mageflow.errors import DeadlockError, LockTimeoutError
+from mageflow.interceptors import ExtendTimeout, Interceptor, ResourceKey, current_attempt
+from mageflow.locks.enclosing import EnclosingLeases
+from mageflow.locks.lease import Grant, Lease
+from mageflow.locks.request import LockRequest, attempt_id_of
+from mageflow.locks.session import LockSession
+from mageflow.locks.sessions import Sessions
+from mageflow.locks.threads import ThreadBridge, run_on
+from mageflow.locks.waiting import WaitPhases, WaitScope
+from mageflow.store import LockVerdict
+
+__all__ = ["Acquirer"]
+
+
+class Acquirer:
+    """Enters and leaves blocks under locks.
+
+    Args:
+        sessions: Send the requests.
+        interceptor: Stands around each request.
+        extend: Asks Hatchet for more execution time while a task waits; None leaves timeouts alone.
+        threads: Runs requests of threads.
+        enclosing: The blocks the running code is inside of.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        interceptor: Interceptor,
+        extend: ExtendTimeout | None,
+        threads: ThreadBridge,
+        enclosing: EnclosingLeases,
+    ) -> None:
+        self.threads = threads
+        self.enclosing = enclosing
+        self._sessions = sessions
+        self._interceptor = interceptor
+        self._extend = extend
+        self._phases = WaitPhases()
+
+    async def enter(self, request: LockRequest) -> Lease:
+        """Get a lease for a request of the running code.
+
+        An attempt has all its locks in the session of one loop, from whichever loop it asks: the search for deadlocks
+        sees the waits of one session as those of one owner.
+        """
+        leases = self.enclosing.current()
+        attempt = request.attempt = current_attempt.get()
+        if attempt is not None:
+            request.attempt_id = attempt_id_of(attempt)
+        else:
+            request.attempt_id = next((each.attempt_id for each in leases), uuid.uuid4().hex)
+        used = [each.loop_of(self, request.attempt_id) for each in leases]
+        running = [loop for loop in used if loop is not None and loop.is_running()]
+        loop = running[-1] if running else asyncio.get_running_loop()
+        return await run_on(loop, self._lease(request, leases), undo=self.leave)
+
+    async def leave(self, lease: Lease) -> None:
+        """Release what the block itself acquired; what an enclosing block holds stays."""
+        if lease.grant is not None and lease.grant.loop.is_running():  # a stopped loop takes its session with it
+            await run_on(lease.grant.loop, lease.grant.release())
+
+    async def _lease(self, request: LockRequest, leases: Sequence[Lease]) -> Lease:
+        """Share what enclosing blocks of the same attempt hold, and request the rest. On the session's loop."""
+        started_at = time.monotonic()
+        parts: dict[ResourceKey, tuple[Grant, int]] = {}
+        for resource in request.resources:
+            for lease in reversed(leases):
+                if part := lease.covers(self, request.attempt_id, resource):
+                    parts[resource] = part
+                    break
+        missing = tuple(each for each in request.resources if each not in parts)
+        grant: Grant | None = None
+        if missing:
+            grant = await self._acquire(
+                request, missing, tuple({token for lease in leases for token in lease.tokens_of(self)})
+            )
+            parts |= {hold.resource: (grant, hold.token) for hold in grant.holds}
+        ordered = {resource: parts[resource] for resource in request.resources}
+        waited_seconds = time.monotonic() - started_at
+        return Lease(self, request.attempt_id, ordered, waited_seconds=waited_seconds, grant=grant)
+
+    async def _acquire(
+        self, request: LockRequest, missing: tuple[ResourceKey, ...], enclosing_tokens: tuple[int, ...]
+    ) -> Grant:
+        session = self._sessions.current()
+        call = request.start(missing, enclosing_tokens)
+        grant: Grant | None = None
+        try:
+            with self._interceptor.acquire_lock(call):
+                try:
+                    grant = granted = await self._until_granted(session, request)
+                    call.outcome = "acquired"
+                except LockTimeoutError:
+                    call.outcome = "timeout"
+                    raise
+                except DeadlockError as error:
+                    call.outcome, call.cycle = "deadlock", error.cycle
+                    raise
+                except asyncio.CancelledError:
+                    call.outcome = "cancelled"
+                    raise
+                finally:
+                    call.waited_seconds = call.elapsed_seconds
+        except BaseException:
+            if grant is not None:  # an interceptor failed after the grant: the body will not run
+                await grant.release()
+            raise
+        return granted
+
+    async def _until_granted(self, session: LockSession, request: LockRequest) -> Grant:
+        call = request.call
+        while True:
+            verdict = await session.send(request)
+            if verdict.kind == "queued":
+                verdict = await self._wait(session, request, verdict)
+            if verdict.kind == "granted":
+                return session.hold(request, verdict.tokens)
+            if verdict.kind == "deadlock":
+                raise DeadlockError(verdict.cycle, request.owner.run_id, verdict.policy)
+            if verdict.kind in ("busy", "ended"):
+                blocked = verdict.waiting_for or call.waiting_for or call.resources[0]
+                raise LockTimeoutError(blocked.name, blocked.key, call.elapsed_seconds)
+
+    async def _wait(self, session: LockSession, request: LockRequest, queued: LockVerdict) -> LockVerdict:
+        call = request.call
+        if not call.queued_at:
+            call.queued_at, call.queue_position = time.time(), queued.position
+        request.note_queued(queued)
+        call.is_waiting = True
+        extend = self._extend if request.extend_timeout else None
+        try:
+            with WaitScope(call, extend, session.events, self._phases):
+                return await session.wait(request, request.remaining_seconds)
+        finally:
+            call.is_waiting = False
