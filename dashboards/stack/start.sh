@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts the driver with the token that the service hatchet-token left in the shared volume.
+# Starts the demo worker with the token that the service hatchet-token left in the shared volume.
 set -eu
 HATCHET_CLIENT_TOKEN=$(cat /handover/token)
 export HATCHET_CLIENT_TOKEN
-exec python /app/driver.py
+exec python -m mageflow.cli.demo.worker --traffic

@@ -14,7 +14,7 @@ import pytest
 from mageflow.dashboards.bundle import CONTENTS, differences, find_bundle
 
 DEVELOPMENT_ONLY = {"build", "grafana_foundation_sdk", "grpc_tools", "hatchling", "hypothesis", "importlinter"}
-"""Modules of the extra ``test``: a user who runs ``pip install mageflow`` does not have them."""
+"""Modules of the extra ``test``: a user who runs ``pip install hatchet-mageflow`` does not have them."""
 
 
 def build(kind: str, source: Path, target: Path) -> Path:

@@ -5,7 +5,6 @@ All tests read the results of one run of workers. The module prints how many pan
 
 from collections import Counter, defaultdict
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from dashboards.generator.alerts import alerts
 from mageflow.dashboards import PanelResult, find_bundle
 from mageflow.engine import LocalEngine
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.dashboards.live_run import NIGHT_WORKER, REFUSED_TASK, WORKERS, LiveRun, live_run, missing
+from tests.dashboards.faulty_worker import KILLED_WORKER, REFUSED_TASK
+from tests.dashboards.live_run import WORKERS, LiveRun, live_run, missing
 from tests.dashboards.prometheus_server import PROGRAM, WHY_NOT
 
 pytestmark = [
@@ -89,7 +89,7 @@ def test_attempts_are_counted_once_each(run: LiveRun) -> None:
 def test_enqueues_are_counted_in_the_program_that_made_them(run: LiveRun) -> None:
     """A program without a worker counts the runs it sent, by source, and exports no worker_info."""
     job = run.prometheus.producer_job
-    for (task, source), count in run.enqueued.items():
+    for (task, source), count in run.expected.enqueued.items():
         expr = f'sum(mageflow_tasks_enqueued_total{{job="{job}", task="{task}", source="{source}", result="ok"}})'
         assert run.prometheus.value(expr) == count, (task, source)
     assert run.prometheus.query(f'mageflow_worker_info{{job="{job}"}}') == []
@@ -99,7 +99,7 @@ def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
     """``increase`` over the range counts every attempt: each counter existed with 0 before the first event."""
     seconds = int(run.ended - run.started) + 30
     for task in ("checkout.flaky", "checkout.hang", "order.ship", "stock.sync"):
-        expected = sum(n for (name, _), n in run.runs.items() if name == task)
+        expected = sum(n for (name, _), n in run.expected.attempts.items() if name == task)
         found = run.prometheus.value(f'sum(increase(mageflow_task_runs_total{{task="{task}"}}[{seconds}s]))')
         # Prometheus extrapolates to the ends of the range: by no more than the samples' spacing over their span.
         assert found == pytest.approx(expected, rel=0.15), task
@@ -107,8 +107,8 @@ def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
 
 def test_extensions_are_counted_by_result(run: LiveRun) -> None:
     """Extensions of the staggered task are ok; those of the task whose requests the engine rejects are errors."""
-    crowd = run.runs["stock.sync", "succeeded"]
-    refused = run.runs[REFUSED_TASK, "succeeded"]
+    crowd = run.expected.attempts["stock.sync", "succeeded"]
+    refused = run.expected.attempts[REFUSED_TASK, "succeeded"]
     ask = 'sum(mageflow_timeout_extensions_total{{task="{}", result="{}"}})'
     assert run.prometheus.value(ask.format("stock.sync", "ok")) == crowd
     assert run.prometheus.value(ask.format("stock.sync", "error")) == 0
@@ -125,7 +125,7 @@ def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
     count = ask('sum(mageflow_stagger_delay_seconds_count{task="stock.sync"})')
     mean = ask('sum(mageflow_stagger_delay_seconds_sum{task="stock.sync"})') / count
     assert window == 4
-    assert count == run.runs["stock.sync", "succeeded"]
+    assert count == run.expected.attempts["stock.sync", "succeeded"]
     assert 0 < mean < window
     assert ask('sum(mageflow_stagger_delay_seconds_bucket{task="stock.sync", le="5.0"})') == count
     assert ask('sum(mageflow_task_runs_total{task="stock.sync", outcome="timed_out"})') == 0
@@ -133,39 +133,39 @@ def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
 
 def test_signature_loads_are_counted_by_result(run: LiveRun) -> None:
     """Signed runs and steps of flows are hits; the missing, invalid and unreadable ones are those the driver made."""
-    assert by_label(run, "sum by (result) (mageflow_signature_loads_total)", "result") == run.loads
+    assert by_label(run, "sum by (result) (mageflow_signature_loads_total)", "result") == run.expected.loads
 
 
 def test_flows_are_counted_once_each(run: LiveRun) -> None:
     """Started and finished flows by kind, name and outcome, over two workers and the program that started them."""
     finished = "sum by (flow, flow_name, outcome) (mageflow_flows_finished_total)"
-    assert by_label(run, finished, "flow", "flow_name", "outcome") == run.flows
+    assert by_label(run, finished, "flow", "flow_name", "outcome") == run.expected.flows
     started: Counter[tuple[str, ...]] = Counter()
-    for (kind, name, _), count in run.flows.items():
+    for (kind, name, _), count in run.expected.flows.items():
         started[kind, name] += count
     assert by_label(run, "sum by (flow, flow_name) (mageflow_flows_started_total)", "flow", "flow_name") == started
 
 
 def test_callbacks_are_counted_by_kind_and_result(run: LiveRun) -> None:
     """There is one callback for each signature and flow that has a callback for its outcome."""
-    assert by_label(run, "sum by (kind, result) (mageflow_callbacks_total)", "kind", "result") == run.callbacks
+    assert by_label(run, "sum by (kind, result) (mageflow_callbacks_total)", "kind", "result") == run.expected.callbacks
 
 
 def test_lock_requests_are_counted_by_outcome(run: LiveRun) -> None:
     """Requests by outcome, over two workers, without those of the killed worker."""
     found = by_label(run, 'sum by (lock, outcome) (mageflow_lock_acquisitions_total{lock=~"till|vault"})',
                      "lock", "outcome")  # fmt: skip
-    assert found == run.acquired
+    assert found == run.expected.locks
 
 
 def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
     """There are as many deadlocks as the driver caused, each of two runs, and each victim was retried."""
     assert by_label(run, "sum by (resolution) (mageflow_deadlocks_total)", "resolution") == {
-        "victim_retried": run.deadlocks
+        "victim_retried": run.expected.deadlocks
     }
-    assert run.prometheus.value('sum(mageflow_deadlock_cycle_length_bucket{le="2.0"})') == run.deadlocks
-    assert run.prometheus.value('sum(mageflow_lock_acquisitions_total{outcome="deadlock"})') == run.deadlocks
-    assert run.prometheus.value('sum(mageflow_deadlock_checks_total{result="cycle"})') == run.deadlocks
+    assert run.prometheus.value('sum(mageflow_deadlock_cycle_length_bucket{le="2.0"})') == run.expected.deadlocks
+    assert run.prometheus.value('sum(mageflow_lock_acquisitions_total{outcome="deadlock"})') == run.expected.deadlocks
+    assert run.prometheus.value('sum(mageflow_deadlock_checks_total{result="cycle"})') == run.expected.deadlocks
 
 
 def test_boards_say_how_many_deadlocks_there_were(
@@ -175,13 +175,13 @@ def test_boards_say_how_many_deadlocks_there_were(
     for board in ("mageflow-overview", "mageflow-locks"):
         (answer,) = panels[board, "Deadlocks in range"]
         (series,) = answer.result
-        assert float(series["value"][1]) == pytest.approx(run.deadlocks, rel=0.25), board
+        assert float(series["value"][1]) == pytest.approx(run.expected.deadlocks, rel=0.25), board
 
 
 def test_lost_leases_are_counted(run: LiveRun) -> None:
     """The lost leases are those whose session the driver deleted."""
     lost = by_label(run, 'sum by (lock) (mageflow_lock_lease_renewals_total{result="lost"})', "lock")
-    assert lost == {"vault": run.lost}
+    assert lost == {"vault": run.lost_leases}
 
 
 def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[PanelResult]]) -> None:
@@ -202,7 +202,7 @@ def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[Panel
 def test_redis_errors_are_the_ones_that_were_caused(run: LiveRun) -> None:
     """The only Redis errors are those of the signatures whose key the driver gave another type."""
     found = by_label(run, "sum by (operation) (mageflow_redis_errors_total)", "operation")
-    assert found == {"admit": run.loads["error"]}
+    assert found == {"admit": run.expected.loads["error"]}
 
 
 def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
@@ -216,8 +216,8 @@ def test_every_worker_is_seen_under_the_job_it_was_given(run: LiveRun) -> None:
 
 def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
     """The trace and span ids of exemplars in Prometheus belong to spans that the workers exported."""
-    spans = {tuple(line.split()[:2]) for line in run.spans_file.read_text().splitlines()}
-    last = run.prometheus.query(f'last_over_time(mageflow_worker_info{{worker="{NIGHT_WORKER}"}}[10m])')
+    spans = {(span.trace_id, span.span_id) for span in run.spans()}
+    last = run.prometheus.query(f'last_over_time(mageflow_worker_info{{worker="{KILLED_WORKER}"}}[10m])')
     killed = {series["metric"]["instance"] for series in last}
     assert len(killed) == 1
     for metric in ("task_run_duration", "task_queue_wait", "stagger_delay", "flow_duration", "lock_wait"):
@@ -252,6 +252,7 @@ def test_check_command_reports_the_same(run: LiveRun) -> None:
     assert len(find_bundle().boards) == 5
 
 
-def test_spans_file_is_where_the_worker_wrote(run: LiveRun) -> None:
-    """The file of exported spans is not empty, so the test of exemplars compares something."""
-    assert Path(run.spans_file).stat().st_size > 0
+def test_workers_export_their_spans(run: LiveRun) -> None:
+    """There is a span for each attempt of the workers that were not killed: the exemplar test compares with these."""
+    attempts = [span for span in run.spans() if span.kind == "consumer"]
+    assert len(attempts) == sum(run.expected.attempts.values())

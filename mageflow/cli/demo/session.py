@@ -27,7 +27,7 @@ from mageflow.cli.demo.spans import JsonLinesExporter, read_spans
 from mageflow.cli.demo.summary import summarize
 from mageflow.testing import samples
 
-__all__ = ["observe", "report", "serve"]
+__all__ = ["observe", "open_workload", "report", "serve"]
 
 _WATCH_SECONDS = 2.0
 
@@ -50,7 +50,7 @@ def observe(console: Console, services: Services, seconds: float) -> Observed:
     results = Results(seconds)
 
     async def run() -> Workload:
-        async with _workload(services, registry=registry, tracer_provider=provider) as workload:
+        async with open_workload(services, registry=registry, tracer_provider=provider) as workload:
             progress = asyncio.create_task(show_progress(console, services, results))
             try:
                 await run_scenario(workload, results)
@@ -104,7 +104,7 @@ def serve(console: Console, services: Services) -> None:
     console.print("Runs are started until Ctrl-C.", style="bold")
 
     async def run() -> None:
-        async with _workload(services, registry=CollectorRegistry()) as workload:
+        async with open_workload(services, registry=CollectorRegistry()) as workload:
             traffic = asyncio.create_task(send_traffic(workload))
             while True:
                 await asyncio.to_thread(services.samples)  # raises when the worker has ended
@@ -116,8 +116,11 @@ def serve(console: Console, services: Services) -> None:
 
 
 @asynccontextmanager
-async def _workload(services: Services, **options: Any) -> AsyncGenerator[Workload]:
-    """A workload on a client of this process, which is connected to the engine and the Valkey server."""
+async def open_workload(services: Services, **options: Any) -> AsyncGenerator[Workload]:
+    """A workload on a client of this process, connected to the services. ``options`` are those of `Mageflow`."""
     async with Redis.from_url(services.valkey.url) as redis:
         client = Mageflow(services.engine.client(), redis, **options)
-        yield Workload(client, declare(client))
+        try:
+            yield Workload(client, declare(client))
+        finally:
+            await client.aclose()

@@ -9,15 +9,35 @@ from datetime import timedelta
 from mageflow.cli.demo.shop.tasks import Order
 from mageflow.cli.demo.shop.workload import Workload
 
-__all__ = ["send_traffic"]
+__all__ = ["kinds_of_work", "send_traffic"]
 
 _SLOW_SHARE = 0.1
 _STAGGERED_RUNS = 6
 
 
+Start = Callable[[int], Awaitable[object]]
+
+
 async def send_traffic(workload: Workload) -> None:
     """Start work until cancelled. An error does not end it: mageflow logs the error, and the next round tries again."""
-    shop, rng = workload.shop, random.Random()  # noqa: S311 - a rate, not a secret
+    rng = random.Random()  # noqa: S311 - a rate, not a secret
+
+    async def repeat(seconds: float, start: Start) -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(seconds * rng.uniform(0.5, 1.5))
+            number += 1
+            with contextlib.suppress(Exception):
+                await start(number)
+
+    async with asyncio.TaskGroup() as group:
+        for seconds, start in kinds_of_work(workload, rng):
+            group.create_task(repeat(seconds, start))
+
+
+def kinds_of_work(workload: Workload, rng: random.Random) -> list[tuple[float, Start]]:
+    """Each kind of work: its mean interval in seconds, and what starts it for an order's number."""
+    shop = workload.shop
 
     def charge_seconds() -> float:
         return rng.lognormvariate(-2.0, 0.7) + (2.0 if rng.random() < _SLOW_SHARE else 0.0)
@@ -27,7 +47,7 @@ async def send_traffic(workload: Workload) -> None:
         await workload.deadlock(2 * number, pay_seconds=0.3, pack_seconds=6.0)
         await workload.deadlock(2 * number + 1, pay_seconds=6.0, pack_seconds=0.3)
 
-    every_seconds: list[tuple[float, Callable[[int], Awaitable[object]]]] = [
+    return [
         (1, lambda n: workload.run(shop.charge, Order(number=n, seconds=charge_seconds()))),
         (4, lambda n: workload.run(shop.flaky, Order(number=n))),
         (7, lambda n: workload.run(shop.refuse, Order(number=n))),
@@ -46,15 +66,3 @@ async def send_traffic(workload: Workload) -> None:
         (4, lambda n: workload.count_till(Order(number=n, seconds=rng.uniform(0.5, 6.0)))),
         (30, deadlocks),
     ]
-
-    async def repeat(seconds: float, start: Callable[[int], Awaitable[object]]) -> None:
-        number = 0
-        while True:
-            await asyncio.sleep(seconds * rng.uniform(0.5, 1.5))
-            number += 1
-            with contextlib.suppress(Exception):
-                await start(number)
-
-    async with asyncio.TaskGroup() as group:
-        for seconds, start in every_seconds:
-            group.create_task(repeat(seconds, start))

@@ -1,7 +1,7 @@
 """Runs the stack's own worker for a while on the local engine, and takes pictures of the boards with what it did.
 
     (cd tests/dashboards/viewer && npm install --ignore-scripts)
-    python -m tests.dashboards.fill_boards --seconds 900 --out docs/boards
+    python -m tests.dashboards.board_screenshots --seconds 900 --out docs/boards
 
 A development script: this is how the pictures in the documentation are made. It needs Node.js, Chromium and Prometheus;
 what draws is told in ``viewer/README.md``.
@@ -40,8 +40,8 @@ def main() -> None:
                 "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
                 "MAGEFLOW_METRICS_PORT": "0",
             }
-            driver = ROOT / "dashboards/stack/driver.py"
-            with WorkerProcess(engine, driver, output=folder / "worker.log", environment=environment) as worker:
+            arguments = ("mageflow.cli.demo.worker", "--traffic")
+            with WorkerProcess(engine, *arguments, output=folder / "worker.log", environment=environment) as worker:
                 time.sleep(chosen.seconds)
                 take_pictures(server.url, _moment(server), chosen.seconds, chosen.out)
                 print("\n".join(worker.output().splitlines()[-3:]))

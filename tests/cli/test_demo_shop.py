@@ -1,0 +1,66 @@
+"""The shop's worker and its traffic, as docker-compose.yml runs them."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from mageflow.cli.demo.services import start_services
+from mageflow.cli.demo.session import open_workload
+from mageflow.cli.demo.shop import DEADLOCK_PAIR, Expected
+from mageflow.cli.demo.shop.traffic import kinds_of_work
+from mageflow.telemetry.names import metrics
+from mageflow.testing import WorkerProcess
+
+pytestmark = pytest.mark.slow
+
+
+def test_workload_counts_what_each_kind_of_traffic_causes(tmp_path):
+    """Each kind of work, started once: the worker counts the attempts, flows, loads and callbacks that are expected."""
+    with start_services(tmp_path, print) as services:
+
+        async def start_each_kind() -> Expected:
+            async with open_workload(services) as workload:
+                for _, start in kinds_of_work(workload, random.Random(1)):
+                    await start(1)
+            return workload.expected
+
+        expected = asyncio.run(start_each_kind())
+        total, deadline = sum(expected.attempts.values()), time.monotonic() + 60
+        while (found := services.samples()).total(metrics.TASK_RUNS.name) < total and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    victims = sum(found.total(metrics.TASK_RUNS.name, task=task, outcome="retried") for task in DEADLOCK_PAIR)
+    assert victims == expected.attempts.pop((" or ".join(DEADLOCK_PAIR), "retried")) == 2
+    assert found.total(metrics.TASK_RUNS.name) == total
+    counted = {key: found.total(metrics.TASK_RUNS.name, task=key[0], outcome=key[1]) for key in expected.attempts}
+    assert counted == expected.attempts
+    assert {outcome for _, outcome in counted} == {"succeeded", "retried", "failed", "timed_out", "cancelled"}
+    assert Counter(found.by("result", metrics.SIGNATURE_LOADS.name)) == expected.loads
+    for (kind, name, outcome), count in expected.flows.items():
+        labels = {"flow": kind, "flow_name": name, "outcome": outcome}
+        assert found.total(metrics.FLOWS_FINISHED.name, **labels) == count, labels
+    for (kind, result), count in expected.callbacks.items():
+        assert found.total(metrics.CALLBACKS.name, kind=kind, result=result) == count, kind
+    assert found.total(metrics.DEADLOCKS.name) == expected.deadlocks == 2
+
+
+def test_worker_with_traffic_starts_runs_by_itself(mageflow_engine, mageflow_redis, tmp_path):
+    """``python -m mageflow.cli.demo.worker --traffic`` needs no other program, and stops when asked to."""
+    environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "MAGEFLOW_METRICS_PORT": "0"}
+    environment |= {"MAGEFLOW_METRICS_SD_DIR": str(tmp_path / "sd"), "OTEL_SERVICE_NAME": "shop-test"}
+    worker = WorkerProcess(
+        mageflow_engine,
+        "mageflow.cli.demo.worker",
+        "--traffic",
+        output=tmp_path / "worker.log",
+        environment=environment,
+    )
+    with worker:
+        deadline = time.monotonic() + 30
+        while "mageflow.task.finished" not in worker.output() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert "checkout.charge" in worker.output()
+        assert worker.stop() == 0
