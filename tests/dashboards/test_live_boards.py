@@ -33,7 +33,7 @@ INCIDENTS = {
     "MageflowCallbackFailed", "MageflowWorkerUnreachable", "MageflowLockOrphaned",
     "MageflowDeadlock", "MageflowMutualWait", "MageflowLockLeaseLost",
 }  # fmt: skip
-"""Alerts whose incident the driver causes."""
+"""Alerts whose incident the workload causes."""
 
 
 TOLERATED = {
@@ -82,7 +82,7 @@ def test_every_panel_has_data(
 
 
 def test_attempts_are_counted_once_each(run: LiveRun) -> None:
-    """The counts by task and outcome, over two workers, are exactly what the driver caused."""
+    """The counts by task and outcome, over two workers, are exactly what the workload caused."""
     assert missing(run) == {}
 
 
@@ -107,10 +107,10 @@ def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
 
 def test_extensions_are_counted_by_result(run: LiveRun) -> None:
     """Extensions of the staggered task are ok; those of the task whose requests the engine rejects are errors."""
-    crowd = run.expected.attempts["stock.sync", "succeeded"]
+    granted = run.expected.attempts["stock.sync", "succeeded"]
     refused = run.expected.attempts[REFUSED_TASK, "succeeded"]
     ask = 'sum(mageflow_timeout_extensions_total{{task="{}", result="{}"}})'
-    assert run.prometheus.value(ask.format("stock.sync", "ok")) == crowd
+    assert run.prometheus.value(ask.format("stock.sync", "ok")) == granted
     assert run.prometheus.value(ask.format("stock.sync", "error")) == 0
     assert run.prometheus.value(ask.format(REFUSED_TASK, "error")) == refused
     assert run.prometheus.value(f'sum(mageflow_staggers_total{{task="{REFUSED_TASK}", outcome="completed"}})') == 0
@@ -132,7 +132,7 @@ def test_stagger_delays_lie_in_their_window(run: LiveRun) -> None:
 
 
 def test_signature_loads_are_counted_by_result(run: LiveRun) -> None:
-    """Signed runs and steps of flows are hits; the missing, invalid and unreadable ones are those the driver made."""
+    """Signed runs and steps of flows are hits; the missing, invalid and unreadable ones are those the workload made."""
     assert by_label(run, "sum by (result) (mageflow_signature_loads_total)", "result") == run.expected.loads
 
 
@@ -159,7 +159,7 @@ def test_lock_requests_are_counted_by_outcome(run: LiveRun) -> None:
 
 
 def test_deadlocks_are_counted_once_each(run: LiveRun) -> None:
-    """There are as many deadlocks as the driver caused, each of two runs, and each victim was retried."""
+    """There are as many deadlocks as the workload caused, each of two runs, and each victim was retried."""
     assert by_label(run, "sum by (resolution) (mageflow_deadlocks_total)", "resolution") == {
         "victim_retried": run.expected.deadlocks
     }
@@ -179,7 +179,7 @@ def test_boards_say_how_many_deadlocks_there_were(
 
 
 def test_lost_leases_are_counted(run: LiveRun) -> None:
-    """The lost leases are those whose session the driver deleted."""
+    """The lost leases are those whose session the workload deleted."""
     lost = by_label(run, 'sum by (lock) (mageflow_lock_lease_renewals_total{result="lost"})', "lock")
     assert lost == {"vault": run.lost_leases}
 
@@ -200,7 +200,7 @@ def test_every_end_of_an_edge_is_a_node(panels: dict[tuple[str, str], list[Panel
 
 
 def test_redis_errors_are_the_ones_that_were_caused(run: LiveRun) -> None:
-    """The only Redis errors are those of the signatures whose key the driver gave another type."""
+    """The only Redis errors are those of the signatures whose key the workload gave another type."""
     found = by_label(run, "sum by (operation) (mageflow_redis_errors_total)", "operation")
     assert found == {"admit": run.expected.loads["error"]}
 
@@ -230,7 +230,7 @@ def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
 
 
 def test_alerts_fire_on_what_happened_and_no_others(run: LiveRun, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exactly the alerts of the driver's incidents fire. Waits are one second here; promtool tests the real ones."""
+    """Exactly the alerts of the workload's incidents fire. Waits are one second here; promtool tests the real ones."""
     fired = run.prometheus.alerts_that_fired(run.started)
     with capsys.disabled():
         print(f"\nalerts fired live: {len(fired & INCIDENTS)} / {len(alerts())} ({', '.join(sorted(fired))})")
