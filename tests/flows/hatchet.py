@@ -145,8 +145,8 @@ class Worker:
         except Crash:
             self.lost(run)
 
-    def begins(self, place: str) -> None:
-        """A body is about to run."""
+    def begins(self, run: Run) -> None:
+        """Called just before the task function of a run."""
 
     def lost(self, run: Run) -> None:
         """Hatchet notices that the worker is gone: it runs the attempt again elsewhere, under the next number."""
@@ -175,7 +175,7 @@ class Worker:
             run.state, run.output = "completed", admission.result_json
             return
         place = f"{request.signature_key}:{request.task_name}"
-        self.begins(place)
+        self.begins(run)
         self.started[place] += 1
         self.running += 1
         self.most_running = max(self.most_running, self.running)

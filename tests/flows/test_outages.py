@@ -14,7 +14,7 @@ from mageflow.engine import LocalEngine
 from mageflow.errors import MageflowError
 from mageflow.signatures import SwarmConfig
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.mortality.fork_server import Nursery
+from tests.flows.crash_injection.fork_server import ForkServer
 
 FLOWS = 100
 
@@ -30,7 +30,7 @@ async def hundred(client: Mageflow) -> list[str]:
     keys: list[str] = []
     for index in range(FLOWS):
         if index % 4:
-            flow: Any = await client.chain(["step"] * 3, success="told", error="warned")
+            flow: Any = await client.chain(["step"] * 3, success="on_success", error="on_error")
         else:
             flow = await client.swarm(["step"] * 6, config=SwarmConfig(max_concurrency=3), closed=True)
         await flow.aio_run_no_wait()
@@ -56,9 +56,9 @@ async def all_ended(client: Mageflow, keys: list[str], seconds: float) -> list[A
 @pytest.mark.timeout(150)  # a loaded machine takes its time to start workers
 async def test_a_hundred_flows_survive_a_restart_of_redis(lasting: EmbeddedValkey, tmp_path: Path) -> None:
     """Killed like a power cut and started again, twice, while all run: every flow ends, and as succeeded."""
-    async with Nursery(lasting.url, tmp_path) as nursery, LocalEngine(worker_lost_after=5.0) as engine:
+    async with ForkServer(lasting.url, tmp_path) as server, LocalEngine(worker_lost_after=5.0) as engine:
         client = Mageflow(engine.client(namespace="outage"), lasting.url, settings=Settings(metrics=False))
-        await nursery.born(engine, "outage")
+        await server.start(engine, "outage")
         keys = await hundred(client)
         for _ in range(2):
             await asyncio.sleep(0.5)
@@ -76,14 +76,14 @@ async def test_a_hundred_flows_survive_an_engine_that_forgets_everything(
     lasting: EmbeddedValkey, tmp_path: Path
 ) -> None:
     """The local engine keeps nothing over a restart: what it had is sent again, begun or not; each flow ends done."""
-    async with Nursery(lasting.url, tmp_path) as nursery:
+    async with ForkServer(lasting.url, tmp_path) as server:
         async with LocalEngine() as first:
             client = Mageflow(first.client(namespace="outage"), lasting.url, settings=Settings(metrics=False))
-            serving = await nursery.born(first, "outage")
+            serving = await server.start(first, "outage")
             keys = await hundred(client)
             serving.kill()
         async with LocalEngine() as second:
-            await nursery.born(second, "outage")
+            await server.start(second, "outage")
             ended = await all_ended(client, keys, 60)
     resent = [each for each in ended if any("sent again" in entry.why for entry in each.history)]
     print(f"\nof {len(ended)} flows {len(resent)} had runs that Hatchet forgot")

@@ -1,7 +1,7 @@
-"""What really happened, from Redis's own record of every write and from the journal of the bodies.
+"""Checks what happened, from Redis's own log of every write and from the journal of the task functions.
 
-The append-only file holds each write in order, with everything one script did between a MULTI and an EXEC. So nothing
-has to be caught in the act: a member that was admitted for two runs, or after it had succeeded, has left a trace.
+The append-only file holds each write in order, and the writes of one script between MULTI and EXEC. So nothing has to
+be observed in the act: a member that was admitted for two runs, or after it had succeeded, has left a trace.
 """
 
 import json
@@ -13,14 +13,16 @@ from typing import Any
 
 import hiredis
 
-from tests.flows.mortality.scenarios import Scenario, Tree
+from tests.flows.crash_injection.progress import ADDITION, ENDED, flows_key
+from tests.flows.crash_injection.scenarios import Scenario, Tree
 
-ENDED = {"done", "failed", "cancelled", "interrupted"}
+JOURNAL_FILE = "journal.jsonl"
+DEATHS_FILE = "deaths.jsonl"
 
 
 @dataclass
 class Member:
-    """Every state a member was in, in order."""
+    """Every state of a member, in order."""
 
     states: list[dict[str, Any]] = field(default_factory=list)
 
@@ -30,7 +32,7 @@ class Member:
 
     @property
     def ends(self) -> int:
-        """How often it ended: settled as something it was not before."""
+        """How often it ended: settled with a status or a run it did not have before."""
         before = [None, *self.states]
         return sum(
             now["st"] in ENDED and (was is None or was["st"] != now["st"] or was.get("run") != now.get("run"))
@@ -39,7 +41,7 @@ class Member:
 
     @property
     def left_an_end(self) -> bool:
-        """Whether it ever was something else after it had ended."""
+        """True if it had another status after it had ended."""
         ended = False
         for state in self.states:
             if ended and state["st"] not in ENDED:
@@ -49,11 +51,11 @@ class Member:
 
     @property
     def done_at(self) -> int | None:
-        """When its success was committed, in milliseconds."""
+        """When its success was written, in milliseconds."""
         return next((int(state["t"]) for state in self.states if state["st"] == "done"), None)
 
     def owners(self) -> dict[int, set[str]]:
-        """The runs that were admitted, by dispatch."""
+        """The admitted runs, by dispatch."""
         found: dict[int, set[str]] = defaultdict(set)
         for state in self.states:
             if state["st"] == "active" and not str(state.get("run", "")).startswith("flow:"):
@@ -62,7 +64,7 @@ class Member:
 
     @property
     def nested(self) -> str:
-        """The key of the flow it is, if it is one."""
+        """The key of the nested flow, if it is one."""
         return next(
             (run.removeprefix("flow:") for state in self.states if (run := str(state.get("run"))).startswith("flow:")),
             "",
@@ -71,7 +73,7 @@ class Member:
 
 @dataclass
 class Record:
-    """A signature or flow with everything that was ever written of it."""
+    """A signature or flow with everything that was written about it."""
 
     header: dict[str, str] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=lambda: defaultdict(Member))
@@ -86,7 +88,7 @@ class Ledger:
     def __init__(self, records: dict[str, Record], flows: dict[str, set[str]]) -> None:
         self.records = records
         self.flows = flows
-        """The keys of the flows each case made."""
+        """The keys of the flows each case started."""
 
     @classmethod
     def read(cls, folder: Path) -> "Ledger":
@@ -94,8 +96,8 @@ class Ledger:
         flows: dict[str, set[str]] = defaultdict(set)
         for path in sorted(folder.glob("appendonlydir/*.incr.aof")):
             for command, key, *rest in _commands(path):
-                if key.startswith("probe:flow:") and command == "SADD":
-                    flows[key.removeprefix("probe:flow:")].update(rest)
+                if key.startswith(flows_key("")) and command == "SADD":
+                    flows[key.removeprefix(flows_key(""))].update(rest)
                 elif key.startswith("mageflow:{"):
                     _apply(records, command, key, rest)
         return cls(records, flows)
@@ -105,7 +107,7 @@ def _commands(path: Path) -> Iterator[list[str]]:
     reader = hiredis.Reader(encoding="utf-8", errors="replace")
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
-            # Annotations of time stand between commands, as comments.
+            # Timestamps stand between commands, as comments.
             reader.feed(chunk)
             while (command := reader.gets()) is not False:
                 if len(command) > 1:
@@ -127,7 +129,7 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
             record.outbox.update(pairs)
         elif part == "runs":
             for path, state in pairs:
-                if not path.startswith("added:"):
+                if not path.startswith(ADDITION):
                     record.members[path].states.append(json.loads(state))
     elif command == "HDEL" and part == "outbox":
         for path in rest:
@@ -140,28 +142,25 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
 
 @dataclass(frozen=True)
 class Body:
-    """One beginning of one body."""
+    """One start of one task function."""
 
-    at: float
+    started_at: float
     record: str
     path: str
     run: str
     attempt: int
 
+    @classmethod
+    def of(cls, started_at: float, dedupe_key: str, run: str, attempt: int) -> "Body":
+        place = dedupe_key.rpartition("/")[0]
+        record, mark, path = place.partition("#" if "#" in place else "@")
+        return cls(started_at, record, path if mark == "#" else f"@{path}", run, attempt)
 
-def read_journal(path: Path) -> dict[str, list[Body]]:
-    """The bodies that ran, by record."""
-    found: dict[str, list[Body]] = defaultdict(list)
-    for line in path.read_text().splitlines() if path.exists() else ():
-        note = json.loads(line)
-        place = note["dedupe"].rpartition("/")[0]
-        if "#" in place:
-            record, _, member = place.partition("#")
-        else:
-            record, _, member = place.partition("@")
-            member = f"@{member}"
-        found[record].append(Body(note["at"], record, member, note["run"], note["attempt"]))
-    return found
+
+def read_journal(path: Path) -> list[Body]:
+    """The task functions that ran, from the journal of real workers."""
+    notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [Body.of(note["started_at"], note["dedupe"], note["run"], note["attempt"]) for note in notes]
 
 
 @dataclass
@@ -178,13 +177,20 @@ class Verdict:
         self.problems.append(problem)
 
 
-def judge(case: str, scenario: Scenario, ledger: Ledger, journal: dict[str, list[Body]]) -> Verdict:
-    """Hold what happened against what must have."""
+def verify(case: str, scenario: Scenario, ledger: Ledger, journal: dict[str, list[Body]]) -> Verdict:
+    """Compare what happened with what must happen.
+
+    Args:
+        case: Name of the case.
+        scenario: Its scenario.
+        ledger: Everything that was written to Redis.
+        journal: The task functions that ran, by record.
+    """
     verdict = Verdict()
     keys = ledger.flows.get(case, set())
     if len(keys) != 1:
         verdict.as_expected = False
-        verdict.wrong(f"{len(keys)} flows were made")
+        verdict.wrong(f"{len(keys)} flows were started")
         return verdict
     (key,) = keys
     reached: list[str] = []
@@ -192,10 +198,10 @@ def judge(case: str, scenario: Scenario, ledger: Ledger, journal: dict[str, list
     if found != scenario.expected:
         verdict.as_expected = False
         verdict.wrong(f"ended as {json.dumps(found)}")
-    _judge_results(verdict, scenario, ledger, key)
+    _verify_results(verdict, scenario, ledger, key)
     for each in reached:
-        _judge_record(verdict, each, ledger.records[each], journal.get(each, []))
-    _judge_callbacks(verdict, scenario.expected, found)
+        _verify_record(verdict, each, ledger.records[each], journal.get(each, []))
+    _verify_callbacks(verdict, scenario.expected, found)
     return verdict
 
 
@@ -211,14 +217,14 @@ def _tree(ledger: Ledger, key: str, reached: list[str]) -> Tree:
 
 
 def _normal(path: str) -> str:
-    """A user's run has a path of its own; there is one, whatever it is called."""
+    """The path of a user's run without its random part; a scenario has one such run."""
     if not path.startswith("@"):
         return path
     _, mark, callback = path.partition(".")
     return f"@{mark}{callback}"
 
 
-def _judge_results(verdict: Verdict, scenario: Scenario, ledger: Ledger, key: str) -> None:
+def _verify_results(verdict: Verdict, scenario: Scenario, ledger: Ledger, key: str) -> None:
     found = {_normal(path): json.loads(text) for path, text in ledger.records[key].results.items()}
     for path, wanted in scenario.results.items():
         value = found.get(path)
@@ -227,11 +233,11 @@ def _judge_results(verdict: Verdict, scenario: Scenario, ledger: Ledger, key: st
             verdict.wrong(f"{path} came to {value}")
 
 
-def _judge_record(verdict: Verdict, key: str, record: Record, bodies: list[Body]) -> None:
+def _verify_record(verdict: Verdict, key: str, record: Record, bodies: list[Body]) -> None:
     if record.outbox:
         verdict.wrong(f"{key}: never sent: {sorted(record.outbox)}")
     if record.live:
-        verdict.wrong(f"{key}: still thought to be live: {sorted(record.live)}")
+        verdict.wrong(f"{key}: still listed as live: {sorted(record.live)}")
     for path, member in record.members.items():
         if member.left_an_end:
             verdict.wrong(f"{key}#{path} went on after it had ended: {member.states}")
@@ -245,22 +251,24 @@ def _judge_record(verdict: Verdict, key: str, record: Record, bodies: list[Body]
     verdict.bodies += len(bodies)
     for body in bodies:
         done_at = record.members[body.path].done_at
-        if done_at is not None and body.at * 1000 > done_at + 1:
+        if done_at is not None and body.started_at * 1000 > done_at + 1:
             verdict.ran_again += 1
-            verdict.wrong(f"{key}#{body.path} ran again {body.at * 1000 - done_at:.0f} ms after it had succeeded")
+            verdict.wrong(
+                f"{key}#{body.path} ran again {body.started_at * 1000 - done_at:.0f} ms after it had succeeded"
+            )
 
 
-def _judge_callbacks(verdict: Verdict, expected: Tree, found: Tree) -> None:
-    """Callbacks that did not come to their one end, and those that should not be there."""
+def _verify_callbacks(verdict: Verdict, expected: Tree, found: Tree) -> None:
+    """Count callbacks that did not end as expected, and callbacks that are not expected."""
     wanted, got = dict(_callbacks(expected)), dict(_callbacks(found))
     for path in wanted.keys() | got.keys():
         if wanted.get(path) != got.get(path):
             verdict.misfired += 1
 
 
-def _callbacks(node: Tree, at: str = "") -> Iterator[tuple[str, str]]:
+def _callbacks(node: Tree, parent: str = "") -> Iterator[tuple[str, str]]:
     for path, member in node["members"].items():
-        place = f"{at}/{path}"
+        place = f"{parent}/{path}"
         if "." in path:
             yield place, member if isinstance(member, str) else member["status"]
         if isinstance(member, dict):

@@ -4,29 +4,32 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.flows.mortality.kill_points import KillPoint, Kind
-from tests.flows.mortality.scenarios import SCENARIOS, Scenario
+from tests.flows.crash_injection.kill_points import KillPoint, Kind
+from tests.flows.crash_injection.scenarios import SCENARIOS, Scenario
 
 KINDS: tuple[Kind, ...] = ("call", "await")
 KILL_EVERY = 5
 SECOND_EVERY = 3
 MISSES = 2
-"""A stream is over when so many of its plans found no point: how many there are varies a little."""
+"""A stream ends when this many of its kill points were not reached: the number of points varies a little."""
+
+SIMULATED = tuple(each for each in SCENARIOS if not each.needs_processes)
 
 
 @dataclass
 class Case:
-    """One flow and the deaths it has to survive."""
+    """One flow, the deaths of its workers, and what was noted about them."""
 
     name: str
     scenario: Scenario
-    plan: KillPoint | None = None
+    first: KillPoint | None = None
     second: KillPoint | None = None
+    """Where the worker dies that comes after the first death."""
     kills: tuple[float, ...] = ()
-    """Seconds from the start of each life to SIGKILL."""
+    """Seconds from the start of each worker to its SIGKILL."""
     deaths: int = 0
     killed: int = 0
     problem: str = ""
@@ -35,11 +38,12 @@ class Case:
 
 @dataclass
 class Stream:
-    """The points of one kind in one scenario, one after another, until there are no more.
+    """The kill points of one kind in one scenario, one after another, until there are no more.
 
     Attributes:
-        is_second: The worker that comes after a death dies, at these points, counted from its birth.
-        stride: Only every so many-th point.
+        is_second: The points are in the worker that comes after a first death, counted from its start.
+        stride: Only every n-th point.
+        first_kinds: Kinds of the first death, where the points are of the second.
     """
 
     scenario: Scenario
@@ -48,7 +52,8 @@ class Stream:
     stride: int = 1
     start: int = 1
     seed: int = 0
-    misses: int = 0
+    first_kinds: tuple[Kind, ...] = KINDS
+    misses: int = field(default=0, init=False)
 
     @property
     def is_over(self) -> bool:
@@ -56,21 +61,20 @@ class Stream:
 
     def cases(self) -> Iterator[Case]:
         chance = random.Random(f"{self.seed} {self.scenario.name} {self.kind} {self.is_second}")
-        for at in itertools.count(self.start, self.stride):
+        for number in itertools.count(self.start, self.stride):
             if self.is_over:
                 return
-            name = f"{self.scenario.name}/{self.kind}{'/second' if self.is_second else ''}/{at}/{self.seed}"
-            plan = KillPoint(self.kind, at, name)
+            name = f"{self.scenario.name}/{self.kind}{'/second' if self.is_second else ''}/{number}/{self.seed}"
+            point = KillPoint(self.kind, number, name)
             if self.is_second:
-                first = KillPoint(chance.choice(KINDS), chance.randint(1, 25), name)
-                yield Case(name, self.scenario, first, second=plan)
+                first = KillPoint(chance.choice(self.first_kinds), chance.randint(1, 25), name)
+                yield Case(name, self.scenario, first, second=point)
             else:
-                yield Case(name, self.scenario, plan)
+                yield Case(name, self.scenario, point)
 
-    def tell(self, case: Case) -> None:
-        """A case is over; the stream is, when its plan found no point."""
-        before = 1 if self.is_second else 0
-        if case.deaths == before:
+    def note(self, case: Case) -> None:
+        """A case is over: count it as a miss if its point was not reached."""
+        if case.deaths == int(self.is_second):
             self.misses += 1
 
 
@@ -78,16 +82,16 @@ class Work(Protocol):
     """Hands out cases."""
 
     def next(self) -> Case | None:
-        """The next case, or None when there is nothing more to do."""
+        """The next case, or None when all are handed out."""
         ...
 
     def done(self, case: Case) -> None:
-        """A case is over."""
+        """Note the end of a case."""
         ...
 
 
 class Matrix:
-    """Every first point, and at least so many deaths; second points and SIGKILL all the time."""
+    """Every first point, and at least ``wanted`` deaths; second points and SIGKILL in between."""
 
     def __init__(self, first: Sequence[Stream], second: Sequence[Stream], kills: Iterator[Case], wanted: int) -> None:
         self._first = deque((stream, stream.cases()) for stream in first)
@@ -129,7 +133,7 @@ class Matrix:
     def done(self, case: Case) -> None:
         self._deaths += case.deaths
         if stream := self._streams.get(case.name):
-            stream.tell(case)
+            stream.note(case)
 
 
 class Sample:
@@ -147,11 +151,33 @@ class Sample:
         return self._cases.popleft() if self._cases else None
 
     def done(self, case: Case) -> None:
-        """Nothing follows from it."""
+        """A sample does not depend on what its cases found."""
+
+
+class Simulated:
+    """Every call of the scenarios that can be simulated, over and over, until at least ``wanted`` deaths."""
+
+    def __init__(self, wanted: int, scenarios: Sequence[Scenario] = SIMULATED) -> None:
+        self._cases = self._rounds(scenarios)
+        self._wanted = wanted
+        self._deaths = 0
+
+    def next(self) -> Case | None:
+        return next(self._cases) if self._deaths < self._wanted else None
+
+    def done(self, case: Case) -> None:
+        self._deaths += case.deaths
+        self._stream.note(case)
+
+    def _rounds(self, scenarios: Sequence[Scenario]) -> Iterator[Case]:
+        for seed in itertools.count():
+            for scenario in scenarios:
+                self._stream = Stream(scenario, "call", is_second=seed % 2 == 1, seed=seed, first_kinds=("call",))
+                yield from self._stream.cases()
 
 
 def streams(seed: int, stride: int, wanted: Sequence[Scenario] = SCENARIOS, *, is_second: bool = False) -> list[Stream]:
-    """Every point of every scenario; of the worker that comes after a death, if asked for."""
+    """Every point of every scenario, in the first worker or in the one that comes after a death."""
     return [
         Stream(scenario, kind, is_second, stride, start=1 + (seed + index) % stride, seed=seed)
         for kind in KINDS

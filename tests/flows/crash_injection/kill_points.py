@@ -1,13 +1,12 @@
-"""Where a worker's process dies: around every call to Redis and Hatchet, at every await point of mageflow's own code.
+"""Kill points: before and after every call to Redis and Hatchet, inside task functions, and at every await point.
 
-A plan names the n-th point of one kind. Points are counted from the moment the plan is armed, so the same plan dies in
-the same place as long as the program takes the same way. What a worker does without being asked (looking whether
-anything is due) counts twice at most, or it would drown the rest.
+A `KillPoint` names the n-th point of one kind. Points are counted from the moment the switch is armed, so the same
+point is at the same place as long as the program takes the same path. Points of idle work (looking for due records)
+count twice at most, because they would outnumber the rest.
 """
 
 import asyncio
 import gc
-import json
 import os
 import types
 from collections import Counter
@@ -15,14 +14,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import mageflow
 from mageflow.interceptors import Attempt, Enqueue, Interceptor, RedisCall
 
 PACKAGE = str(Path(mageflow.__file__).parent) + os.sep
-EXIT_STATUS = 137
-FOREIGN_ROOMS = ("locks/", "telemetry/", "cluster/")
+FOREIGN_PACKAGES = ("locks/", "telemetry/", "cluster/")
 TRANSPARENT = ("store/redis/", "interceptors/", "invocation/decorators")
 BODY = ("invocation.runner.TaskRunner.function.<locals>.call_async",)
 IDLE_POINTS = 2
@@ -30,54 +28,60 @@ IDLE_POINTS = 2
 Kind = Literal["call", "await"]
 
 
+Note = dict[str, Any]
+"""Where a worker died: the case, the kind and number of the point, when and in which place."""
+
+
 @dataclass(frozen=True)
 class KillPoint:
-    """Die at the n-th point of a kind."""
+    """The n-th point of a kind, from 1."""
 
     kind: Kind
-    at: int
+    number: int
     case: str
 
 
-class Mortal(Interceptor):
-    """Ends its process where the armed plan says so, and says first where that was."""
+class KillSwitch(Interceptor):
+    """Ends the worker at the armed kill point.
 
-    def __init__(self, log: Path) -> None:
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._plan: KillPoint | None = None
+    Args:
+        end: Ends the worker and does not return; is given a note of the place.
+    """
+
+    def __init__(self, end: Callable[[Note], NoReturn]) -> None:
+        self._end = end
+        self._point: KillPoint | None = None
         self._passed = 0
         self._idle: Counter[str] = Counter()
 
-    def arm(self, plan: KillPoint) -> None:
-        """From here on points count."""
-        self._plan, self._passed = plan, 0
+    def arm(self, point: KillPoint) -> None:
+        """Count points from here on."""
+        self._point, self._passed = point, 0
         self._idle.clear()
 
-    def wants(self, kind: Kind) -> bool:
-        """Whether points of this kind count now."""
-        return self._plan is not None and self._plan.kind == kind
+    def counts(self, kind: Kind) -> bool:
+        """True if points of this kind count now."""
+        return self._point is not None and self._point.kind == kind
 
-    def at(self, kind: Kind, when: str, place: str, *, idle: bool = False) -> None:
-        """A point; the process may end here."""
-        plan = self._plan
-        if plan is None or plan.kind != kind:
+    def reach(self, kind: Kind, when: str, place: str, *, idle: bool = False) -> None:
+        """A point is reached; the worker may end here."""
+        point = self._point
+        if point is None or point.kind != kind:
             return
         if idle:
             self._idle[f"{when} {place}"] += 1
             if self._idle[f"{when} {place}"] > IDLE_POINTS:
                 return
         self._passed += 1
-        if self._passed == plan.at:
-            note = {"case": plan.case, "kind": kind, "when": when, "place": place, "at": plan.at, "pid": os.getpid()}
-            os.write(self._log, json.dumps(note).encode() + b"\n")
-            os._exit(EXIT_STATUS)
+        if self._passed == point.number:
+            self._end({"case": point.case, "kind": kind, "when": when, "place": place, "number": point.number})
 
     @contextmanager
     def around(self, place: str, *, idle: bool = False) -> Generator[None]:
         """Points before and after a call."""
-        self.at("call", "before", place, idle=idle)
+        self.reach("call", "before", place, idle=idle)
         yield
-        self.at("call", "after", place, idle=idle)
+        self.reach("call", "after", place, idle=idle)
 
     def redis(self, call: RedisCall) -> AbstractContextManager[None]:
         return (
@@ -93,7 +97,7 @@ class Mortal(Interceptor):
         return self.around("the body")
 
     def method(self, owner: Any, name: str, place: str) -> None:
-        """Points before and after a coroutine method that no interceptor sees."""
+        """Add points before and after a coroutine method that no interceptor wraps."""
         original: Callable[..., Awaitable[Any]] = getattr(owner, name)
 
         async def between(*args: Any, **kwargs: Any) -> Any:
@@ -103,7 +107,7 @@ class Mortal(Interceptor):
         setattr(owner, name, between)
 
     def events(self, queue: Any, names: dict[Any, str]) -> None:
-        """Points before and after each event that the worker hands to its listener, for Hatchet."""
+        """Add points before and after each event that the worker gives to its listener, for Hatchet."""
         put = queue.put
 
         def between(event: Any, *args: Any, **kwargs: Any) -> None:
@@ -117,18 +121,18 @@ class Mortal(Interceptor):
         queue.put = between
 
     def step_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Points at every suspension and every resumption of every task of a loop, where mageflow awaits."""
+        """Add points at every suspension and resumption of the tasks of a loop, where mageflow awaits."""
         loop.set_task_factory(
             lambda its, coroutine, **kwargs: asyncio.Task(Steps(coroutine, self), loop=its, **kwargs)  # type: ignore[arg-type]
         )
 
 
 class Steps(Coroutine[Any, Any, Any]):
-    """A coroutine, one step at a time."""
+    """A coroutine whose every step is a kill point."""
 
-    def __init__(self, coroutine: Any, mortal: Mortal) -> None:
+    def __init__(self, coroutine: Any, switch: KillSwitch) -> None:
         self._coroutine = coroutine
-        self._mortal = mortal
+        self._switch = switch
         self._place: Place | None = None
 
     def send(self, value: Any) -> Any:
@@ -152,25 +156,25 @@ class Steps(Coroutine[Any, Any, Any]):
     def _resumed(self) -> None:
         place, self._place = self._place, None
         if place is not None:
-            self._mortal.at("await", "resumed in", place.name, idle=place.is_idle)
+            self._switch.reach("await", "resumed in", place.name, idle=place.is_idle)
 
     def _suspended(self) -> None:
-        if self._mortal.wants("await"):
+        if self._switch.counts("await"):
             place = self._place = place_of(self._coroutine)
             if place is not None:
-                self._mortal.at("await", "suspended in", place.name, idle=place.is_idle)
+                self._switch.reach("await", "suspended in", place.name, idle=place.is_idle)
 
 
 @dataclass(frozen=True)
 class Place:
-    """The innermost function of mageflow that awaits, beneath the plumbing."""
+    """The innermost function of mageflow that awaits, without the functions that only pass calls on."""
 
     name: str
     is_idle: bool
 
 
 def place_of(coroutine: Any) -> Place | None:
-    """Where mageflow is suspended; None when it is not mageflow, or none of its flows, that awaits."""
+    """Where mageflow is suspended; None if other code awaits, or a package that has nothing to do with flows."""
     found: list[str] = []
     inner: Any = coroutine
     while inner is not None:
@@ -180,7 +184,7 @@ def place_of(coroutine: Any) -> Place | None:
             found.append(f"{module}.{frame.f_code.co_qualname}")
         inner = following
     visible = [each for each in found if not each.startswith(TRANSPARENT) and not each.endswith("Store._call")]
-    if not visible or any(each.startswith(FOREIGN_ROOMS) for each in visible):
+    if not visible or any(each.startswith(FOREIGN_PACKAGES) for each in visible):
         return None
     name = visible[-1].replace("/", ".")
     is_sweeping = any("Reconciler._sweep" in each for each in found) and not any("._visit" in each for each in found)
@@ -189,13 +193,13 @@ def place_of(coroutine: Any) -> Place | None:
 
 
 def _suspension(awaitable: Any) -> tuple[types.FrameType | None, Any]:
-    """The frame of something that awaits, and what it awaits."""
+    """The frame of an awaitable, and what it awaits."""
     if isinstance(awaitable, types.CoroutineType):
         return awaitable.cr_frame, awaitable.cr_await
     if isinstance(awaitable, types.AsyncGeneratorType):
         return awaitable.ag_frame, awaitable.ag_await
     if isinstance(awaitable, types.GeneratorType):
         return awaitable.gi_frame, awaitable.gi_yieldfrom
-    # A step of an asynchronous generator, or the iterator of a coroutine: they hold what they step.
+    # A step of an asynchronous generator, or the iterator of a coroutine: it refers to what it steps.
     kinds = (types.CoroutineType, types.AsyncGeneratorType, types.GeneratorType)
     return None, next((each for each in gc.get_referents(awaitable) if isinstance(each, kinds)), None)

@@ -1,17 +1,19 @@
-"""What was found, as tables."""
+"""The findings, as tables."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tests.flows.mortality.cases import Case
-from tests.flows.mortality.scenarios import SCENARIOS
-from tests.flows.mortality.verify import Verdict
+from tests.flows.crash_injection.cases import Case
+from tests.flows.crash_injection.scenarios import SCENARIOS
+from tests.flows.crash_injection.verify import Body, Ledger, Verdict, verify
 
 
 @dataclass
 class Found:
-    """Everything that is known at the end."""
+    """Everything that is known when all cases are over."""
 
     cases: list[Case] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
@@ -19,28 +21,38 @@ class Found:
     leaked: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def verify(self, folder: Path, journal: Sequence[Body]) -> None:
+        """Verify every case, from the append-only file in the folder and the task functions that ran."""
+        ledger, by_record = Ledger.read(folder), defaultdict(list)
+        for body in journal:
+            by_record[body.record].append(body)
+        self.verdicts = {case.name: verify(case.name, case.scenario, ledger, by_record) for case in self.cases}
+
     @property
     def wrong(self) -> list[str]:
-        """What must not be."""
+        """Problems; an empty list when every flow ended as it must."""
         problems = [f"{case.name}: {case.problem}" for case in self.cases if case.problem]
         problems += [f"{name}: {each}" for name, verdict in self.verdicts.items() for each in verdict.problems]
         return problems + [f"no TTL: {key}" for key in self.leaked]
 
     @property
     def deaths(self) -> int:
-        """Real deaths."""
+        """Number of deaths."""
         return sum(case.deaths for case in self.cases)
 
 
-def table(found: Found) -> str:
-    """The matrix, as Markdown."""
+def by_place(found: Found) -> str:
+    """One row per kind and place of death, as Markdown."""
     rows: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     by_case: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for note in found.notes:
         by_case[note["case"]].append(note)
     for case in found.cases:
         places = [
-            (f"os._exit {each['when'].split()[0]} {'a call' if each['kind'] == 'call' else 'an await'}", each["place"])
+            (
+                f"{each['how']} {each['when'].split()[0]} {'a call' if each['kind'] == 'call' else 'an await'}",
+                each["place"],
+            )
             for each in by_case[case.name]
         ]
         places += [("SIGKILL", "a random moment")] * case.killed
@@ -64,6 +76,10 @@ def table(found: Found) -> str:
     return "\n".join([*lines, _sum_row(found)])
 
 
+def _kind_of_death(note: dict[str, Any]) -> str:
+    return f"{note['how']} {note['when'].split()[0]} {'a call' if note['kind'] == 'call' else 'an await'}"
+
+
 def _sum_row(found: Found) -> str:
     died = [case for case in found.cases if case.deaths]
     verdicts = [found.verdicts[case.name] for case in died]
@@ -73,7 +89,7 @@ def _sum_row(found: Found) -> str:
 
 
 def by_scenario(found: Found) -> str:
-    """The same, by scenario."""
+    """One row per scenario."""
     lines = [
         "| flow | deaths | flows | ended as expected | bodies | run again after success | callbacks fired ≠ 1 |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -1,11 +1,11 @@
-"""A process that has imported everything and opened nothing, and forks a worker whenever it is asked for one.
+"""Starts workers by forking a process that has imported everything and opened nothing.
 
-Importing the SDK costs seconds, forking milliseconds. Everything that must not be there at a fork (channels, threads,
-event loops) is made after it: the SDK's own worker, with its own listener in a process of its own. That listener is
-forked as well, before the worker opens its first channel, instead of being started from nothing.
+Importing the SDK takes seconds, forking milliseconds. Everything that must not exist at a fork (channels, threads,
+event loops) is made after it. The SDK starts its listener in a process of its own; that process is forked too, before
+the worker opens its first channel.
 
-Commands come in on standard input and news go out on standard output, one JSON document a line. When a worker ends,
-however it ends, what is left of its process group is killed at once, as a container would do with it.
+Commands arrive on standard input, and events leave on standard output, one JSON document per line. When a worker ends,
+the rest of its process group is killed at once, as in a container.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,10 +34,12 @@ from hatchet_sdk.worker.action_listener_process import worker_action_listener_pr
 from mageflow import Mageflow, Settings
 from mageflow.engine import LocalEngine
 from mageflow.hatchet.compat import SdkContext
-from tests.flows.mortality.kill_points import KillPoint, Mortal
-from tests.flows.mortality.tasks import Journal, declare
+from tests.flows.crash_injection.kill_points import KillPoint, KillSwitch, Note
+from tests.flows.crash_injection.tasks import Journal, declare
+from tests.flows.crash_injection.verify import DEATHS_FILE, JOURNAL_FILE
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+EXIT_STATUS = 137
 EVENTS = {
     STEP_EVENT_TYPE_STARTED: "started",
     STEP_EVENT_TYPE_COMPLETED: "completed",
@@ -52,44 +55,44 @@ SETTINGS = Settings(
 
 
 @dataclass(frozen=True)
-class Birth:
-    """What a worker is told before it lives."""
+class WorkerSpec:
+    """What a worker needs to start."""
 
-    lane: str
+    namespace: str
     url: str
     folder: str
     environment: dict[str, str]
-    plan: KillPoint | None = None
+    point: KillPoint | None = None
 
     @classmethod
-    def parse(cls, document: dict[str, Any]) -> "Birth":
-        plan = document.pop("plan", None)
-        return cls(**document, plan=KillPoint(**plan) if plan else None)
+    def parse(cls, document: dict[str, Any]) -> "WorkerSpec":
+        point = document.pop("point", None)
+        return cls(**document, point=KillPoint(**point) if point else None)
 
 
-def live(birth: Birth, news: int) -> None:
-    """Be a worker until death."""
-    folder = Path(birth.folder)
-    output = os.open(folder / f"{birth.lane}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def run_worker(spec: WorkerSpec, events: int) -> None:
+    """Run a worker until it dies; ``events`` is the pipe to the parent."""
+    folder = Path(spec.folder)
+    output = os.open(folder / f"{spec.namespace}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.environ.update(birth.environment)
-    mortal = Mortal(folder / "deaths.jsonl")
-    mortal.method(SdkContext, "cancel_run", "Hatchet cancel_run")
+    os.environ.update(spec.environment)
+    switch = KillSwitch(_exit_noting(folder / DEATHS_FILE))
+    switch.method(SdkContext, "cancel_run", "Hatchet cancel_run")
     client = Mageflow(
-        Hatchet(config=ClientConfig(namespace=birth.lane)), birth.url, settings=SETTINGS, interceptors=[mortal]
+        Hatchet(config=ClientConfig(namespace=spec.namespace)), spec.url, settings=SETTINGS, interceptors=[switch]
     )
-    mortal.method(client._flows._dispatcher, "cancel", "Hatchet cancel")
-    mortal.method(client._flows._dispatcher, "statuses", "Hatchet statuses")
-    mortal.method(client._flows._dispatcher, "was_replayed", "Hatchet events")
-    mortal.method(client._flows._dispatcher, "was_timed_out", "Hatchet events")
-    tasks = declare(client, mortal, Journal(folder / "journal.jsonl", birth.url))
+    switch.method(client._flows._dispatcher, "cancel", "Hatchet cancel")
+    switch.method(client._flows._dispatcher, "statuses", "Hatchet statuses")
+    switch.method(client._flows._dispatcher, "was_replayed", "Hatchet events")
+    switch.method(client._flows._dispatcher, "was_timed_out", "Hatchet events")
+    tasks = declare(client, switch, Journal(folder / JOURNAL_FILE, spec.url))
     worker = client.worker(f"worker-{os.getpid()}", slots=20, workflows=tasks)
-    mortal.events(worker._event_queue, EVENTS)
+    switch.events(worker._event_queue, EVENTS)
     listener = _Listener(worker)
 
     def start_listener(**_: Any) -> Any:
-        os.write(news, json.dumps({"up": os.getpid()}).encode() + b"\n")
+        _emit(events, {"ready": os.getpid()})
         return listener.go()
 
     worker._start_action_listener = start_listener  # type: ignore[method-assign]
@@ -98,16 +101,30 @@ def live(birth: Birth, news: int) -> None:
     def setup() -> None:
         setup_loop()
         assert worker._loop is not None
-        mortal.step_tasks(worker._loop)
+        switch.step_tasks(worker._loop)
 
     worker._setup_loop = setup  # type: ignore[method-assign]
-    if birth.plan:
-        mortal.arm(birth.plan)
+    if spec.point:
+        switch.arm(spec.point)
     worker.start()
 
 
+def _exit_noting(path: Path) -> Callable[[Note], NoReturn]:
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def end(note: Note) -> NoReturn:
+        _emit(file, {**note, "how": "os._exit"})
+        os._exit(EXIT_STATUS)
+
+    return end
+
+
+def _emit(file: int, document: dict[str, Any]) -> None:
+    os.write(file, json.dumps(document).encode() + b"\n")
+
+
 class _Listener:
-    """The SDK's listener, forked while there is nothing yet that a fork would break, and told later to begin."""
+    """The SDK's listener, forked early, while nothing exists that a fork would break, and started later."""
 
     def __init__(self, worker: Any) -> None:
         self._go = os.pipe()
@@ -149,24 +166,24 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, value)
 
 
-def _fork(birth: Birth, news: int) -> int:
+def _fork(spec: WorkerSpec, events: int) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody survives the zygote
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no worker outlives the server
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        live(birth, news)
-    except BaseException:  # noqa: BLE001 - nothing of the parent may go on in here
+        run_worker(spec, events)
+    except BaseException:  # noqa: BLE001 - the child must not run code of the parent
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
-def _reap(workers: set[int], news: int) -> None:
+def _reap(workers: set[int], events: int) -> None:
     with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -176,16 +193,15 @@ def _reap(workers: set[int], news: int) -> None:
                 workers.remove(pid)
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
-                note = {"dead": pid, "status": os.waitstatus_to_exitcode(status)}
-                os.write(news, json.dumps(note).encode() + b"\n")
+                _emit(events, {"ended": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
 def main() -> NoReturn:
-    """Fork until standard input ends, or whoever asks is gone."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphaned listeners come to us instead of staying zombies
+    """Fork workers until standard input ends."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphaned listeners are reaped here
     contexts = multiprocessing.get_context
     multiprocessing.get_context = lambda _method=None: contexts("fork")  # type: ignore[assignment]
-    news = os.dup(1)
+    events = os.dup(1)
     os.dup2(2, 1)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -193,38 +209,44 @@ def main() -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     workers: set[int] = set()
     with suppress(BrokenPipeError):
-        _serve(workers, reader, news)
+        _serve(workers, reader, events)
     for pid in workers:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     os._exit(0)
 
 
-def _serve(workers: set[int], children: int, news: int) -> None:
+def _serve(workers: set[int], children: int, events: int) -> None:
     rest = b""
     while True:
         ready, _, _ = select.select([0, children], [], [])
         if children in ready:
             os.read(children, 4096)
-            _reap(workers, news)
+            _reap(workers, events)
         if 0 in ready:
             received = os.read(0, 65536)
             if not received:
                 return
             *lines, rest = (rest + received).split(b"\n")
             for line in lines:
-                birth = Birth.parse(json.loads(line))
-                pid = _fork(birth, news)
+                spec = WorkerSpec.parse(json.loads(line))
+                pid = _fork(spec, events)
                 workers.add(pid)
-                os.write(news, json.dumps({"born": pid, "lane": birth.lane}).encode() + b"\n")
+                _emit(events, {"forked": pid, "namespace": spec.namespace})
 
 
-class Life:
-    """One worker, seen from outside."""
+class ForkedWorker:
+    """One worker process, seen from the test.
+
+    Attributes:
+        ready: Set when it has declared its tasks.
+        ended: Set when the process has ended.
+        status: Its exit status then; negative for a signal.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.up = asyncio.Event()
+        self.ready = asyncio.Event()
         self.ended = asyncio.Event()
         self.status: int | None = None
 
@@ -234,34 +256,34 @@ class Life:
             os.kill(self.pid, signal.SIGKILL)
 
 
-class Nursery:
-    """Starts workers through a zygote; an asynchronous context manager.
+class ForkServer:
+    """Starts workers in a server process; an asynchronous context manager.
 
     Args:
-        url: Of the Redis that workers use.
-        folder: Where they write what happened, and their output.
+        url: URL of the Redis that the workers use.
+        folder: Folder for their journal, their deaths and their output.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
         self._folder = folder
-        self._lives: dict[int, Life] = {}
-        self._wanted: dict[str, asyncio.Future[Life]] = {}
+        self._workers: dict[int, ForkedWorker] = {}
+        self._requested: dict[str, asyncio.Future[ForkedWorker]] = {}
 
     async def __aenter__(self) -> Self:
         root = str(Path(__file__).parents[3])
-        with (self._folder / "zygote.log").open("ab") as log:
+        with (self._folder / "fork_server.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "tests.flows.mortality.fork_server",
+                "tests.flows.crash_injection.fork_server",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read_events())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -271,44 +293,42 @@ class Nursery:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def born(self, engine: LocalEngine, lane: str, plan: KillPoint | None = None) -> Life:
-        """A new worker of a lane (a namespace), when it has declared its tasks, or has died before that."""
-        birth = asdict(Birth(lane, self._url, str(self._folder), engine.environment(), plan))
+    async def start(self, engine: LocalEngine, namespace: str, point: KillPoint | None = None) -> ForkedWorker:
+        """Start a worker; returns when it has declared its tasks, or has died before."""
+        spec = asdict(WorkerSpec(namespace, self._url, str(self._folder), engine.environment(), point))
         assert self._process.stdin is not None
-        wanted = self._wanted[lane] = asyncio.get_running_loop().create_future()
-        self._process.stdin.write(json.dumps(birth).encode() + b"\n")
+        requested = self._requested[namespace] = asyncio.get_running_loop().create_future()
+        self._process.stdin.write(json.dumps(spec).encode() + b"\n")
         await self._process.stdin.drain()
-        life = await wanted
-        up, ended = (asyncio.ensure_future(each.wait()) for each in (life.up, life.ended))
-        await asyncio.wait((up, ended), return_when=asyncio.FIRST_COMPLETED)
-        up.cancel()
+        worker = await requested
+        ready, ended = (asyncio.ensure_future(each.wait()) for each in (worker.ready, worker.ended))
+        await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
         ended.cancel()
-        return life
+        return worker
 
-    async def _read(self) -> None:
+    async def _read_events(self) -> None:
         assert self._process.stdout is not None
-        # What a child says may arrive before the word that it was born.
+        # An event of a child can arrive before the event that it was forked.
         early: list[dict[str, Any]] = []
         async for line in self._process.stdout:
-            news = json.loads(line)
-            if "born" in news:
-                life = self._lives[news["born"]] = Life(news["born"])
-                self._wanted.pop(news["lane"]).set_result(life)
-                for each in early:
-                    self._tell(each)
-                early = [each for each in early if each.get("up", each.get("dead")) not in self._lives]
-            elif not self._tell(news):
-                early.append(news)
+            event = json.loads(line)
+            if "forked" in event:
+                worker = self._workers[event["forked"]] = ForkedWorker(event["forked"])
+                self._requested.pop(event["namespace"]).set_result(worker)
+                early = [each for each in early if not self._note(each)]
+            elif not self._note(event):
+                early.append(event)
 
-    def _tell(self, news: dict[str, Any]) -> bool:
-        life = self._lives.get(news.get("up", news.get("dead", 0)))
-        if life is None:
+    def _note(self, event: dict[str, Any]) -> bool:
+        worker = self._workers.get(event.get("ready", event.get("ended", 0)))
+        if worker is None:
             return False
-        if "up" in news:
-            life.up.set()
+        if "ready" in event:
+            worker.ready.set()
         else:
-            life.status = news["status"]
-            life.ended.set()
+            worker.status = event["status"]
+            worker.ended.set()
         return True
 
 

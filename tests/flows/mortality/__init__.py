@@ -1,1 +1,0 @@
-"""Processes that really die, cheaply: what `tests.flows.deaths` is made of."""
