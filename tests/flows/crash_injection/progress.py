@@ -6,6 +6,8 @@ from typing import Any
 
 import redis.asyncio
 
+from mageflow.store import flow_of_run
+
 ENDED = {"done", "failed", "cancelled", "interrupted"}
 ADDITION = "added:"
 """Prefix of the fields that note an addition to a swarm, among the states of its members."""
@@ -61,5 +63,5 @@ async def read_progress(client: redis.asyncio.Redis, keys: set[str]) -> Progress
         found.is_over = found.is_over and not outbox and not live and all(state in ENDED for state in states)
         found.is_suspended = found.is_suspended or (key in keys and header.get("st") == "suspended")
         found.runs_long = found.runs_long or bool(await client.exists(long_key(key)))
-        waiting += [run[5:] for state in members.values() if (run := str(state.get("run"))).startswith("flow:")]
+        waiting += [flow for state in members.values() if (flow := flow_of_run(state.get("run") or ""))]
     return found

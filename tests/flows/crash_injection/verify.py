@@ -13,6 +13,7 @@ from typing import Any
 
 import hiredis
 
+from mageflow.store import DedupeKey, flow_of_run
 from tests.flows.crash_injection.progress import ADDITION, ENDED, flows_key
 from tests.flows.crash_injection.scenarios import Scenario, Tree
 
@@ -58,17 +59,14 @@ class Member:
         """The admitted runs, by dispatch."""
         found: dict[int, set[str]] = defaultdict(set)
         for state in self.states:
-            if state["st"] == "active" and not str(state.get("run", "")).startswith("flow:"):
+            if state["st"] == "active" and flow_of_run(state.get("run", "")) is None:
                 found[int(state["ep"])].add(str(state["run"]))
         return found
 
     @property
     def nested(self) -> str:
         """The key of the nested flow, if it is one."""
-        return next(
-            (run.removeprefix("flow:") for state in self.states if (run := str(state.get("run"))).startswith("flow:")),
-            "",
-        )
+        return next((flow for state in self.states if (flow := flow_of_run(state.get("run") or ""))), "")
 
 
 @dataclass
@@ -152,9 +150,8 @@ class Body:
 
     @classmethod
     def of(cls, started_at: float, dedupe_key: str, run: str, attempt: int) -> "Body":
-        place = dedupe_key.rpartition("/")[0]
-        record, mark, path = place.partition("#" if "#" in place else "@")
-        return cls(started_at, record, path if mark == "#" else f"@{path}", run, attempt)
+        member = DedupeKey.parse(dedupe_key)
+        return cls(started_at, member.record, str(member.path), run, attempt)
 
 
 def read_journal(path: Path) -> list[Body]:
