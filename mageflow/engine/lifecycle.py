@@ -41,7 +41,7 @@ _MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
 
 
 class Lifecycle:
-    """The transitions of tasks, and the signals that tell the other parts of them.
+    """The transitions of tasks, and the signals with which other parts react to them.
 
     Args:
         clock: for times and the delay before a retry.

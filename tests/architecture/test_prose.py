@@ -18,7 +18,6 @@ UNPLAIN = re.compile(
 BASELINE = {
     "cli": 3,
     "cluster": 9,
-    "engine": 23,
     "flows": 4,
     "hatchet": 8,
     "interceptors": 3,

@@ -99,6 +99,28 @@ async def test_one_may_wait_the_newest_or_the_oldest(
         assert (await worker.next()).workflow_run_id == runs[survivor]
 
 
+async def test_a_task_that_is_replayed_in_a_live_run_uses_the_place_the_run_holds(wire: Wire) -> None:
+    """The run is admitted already: its replayed task does not wait for a place that the run itself has."""
+    name = unique("replayed")
+    limit = v1.Concurrency(expression="'all'", max_runs=1, limit_strategy=v1.GROUP_ROUND_ROBIN)
+    tasks = [task("first", name), task("second", name, parents=["first"])]
+    await wire.put(name, *tasks, concurrency_arr=[limit])
+    async with wire.worker(f"{name}:first", f"{name}:second") as worker:
+        run = await wire.run(name)
+        first = await worker.next()
+        await worker.complete(first, {"n": 1})
+        second = await worker.next()
+        await wire.post(f"{wire.stable}/tasks/replay", {"externalIds": [first.task_run_external_id]})
+        again = await worker.next()
+        assert (again.task_run_external_id, again.retry_count) == (first.task_run_external_id, 1)
+        await worker.complete(again, {"n": 2})
+        await worker.complete(second, {"n": 3})
+        assert outputs(await wire.result(run)) == {"first": {"n": 2}, "second": {"n": 3}}
+        # The run has given its place back.
+        await wire.run(name)
+        assert (await worker.next()).task_name == "first"
+
+
 async def test_a_tenant_wide_entry_is_shared_across_workflows(wire: Wire) -> None:
     """``is_tenant_scoped`` with a name: one pool for all workflows that declare it."""
     shared = {"name": unique("pool"), "is_tenant_scoped": True}

@@ -116,6 +116,20 @@ async def test_a_paused_workflow_keeps_its_runs_and_lets_them_go(single: Single)
     assert [(await single.worker.next()).workflow_run_id for _ in runs] == runs
 
 
+async def test_a_pause_that_ended_in_time_cancels_nothing_later(wire: Wire) -> None:
+    """The time to live counts while the workflow is paused; an unpaused task then waits for a worker as any other."""
+    name = unique("unpaused")
+    registered = await wire.put(name, task("work", name))
+    path = f"/api/v1/workflows/{registered.workflow_id}"
+    await wire.http("PATCH", path, {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "400ms"}})
+    run = await wire.run(name)
+    await wire.http("PATCH", path, {"pause": {"action": "unpause"}})
+    await asyncio.sleep(0.8)
+    assert await wire.status(run) == "QUEUED"
+    async with wire.worker(f"{name}:work") as worker:
+        assert (await worker.next()).workflow_run_id == run
+
+
 async def test_a_pause_longer_than_its_time_to_live_cancels(single: Single) -> None:
     """After the queue's time to live a held-back run is CANCELLED."""
     wire = single.wire
