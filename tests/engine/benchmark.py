@@ -15,7 +15,7 @@ from pathlib import Path
 from hatchet_sdk import Hatchet
 
 from mageflow.engine import LocalEngine
-from tests.engine.workload import Number, build
+from tests.engine.sdk_tasks import Number, build
 
 ROOT = Path(__file__).parent.parent.parent
 ROUND_TRIPS = 100
@@ -62,7 +62,7 @@ def main() -> None:
     with LocalEngine() as engine:
         environment = {**os.environ, **engine.environment(), "PYTHONPATH": str(ROOT)}
         worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.workload", "benchmark"],
+            [sys.executable, "-m", "tests.engine.sdk_tasks", "benchmark"],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

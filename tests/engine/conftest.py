@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from mageflow.engine import LocalEngine
-from tests.engine.wire import HandWorker, Wire, task, unique
+from tests.engine.raw_client import ManualWorker, RawClient, task, unique
 
 SPEED = 20.0
 LOST_AFTER = 2.0
@@ -21,10 +21,10 @@ def engine() -> Generator[LocalEngine]:
 
 
 @pytest_asyncio.fixture
-async def wire(engine: LocalEngine) -> AsyncGenerator[Wire]:
-    """A hand-held client of the engine."""
+async def client(engine: LocalEngine) -> AsyncGenerator[RawClient]:
+    """A client that sends single protocol messages to the engine."""
     async with aiohttp.ClientSession() as http:
-        client = Wire(engine.handshake, http)
+        client = RawClient(engine.handshake, http)
         yield client
         await client.close()
 
@@ -32,19 +32,19 @@ async def wire(engine: LocalEngine) -> AsyncGenerator[Wire]:
 class Single:
     """A workflow with one task and a worker that listens for it."""
 
-    def __init__(self, wire: Wire, name: str, worker: HandWorker) -> None:
-        self.wire = wire
+    def __init__(self, client: RawClient, name: str, worker: ManualWorker) -> None:
+        self.client = client
         self.name = name
         self.worker = worker
 
     async def declare(self, **options: object) -> None:
         """Register the workflow, with options for its task."""
-        await self.wire.put(self.name, task("work", self.name, **options))
+        await self.client.put(self.name, task("work", self.name, **options))
 
 
 @pytest_asyncio.fixture
-async def single(wire: Wire) -> AsyncGenerator[Single]:
+async def single(client: RawClient) -> AsyncGenerator[Single]:
     """A workflow name of the test's own and a worker for its task ``work``; the test declares the workflow."""
     name = unique("single")
-    async with wire.worker(f"{name}:work".lower()) as worker:
-        yield Single(wire, name, worker)
+    async with client.worker(f"{name}:work".lower()) as worker:
+        yield Single(client, name, worker)

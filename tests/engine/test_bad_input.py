@@ -22,7 +22,7 @@ from mageflow.engine.contracts import trigger_pb2 as trigger
 from mageflow.engine.contracts import v1_dispatcher_pb2 as durable
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
-from tests.engine.wire import Wire, outputs, task, unique
+from tests.engine.raw_client import RawClient, outputs, task, unique
 
 NOBODY = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"
 
@@ -34,101 +34,101 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return refused.value.code(), refused.value.details() or ""
 
 
-async def test_a_run_of_an_unknown_workflow_is_taken_and_never_is(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    """As in Hatchet: an id, and nothing behind it. Whoever runs the engine reads the name, and what there is."""
+async def test_a_run_of_an_unknown_workflow_never_starts(client: RawClient, caplog: pytest.LogCaptureFixture) -> None:
+    """As in Hatchet, the client gets an id. A warning in the log names the workflow and the registered ones."""
     name = unique("known")
-    await wire.put(name, task("work", name))
-    run = await wire.run("nobody-registered-this")
-    assert (await refusal(wire.details(run)))[0] is grpc.StatusCode.NOT_FOUND
-    assert (await wire.http("GET", f"/api/v1/stable/workflow-runs/{run}/status"))[0] == 404
+    await client.put(name, task("work", name))
+    run = await client.run("nobody-registered-this")
+    assert (await refusal(client.details(run)))[0] is grpc.StatusCode.NOT_FOUND
+    assert (await client.http("GET", f"/api/v1/stable/workflow-runs/{run}/status"))[0] == 404
 
     async def warned() -> bool:
         return f"run {run} of 'nobody-registered-this' will never start" in caplog.text
 
-    await wire.until(warned, "the warning")
+    await client.until(warned, "the warning")
     assert "registered: " in caplog.text
 
 
-async def test_a_scheduled_run_of_an_unknown_workflow_is_not_found(wire: Wire) -> None:
+async def test_a_scheduled_run_of_an_unknown_workflow_is_not_found(client: RawClient) -> None:
     """Hatchet looks for the workflow when a run of it is scheduled. The text says what to do."""
     request = workflows.ScheduleWorkflowRequest(name="nobody-registered-this", schedules=[{"seconds": 1}])
-    code, text = await refusal(wire.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion))
+    code, text = await refusal(client.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion))
     assert code is grpc.StatusCode.NOT_FOUND
     assert "start a worker that registers it" in text
 
 
 @pytest.mark.parametrize("field", ["input", "additional_metadata"])
-async def test_a_nul_character_is_an_invalid_argument(wire: Wire, field: str) -> None:
-    """Hatchet's database cannot hold it; a backslash before "u0000" is just text."""
+async def test_a_nul_character_is_an_invalid_argument(client: RawClient, field: str) -> None:
+    """Hatchet's database cannot store it. With one more backslash, "u0000" is plain text."""
     name = unique("nul")
-    await wire.put(name, task("work", name))
+    await client.put(name, task("work", name))
     request = trigger.TriggerWorkflowRequest(name=name, **{field: json.dumps({"a": "x\0y"})})
     code, message = await refusal(
-        wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+        client.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
     )
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "NUL" in message
     request = trigger.TriggerWorkflowRequest(name=name, **{field: json.dumps({"a": "\\u0000"})})
-    await wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+    await client.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
 
 
-async def test_a_parent_that_is_not_there_is_not_found(wire: Wire) -> None:
-    """What is no UUID cannot be looked for."""
+async def test_an_unknown_parent_is_not_found(client: RawClient) -> None:
+    """Text that is not a UUID is an invalid argument."""
     name = unique("orphan")
-    await wire.put(name, task("work", name))
+    await client.put(name, task("work", name))
     missing = str(uuid4())
-    code, _ = await refusal(wire.run(name, parent_id=missing, parent_task_run_external_id=missing, child_index=0))
+    code, _ = await refusal(client.run(name, parent_id=missing, parent_task_run_external_id=missing, child_index=0))
     assert code is grpc.StatusCode.NOT_FOUND
-    code, _ = await refusal(wire.run(name, parent_id="no", parent_task_run_external_id="no", child_index=0))
+    code, _ = await refusal(client.run(name, parent_id="no", parent_task_run_external_id="no", child_index=0))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    code, _ = await refusal(wire.run(name, desired_worker_id="no"))
+    code, _ = await refusal(client.run(name, desired_worker_id="no"))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("field", ["input", "additional_metadata"])
 @pytest.mark.parametrize("text", ["{", "[1]", '"text"', "7"])
-async def test_what_is_no_json_object_is_an_invalid_argument(wire: Wire, field: str, text: str) -> None:
+async def test_what_is_no_json_object_is_an_invalid_argument(client: RawClient, field: str, text: str) -> None:
     """Input and metadata are objects."""
     name = unique("bad-json")
-    await wire.put(name, task("work", name))
+    await client.put(name, task("work", name))
     request = trigger.TriggerWorkflowRequest(**{"name": name, field: text})
     code, message = await refusal(
-        wire.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+        client.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
     )
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert field in message
 
 
 @pytest.mark.parametrize("priority", [0, 4, -1])
-async def test_a_priority_outside_one_to_three_is_an_invalid_argument(wire: Wire, priority: int) -> None:
-    """4 is the engine's own, for retries."""
+async def test_a_priority_outside_one_to_three_is_an_invalid_argument(client: RawClient, priority: int) -> None:
+    """The engine uses 4 for retries."""
     name = unique("priority")
-    await wire.put(name, task("work", name))
-    assert (await refusal(wire.run(name, priority=priority)))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    await client.put(name, task("work", name))
+    assert (await refusal(client.run(name, priority=priority)))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_bulk_trigger_with_an_unknown_workflow_starts_the_others(wire: Wire) -> None:
-    """Every item has its id, in order."""
+async def test_a_bulk_trigger_with_an_unknown_workflow_starts_the_others(client: RawClient) -> None:
+    """Every item has an id, in the order of the request."""
     name = unique("bulk")
-    await wire.put(name, task("work", name))
+    await client.put(name, task("work", name))
     request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "nobody"}, {"name": name}])
     ids = (
-        await wire.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
+        await client.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
     ).workflow_run_ids
-    assert [await wire.status(ids[0]), await wire.status(ids[2])] == ["QUEUED", "QUEUED"]
-    assert (await refusal(wire.details(ids[1])))[0] is grpc.StatusCode.NOT_FOUND
+    assert [await client.status(ids[0]), await client.status(ids[2])] == ["QUEUED", "QUEUED"]
+    assert (await refusal(client.details(ids[1])))[0] is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(wire: Wire) -> None:
+async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(client: RawClient) -> None:
     """All triggers of a bulk request are checked first."""
     name = unique("bulk")
-    registered = await wire.put(name, task("work", name))
+    registered = await client.put(name, task("work", name))
     request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": name, "priority": 7}])
     code, _ = await refusal(
-        wire.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
+        client.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
     )
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    rows = (await wire.get(f"{wire.stable}/workflow-runs", workflow_ids=registered.workflow_id))["rows"]
+    rows = (await client.get(f"{client.stable}/workflow-runs", workflow_ids=registered.workflow_id))["rows"]
     assert rows == []
 
 
@@ -157,30 +157,30 @@ async def test_a_bulk_trigger_with_one_bad_item_starts_nothing(wire: Wire) -> No
     ],
 )
 async def test_a_definition_that_cannot_work_is_refused_with_the_reason(
-    wire: Wire, tasks: list[dict[str, Any]], reason: str
+    client: RawClient, tasks: list[dict[str, Any]], reason: str
 ) -> None:
     """PutWorkflow checks before anything is changed."""
-    code, text = await refusal(wire.put(unique("bad"), *(v1.CreateTaskOpts(**each) for each in tasks)))
+    code, text = await refusal(client.put(unique("bad"), *(v1.CreateTaskOpts(**each) for each in tasks)))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert reason in text
 
 
-async def test_a_bad_sleep_in_a_condition_is_refused_at_registration(wire: Wire) -> None:
-    """Later there would be nobody to tell."""
+async def test_a_bad_sleep_in_a_condition_is_refused_at_registration(client: RawClient) -> None:
+    """Later there is no caller to answer."""
     name = unique("bad-sleep")
     declared = conditions.TaskConditions(sleep_conditions=[conditions.SleepMatchCondition(sleep_for="a while")])
-    code, text = await refusal(wire.put(name, task("work", name, conditions=declared)))
+    code, text = await refusal(client.put(name, task("work", name, conditions=declared)))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "a while" in text
 
 
-async def test_a_bad_cron_is_refused_and_the_old_ones_stay(wire: Wire) -> None:
+async def test_a_bad_cron_is_refused_and_the_old_ones_stay(client: RawClient) -> None:
     """A registration with one bad cron changes no cron."""
     name = unique("bad-cron")
-    registered = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
-    code, _ = await refusal(wire.put(name, task("work", name), cron_triggers=["1 2 3 4 *", "every day"]))
+    registered = await client.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
+    code, _ = await refusal(client.put(name, task("work", name), cron_triggers=["1 2 3 4 *", "every day"]))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
-    rows = (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
+    rows = (await client.get(f"{client.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
     assert [row["cron"] for row in rows] == ["0 0 1 1 *"]
 
 
@@ -203,41 +203,41 @@ async def test_a_bad_cron_is_refused_and_the_old_ones_stay(wire: Wire) -> None:
         ("GET", "{stable}/workflow-runs?limit=many", None, 400),
     ],
 )
-async def test_rest_refuses_in_its_own_form(wire: Wire, verb: str, path: str, body: Any, status: int) -> None:
+async def test_rest_refuses_in_its_own_form(client: RawClient, verb: str, path: str, body: Any, status: int) -> None:
     """Every error is ``{"errors": [{"description": ...}]}`` with the right code."""
-    got, document = await wire.http(verb, path.format(stable=wire.stable, tenant=wire.tenant), body)
+    got, document = await client.http(verb, path.format(stable=client.stable, tenant=client.tenant), body)
     assert got == status
     assert document["errors"][0]["description"]
 
 
-async def test_what_is_not_there_can_be_cancelled_but_not_replayed(wire: Wire) -> None:
-    """Hatchet answers a cancellation with the ids it was given, whatever became of them; a replay with what it did."""
+async def test_unknown_ids_can_be_cancelled_but_not_replayed(client: RawClient) -> None:
+    """As in Hatchet, a cancellation is answered with all ids of the request, a replay with the ids of reset tasks."""
     name = unique("ended")
-    await wire.put(name, task("work", name))
-    run = await wire.run(name)
+    await client.put(name, task("work", name))
+    run = await client.run(name)
     for _ in range(2):
         ids = [NOBODY, run]
-        assert await wire.post(f"{wire.stable}/tasks/cancel", {"externalIds": ids}) == {"ids": ids}
-        assert await wire.status(run) == "CANCELLED"
-    assert await wire.post(f"{wire.stable}/tasks/replay", {"externalIds": [NOBODY, run]}) == {"ids": [run]}
+        assert await client.post(f"{client.stable}/tasks/cancel", {"externalIds": ids}) == {"ids": ids}
+        assert await client.status(run) == "CANCELLED"
+    assert await client.post(f"{client.stable}/tasks/replay", {"externalIds": [NOBODY, run]}) == {"ids": [run]}
     for bulk in ("cancel", "replay"):
-        assert await wire.post(f"{wire.stable}/tasks/{bulk}", {"externalIds": []}) == {"ids": []}
-        assert await wire.post(f"{wire.stable}/tasks/{bulk}", {}) == {"ids": []}
+        assert await client.post(f"{client.stable}/tasks/{bulk}", {"externalIds": []}) == {"ids": []}
+        assert await client.post(f"{client.stable}/tasks/{bulk}", {}) == {"ids": []}
 
 
 @pytest.mark.parametrize("name", ["", "two words", "umlaut-ä", "a:b", "a/b", "a\n"])
-async def test_a_name_hatchet_refuses_is_refused(wire: Wire, name: str) -> None:
-    """Letters of ASCII, digits, dot, underscore and dash, at least one of them."""
-    code, text = await refusal(wire.put(name, task("work", "any")))
+async def test_a_name_hatchet_refuses_is_refused(client: RawClient, name: str) -> None:
+    """A name has at least one ASCII letter, digit, dot, underscore or dash, and no other character."""
+    code, text = await refusal(client.put(name, task("work", "any")))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "needs a name of letters" in text
 
 
-async def test_an_idempotency_key_needs_an_expression_and_a_time(wire: Wire) -> None:
+async def test_an_idempotency_key_needs_an_expression_and_a_time(client: RawClient) -> None:
     """Both are checked when the workflow is registered."""
     for bad in ({"expression": "nonsense(", "ttl_ms": 5}, {"expression": "", "ttl_ms": 5}, {"expression": "input.id"}):
         name = unique("key")
-        code, text = await refusal(wire.put(name, task("work", name), idempotency=v1.IdempotencyConfig(**bad)))
+        code, text = await refusal(client.put(name, task("work", name), idempotency=v1.IdempotencyConfig(**bad)))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "idempotency key" in text
 
@@ -254,39 +254,39 @@ ASKED_BY_ID: list[tuple[str, type[Message], str]] = [
 
 @pytest.mark.parametrize(("method", "request_type", "field"), ASKED_BY_ID, ids=[each[0] for each in ASKED_BY_ID])
 async def test_an_id_that_is_no_uuid_is_an_invalid_argument(
-    wire: Wire, method: str, request_type: type[Message], field: str
+    client: RawClient, method: str, request_type: type[Message], field: str
 ) -> None:
     """A UUID nobody has is NOT_FOUND; other text was never an id."""
     for text, expected in ((NOBODY, "NOT_FOUND"), ("nope", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
-        code, _ = await refusal(wire.call(method, request_type(**{field: text}), dispatcher.HeartbeatResponse))
+        code, _ = await refusal(client.call(method, request_type(**{field: text}), dispatcher.HeartbeatResponse))
         assert code is grpc.StatusCode[expected], text
 
 
 @pytest.mark.parametrize("method", ["Dispatcher/Listen", "WorkflowService/PutWorkflow", "NoService/Anything"])
-async def test_a_method_the_engine_does_not_have_is_named(wire: Wire, method: str) -> None:
-    """UNIMPLEMENTED, with its name: gRPC's own answer leaves one guessing. The SDK retries neither."""
-    code, text = await refusal(wire.call(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse))
+async def test_a_method_the_engine_does_not_have_is_named(client: RawClient, method: str) -> None:
+    """UNIMPLEMENTED with the name of the method, which gRPC's own answer does not have. The SDK does not retry it."""
+    code, text = await refusal(client.call(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse))
     assert code is grpc.StatusCode.UNIMPLEMENTED
     assert method in text
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await wire.stream(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse).read()
+        await client.stream(method, dispatcher.HeartbeatRequest(), dispatcher.HeartbeatResponse).read()
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_body_that_is_no_json_is_a_bad_request(engine: LocalEngine, wire: Wire) -> None:
-    """And not a 500."""
+async def test_a_body_that_is_no_json_is_a_bad_request(engine: LocalEngine, client: RawClient) -> None:
+    """The status is 400, not 500."""
     async with aiohttp.ClientSession() as http:
-        url = f"{engine.handshake.api_url}{wire.stable}/tasks/cancel"
+        url = f"{engine.handshake.api_url}{client.stable}/tasks/cancel"
         headers = {"Authorization": f"Bearer {engine.handshake.token}"}
         async with http.post(url, data=b"{", headers=headers) as response:
             assert response.status == 400
 
 
-async def test_a_message_beyond_the_limit_is_resource_exhausted(wire: Wire) -> None:
-    """4 MiB, as in Hatchet: what works here must work there."""
-    code, _ = await refusal(wire.run("any", {"blob": "x" * (4 * 1024 * 1024)}))
+async def test_a_message_beyond_the_limit_is_resource_exhausted(client: RawClient) -> None:
+    """The limit is 4 MiB, as in Hatchet."""
+    code, _ = await refusal(client.run("any", {"blob": "x" * (4 * 1024 * 1024)}))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    await wire.run("any", {"blob": "x" * (4 * 1024 * 1024 - 1000)})
+    await client.run("any", {"blob": "x" * (4 * 1024 * 1024 - 1000)})
 
 
 CALLS: list[tuple[str, type[Message], type[Message]]] = [
@@ -306,8 +306,8 @@ CALLS: list[tuple[str, type[Message], type[Message]]] = [
     ("EventsService/PutLog", events.PutLogRequest, events.PutLogResponse),
     ("EventsService/PutStreamEvent", events.PutStreamEventRequest, events.PutStreamEventResponse),
 ]
-# What a client may be told; UNKNOWN and INTERNAL would mean the engine stumbled.
-HONEST = {
+# The statuses of refusals. UNKNOWN and INTERNAL would be failures of the engine.
+REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -393,39 +393,39 @@ def nonsense(descriptor: FieldDescriptor, source: random.Random) -> Any:
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_the_engine_survives_any_sequence_of_messages(engine: LocalEngine, seed: int) -> None:
-    """Calls in any order with any content: an honest status, and work is still done afterwards."""
+    """Calls in any order with any content: each is answered with a fitting status, and the engine still runs tasks."""
     asyncio.run(storm(engine, random.Random(seed)))
 
 
 async def storm(engine: LocalEngine, source: random.Random) -> None:
     """Send eighty spoilt calls and a spoilt durable stream while a worker works; then do real work."""
     async with aiohttp.ClientSession() as http:
-        wire = Wire(engine.handshake, http)
+        client = RawClient(engine.handshake, http)
         name = unique("storm")
-        await wire.put(name, task("work", name, retries=2, is_durable=source.random() < 0.5))
-        async with wire.worker(f"{name}:work", slots={"default": 5, "durable": 5}) as worker:
-            run = await wire.run(name)
+        await client.put(name, task("work", name, retries=2, is_durable=source.random() < 0.5))
+        async with client.worker(f"{name}:work", slots={"default": 5, "durable": 5}) as worker:
+            run = await client.run(name)
             accepted = 0
             for _ in range(80):
                 method, request_type, reply_type = source.choice(CALLS)
                 request = request_type(**sensible(method, name, run, worker.id))
                 spoil(request, source)
                 try:
-                    reply = await wire.call(method, request, reply_type)
+                    reply = await client.call(method, request, reply_type)
                 except grpc.aio.AioRpcError as error:
-                    if error.code() not in HONEST:
+                    if error.code() not in REFUSALS:
                         pytest.fail(f"{method} answered {error} to {request}")
                 else:
                     accepted += 1
                     run = getattr(reply, "workflow_run_id", run)
             # A storm of which nothing gets through would prove nothing.
             assert accepted > 10
-            await spoilt_stream(wire, source, run, worker.id)
-        await still_works(wire)
-        await wire.close()
+            await spoilt_stream(client, source, run, worker.id)
+        await still_works(client)
+        await client.close()
 
 
-async def spoilt_stream(wire: Wire, source: random.Random, task_id: str, worker_id: str) -> None:
+async def spoilt_stream(client: RawClient, source: random.Random, task_id: str, worker_id: str) -> None:
     """Send nonsense on the durable stream; it must stay open."""
     answered = asyncio.Event()
     place = {"durable_task_external_id": task_id, "invocation_count": 1}
@@ -449,7 +449,7 @@ async def spoilt_stream(wire: Wire, source: random.Random, task_id: str, worker_
         )
         await answered.wait()
 
-    call = wire.bidirectional(
+    call = client.bidirectional(
         "v1.V1Dispatcher/DurableTask", requests(), durable.DurableTaskRequest, durable.DurableTaskResponse
     )
     while True:
@@ -461,13 +461,13 @@ async def spoilt_stream(wire: Wire, source: random.Random, task_id: str, worker_
     call.cancel()
 
 
-async def still_works(wire: Wire) -> None:
+async def still_works(client: RawClient) -> None:
     """Run one task from start to end."""
     name = unique("alive")
-    await wire.put(name, task("work", name))
-    async with wire.worker(f"{name}:work") as worker:
-        run = await wire.run(name, {"n": 1})
+    await client.put(name, task("work", name))
+    async with client.worker(f"{name}:work") as worker:
+        run = await client.run(name, {"n": 1})
         action = await worker.next()
         assert json.loads(action.action_payload)["input"] == {"n": 1}
         await worker.complete(action, {"alive": True})
-        assert outputs(await wire.result(run)) == {"work": {"alive": True}}
+        assert outputs(await client.result(run)) == {"work": {"alive": True}}

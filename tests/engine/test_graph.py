@@ -8,20 +8,20 @@ from uuid import uuid4
 from mageflow.engine.contracts import condition_pb2 as pb
 from mageflow.engine.contracts import dispatcher_pb2 as dispatcher
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
-from tests.engine.wire import HandWorker, Wire, errors, outputs, task, unique
+from tests.engine.raw_client import ManualWorker, RawClient, errors, outputs, task, unique
 
 
 class Dag:
     """A DAG and its worker."""
 
-    def __init__(self, wire: Wire, name: str, worker: HandWorker) -> None:
-        self.wire = wire
+    def __init__(self, client: RawClient, name: str, worker: ManualWorker) -> None:
+        self.client = client
         self.name = name
         self.worker = worker
 
     async def declare(self, *tasks: v1.CreateTaskOpts, **options: object) -> None:
         """Register."""
-        await self.wire.put(self.name, *tasks, **options)
+        await self.client.put(self.name, *tasks, **options)
 
     def task(self, name: str, *parents: str, **options: object) -> v1.CreateTaskOpts:
         """A task of this DAG."""
@@ -29,7 +29,7 @@ class Dag:
 
     async def start(self, **inputs: object) -> str:
         """Start a run."""
-        return await self.wire.run(self.name, inputs)
+        return await self.client.run(self.name, inputs)
 
     async def next(self, name: str) -> dispatcher.AssignedAction:
         """Return the next action, which must be for this task."""
@@ -45,11 +45,11 @@ class Dag:
 
 
 @asynccontextmanager
-async def dag(wire: Wire, *names: str) -> AsyncIterator[Dag]:
+async def dag(client: RawClient, *names: str) -> AsyncIterator[Dag]:
     """A workflow name of its own and a worker for the named tasks."""
     name = unique("dag")
-    async with wire.worker(*(f"{name}:{each}".lower() for each in names)) as worker:
-        yield Dag(wire, name, worker)
+    async with client.worker(*(f"{name}:{each}".lower() for each in names)) as worker:
+        yield Dag(client, name, worker)
 
 
 def base(action: pb.Action, expression: str = "", key: str = "", group: str | None = None) -> pb.BaseMatchCondition:
@@ -65,9 +65,9 @@ def on_parent(action: pb.Action, parent: str, expression: str) -> pb.TaskConditi
     return pb.TaskConditions(parent_override_conditions=[override])
 
 
-async def test_a_diamond_hands_all_outputs_down(wire: Wire) -> None:
+async def test_every_task_of_a_diamond_receives_all_outputs_before_it(client: RawClient) -> None:
     """A task gets the output of every completed task of the run, grandparents too; run and task ids differ."""
-    async with dag(wire, "top", "left", "right", "bottom") as flow:
+    async with dag(client, "top", "left", "right", "bottom") as flow:
         await flow.declare(
             flow.task("top"),
             flow.task("left", "top"),
@@ -86,22 +86,22 @@ async def test_a_diamond_hands_all_outputs_down(wire: Wire) -> None:
             "right": {"from": "right"},
         }
         await flow.worker.complete(bottom, {})
-        assert set(outputs(await wire.result(run))) == {"top", "left", "right", "bottom"}
+        assert set(outputs(await client.result(run))) == {"top", "left", "right", "bottom"}
 
 
-async def test_a_failed_parent_cancels_everything_below(wire: Wire) -> None:
-    """FAILED shows on the run at once, and is its end; descendants are CANCELLED."""
-    async with dag(wire, "top", "middle", "bottom") as flow:
+async def test_a_failed_parent_cancels_its_descendants(client: RawClient) -> None:
+    """The run is FAILED at once and ends so. The descendants are CANCELLED."""
+    async with dag(client, "top", "middle", "bottom") as flow:
         await flow.declare(flow.task("top"), flow.task("middle", "top"), flow.task("bottom", "middle"))
         run = await flow.start()
         await flow.worker.fail(await flow.next("top"), "top broke")
-        assert errors(await wire.result(run)) == {"top": "top broke", "middle": "", "bottom": ""}
-        assert await wire.status(run) == "FAILED"
+        assert errors(await client.result(run)) == {"top": "top broke", "middle": "", "bottom": ""}
+        assert await client.status(run) == "FAILED"
 
 
-async def test_skip_if_skips_and_children_see_it(wire: Wire) -> None:
+async def test_skip_if_skips_and_children_see_it(client: RawClient) -> None:
     """A skipped task counts as completed for its children; a task whose parents were all skipped is skipped too."""
-    async with dag(wire, "top", "maybe", "after", "join") as flow:
+    async with dag(client, "top", "maybe", "after", "join") as flow:
         await flow.declare(
             flow.task("top"),
             flow.task("maybe", "top", conditions=on_parent(pb.SKIP, "top", "output.n > 1")),
@@ -113,12 +113,12 @@ async def test_skip_if_skips_and_children_see_it(wire: Wire) -> None:
         join = await flow.next("join")
         assert json.loads(join.action_payload)["parents"]["maybe"] == {"skipped": True}
         await flow.worker.complete(join)
-        assert outputs(await wire.result(run))["after"] == {"skipped": True}
+        assert outputs(await client.result(run))["after"] == {"skipped": True}
 
 
-async def test_cancel_if_cancels_the_task_and_its_children(wire: Wire) -> None:
-    """A true cancel_if: CANCELLED, and so is what hangs below it."""
-    async with dag(wire, "top", "maybe", "after") as flow:
+async def test_cancel_if_cancels_the_task_and_its_children(client: RawClient) -> None:
+    """A true cancel_if cancels the task and its descendants."""
+    async with dag(client, "top", "maybe", "after") as flow:
         await flow.declare(
             flow.task("top"),
             flow.task("maybe", "top", conditions=on_parent(pb.CANCEL, "top", "output.n == 1")),
@@ -126,23 +126,23 @@ async def test_cancel_if_cancels_the_task_and_its_children(wire: Wire) -> None:
         )
         run = await flow.start()
         await flow.do("top", {"n": 1})
-        assert errors(await wire.result(run)) == {"maybe": "", "after": ""}
-        assert await wire.status(run) == "CANCELLED"
+        assert errors(await client.result(run)) == {"maybe": "", "after": ""}
+        assert await client.status(run) == "CANCELLED"
 
 
-async def test_conditions_that_can_no_longer_be_met_cancel_the_task(wire: Wire) -> None:
-    """A wait_for on a parent's output that is false would wait for ever: the run must still end."""
-    async with dag(wire, "top", "never") as flow:
+async def test_conditions_that_can_no_longer_be_met_cancel_the_task(client: RawClient) -> None:
+    """A false wait_for on a parent's output can never become true. The run must still end."""
+    async with dag(client, "top", "never") as flow:
         await flow.declare(
             flow.task("top"), flow.task("never", "top", conditions=on_parent(pb.QUEUE, "top", "output.n == 99"))
         )
         run = await flow.start()
         await flow.do("top", {"n": 1})
-        assert errors(await wire.result(run)) == {"never": ""}
+        assert errors(await client.result(run)) == {"never": ""}
 
 
-async def test_a_task_waits_for_a_sleep_or_an_event_and_is_told_which(wire: Wire) -> None:
-    """An or-group is satisfied by one member; its data stands under the readable key in ``triggers``."""
+async def test_a_task_waits_for_a_sleep_or_an_event_and_receives_its_data(client: RawClient) -> None:
+    """One member satisfies an or-group. Its data is in ``triggers`` under the readable key."""
     key, group = unique("event"), str(uuid4())
     waits = pb.TaskConditions(
         sleep_conditions=[pb.SleepMatchCondition(base=base(pb.QUEUE, key="slept", group=group), sleep_for="3600s")],
@@ -152,26 +152,26 @@ async def test_a_task_waits_for_a_sleep_or_an_event_and_is_told_which(wire: Wire
             )
         ],
     )
-    async with dag(wire, "top", "waits") as flow:
+    async with dag(client, "top", "waits") as flow:
         await flow.declare(flow.task("top"), flow.task("waits", "top", conditions=waits))
         await flow.start()
-        await wire.push(key, {"n": 5})
+        await client.push(key, {"n": 5})
         await flow.do("top")
         assert await flow.worker.idle(0.2)
-        await wire.push(key, {"n": 1})
+        await client.push(key, {"n": 1})
         assert await flow.worker.idle(0.2)
-        await wire.push(key, {"n": 2})
+        await client.push(key, {"n": 2})
         triggers = json.loads((await flow.next("waits")).action_payload)["triggers"]
         assert triggers["arrived"] == {"n": 2}
         assert "slept" not in triggers
 
 
-async def test_a_sleep_starts_when_the_parents_are_done(wire: Wire) -> None:
+async def test_a_sleep_starts_when_the_parents_are_done(client: RawClient) -> None:
     """Sleep conditions are timed from the end of the parents, not of the run's start."""
     waits = pb.TaskConditions(
         sleep_conditions=[pb.SleepMatchCondition(base=base(pb.QUEUE, key="slept"), sleep_for="6s")]
     )
-    async with dag(wire, "top", "waits") as flow:
+    async with dag(client, "top", "waits") as flow:
         await flow.declare(flow.task("top"), flow.task("waits", "top", conditions=waits))
         await flow.start()
         top = await flow.next("top")
@@ -182,46 +182,46 @@ async def test_a_sleep_starts_when_the_parents_are_done(wire: Wire) -> None:
         assert json.loads(action.action_payload)["triggers"]["slept"] == {"sleep_duration": "6s"}
 
 
-async def test_on_failure_runs_once_with_the_errors_and_belongs_to_the_run(wire: Wire) -> None:
-    """The handler is queued as soon as a task has failed, is told why, and the run ends after it."""
-    async with dag(wire, "work", "handler") as flow:
+async def test_on_failure_runs_once_with_the_errors_and_belongs_to_the_run(client: RawClient) -> None:
+    """The handler is queued as soon as a task has failed, receives the errors, and the run ends after it."""
+    async with dag(client, "work", "handler") as flow:
         await flow.declare(flow.task("work"), on_failure_task=flow.task("handler"))
         run = await flow.start()
         await flow.worker.fail(await flow.next("work"), "it broke")
         handler = await flow.next("handler")
         assert json.loads(handler.action_payload)["step_run_errors"] == {"work": "it broke"}
-        assert (await wire.details(run)).done is False
+        assert (await client.details(run)).done is False
         await flow.worker.complete(handler, {"handled": True})
-        result = await wire.result(run)
+        result = await client.result(run)
         assert outputs(result) == {"handler": {"handled": True}}
         assert errors(result) == {"work": "it broke"}
 
 
-async def test_on_failure_leaves_no_trace_in_a_run_that_went_well(wire: Wire) -> None:
-    """A handler that was not needed is in no result and no list."""
-    async with dag(wire, "work", "handler") as flow:
+async def test_on_failure_is_not_listed_in_a_run_that_succeeded(client: RawClient) -> None:
+    """A handler that did not run is in no result and in no list."""
+    async with dag(client, "work", "handler") as flow:
         await flow.declare(flow.task("work"), on_failure_task=flow.task("handler"))
         run = await flow.start()
         await flow.do("work", {"n": 1})
-        assert outputs(await wire.result(run)) == {"work": {"n": 1}}
-        assert list((await wire.details(run)).task_runs) == ["work"]
-        assert await wire.status(run) == "COMPLETED"
+        assert outputs(await client.result(run)) == {"work": {"n": 1}}
+        assert list((await client.details(run)).task_runs) == ["work"]
+        assert await client.status(run) == "COMPLETED"
 
 
-async def test_only_tasks_that_exist_so_far_are_listed(wire: Wire) -> None:
+async def test_only_tasks_that_exist_so_far_are_listed(client: RawClient) -> None:
     """GetRunDetails lists a task when its parents are done, not before."""
-    async with dag(wire, "top", "bottom") as flow:
+    async with dag(client, "top", "bottom") as flow:
         await flow.declare(flow.task("top"), flow.task("bottom", "top"))
         run = await flow.start()
-        assert list((await wire.details(run)).task_runs) == ["top"]
+        assert list((await client.details(run)).task_runs) == ["top"]
         await flow.do("top")
         await flow.next("bottom")
-        assert set((await wire.details(run)).task_runs) == {"top", "bottom"}
+        assert set((await client.details(run)).task_runs) == {"top", "bottom"}
 
 
-async def test_replaying_one_task_runs_it_and_what_hangs_below(wire: Wire) -> None:
-    """The id of one task of a DAG replays it and its descendants; the rest keeps its output."""
-    async with dag(wire, "top", "left", "right", "bottom") as flow:
+async def test_replaying_one_task_runs_it_and_its_descendants(client: RawClient) -> None:
+    """The id of one task of a DAG replays it and its descendants. The other tasks keep their outputs."""
+    async with dag(client, "top", "left", "right", "bottom") as flow:
         await flow.declare(
             flow.task("top"), flow.task("left", "top"), flow.task("right", "top"), flow.task("bottom", "left")
         )
@@ -231,24 +231,24 @@ async def test_replaying_one_task_runs_it_and_what_hangs_below(wire: Wire) -> No
         for action in actions.values():
             await flow.worker.complete(action)
         await flow.do("bottom")
-        await wire.result(run)
+        await client.result(run)
         left = actions["left"].task_run_external_id
-        await wire.post(f"{wire.stable}/tasks/replay", {"externalIds": [left]})
+        await client.post(f"{client.stable}/tasks/replay", {"externalIds": [left]})
         assert (await flow.do("left", {"again": True})).retry_count == 1
         assert (await flow.do("bottom")).retry_count == 1
-        assert outputs(await wire.result(run))["left"] == {"again": True}
+        assert outputs(await client.result(run))["left"] == {"again": True}
         assert await flow.worker.idle(0.2)
 
 
-async def test_cancelling_a_run_ends_all_its_tasks(wire: Wire) -> None:
+async def test_cancelling_a_run_ends_all_its_tasks(client: RawClient) -> None:
     """Running, queued and waiting tasks: all CANCELLED, the run ends, no on_failure task is started."""
-    async with dag(wire, "one", "two", "bottom", "handler") as flow:
+    async with dag(client, "one", "two", "bottom", "handler") as flow:
         await flow.declare(
             flow.task("one"), flow.task("two"), flow.task("bottom", "one"), on_failure_task=flow.task("handler")
         )
         run = await flow.start()
         await flow.worker.next()
         await flow.worker.next()
-        await wire.post(f"{wire.stable}/tasks/cancel", {"externalIds": [run]})
-        assert set(errors(await wire.result(run)).values()) == {""}
-        assert await wire.status(run) == "CANCELLED"
+        await client.post(f"{client.stable}/tasks/cancel", {"externalIds": [run]})
+        assert set(errors(await client.result(run)).values()) == {""}
+        assert await client.status(run) == "CANCELLED"

@@ -24,54 +24,54 @@ from mageflow.engine.model import Run
 from mageflow.engine.settings import Settings
 from mageflow.engine.trigger import Trigger
 from tests.engine.conftest import Single
-from tests.engine.wire import Wire, task, unique
+from tests.engine.raw_client import RawClient, task, unique
 
 
-async def ids(wire: Wire, **query: Any) -> list[str]:
+async def ids(client: RawClient, **query: Any) -> list[str]:
     """Return the run ids a list query finds, newest first."""
-    rows = (await wire.get(f"{wire.stable}/workflow-runs", **query))["rows"]
+    rows = (await client.get(f"{client.stable}/workflow-runs", **query))["rows"]
     return [row["workflowRunExternalId"] for row in rows]
 
 
-async def test_runs_are_listed_newest_first_and_narrowed_by_everything(single: Single) -> None:
+async def test_runs_are_listed_newest_first_and_can_be_filtered(single: Single) -> None:
     """Metadata, status, workflow, time, worker; external ids follow the same filters."""
-    wire, mark = single.wire, unique("mark")
-    registered = await wire.put(single.name, task("work", single.name))
+    client, mark = single.client, unique("mark")
+    registered = await client.put(single.name, task("work", single.name))
     before = datetime.now(UTC).isoformat()
     runs = [
-        await wire.run(single.name, additional_metadata=json.dumps({"mark": mark, "url": "http://x", "n": n}))
+        await client.run(single.name, additional_metadata=json.dumps({"mark": mark, "url": "http://x", "n": n}))
         for n in range(3)
     ]
     await single.worker.complete(await single.worker.next())
-    await wire.result(runs[0])
-    assert await ids(wire, additional_metadata=f"mark:{mark}") == runs[::-1]
-    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="COMPLETED") == runs[:1]
-    assert await ids(wire, workflow_ids=registered.workflow_id, since=before) == runs[::-1]
-    assert await ids(wire, workflow_ids=registered.workflow_id, until=before) == []
-    assert await ids(wire, additional_metadata="url:http://x", workflow_ids=registered.workflow_id) == runs[::-1]
-    assert await ids(wire, worker_id=single.worker.id) == runs[::-1]
-    assert await ids(wire, workflow_ids=registered.workflow_id, offset=1, limit=1) == [runs[1]]
-    listed = await wire.get(f"{wire.stable}/workflow-runs/external-ids", additional_metadata=f"mark:{mark}")
+    await client.result(runs[0])
+    assert await ids(client, additional_metadata=f"mark:{mark}") == runs[::-1]
+    assert await ids(client, additional_metadata=f"mark:{mark}", statuses="COMPLETED") == runs[:1]
+    assert await ids(client, workflow_ids=registered.workflow_id, since=before) == runs[::-1]
+    assert await ids(client, workflow_ids=registered.workflow_id, until=before) == []
+    assert await ids(client, additional_metadata="url:http://x", workflow_ids=registered.workflow_id) == runs[::-1]
+    assert await ids(client, worker_id=single.worker.id) == runs[::-1]
+    assert await ids(client, workflow_ids=registered.workflow_id, offset=1, limit=1) == [runs[1]]
+    listed = await client.get(f"{client.stable}/workflow-runs/external-ids", additional_metadata=f"mark:{mark}")
     assert listed == runs[::-1]
-    page = await wire.get(f"{wire.stable}/workflow-runs", workflow_ids=registered.workflow_id, limit=2)
+    page = await client.get(f"{client.stable}/workflow-runs", workflow_ids=registered.workflow_id, limit=2)
     assert page["pagination"] == {"current_page": 1, "next_page": 2, "num_pages": 2}
-    hidden = await wire.get(
-        f"{wire.stable}/workflow-runs", additional_metadata=f"mark:{mark}", include_payloads="false"
+    hidden = await client.get(
+        f"{client.stable}/workflow-runs", additional_metadata=f"mark:{mark}", include_payloads="false"
     )
     assert all(row["input"] == row["output"] == {} for row in hidden["rows"])
 
 
-async def test_a_filter_cancels_and_replays_what_it_finds(wire: Wire) -> None:
+async def test_a_filter_cancels_and_replays_what_it_finds(client: RawClient) -> None:
     """Bulk operations take the same filters in the body."""
     name, mark = unique("bulk"), unique("mark")
-    await wire.put(name, task("work", name))
-    runs = [await wire.run(name, additional_metadata=json.dumps({"mark": mark})) for _ in range(3)]
+    await client.put(name, task("work", name))
+    runs = [await client.run(name, additional_metadata=json.dumps({"mark": mark})) for _ in range(3)]
     since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
     body = {"filter": {"since": since, "additionalMetadata": [f"mark:{mark}"]}}
-    assert set((await wire.post(f"{wire.stable}/tasks/cancel", body))["ids"]) == set(runs)
-    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="CANCELLED") == runs[::-1]
-    assert set((await wire.post(f"{wire.stable}/tasks/replay", body))["ids"]) == set(runs)
-    assert await ids(wire, additional_metadata=f"mark:{mark}", statuses="QUEUED") == runs[::-1]
+    assert set((await client.post(f"{client.stable}/tasks/cancel", body))["ids"]) == set(runs)
+    assert await ids(client, additional_metadata=f"mark:{mark}", statuses="CANCELLED") == runs[::-1]
+    assert set((await client.post(f"{client.stable}/tasks/replay", body))["ids"]) == set(runs)
+    assert await ids(client, additional_metadata=f"mark:{mark}", statuses="QUEUED") == runs[::-1]
 
 
 async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
@@ -79,113 +79,113 @@ async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
 
     Hatchet keeps the events of a run of one task, newest first, with the task alone.
     """
-    wire = single.wire
+    client = single.client
     await single.declare()
-    run = (await wire.post(f"{wire.stable}/workflow-runs/trigger", {"workflowName": single.name, "input": {"n": 1}}))[
-        "run"
-    ]["metadata"]["id"]
+    run = (
+        await client.post(f"{client.stable}/workflow-runs/trigger", {"workflowName": single.name, "input": {"n": 1}})
+    )["run"]["metadata"]["id"]
     action = await single.worker.next()
     await single.worker.start(action)
     await single.worker.complete(action, {"n": 2})
-    await wire.result(run)
-    document = await wire.get(f"/api/v1/stable/workflow-runs/{run}")
+    await client.result(run)
+    document = await client.get(f"/api/v1/stable/workflow-runs/{run}")
     assert (document["run"]["input"], document["run"]["output"]) == ({"n": 1}, {"n": 2})
     assert [each["taskName"] for each in document["shape"]] == ["work"]
     assert document["taskEvents"] == []
-    rows = (await wire.get(f"/api/v1/stable/tasks/{run}/task-events"))["rows"]
+    rows = (await client.get(f"/api/v1/stable/tasks/{run}/task-events"))["rows"]
     assert [row["eventType"] for row in rows] == ["FINISHED", "STARTED", "ASSIGNED", "QUEUED"]
     assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
     summary = document["tasks"][0]
     assert (summary["attempt"], summary["retryCount"], summary["type"]) == (1, 0, "TASK")
     assert summary["displayName"].startswith("work-")
     assert summary["duration"] >= 0
-    assert await wire.get(f"/api/v1/stable/tasks/{run}") == summary
+    assert await client.get(f"/api/v1/stable/tasks/{run}") == summary
 
 
-async def test_a_paused_workflow_keeps_its_runs_and_lets_them_go(single: Single) -> None:
+async def test_the_runs_of_a_paused_workflow_wait_and_start_when_it_is_unpaused(single: Single) -> None:
     """Paused: runs stay QUEUED without using up their schedule timeout; unpaused they run in order."""
-    wire = single.wire
-    registered = await wire.put(single.name, task("work", single.name, schedule_timeout="300ms"))
+    client = single.client
+    registered = await client.put(single.name, task("work", single.name, schedule_timeout="300ms"))
     path = f"/api/v1/workflows/{registered.workflow_id}"
     pause = {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "1m"}}
-    assert (await wire.http("PATCH", path, pause))[1]["isPaused"] is True
-    runs = [await wire.run(single.name) for _ in range(2)]
+    assert (await client.http("PATCH", path, pause))[1]["isPaused"] is True
+    runs = [await client.run(single.name) for _ in range(2)]
     assert await single.worker.idle(0.5)
-    assert await wire.status(runs[0]) == "QUEUED"
-    assert (await wire.http("PATCH", path, {"pause": {"action": "unpause"}}))[1]["isPaused"] is False
+    assert await client.status(runs[0]) == "QUEUED"
+    assert (await client.http("PATCH", path, {"pause": {"action": "unpause"}}))[1]["isPaused"] is False
     assert [(await single.worker.next()).workflow_run_id for _ in runs] == runs
 
 
-async def test_a_pause_that_ended_in_time_cancels_nothing_later(wire: Wire) -> None:
-    """The time to live counts while the workflow is paused; an unpaused task then waits for a worker as any other."""
+async def test_a_pause_that_ended_in_time_cancels_nothing_later(client: RawClient) -> None:
+    """The time to live counts only while the workflow is paused. After that, a task waits for a worker as any other."""
     name = unique("unpaused")
-    registered = await wire.put(name, task("work", name))
+    registered = await client.put(name, task("work", name))
     path = f"/api/v1/workflows/{registered.workflow_id}"
-    await wire.http("PATCH", path, {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "400ms"}})
-    run = await wire.run(name)
-    await wire.http("PATCH", path, {"pause": {"action": "unpause"}})
+    await client.http("PATCH", path, {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "400ms"}})
+    run = await client.run(name)
+    await client.http("PATCH", path, {"pause": {"action": "unpause"}})
     await asyncio.sleep(0.8)
-    assert await wire.status(run) == "QUEUED"
-    async with wire.worker(f"{name}:work") as worker:
+    assert await client.status(run) == "QUEUED"
+    async with client.worker(f"{name}:work") as worker:
         assert (await worker.next()).workflow_run_id == run
 
 
 async def test_a_pause_longer_than_its_time_to_live_cancels(single: Single) -> None:
-    """After the queue's time to live a held-back run is CANCELLED."""
-    wire = single.wire
-    registered = await wire.put(single.name, task("work", single.name))
+    """After the time to live of its queue, a waiting run is CANCELLED."""
+    client = single.client
+    registered = await client.put(single.name, task("work", single.name))
     pause = {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "200ms"}}
-    await wire.http("PATCH", f"/api/v1/workflows/{registered.workflow_id}", pause)
-    await wire.reaches(await wire.run(single.name), "CANCELLED")
+    await client.http("PATCH", f"/api/v1/workflows/{registered.workflow_id}", pause)
+    await client.reaches(await client.run(single.name), "CANCELLED")
 
 
-async def test_a_workflow_keeps_its_id_over_versions_and_goes_with_all_it_has(wire: Wire) -> None:
-    """An unchanged registration is the same version, a changed one a new version; delete takes crons along."""
+async def test_a_workflow_keeps_its_id_over_versions_and_is_deleted_with_its_crons(client: RawClient) -> None:
+    """An unchanged registration is the same version, a changed one a new version. Delete removes the crons too."""
     name = unique("versions")
-    first = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
-    assert await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"]) == first
-    second = await wire.put(name, task("work", name, retries=1), cron_triggers=["0 0 1 1 *"])
+    first = await client.put(name, task("work", name), cron_triggers=["0 0 1 1 *"])
+    assert await client.put(name, task("work", name), cron_triggers=["0 0 1 1 *"]) == first
+    second = await client.put(name, task("work", name, retries=1), cron_triggers=["0 0 1 1 *"])
     assert (second.workflow_id, second.id == first.id) == (first.workflow_id, False)
-    rows = (await wire.get(f"{wire.tenant}/workflows", name=name.upper()))["rows"]
+    rows = (await client.get(f"{client.tenant}/workflows", name=name.upper()))["rows"]
     assert [(row["name"], len(row["versions"])) for row in rows] == [(name, 2)]
-    assert (await wire.get(f"/api/v1/workflows/{first.workflow_id}/versions"))["metadata"]["id"] == second.id
-    assert (await wire.http("DELETE", f"/api/v1/workflows/{first.workflow_id}"))[0] == 204
-    assert (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=first.workflow_id))["rows"] == []
-    assert (await wire.http("GET", f"/api/v1/workflows/{first.workflow_id}"))[0] == 404
+    assert (await client.get(f"/api/v1/workflows/{first.workflow_id}/versions"))["metadata"]["id"] == second.id
+    assert (await client.http("DELETE", f"/api/v1/workflows/{first.workflow_id}"))[0] == 204
+    assert (await client.get(f"{client.tenant}/workflows/crons", workflowId=first.workflow_id))["rows"] == []
+    assert (await client.http("GET", f"/api/v1/workflows/{first.workflow_id}"))[0] == 404
 
 
-async def test_a_declared_cron_is_replaced_with_its_workflow_and_others_stay(wire: Wire) -> None:
-    """Declared crons belong to the registration; one made over the API is nobody's but its maker's."""
+async def test_a_declared_cron_is_replaced_with_its_workflow_and_others_stay(client: RawClient) -> None:
+    """A registration replaces the crons that it declared. Crons that were made over the API stay."""
     name = unique("crons")
-    registered = await wire.put(name, task("work", name), cron_triggers=["0 0 1 1 *"], cron_input='{"n": 1}')
+    registered = await client.put(name, task("work", name), cron_triggers=["0 0 1 1 *"], cron_input='{"n": 1}')
     body = {"cronName": "mine", "cronExpression": "0 0 2 2 *", "input": {"n": 2}, "additionalMetadata": {"a": "b"}}
-    made = await wire.post(f"{wire.tenant}/workflows/{name}/crons", body)
+    made = await client.post(f"{client.tenant}/workflows/{name}/crons", body)
     assert (made["method"], made["enabled"], "priority" in made) == ("API", True, False)
-    await wire.put(name, task("work", name), cron_triggers=["0 0 3 3 *"])
-    rows = (await wire.get(f"{wire.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
+    await client.put(name, task("work", name), cron_triggers=["0 0 3 3 *"])
+    rows = (await client.get(f"{client.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
     assert {(row["cron"], row["method"]) for row in rows} == {("0 0 2 2 *", "API"), ("0 0 3 3 *", "DEFAULT")}
-    run = (await wire.post(f"{wire.tenant}/workflows/crons/{made['metadata']['id']}", None))["externalId"]
-    document = (await wire.get(f"/api/v1/stable/workflow-runs/{run}"))["run"]
+    run = (await client.post(f"{client.tenant}/workflows/crons/{made['metadata']['id']}", None))["externalId"]
+    document = (await client.get(f"/api/v1/stable/workflow-runs/{run}"))["run"]
     assert document["input"] == {"n": 2}
     assert document["additionalMetadata"]["hatchet__cron_name"] == "mine"
-    assert (await wire.http("DELETE", f"{wire.tenant}/workflows/crons/{made['metadata']['id']}"))[0] == 204
+    assert (await client.http("DELETE", f"{client.tenant}/workflows/crons/{made['metadata']['id']}"))[0] == 204
 
 
 async def test_a_cron_fires_in_utc_with_seconds_and_can_be_stopped(single: Single) -> None:
     """Six fields: seconds first. Disabled it does not fire."""
-    wire = single.wire
+    client = single.client
     await single.declare()
     body = {"cronName": "fast", "cronExpression": "*/5 * * * * *", "input": {}, "additionalMetadata": {}}
-    made = await wire.post(f"{wire.tenant}/workflows/{single.name}/crons", body)
+    made = await client.post(f"{client.tenant}/workflows/{single.name}/crons", body)
     action = await single.worker.next()
     due = datetime.fromisoformat(json.loads(action.additional_metadata)["hatchet__cron_scheduled_at"])
     assert (due.second % 5, due.microsecond, due.utcoffset()) == (0, 0, timedelta(0))
-    path = f"{wire.tenant}/workflows/crons/{made['metadata']['id']}"
-    assert (await wire.http("PATCH", path, {"enabled": False}))[0] == 204
+    path = f"{client.tenant}/workflows/crons/{made['metadata']['id']}"
+    assert (await client.http("PATCH", path, {"enabled": False}))[0] == 204
     while not await single.worker.idle(0.6):
         pass
-    assert (await wire.get(path))["enabled"] is False
-    await wire.http("DELETE", path)
+    assert (await client.get(path))["enabled"] is False
+    await client.http("DELETE", path)
 
 
 async def test_a_cron_may_name_its_zone() -> None:
@@ -207,80 +207,79 @@ async def test_a_cron_may_name_its_zone() -> None:
 
 
 async def test_scheduled_runs_can_be_moved_listed_and_deleted(single: Single) -> None:
-    """A moment can be changed until it has come; a moment in the past is now."""
-    wire = single.wire
-    registered = await wire.put(single.name, task("work", single.name))
+    """The time can be changed until it has come. A time in the past starts the run at once."""
+    client = single.client
+    registered = await client.put(single.name, task("work", single.name))
     far = (datetime.now(UTC) + timedelta(days=10)).isoformat()
-    path = f"{wire.tenant}/workflows/scheduled"
-    made = [
-        (await wire.post(f"{wire.tenant}/workflows/{single.name}/scheduled", {"triggerAt": far, "input": {"n": n}}))[
-            "metadata"
-        ]["id"]
-        for n in range(3)
-    ]
-    rows = (await wire.get(path, workflowId=registered.workflow_id))["rows"]
+    path = f"{client.tenant}/workflows/scheduled"
+    made: list[str] = []
+    for n in range(3):
+        body = {"triggerAt": far, "input": {"n": n}}
+        added = await client.post(f"{client.tenant}/workflows/{single.name}/scheduled", body)
+        made.append(added["metadata"]["id"])
+    rows = (await client.get(path, workflowId=registered.workflow_id))["rows"]
     assert [row["metadata"]["id"] for row in rows] == made
     now = datetime.now(UTC).isoformat()
-    assert (await wire.http("PATCH", f"{path}/{made[0]}", {"triggerAt": now}))[0] == 200
+    assert (await client.http("PATCH", f"{path}/{made[0]}", {"triggerAt": now}))[0] == 200
     assert json.loads((await single.worker.next()).action_payload)["input"] == {"n": 0}
-    assert "workflowRunId" in await wire.get(f"{path}/{made[0]}")
+    assert "workflowRunId" in await client.get(f"{path}/{made[0]}")
     unknown = "00000000-0000-0000-0000-000000000000"
-    deleted = await wire.post(f"{path}/bulk-delete", {"scheduledWorkflowRunIds": [made[1], unknown]})
+    deleted = await client.post(f"{path}/bulk-delete", {"scheduledWorkflowRunIds": [made[1], unknown]})
     assert (deleted["deletedIds"], [each["id"] for each in deleted["errors"]]) == ([made[1]], [unknown])
-    assert (await wire.http("DELETE", f"{path}/{made[2]}"))[0] == 204
+    assert (await client.http("DELETE", f"{path}/{made[2]}"))[0] == 204
     assert await single.worker.idle(0.2)
 
 
-async def test_a_run_scheduled_over_grpc_appears_in_the_list(wire: Wire) -> None:
+async def test_a_run_scheduled_over_grpc_appears_in_the_list(client: RawClient) -> None:
     """ScheduleWorkflow answers with ids that REST knows."""
     name = unique("scheduled")
-    await wire.put(name, task("work", name))
+    await client.put(name, task("work", name))
     moment = Timestamp()
     moment.FromDatetime(datetime.now(UTC) + timedelta(days=1))
     request = workflows.ScheduleWorkflowRequest(name=name, schedules=[moment], input='{"n": 1}')
-    reply = await wire.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion)
-    document = await wire.get(f"{wire.tenant}/workflows/scheduled/{reply.scheduled_workflows[0].id}")
+    reply = await client.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion)
+    document = await client.get(f"{client.tenant}/workflows/scheduled/{reply.scheduled_workflows[0].id}")
     assert (document["workflowName"], document["input"]) == (name, {"n": 1})
 
 
-async def test_the_grpc_twins_of_bulk_operations_do_the_same(wire: Wire) -> None:
+async def test_bulk_operations_over_grpc_do_the_same_as_over_rest(client: RawClient) -> None:
     """Newer clients may trigger, cancel and replay over gRPC, by ids or by filter."""
     name, mark = unique("twins"), unique("mark")
-    registered = await wire.put(name, task("work", name))
+    registered = await client.put(name, task("work", name))
     request = v1.TriggerWorkflowRunRequest(
         workflow_name=name, input=b"{}", additional_metadata=json.dumps({"mark": mark}).encode()
     )
-    reply = await wire.call("v1.AdminService/TriggerWorkflowRun", request, v1.TriggerWorkflowRunResponse)
+    reply = await client.call("v1.AdminService/TriggerWorkflowRun", request, v1.TriggerWorkflowRunResponse)
     run = reply.external_id
     chosen = v1.TasksFilter(additional_metadata=[f"mark:{mark}"], workflow_ids=[registered.workflow_id])
     cancel = v1.CancelTasksRequest(filter=chosen)
-    cancelled = await wire.call("v1.AdminService/CancelTasks", cancel, v1.CancelTasksResponse)
+    cancelled = await client.call("v1.AdminService/CancelTasks", cancel, v1.CancelTasksResponse)
     assert list(cancelled.cancelled_tasks) == [run]
     replay = v1.ReplayTasksRequest(external_ids=[run])
-    replayed = await wire.call("v1.AdminService/ReplayTasks", replay, v1.ReplayTasksResponse)
+    replayed = await client.call("v1.AdminService/ReplayTasks", replay, v1.ReplayTasksResponse)
     assert list(replayed.replayed_tasks) == [run]
-    assert await wire.status(run) == "QUEUED"
+    assert await client.status(run) == "QUEUED"
 
 
-async def test_an_event_that_cannot_start_one_workflow_starts_the_others(wire: Wire) -> None:
-    """An idempotency key that cannot be had leaves that run out; the push succeeds."""
+async def test_an_event_that_cannot_start_one_workflow_starts_the_others(client: RawClient) -> None:
+    """A run whose idempotency key fails is left out. The push succeeds."""
     key = unique("partly")
     broken, whole = unique("broken"), unique("whole")
     config = v1.IdempotencyConfig(expression="input.missing", ttl_ms=1000)
-    await wire.put(broken, task("work", broken), event_triggers=[key], idempotency=config)
-    await wire.put(whole, task("work", whole), event_triggers=[key])
-    event = await wire.push(key, {"n": 1})
-    document = await wire.get(f"{wire.stable}/events/{event.event_id}")
+    await client.put(broken, task("work", broken), event_triggers=[key], idempotency=config)
+    await client.put(whole, task("work", whole), event_triggers=[key])
+    event = await client.push(key, {"n": 1})
+    document = await client.get(f"{client.stable}/events/{event.event_id}")
     assert len(document["triggeredRuns"]) == 1
 
 
-async def test_metrics_count_what_waits_and_what_ran(wire: Wire) -> None:
+async def test_metrics_count_what_waits_and_what_ran(client: RawClient) -> None:
     """Status counts per workflow, waiting tasks per action, and stats per task."""
     name = unique("metrics")
-    registered = await wire.put(name, task(name, name))
+    registered = await client.put(name, task(name, name))
     for _ in range(3):
-        await wire.run(name)
-    counts = await wire.get(f"{wire.stable}/task-metrics", workflow_ids=registered.workflow_id)
+        await client.run(name)
+    counts = await client.get(f"{client.stable}/task-metrics", workflow_ids=registered.workflow_id)
     assert {each["status"]: each["count"] for each in counts} == {
         "QUEUED": 3,
         "RUNNING": 0,
@@ -288,20 +287,20 @@ async def test_metrics_count_what_waits_and_what_ran(wire: Wire) -> None:
         "CANCELLED": 0,
         "FAILED": 0,
     }
-    assert (await wire.get(f"{wire.tenant}/step-run-queue-metrics"))["queues"][f"{name}:{name}"] == 3
-    assert (await wire.get(f"{wire.tenant}/task-stats"))[name]["queued"]["total"] == 3
-    assert (await wire.get(wire.tenant))["version"] == "V1"
+    assert (await client.get(f"{client.tenant}/step-run-queue-metrics"))["queues"][f"{name}:{name}"] == 3
+    assert (await client.get(f"{client.tenant}/task-stats"))[name]["queued"]["total"] == 3
+    assert (await client.get(client.tenant))["version"] == "V1"
 
 
 async def test_an_exported_span_is_read_back_beside_the_engines_own(single: Single) -> None:
-    """A run belongs to the trace in its ``traceparent``; the engine adds waiting and running of each attempt."""
-    wire = single.wire
+    """A run belongs to the trace in its ``traceparent``. The engine adds a wait and an execution span per attempt."""
+    client = single.client
     await single.declare(retries=1)
     trace, parent = secrets.token_hex(16), secrets.token_hex(8)
-    run = await wire.run(single.name, additional_metadata=json.dumps({"traceparent": f"00-{trace}-{parent}-01"}))
+    run = await client.run(single.name, additional_metadata=json.dumps({"traceparent": f"00-{trace}-{parent}-01"}))
     await single.worker.fail(await single.worker.next(), "first attempt")
     await single.worker.complete(await single.worker.next())
-    await wire.result(run)
+    await client.result(run)
     export = ExportTraceServiceRequest()
     span = (
         export.resource_spans.add()
@@ -312,8 +311,8 @@ async def test_an_exported_span_is_read_back_beside_the_engines_own(single: Sing
     )
     span.start_time_unix_nano, span.end_time_unix_nano = time.time_ns(), time.time_ns() + 5_000
     span.attributes.append(KeyValue(key="answer", value=AnyValue(int_value=42)))
-    await wire.call("opentelemetry.proto.collector.trace.v1.TraceService/Export", export, ExportTraceServiceRequest)
-    rows = (await wire.get(f"{wire.stable}/traces", run_external_id=run))["rows"]
+    await client.call("opentelemetry.proto.collector.trace.v1.TraceService/Export", export, ExportTraceServiceRequest)
+    rows = (await client.get(f"{client.stable}/traces", run_external_id=run))["rows"]
     assert {row["traceId"] for row in rows} == {trace}
     assert len({row["spanId"] for row in rows}) == len(rows) == 6
     named = {(row["spanName"], row["retryCount"]): row for row in rows}
@@ -324,26 +323,26 @@ async def test_an_exported_span_is_read_back_beside_the_engines_own(single: Sing
 
 
 @pytest.mark.parametrize("sent", [None, "", "garbage", "00-abc-def-01"])
-async def test_a_run_sent_without_a_trace_is_given_one(single: Single, sent: str | None) -> None:
-    """As in Hatchet: a ``traceparent`` of the run's own root span, in metadata; its children are handed the same."""
-    wire = single.wire
+async def test_a_run_without_a_trace_gets_one(single: Single, sent: str | None) -> None:
+    """As in Hatchet, its metadata gets a ``traceparent`` of the run's own root span. Its children get the same."""
+    client = single.client
     await single.declare()
     metadata = {"mine": 1} if sent is None else {"mine": 1, "traceparent": sent}
-    run = await wire.run(single.name, additional_metadata=json.dumps(metadata))
+    run = await client.run(single.name, additional_metadata=json.dumps(metadata))
     action = await single.worker.next()
     told = json.loads(action.additional_metadata)
     _, trace, root, flags = told.pop("traceparent").split("-")
     assert (told, flags, len(trace), len(root)) == ({"mine": 1}, "01", 32, 16)
-    child = await wire.run(single.name, parent_id=run, parent_task_run_external_id=run, child_index=0)
+    child = await client.run(single.name, parent_id=run, parent_task_run_external_id=run, child_index=0)
     assert json.loads((await single.worker.next()).additional_metadata)["traceparent"] == f"00-{trace}-{root}-01"
-    rows = (await wire.get(f"{wire.stable}/traces", run_external_id=child))["rows"]
+    rows = (await client.get(f"{client.stable}/traces", run_external_id=child))["rows"]
     roots = [row for row in rows if row["spanName"] == "hatchet.engine.workflow_run"]
     assert [(row["traceId"], row["spanId"] == root) for row in roots] == [(trace, True), (trace, False)]
     assert roots[0].get("parentSpanId") is None
 
 
-async def test_a_line_of_descendants_keeps_no_ancestor_alive() -> None:
-    """A task that sends its own successor for ever must not hold every run there ever was."""
+async def test_a_chain_of_descendants_keeps_no_ancestor_in_memory() -> None:
+    """A task that starts its own successor again and again must not keep all earlier runs in memory."""
     engine = Engine(Settings(keep_finished=2), str(uuid4()))
     name = unique("line")
     engine.registry.put(v1.CreateWorkflowVersionRequest(name=name, tasks=[task("work", name)]))
@@ -360,19 +359,19 @@ async def test_a_line_of_descendants_keeps_no_ancestor_alive() -> None:
 
 
 async def test_runs_beyond_the_limit_are_forgotten_oldest_first() -> None:
-    """Memory stays flat: only so many finished runs stay readable; live ones always do."""
+    """A limited number of finished runs stays readable. Live runs always do."""
     async with LocalEngine(keep_finished=3) as engine, aiohttp.ClientSession() as http:
-        wire = Wire(engine.handshake, http)
+        client = RawClient(engine.handshake, http)
         name = unique("forgotten")
-        await wire.put(name, task("work", name))
-        async with wire.worker(f"{name}:work", slots={"default": 100}) as worker:
-            live = await wire.run(name)
+        await client.put(name, task("work", name))
+        async with client.worker(f"{name}:work", slots={"default": 100}) as worker:
+            live = await client.run(name)
             await worker.next()
             runs: list[str] = []
             for _ in range(6):
-                runs.append(await wire.run(name))
+                runs.append(await client.run(name))
                 await worker.complete(await worker.next())
-                await wire.result(runs[-1])
-            found = [(await wire.http("GET", f"/api/v1/stable/workflow-runs/{run}"))[0] for run in [live, *runs]]
+                await client.result(runs[-1])
+            found = [(await client.http("GET", f"/api/v1/stable/workflow-runs/{run}"))[0] for run in [live, *runs]]
             assert found == [200, 404, 404, 404, 200, 200, 200]
-        await wire.close()
+        await client.close()

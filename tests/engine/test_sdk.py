@@ -18,7 +18,7 @@ from hatchet_sdk.clients.rest.api.task_api import TaskApi
 
 from mageflow.engine import LocalEngine
 from tests.engine.conftest import SPEED
-from tests.engine.workload import WAKE_EVENT, Number, Workload, build
+from tests.engine.sdk_tasks import WAKE_EVENT, Number, SdkTasks, build
 
 # The SDK keeps streams per event loop: one loop for all tests of this file.
 # Starting two real workers takes a while on a busy machine.
@@ -38,7 +38,7 @@ def start_worker(engine: LocalEngine, number: int) -> subprocess.Popen[bytes]:
     """Start a worker process that finds the engine by its environment."""
     environment = {**os.environ, **engine.environment(), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.engine.workload", f"engine-tests-{number}"],
+        [sys.executable, "-m", "tests.engine.sdk_tasks", f"engine-tests-{number}"],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def client(engine: LocalEngine) -> Hatchet:
 
 
 @pytest.fixture(scope="module")
-def workload(client: Hatchet) -> Workload:
+def workload(client: Hatchet) -> SdkTasks:
     """The tasks, callable."""
     return build(client)
 
@@ -109,7 +109,7 @@ async def test_a_client_goes_to_its_engine_whatever_the_environment_says(
     assert (await client.workers.aio_list()).rows
 
 
-async def test_a_task_returns_its_result_and_its_log(client: Hatchet, workload: Workload) -> None:
+async def test_a_task_returns_its_result_and_its_log(client: Hatchet, workload: SdkTasks) -> None:
     """Run, result, log line."""
     ref = await workload.double.aio_run(Number(n=21), wait_for_result=False)
     assert await ref.aio_result() == {"n": 42}
@@ -121,20 +121,20 @@ async def test_a_task_returns_its_result_and_its_log(client: Hatchet, workload: 
     await eventually(logged)
 
 
-async def test_many_runs_come_back_in_order_from_both_workers(client: Hatchet, workload: Workload) -> None:
+async def test_many_runs_come_back_in_order_from_both_workers(client: Hatchet, workload: SdkTasks) -> None:
     """A bulk run over two workers."""
     items = [workload.double.create_bulk_run_item(Number(n=n)) for n in range(100)]
     assert [each["n"] for each in await workload.double.aio_run_many(items)] == [n * 2 for n in range(100)]
 
 
-async def test_a_flaky_task_succeeds_on_its_last_retry_and_backoff_is_shortened(workload: Workload) -> None:
+async def test_a_flaky_task_succeeds_on_its_last_retry_and_backoff_is_shortened(workload: SdkTasks) -> None:
     """2 s and 4 s of backoff pass in a fraction, by the engine's speed."""
     started = time.monotonic()
     assert await workload.flaky.aio_run() == {"attempt": 2}
     assert time.monotonic() - started < 5
 
 
-async def test_a_running_task_is_cancelled_at_once(client: Hatchet, workload: Workload) -> None:
+async def test_a_running_task_is_cancelled_at_once(client: Hatchet, workload: SdkTasks) -> None:
     """The SDK's cancel reaches the worker; the run is CANCELLED."""
     ref = await workload.endless.aio_run(wait_for_result=False)
 
@@ -146,7 +146,7 @@ async def test_a_running_task_is_cancelled_at_once(client: Hatchet, workload: Wo
     assert (await client.runs.aio_get_details(ref.workflow_run_id)).status == RunStatus.CANCELLED
 
 
-async def test_a_dag_with_a_sleep_runs_at_the_engines_speed(workload: Workload) -> None:
+async def test_a_dag_with_a_sleep_runs_at_the_engines_speed(workload: SdkTasks) -> None:
     """Ten seconds of sleep condition take half a second here."""
     started = time.monotonic()
     result = await workload.pipeline.aio_run(Number(n=1))
@@ -154,7 +154,7 @@ async def test_a_dag_with_a_sleep_runs_at_the_engines_speed(workload: Workload) 
     assert 10 / SPEED <= time.monotonic() - started < 9
 
 
-async def test_children_of_a_task_carry_their_parent(client: Hatchet, workload: Workload) -> None:
+async def test_children_of_a_task_carry_their_parent(client: Hatchet, workload: SdkTasks) -> None:
     """Fan out and in; children are found by their parent."""
     ref = await workload.parent.aio_run(Number(n=5), wait_for_result=False)
     assert await ref.aio_result() == {"children": [0, 2, 4, 6, 8]}
@@ -162,7 +162,7 @@ async def test_children_of_a_task_carry_their_parent(client: Hatchet, workload: 
     assert len(children.rows) == 5
 
 
-async def test_a_durable_task_sleeps_spawns_and_waits(client: Hatchet, workload: Workload) -> None:
+async def test_a_durable_task_sleeps_spawns_and_waits(client: Hatchet, workload: SdkTasks) -> None:
     """A sleep, a child, an event of its own scope."""
     ref = await workload.sleeper.aio_run(Number(n=4), wait_for_result=False)
 
@@ -184,20 +184,20 @@ async def test_a_durable_task_sleeps_spawns_and_waits(client: Hatchet, workload:
     await waking
 
 
-async def test_a_batch_task_gets_its_items_together(workload: Workload) -> None:
+async def test_a_batch_task_gets_its_items_together(workload: SdkTasks) -> None:
     """Four items, one batch."""
     items = [workload.batch.create_bulk_run_item(Number(n=n)) for n in range(4)]
     assert await workload.batch.aio_run_many(items) == [{"n": n, "together": 4} for n in range(4)]
 
 
-async def test_chunks_put_concurrently_are_read_in_order(client: Hatchet, workload: Workload) -> None:
+async def test_chunks_put_concurrently_are_read_in_order(client: Hatchet, workload: SdkTasks) -> None:
     """Twenty chunks at once; the subscriber sees them by index."""
     ref = await workload.streamer.aio_run(wait_for_result=False)
     heard = [chunk async for chunk in client.runs.subscribe_to_stream(ref.workflow_run_id)]
     assert heard == [f"chunk {n}" for n in range(20)]
 
 
-async def test_a_scheduled_run_starts_at_its_moment(client: Hatchet, workload: Workload) -> None:
+async def test_a_scheduled_run_starts_at_its_moment(client: Hatchet, workload: SdkTasks) -> None:
     """Twenty seconds ahead is one second at this speed; the run carries the schedule's metadata."""
     mark = str(uuid4())
     when = datetime.now(UTC) + timedelta(seconds=20)
@@ -210,7 +210,7 @@ async def test_a_scheduled_run_starts_at_its_moment(client: Hatchet, workload: W
     await eventually(done)
 
 
-async def test_a_cron_fires_by_the_engines_clock(client: Hatchet, workload: Workload) -> None:
+async def test_a_cron_fires_by_the_engines_clock(client: Hatchet, workload: SdkTasks) -> None:
     """Once a minute is every three seconds at this speed; deleted, it fires no more."""
     mark = str(uuid4())
     cron = await workload.double.aio_create_cron(
@@ -228,7 +228,7 @@ async def test_a_cron_fires_by_the_engines_clock(client: Hatchet, workload: Work
 
 
 async def test_a_killed_worker_loses_its_task_to_the_other(
-    client: Hatchet, workload: Workload, workers: list[subprocess.Popen[bytes]]
+    client: Hatchet, workload: SdkTasks, workers: list[subprocess.Popen[bytes]]
 ) -> None:
     """``kill -9`` of a worker with its listener: after the silence the task runs again on the other one."""
     ref = await workload.endless.aio_run(wait_for_result=False)

@@ -16,7 +16,7 @@ import pytest
 from mageflow.engine import LocalEngine
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import workflows_pb2 as workflows
-from tests.engine.wire import HandWorker, Wire, task, unique
+from tests.engine.raw_client import ManualWorker, RawClient, task, unique
 
 RUNS = int(os.environ.get("ENGINE_SOAK_RUNS", "100000"))
 SECONDS = float(os.environ.get("ENGINE_SOAK_SECONDS", "600"))
@@ -30,7 +30,7 @@ def resident_megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-async def work(worker: HandWorker) -> None:
+async def work(worker: ManualWorker) -> None:
     """Complete every action, with a log-free minimum of calls, many at once."""
 
     async def finish(action: pb.AssignedAction) -> None:
@@ -44,7 +44,7 @@ async def work(worker: HandWorker) -> None:
         await asyncio.gather(*(finish(each) for each in actions))
 
 
-async def collect(wire: Wire, runs: list[str]) -> None:
+async def collect(client: RawClient, runs: list[str]) -> None:
     """Wait for the results of all runs on one stream; every run must answer once with its output."""
 
     async def ids():
@@ -52,7 +52,7 @@ async def collect(wire: Wire, runs: list[str]) -> None:
             yield pb.SubscribeToWorkflowRunsRequest(workflow_run_id=run)
         await asyncio.Event().wait()
 
-    call = wire.bidirectional(
+    call = client.bidirectional(
         "Dispatcher/SubscribeToWorkflowRuns", ids(), pb.SubscribeToWorkflowRunsRequest, pb.WorkflowRunEvent
     )
     open_runs = set(runs)
@@ -76,20 +76,20 @@ async def test_many_runs_leave_no_trace_and_an_idle_connection_stays() -> None:
         idle = grpc.aio.insecure_channel(engine.handshake.grpc_address, options=options)
         await idle.channel_ready()
         left = asyncio.ensure_future(idle.wait_for_state_change(idle.get_state()))
-        wire = Wire(engine.handshake, http)
+        client = RawClient(engine.handshake, http)
         name = unique("soak")
-        await wire.put(name, task("work", name))
-        async with wire.worker(f"{name}:work", slots={"default": 200}) as worker:
+        await client.put(name, task("work", name))
+        async with client.worker(f"{name}:work", slots={"default": 200}) as worker:
             working = asyncio.create_task(work(worker))
             started, done, memory = time.monotonic(), 0, list[float]()
             while done < RUNS:
                 request_ = workflows.BulkTriggerWorkflowRequest(
                     workflows=[{"name": name, "input": json.dumps({"n": n})} for n in range(BATCH)]
                 )
-                reply = await wire.call(
+                reply = await client.call(
                     "WorkflowService/BulkTriggerWorkflow", request_, workflows.BulkTriggerWorkflowResponse
                 )
-                await collect(wire, list(reply.workflow_run_ids))
+                await collect(client, list(reply.workflow_run_ids))
                 done += BATCH
                 memory.append(resident_megabytes(engine.pid))
                 assert not left.done(), "the idle connection was closed"
@@ -102,5 +102,5 @@ async def test_many_runs_leave_no_trace_and_an_idle_connection_stays() -> None:
             assert memory[-1] < warm * (1 + ALLOWED_GROWTH), memory
             working.cancel()
             left.cancel()
-        await wire.close()
+        await client.close()
         await idle.close()

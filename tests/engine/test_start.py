@@ -17,7 +17,7 @@ import pytest
 
 from mageflow.engine import EngineStartError, Handshake, LocalEngine
 from mageflow.engine.contracts import dispatcher_pb2 as pb
-from tests.engine.wire import Wire
+from tests.engine.raw_client import RawClient
 
 COMMAND = [sys.executable, "-m", "mageflow.engine"]
 
@@ -57,8 +57,8 @@ def test_starting_takes_less_than_a_second_of_work() -> None:
     assert seconds < 1.0
 
 
-def test_importing_the_engine_room_loads_neither_the_sdk_nor_grpc() -> None:
-    """The door is light: everything heavy is loaded in the engine's own process."""
+def test_importing_the_engine_loads_neither_the_sdk_nor_grpc() -> None:
+    """The import is cheap: gRPC and the SDK are loaded in the engine's own process."""
     code = (
         "import sys, mageflow.engine; print([m for m in ('hatchet_sdk', 'grpc', 'aiohttp', 'cel') if m in sys.modules])"
     )
@@ -66,13 +66,13 @@ def test_importing_the_engine_room_loads_neither_the_sdk_nor_grpc() -> None:
 
 
 def test_the_real_sdk_can_still_be_imported_after_the_contracts() -> None:
-    """The stand-in for the SDK's package is gone once the contracts are loaded."""
+    """The replacement of the SDK's package is removed once the contracts are loaded."""
     code = "import mageflow.engine.contracts, hatchet_sdk; print(hatchet_sdk.Hatchet.__name__)"
     assert subprocess.run([*COMMAND[:1], "-c", code], check=True, capture_output=True, text=True).stdout == "Hatchet\n"
 
 
 def test_the_handshake_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The token in it opens the engine. Unknown and database flags of the official binary are accepted."""
+    """The token gives access to the engine. Unknown flags and database flags are accepted."""
     path = tmp_path / "handshake.json"
     flags = ["-handshake-file", str(path), "-database-url", "postgres://x", "-no-migrations", "--log-level", "error"]
     process = subprocess.Popen([*COMMAND, *flags], stdin=subprocess.PIPE)
@@ -88,8 +88,8 @@ def test_the_handshake_file_is_for_its_owner_only(tmp_path: Path) -> None:
             process.stdin.close()
 
 
-def test_the_engine_ends_with_its_parents_end_of_the_pipe(tmp_path: Path) -> None:
-    """When standard input closes the parent is gone, and so is the engine."""
+def test_the_engine_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
+    """When standard input closes, the parent has ended, and the engine ends too."""
     path = tmp_path / "handshake.json"
     process = subprocess.Popen([*COMMAND, "-handshake-file", str(path)], stdin=subprocess.PIPE)
     wait_for(path, process)
@@ -99,7 +99,7 @@ def test_the_engine_ends_with_its_parents_end_of_the_pipe(tmp_path: Path) -> Non
 
 
 def test_the_engine_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    """A parent that dies without a word takes its engine along."""
+    """The engine of a parent that was killed ends too."""
     code = (
         "import sys, time\nfrom mageflow.engine import LocalEngine\n"
         "with LocalEngine() as engine:\n    print(engine.pid, flush=True)\n    time.sleep(60)\n"
@@ -116,8 +116,8 @@ def test_the_engine_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-async def test_fixed_ports_are_honoured_and_a_taken_one_is_said() -> None:
-    """Both ports can be chosen; one that is taken ends the start with the reason."""
+async def test_ports_can_be_chosen_and_one_in_use_fails_the_start() -> None:
+    """Both ports can be chosen. If one is in use, the start fails with the reason."""
     grpc_port, api_port = free_port(), free_port()
     async with LocalEngine(grpc_port=grpc_port, api_port=api_port) as engine:
         assert engine.handshake.grpc_address == f"127.0.0.1:{grpc_port}"
@@ -131,8 +131,8 @@ async def test_fixed_ports_are_honoured_and_a_taken_one_is_said() -> None:
             assert "Traceback" not in failed.value.output
 
 
-async def test_a_stopped_engine_says_so() -> None:
-    """Outside its block there is nothing to connect to."""
+async def test_a_stopped_engine_has_no_handshake() -> None:
+    """Outside its block the engine has no address."""
     engine = LocalEngine()
     with pytest.raises(RuntimeError, match="inside its with block"):
         _ = engine.handshake
@@ -143,10 +143,10 @@ async def test_a_stopped_engine_says_so() -> None:
         engine.environment()
 
 
-async def test_a_wrong_token_is_refused_on_both_doors(engine: LocalEngine) -> None:
-    """UNAUTHENTICATED and 403: the SDK retries neither."""
+async def test_a_wrong_token_is_refused_by_grpc_and_rest(engine: LocalEngine) -> None:
+    """GRPC answers UNAUTHENTICATED and REST 403. The SDK retries neither."""
     async with aiohttp.ClientSession() as http:
-        stranger = Wire(engine.handshake, http, token="ey.wrong.token")  # noqa: S106 - refused on purpose
+        stranger = RawClient(engine.handshake, http, token="ey.wrong.token")  # noqa: S106 - refused on purpose
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stranger.call("Dispatcher/GetVersion", pb.GetVersionRequest(), pb.GetVersionResponse)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -184,8 +184,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(120)
-def test_a_program_that_knows_nothing_of_mageflow_runs_embedded(embedded: Path, tmp_path: Path) -> None:
-    """``Hatchet.from_embedded()`` starts the engine through its environment variable, and takes it down again."""
+def test_a_plain_sdk_program_runs_embedded(embedded: Path, tmp_path: Path) -> None:
+    """``Hatchet.from_embedded()`` starts the engine through its environment variable, and stops it."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     environment = {
@@ -198,7 +198,7 @@ def test_a_program_that_knows_nothing_of_mageflow_runs_embedded(embedded: Path, 
     assert "result {'hello': 'world'}" in done.stdout, done.stdout + done.stderr
 
 
-async def test_an_idle_client_that_pings_like_the_sdk_is_not_sent_away(engine: LocalEngine) -> None:
+async def test_an_idle_client_that_pings_like_the_sdk_stays_connected(engine: LocalEngine) -> None:
     """Pings without calls and data, much faster than the SDK's: no GOAWAY ``too_many_pings``."""
     options = [
         ("grpc.keepalive_time_ms", 1000),
@@ -216,8 +216,8 @@ async def test_an_idle_client_that_pings_like_the_sdk_is_not_sent_away(engine: L
     await channel.close()
 
 
-def test_signals_end_it_cleanly_in_the_middle_of_work(tmp_path: Path) -> None:
-    """SIGINT and SIGTERM with open streams: exit code 0, promptly."""
+def test_signals_end_the_engine_cleanly_while_streams_are_open(tmp_path: Path) -> None:
+    """SIGINT and SIGTERM with open streams: exit code 0 within seconds."""
     for number in (signal.SIGINT, signal.SIGTERM):
         path = tmp_path / f"{number}.json"
         process = subprocess.Popen([*COMMAND, "-handshake-file", str(path), "-ignore-stdin"], stdin=subprocess.DEVNULL)

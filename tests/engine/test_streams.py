@@ -13,27 +13,27 @@ from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import events_pb2 as events
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from tests.engine.conftest import Single
-from tests.engine.wire import PATIENCE, Wire, task, unique
+from tests.engine.raw_client import TIMEOUT_SECONDS, RawClient, task, unique
 
 
-async def put_chunk(wire: Wire, run: str, text: str, index: int | None) -> None:
+async def put_chunk(client: RawClient, run: str, text: str, index: int | None) -> None:
     """Put one stream chunk."""
     request = events.PutStreamEventRequest(task_run_external_id=run, message=text.encode())
     if index is not None:
         request.event_index = index
-    await wire.call("EventsService/PutStreamEvent", request, events.PutStreamEventResponse)
+    await client.call("EventsService/PutStreamEvent", request, events.PutStreamEventResponse)
 
 
-def subscribe(wire: Wire, **selector: str) -> Any:
+def subscribe(client: RawClient, **selector: str) -> Any:
     """Open a run's event stream."""
     request = pb.SubscribeToWorkflowEventsRequest(**selector)
-    return wire.stream("Dispatcher/SubscribeToWorkflowEvents", request, pb.WorkflowEvent)
+    return client.stream("Dispatcher/SubscribeToWorkflowEvents", request, pb.WorkflowEvent)
 
 
 async def read_all(call: Any) -> list[pb.WorkflowEvent]:
     """Read to the end of the stream."""
     stream: list[pb.WorkflowEvent] = []
-    while (event := await asyncio.wait_for(call.read(), PATIENCE)) is not grpc.aio.EOF:
+    while (event := await asyncio.wait_for(call.read(), TIMEOUT_SECONDS)) is not grpc.aio.EOF:
         stream.append(event)
     return stream
 
@@ -45,20 +45,20 @@ def chunks(stream: list[pb.WorkflowEvent]) -> list[str]:
 
 @pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
 async def test_chunks_arrive_in_order_of_their_index(single: Single, late: bool) -> None:
-    """Each chunk is a call of its own and may overtake another; a late subscriber gets all from the start."""
-    wire = single.wire
+    """Each chunk is a separate call and may overtake another. A late subscriber gets all chunks from the start."""
+    client = single.client
     await single.declare()
-    run = await wire.run(single.name)
+    run = await client.run(single.name)
     action = await single.worker.next()
     await single.worker.start(action)
-    live = subscribe(wire, workflow_run_id=run)
+    live = subscribe(client, workflow_run_id=run)
     for index in (1, 0, 3, 2):
-        await put_chunk(wire, run, f"chunk {index}", index)
+        await put_chunk(client, run, f"chunk {index}", index)
     await single.worker.complete(action, {"n": 1})
-    await wire.result(run)
+    await client.result(run)
     if late:
         live.cancel()
-        live = subscribe(wire, workflow_run_id=run)
+        live = subscribe(client, workflow_run_id=run)
     stream = await read_all(live)
     assert chunks(stream) == [f"chunk {index}" for index in range(4)]
     kinds = [event.event_type for event in stream]
@@ -68,88 +68,88 @@ async def test_chunks_arrive_in_order_of_their_index(single: Single, late: bool)
 
 
 async def test_a_chunk_that_never_comes_does_not_hold_back_the_rest(single: Single) -> None:
-    """A gap is waited for, but not for ever; at the end everything is flushed."""
-    wire = single.wire
+    """Later chunks wait a limited time for a missing one. At the end of the task all are sent."""
+    client = single.client
     await single.declare()
-    run = await wire.run(single.name)
+    run = await client.run(single.name)
     action = await single.worker.next()
-    live = subscribe(wire, workflow_run_id=run)
-    await put_chunk(wire, run, "one", 1)
+    live = subscribe(client, workflow_run_id=run)
+    await put_chunk(client, run, "one", 1)
     assert (await asyncio.wait_for(live.read(), 3)).event_payload == "one"
-    await put_chunk(wire, run, "five", 5)
+    await put_chunk(client, run, "five", 5)
     await single.worker.complete(action)
     assert chunks(await read_all(live)) == ["five"]
 
 
-async def test_a_subscription_by_metadata_hears_every_run_that_carries_it(wire: Wire) -> None:
+async def test_a_subscription_by_metadata_receives_the_events_of_every_such_run(client: RawClient) -> None:
     """Key and value select runs; no run id is needed."""
     name, value = unique("by-metadata"), unique("value")
-    await wire.put(name, task("work", name))
-    async with wire.worker(f"{name}:work") as worker:
-        live = subscribe(wire, additional_meta_key="order", additional_meta_value=value)
+    await client.put(name, task("work", name))
+    async with client.worker(f"{name}:work") as worker:
+        live = subscribe(client, additional_meta_key="order", additional_meta_value=value)
         await asyncio.sleep(0.1)  # a subscription by metadata is live only and has no acknowledgement
-        run = await wire.run(name, additional_metadata=json.dumps({"order": value}))
-        await wire.run(name, additional_metadata=json.dumps({"order": "other"}))
+        run = await client.run(name, additional_metadata=json.dumps({"order": value}))
+        await client.run(name, additional_metadata=json.dumps({"order": "other"}))
         for _ in range(2):
             await worker.complete(await worker.next())
-        heard = [await asyncio.wait_for(live.read(), PATIENCE) for _ in range(2)]
+        heard = [await asyncio.wait_for(live.read(), TIMEOUT_SECONDS) for _ in range(2)]
         assert {event.workflow_run_id for event in heard} == {run}
         live.cancel()
 
 
-async def test_the_stream_of_an_unknown_run_is_not_found(wire: Wire) -> None:
-    """The SDK's iterator then simply ends."""
+async def test_the_stream_of_an_unknown_run_is_not_found(client: RawClient) -> None:
+    """The SDK's iterator ends then."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await read_all(subscribe(wire, workflow_run_id=str(uuid4())))
+        await read_all(subscribe(client, workflow_run_id=str(uuid4())))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_result_is_sent_whether_asked_before_or_after_the_end(single: Single) -> None:
-    """Ids may repeat, come early or late; the stream stays open and answers each."""
-    wire = single.wire
+    """Ids may repeat and may come before or after the end. The stream stays open and answers each."""
+    client = single.client
     await single.declare()
-    run = await wire.run(single.name)
+    run = await client.run(single.name)
     asked: asyncio.Queue[str] = asyncio.Queue()
 
     async def ids() -> AsyncIterator[pb.SubscribeToWorkflowRunsRequest]:
         while True:
             yield pb.SubscribeToWorkflowRunsRequest(workflow_run_id=await asked.get())
 
-    call = wire.bidirectional(
+    call = client.bidirectional(
         "Dispatcher/SubscribeToWorkflowRuns", ids(), pb.SubscribeToWorkflowRunsRequest, pb.WorkflowRunEvent
     )
     asked.put_nowait(run)
     asked.put_nowait(run)
     await single.worker.complete(await single.worker.next(), {"n": 1})
-    assert (await asyncio.wait_for(call.read(), PATIENCE)).workflow_run_id == run
+    assert (await asyncio.wait_for(call.read(), TIMEOUT_SECONDS)).workflow_run_id == run
     asked.put_nowait(run)
-    assert (await asyncio.wait_for(call.read(), PATIENCE)).workflow_run_id == run
+    assert (await asyncio.wait_for(call.read(), TIMEOUT_SECONDS)).workflow_run_id == run
     call.cancel()
 
 
-async def test_a_result_larger_than_a_client_can_receive_loses_its_outputs_not_the_stream(wire: Wire) -> None:
-    """Outputs of a DAG add up: the event goes out without them rather than never."""
+async def test_a_result_larger_than_a_client_can_receive_loses_its_outputs_not_the_stream(client: RawClient) -> None:
+    """The outputs of a DAG together may be too large. The event is then sent without them."""
     name = unique("large")
     names = ["one", "two"]
-    await wire.put(name, *(task(each, name) for each in names))
-    async with wire.worker(*(f"{name}:{each}" for each in names)) as worker:
-        run = await wire.run(name)
+    await client.put(name, *(task(each, name) for each in names))
+    async with client.worker(*(f"{name}:{each}" for each in names)) as worker:
+        run = await client.run(name)
         for _ in names:
             await worker.complete(await worker.next(), {"blob": "x" * 3_000_000})
-        result = await wire.result(run)
+        result = await client.result(run)
         assert all("larger than a client can receive" in each.output for each in result.results)
 
 
-async def test_an_event_starts_workflows_by_key_and_wildcard(wire: Wire) -> None:
-    """``*`` matches any rest; metadata of the run names the event."""
+async def test_an_event_starts_workflows_by_key_and_wildcard(client: RawClient) -> None:
+    """``*`` matches any text. The metadata of the run names the event."""
     prefix = unique("shop")
     exact, wild, other = unique("exact"), unique("wild"), unique("other")
     for name, trigger in ((exact, f"{prefix}:paid"), (wild, f"{prefix}:*"), (other, f"{prefix}:sent")):
-        await wire.put(name, task("work", name), event_triggers=[trigger])
-    event = await wire.push(f"{prefix}:paid", {"n": 1})
-    document = await wire.get(f"{wire.stable}/events/{event.event_id}")
+        await client.put(name, task("work", name), event_triggers=[trigger])
+    event = await client.push(f"{prefix}:paid", {"n": 1})
+    document = await client.get(f"{client.stable}/events/{event.event_id}")
     runs = [
-        await wire.get(f"/api/v1/stable/workflow-runs/{each['workflowRunId']}") for each in document["triggeredRuns"]
+        await client.get(f"/api/v1/stable/workflow-runs/{each['workflowRunId']}") for each in document["triggeredRuns"]
     ]
     assert {run["tasks"][0]["workflowName"] for run in runs} == {exact, wild}
     metadata = runs[0]["run"]["additionalMetadata"]
@@ -158,42 +158,42 @@ async def test_an_event_starts_workflows_by_key_and_wildcard(wire: Wire) -> None
     assert document["workflowRunSummary"]["queued"] == 2
 
 
-async def test_filters_decide_which_events_start_a_run(wire: Wire) -> None:
+async def test_filters_decide_which_events_start_a_run(client: RawClient) -> None:
     """With filters: only events of the filter's scope, one run per filter that is true; errors count as false."""
     key, name = unique("filtered"), unique("filtered")
     declared = [
         v1.DefaultFilter(expression="input.n > payload.least", scope="a", payload=b'{"least": 1}'),
         v1.DefaultFilter(expression="input.missing == 1", scope="a", payload=b"{}"),
     ]
-    workflow = await wire.put(name, task("work", name), event_triggers=[key], default_filters=declared)
+    workflow = await client.put(name, task("work", name), event_triggers=[key], default_filters=declared)
     body = {"workflowId": workflow.workflow_id, "scope": "b", "expression": "true", "payload": {"from": "api"}}
-    added = await wire.post(f"{wire.stable}/filters", body)
+    added = await client.post(f"{client.stable}/filters", body)
 
     async def started(scope: str | None, n: int) -> list[str | None]:
-        event = await wire.push(key, {"n": n}, **({} if scope is None else {"scope": scope}))
-        document = await wire.get(f"{wire.stable}/events/{event.event_id}")
+        event = await client.push(key, {"n": n}, **({} if scope is None else {"scope": scope}))
+        document = await client.get(f"{client.stable}/events/{event.event_id}")
         return [each.get("filterId") for each in document["triggeredRuns"]]
 
     assert len(await started("a", 2)) == 1
     assert await started("a", 1) == []
     assert await started(None, 2) == []
     assert await started("b", 0) == [added["metadata"]["id"]]
-    await wire.put(name, task("work", name), event_triggers=[key])
+    await client.put(name, task("work", name), event_triggers=[key])
     assert await started("a", 2) == []
     assert await started("b", 0) == [added["metadata"]["id"]]
 
 
 async def test_logs_are_kept_per_task_even_when_they_come_late(single: Single) -> None:
     """Log lines may arrive after the task ended; the list can be narrowed by level and text."""
-    wire = single.wire
+    client = single.client
     await single.declare()
-    run = await wire.run(single.name)
+    run = await client.run(single.name)
     await single.worker.complete(await single.worker.next())
     for level, message in (("INFO", "all is well"), ("ERROR", "it is not")):
         request = events.PutLogRequest(task_run_external_id=run, message=message, level=level)
         request.created_at.GetCurrentTime()
-        await wire.call("EventsService/PutLog", request, events.PutLogResponse)
-    rows = (await wire.get(f"/api/v1/stable/tasks/{run}/logs"))["rows"]
+        await client.call("EventsService/PutLog", request, events.PutLogResponse)
+    rows = (await client.get(f"/api/v1/stable/tasks/{run}/logs"))["rows"]
     assert [row["message"] for row in rows] == ["all is well", "it is not"]
-    rows = (await wire.get(f"/api/v1/stable/tasks/{run}/logs", levels="ERROR"))["rows"]
+    rows = (await client.get(f"/api/v1/stable/tasks/{run}/logs", levels="ERROR"))["rows"]
     assert [row["message"] for row in rows] == ["it is not"]

@@ -1,4 +1,4 @@
-"""Tasks of a plain SDK program, built on any client: the worker process and the tests share their definition."""
+"""Tasks of a plain SDK program. The worker process and the tests define them on their own clients."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ class Number(BaseModel):
 
 
 @dataclass
-class Workload:
+class SdkTasks:
     """The tasks by what they show."""
 
     double: Any
@@ -38,7 +38,7 @@ class Workload:
         return list(self.__dict__.values())
 
 
-def build(hatchet: Hatchet) -> Workload:
+def build(hatchet: Hatchet) -> SdkTasks:
     """Define the tasks on a client."""
 
     @hatchet.task(name="engine-tests-double", input_validator=Number)
@@ -96,7 +96,7 @@ def build(hatchet: Hatchet) -> Workload:
         await asyncio.gather(*(ctx.aio_put_stream(f"chunk {n}") for n in range(20)))
         return {}
 
-    return Workload(double, flaky, endless, pipeline, parent, sleeper, batch, streamer)
+    return SdkTasks(double, flaky, endless, pipeline, parent, sleeper, batch, streamer)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""A hand-held client of the engine's protocol: says exactly what a test wants said, and hears everything.
+"""A client that sends single messages of the engine's protocol, and workers whose reports the test sends.
 
-The SDK never sends a stale retry count, opens two streams or lets a chunk overtake another on purpose; these tests
-do. Messages are the SDK's own contracts, calls are real gRPC.
+The SDK never sends an old retry count, opens two streams or lets a chunk overtake another on purpose; these tests do.
+The messages are the SDK's own contracts, and the calls are real gRPC.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from mageflow.engine.contracts import trigger_pb2 as trigger
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 
-PATIENCE = 8.0
-_PULSE = 0.5
+TIMEOUT_SECONDS = 8.0
+_HEARTBEAT_SECONDS = 0.5
 
 
 def unique(name: str) -> str:
@@ -44,43 +44,43 @@ def task(name: str, workflow: str, **options: Any) -> v1.CreateTaskOpts:
     )
 
 
-class HandWorker:
+class ManualWorker:
     """A registered worker whose stream the test opens and closes."""
 
-    def __init__(self, wire: "Wire", worker_id: str) -> None:
-        self.wire = wire
+    def __init__(self, client: "RawClient", worker_id: str) -> None:
+        self.client = client
         self.id = worker_id
         self.actions: asyncio.Queue[dispatcher.AssignedAction] = asyncio.Queue()
         self._stream: asyncio.Task[None] | None = None
         self._call: Any = None
-        self._pulse: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the action stream and wait until the engine counts it."""
-        self._call = self.wire.stream(
+        """Open the action stream and wait until the worker is active."""
+        self._call = self.client.stream(
             "Dispatcher/ListenV2", dispatcher.WorkerListenRequest(worker_id=self.id), dispatcher.AssignedAction
         )
         self._stream = asyncio.create_task(self._read(self._call))
-        if self._pulse is None:
-            self._pulse = asyncio.create_task(self._beat())
-        await self.wire.until(self._is_active, "the worker's stream to be open")
+        if self._heartbeats is None:
+            self._heartbeats = asyncio.create_task(self._send_heartbeats())
+        await self.client.until(self._is_active, "the worker's stream to be open")
 
     async def close(self) -> None:
-        """Break the stream and stop heartbeats, as a dying process does."""
-        if self._pulse is not None:
-            self._pulse.cancel()
-            self._pulse = None
+        """Break the stream and stop the heartbeats, as a process that dies."""
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
+            self._heartbeats = None
         if self._stream is not None:
             self._call.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
             self._stream = None
 
-    async def next(self, within: float = PATIENCE) -> dispatcher.AssignedAction:
+    async def next(self, within: float = TIMEOUT_SECONDS) -> dispatcher.AssignedAction:
         """Return the next action."""
         return await asyncio.wait_for(self.actions.get(), within)
 
     async def idle(self, seconds: float = 0.3) -> bool:
-        """Return whether no action comes for so long."""
+        """Return whether no action arrives in this time."""
         try:
             await asyncio.wait_for(self.actions.get(), seconds)
         except TimeoutError:
@@ -100,7 +100,7 @@ class HandWorker:
                 **fields,
             }
         )
-        await self.wire.call("Dispatcher/SendStepActionEvent", event, dispatcher.ActionEventResponse)
+        await self.client.call("Dispatcher/SendStepActionEvent", event, dispatcher.ActionEventResponse)
 
     async def start(self, action: dispatcher.AssignedAction) -> None:
         """Report STARTED."""
@@ -116,26 +116,26 @@ class HandWorker:
         await self.report(action, dispatcher.STEP_EVENT_TYPE_FAILED, error, **fields)
 
     async def heartbeat(self) -> None:
-        """Send one sign of life."""
-        await self.wire.call(
+        """Send one heartbeat."""
+        await self.client.call(
             "Dispatcher/Heartbeat", dispatcher.HeartbeatRequest(worker_id=self.id), dispatcher.HeartbeatResponse
         )
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await self.heartbeat()
-            await asyncio.sleep(_PULSE)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def _is_active(self) -> bool:
-        return (await self.wire.get(f"/api/v1/workers/{self.id}"))["status"] == "ACTIVE"
+        return (await self.client.get(f"/api/v1/workers/{self.id}"))["status"] == "ACTIVE"
 
     async def _read(self, call: AsyncIterator[dispatcher.AssignedAction]) -> None:
         async for action in call:
             self.actions.put_nowait(action)
 
 
-class Wire:
-    """Calls of one client."""
+class RawClient:
+    """One client: gRPC and REST calls with its token."""
 
     def __init__(self, handshake: Handshake, http: Any, *, token: str | None = None) -> None:
         self.handshake = handshake
@@ -159,7 +159,7 @@ class Wire:
         unary = self._channel.unary_unary(
             f"/{method}", request_serializer=type(request).SerializeToString, response_deserializer=reply.FromString
         )
-        return await unary(request, metadata=self._metadata, timeout=PATIENCE)
+        return await unary(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
 
     def stream(self, method: str, request: Message, reply: type[Any]) -> Any:
         """Open a server stream."""
@@ -195,7 +195,7 @@ class Wire:
         assert status == 200, document
         return document
 
-    async def until(self, condition: Any, what: str, within: float = PATIENCE) -> None:
+    async def until(self, condition: Any, what: str, within: float = TIMEOUT_SECONDS) -> None:
         """Wait for a condition given as an async function."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
@@ -222,7 +222,7 @@ class Wire:
             "v1.AdminService/GetRunDetails", v1.GetRunDetailsRequest(external_id=run_id), v1.GetRunDetailsResponse
         )
 
-    async def result(self, run_id: str, within: float = PATIENCE) -> dispatcher.WorkflowRunEvent:
+    async def result(self, run_id: str, within: float = TIMEOUT_SECONDS) -> dispatcher.WorkflowRunEvent:
         """Return the run's result event."""
 
         async def ask() -> AsyncIterator[Any]:
@@ -244,7 +244,7 @@ class Wire:
         """Return the run's status word."""
         return await self.get(f"/api/v1/stable/workflow-runs/{run_id}/status")
 
-    async def reaches(self, run_id: str, status: str, within: float = PATIENCE) -> None:
+    async def reaches(self, run_id: str, status: str, within: float = TIMEOUT_SECONDS) -> None:
         """Wait until the run has a status."""
 
         async def there() -> bool:
@@ -269,7 +269,7 @@ class Wire:
         *actions: str,
         slots: Mapping[str, int] | None = None,
         labels: Mapping[str, str | int] | None = None,
-    ) -> HandWorker:
+    ) -> ManualWorker:
         """Register a worker; its stream is still closed."""
         request = dispatcher.WorkerRegisterRequest(
             worker_name=unique("worker"), actions=actions, slot_config=slots or {"default": 10}
@@ -280,10 +280,10 @@ class Wire:
             else:
                 request.labels[key].str_value = value
         reply = await self.call("Dispatcher/Register", request, dispatcher.WorkerRegisterResponse)
-        return HandWorker(self, reply.worker_id)
+        return ManualWorker(self, reply.worker_id)
 
     @asynccontextmanager
-    async def worker(self, *actions: str, **options: Any) -> AsyncIterator[HandWorker]:
+    async def worker(self, *actions: str, **options: Any) -> AsyncIterator[ManualWorker]:
         """A worker with an open stream."""
         worker = await self.register(*actions, **options)
         await worker.open()

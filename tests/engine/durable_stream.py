@@ -1,4 +1,4 @@
-"""A worker's durable stream in the test's hands."""
+"""The durable stream of a worker, with requests that the test sends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,15 +10,15 @@ from google.protobuf.message import Message
 from mageflow.engine.contracts import condition_pb2 as conditions
 from mageflow.engine.contracts import dispatcher_pb2 as dispatcher
 from mageflow.engine.contracts import v1_dispatcher_pb2 as durable
-from tests.engine.wire import PATIENCE, HandWorker, Wire
+from tests.engine.raw_client import TIMEOUT_SECONDS, ManualWorker, RawClient
 
 
-class DurableChannel:
-    """A worker's durable stream: requests as the test sends them, responses by kind."""
+class DurableStream:
+    """One open stream: sends requests and reads responses by kind."""
 
-    def __init__(self, wire: Wire, worker: HandWorker) -> None:
+    def __init__(self, client: RawClient, worker: ManualWorker) -> None:
         self._requests: asyncio.Queue[durable.DurableTaskRequest | None] = asyncio.Queue()
-        self.call = wire.bidirectional(
+        self.call = client.bidirectional(
             "v1.V1Dispatcher/DurableTask", self._iterate(), durable.DurableTaskRequest, durable.DurableTaskResponse
         )
         self.send(register_worker=durable.DurableTaskRequestRegisterWorker(worker_id=worker.id))
@@ -27,14 +27,14 @@ class DurableChannel:
         """Send one request."""
         self._requests.put_nowait(durable.DurableTaskRequest(**message))
 
-    async def next(self, kind: str, within: float = PATIENCE) -> Any:
+    async def next(self, kind: str, within: float = TIMEOUT_SECONDS) -> Any:
         """Return the next response, which must be of this kind."""
         response = await asyncio.wait_for(self.call.read(), within)
         assert response.WhichOneof("message") == kind, response
         return getattr(response, kind)
 
     async def sleep(self, action: dispatcher.AssignedAction, *seconds: str) -> Any:
-        """Ask for a wait on sleeps, all of which must pass; return its place."""
+        """Request a wait for several sleeps; return the reference of its entry."""
         listened = conditions.DurableEventListenerConditions(
             sleep_conditions=[
                 conditions.SleepMatchCondition(
@@ -47,7 +47,7 @@ class DurableChannel:
         return await self.wait(action, listened)
 
     async def wait(self, action: dispatcher.AssignedAction, listened: conditions.DurableEventListenerConditions) -> Any:
-        """Ask for a wait; return its place."""
+        """Request a wait; return the reference of its entry."""
         self.send(
             wait_for=durable.DurableTaskWaitForRequest(
                 invocation_count=action.durable_task_invocation_count,
@@ -57,8 +57,8 @@ class DurableChannel:
         )
         return (await self.next("wait_for_ack")).ref
 
-    def declare(self, *places: Any) -> None:
-        """Say that these entries are waited for."""
+    def declare(self, *entries: Any) -> None:
+        """Declare that the worker waits for these entries."""
         self.send(
             worker_status=durable.DurableTaskWorkerStatusRequest(
                 waiting_entries=[
@@ -68,7 +68,7 @@ class DurableChannel:
                         node_id=each.node_id,
                         invocation_count=each.invocation_count,
                     )
-                    for each in places
+                    for each in entries
                 ]
             )
         )
