@@ -1,4 +1,4 @@
-"""The SDK's generated protobuf messages, loaded without loading the SDK (see ``submodule_import.py``).
+"""The SDK's generated protobuf messages, imported without the SDK's own ``__init__``, which takes seconds.
 
 The engine imports ``hatchet_sdk.contracts`` only here. It uses the messages but not the generated servicers, which are
 untyped; ``rpc/table.py`` declares the methods.

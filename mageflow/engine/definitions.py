@@ -115,7 +115,7 @@ class Workflow:
     """A workflow name with a stable id.
 
     Attributes:
-        versions: oldest first; the newest only, see the registry.
+        versions: the newest 20, oldest first.
         event_triggers: event keys that start runs; ``*`` stands for any text.
         pause: set while the workflow is paused.
     """

@@ -288,7 +288,7 @@ class Run:
 
     @property
     def listed_status(self) -> TaskStatus:
-        """The same of ``Task.listed_status``, which REST shows."""
+        """The ``listed_status`` of all tasks together, which REST shows."""
         return _combined({task.listed_status for task in self._counted()})
 
     @property
