@@ -216,7 +216,7 @@ def around_batch(
 
 
 def debug_of(hatchet: Hatchet) -> bool:
-    """Whether a client was made with ``debug``, which its ``config`` need not say."""
+    """Whether a client was made with ``debug``; its ``config`` may not contain it."""
     return hatchet._client.debug
 
 
@@ -231,12 +231,12 @@ def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
 
 
 def pool_of(task: Task[Any, Any]) -> str:
-    """Which slots the task takes: ``durable`` or ``default``."""
+    """The slots that the task takes: ``durable`` or ``default``."""
     return "durable" if task._is_durable else "default"
 
 
 def is_stub(func: Callable[..., Any]) -> bool:
-    """Whether the function is the placeholder of ``hatchet.stubs.task``: never called, only a name to trigger."""
+    """Whether the function is the placeholder of ``hatchet.stubs.task``. It is never called."""
     return getattr(func, "__module__", "") == _STUBS_MODULE
 
 
@@ -247,10 +247,10 @@ def _is_mock(ctx: Context) -> bool:
 
 @contextmanager
 def outside_of_task() -> Generator[None]:
-    """Hand over runs that are nobody's children, though a task may be running here.
+    """Send runs inside this block without a parent, also when a task runs here.
 
-    The SDK makes every run enqueued in a task its child, and the engine takes two children of one task with the same
-    index for the same one. The indexes start again on each attempt, so a flow's next step must not be among them.
+    The SDK makes every run that is enqueued in a task its child. Two children of one task with the same index are the
+    same run for the engine, and the indexes start again with each attempt. So the next step of a flow must be no child.
     """
     tokens = [(variable, variable.set(None)) for variable in (ctx_workflow_run_id, ctx_step_run_id, ctx_action_key)]
     metadata = ctx_additional_metadata.set(None)
@@ -263,9 +263,9 @@ def outside_of_task() -> Generator[None]:
 
 
 class HiddenFromLogForwarder:
-    """Inside of this block Hatchet's log forwarder sees no run, and forwards nothing (``LogForwardingHandler.emit``).
+    """Inside this block Hatchet's log forwarder sees no run and forwards nothing (``LogForwardingHandler.emit``).
 
-    Its queue of 1,000 is shared with the user's own lines and emptied by one thread with one call per line.
+    Its queue of 1,000 lines is shared with the user's own lines, and one thread sends them with one call per line.
     """
 
     __slots__ = ("_token",)
@@ -333,7 +333,7 @@ class _ObservedDispatcher:
 
 
 def run_details(admin: AdminClient, run_id: str) -> GetRunDetailsResponse | None:
-    """What the engine says of a run; None when it does not know it (``get_details`` waits for it to appear).
+    """The details of a run; None if the engine does not know it (``get_details`` waits for it to appear).
 
     Raises:
         grpc.RpcError: The engine could not be reached.
@@ -362,7 +362,7 @@ def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
 
 
 def set_lifespan(worker: Worker, lifespan: LifespanFn) -> LifespanFn | None:
-    """Replace the worker's lifespan and get the one it had; before the worker starts."""
+    """Replace the lifespan of a worker that has not started. Returns the one it had."""
     previous = worker._lifespan
     worker._lifespan = lifespan
     return previous

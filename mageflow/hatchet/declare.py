@@ -1,6 +1,6 @@
 """From a decorated function to a task of the SDK with mageflow around it.
 
-The SDK makes the task; mageflow gives it a function that binds arguments, and goes around its attempts.
+The SDK makes the task. mageflow gives it a function that binds arguments, and runs around its attempts.
 """
 
 import inspect
@@ -172,10 +172,10 @@ def _name_of(func: object) -> str:
 def _why_not_a_function(func: object) -> str | None:
     if isinstance(func, staticmethod | classmethod):
         kind = type(cast("object", func)).__name__
-        return f"a {kind} becomes a function once its class exists: declare the task from there, task(Class.method)"
+        return f"a {kind} is not a function inside its class: write client.task(...)(Class.method) below the class"
     if inspect.isroutine(func):
         return None
-    return f"a task is made from a function, and this is a {type(func).__name__}: wrap it in one (async def)"
+    return f"a task needs a function, and this is a {type(func).__name__}: write async def task(msg: MyModel) around it"
 
 
 def _is_context(annotation: object) -> bool:
@@ -196,14 +196,17 @@ def _refuse_on_batch(func: Callable[..., Any], marks: Marks) -> None:
         raise DecorationError(
             "with_signature",
             target,
-            "a batch carries many runs and Hatchet hands over no metadata of the single ones; "
-            "sign the tasks that feed the batch",
+            "a batch carries many runs, and Hatchet does not pass the metadata of each: "
+            "write @client.with_signature on the task that starts these runs",
         )
     if marks.locks:
-        raise DecorationError("exclusive", target, "a batch carries many messages; acquire the lock in the body")
+        raise DecorationError(
+            "exclusive", target, "a batch carries many messages: write async with resource.acquire(key=...) in the body"
+        )
     if marks.stagger_window is not None:
         raise DecorationError(
             "stagger_execution",
             target,
-            "a batch is already collected over batch_max_interval; stagger the tasks that feed it",
+            "the engine collects a batch over batch_max_interval already: "
+            "write @client.stagger_execution on the task that starts these runs",
         )

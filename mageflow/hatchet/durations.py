@@ -1,4 +1,4 @@
-"""Hatchet's durations: Go's notation, as the engine parses it (``time.ParseDuration``)."""
+"""Hatchet's durations, in Go's notation, as the engine parses them (``time.ParseDuration``)."""
 
 import math
 import re
@@ -13,7 +13,7 @@ _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m":
 
 
 def seconds(duration: timedelta | str) -> float:
-    """What the engine makes of a duration the SDK sends: a timedelta loses its fraction of a second on the way.
+    """The seconds of a duration as the engine gets it. The SDK drops a timedelta's fraction of a second.
 
     Raises:
         ValueError: The text is not a Go duration.

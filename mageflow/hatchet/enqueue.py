@@ -1,7 +1,7 @@
-"""Every way a run is handed to Hatchet, observed once.
+"""Every call that sends a run to Hatchet, inside `Interceptor.enqueue` once.
 
 The SDK reaches the engine through a handful of client classes. Each has a subclass here that opens an `Enqueue` call
-around the original method and sends the metadata the interceptors wrote. The caller's options are never written to.
+around the original method and sends the metadata that the interceptors wrote. The caller's options are not changed.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -35,12 +35,12 @@ __all__ = ["Enqueuer", "ObservedAdminClient", "enqueue_item", "instrumented_clie
 
 
 _signed: ContextVar[DispatchRun | None] = ContextVar("mageflow_signed_run", default=None)
-"""The signature that the SDK's own ``run`` method is being called for, further up this very call."""
+"""The run of a signature for which the SDK's own ``run`` method is called further up the stack."""
 
 
 @contextmanager
 def on_behalf_of(run: DispatchRun) -> Generator[None]:
-    """Have the one run the SDK enqueues inside carry a signature."""
+    """Send the one run that the SDK enqueues inside this block as a run of a signature."""
     token = _signed.set(run)
     try:
         yield
@@ -49,7 +49,7 @@ def on_behalf_of(run: DispatchRun) -> Generator[None]:
 
 
 def enqueue_item(run: DispatchRun, metadata: Mapping[str, Any] | None = None) -> EnqueueItem:
-    """A run as an item of an enqueue, its state in its metadata."""
+    """A run as an item of an enqueue, with its signature, dedupe key and flow in its metadata."""
     carried = own_metadata({**run.metadata, **(metadata or {})})
     carried[KEY_SIGNATURE] = run.signature_key
     carried[KEY_DEDUPE] = run.dedupe_key
@@ -65,7 +65,7 @@ def enqueue_item(run: DispatchRun, metadata: Mapping[str, Any] | None = None) ->
 
 
 class Enqueuer:
-    """Opens the call around one enqueue, whichever client makes it."""
+    """Opens the call around one enqueue, for every client class."""
 
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
@@ -80,7 +80,7 @@ class Enqueuer:
         source: Source = "direct",
         due_at: datetime | None = None,
     ) -> Generator[EnqueueItem]:
-        """Around the enqueue of one run; send the item's ``metadata``."""
+        """Around the enqueue of one run. The caller sends the ``metadata`` of the item it yields."""
         signed = _signed.get()
         item = EnqueueItem(task, own_metadata(metadata)) if signed is None else enqueue_item(signed, metadata)
         call = Enqueue(
@@ -96,7 +96,7 @@ class Enqueuer:
     def bulk(
         self, configs: Sequence[WorkflowRunTriggerConfig], *, is_durable_spawn: bool = False
     ) -> Generator[tuple[list[WorkflowRunTriggerConfig], Sequence[EnqueueItem]]]:
-        """Around the enqueue of several runs; send the configs it yields, which are copies."""
+        """Around the enqueue of several runs. The caller sends the configs it yields, which are copies."""
         items = [EnqueueItem(each.workflow_name, own_metadata(each.options.additional_metadata)) for each in configs]
         operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
         with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
@@ -110,21 +110,21 @@ class Enqueuer:
         return spawned
 
     def around(self, call: Enqueue) -> Any:
-        """The interceptor's context manager for a call made elsewhere."""
+        """The interceptor's context manager for a call that its caller has described."""
         return self._interceptor.enqueue(call)
 
 
 def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which nothing mageflow once said of another run is left.
+    """A copy without the values that mageflow wrote for another run: its keys are blank.
 
-    The SDK and the engine merge a parent's metadata into its children's: what is not written is inherited. This is
-    state, not telemetry, so it does not depend on an interceptor.
+    The SDK and the engine merge a parent's metadata into its children's, so a missing key is inherited. These keys are
+    state, not telemetry, so no interceptor decides about them.
     """
     return {**metadata, **dict.fromkeys(OWN_KEYS, "")}
 
 
 def stamped(options: TriggerWorkflowOptions, item: EnqueueItem) -> TriggerWorkflowOptions:
-    """A copy of the options with the metadata the interceptors wrote."""
+    """A copy of the options with the metadata that the interceptors wrote."""
     return options.model_copy(update={"additional_metadata": dict(item.metadata)})
 
 
@@ -192,7 +192,7 @@ class ObservedAdminClient(AdminClient):
         return references
 
     async def dispatch(self, call: Enqueue, configs: list[WorkflowRunTriggerConfig]) -> list[str]:
-        """Hand over runs whose call was described by a flow; the run ids in order."""
+        """Send the runs of a flow, inside `Interceptor.enqueue` with this call. Returns the run ids in order."""
         with self._enqueuer.around(call):
             references = await super().aio_run_workflows(_stamped_configs(configs, call.items))
             run_ids = [each.workflow_run_id for each in references]
@@ -218,7 +218,7 @@ class ObservedAdminClient(AdminClient):
 
 
 class ObservedEventClient(EventClient):
-    """Events over gRPC: what they trigger inherits their metadata."""
+    """Events over gRPC. The runs that they trigger inherit their metadata."""
 
     def __init__(self, config: ClientConfig, enqueuer: Enqueuer) -> None:
         super().__init__(config)
@@ -319,7 +319,7 @@ class ObservedScheduledClient(ScheduledClient):
 
 
 class SourcedCronClient(CronClient):
-    """Crons: static metadata is shared by every run, so it says where they come from and nothing of now."""
+    """Crons. Every run of a cron has the same metadata, so it names the source and nothing of the moment."""
 
     @override
     def create(
@@ -337,7 +337,7 @@ class SourcedCronClient(CronClient):
 
 
 def instrumented_client(config: ClientConfig, *, debug: bool, enqueuer: Enqueuer) -> tuple[Client, ObservedAdminClient]:
-    """The SDK's internal client with every enqueue observed; nothing connects yet."""
+    """The SDK's internal client with every enqueue observed. Opens no connection."""
     client = Client(config=config, debug=debug)
     admin = ObservedAdminClient(client, enqueuer)
     client.admin = admin
@@ -349,5 +349,5 @@ def instrumented_client(config: ClientConfig, *, debug: bool, enqueuer: Enqueuer
 
 
 def _utc(moment: datetime) -> datetime:
-    """The SDK takes a naive datetime for UTC."""
+    """The SDK takes a datetime without a time zone as UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

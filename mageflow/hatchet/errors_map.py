@@ -1,4 +1,4 @@
-"""Our errors in the SDK's terms, and the SDK's in ours: one table each way."""
+"""mageflow's errors as the SDK's, and the SDK's as mageflow's."""
 
 import functools
 from typing import cast
@@ -22,7 +22,7 @@ DISPATCH_FAILURES = (
     BulkTriggerIdempotencyCollisionError,
     OSError,
 )
-"""What handing a run to Hatchet may fail with (SDK 1.43.1)."""
+"""The errors of sending a run to Hatchet (SDK 1.43.1)."""
 
 
 _REFUSALS = frozenset(
@@ -40,16 +40,16 @@ _REFUSALS = frozenset(
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether Hatchet was reached and said no, which it will go on saying unless something changes."""
+    """Whether Hatchet answered and refused. A retry is refused too unless something changes."""
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in _REFUSALS
     return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
 
 
 def as_non_retryable(error: Exception) -> Exception:
-    """The same error after which Hatchet does not try again: its class is ours and the SDK's at once.
+    """The same error, but Hatchet makes no further attempt after it: it is a ``NonRetryableException`` too.
 
-    ``except SignatureNotFoundError`` still catches it and Hatchet's dashboard shows the same name.
+    ``except SignatureNotFoundError`` still catches it, and Hatchet's dashboard shows the same name.
     """
     if isinstance(error, NonRetryableException):
         return error
@@ -62,7 +62,7 @@ def as_non_retryable(error: Exception) -> Exception:
 
 
 def describe(error: BaseException) -> str:
-    """One line about a failed call, without the stack of the driver."""
+    """One line about a failed call, without the stack trace of the driver."""
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     text = str(error).strip().splitlines()
@@ -70,7 +70,7 @@ def describe(error: BaseException) -> str:
 
 
 def is_non_retryable(error: BaseException) -> bool:
-    """Whether Hatchet makes no further attempt after this error, whatever the task's retries."""
+    """Whether Hatchet makes no further attempt after this error, also if the task has retries left."""
     return isinstance(error, NonRetryableException)
 
 

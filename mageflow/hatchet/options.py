@@ -1,7 +1,7 @@
-"""The keywords the SDK's declaration methods take, as types.
+"""The keywords of the SDK's declaration methods, as types.
 
-They are passed on untouched: a keyword that a newer SDK adds works at run time and only lacks a type here.
-``tests/contract`` fails when these and the SDK's signatures differ (written against 1.43.1).
+They are passed on unchanged: a keyword that a newer SDK adds works at run time and only lacks a type here.
+``tests/contract`` fails when these types and the SDK's signatures differ (written against 1.43.1).
 """
 
 import inspect
@@ -45,7 +45,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def signed_as(theirs: Callable[..., Any]) -> Callable[[F], F]:
-    """Show every keyword of the SDK's method to ``help``, to notebooks and to whatever else looks at run time."""
+    """Show every keyword of the SDK's method to ``help``, to notebooks and to other tools that inspect at run time."""
 
     def sign(ours: F) -> F:
         ours.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined]
@@ -81,7 +81,7 @@ class _Declaration(TypedDict, total=False):
 
 
 class TaskOptions(_Declaration, _Execution, total=False):
-    """Of ``task``, besides ``name``, ``input_validator`` and ``cron_input``."""
+    """Keywords of ``task``, without ``name``, ``input_validator`` and ``cron_input``."""
 
     retries: int
     desired_worker_labels: _Labels | None
@@ -89,7 +89,7 @@ class TaskOptions(_Declaration, _Execution, total=False):
 
 
 class DurableOptions(_Declaration, _Execution, total=False):
-    """Of ``durable_task``, besides ``name``, ``input_validator`` and ``cron_input``."""
+    """Keywords of ``durable_task``, without ``name``, ``input_validator`` and ``cron_input``."""
 
     retries: int
     desired_worker_labels: _Labels | None
@@ -97,7 +97,7 @@ class DurableOptions(_Declaration, _Execution, total=False):
 
 
 class WorkflowOptions(_Declaration, total=False):
-    """Of ``workflow``, besides ``name``, ``input_validator`` and ``cron_input``."""
+    """Keywords of ``workflow``, without ``name``, ``input_validator`` and ``cron_input``."""
 
     task_defaults: TaskDefaults
 
@@ -112,7 +112,7 @@ class _Batching(_Execution, total=False):
 
 
 class BatchOptions(_Batching, total=False):
-    """Of ``batch_task``, besides ``name`` and ``input_validator``."""
+    """Keywords of ``batch_task``, without ``name`` and ``input_validator``."""
 
     description: str | None
     version: str | None
@@ -129,7 +129,7 @@ class _Step(_Execution, total=False):
 
 
 class StepOptions(_Step, total=False):
-    """Of a workflow's ``task``, besides ``name``."""
+    """Keywords of a workflow's ``task``, without ``name``."""
 
     retries: int
     desired_worker_labels: _Labels | None
@@ -138,7 +138,7 @@ class StepOptions(_Step, total=False):
 
 
 class DurableStepOptions(_Step, total=False):
-    """Of a workflow's ``durable_task``, besides ``name``."""
+    """Keywords of a workflow's ``durable_task``, without ``name``."""
 
     retries: int
     desired_worker_labels: _Labels | None
@@ -147,13 +147,13 @@ class DurableStepOptions(_Step, total=False):
 
 
 class BatchStepOptions(_Batching, total=False):
-    """Of a workflow's ``batch_task``, besides ``name``."""
+    """Keywords of a workflow's ``batch_task``, without ``name``."""
 
     parents: list[Task[Any, Any]] | None
 
 
 class HookOptions(_Execution, total=False):
-    """Of a workflow's ``on_failure_task`` and ``on_success_task``, besides ``name``."""
+    """Keywords of a workflow's ``on_failure_task`` and ``on_success_task``, without ``name``."""
 
     retries: int
     concurrency: int | Sequence[ConcurrencyExpression] | None
@@ -183,7 +183,7 @@ class TaskDecorator(Protocol, Generic[TWorkflowInput]):
         ),
         /,
     ) -> Standalone[TWorkflowInput, R]:
-        """Declare it."""
+        """Declare the function as a task."""
         ...
 
 
@@ -234,5 +234,5 @@ class StepDecorator(Protocol, Generic[TWorkflowInput]):
         ),
         /,
     ) -> Task[TWorkflowInput, R]:
-        """Declare it."""
+        """Declare the function as a task."""
         ...

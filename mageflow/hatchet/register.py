@@ -1,4 +1,4 @@
-"""The register of the tasks one client declared: where a signature's task is looked up."""
+"""The register of the tasks that one client has declared. The task of a signature is looked up here."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +13,23 @@ __all__ = ["Declared", "TaskRegister"]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A task a client declared."""
+    """One declared task."""
 
     info: TaskInfo
     task: Task[Any, Any]
     runnable: BaseWorkflow[Any]
-    """What is run: the stand-alone task, or the workflow the task belongs to."""
+    """The stand-alone task, or the workflow that the task belongs to."""
 
 
 class TaskRegister:
-    """Remembers declarations; a name declared twice is the later one, as for a Hatchet worker."""
+    """The declarations of one client. Of two with the same name the later one counts, as for a Hatchet worker."""
 
     def __init__(self) -> None:
         self._by_workflow: dict[str, Declared] = {}
         self._by_task: dict[int, Declared] = {}
 
     def add(self, declared: Declared) -> None:
-        """Remember a task."""
+        """Add a task."""
         self._by_workflow[declared.info.workflow_name] = declared
         self._by_task[id(declared.task)] = declared
 
@@ -38,5 +38,5 @@ class TaskRegister:
         return self._by_workflow.get(name)
 
     def find_task(self, task: Task[Any, Any]) -> Declared | None:
-        """What was declared of one of the SDK's tasks, if this client declared it."""
+        """The declaration of one of the SDK's tasks, if this client declared it."""
         return self._by_task.get(id(task))

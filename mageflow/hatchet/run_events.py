@@ -1,10 +1,11 @@
-"""What Hatchet has written down of a run, where its status does not say enough.
+"""Hatchet's events of a run, for questions that its status does not answer.
 
-A run that its schedule timeout cancelled has the status of one that a person cancelled, and an attempt that somebody's
-replay made has the number of one that a dead worker's run was given elsewhere. A worker is told of a timeout and of a
-cancellation in the same words. Hatchet's own events tell them apart.
-They are written a moment later than the status (``internal/services/controllers/olap``, August 2026), so they are asked
-for a few times. This file owns that question, which is only asked of runs that ended in one of these ways.
+- A run that its schedule timeout cancelled has the same status as one that a user cancelled.
+- An attempt after a user's replay has the same number as an attempt after the death of a worker.
+- A worker gets the same signal for a timeout and for a cancellation.
+
+The events distinguish them. Hatchet writes them a moment after the status (``internal/services/controllers/olap``,
+August 2026), so they are read up to four times within 2.5 seconds. Only runs that ended in one of these ways are read.
 """
 
 import asyncio
@@ -27,10 +28,10 @@ _ANOTHER_ATTEMPT: Final = frozenset({V1TaskEventType.RETRIED_BY_USER, V1TaskEven
 
 
 async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
-    """Whether it was its schedule timeout that cancelled a run: no worker took it in time.
+    """Whether the schedule timeout cancelled a run: no worker took it in time.
 
     Raises:
-        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be asked.
+        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be reached or refused.
     """
     async for events in _events(runs, run_id):
         ends = [each for each in events if each.event_type in _CANCELLATIONS]
@@ -40,10 +41,10 @@ async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
 
 
 async def was_replayed(runs: RunsClient, run_id: str, attempt_number: int) -> bool:
-    """Whether somebody has replayed a run after this attempt of it (from 1, 0 for one that never began) had ended.
+    """Whether a user replayed a run after this attempt of it (from 1; 0 if it never began) ended.
 
     Raises:
-        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be asked.
+        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be reached or refused.
     """
     async for events in _events(runs, run_id):
         later = [
@@ -57,10 +58,10 @@ async def was_replayed(runs: RunsClient, run_id: str, attempt_number: int) -> bo
 
 
 async def was_timed_out(runs: RunsClient, run_id: str, attempt_number: int) -> bool:
-    """Whether it was its execution timeout that ended this attempt (from 1) of a run, and nobody's cancellation.
+    """Whether the execution timeout ended this attempt (from 1) of a run, and not a cancellation.
 
     Raises:
-        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be asked.
+        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be reached or refused.
     """
     async for events in _events(runs, run_id):
         signals = [
@@ -78,9 +79,9 @@ async def _events(runs: RunsClient, run_id: str) -> AsyncGenerator[Sequence[V1Ta
 
 
 def _read(runs: RunsClient, run_id: str) -> Sequence[V1TaskEvent]:
-    """The events of a stand-alone task's run: of the run, or of its one task, which has the same id.
+    """The events of a stand-alone task's run: those of the run, else those of its one task, which has the same id.
 
-    Hatchet keeps those of such a run with the task alone, and returns none without a limit.
+    Hatchet keeps the events of such a run with the task only, and returns none without a limit.
     """
     try:
         if found := runs.get(run_id).task_events:

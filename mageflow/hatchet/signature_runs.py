@@ -1,7 +1,7 @@
-"""Runs that users make of signatures: the `SignatureRunner` port.
+"""Runs of signatures that users start (`mageflow.signatures.SignatureRunner`).
 
-A signature of a task is run with the SDK's own methods, so that waiting, results, options, children of durable tasks
-and everything else behave as for the task itself; only its metadata says what it is a run of.
+A task signature is run with the SDK's own methods, so that waiting, results, options and children of durable tasks
+behave as for the task itself. Only the metadata of the run names the signature.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ class SdkSignatureRunner(SignatureRunner):
     """Runs a task signature with the SDK's own methods, and a chain or swarm through `Flows`.
 
     Args:
-        hatchet: The client whose stubs run what this process did not declare.
-        register: The tasks it did.
+        hatchet: Its stubs run tasks that this process did not declare.
+        register: The tasks that it declared.
         flows: Starts and awaits chains and swarms.
     """
 
@@ -56,7 +56,7 @@ class SdkSignatureRunner(SignatureRunner):
 
     @override
     def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
-        # For a flow the reference is the signature itself.
+        # The reference of a flow's run is the signature itself.
         if not isinstance(signature, TaskSignature):
             _blocking(self._flows.start(signature.key, input), "run_no_wait")
             return signature
@@ -64,7 +64,7 @@ class SdkSignatureRunner(SignatureRunner):
 
     @override
     async def aio_run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
-        # For a flow the reference is the signature itself.
+        # The reference of a flow's run is the signature itself.
         if not isinstance(signature, TaskSignature):
             await self._flows.start(signature.key, input)
             return signature
@@ -93,4 +93,6 @@ def _blocking(work: Coroutine[Any, Any, Any], method: str) -> Any:
     except RuntimeError:
         return asyncio.run(work)
     work.close()
-    raise ConfigurationError(f"{method} of a flow blocks, and this is an event loop: await aio_{method} instead")
+    raise ConfigurationError(
+        f"{method} of a flow blocks, and this is an event loop: write await signature.aio_{method}(...)"
+    )

@@ -1,6 +1,6 @@
 """From a decorated function to a running attempt.
 
-`decorators` record what a function asks for, `binding` decides once what it gets, `runner` goes around each attempt.
+`decorators` record marks, `binding` decides once which arguments a function gets, `runner` runs around each attempt.
 Nothing here imports the SDK: `context` is the port for what one attempt needs of it.
 """
 

@@ -1,8 +1,8 @@
 """Which arguments a function gets: decided once, when the task is declared.
 
-Hatchet always calls ``function(input, ctx, **dependencies)``. A `Binding` is the plan that turns this one call into
-the call the function was written for. It looks at annotations first, then at names, then at positions, and refuses
-a function it cannot serve with an error at declaration instead of a ``TypeError`` at run time.
+Hatchet always calls ``function(input, ctx, **dependencies)``. A `Binding` turns this call into the call that the
+function expects. It considers annotations first, then names, then positions. A function that cannot be called is an
+error at declaration, not a ``TypeError`` at run time.
 """
 
 import inspect
@@ -27,12 +27,12 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The plan for one function: which of message, context and signature it gets, and where."""
+    """Which of message, context and signature one function gets, and in which parameter."""
 
     positional: tuple[Role, ...]
     keyword: tuple[tuple[str, Role], ...]
     message_name: str = ""
-    """The parameter the message goes to; empty where it goes to ``*args`` or nowhere."""
+    """The parameter for the message; empty if the message goes to ``*args`` or is not passed."""
 
     @property
     def wants_signature(self) -> bool:
@@ -59,21 +59,22 @@ def bind(
     is_dependency: Callable[[object], bool],
     is_message: Callable[[object], bool],
 ) -> Binding:
-    """Work out the plan for ``func``.
+    """Decide which arguments ``func`` gets.
 
-    A function that declares a context parameter gets the context whatever the client's ``params``: a function written
-    for the plain Hatchet client works unchanged.
+    A function that declares a context parameter gets the context with any ``params``, so that a function written for
+    the plain Hatchet client works unchanged.
 
     Args:
         func: The user's function.
-        params: The client's choice.
-        marks: What the decorators asked for.
+        params: The client's choice of arguments.
+        marks: The marks of the function's decorators.
         is_context: Whether an annotation is Hatchet's context class.
-        is_dependency: Whether an annotation asks for a dependency; those parameters are Hatchet's to fill.
-        is_message: Whether an annotation is an input type, so that the parameter can be nothing but the message.
+        is_dependency: Whether an annotation is a dependency. Hatchet fills those parameters.
+        is_message: Whether an annotation is an input type, so that the parameter can only be the message.
 
     Raises:
-        DecorationError: Something that was asked for has no parameter, or a parameter has nothing to fill it.
+        DecorationError: A required argument has no parameter, or a parameter gets no argument. The message has the line
+            to write.
     """
     name = getattr(func, "__qualname__", repr(func))
     hints = type_hints(func)
@@ -97,7 +98,7 @@ def bind(
             roles[parameter.name] = role
             open_parameters.remove(parameter)
     if "ctx" not in roles.values():
-        # As Hatchet itself would: the next required positional parameter after the message is the context.
+        # As in Hatchet, the next required positional parameter after the message is the context.
         required = [each for each in open_parameters if each.default is inspect.Parameter.empty]
         if required and not _is_signature(hints.get(required[0].name)) and not is_message(hints.get(required[0].name)):
             roles[required[0].name] = "ctx"
@@ -117,16 +118,16 @@ def _wanted(params: AcceptParams, marks: Marks) -> list[Role]:
 
 
 def type_hints(func: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a function, evaluated; empty where one of them names what only a type checker sees."""
+    """The evaluated annotations of a function. Empty if one of them is a name that exists only for type checkers."""
     try:
         return get_type_hints(func, include_extras=True)
     except (NameError, TypeError):
-        # Names and positions decide then, as they do in the SDK.
+        # Then names and positions decide, as in the SDK.
         return {}
 
 
 def alternatives(annotation: object) -> tuple[object, ...]:
-    """What a parameter may be: the members of a union but None, and what is annotated without its metadata."""
+    """The types that a parameter accepts: the members of a union without None, and the type inside ``Annotated``."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return alternatives(get_args(annotation)[0])
@@ -140,7 +141,7 @@ def _is_signature(annotation: object) -> bool:
 
 
 def _may_be(role: Role, annotation: object, is_message: Callable[[object], bool]) -> bool:
-    """Whether a parameter may be given this role by its position alone."""
+    """Whether a parameter may get this role by its position alone."""
     if _is_signature(annotation):
         return role == "signature"
     return role == "message" or not is_message(annotation)
@@ -175,7 +176,7 @@ def _plan(
     for each in parameters:
         role = roles.get(each.name)
         if role is None:
-            is_contiguous = False  # filled by Hatchet or by its default: what follows must be passed by name
+            is_contiguous = False  # Hatchet or its default fills it: the parameters after it are passed by name
         elif each.kind is inspect.Parameter.POSITIONAL_ONLY or (
             is_contiguous and each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ):
@@ -183,7 +184,7 @@ def _plan(
         else:
             keyword.append((each.name, role))
     if has_varargs:
-        # Hatchet would pass the context too, so *args gets it.
+        # Hatchet passes the context too, so *args gets it.
         order: tuple[Role, ...] = ("message", "ctx", "signature")
         assigned = set(roles.values())
         positional.extend(each for each in order if (each in wanted or each == "ctx") and each not in assigned)
@@ -192,28 +193,28 @@ def _plan(
 
 
 def _unfilled(name: str, annotation: object, params: AcceptParams, is_message: Callable[[object], bool]) -> str:
+    problem = f"the parameter {name!r} gets no argument"
     if _is_signature(annotation):
-        return (
-            f"nothing fills the parameter {name!r}: write @client.with_signature between @client.task and the function"
-        )
+        return f"{problem}: write @client.with_signature between @client.task and the function"
     if params is AcceptParams.CTX_ONLY and is_message(annotation):
-        return f"nothing fills the parameter {name!r}: this client passes no message (AcceptParams.CTX_ONLY)"
-    return f"nothing fills the parameter {name!r}: give it a default or a Depends(...)"
+        return f"{problem}: this client passes no message (AcceptParams.CTX_ONLY), remove it"
+    return f"{problem}: give it a default, or write {name}: Annotated[..., Depends(...)]"
 
 
 def _missing(role: Role, name: str, params: AcceptParams) -> tuple[str, str, str]:
     if role == "message":
-        return "task", name, "declare a parameter for the message: async def task(msg: MyModel)"
+        return "task", name, "the message needs a parameter: write async def task(msg: MyModel)"
     if role == "signature":
         return (
             "with_signature",
             name,
-            "declare a parameter for it: async def task(msg: MyModel, signature: TaskSignature)",
+            "the signature needs a parameter: write async def task(msg: MyModel, signature: TaskSignature)",
         )
     if params is AcceptParams.NO_CTX:
-        return "with_ctx", name, "declare a parameter for the context: async def task(msg: MyModel, ctx: Context)"
+        return "with_ctx", name, "the context needs a parameter: write async def task(msg: MyModel, ctx: Context)"
+    example = "async def task(ctx: Context)" if params is AcceptParams.CTX_ONLY else "async def task(msg, ctx: Context)"
     return (
         "task",
         name,
-        f"this client passes the context to every task (AcceptParams.{params.name}): declare a ctx parameter",
+        f"this client passes the context to every task (AcceptParams.{params.name}): write {example}",
     )

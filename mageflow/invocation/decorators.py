@@ -1,8 +1,8 @@
-"""The decorators that go below ``@client.task``: each records a mark on the function, and no more.
+"""The decorators that go below ``@client.task``. Each one only records a mark on the function.
 
-A decorated function can still be called directly with the arguments it declares: nothing is injected, delayed or
-extended until a client registers it. Decorators compose in any order, over sync and async functions; the original
-function object is left untouched.
+A direct call of a decorated function behaves like the function itself: mageflow injects and delays nothing before a
+client declares it. Decorators work in any order, over synchronous and asynchronous functions. They do not change the
+original function object.
 """
 
 import functools
@@ -23,16 +23,16 @@ _ATTRIBUTE = "__mageflow_marks__"
 
 
 class BodyLock(Protocol):
-    """What ``@client.exclusive`` asks for; `mageflow.locks.ExclusiveMark` is one."""
+    """The locks that ``@client.exclusive`` records. `mageflow.locks.ExclusiveMark` implements it."""
 
     def block(self, message: Any) -> AbstractAsyncContextManager[Any]:
-        """The block to be inside of while the body runs, for this message."""
+        """The block around the body of a run with this message."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the decorators asked for, for one function."""
+    """What the decorators of one function record."""
 
     ctx: bool = False
     signature: bool = False
@@ -42,15 +42,15 @@ class Marks:
 
 
 def marks_of(func: object) -> Marks:
-    """What was asked for by the decorators on ``func``; nothing for a plain function."""
+    """The marks of ``func``; empty ones for a plain function."""
     marks = getattr(func, _ATTRIBUTE, None)
     return marks if isinstance(marks, Marks) else Marks()
 
 
 def with_ctx(func: F) -> F:
-    """Ask for the Hatchet context, whatever the client's ``param_config``.
+    """Pass the Hatchet context to the function, with any ``param_config`` of the client.
 
-    The context is passed to the parameter annotated ``Context`` or ``DurableContext``, else to the one named ``ctx``
+    The context goes to the parameter annotated ``Context`` or ``DurableContext``, else to the one named ``ctx``
     or ``context``, else to the next free positional parameter.
 
     Raises:
@@ -60,11 +60,11 @@ def with_ctx(func: F) -> F:
 
 
 def with_signature(func: F) -> F:
-    """Ask for the task's own `TaskSignature`.
+    """Pass the task's own `TaskSignature` to the function.
 
-    It is passed to the parameter annotated ``TaskSignature``, else to the one named ``signature``, else to the next
+    It goes to the parameter annotated ``TaskSignature``, else to the one named ``signature``, else to the next
     free positional parameter. A run that was not started from a stored signature gets one made from the run itself
-    (``task_name``, ``task_identifiers`` with the run ids, no callbacks), without touching Redis; it is never None.
+    (``task_name``, ``task_identifiers`` with the run ids, no callbacks), without Redis; it is never None.
 
     Raises:
         DecorationError: ``func`` is not a function, for example because the decorator stands above ``@client.task``.
@@ -75,19 +75,19 @@ def with_signature(func: F) -> F:
 def stagger_execution(wait_delta: timedelta) -> Callable[[F], F]:
     """Delay each attempt by a random time between 0 and ``wait_delta``, uniformly, before the body starts.
 
-    The engine is asked for as much more execution time before the sleep begins, rounded up, so that the body keeps
-    the whole of its own timeout. The sleep holds the worker's slot but no thread, ends at once when the run is
-    cancelled, and is drawn again on every attempt. When the engine refuses the extension the attempt still runs,
-    after at most a tenth of the time it has left.
+    Before the sleep the execution timeout is extended by the delay, rounded up, so that the body keeps the whole of its
+    own timeout. The sleep holds the worker's slot but no thread, and ends at once when the run is cancelled. Every
+    attempt draws its own delay. If the engine refuses the extension, the attempt sleeps for at most a tenth of the time
+    it has left.
 
     Telemetry: span ``stagger {task}``, ``mageflow_stagger_delay_seconds``, ``mageflow_staggers_total``,
     ``mageflow_timeout_extensions_total{reason="stagger"}``, log ``mageflow.stagger.started``.
 
     Args:
-        wait_delta: The longest delay; more than zero. Applied twice, the last applied (topmost) wins.
+        wait_delta: The longest delay; more than zero. If the decorator is applied twice, the topmost wins.
 
     Raises:
-        DecorationError: ``wait_delta`` is not a positive timedelta, or what is decorated is not a function.
+        DecorationError: ``wait_delta`` is not a positive timedelta, or the decorated object is not a function.
     """
     target = getattr(wait_delta, "__qualname__", repr(wait_delta))
     if not isinstance(wait_delta, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
@@ -97,7 +97,9 @@ def stagger_execution(wait_delta: timedelta) -> Callable[[F], F]:
             "wait_delta must be a timedelta: write @client.stagger_execution(wait_delta=timedelta(seconds=10))",
         )
     if wait_delta <= timedelta(0):
-        raise DecorationError("stagger_execution", target, "wait_delta must be more than zero")
+        raise DecorationError(
+            "stagger_execution", target, "wait_delta must be more than zero: write timedelta(seconds=10)"
+        )
 
     def decorate(func: F) -> F:
         return record(func, "stagger_execution", lambda marks: replace(marks, stagger_window=wait_delta))
@@ -106,10 +108,10 @@ def stagger_execution(wait_delta: timedelta) -> Callable[[F], F]:
 
 
 def exclusive(lock: BodyLock) -> Callable[[F], F]:
-    """Hold a lock around the body: after the stagger, before the pooled thread; several nest, the topmost outermost.
+    """Hold a lock around the body: after the stagger, before the pool's thread. The topmost of several is outermost.
 
     Raises:
-        DecorationError: What is decorated is not a function.
+        DecorationError: The decorated object is not a function.
     """
 
     def decorate(func: F) -> F:
@@ -119,7 +121,7 @@ def exclusive(lock: BodyLock) -> Callable[[F], F]:
 
 
 def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
-    """Get a function that acts like ``func`` and carries the changed marks.
+    """Return a function that behaves like ``func`` and has the changed marks.
 
     Raises:
         DecorationError: ``func`` is not a function.
@@ -128,11 +130,11 @@ def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
         raise DecorationError(
             decorator,
             getattr(func, "name", None) or type(func).__name__,
-            "it marks the function itself, so it must stand below @client.task (or @workflow.task), not above it",
+            "it marks a function, and this is a task already: write it below @client.task (or @workflow.task)",
         )
     if isinstance(cast("object", func), staticmethod | classmethod):
         raise DecorationError(decorator, func.__qualname__, f"write @{type(func).__name__} above it, not below")
-    # A fresh function carries the mark, so that one function given to two clients may be marked differently.
+    # A new function has the mark: two clients may decorate the same function differently.
     if inspect.iscoroutinefunction(func):
 
         @functools.wraps(func)

@@ -1,4 +1,4 @@
-"""How an attempt ended, told from what the worker can see. Pure."""
+"""The outcome of an attempt, inferred from what the worker observes. Pure."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,18 +19,18 @@ def classify(
     cancelled_after: float | None,
     is_non_retryable: Callable[[BaseException], bool],
 ) -> Outcome:
-    """Name the outcome. Precedence: skipped, timed_out, cancelled, retried, failed, succeeded.
+    """The outcome. Precedence: skipped, timed_out, cancelled, retried, failed, succeeded.
 
-    Execution timeouts are enforced by the engine and reach the worker as a plain cancel signal (SDK 1.43.1,
-    ``worker/runner/runner.py``), so a timeout is inferred: the signal came when the attempt had used up its timeout,
-    extensions included. The engine counts from assignment and the worker from the wrapper's entry, so a signal up to
-    one second (a quarter of a short timeout) early still counts.
+    The engine enforces execution timeouts and sends the worker a plain cancel signal (SDK 1.43.1,
+    ``worker/runner/runner.py``). So a timeout is inferred: the signal arrived when the attempt had used up its timeout,
+    extensions included. The engine counts from the assignment and the worker from the start of the attempt, so a signal
+    that is one second (or a quarter of a short timeout) early counts as a timeout.
 
     Args:
         attempt: The attempt, with `Attempt.extended_seconds` up to date.
-        error: What left the attempt, or None.
+        error: The exception that left the attempt, or None.
         cancelled_after: Seconds into the attempt at which the cancel signal arrived, or None.
-        is_non_retryable: Whether the engine will not try again after an error.
+        is_non_retryable: Whether the engine makes no further attempt after an error.
     """
     if attempt.outcome == "skipped":
         return "skipped"

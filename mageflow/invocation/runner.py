@@ -46,11 +46,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _EVICTION_SECONDS = 0.5
 
 _UNLOCKED: AbstractAsyncContextManager[None] = nullcontext()
-"""Instead of a generator for each attempt of the many tasks that hold no lock."""
+"""For tasks without locks: it saves a generator for each attempt."""
 
 
 class RunHooks(Protocol):
-    """Work at the end of every attempt, whatever its outcome (locks are released here)."""
+    """Work at the end of every attempt, with any outcome (locks are released here)."""
 
     async def __call__(self, attempt: Attempt, /) -> None:
         """Do the work. Must not raise."""
@@ -155,7 +155,7 @@ class TaskRunner:
             current_attempt.reset(token)
 
     def _keep(self, state: AttemptState, result: Any) -> None:
-        """Serialise the result as the worker does: one that cannot be sent fails the attempt here, and is counted."""
+        """Serialise the result as the worker does. One that cannot be sent fails the attempt here, and is counted."""
         state.result_json = state.context.dump_output(result)
 
     def _signature(self, ctx: Any, state: AttemptState | None) -> TaskSignature:
@@ -259,7 +259,7 @@ class TaskRunner:
 
     @asynccontextmanager
     async def _locked(self, state: AttemptState) -> AsyncGenerator[None]:
-        """Hold the locks the task's decorators ask for; on the loop, so that a waiting function holds no thread."""
+        """Hold the locks of the task's decorators. On the event loop, so that a waiting function holds no thread."""
         if state.replay_json is not None:
             yield
             return
@@ -291,14 +291,14 @@ class TaskRunner:
         )
 
     def _is_eviction(self, state: AttemptState, error: BaseException | None) -> bool:
-        """Whether a durable invocation was only put aside while it waits.
+        """Whether a durable invocation was evicted: it waits, and continues later.
 
-        The SDK cancels an evicted invocation in the moment it sets the cancel flag, and a cancelled one a second
-        later (1.43.1, ``Runner._eviction_cancel_callback`` and ``Runner.handle_cancel_action``).
+        The SDK cancels an evicted invocation at the moment it sets the cancel flag, and a cancelled one a second later
+        (1.43.1, ``Runner._eviction_cancel_callback`` and ``Runner.handle_cancel_action``).
         """
         if self.info.pool != "durable" or state.cancelled_after is None or state.attempt.stage != "body":
             return False
-        # A body may swallow the cancellation; asked on the loop, where alone a durable task runs.
+        # A body may swallow the cancellation, so the asyncio task is examined: a durable task runs on the event loop.
         task = asyncio.current_task() if error is None else None
         was_cancelled = isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling() > 0)
         return was_cancelled and state.attempt.elapsed_seconds - state.cancelled_after < _EVICTION_SECONDS
@@ -316,7 +316,7 @@ class TaskRunner:
             await self._services.signed.succeed(attempt, state.result_json)
 
     async def _settle_discarded(self, state: AttemptState) -> None:
-        """A body that saw the cancel signal and returned: the worker throws its result away, and so must a flow."""
+        """Settle a body that saw the cancel signal and returned: the worker discards its result, and so does a flow."""
         self._conclude(state, None)
         await self._settle_failure(state, asyncio.CancelledError("the run was cancelled before its body returned"))
 
@@ -325,13 +325,13 @@ class TaskRunner:
         if state.signature is None or attempt.evicted:
             return
         if state.result_json is not None and isinstance(error, StoreError):
-            return  # the body succeeded and could not be settled: not a failure of the task, the next attempt settles
+            return  # the body succeeded, only its settlement failed: the next attempt settles
         attempt.enter("running", "callbacks")
         await self._services.signed.fail(attempt, error, state.context.input_json())
 
 
 def _with_evaluated_signature(function: F) -> F:
-    """Let the SDK see ``Depends`` in annotations that ``from __future__ import annotations`` has made text of."""
+    """Show the SDK the ``Depends`` in annotations that are text because of ``from __future__ import annotations``."""
     with suppress(NameError):
         function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return function

@@ -1,7 +1,7 @@
 """Runs that were started from a stored signature: admission before the body, settlement after it.
 
-Each is one round trip to Redis. What is recorded and what follows from it is decided in ``mageflow.flows``; this file
-tells it what the attempt was and came to.
+Each is one round trip to Redis. This module describes the attempt and its outcome; ``mageflow.flows`` decides what is
+recorded and what follows.
 """
 
 import logging
@@ -27,7 +27,7 @@ _RESERVE_SECONDS = 1.0
 _FAILURE_RETRY_SECONDS = 5.0
 
 _STORED_CHARACTERS = 32_768
-"""Of an error's text: it is kept with the signature and handed to every error callback."""
+"""Limit of an error's text: it is stored with the signature, and every error callback gets it."""
 
 _ADMISSION_RETRY_SECONDS = 10.0
 """How long a run waits for Redis to come back, rather than spend a retry on its restart."""
@@ -35,7 +35,7 @@ _ADMISSION_RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The step had succeeded before: hand out its stored result and leave the body alone."""
+    """The step succeeded before: return its stored result and do not run the body."""
 
     result_json: str
 
@@ -101,9 +101,9 @@ class SignedRuns:
             return Replay(admission.result_json or "{}")
         if admission.verdict == "skip" or admission.signature is None:
             raise Skip(admission.status)
-        # Hatchet runs an attempt that was lost with its worker again under the next number, and does not count it
-        # against the retries (FailTaskInternalFailure): the last attempt is so much later. Where a failure could not
-        # be told to Redis this is too late by one; then a reconciler settles what Hatchet has ended.
+        # Hatchet repeats an attempt that was lost with its worker under the next number, and does not count it against
+        # the retries (FailTaskInternalFailure), so the number of the last attempt is higher. If a failure did not reach
+        # Redis, this number is one too high; then a reconciler settles the run after Hatchet has ended it.
         attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return admission.signature
 
@@ -128,7 +128,7 @@ class SignedRuns:
         """
         try:
             if attempt.outcome == "cancelled" and attempt.is_cancelled():
-                await self._tell_timeout(attempt)
+                await self._correct_timeout(attempt)
             outcome = attempt.outcome
             if outcome not in ("failed", "timed_out", "cancelled", "retried"):
                 return
@@ -143,14 +143,14 @@ class SignedRuns:
                 attempt.signature_id, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS
             )
             attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
-        except MageflowError as trouble:
-            _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, trouble)
+        except MageflowError as failure:
+            _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, failure)
 
-    async def _tell_timeout(self, attempt: Attempt) -> None:
-        """Ask Hatchet whether what looked like a cancellation was a timeout.
+    async def _correct_timeout(self, attempt: Attempt) -> None:
+        """Change the outcome to ``timed_out`` if Hatchet's record says that the cancellation was a timeout.
 
-        Hatchet's clock runs from the assignment. On a loop that was blocked, the worker's own starts late, and the
-        timeout comes too early to be one. A cancellation is the end of a flow; after a timeout there may be a retry.
+        Hatchet's clock starts at the assignment. If the event loop was blocked, the worker's clock starts late, and the
+        cancel signal seems too early for a timeout. It matters: a cancellation ends a flow, a timeout may be retried.
         """
         if await self._flows.was_timed_out(self._identity(attempt)):
             attempt.outcome = "timed_out"

@@ -1,7 +1,7 @@
-"""The random delay before a body, and the execution time it must not cost.
+"""The random delay before a body, and the timeout extension that pays for it.
 
-Order matters: draw, extend, sleep. The engine counts the timeout from assignment, so the extension is asked for
-before the sleep begins; were it asked for afterwards, a delay longer than the timeout would kill the attempt asleep.
+The order is: draw, extend, sleep. The engine counts the timeout from the assignment. If the extension came after the
+sleep, a delay longer than the timeout would end the attempt while it sleeps.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from mageflow.types import RandomSource
 __all__ = ["stagger"]
 
 _ROUND_TRIP_ALLOWANCE_SECONDS = 0.1
-"""Asked for on top of the delay: the request itself is also paid from the task's own time."""
+"""Added to the delay: the request takes time from the task's own timeout too."""
 
 _UNEXTENDED_SHARE = 0.1
-"""Without an extension every second asleep is the body's: at most this share of what is left is spent."""
+"""Without an extension the sleep takes time from the body: it takes at most this share of the time left."""
 
 
 async def stagger(
@@ -30,7 +30,7 @@ async def stagger(
     """Sleep for a time drawn uniformly from 0 to ``window_seconds``; the attempt's timeout grows by as much.
 
     Raises:
-        asyncio.CancelledError: The run was cancelled while asleep; raised at once, not when the sleep would end.
+        asyncio.CancelledError: The run was cancelled during the sleep. Raised at once.
     """
     call = Stagger(attempt, window_seconds, random.uniform(0.0, window_seconds))
     attempt.enter("stagger", "stagger")

@@ -19,9 +19,8 @@ POINTER = re.compile(r"(?:^|[.;:(]\s+|\()[Ss]ee (?:also )?(?:`|the |there)|^As (
 """In the summary of a docstring. Further down only a paragraph that begins so is one."""
 
 BASELINE = {
-    "locks": 8,
     "store": 6,
-    "telemetry": 4,
+    "telemetry": 1,
     "testing": 5,
 }
 """Pointers that are left, by room. A number may only become smaller."""

@@ -91,10 +91,10 @@ class Service:
 @pytest.mark.parametrize(
     ("thing", "says"),
     [
-        (functools.partial(annotated), "this is a partial: wrap it"),
-        (Service(), "this is a Service: wrap it"),
-        (vars(Service)["static"], "task(Class.method)"),
-        (vars(Service)["of_class"], "task(Class.method)"),
+        (functools.partial(annotated), "this is a partial: write async def"),
+        (Service(), "this is a Service: write async def"),
+        (vars(Service)["static"], "client.task(...)(Class.method)"),
+        (vars(Service)["of_class"], "client.task(...)(Class.method)"),
     ],
 )
 @pytest.mark.parametrize("kind", ["task", "durable_task", "batch_task"])

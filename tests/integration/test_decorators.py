@@ -208,11 +208,11 @@ def test_what_cannot_be_is_said_at_declaration(observed):
     async def batch(items: dict[str, Message], signature: TaskSignature) -> dict[str, Any]:
         return {}
 
-    with pytest.raises(DecorationError, match="sign the tasks that feed the batch"):
+    with pytest.raises(DecorationError, match=r"write @client\.with_signature on the task that starts"):
         client.batch_task(name="b", batch_max_size=2)(client.with_signature(batch))
-    with pytest.raises(DecorationError, match="stagger the tasks that feed it"):
+    with pytest.raises(DecorationError, match=r"write @client\.stagger_execution on the task that starts"):
         client.batch_task(name="b", batch_max_size=2)(client.stagger_execution(timedelta(seconds=1))(batch))
-    with pytest.raises(DecorationError, match="declare a parameter for the context"):
+    with pytest.raises(DecorationError, match="the context needs a parameter: write async def"):
 
         @client.task(name="no-room")
         @client.with_ctx

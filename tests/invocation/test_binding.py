@@ -154,15 +154,20 @@ def takes_signature(message: Message, own: TaskSignature) -> Any:
 @pytest.mark.parametrize(
     ("func", "params", "marks", "says"),
     [
-        (takes_message, AcceptParams.CTX_ONLY, Marks(), "declare a ctx parameter"),
+        (takes_message, AcceptParams.CTX_ONLY, Marks(), "write async def task(ctx: Context)"),
         (takes_maybe_context, AcceptParams.CTX_ONLY, Marks(), "passes no message (AcceptParams.CTX_ONLY)"),
         (takes_signature, AcceptParams.NO_CTX, Marks(), "write @client.with_signature"),
-        (takes_signature, AcceptParams.ALL, Marks(), "declare a ctx parameter"),
-        (lambda msg: msg, AcceptParams.ALL, Marks(), "declare a ctx parameter"),
+        (takes_signature, AcceptParams.ALL, Marks(), "write async def task(msg, ctx: Context)"),
+        (lambda msg: msg, AcceptParams.ALL, Marks(), "write async def task(msg, ctx: Context)"),
         (lambda msg: msg, AcceptParams.NO_CTX, Marks(ctx=True), "async def task(msg: MyModel, ctx: Context)"),
         (lambda msg: msg, AcceptParams.NO_CTX, Marks(signature=True), "signature: TaskSignature"),
-        (lambda: None, AcceptParams.NO_CTX, Marks(), "declare a parameter for the message"),
-        (lambda _a, _b, c: c, AcceptParams.NO_CTX, Marks(), "nothing fills the parameter 'c'"),
+        (lambda: None, AcceptParams.NO_CTX, Marks(), "write async def task(msg: MyModel)"),
+        (
+            lambda _a, _b, c: c,
+            AcceptParams.NO_CTX,
+            Marks(),
+            "'c' gets no argument: give it a default",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_at_declaration(
