@@ -85,7 +85,7 @@ async def test_without_redis_the_operation_is_named() -> None:
 async def test_an_unreachable_server_is_a_retryable_typed_error() -> None:
     """Nobody listening is StoreUnavailableError with the driver's words."""
     port = RedisPort("redis://127.0.0.1:1/0")
-    with pytest.raises(StoreUnavailableError, match="check that the server is up") as caught:
+    with pytest.raises(StoreUnavailableError, match="check that the server runs") as caught:
         await port.command("PING")
     assert caught.value.retryable
     await port.aclose()
