@@ -34,7 +34,7 @@ async def test_redis_gone_leaves_plain_tasks_alone(make_observed, mageflow_worke
 
     mageflow_worker.in_process(observed.client, "no-redis", workflows=[plain])
     assert await plain.aio_run(Message()) == {"task": "plain"}
-    with pytest.raises(StoreUnavailableError, match=r"check that the server runs and that redis_client or MAGEFLOW_REDIS_URL") as caught:
+    with pytest.raises(StoreUnavailableError, match=r"check that the server runs") as caught:
         await observed.client.sign(plain)
     assert caught.value.retryable
     assert observed.samples.total("mageflow_redis_errors_total") >= 1
