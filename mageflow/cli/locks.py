@@ -1,6 +1,6 @@
-"""``mageflow locks``: who holds what and who waits for whom, for a person or a program.
+"""``mageflow locks``: who holds what and who waits for whom, as a table and a tree or as JSON.
 
-It owns the drawing and the JSON. It refuses to change anything: looking takes no lock and ends no lease.
+The command only reads: it takes no lock and ends no lease.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ _ID_WIDTH = 12
 
 _EPILOG = """\b
 Examples:
-  mageflow locks                                   holders, and under each those who wait, as a tree
+  mageflow locks                                   a table of holders and a tree of who waits for whom
   mageflow locks --redis-url redis://db:6379/1     another Redis
   mageflow locks --namespace prod --raw-keys       one Hatchet namespace, with resource keys as they are
   mageflow locks --json | jq '.waiters[] | select(.waited_s > 60)'
 
 \b
-Keys of resources are the program's own data and are shown as a hash, the same that spans and logs carry.
-Exit status: 0 shown, 1 Redis did not answer, 2 asked for wrongly.
+Resource keys are the program's own data, so a hash is shown: the same as in spans and logs.
+Exit status: 0 success, 1 Redis did not answer, 2 wrong usage.
 """
 
 
 @click.command(epilog=_EPILOG)
 @state_options
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="How many of each are read."
+    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Maximum number of holders, and of waiters."
 )
 @click.option("--raw-keys", is_flag=True, help="Show resource keys as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def locks(redis_url: str | None, namespace: str | None, limit: int, *, raw_keys: bool, as_json: bool) -> None:
     """Show every lock: who holds it, since when, and who waits for it.
 
-    With task, run, worker and trace ids. Deadlocks are broken in the moment they close, so a cycle shown here is news.
-    One round trip to Redis; nothing is changed by looking.
+    Each line has the task, run, worker and trace ids. Deadlocks are broken at the moment they close, so the command
+    normally shows none. One round trip to Redis; nothing is changed.
     """
     report = asyncio.run(_read(redis_url, namespace, limit, raw_keys=raw_keys))
     if as_json:
@@ -68,23 +68,23 @@ async def _read(redis_url: str | None, namespace: str | None, limit: int, *, raw
 
 def _draw(console: "Console", report: "LocksReport") -> None:
     if not report.holders and not report.waiters:
-        console.print("nothing is locked")
+        console.print("no lock is held")
         return
-    console.print(_holders(report))
+    console.print(_holders_table(report))
     if report.waiters:
         console.print()
-        console.print(_line(report))
+        console.print(_waits_tree(report))
     for cycle in report.cycles:
         path = " → ".join(f"{each.task or 'a program'} ({_short(each.run_id)}) waits for {each.lock}" for each in cycle)
         console.print(f"\n[bold red]deadlock[/]: {path} → the first")
     console.print(
-        f"\n{report.holders_total} held, {report.waiters_total} waiting, longest line {report.longest_path}"
-        + (f"; the first {len(report.holders)} and {len(report.waiters)} are shown" if report.is_truncated else ""),
+        f"\n{report.holders_total} held, {report.waiters_total} waiting, longest chain of waits {report.longest_path}"
+        + (f"; only {len(report.holders)} holders and {len(report.waiters)} waiters are shown" if report.is_truncated else ""),
         style="dim",
     )
 
 
-def _holders(report: "LocksReport") -> "Table":
+def _holders_table(report: "LocksReport") -> "Table":
     from rich import box
     from rich.table import Table
 
@@ -117,8 +117,8 @@ def _holders(report: "LocksReport") -> "Table":
     return table
 
 
-def _line(report: "LocksReport") -> "Tree":
-    """Who waits for whom: at the top those who hold and wait for nothing (or for somebody who is not shown)."""
+def _waits_tree(report: "LocksReport") -> "Tree":
+    """Who waits for whom. The roots are runs that hold locks and wait for none (or for one that is not shown)."""
     from rich.tree import Tree
 
     waiting_for: dict[tuple[str, str], list[Waiter]] = {}

@@ -1,7 +1,7 @@
-"""What can be shown of the locks: a typed document for people, ``--json`` and ``/debug/locks``.
+"""The report of all locks: a typed document for ``mageflow locks``, its ``--json`` and ``/debug/locks``.
 
-Keys of resources are the program's data and are shown as a hash, unless asked for as they are.
-This file owns the document. It refuses to draw it.
+Resource keys are the program's data: the report shows a hash of them unless raw keys are requested. This file owns the
+document; the command line draws it.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ class Holder:
     lock: str
     """The declared name of the resource."""
     resource: str
-    """The key within it: hashed unless raw keys were asked for; empty for the resource as a whole."""
+    """The key within it: hashed unless raw keys were requested; empty for the resource as a whole."""
     task: str
     run_id: str
     task_run_id: str
@@ -32,8 +32,9 @@ class Holder:
     held_s: float
     token: int
     lease_remaining_s: float
-    """Negative: the owner is gone and nobody has asked for the lock since."""
+    """Seconds. Negative: the owner is gone, and no request for the lock has come since."""
     waiters: int
+    """How many requests wait for this lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Waiter:
     """A run that waits for a lock."""
 
     request: str
+    """Its id."""
     lock: str
     resource: str
     task: str
@@ -55,7 +57,7 @@ class Waiter:
     holder_task: str
     holder_run_id: str
     blocked_by: tuple[str, ...]
-    """Requests of the holder that keep it from releasing: the next step towards the end of the line."""
+    """Ids of the holder's own waiting requests that keep it from releasing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ class LocksReport:
     waiters: tuple[Waiter, ...]
     """By lock and key; within one, in the order they will be served."""
     cycles: tuple[tuple[CycleMember, ...], ...]
-    """Normally empty: a deadlock is broken in the instant it closes."""
+    """Normally empty: a deadlock is broken at the moment it closes."""
     longest_path: int
-    """How many runs stand in the longest line of waiting, the last holder included."""
+    """Number of runs in the longest chain of waits, the last holder included."""
     holders_total: int
     waiters_total: int
     runs_total: int
@@ -88,7 +90,7 @@ class LocksReport:
 
     @classmethod
     def of(cls, snapshot: LockSnapshot, *, raw_keys: bool = False) -> "LocksReport":
-        """Read one snapshot."""
+        """Make the report of one snapshot."""
         graph = WaitGraph.of(snapshot)
 
         def shown(resource: ResourceKey) -> str:
@@ -156,12 +158,12 @@ class LocksReport:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether there is more than is shown; cycles and the longest path are then those of what is shown."""
+        """Whether there are more locks or waits than shown. Cycles and the longest path cover only what is shown."""
         return len(self.holders) < self.holders_total or len(self.waiters) < self.waiters_total
 
     def orphaned(self, lease_seconds: float) -> dict[str, int]:
-        """Held locks whose owner has missed a renewal or has run out of its lease, by the resource's name."""
-        # Renewals come three times in a lease: with less than half of it left, at least one has not come.
+        """Number of held locks whose owner has missed a renewal or whose lease has run out, by resource name."""
+        # A process renews three times in a lease: with less than half of it left, at least one renewal is missing.
         late: dict[str, int] = {}
         for each in self.holders:
             if each.lease_remaining_s < lease_seconds / 2:
@@ -169,10 +171,10 @@ class LocksReport:
         return late
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON-ready data."""
+        """The report as data for JSON."""
         return {**asdict(self), "is_truncated": self.is_truncated}
 
 
 def shown_key(key: str) -> str:
-    """A key as it may be shown: the hash that spans and logs carry; empty stays empty."""
+    """The hash of a key, as spans and logs show it; an empty key stays empty."""
     return hashed(key, "hash") if key else ""

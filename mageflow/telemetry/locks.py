@@ -1,7 +1,7 @@
-"""Locks and deadlocks, observed: requests, holds, leases, and cycles that were found.
+"""Signals about locks: requests, holds, leases and deadlocks.
 
 A resource's declared name is a label; its key appears as a hash, unless the settings say ``raw``. Names of tasks and
-locks that live in other processes are learned from the records of the locks (they are declared there), up to a limit.
+locks of other processes are learned from lock records and accepted as label values, up to a limit.
 """
 
 import time
@@ -37,12 +37,12 @@ from mageflow.telemetry.spans import Attributes, hashed
 __all__ = ["AcquireScope", "HoldScope", "LockTelemetry"]
 
 _LEARNED_LIMIT: Final = 200
-"""Names of others this process accepts as label values."""
+"""How many names of other processes become label values."""
 _NANOSECONDS: Final = 1_000_000_000
 
 
 class LockTelemetry:
-    """What one client tells of its locks; also the `GaugeSource` of what it holds and waits for."""
+    """Records lock events of one client, and is the `GaugeSource` of what the client holds and waits for."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -56,16 +56,16 @@ class LockTelemetry:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def declare(self, name: str) -> None:
-        """Accept a lock's name as a label value. Creates nothing."""
+        """Accept a lock's name as a label value. Creates no series."""
         self._declared.add(name)
 
     def zero_declared(self) -> None:
-        """Create what the declared locks may count, with 0: a worker does before the first request."""
+        """Create the series of all declared locks with value 0. A worker calls this when it starts."""
         for name in list(self._declared):
             self.recorder.instruments.allow_lock(name)
 
     def ready(self, lock: str, task: str) -> None:
-        """Make what this pair may count, with 0, when it is first seen: `increase()` cannot see one born at 1."""
+        """Create the series of a new pair with value 0: `increase()` does not count a series that starts at 1."""
         if (lock, task) in self._pairs:
             return
         self._pairs.add((lock, task))
@@ -79,7 +79,7 @@ class LockTelemetry:
             self.recorder.add_gauges(self)
 
     def task(self, name: str) -> str:
-        """A task's name as a label value; one that is declared in another process is learned."""
+        """A task's name as a label value; the name of a task of another process is learned."""
         if not name:
             return OTHER
         if name not in self.recorder.allowed_task_labels and self._learn(name):
@@ -93,7 +93,7 @@ class LockTelemetry:
         return True
 
     def shown(self, resource: ResourceKey) -> str:
-        """The key as spans and logs may carry it."""
+        """The key as spans and logs show it: a hash, or raw if the settings say so."""
         return hashed(resource.key, self.recorder.settings.lock_resource_detail) if resource.key else ""
 
     # -- gauges --------------------------------------------------------------------------------------------------
@@ -127,10 +127,10 @@ class LockTelemetry:
         for labels, value in edges.items():
             yield metrics.LOCK_WAIT_EDGES, labels, value
 
-    # -- things that are told at once ----------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------
 
     def waiting(self, call: LockWaiting) -> None:
-        """A request has waited for a second."""
+        """Log a request that has waited for a second."""
         request = call.request
         resource = request.waiting_for or request.resources[0]
         self.recorder.log.emit(
@@ -138,24 +138,24 @@ class LockTelemetry:
         )
 
     def lost(self, call: LeaseLost) -> None:
-        """A lease was lost while its lock was held."""
+        """Record a lease that was lost while its lock was held."""
         hold = call.hold
         scope = self.holds.get(hold)
         if scope is not None and self.recorder.guards.trace.may_record:
             with self.recorder.guards.trace.catching("lease_lost"):
                 scope.span.add_event(traces.EVENT_LOCK_LEASE_LOST, {traces.LOCK_NAME: hold.resource.name})
         self.recorder.log.emit(
-            events.LOCK_LEASE_LOST, lock=hold.resource.name, held_s=round(hold.elapsed_seconds, 6), **_who(hold)
+            events.LOCK_LEASE_LOST, lock=hold.resource.name, held_s=round(hold.elapsed_seconds, 6), **_holder_fields(hold)
         )
 
     def renewed(self, call: LeaseRenewal) -> None:
-        """One lease in one renewal."""
+        """Count one lease of one renewal."""
         if self.recorder.guards.metric.may_record:
             with self.recorder.guards.metric.catching("lease_renewal"):
                 self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, call.resource.name, call.result)
 
     def checked(self, call: DeadlockCheck) -> None:
-        """One search for a cycle."""
+        """Record one search for a cycle."""
         if self.recorder.guards.metric.may_record:
             with self.recorder.guards.metric.catching("deadlock_check"):
                 self.recorder.instruments.inc(metrics.DEADLOCK_CHECKS, call.result)
@@ -165,13 +165,13 @@ class LockTelemetry:
             self.recorder.log.emit(events.DEADLOCK_CHECK_FAILED, error_type=call.error_type)
 
     def expired(self, call: LockExpired) -> None:
-        """A lock was taken from a dead owner."""
+        """Log a lock that was taken from an owner whose lease had run out."""
         self.recorder.log.emit(
             events.LOCK_ORPHAN_REAPED, lock=call.resource.name, owner=call.owner.run_id, worker=call.owner.worker
         )
 
     def resolved(self, call: Deadlock) -> None:
-        """A deadlock was found and broken, here and nowhere else."""
+        """Record a deadlock. Only the process that found it gets this event."""
         guards, victim = self.recorder.guards, call.victim
         if guards.metric.may_record:
             with guards.metric.catching("deadlock"):
@@ -223,7 +223,7 @@ class LockTelemetry:
 
 
 class AcquireScope:
-    """Around one lock request, until it is granted or given up."""
+    """Wraps one lock request, until it is granted or given up."""
 
     __slots__ = ("_call", "_locks", "_recorder", "_span", "_token")
 
@@ -270,7 +270,7 @@ class AcquireScope:
                         )
                     for holder in call.holders:
                         self._locks.task(holder.task)
-            self._tell()
+            self._log()
             with guards.trace.catching("acquire.exit"):
                 if self._span is not None:
                     self._close(self._span, error)
@@ -280,7 +280,7 @@ class AcquireScope:
                 with guards.context.catching("acquire.exit"):
                     otel_context.detach(self._token)
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         recorder, call = self._recorder, self._call
         waited = round(call.waited_seconds, 6)
         if call.outcome == "acquired":
@@ -321,7 +321,7 @@ class AcquireScope:
 
 
 class HoldScope:
-    """Around the time one lock is held. Entered and left in different contexts where threads hold it."""
+    """Wraps the time one lock is held. Entered and left in different contexts if a thread holds it."""
 
     __slots__ = ("_call", "_locks", "span")
 
@@ -329,7 +329,7 @@ class HoldScope:
         self._locks = locks
         self._call = call
         self.span: Span = trace.INVALID_SPAN
-        """Inside of which it is held: told when the lease is lost."""
+        """The span in which it is held. It gets an event when the lease is lost."""
 
     def __enter__(self) -> None:
         with self._locks.recorder.guards.trace.catching("hold.enter"):
@@ -351,12 +351,12 @@ class HoldScope:
             lock=call.resource.name,
             resource=self._locks.shown(call.resource),
             held_s=round(held, 6),
-            **_who(call),
+            **_holder_fields(call),
         )
 
 
-def _who(call: LockHold) -> dict[str, object]:
-    """Whose lock it was; said here because leases are lost and given back outside of their attempt's context, too."""
+def _holder_fields(call: LockHold) -> dict[str, object]:
+    """Who held the lock. Leases are also lost and released outside of their attempt's context, so the event says it."""
     attempt = call.attempt
     if attempt is None:
         return {}
@@ -377,7 +377,7 @@ def _holders(call: LockAcquire) -> list[dict[str, Any]]:
 
 
 def _cycle(edges: tuple[CycleEdge, ...]) -> list[dict[str, str]]:
-    """Each member, what it waits for and who has it: the next member, and the last waits for the first."""
+    """Each member and what it waits for: the next member holds it; the last member waits for the first."""
     return [
         {"task": edge.task, "run_id": edge.run_id, "waits_for": following.run_id, "lock": edge.resource}
         for edge, following in zip(edges, (*edges[1:], *edges[:1]), strict=True)

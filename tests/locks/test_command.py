@@ -14,7 +14,7 @@ from tests.locks.scenes import Gate, attempt, start, waiting
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it as a user does."""
+    """Run the command as a user does."""
     script = Path(sys.executable).with_name("mageflow")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAGEFLOW_", "REDIS_"))}
     return subprocess.run(
@@ -22,7 +22,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def scene(locks: LockService) -> list[Gate]:
+async def hold_and_wait(locks: LockService) -> list[Gate]:
     """r1 holds orders; r2 holds stock and waits for orders; r3 waits for stock."""
     gates = [Gate(), Gate()]
 
@@ -53,8 +53,8 @@ async def scene(locks: LockService) -> list[Gate]:
 
 
 async def test_everything_is_in_the_json(locks: LockService, valkey: EmbeddedValkey) -> None:
-    """Holders, waiters with whom they wait for, totals; the key as a hash, or raw when asked for."""
-    gates = await scene(locks)
+    """Holders, waiters and their holders, totals; the key as a hash, or raw on request."""
+    gates = await hold_and_wait(locks)
     shown = command("--redis-url", valkey.url, "--namespace", "tests", "--json")
     assert shown.returncode == 0, shown.stderr
     document = json.loads(shown.stdout)
@@ -74,9 +74,9 @@ async def test_everything_is_in_the_json(locks: LockService, valkey: EmbeddedVal
     await finish(gates)
 
 
-async def test_a_person_sees_a_table_and_a_tree(locks: LockService, valkey: EmbeddedValkey) -> None:
-    """The line of waiting is readable top down: who holds, who waits, who waits for those."""
-    gates = await scene(locks)
+async def test_terminal_output_is_a_table_and_a_tree(locks: LockService, valkey: EmbeddedValkey) -> None:
+    """The chain of waits is readable top down: who holds, who waits, who waits for those."""
+    gates = await hold_and_wait(locks)
     shown = command("--redis-url", valkey.url, "--namespace", "tests")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
@@ -85,14 +85,14 @@ async def test_a_person_sees_a_table_and_a_tree(locks: LockService, valkey: Embe
     assert "1. pack waits for orders(" in tree[2]
     assert "1. count waits for stock" in tree[3]
     assert len(tree[2]) - len(tree[2].lstrip("│├└─ ")) < len(tree[3]) - len(tree[3].lstrip("│├└─ "))
-    assert "2 held, 2 waiting, longest line 3" in shown.stdout
+    assert "2 held, 2 waiting, longest chain of waits 3" in shown.stdout
     await finish(gates)
 
 
-def test_nothing_and_nobody(valkey: EmbeddedValkey) -> None:
-    """An empty Redis is said so; one that is away is one clear line and status 1."""
+def test_no_locks_and_no_redis_are_one_clear_line(valkey: EmbeddedValkey) -> None:
+    """An empty Redis gives a line and status 0; one that is unreachable a line and status 1."""
     empty = command("--redis-url", valkey.url)
-    assert (empty.returncode, empty.stdout) == (0, "nothing is locked\n")
+    assert (empty.returncode, empty.stdout) == (0, "no lock is held\n")
     away = command("--redis-url", "redis://127.0.0.1:1/0")
     assert away.returncode == 1
     assert away.stderr.startswith("mageflow: lock_snapshot needs Redis")
@@ -110,5 +110,5 @@ async def finish(gates: list[Gate]) -> None:
 
 @pytest.fixture
 def locks(services: object) -> LockService:
-    """In the namespace the command is given, as the SDK writes it."""
+    """Locks in the namespace of the command, as the SDK writes it."""
     return services(namespace="tests_")  # type: ignore[operator]
