@@ -38,7 +38,11 @@ Exit status: 0 success, 1 Redis did not answer, 2 wrong usage.
 @click.command(epilog=_EPILOG)
 @state_options
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Maximum number of holders, and of waiters."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=1000,
+    show_default=True,
+    help="Most holders, and most waiters, to read.",
 )
 @click.option("--raw-keys", is_flag=True, help="Show resource keys as they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -79,7 +83,11 @@ def _draw(console: "Console", report: "LocksReport") -> None:
         console.print(f"\n[bold red]deadlock[/]: {path} → the first")
     console.print(
         f"\n{report.holders_total} held, {report.waiters_total} waiting, longest chain of waits {report.longest_path}"
-        + (f"; only {len(report.holders)} holders and {len(report.waiters)} waiters are shown" if report.is_truncated else ""),
+        + (
+            f"; only {len(report.holders)} holders and {len(report.waiters)} waiters are shown"
+            if report.is_truncated
+            else ""
+        ),
         style="dim",
     )
 

@@ -145,7 +145,10 @@ class LockTelemetry:
             with self.recorder.guards.trace.catching("lease_lost"):
                 scope.span.add_event(traces.EVENT_LOCK_LEASE_LOST, {traces.LOCK_NAME: hold.resource.name})
         self.recorder.log.emit(
-            events.LOCK_LEASE_LOST, lock=hold.resource.name, held_s=round(hold.elapsed_seconds, 6), **_holder_fields(hold)
+            events.LOCK_LEASE_LOST,
+            lock=hold.resource.name,
+            held_s=round(hold.elapsed_seconds, 6),
+            **_holder_of(hold),
         )
 
     def renewed(self, call: LeaseRenewal) -> None:
@@ -351,11 +354,11 @@ class HoldScope:
             lock=call.resource.name,
             resource=self._locks.shown(call.resource),
             held_s=round(held, 6),
-            **_holder_fields(call),
+            **_holder_of(call),
         )
 
 
-def _holder_fields(call: LockHold) -> dict[str, object]:
+def _holder_of(call: LockHold) -> dict[str, object]:
     """Who held the lock. Leases are also lost and released outside of their attempt's context, so the event says it."""
     attempt = call.attempt
     if attempt is None:

@@ -17,13 +17,13 @@ from mageflow.errors import DeadlockError
 client = Mageflow(Hatchet())
 shelf = client.resource("shelf")
 orders = client.resource("orders")
-circles = client.resource("circles")
+places = client.resource("places")
 
 
 class Place(BaseModel):
     """One run's place in a planned deadlock."""
 
-    circle: int
+    deadlock: int
     place: int
     size: int
     policy: Literal["requester", "youngest", "lowest_priority"]
@@ -88,20 +88,20 @@ async def hold_here(want: Want) -> dict[str, Any]:
     return {}
 
 
-@client.task(name="circle", retries=3, execution_timeout=timedelta(seconds=60))
+@client.task(name="take-part", retries=3, execution_timeout=timedelta(seconds=60))
 @client.with_ctx
-async def circle(want: Place, ctx: Context) -> dict[str, Any]:
-    """Hold one's own, wait until every member does, then ask for the next one's."""
-    name = f"test:circle:{want.circle}"
+async def take_part(want: Place, ctx: Context) -> dict[str, Any]:
+    """Hold its own resource, wait until every run does, then acquire the resource of the next."""
+    name = f"test:deadlock:{want.deadlock}"
     following = (want.place + 1) % want.size
-    mine = f"{want.circle}-{want.place}"
-    async with circles.acquire(mine), redis.asyncio.Redis.from_url(os.environ["MAGEFLOW_REDIS_URL"]) as bookkeeping:
+    mine = f"{want.deadlock}-{want.place}"
+    async with places.acquire(mine), redis.asyncio.Redis.from_url(os.environ["MAGEFLOW_REDIS_URL"]) as bookkeeping:
         if ctx.attempt_number == 1:
             await bookkeeping.incr(name)
             while int(await bookkeeping.get(name)) < want.size:
                 await asyncio.sleep(0.01)
         try:
-            async with circles.acquire(f"{want.circle}-{following}", policy=want.policy):
+            async with places.acquire(f"{want.deadlock}-{following}", policy=want.policy):
                 cycle = await bookkeeping.lrange(f"{name}:{want.place}", 0, -1)
                 return {
                     "place": want.place,
@@ -115,7 +115,7 @@ async def circle(want: Place, ctx: Context) -> dict[str, Any]:
             raise
 
 
-TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold, circle]
+TASKS = [cross, exclusive_async, exclusive_sync, impatient, hold, take_part]
 
 if __name__ == "__main__":
     served = [hold_here] if sys.argv[1] == "locks-victim" else TASKS

@@ -16,7 +16,7 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import ExtensionReason
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, start, until, waiting
+from tests.locks.runs import Gate, attempt, start, until, waiting
 
 
 class Seen(Interceptor):

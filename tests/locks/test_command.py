@@ -10,7 +10,7 @@ import pytest
 
 from mageflow.locks import LockService
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.locks.scenes import Gate, attempt, start, waiting
+from tests.locks.runs import Gate, attempt, start, waiting
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from mageflow.locks import Lease, LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
-from tests.locks.fleet import MemberProcess
-from tests.locks.scenes import Gate, attempt, start, until, waiting
+from tests.locks.processes import LockProcess
+from tests.locks.runs import Gate, attempt, start, until, waiting
 
 LEASE = 0.9
 
@@ -43,12 +43,12 @@ class Watch(Interceptor):
 
 
 @pytest.fixture
-async def member(valkey: EmbeddedValkey) -> "Iterator[Callable[..., Awaitable[MemberProcess]]]":
+async def lock_process(valkey: EmbeddedValkey) -> "Iterator[Callable[..., Awaitable[LockProcess]]]":
     """Starts a process that holds ``orders`` until it is told to go on."""
-    started: list[MemberProcess] = []
+    started: list[LockProcess] = []
 
-    async def begin(on_lost: str = "cancel") -> MemberProcess:
-        process = await MemberProcess.start("hold", valkey.url, LEASE, on_lost)
+    async def begin(on_lost: str = "cancel") -> LockProcess:
+        process = await LockProcess.start("hold", valkey.url, LEASE, on_lost)
         started.append(process)
         return process
 
@@ -58,14 +58,14 @@ async def member(valkey: EmbeddedValkey) -> "Iterator[Callable[..., Awaitable[Me
         await process.kill()
 
 
-Begin = Callable[..., Awaitable[MemberProcess]]
+Begin = Callable[..., Awaitable[LockProcess]]
 
 
-async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Services, member: Begin) -> None:
+async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Services, lock_process: Begin) -> None:
     """A waiter that is asleep in the queue gets it when the lease has run out; its process sees to it."""
     watch = Watch()
     locks = services(watch, lease_seconds=LEASE)
-    holder = await member()
+    holder = await lock_process()
     dead = await holder.event("entered")
     tokens: list[int] = []
 
@@ -85,7 +85,7 @@ async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Servi
     assert [each.resource.name for each in watch.expired] == ["orders"]
 
 
-async def test_killed_waiter_does_not_hold_up_the_line(services: Services, member: Begin) -> None:
+async def test_killed_waiter_does_not_hold_up_the_line(services: Services, lock_process: Begin) -> None:
     """A lock that was handed to a process that had just died is taken from it and goes on."""
     locks = services(lease_seconds=LEASE)
     held, behind = Gate(), Gate()
@@ -100,8 +100,8 @@ async def test_killed_waiter_does_not_hold_up_the_line(services: Services, membe
 
     first = start(hold())
     await held.reached()
-    second = await member()
-    await second.event("asking")
+    second = await lock_process()
+    await second.event("acquiring")
     await waiting(locks, 1)
     third = start(ask())
     await waiting(locks, 2)
@@ -117,11 +117,11 @@ async def test_killed_waiter_does_not_hold_up_the_line(services: Services, membe
 
 @pytest.mark.parametrize("on_lost", ["cancel", "flag"])
 async def test_process_that_was_paused_past_its_lease_knows_before_it_writes(
-    services: Services, member: Begin, on_lost: str
+    services: Services, lock_process: Begin, on_lost: str
 ) -> None:
     """While it sleeps its lock goes to another; when it wakes its lease is already lost, by its own clock."""
     locks = services(lease_seconds=LEASE)
-    holder = await member(on_lost)
+    holder = await lock_process(on_lost)
     paused = await holder.event("entered")
     inside = Gate()
     tokens: list[int] = []
@@ -134,7 +134,7 @@ async def test_process_that_was_paused_past_its_lease_knows_before_it_writes(
     holder.send(signal.SIGSTOP)
     task = start(ask())
     await inside.reached()
-    holder.order()
+    holder.proceed()
     holder.send(signal.SIGCONT)
     line = await holder.line()
     if line.get("event") == "about to write":

@@ -12,7 +12,7 @@ from mageflow.interceptors import Attempt, Deadlock, DeadlockCheck, Event, Inter
 from mageflow.locks import LockService
 from mageflow.store import VictimPolicy
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, start, until, waiting
+from tests.locks.runs import Gate, attempt, start, until, waiting
 
 Ending = Literal["both", "victim"]
 

@@ -1,22 +1,27 @@
-"""What may be locked and for how long: any text, any time that is one, and a clear no to the rest."""
+"""Keys, timeouts and metadata a caller may pass: any text, any valid time, and a clear error for the rest."""
 
+import json
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from mageflow.errors import ConfigurationError, LockTimeoutError
 from mageflow.interceptors import ResourceKey
 from mageflow.locks import LockService
+from mageflow.store import Keys
+from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, is_free, start, waiting
+from tests.locks.runs import Gate, attempt, is_free, start, waiting
 
 
 @pytest.mark.parametrize(
     "key", ["ключ", "🗝️", "line\nbreak", '"quoted"\\', "\x01", "a:b", "{tag}", "k" * 100_000, 2**70, "x\x7f\u2028"]
 )
 async def test_any_text_can_be_a_key(services: Services, key: Any) -> None:
-    """It excludes as any other, waits as any other, and is told as it was written."""
+    """Holder and waiter exclude each other, and a snapshot shows the key as it was written."""
     locks, other = services(), services()
     gate = Gate()
 
@@ -32,17 +37,17 @@ async def test_any_text_can_be_a_key(services: Services, key: Any) -> None:
     await gate.reached()
     waiter = start(ask())
     await waiting(locks, 1)
-    picture = await locks._store.snapshot()
-    assert [each.resource.key for each in picture.holdings] == [str(key)]
-    assert [each.resource.key for each in picture.waits] == [str(key)]
+    snapshot = await locks._store.snapshot()
+    assert [each.resource.key for each in snapshot.holdings] == [str(key)]
+    assert [each.resource.key for each in snapshot.waits] == [str(key)]
     gate.open()
     await holder
     assert await waiter == ResourceKey("orders", str(key))
 
 
 @pytest.mark.parametrize("key", ["nul\0", "lone \ud800 surrogate"])
-async def test_what_cannot_be_a_key_is_refused_at_once(services: Services, key: str) -> None:
-    """As a key, and as a resource key that was made by hand."""
+async def test_invalid_key_is_refused_at_once(services: Services, key: str) -> None:
+    """As an argument, and in a `ResourceKey` made by hand."""
     locks = services()
     with pytest.raises(ConfigurationError, match="key"):
         locks.resource("orders").acquire(key)
@@ -51,8 +56,8 @@ async def test_what_cannot_be_a_key_is_refused_at_once(services: Services, key: 
 
 
 @pytest.mark.parametrize("limit", [timedelta(microseconds=-1), timedelta(days=-1), 5, 0.5])
-async def test_timeout_that_is_none_is_refused_at_once(services: Services, limit: Any) -> None:
-    """Negative, or a bare number whose unit nobody can know."""
+async def test_invalid_timeout_is_refused_at_once(services: Services, limit: Any) -> None:
+    """Negative, or a number without a unit."""
     with pytest.raises(ConfigurationError, match="timeout"):
         services().resource("orders").acquire(timeout=limit)
 
@@ -74,13 +79,26 @@ async def _ask(locks: LockService, limit: timedelta) -> None:
 
 
 @pytest.mark.parametrize("enqueued_at", ["inf", "nan", "-1e400", "soon", ""])
-async def test_age_that_makes_no_sense_is_the_start_of_the_run(services: Services, enqueued_at: str) -> None:
-    """Metadata comes from anywhere."""
+async def test_invalid_enqueue_time_is_replaced_by_the_start_of_the_run(
+    services: Services, valkey: EmbeddedValkey, enqueued_at: str
+) -> None:
+    """Metadata may contain anything; the age of a run decides who is the youngest of a deadlock."""
+    before = time.time()
     run = attempt("r1", metadata={"mageflow_enqueued_at": enqueued_at})
-    locks = services()
+    after = time.time()
+    born = await start(_stored_birth(services(), valkey), within=run)
+    assert before - 0.1 <= born <= after + 0.1
 
-    async def ask() -> None:
-        async with locks.resource("orders").acquire():
-            pass
 
-    await start(ask(), within=run)
+async def test_valid_enqueue_time_is_the_age_of_the_run(services: Services, valkey: EmbeddedValkey) -> None:
+    """On every attempt the same, so that a victim grows older with each retry."""
+    for number in (1, 2):
+        run = attempt("r1", number=number, metadata={"mageflow_enqueued_at": "1234567.891"})
+        assert await start(_stored_birth(services(), valkey), within=run) == 1234567.891
+
+
+async def _stored_birth(locks: LockService, valkey: EmbeddedValkey) -> float:
+    """Seconds since the epoch, as Redis has it while the run holds a lock."""
+    async with locks.resource("orders").acquire(), redis.asyncio.Redis.from_url(valkey.url) as client:
+        [record] = (await client.hgetall(Keys("mageflow", "tests").lock("owners"))).values()
+        return json.loads(record)["born_ms"] / 1000

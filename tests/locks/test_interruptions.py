@@ -16,7 +16,7 @@ from mageflow.errors import LockLostError, LockTimeoutError
 from mageflow.interceptors import Event, Interceptor, InterceptorFailed, LockAcquire, LockHold, LockWaiting
 from mageflow.locks import LockService
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, is_free, start, until, waiting
+from tests.locks.runs import Gate, attempt, is_free, start, until, waiting
 
 
 class Killed(BaseException):

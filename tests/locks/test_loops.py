@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from mageflow.errors import DeadlockError, LockLostError
 from tests.locks.conftest import Services
-from tests.locks.scenes import attempt, is_free, start, until
+from tests.locks.runs import attempt, is_free, start, until
 
 
 async def test_run_that_asks_from_two_event_loops_is_one_run(services: Services) -> None:

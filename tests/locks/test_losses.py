@@ -10,7 +10,7 @@ from mageflow.locks import LockService
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, start, until, waiting
+from tests.locks.runs import Gate, start, until, waiting
 
 
 class Losses(Interceptor):

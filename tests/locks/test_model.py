@@ -1,4 +1,4 @@
-"""The scripts against a reference model: whatever a crowd of runs does, both agree on everything that can be seen."""
+"""The scripts against a reference model: after any history of calls, both agree on everything visible."""
 
 import asyncio
 import itertools
@@ -12,17 +12,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mageflow.interceptors import ResourceKey
 from mageflow.store import Keys, LockClaim, LockOwner, LockReply, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.locks.reference import Ask, Facts, Model
+from tests.locks.reference_model import OwnerFacts, ReferenceModel, Request
 
 LOCKS = ["a", "b", "c", "d"]
 OWNERS = {"r1": "s1", "r2": "s1", "r3": "s2", "r4": "s2", "r5": "s3", "r6": "s3"}
 FACTS = {
-    "r1": Facts(born=30, priority=1),
-    "r2": Facts(born=10, priority=2),
-    "r3": Facts(born=60, priority=3),
-    "r4": Facts(born=20, priority=1),
-    "r5": Facts(born=50, priority=2),
-    "r6": Facts(born=40, priority=3),
+    "r1": OwnerFacts(born=30, priority=1),
+    "r2": OwnerFacts(born=10, priority=2),
+    "r3": OwnerFacts(born=60, priority=3),
+    "r4": OwnerFacts(born=20, priority=1),
+    "r5": OwnerFacts(born=50, priority=2),
+    "r6": OwnerFacts(born=40, priority=3),
 }
 
 
@@ -38,7 +38,7 @@ class Locks(RuleBasedStateMachine):
         self.port = RedisPort(self.server.url)
         self.keys = Keys("mageflow", "model")
         self.store = LockStore(self.port, self.keys)
-        self.model = Model(FACTS)
+        self.model = ReferenceModel(FACTS)
         self.ids = itertools.count(1)
         self.real: dict[int, int] = {}
         self.largest = 0
@@ -64,20 +64,20 @@ class Locks(RuleBasedStateMachine):
             assert reply.expired == ()
         return reply
 
-    def claim(self, ask: Ask, under: tuple[int, ...], *, can_wait: bool = True) -> LockClaim:
+    def claim(self, request: Request, enclosing_tokens: tuple[int, ...], *, can_wait: bool = True) -> LockClaim:
         return LockClaim(
-            request_id=ask.id,
-            attempt_id=ask.owner,
-            session_id=OWNERS[ask.owner],
+            request_id=request.id,
+            attempt_id=request.owner,
+            session_id=OWNERS[request.owner],
             session_is_open=False,
-            resources=tuple(ResourceKey(lock) for lock in ask.locks),
-            owner=LockOwner(task=f"task-{ask.owner}", run_id=ask.owner),
+            resources=tuple(ResourceKey(lock) for lock in request.locks),
+            owner=LockOwner(task=f"task-{request.owner}", run_id=request.owner),
             lease_seconds=60.0,
-            wake_id=OWNERS[ask.owner],
-            policy=ask.policy,
-            born_ms=FACTS[ask.owner].born,
-            priority=FACTS[ask.owner].priority,
-            enclosing_tokens=under,
+            wake_id=OWNERS[request.owner],
+            policy=request.policy,
+            born_ms=FACTS[request.owner].born,
+            priority=FACTS[request.owner].priority,
+            enclosing_tokens=enclosing_tokens,
             can_wait=can_wait,
         )
 
@@ -94,50 +94,50 @@ class Locks(RuleBasedStateMachine):
     def acquire(self, owner: str, locks: list[str], nested: str, policy: Any, can_wait: bool) -> None:
         ours = [] if OWNERS[owner] in self.dead else [h.token for h in self.model.held.values() if h.owner == owner]
         symbolic = {"in all": ours, "in one": ours[:1], "in none": []}[nested]
-        ask = Ask(f"q{next(self.ids)}", owner, locks, set(symbolic), policy)
-        claim = self.claim(ask, tuple(self.real[each] for each in symbolic), can_wait=can_wait)
+        request = Request(f"q{next(self.ids)}", owner, locks, set(symbolic), policy)
+        claim = self.claim(request, tuple(self.real[each] for each in symbolic), can_wait=can_wait)
         reply = self.ask_redis(self.store.acquire(claim))
-        assert reply.verdict.kind == self.model.acquire(ask, can_wait=can_wait)
+        assert reply.verdict.kind == self.model.acquire(request, can_wait=can_wait)
         if reply.verdict.kind == "queued":
-            queue = self.model.queues[ask.awaits]
-            assert reply.verdict.waiting_for == ResourceKey(ask.awaits)
-            assert reply.verdict.position == queue.index(ask.id) + 1
+            queue = self.model.queues[request.waiting_for]
+            assert reply.verdict.waiting_for == ResourceKey(request.waiting_for)
+            assert reply.verdict.position == queue.index(request.id) + 1
             assert reply.verdict.holder is not None
-            assert reply.verdict.holder.run_id == self.model.held[ask.awaits].owner
+            assert reply.verdict.holder.run_id == self.model.held[request.waiting_for].owner
         self.settle()
 
-    @precondition(lambda self: self.model.asks)
+    @precondition(lambda self: self.model.requests)
     @rule(data=st.data(), mode=st.sampled_from(["end", "end", "end", "again", "withdraw"]))
     def answer(self, data: Any, mode: str) -> None:
-        ask = self.model.asks[data.draw(st.sampled_from(sorted(self.model.asks)))]
-        resources = tuple(ResourceKey(lock) for lock in ask.locks)
+        request = self.model.requests[data.draw(st.sampled_from(sorted(self.model.requests)))]
+        resources = tuple(ResourceKey(lock) for lock in request.locks)
         if mode == "again":
-            self.repeat(ask)
+            self.repeat(request)
             return
         call = self.store.withdraw if mode == "withdraw" else self.store.release
-        reply = self.ask_redis(call(ask.id, resources))
-        if ask.id not in self.model.asks:
+        reply = self.ask_redis(call(request.id, resources))
+        if request.id not in self.model.requests:
             assert (reply.verdict.kind, reply.verdict.released) == ("ended", 0)
-        elif mode == "withdraw" and ask.state == "granted" and ask.has_record:
+        elif mode == "withdraw" and request.state == "granted" and request.has_record:
             assert reply.verdict.kind == "granted"
-        elif ask.state == "deadlock":
+        elif request.state == "deadlock":
             assert reply.verdict.kind == "deadlock"
-            self.model.end(ask)
+            self.model.end(request)
         else:
-            ended = self.model.end(ask)
+            ended = self.model.end(request)
             assert (reply.verdict.kind, reply.verdict.released) == ("ended", ended)
         self.settle()
 
-    def repeat(self, ask: Ask) -> None:
+    def repeat(self, request: Request) -> None:
         """A driver that heard no answer sends the same request again."""
-        if OWNERS[ask.owner] in self.dead:
+        if OWNERS[request.owner] in self.dead:
             return
-        reply = self.ask_redis(self.store.acquire(self.claim(ask, ())))
-        assert reply.verdict.kind == ask.state
-        if ask.state == "granted":
-            assert reply.verdict.tokens == tuple(self.real[self.model.held[lock].token] for lock in ask.locks)
-        if ask.state == "deadlock":
-            self.model.end(ask)
+        reply = self.ask_redis(self.store.acquire(self.claim(request, ())))
+        assert reply.verdict.kind == request.state
+        if request.state == "granted":
+            assert reply.verdict.tokens == tuple(self.real[self.model.held[lock].token] for lock in request.locks)
+        if request.state == "deadlock":
+            self.model.end(request)
         self.settle()
 
     @rule(
@@ -182,7 +182,7 @@ class Locks(RuleBasedStateMachine):
 
     def renew(self, session: str) -> None:
         was_dead = session in self.dead
-        mine = [each for each in self.model.asks.values() if OWNERS[each.owner] == session]
+        mine = [each for each in self.model.requests.values() if OWNERS[each.owner] == session]
         leases = [
             (ResourceKey(lock), self.real[hold.token])
             for lock, hold in self.model.held.items()
@@ -194,12 +194,12 @@ class Locks(RuleBasedStateMachine):
         )
         if was_dead or reply.verdict.kind == "lost":
             assert reply.verdict.kind == "lost"
-            assert not [each for each in self.model.asks.values() if OWNERS[each.owner] == session]
+            assert not [each for each in self.model.requests.values() if OWNERS[each.owner] == session]
         else:
             assert reply.gone_tokens == {12345}
             assert reply.waits["q0"].kind == "gone"
             for each in asked:
-                assert reply.waits[each.id].kind == self.model.asks[each.id].state
+                assert reply.waits[each.id].kind == self.model.requests[each.id].state
         self.settle()
 
     def settle(self) -> None:
@@ -238,9 +238,9 @@ class Locks(RuleBasedStateMachine):
 
     @invariant()
     def no_cycle_is_left(self) -> None:
-        for ask in self.model.asks.values():
-            if ask.state == "queued" and not self.dead:
-                assert not self.model._is_on_a_cycle(ask)
+        for request in self.model.requests.values():
+            if request.state == "queued" and not self.dead:
+                assert not self.model._is_on_a_cycle(request)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from mageflow.testing import capture_logs, capture_spans, samples
 from mageflow.testing.capture import LogCapture, Samples, SpanCapture
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
-from tests.locks.scenes import Gate, attempt, start, until, waiting
+from tests.locks.runs import Gate, attempt, start, until, waiting
 
 CANARY = "customer-4711"
 

@@ -17,8 +17,8 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing import samples
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
-from tests.locks.deadlock_plan import plan, play
-from tests.locks.scenes import until, waiting
+from tests.locks.deadlock_plan import execute, plan
+from tests.locks.runs import until, waiting
 
 # Real workers take their time to start on a machine that does something else as well.
 pytestmark = pytest.mark.timeout(180)
@@ -140,18 +140,18 @@ async def test_deadlock_of_two_tasks_costs_one_retry_and_both_finish(
 async def test_planned_deadlocks_cost_one_victim_each_and_are_counted_once(
     pair: list[str], tasks: Any, watch: LockService
 ) -> None:
-    """Circles of 2, 3 and 5 runs under every policy. ``test_circles.py`` plays hundreds, by hand."""
-    circles = plan(9)
+    """Cycles of 2, 3 and 5 runs under every policy. ``test_planned_deadlocks.py``, run by hand, does hundreds."""
+    planned = plan(9)
     async with asyncio.timeout(90):
-        played = await play(tasks, circles, slots=10)
-    assert [fault for each in played for fault in each.faults()] == []
+        results = await execute(tasks, planned, slots=10)
+    assert [fault for each in results for fault in each.faults()] == []
     report = await watch.snapshot()
     assert report.holders == ()
     assert report.waiters == ()
     scraped = [samples(await asyncio.to_thread(read, f"{each}/metrics")) for each in pair]
-    told = [each.total("mageflow_deadlocks_total", lock="circles", victim_task="circle") for each in scraped]
-    assert sum(told) == len(circles)
-    assert sum(each.total("mageflow_task_runs_total", task="circle", outcome="retried") for each in scraped) == 9
+    counted = [each.total("mageflow_deadlocks_total", lock="places", victim_task="take-part") for each in scraped]
+    assert sum(counted) == len(planned)
+    assert sum(each.total("mageflow_task_runs_total", task="take-part", outcome="retried") for each in scraped) == 9
 
 
 @pytest.mark.slow

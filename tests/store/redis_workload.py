@@ -12,7 +12,7 @@ from mageflow.signatures import Status, SwarmConfig
 from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store
 from tests.flows.conftest import stop
 from tests.flows.hatchet import Hatchet, Worker
-from tests.locks.scenes import Gate, attempt, start, waiting
+from tests.locks.runs import Gate, attempt, start, waiting
 
 QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.05, reconcile_interval_seconds=0.01)
 

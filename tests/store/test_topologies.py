@@ -16,7 +16,7 @@ from redis.retry import Retry as SyncRetry
 
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import RedisPort
-from tests.locks.scenes import start, waiting
+from tests.locks.runs import start, waiting
 from tests.store.redis_workload import Parts
 from tests.store.topologies import (
     ClusterOfThree,

@@ -11,7 +11,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from mageflow.store import RedisPort
-from tests.locks.scenes import Gate, start, waiting
+from tests.locks.runs import Gate, start, waiting
 from tests.store.redis_workload import Parts
 from tests.store.topologies import Watched, valkey_binary
 

@@ -15,7 +15,7 @@ from mageflow.interceptors import Event, Interceptor, LeaseLost
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.locks.scenes import start, until
+from tests.locks.runs import start, until
 
 
 class CuttingProxy:

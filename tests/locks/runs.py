@@ -1,4 +1,4 @@
-"""Small pieces the lock tests are told with: runs, and conditions to wait for."""
+"""Runs that use locks, and conditions to wait for."""
 
 import asyncio
 import contextvars
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def attempt(
     run: str, *, task: str = "", timeout: float = 60.0, retries: int = 0, number: int = 1, **facts: Any
 ) -> Attempt:
-    """An attempt as the runner makes it."""
+    """An attempt as the task runner makes it."""
     info = TaskInfo(name=task or f"task-{run}", workflow_name="", execution_timeout_seconds=timeout, retries=retries)
     metadata = facts.pop("metadata", {})
     return Attempt(
@@ -32,7 +32,7 @@ def attempt(
 
 
 def start(work: Coroutine[Any, Any, T], within: Attempt | None = None) -> "asyncio.Task[T]":
-    """Start a run: in a context of its own, as the SDK starts each task."""
+    """Start a run in its own context, as the SDK starts each task."""
     context = contextvars.Context()
     if within is not None:
         context.run(current_attempt.set, within)
@@ -40,7 +40,7 @@ def start(work: Coroutine[Any, Any, T], within: Attempt | None = None) -> "async
 
 
 async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
-    """Wait until the condition holds; what it returned."""
+    """Wait until the condition is true; return its value."""
     deadline = time.monotonic() + within
     while True:
         value = condition()
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], wit
 
 
 async def waiting(locks: LockService, count: int) -> LocksReport:
-    """Wait until so many requests are queued in Redis."""
+    """Wait until this many requests are queued in Redis."""
 
     async def enough() -> LocksReport | None:
         report = await locks.snapshot()
@@ -63,28 +63,28 @@ async def waiting(locks: LockService, count: int) -> LocksReport:
 
 
 async def is_free(locks: LockService) -> bool:
-    """Whether nobody holds or waits for anything."""
+    """Whether no lock is held and no request waits."""
     report = await locks.snapshot()
     return not report.holders and not report.waiters
 
 
 class Gate:
-    """Lets a run go on when the test says so."""
+    """Stops a run until the test opens it."""
 
     def __init__(self) -> None:
         self._reached = asyncio.Event()
         self._open = asyncio.Event()
 
     async def pass_through(self) -> None:
-        """In the run: say that it is here, and wait."""
+        """In the run: arrive and wait."""
         self._reached.set()
         await self._open.wait()
 
     async def reached(self) -> None:
-        """In the test: wait until the run is here."""
+        """In the test: wait until the run has arrived."""
         async with asyncio.timeout(15):
             await self._reached.wait()
 
     def open(self) -> None:
-        """In the test: let it go on."""
+        """In the test: let the run continue."""
         self._open.set()

@@ -1,6 +1,6 @@
-"""Hundreds of planned deadlocks over real Hatchet workers: ``pytest -m soak tests/locks/test_circles.py``.
+"""Hundreds of planned deadlocks on real Hatchet workers: ``pytest -m soak tests/locks/test_planned_deadlocks.py``.
 
-``LOCKS_SOAK_DEADLOCKS`` (200) and ``LOCKS_SOAK_WORKERS`` (4) say how many.
+``LOCKS_SOAK_DEADLOCKS`` (200) and ``LOCKS_SOAK_WORKERS`` (4) set how many.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing import samples
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
-from tests.locks.deadlock_plan import expected_victims, plan, play
+from tests.locks.deadlock_plan import execute, expected_victims, plan
 from tests.locks.test_workers import SCRIPT, endpoints, read
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -47,10 +47,10 @@ async def test_planned_deadlocks_over_workers_cost_one_victim_each(
             WorkerProcess(
                 mageflow_engine,
                 SCRIPT,
-                f"circles-{index}",
+                f"deadlocks-{index}",
                 str(SLOTS),
                 output=tmp_path / f"{index}.log",
-                name=f"circles-{index}",
+                name=f"deadlocks-{index}",
                 environment=environment,
             )
             for index in range(WORKERS)
@@ -64,11 +64,11 @@ async def test_planned_deadlocks_over_workers_cost_one_victim_each(
             assert spec.loader is not None
             tasks = module_from_spec(spec)
             spec.loader.exec_module(tasks)
-            circles = plan(DEADLOCKS)
+            planned = plan(DEADLOCKS)
             began = time.monotonic()
-            played = await play(tasks, circles, slots=(SLOTS - 2) * WORKERS)
+            results = await execute(tasks, planned, slots=(SLOTS - 2) * WORKERS)
             took = time.monotonic() - began
-            assert [fault for each in played for fault in each.faults()] == []
+            assert [fault for each in results for fault in each.faults()] == []
             port = RedisPort(server.url)
             watch = LockService(LockStore(port, Keys("mageflow", "")))
             report = await watch.snapshot()
@@ -78,19 +78,21 @@ async def test_planned_deadlocks_over_workers_cost_one_victim_each(
             scraped = [samples(await asyncio.to_thread(read, f"{each}/metrics")) for each in endpoints(tmp_path)]
             assert len(scraped) == WORKERS
             deadlocks = [
-                each.total("mageflow_deadlocks_total", lock="circles", victim_task="circle") for each in scraped
+                each.total("mageflow_deadlocks_total", lock="places", victim_task="take-part") for each in scraped
             ]
-            retried = sum(each.total("mageflow_task_runs_total", task="circle", outcome="retried") for each in scraped)
-            victims = sum(len(each.victims) for each in played)
+            retried = sum(
+                each.total("mageflow_task_runs_total", task="take-part", outcome="retried") for each in scraped
+            )
+            victims = sum(len(each.victims) for each in results)
             assert sum(deadlocks) == retried == victims == DEADLOCKS
-            used = Counter(result["worker"] for each in played for result in each.results)
+            used = Counter(result["worker"] for each in results for result in each.results)
             assert len(used) == WORKERS
             assert server.keys_without_ttl() == []
             with capsys.disabled():
                 print(
-                    f"\n{DEADLOCKS} deadlocks of {sum(each.size for each in circles)} runs over {WORKERS} workers in "
+                    f"\n{DEADLOCKS} deadlocks of {sum(each.size for each in planned)} runs over {WORKERS} workers in "
                     f"{took:.0f} s: {victims} victims, {sum(deadlocks):.0f} counted ({deadlocks}), "
-                    f"by policy {dict(expected_victims(circles))}"
+                    f"by policy {dict(expected_victims(planned))}"
                 )
         finally:
             with ThreadPoolExecutor() as pool:

@@ -1,15 +1,14 @@
-"""One process of a fleet that uses the same locks; started by the tests with ``python -m tests.locks.member``.
+"""A process that uses locks, for tests with several: ``python -m tests.locks.process_main MODE URL arguments...``.
 
-It talks in JSON lines: results on standard output, orders on standard input where a mode takes any.
+It prints its results as lines of JSON; in mode ``hold`` it reads a line from standard input before it goes on.
 """
 
 import asyncio
-import contextvars
 import json
 import random
 import sys
 import time
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,16 +17,16 @@ from typing import Any
 import redis.asyncio
 
 from mageflow.errors import DeadlockError, LockLostError
-from mageflow.interceptors import Deadlock, Event, Interceptor, LeaseLost, RedisCall, current_attempt
+from mageflow.interceptors import Deadlock, Event, Interceptor, LeaseLost, RedisCall
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
-from tests.locks.scenes import attempt
+from tests.locks.runs import attempt, start
 
 POLICIES = ("requester", "youngest", "lowest_priority")
 
 
 @dataclass(frozen=True)
-class Circle:
+class PlannedDeadlock:
     """A planned deadlock: task ``i`` holds resource ``i`` and wants resource ``i + 1``."""
 
     number: int
@@ -38,11 +37,11 @@ class Circle:
     process: tuple[int, ...]
 
 
-def plan(seed: int, count: int, processes: int, size: int) -> list[Circle]:
-    """The same for every process of a fleet."""
+def plan(seed: int, count: int, processes: int, size: int) -> list[PlannedDeadlock]:
+    """The same plan in every process of a test."""
     source = random.Random(seed)
     return [
-        Circle(
+        PlannedDeadlock(
             number=number,
             size=size,
             policy=source.choice(POLICIES),
@@ -55,16 +54,16 @@ def plan(seed: int, count: int, processes: int, size: int) -> list[Circle]:
 
 
 @dataclass
-class Seen(Interceptor):
-    """What this process's seam was told."""
+class Recorder(Interceptor):
+    """Records what interceptors of this process get."""
 
     deadlocks: list[Deadlock] = field(default_factory=list)
-    asked: int = 0
+    acquires: int = 0
     lost: list[int] = field(default_factory=list)
 
     @contextmanager
     def redis(self, call: RedisCall) -> Generator[None]:
-        self.asked += call.operation == "lock_acquire"
+        self.acquires += call.operation == "lock_acquire"
         yield
 
     def event(self, event: Event) -> None:
@@ -74,15 +73,15 @@ class Seen(Interceptor):
             self.lost.append(event.hold.token)
 
 
-class Member:
-    """The process's lock service and its own connection for the test's bookkeeping."""
+class LockClient:
+    """The lock service of this process, and a connection for what the test itself counts."""
 
     def __init__(self, url: str, lease_seconds: float = 15.0) -> None:
-        self.seen = Seen()
-        self.port = RedisPort(url, self.seen)
+        self.recorder = Recorder()
+        self.port = RedisPort(url, self.recorder)
         self.locks = LockService(
             LockStore(self.port, Keys("mageflow", "tests")),
-            self.seen,
+            self.recorder,
             lease_seconds=lease_seconds,
             victim_backoff_seconds=0.0,
         )
@@ -101,62 +100,54 @@ class Member:
             pass
 
 
-def say(**facts: Any) -> None:
-    """One line for the test."""
+def emit(**facts: Any) -> None:
+    """Print one line for the test."""
     print(json.dumps(facts), flush=True)
 
 
-def apart(work: Coroutine[Any, Any, Any], within: Any = None) -> "asyncio.Task[Any]":
-    """In a context of its own."""
-    context = contextvars.Context()
-    if within is not None:
-        context.run(current_attempt.set, within)
-    return asyncio.get_running_loop().create_task(work, context=context)
+# -- deadlocks ------------------------------------------------------------------------------------------------------
 
 
-# -- circles -------------------------------------------------------------------------------------------------------
-
-
-async def circles(url: str, index: int, processes: int, seed: int, count: int, size: int, at_once: int) -> None:
-    """Play this process's part of every planned deadlock; the victim's task is run again, as Hatchet would."""
-    member = Member(url)
-    async with member.locks.resource("warm").acquire(index):
+async def deadlocks(url: str, index: int, processes: int, seed: int, count: int, size: int, at_once: int) -> None:
+    """Run the tasks of this process in every planned deadlock; run the victim again, as Hatchet would."""
+    client = LockClient(url)
+    async with client.locks.resource("warm").acquire(index):
         pass  # the server now knows the scripts: a first call costs two round trips
-    member.seen.asked = 0
+    client.recorder.acquires = 0
     turns = asyncio.Semaphore(at_once)
     needed = 0
 
-    async def take_part(circle: Circle, place: int) -> None:
+    async def take_part(planned: PlannedDeadlock, place: int) -> None:
         nonlocal needed
-        first = member.locks.resource("circle").acquire
-        here, there = f"{circle.number}-{place}", f"{circle.number}-{(place + 1) % circle.size}"
+        first = client.locks.resource("circle").acquire
+        here, there = f"{planned.number}-{place}", f"{planned.number}-{(place + 1) % planned.size}"
         for number in (1, 2):
             run = attempt(
-                f"{circle.number}-{place}",
+                f"{planned.number}-{place}",
                 task=f"task-{place}",
                 retries=1,
                 number=number,
-                priority=circle.priority[place],
-                metadata={"mageflow_enqueued_at": f"{circle.born[place]:.6f}"},
+                priority=planned.priority[place],
+                metadata={"mageflow_enqueued_at": f"{planned.born[place]:.6f}"},
             )
-            done = await apart(cross(circle, place, number, first, here, there), run)
-            await member.locks.release_attempt(run)
+            done = await start(cross(planned, place, number, first, here, there), run)
+            await client.locks.release_attempt(run)
             if done:
                 break
 
-    async def cross(circle: Circle, place: int, number: int, acquire: Any, here: str, there: str) -> bool:
+    async def cross(planned: PlannedDeadlock, place: int, number: int, acquire: Any, here: str, there: str) -> bool:
         nonlocal needed
         needed += 2
         async with acquire(here):
             if number == 1:
-                await member.meet(f"{seed}:{circle.number}", circle.size)
+                await client.meet(f"{seed}:{planned.number}", planned.size)
             try:
-                async with acquire(there, policy=circle.policy):
-                    say(circle=circle.number, place=place, ending="both", number=number)
+                async with acquire(there, policy=planned.policy):
+                    emit(planned=planned.number, place=place, ending="both", number=number)
                     return True
             except DeadlockError as error:
-                say(
-                    circle=circle.number,
+                emit(
+                    planned=planned.number,
                     place=place,
                     ending="victim",
                     number=number,
@@ -165,31 +156,32 @@ async def circles(url: str, index: int, processes: int, seed: int, count: int, s
                 )
                 return False
 
-    async def play(circle: Circle) -> None:
-        mine = [place for place, process in enumerate(circle.process) if process == index]
+    async def play(planned: PlannedDeadlock) -> None:
+        mine = [place for place, process in enumerate(planned.process) if process == index]
         if mine:
             async with turns:
-                await asyncio.gather(*(take_part(circle, place) for place in mine))
+                await asyncio.gather(*(take_part(planned, place) for place in mine))
 
-    # Every process works through the plan in the same order, so that a bounded number at once cannot starve a circle.
-    await asyncio.gather(*(play(circle) for circle in plan(seed, count, processes, size)))
-    say(
+    # Every process works through the plan in the same order, so that a bounded number at once cannot starve one.
+    await asyncio.gather(*(play(planned) for planned in plan(seed, count, processes, size)))
+    emit(
         deadlocks=[
-            [each.policy, each.victim.run_id, len(each.cycle), each.duration_seconds] for each in member.seen.deadlocks
+            [each.policy, each.victim.run_id, len(each.cycle), each.duration_seconds]
+            for each in client.recorder.deadlocks
         ],
-        asked=member.seen.asked,
+        acquires=client.recorder.acquires,
         needed=needed,
     )
-    await member.aclose()
+    await client.aclose()
 
 
 # -- soak ----------------------------------------------------------------------------------------------------------
 
 
 async def soak(url: str, index: int, tasks: int, operations: int, resources: int, seed: int) -> None:
-    """Tasks that order their locks acquire and release at random; every entry is written down under its token."""
-    member = Member(url)
-    locks = member.locks.resource("soak")
+    """Tasks take locks in one order, at random; every entry is recorded under its token."""
+    client = LockClient(url)
+    locks = client.locks.resource("soak")
     left = operations
     source = random.Random(f"{seed}-{index}")
     deadlocks = 0
@@ -199,12 +191,12 @@ async def soak(url: str, index: int, tasks: int, operations: int, resources: int
         key = lease.resources[0]
         token = lease.token_of(key)
         # The check needs a script: reading and writing apart would itself be a race.
-        verdict = await member.redis.eval(_ENTER, 2, f"test:inside:{key.key}", f"test:last:{key.key}", token, name)
+        verdict = await client.redis.eval(_ENTER, 2, f"test:inside:{key.key}", f"test:last:{key.key}", token, name)
         if verdict != "ok":
-            say(violation=verdict, key=key.key, token=token)
+            emit(violation=verdict, key=key.key, token=token)
 
     async def exit_(key: str) -> None:
-        await member.redis.delete(f"test:inside:{key}")
+        await client.redis.delete(f"test:inside:{key}")
 
     async def task(number: int) -> None:
         nonlocal left, deadlocks
@@ -213,10 +205,10 @@ async def soak(url: str, index: int, tasks: int, operations: int, resources: int
             left -= len(names)
             run = attempt(f"p{index}-t{number}-{left}")
             try:
-                await apart(nest([str(each) for each in names]), run)
+                await start(nest([str(each) for each in names]), run)
             except DeadlockError as error:
                 deadlocks += 1
-                say(violation="false positive", cycle=[edge.run_id for edge in error.cycle])
+                emit(violation="false positive", cycle=[edge.run_id for edge in error.cycle])
 
     async def nest(names: list[str]) -> None:
         if not names:
@@ -229,8 +221,8 @@ async def soak(url: str, index: int, tasks: int, operations: int, resources: int
             await exit_(names[0])
 
     await asyncio.gather(*(task(number) for number in range(tasks)))
-    say(done=operations - left, deadlocks=deadlocks, lost=len(member.seen.lost))
-    await member.aclose()
+    emit(done=operations - left, deadlocks=deadlocks, lost=len(client.recorder.lost))
+    await client.aclose()
 
 
 _ENTER = """
@@ -248,21 +240,21 @@ return 'ok'
 
 
 async def hold(url: str, lease_seconds: float, on_lost: str) -> None:
-    """Acquire, say so, hold until told on standard input, and say how it ended. The parent may kill or stop it."""
-    member = Member(url, lease_seconds)
+    """Acquire, hold until a line arrives on standard input, and print how it ended. The parent may kill or stop it."""
+    client = LockClient(url, lease_seconds)
     orders = await _orders()
-    block = member.locks.resource("orders").acquire(on_lost=on_lost, timeout=timedelta(seconds=60))  # type: ignore[arg-type]
-    say(event="asking")
+    block = client.locks.resource("orders").acquire(on_lost=on_lost, timeout=timedelta(seconds=60))  # type: ignore[arg-type]
+    emit(event="acquiring")
     try:
         async with block as lease:
-            say(event="entered", token=lease.token, at=time.time())
+            emit(event="entered", token=lease.token, at=time.time())
             await orders.get()
             # What a careful program does before each exclusive step.
-            say(event="about to write", is_lost=lease.is_lost)
-        say(event="left")
+            emit(event="about to write", is_lost=lease.is_lost)
+        emit(event="left")
     except LockLostError as error:
-        say(event="lost", token=error.token)
-    await member.aclose()
+        emit(event="lost", token=error.token)
+    await client.aclose()
 
 
 async def _orders() -> "asyncio.Queue[str]":
@@ -283,8 +275,8 @@ async def _orders() -> "asyncio.Queue[str]":
 def main() -> None:
     """``MODE URL arguments...``; numbers as text."""
     mode, url, *arguments = sys.argv[1:]
-    if mode == "circles":
-        asyncio.run(circles(url, *(int(each) for each in arguments)))
+    if mode == "deadlocks":
+        asyncio.run(deadlocks(url, *(int(each) for each in arguments)))
     elif mode == "soak":
         asyncio.run(soak(url, *(int(each) for each in arguments)))
     else:

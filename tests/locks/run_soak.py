@@ -1,4 +1,4 @@
-"""The long soak, run by hand: ``python -m tests.locks.soak [operations] [processes] [tasks]``.
+"""The long soak, run by hand: ``python -m tests.locks.run_soak [operations] [processes] [tasks]``.
 
 By default 200,000 acquire / release operations by 200 tasks in 4 processes on 40 locks, every task taking its locks in
 one order. Counts violations of mutual exclusion, of growing tokens, and false positives of the deadlock detector.
@@ -9,22 +9,24 @@ import sys
 import time
 
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.locks.fleet import MemberProcess
+from tests.locks.processes import LockProcess
 
 
 async def main(operations: int, processes: int, tasks: int) -> int:
-    """Print what happened; the number of violations."""
+    """Print a summary; return the number of violations."""
     with EmbeddedValkey() as server:
         started = time.monotonic()
-        fleet = [
-            await MemberProcess.start(
+        running = [
+            await LockProcess.start(
                 "soak", server.url, index, tasks // processes, operations // processes, 40, int(time.time())
             )
             for index in range(processes)
         ]
-        lines = [line for said in await asyncio.gather(*(each.rest(3600) for each in fleet)) for line in said]
+        lines = [
+            line for printed in await asyncio.gather(*(each.remaining(3600) for each in running)) for line in printed
+        ]
         took = time.monotonic() - started
-        for each in fleet:
+        for each in running:
             await each.kill()
         violations = [line for line in lines if "violation" in line]
         done = sum(line.get("done", 0) for line in lines)

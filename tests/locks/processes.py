@@ -1,4 +1,4 @@
-"""Starts member processes and reads what they say."""
+"""Starts processes that use locks (``process_main.py``), sends them signals and reads their lines of JSON."""
 
 import asyncio
 import json
@@ -11,18 +11,18 @@ from typing import Any
 ROOT = Path(__file__).parent.parent.parent
 
 
-class MemberProcess:
-    """One process; kill it, stop it, let it go on."""
+class LockProcess:
+    """One process that uses locks."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
-    async def start(cls, mode: str, url: str, *arguments: object) -> "MemberProcess":
+    async def start(cls, mode: str, url: str, *arguments: object) -> "LockProcess":
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.locks.member",
+            "tests.locks.process_main",
             mode,
             url,
             *(str(each) for each in arguments),
@@ -34,30 +34,30 @@ class MemberProcess:
         return cls(process)
 
     async def line(self, within: float = 30.0) -> dict[str, Any]:
-        """The next thing it says; an empty dictionary when it has ended."""
+        """The next line it prints, parsed; an empty dictionary when it has ended."""
         assert self._process.stdout is not None
         async with asyncio.timeout(within):
             text = await self._process.stdout.readline()
         return json.loads(text) if text else {}
 
     async def event(self, name: str, within: float = 30.0) -> dict[str, Any]:
-        """Skip to an event."""
+        """Skip lines up to the one of this event."""
         while True:
             line = await self.line(within)
-            assert line, f"ended without saying {name!r}"
+            assert line, f"ended without the event {name!r}"
             if line.get("event") == name:
                 return line
 
-    async def rest(self, within: float = 120.0) -> list[dict[str, Any]]:
-        """Everything it says until it ends; it must end well."""
+    async def remaining(self, within: float = 120.0) -> list[dict[str, Any]]:
+        """Every further line until it ends; its exit status must be 0."""
         lines: list[dict[str, Any]] = []
         while line := await self.line(within):
             lines.append(line)
         assert await self._process.wait() == 0
         return lines
 
-    def order(self) -> None:
-        """Let a holder go on."""
+    def proceed(self) -> None:
+        """Let a holder leave its block."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"go\n")
 
