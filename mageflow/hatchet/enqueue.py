@@ -28,7 +28,8 @@ from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
-from mageflow.telemetry.names.traces import KEY_DEDUPE, KEY_FLOW, KEY_SIGNATURE, KEY_SOURCE, OWN_KEYS
+from mageflow.metadata import KEY_SOURCE, blank, stamp
+from mageflow.store import signature_id_of
 from mageflow.types import DispatchRun, Source
 
 __all__ = ["Enqueuer", "ObservedAdminClient", "enqueue_item", "instrumented_client", "on_behalf_of"]
@@ -49,19 +50,17 @@ def on_behalf_of(run: DispatchRun) -> Generator[None]:
 
 
 def enqueue_item(run: DispatchRun, metadata: Mapping[str, Any] | None = None) -> EnqueueItem:
-    """A run as an item of an enqueue, with its signature, dedupe key and flow in its metadata."""
-    carried = own_metadata({**run.metadata, **(metadata or {})})
-    carried[KEY_SIGNATURE] = run.signature_key
-    carried[KEY_DEDUPE] = run.dedupe_key
-    carried[KEY_FLOW] = run.flow
-    return EnqueueItem(
-        run.task_name,
-        carried,
-        signature_id=run.signature_key,
+    """A run of a signature as an item of an enqueue."""
+    stamped = stamp(
+        {**run.metadata, **(metadata or {})},
+        source=run.source,
+        signature_key=run.signature_key,
+        dedupe_key=run.dedupe_key,
         flow=run.flow,
         link=run.link,
-        traceparent=run.traceparent,
     )
+    signature_id = signature_id_of(run.signature_key)
+    return EnqueueItem(run.task_name, stamped, signature_id=signature_id, traceparent=run.traceparent)
 
 
 class Enqueuer:
@@ -82,13 +81,12 @@ class Enqueuer:
     ) -> Generator[EnqueueItem]:
         """Around the enqueue of one run. The caller sends the ``metadata`` of the item it yields."""
         signed = _signed.get()
-        item = EnqueueItem(task, own_metadata(metadata)) if signed is None else enqueue_item(signed, metadata)
-        call = Enqueue(
-            operation,
-            [item],
-            source=source if signed is None else signed.source,
-            due_at=due_at.timestamp() if due_at else None,
-        )
+        due = due_at.timestamp() if due_at else None
+        if signed is None:
+            item = EnqueueItem(task, stamp(metadata, source=source, due_at=due))
+        else:
+            item, source = enqueue_item(signed, metadata), signed.source
+        call = Enqueue(operation, [item], source=source, due_at=due)
         with self._interceptor.enqueue(call):
             yield item
 
@@ -97,7 +95,10 @@ class Enqueuer:
         self, configs: Sequence[WorkflowRunTriggerConfig], *, is_durable_spawn: bool = False
     ) -> Generator[tuple[list[WorkflowRunTriggerConfig], Sequence[EnqueueItem]]]:
         """Around the enqueue of several runs. The caller sends the configs it yields, which are copies."""
-        items = [EnqueueItem(each.workflow_name, own_metadata(each.options.additional_metadata)) for each in configs]
+        items = [
+            EnqueueItem(each.workflow_name, stamp(each.options.additional_metadata, source="direct"))
+            for each in configs
+        ]
         operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
         with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
             yield _stamped_configs(configs, items), items
@@ -112,15 +113,6 @@ class Enqueuer:
     def around(self, call: Enqueue) -> Any:
         """The interceptor's context manager for a call that its caller has described."""
         return self._interceptor.enqueue(call)
-
-
-def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy without the values that mageflow wrote for another run: its keys are blank.
-
-    The SDK and the engine merge a parent's metadata into its children's, so a missing key is inherited. These keys are
-    state, not telemetry, so no interceptor decides about them.
-    """
-    return {**metadata, **dict.fromkeys(OWN_KEYS, "")}
 
 
 def stamped(options: TriggerWorkflowOptions, item: EnqueueItem) -> TriggerWorkflowOptions:
@@ -265,7 +257,7 @@ class ObservedEventClient(EventClient):
 
     @contextmanager
     def _events(self, events: list[BulkPushEventWithMetadata]) -> Generator[list[BulkPushEventWithMetadata]]:
-        items = [EnqueueItem(each.key, own_metadata(each.additional_metadata)) for each in events]
+        items = [EnqueueItem(each.key, stamp(each.additional_metadata, source="event")) for each in events]
         with self._enqueuer.around(Enqueue("push_event", items, source="event")):
             yield [
                 each.model_copy(update={"additional_metadata": dict(item.metadata)})
@@ -332,7 +324,7 @@ class SourcedCronClient(CronClient):
         priority: Any = None,
     ) -> Any:
         # The asynchronous method calls this one in a thread.
-        metadata = {**own_metadata(additional_metadata), KEY_SOURCE: "cron"}
+        metadata = {**blank(additional_metadata), KEY_SOURCE: "cron"}
         return super().create(workflow_name, cron_name, expression, input, metadata, priority)
 
 

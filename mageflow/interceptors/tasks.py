@@ -79,7 +79,10 @@ class Attempt:
     traceparent: str = ""
     """An interceptor may set it on entry, as W3C text: the span of this attempt. The next step of its flow links to
     it."""
+    signature_key: str = ""
+    """Redis key of the signature the run was started from; empty for a plain run."""
     signature_id: str = ""
+    """Id of that signature, or of the flow it is a member of: the id within ``signature_key``."""
     flow_kind: Literal["", "chain", "swarm"] = ""
     flow_id: str = ""
     flow_name: str = ""
@@ -149,7 +152,8 @@ current_attempt: ContextVar[Attempt | None] = ContextVar("mageflow_current_attem
 class EnqueueItem:
     """One run about to be handed to Hatchet.
 
-    ``metadata`` is a private copy and is what will be sent: this is where trace context and stamps are written.
+    ``metadata`` is a copy, and is what will be sent. The keys of `mageflow.metadata` are written, except trace context.
+    An interceptor may add keys.
     """
 
     task: str
@@ -157,29 +161,18 @@ class EnqueueItem:
     run_id: str = ""
     """Filled in."""
     signature_id: str = ""
-    """The signature this run is started from; where empty, the call's."""
-    flow: str = ""
-    """Where empty, the call's."""
-    link: str = ""
-    """Where empty, the call's. Equal to ``traceparent``: the run starts its own trace and links there instead."""
+    """Id of the signature it is started from, or of the flow it is a member of; empty for a plain run."""
     traceparent: str = ""
-    """The span this run belongs under, a flow's start; where empty, the call's, and then the current one."""
+    """The span that is to be its parent, the start of its flow; empty: the current span."""
 
 
 @dataclass(slots=True, eq=False)
 class Enqueue:
-    """One call that hands runs to Hatchet, whoever makes it: user code, a signature, a flow."""
+    """One call that hands runs to Hatchet, made by the program, by a signature or by a flow."""
 
     operation: Literal["run", "run_many", "schedule", "push_event"]
     items: Sequence[EnqueueItem]
     source: Source = "direct"
-    signature_id: str = ""
-    flow: str = ""
-    """``chain:<id>:<step>`` or ``swarm:<id>:<item>``."""
-    link: str = ""
-    """A ``traceparent`` the consumer should link to: the previous step of a flow."""
-    traceparent: str = ""
-    """A ``traceparent`` the runs belong under, and the call with them: a flow's start. Empty: the current span."""
     due_at: float | None = None
     """Epoch seconds at which the runs are due, when that is later than now."""
     is_durable_spawn: bool = False

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.invocation.context import AttemptContext
+from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE, blank
 from mageflow.signatures import TaskSignature
-from mageflow.store import FlowPlace
-from mageflow.telemetry.names.traces import KEY_FLOW, KEY_SIGNATURE, OWN_KEYS
+from mageflow.store import FlowPlace, signature_id_of
 
 __all__ = ["AttemptState"]
 
@@ -37,6 +37,7 @@ class AttemptState:
     def open(cls, info: TaskInfo, context: AttemptContext) -> Self:
         """Start the clock of an attempt of this task."""
         metadata = context.metadata
+        signature_key = str(metadata.get(KEY_SIGNATURE) or "")
         attempt = Attempt(
             task=info,
             workflow_run_id=context.workflow_run_id,
@@ -47,12 +48,13 @@ class AttemptState:
             metadata=metadata,
             is_cancelled=lambda: context.is_cancelled,
             batch_size=context.batch_size,
-            signature_id=str(metadata.get(KEY_SIGNATURE) or ""),
+            signature_key=signature_key,
+            signature_id=signature_id_of(signature_key),
             is_resumed=context.is_resumed,
             priority=context.priority,
         )
         _read_flow(attempt)
-        return cls(attempt, context, {**metadata, **dict.fromkeys(OWN_KEYS, "")})
+        return cls(attempt, context, blank(metadata))
 
 
 def _read_flow(attempt: Attempt) -> None:

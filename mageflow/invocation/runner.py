@@ -240,7 +240,7 @@ class TaskRunner:
 
     async def _prepare(self, state: AttemptState) -> None:
         attempt = state.attempt
-        if attempt.signature_id:
+        if attempt.signature_key:
             attempt.enter("loading", "signature_load")
             admitted = await self._services.signed.admit(attempt, state.context.input_json())
             if isinstance(admitted, Replay):

@@ -13,9 +13,9 @@ from typing import Literal
 from mageflow.errors import MageflowError, SignatureError, text_of
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
+from mageflow.metadata import KEY_DEDUPE
 from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
 from mageflow.store import AttemptOutcome, SettleVerdict
-from mageflow.telemetry.names.traces import KEY_DEDUPE
 
 __all__ = ["Replay", "SignedRuns", "Skip"]
 
@@ -84,7 +84,7 @@ class SignedRuns:
         """
         try:
             admission = await self._flows.admit(
-                attempt.signature_id,
+                attempt.signature_key,
                 self._identity(attempt),
                 message_json=input_json,
                 retry_seconds=max(0.0, min(_ADMISSION_RETRY_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
@@ -114,7 +114,7 @@ class SignedRuns:
             StoreUnavailableError: Redis could not be reached for as long as the attempt's timeout allows.
         """
         await self._flows.settle(
-            attempt.signature_id,
+            attempt.signature_key,
             self._identity(attempt),
             AttemptOutcome("succeeded", result_json=result_json),
             retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
@@ -140,11 +140,11 @@ class SignedRuns:
                 message_json=input_json,
             )
             settled = await self._flows.settle(
-                attempt.signature_id, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS
+                attempt.signature_key, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS
             )
             attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
         except MageflowError as failure:
-            _log.warning("the end of %s could not be recorded: %s", attempt.signature_id, failure)
+            _log.warning("the end of %s could not be recorded: %s", attempt.signature_key, failure)
 
     async def _correct_timeout(self, attempt: Attempt) -> None:
         """Change the outcome to ``timed_out`` if Hatchet's record says that the cancellation was a timeout.

@@ -14,8 +14,8 @@ from typing import Final, Literal
 from mageflow.errors import ConfigurationError
 from mageflow.interceptors import Attempt, LockAcquire, ResourceKey
 from mageflow.locks.session_lease import SessionLease
+from mageflow.metadata import KEY_ENQUEUED_AT
 from mageflow.store import LockClaim, LockOwner, LockVerdict, VictimPolicy
-from mageflow.telemetry.names.traces import KEY_ENQUEUED_AT
 
 __all__ = ["LockRequest", "OnLost", "attempt_id_of", "check_resource"]
 

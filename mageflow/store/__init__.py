@@ -3,7 +3,7 @@
 It refuses to know Hatchet: what a decision leads to is returned, and a higher floor acts on it.
 """
 
-from mageflow.store.keys import SHARDS, Keys, RecordKeys
+from mageflow.store.keys import SHARDS, Keys, RecordKeys, signature_id_of
 from mageflow.store.locks.records import (
     FoundCycle,
     LockClaim,
@@ -120,6 +120,7 @@ __all__ = [
     "flow_run_id",
     "join_member_key",
     "locate",
+    "signature_id_of",
     "split_member_key",
     "warn_unsuitable",
 ]

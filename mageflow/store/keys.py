@@ -48,7 +48,7 @@ from mageflow.errors import SignatureNotFoundError
 from mageflow.store.paths import MemberPath, split_member_key
 from mageflow.types import SignatureKind
 
-__all__ = ["SHARDS", "Keys", "RecordKeys"]
+__all__ = ["SHARDS", "Keys", "RecordKeys", "signature_id_of"]
 
 SHARDS: Final = 16
 """Hash tags the records of one namespace are spread over. Fixed: every process must agree on it."""
@@ -206,3 +206,11 @@ class Keys:
         if kind not in _KINDS or parsed.record != record:
             raise SignatureNotFoundError(key)
         return parsed
+
+
+def signature_id_of(key: str) -> str:
+    """The id in the key of a record or of its member: what logs and spans call ``signature_id`` and ``flow_id``.
+
+    Empty for a text that is no such key. Does not check whose key it is; see `Keys.parse`.
+    """
+    return key.partition("#")[0].rpartition(":")[2] if _PUBLIC.match(key) else ""

@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 
 from mageflow.errors import text_of
 from mageflow.interceptors import Attempt
+from mageflow.metadata import KEY_SOURCE
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.live import LiveAttempt, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
@@ -352,7 +353,7 @@ def _attributes(attempt: Attempt, ids: Attributes) -> Attributes:
         attributes[traces.CODE_FUNCTION_NAME] = task.code_function_name
     if task.is_batch:
         attributes[traces.MESSAGING_BATCH_COUNT] = attempt.batch_size
-    if source := attempt.metadata.get(traces.KEY_SOURCE):
+    if source := attempt.metadata.get(KEY_SOURCE):
         attributes[traces.ENQUEUE_SOURCE] = str(source)
     if attempt.signature_id:
         attributes[traces.SIGNATURE_ID] = attempt.signature_id

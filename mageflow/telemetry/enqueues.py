@@ -1,7 +1,8 @@
-"""One call that hands runs to Hatchet, observed: stamps, trace context, span, metrics.
+"""One call that hands runs to Hatchet: its spans, its metrics, and the trace context in the runs' metadata.
 
-Beside the SDK's instrumentor no span of ours is made and its key is left to it; only which context is current around
-the call is chosen here, and the children of durable tasks, where it injects nothing, get their trace context from us.
+If the SDK's instrumentor is active, it makes the producer's span and writes ``traceparent``. Then only the current
+context around the call is set here, and the trace context of runs spawned by durable tasks, for which the instrumentor
+writes none.
 """
 
 import time
@@ -15,9 +16,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mageflow.interceptors import Enqueue, EnqueueItem
+from mageflow.metadata import KEY_LINK, KEY_QUEUE_SOURCE, KEY_TRACEPARENT
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.names import events, metrics, traces
-from mageflow.telemetry.propagation import context_of, inject, stamp
+from mageflow.telemetry.propagation import context_of, inject
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
@@ -40,30 +42,28 @@ class EnqueueScope:
     def __enter__(self) -> None:
         guards, call = self._recorder.guards, self._call
         self._started = time.perf_counter()
-        if guards.context.may_record:
-            with guards.context.catching("enqueue.stamp"):
-                now = time.time()
-                for item in call.items:
-                    stamp(item, call, now=now, has_queue_source=self._recorder.settings.hatchet_queue_by_source)
+        if self._recorder.settings.hatchet_queue_by_source:
+            for item in call.items:
+                item.metadata[KEY_QUEUE_SOURCE] = call.source
         if guards.trace.may_record:
             with guards.trace.catching("enqueue.enter"):
-                self._open()
+                self._start_spans()
 
     # -- traces --------------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _start_spans(self) -> None:
         call, settings = self._call, self._recorder.settings
         only = call.items[0] if len(call.items) == 1 else None
-        under = call.traceparent or (only.traceparent if only else "")
+        parent = only.traceparent if only else ""
         context = trace.set_span_in_context(
-            trace.get_current_span(context_of(under)), otel_context.get_current()
-        ) if under else otel_context.get_current()  # fmt: skip
+            trace.get_current_span(context_of(parent)), otel_context.get_current()
+        ) if parent else otel_context.get_current()  # fmt: skip
         if instrumentor.wraps_producer():
-            if under:
+            if parent:
                 self._token = otel_context.attach(context)
             if call.is_durable_spawn:
                 for item in call.items:
-                    self._carry(item, context)
+                    self._inject(item, context)
             return
         subject = self._subject()
         attributes = self._attributes(subject)
@@ -71,27 +71,25 @@ class EnqueueScope:
         context = trace.set_span_in_context(self._span, context)
         self._token = otel_context.attach(context)
         if only is not None:
-            self._carry(only, context)
+            self._inject(only, context)
         elif len(call.items) <= settings.trace_fanout_limit:
             for item in call.items:
                 create = self._recorder.spans.start(
                     traces.SPAN_CREATE, self._name(item.task), self._item_attributes(item), context=context
                 )
                 self._creates.append(create)
-                self._carry(item, trace.set_span_in_context(create, context))
+                self._inject(item, trace.set_span_in_context(create, context))
         else:
             for item in call.items:
-                self._carry(item, context)
-                if not item.metadata.get(traces.KEY_LINK) and call.source != "cron":
-                    item.metadata[traces.KEY_LINK] = str(item.metadata.get(traces.KEY_TRACEPARENT) or "")
+                self._inject(item, context)
+                if not item.metadata.get(KEY_LINK):
+                    item.metadata[KEY_LINK] = str(item.metadata.get(KEY_TRACEPARENT) or "")
 
-    def _carry(self, item: EnqueueItem, context: Context) -> None:
-        """Write the context a run belongs under: its flow's start where it has one, else the span that sends it."""
-        if self._call.source == "cron":
-            return
+    def _inject(self, item: EnqueueItem, context: Context) -> None:
+        """Write the run's parent into its metadata: the start of its flow, or the span that sends it."""
         inject(item.metadata, context, has_baggage=self._recorder.settings.propagate_baggage)
-        if under := item.traceparent or self._call.traceparent:
-            item.metadata[traces.KEY_TRACEPARENT] = under
+        if item.traceparent:
+            item.metadata[KEY_TRACEPARENT] = item.traceparent
 
     def _name(self, task: str) -> str:
         return "event" if self._call.operation == "push_event" else self._recorder.task_label(task)
@@ -110,8 +108,8 @@ class EnqueueScope:
         }
         if len(call.items) != 1:
             attributes[traces.MESSAGING_BATCH_COUNT] = len(call.items)
-        elif signature := str(call.items[0].metadata.get(traces.KEY_SIGNATURE) or ""):
-            attributes[traces.SIGNATURE_ID] = signature
+        elif call.items[0].signature_id:
+            attributes[traces.SIGNATURE_ID] = call.items[0].signature_id
         return attributes
 
     def _item_attributes(self, item: EnqueueItem) -> Attributes:
@@ -121,8 +119,8 @@ class EnqueueScope:
             traces.MESSAGING_DESTINATION_NAME: self._name(item.task),
             traces.ENQUEUE_SOURCE: self._call.source,
         }
-        if signature := str(item.metadata.get(traces.KEY_SIGNATURE) or ""):
-            attributes[traces.SIGNATURE_ID] = signature
+        if item.signature_id:
+            attributes[traces.SIGNATURE_ID] = item.signature_id
         return attributes
 
     # -- exit ----------------------------------------------------------------------------------------------------
@@ -137,10 +135,10 @@ class EnqueueScope:
                     self._measure(error)
             if guards.log.may_record:
                 with guards.log.catching("enqueue.exit"):
-                    self._tell(error)
+                    self._log(error)
             if guards.trace.may_record:
                 with guards.trace.catching("enqueue.exit"):
-                    self._conclude(error)
+                    self._complete_spans(error)
         finally:
             with guards.trace.catching("enqueue.close"):
                 for span in (*self._creates, *(() if self._span is None else (self._span,))):
@@ -160,7 +158,7 @@ class EnqueueScope:
     def _label(self, task: str) -> str:
         return metrics.EVENT_TASK if self._call.operation == "push_event" else self._recorder.task_label(task)
 
-    def _tell(self, error: BaseException | None) -> None:
+    def _log(self, error: BaseException | None) -> None:
         call, log = self._call, self._recorder.log
         if error is None:
             log.emit(events.TASK_ENQUEUED, target=self._subject(), source=call.source, batch=len(call.items))
@@ -173,7 +171,7 @@ class EnqueueScope:
                 error_type=type(error).__name__,
             )
 
-    def _conclude(self, error: BaseException | None) -> None:
+    def _complete_spans(self, error: BaseException | None) -> None:
         if self._span is None:
             return
         if error is not None:

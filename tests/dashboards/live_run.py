@@ -23,7 +23,7 @@ from mageflow.cli.demo.spans import SpanRecord, read_spans
 from mageflow.config import Settings
 from mageflow.dashboards import PanelResult, find_bundle, run_panel_queries
 from mageflow.engine import LocalEngine
-from mageflow.telemetry.names.traces import KEY_SIGNATURE
+from mageflow.metadata import KEY_SIGNATURE
 from mageflow.testing import WorkerProcess
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.dashboards.faulty_worker import KILLED_WORKER, FaultyTasks

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from mageflow import TaskSignature
 from mageflow.errors import FlowDefinitionError, SignatureNotFoundError
+from mageflow.testing import capture_logs
+from tests.integration.conftest import until
 
 
 class Options(BaseModel):
@@ -83,6 +85,41 @@ async def test_a_signed_task_runs_with_what_is_bound_and_knows_itself(signed, ma
     assert samples.value("mageflow_signature_load_duration_seconds_count", kind="task") == 4
     names = {span.name for span in signed.spans}
     assert {"send signed", "process signed", "load signature", "execute signed"} <= names
+
+
+@pytest.mark.parametrize("kind", ["task", "chain"])
+async def test_a_signed_run_has_one_signature_id_in_every_signal(signed, mageflow_worker, kind: str):
+    """Spans of its send, its load and its attempt, and its log events: the id within the key, for callbacks too."""
+    client = signed.client
+
+    @client.task(name="signed")
+    async def task(msg: Message) -> dict[str, Any]:
+        return {"x": msg.x}
+
+    @client.task(name="callback")
+    async def callback(msg: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    mageflow_worker.in_process(client, "one-id", workflows=[task, callback])
+    with capture_logs() as logs:
+        if kind == "task":
+            signature = await client.sign(task, success_callbacks=[callback])
+        else:
+            signature = await client.chain([task, task], success=callback)
+        await signature.aio_run(Message(x=1))
+        await until(lambda: signed.spans.named("process callback"))
+
+    signature_id = signature.key.rpartition(":")[2]
+    assert len(signature_id) == 32
+    attribute = "mageflow.signature.id"
+    for name in ("send signed", "load signature", "process signed", "send callback", "process callback"):
+        spans = signed.spans.named(name)
+        assert {span.attributes[attribute] for span in spans} == {signature_id}, name
+    assert {span.attributes[attribute] for span in signed.spans if attribute in span.attributes} == {signature_id}
+    for event in ("mageflow.task.started", "mageflow.task.finished"):
+        tasks = {record["task"]: record["signature_id"] for record in logs.named(event)}
+        assert tasks == {"signed": signature_id, "callback": signature_id}, event
+    assert {record["signature_id"] for record in logs if "signature_id" in record} == {signature_id}
 
 
 async def test_failures_and_retries_are_recorded_with_their_reason(signed, mageflow_worker):

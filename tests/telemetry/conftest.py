@@ -1,6 +1,7 @@
 """A telemetry object of its own for every test: private registry, private tracer provider, captured log events."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +13,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, TaskDeclared, TaskInfo
+from mageflow.hatchet.enqueue import Enqueuer, on_behalf_of
+from mageflow.interceptors import Attempt, TaskDeclared, TaskInfo
 from mageflow.telemetry import Telemetry
 from mageflow.telemetry.interceptor import TelemetryInterceptor
 from mageflow.testing import capture_logs, capture_spans, samples
 from mageflow.testing.capture import LogCapture, Samples, SpanCapture
+from mageflow.types import DispatchRun
 
 TASK = TaskInfo("send", "send-workflow", 30.0, 2, code_function_name="shop.tasks.send")
 STAGGERED = TaskInfo("crowd", "crowd", 30.0, 0, stagger_window_seconds=3.0)
@@ -81,10 +84,12 @@ class Bench:
             if raised is not error:
                 raise
 
-    def enqueue(self, task: str = "send", **facts: Any) -> dict[str, object]:
-        """Enqueue one run; the metadata it was sent with."""
-        item = EnqueueItem(task, {})
-        with self.interceptor.enqueue(Enqueue(facts.pop("operation", "run"), [item], **facts)):
+    def enqueue(self, task: str = "send", *, run: DispatchRun | None = None, **facts: Any) -> dict[str, object]:
+        """Send one run as the client does, of a signature where one is given; the metadata it was sent with."""
+        with (
+            on_behalf_of(run) if run is not None else nullcontext(),
+            Enqueuer(self.interceptor).single(task, {}, **facts) as item,
+        ):
             item.run_id = "run-1"
         return item.metadata
 

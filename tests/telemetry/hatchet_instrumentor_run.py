@@ -30,12 +30,18 @@ from hatchet_sdk.runnables.action import Action, ActionPayload, ActionType  # no
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions  # noqa: E402
 
 from mageflow.config import Settings  # noqa: E402
+from mageflow.hatchet.enqueue import enqueue_item  # noqa: E402
 from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, TaskDeclared, TaskInfo  # noqa: E402
+from mageflow.metadata import stamp  # noqa: E402
 from mageflow.telemetry import Telemetry, instrumentor  # noqa: E402
 from mageflow.testing import capture_logs, capture_spans, samples  # noqa: E402
+from mageflow.types import DispatchRun  # noqa: E402
 
 FLOW = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
+STEP = DispatchRun(
+    "send", "{}", "mageflow:{/f}:chain:f#2", "dedupe", source="chain", flow="chain:f:2", traceparent=FLOW, link=OTHER
+)
 TASK = TaskInfo("send", "send", 30.0, 0)
 
 
@@ -128,9 +134,9 @@ def main() -> None:
     run = Run()
     said: dict[str, Any] = {"before": run.before, "after": instrumentor.wraps_producer()}
     with capture_spans(run.provider) as spans, capture_logs() as logs:
-        said["sent"] = run.send(EnqueueItem("send", {"user": "kept"}))
-        said["flow"] = run.send(EnqueueItem("send", {}), traceparent=FLOW, link=OTHER, flow="chain:f:2", source="chain")
-        said["durable"] = run.send(EnqueueItem("send", {}), is_durable_spawn=True, traceparent=FLOW)
+        said["sent"] = run.send(EnqueueItem("send", stamp({"user": "kept"}, source="direct")))
+        said["flow"] = run.send(enqueue_item(STEP), source="chain")
+        said["durable"] = run.send(enqueue_item(STEP), is_durable_spawn=True)
         said["producer_spans"] = spans.names
         said["flow_span_parent"] = f"{spans.spans[1].parent.span_id:016x}"
         spans.clear()

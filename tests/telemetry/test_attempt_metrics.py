@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_queue_wait_counts_from_the_stamp(bench: Bench):
 
 def test_a_scheduled_run_waits_from_its_due_time(bench: Bench):
     """An hour until it was due is no hour in the queue."""
-    metadata = bench.enqueue(operation="schedule", source="schedule", due_at=time.time() - 2.0)
+    metadata = bench.enqueue(operation="schedule", source="schedule", due_at=datetime.now(UTC) - timedelta(seconds=2))
     metadata["mageflow_enqueued_at"] = f"{time.time() - 3600.0:.6f}"
     bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
 

@@ -8,11 +8,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mageflow.interceptors import SignatureLoad, current_attempt
-from mageflow.telemetry import names
+from mageflow.metadata import OWN_KEYS, SHARED_KEYS
+from mageflow.types import DispatchRun
 from tests.telemetry.conftest import STAGGERED, Bench
 
 REMOTE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
+KEY = "mageflow:{prod/1}:chain:f-1#2"
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -160,7 +162,8 @@ def test_which_sources_link_is_a_setting(make_bench):
 
 def test_steps_of_a_chain_are_siblings_linked_to_their_predecessor(bench: Bench):
     """Under the flow's start, not under each other; the link says what came before."""
-    metadata = bench.enqueue(source="chain", flow="chain:f-1:2", traceparent=REMOTE, link=OTHER)
+    step = DispatchRun("send", "{}", KEY, "dedupe", source="chain", flow="chain:f-1:2", traceparent=REMOTE, link=OTHER)
+    metadata = bench.enqueue(run=step)
     attempt = bench.attempt(metadata=metadata, flow_kind="chain", flow_id="f-1", flow_step=2)
     attempt.flow_name, attempt.flow_steps = "signup", 3
     bench.run(attempt, outcome="succeeded")
@@ -204,7 +207,7 @@ def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
 @pytest.mark.parametrize("junk", ["", "x", "00-0-0-00", 7, None, "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
 def test_metadata_that_makes_no_sense_is_ignored(bench: Bench, junk: object):
     """Metadata is written by anybody: the attempt gets a trace of its own."""
-    metadata: dict[str, object] = dict.fromkeys((*names.OWN_KEYS, *names.SHARED_KEYS), junk)
+    metadata: dict[str, object] = dict.fromkeys((*OWN_KEYS, *SHARED_KEYS), junk)
     bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
 
     span = bench.spans.one("process send")

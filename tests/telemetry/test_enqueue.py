@@ -1,20 +1,40 @@
 """What handing runs to Hatchet writes, counts and traces."""
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime
 
 import pytest
 from opentelemetry.trace import StatusCode
 
-from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, current_attempt
-from mageflow.telemetry import names
+from mageflow.hatchet.enqueue import Enqueuer, enqueue_item, on_behalf_of
+from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, Interceptor, current_attempt
+from mageflow.metadata import OWN_KEYS, blank, stamp
+from mageflow.types import DispatchRun
 from tests.telemetry.conftest import Bench
 
 FLOW = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+FLOW_ID, SIGNATURE_ID = "0c3a", "4f1c"
+FLOW_KEY, SIGNATURE_KEY = f"mageflow:{{prod/a}}:swarm:{FLOW_ID}", f"mageflow:{{prod/c}}:task:{SIGNATURE_ID}"
+
+
+def item_of_swarm(number: int) -> DispatchRun:
+    return DispatchRun(
+        "send",
+        "{}",
+        f"{FLOW_KEY}#{number}",
+        f"{FLOW_KEY}#{number}/0",
+        source="swarm",
+        flow=f"swarm:{FLOW_ID}:{number}",
+        traceparent=FLOW,
+        link=FLOW,
+    )
 
 
 def enqueue(bench: Bench, count: int, task: str = "send", **facts) -> list[EnqueueItem]:
-    items = [EnqueueItem(task, {"user": "kept"}) for _ in range(count)]
+    stamped = stamp({"user": "kept"}, source=facts.get("source", "direct"))
+    items = [EnqueueItem(task, dict(stamped)) for _ in range(count)]
     with bench.interceptor.enqueue(Enqueue(facts.pop("operation", "run_many"), items, **facts)):
         for number, item in enumerate(items):
             item.run_id = f"run-{number}"
@@ -23,56 +43,64 @@ def enqueue(bench: Bench, count: int, task: str = "send", **facts) -> list[Enque
 
 def test_every_key_is_written_even_when_unused(bench: Bench):
     """The SDK merges a parent's metadata into its children: an unwritten key would be inherited."""
-    metadata = bench.enqueue(signature_id="sig-1", due_at=12.5, link=FLOW, flow="swarm:f:1", source="swarm")
+    metadata = bench.enqueue(run=item_of_swarm(1))
 
-    assert set(names.OWN_KEYS) <= set(metadata)
-    assert metadata["mageflow_due_at"] == "12.500000"
-    assert metadata["mageflow_signature"] == "sig-1"
-    assert metadata["mageflow_flow"] == "swarm:f:1"
+    assert set(OWN_KEYS) <= set(metadata)
+    assert metadata["mageflow_signature"] == f"{FLOW_KEY}#1"
+    assert metadata["mageflow_dedupe"] == f"{FLOW_KEY}#1/0"
+    assert metadata["mageflow_flow"] == f"swarm:{FLOW_ID}:1"
     assert metadata["mageflow_link"] == FLOW
     assert metadata["mageflow_source"] == "swarm"
+    due_at = datetime.fromtimestamp(12.5, UTC)
+    scheduled = bench.enqueue(operation="schedule", source="schedule", due_at=due_at)
+    assert scheduled["mageflow_due_at"] == "12.500000"
     plain = bench.enqueue()
-    assert [plain[key] for key in ("mageflow_due_at", "mageflow_flow", "mageflow_link", "mageflow_signature")] == [
-        ""
-    ] * 4
+    unused = ("mageflow_due_at", "mageflow_flow", "mageflow_link", "mageflow_signature", "mageflow_dedupe")
+    assert [plain[key] for key in unused] == [""] * 5
+    assert float(str(plain["mageflow_enqueued_at"])) == pytest.approx(time.time(), abs=10)
     assert all(isinstance(value, str) for value in plain.values())
     assert not any(key.startswith("hatchet__") for key in plain)
 
 
-def test_hatchet_is_told_of_the_source_on_demand(make_bench: Callable[..., Bench]):
-    """Hatchet makes a series of every value of a key that begins with ``prom_``: only who asks for it gets it."""
+def test_the_keys_do_not_need_telemetry(bench: Bench):
+    """They are state: a client whose interceptors write nothing sends them too."""
+    with on_behalf_of(item_of_swarm(1)), Enqueuer(Interceptor()).single("send", {"user": "kept"}) as item:
+        pass
+
+    traced = bench.enqueue(run=item_of_swarm(1))
+    own = {key: value for key, value in item.metadata.items() if key != "mageflow_enqueued_at"}
+    assert own == {"user": "kept", **{key: traced[key] for key in OWN_KEYS if key != "mageflow_enqueued_at"}}
+
+
+def test_a_cron_has_a_source_and_nothing_of_its_moment():
+    """Its metadata is copied to every run it will ever start: they would all be one trace, with one queue wait."""
+    blanked = blank({"user": "kept", "mageflow_link": FLOW, "mageflow_enqueued_at": "1.0"})
+
+    assert blanked == {"user": "kept", **dict.fromkeys(OWN_KEYS, "")}
+
+
+def test_hatchet_gets_the_source_on_demand(make_bench: Callable[..., Bench]):
+    """Hatchet makes a series of every value of a key that begins with ``prom_``, so it is off unless switched on."""
     bench = make_bench(hatchet_queue_by_source=True)
 
-    assert bench.enqueue(source="swarm")["prom_mageflow_source"] == "swarm"
-    assert "prom_mageflow_source" not in make_bench().enqueue(source="swarm")
+    assert bench.enqueue(run=item_of_swarm(0))["prom_mageflow_source"] == "swarm"
+    assert "prom_mageflow_source" not in make_bench().enqueue(run=item_of_swarm(0))
 
 
-def test_items_may_say_for_themselves(bench: Bench):
-    """One bulk call of a flow carries many signatures, steps and links."""
-    items = [
-        EnqueueItem("send", {}, signature_id=f"sig-{n}", flow=f"swarm:f:{n}", link=FLOW, traceparent=FLOW)
-        for n in range(2)
-    ]
+def test_runs_of_a_flow_have_its_start_as_parent(bench: Bench):
+    """One bulk call of a flow sends many members, each with a signature, a place and a link of its own."""
+    items = [enqueue_item(item_of_swarm(number)) for number in range(2)]
     with bench.interceptor.enqueue(Enqueue("run_many", items, source="swarm")):
         pass
 
-    assert [item.metadata["mageflow_signature"] for item in items] == ["sig-0", "sig-1"]
-    assert [item.metadata["mageflow_flow"] for item in items] == ["swarm:f:0", "swarm:f:1"]
+    assert [item.metadata["mageflow_flow"] for item in items] == [f"swarm:{FLOW_ID}:0", f"swarm:{FLOW_ID}:1"]
     assert {item.metadata["traceparent"] for item in items} == {FLOW}
-
-
-def test_a_signature_key_the_dispatcher_wrote_is_kept(bench: Bench):
-    """It is how a run finds its signature: telemetry must not lose it."""
-    item = EnqueueItem("send", {"mageflow_signature": "sig-9"})
-    with bench.interceptor.enqueue(Enqueue("run", [item])):
-        pass
-
-    assert item.metadata["mageflow_signature"] == "sig-9"
+    assert {span.attributes["mageflow.signature.id"] for span in bench.spans.named("create send")} == {FLOW_ID}
 
 
 def test_one_run_is_one_span(bench: Bench):
     """Name, kind, ids, and the traceparent of that very span in the metadata."""
-    metadata = bench.enqueue(source="signature", signature_id="sig-1")
+    metadata = bench.enqueue(run=DispatchRun("send", "{}", SIGNATURE_KEY, "dedupe"))
 
     span = bench.spans.one("send send")
     assert metadata["traceparent"].split("-")[2] == f"{span.context.span_id:016x}"
@@ -80,7 +108,7 @@ def test_one_run_is_one_span(bench: Bench):
     assert span.attributes["messaging.operation.name"] == "run"
     assert span.attributes["messaging.message.id"] == "run-1"
     assert span.attributes["mageflow.enqueue.source"] == "signature"
-    assert span.attributes["mageflow.signature.id"] == "sig-1"
+    assert span.attributes["mageflow.signature.id"] == SIGNATURE_ID
     assert span.attributes["hatchet.payload"] == ""
 
 
@@ -109,15 +137,6 @@ def test_a_bulk_call_above_the_limit_links_instead(make_bench):
     process = bench.spans.one("process send")
     assert process.parent is None
     assert process.links[0].context.span_id == bench.spans.one("send send").context.span_id
-
-
-def test_a_registration_for_a_cron_carries_nothing_of_its_moment(bench: Bench):
-    """Its metadata is copied to every run it will ever start: they would all be one trace."""
-    metadata = bench.enqueue(operation="schedule", source="cron", link=FLOW)
-
-    assert "traceparent" not in metadata
-    assert metadata["mageflow_enqueued_at"] == metadata["mageflow_link"] == metadata["mageflow_due_at"] == ""
-    assert metadata["mageflow_source"] == "cron"
 
 
 def test_what_an_ancestor_carried_is_not_inherited(bench: Bench):

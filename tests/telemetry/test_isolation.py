@@ -18,6 +18,7 @@ from mageflow.interceptors import (
     Stagger,
     TimeoutExtension,
 )
+from mageflow.metadata import stamp
 from mageflow.telemetry.instruments import Instruments
 from mageflow.telemetry.spans import Spans
 from tests.telemetry.conftest import STAGGERED, Bench
@@ -35,7 +36,7 @@ def everything(bench: Bench) -> list[str]:
     """One run with all a task can have, and what the user's code got to do meanwhile."""
     done: list[str] = []
     interceptor = bench.interceptor
-    item = EnqueueItem("crowd", {})
+    item = EnqueueItem("crowd", stamp({}, source="direct"))
     with interceptor.enqueue(Enqueue("run", [item])):
         done.append("enqueued")
     with interceptor.enqueue(Enqueue("run_many", [EnqueueItem("crowd", {}), EnqueueItem("send", {})])):
@@ -74,7 +75,7 @@ BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "span status": ("traces", lambda patch: patch.setattr("opentelemetry.sdk.trace.Span.set_attribute", broken)),
     "attach": ("traces", lambda patch: patch.setattr(otel_context, "attach", broken)),
     "detach": ("context", lambda patch: patch.setattr(otel_context, "detach", broken)),
-    "propagation": ("context", lambda patch: patch.setattr("mageflow.telemetry.enqueues.stamp", broken)),
+    "propagation": ("traces", lambda patch: patch.setattr("mageflow.telemetry.enqueues.inject", broken)),
     "arrival": ("traces", lambda patch: patch.setattr("mageflow.telemetry.attempts.arrive", broken)),
     "stamps": ("clock", lambda patch: patch.setattr("mageflow.telemetry.attempts.queue_wait_seconds", broken)),
     "binding": ("context", lambda patch: patch.setattr(structlog_contextvars, "bind_contextvars", broken)),

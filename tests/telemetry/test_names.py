@@ -83,7 +83,6 @@ def test_every_constant_of_traces_is_listed_once():
     assert twins == set()
     assert names.ATTRIBUTES
     assert names.SPAN_EVENTS
-    assert set(names.OWN_KEYS).isdisjoint(names.SHARED_KEYS)
 
 
 def test_the_dictionary_needs_nothing_but_the_standard_library():

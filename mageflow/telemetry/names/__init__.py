@@ -8,14 +8,12 @@ library, so that anything may import it: instruments, dashboards, rules, tests a
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.names.events import EVENTS, LogEvent
 from mageflow.telemetry.names.metrics import METRICS, Metric
-from mageflow.telemetry.names.traces import ATTRIBUTES, OWN_KEYS, SHARED_KEYS, SPAN_EVENTS, SPANS, SpanName
+from mageflow.telemetry.names.traces import ATTRIBUTES, SPAN_EVENTS, SPANS, SpanName
 
 __all__ = [
     "ATTRIBUTES",
     "EVENTS",
     "METRICS",
-    "OWN_KEYS",
-    "SHARED_KEYS",
     "SPANS",
     "SPAN_EVENTS",
     "LogEvent",

@@ -1,4 +1,4 @@
-"""Every span, attribute and span event, and every key written into Hatchet's additional metadata.
+"""Every span, attribute and span event.
 
 Names that OpenTelemetry or Hatchet already have are used as they are: messaging semantic conventions 1.44.0, and the
 ``hatchet.*`` ids of the SDK's own instrumentor.
@@ -119,29 +119,6 @@ EVENT_LOCK_GRANTED: Final = "mageflow.lock.granted"
 EVENT_LOCK_LEASE_LOST: Final = "mageflow.lock.lease_lost"
 EVENT_DEADLOCK_VICTIM: Final = "mageflow.deadlock.victim"
 EVENT_DEADLOCK_EDGE: Final = "mageflow.deadlock.edge"
-
-# Keys of Hatchet's additional metadata; every value is a string.
-KEY_TRACEPARENT: Final = "traceparent"
-KEY_TRACESTATE: Final = "tracestate"
-KEY_BAGGAGE: Final = "baggage"
-KEY_ENQUEUED_AT: Final = "mageflow_enqueued_at"
-KEY_DUE_AT: Final = "mageflow_due_at"
-KEY_SOURCE: Final = "mageflow_source"
-KEY_FLOW: Final = "mageflow_flow"
-KEY_LINK: Final = "mageflow_link"
-KEY_SIGNATURE: Final = "mageflow_signature"
-"""The key of the signature a run was started from; empty for a plain run."""
-KEY_DEDUPE: Final = "mageflow_dedupe"
-"""The same for the same step of the same flow, however often it is sent; empty for a plain run."""
-KEY_QUEUE_SOURCE: Final = "prom_mageflow_source"
-"""Where ``Settings.hatchet_queue_by_source`` is on, the source again: Hatchet exports the size of its queues by every
-key that begins with ``prom_`` (``hatchet_tenant_additional_metadata_queue_size``, labels ``key`` and ``value``)."""
-
-OWN_KEYS: Final = (KEY_ENQUEUED_AT, KEY_DUE_AT, KEY_SOURCE, KEY_FLOW, KEY_LINK, KEY_SIGNATURE, KEY_DEDUPE)
-"""Written on every enqueue, empty when unused, so that nothing is inherited from an ancestor by accident."""
-
-SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
-"""Shared with the SDK's instrumentor and the engine."""
 
 ATTRIBUTES: Final[frozenset[str]] = frozenset(
     value
