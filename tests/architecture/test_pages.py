@@ -1,4 +1,4 @@
-"""Every name on the front page is one the code has."""
+"""Every name on the front page and on the pages of docs/ is one the code has."""
 
 import importlib
 import re
@@ -12,13 +12,19 @@ from mageflow.cli.group import COMMANDS
 from mageflow.config import Settings
 from mageflow.telemetry import names
 from mageflow.telemetry.names import metrics, traces
-from tests.architecture.readme import blocks, with_settings
+from tests.architecture.pages import SETTINGS_PAGE, blocks, pages, with_settings
+
+
+@pytest.fixture(scope="module")
+def front_page(root: Path) -> str:
+    """README.md."""
+    return (root / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def page(root: Path) -> str:
-    """The front page."""
-    return (root / "README.md").read_text()
+    """All pages, one after another."""
+    return "\n\n".join(pages(root).values())
 
 
 def in_backticks(page: str) -> list[str]:
@@ -81,7 +87,7 @@ def test_every_fixture_is_on_the_page(page):
 
 def test_every_span_and_event_in_the_table_exists(page):
     """Spans, attributes and log events of the telemetry table are in the dictionary."""
-    section = page.partition("## What the tasks tell")[2].partition("\n## ")[0]
+    section = page.partition("# What the tasks report")[2].partition("\n## ")[0]
     cells = {word for line in section.splitlines() if line.startswith("|") for word in re.findall(r"`([^`]+)`", line)}
     known = {
         *(metric.name for metric in metrics.METRICS),
@@ -104,8 +110,9 @@ def test_every_error_on_the_page_exists(page):
     assert [name for name in errors if not any(hasattr(home, name) for home in homes)] == []
 
 
-def test_table_of_settings_is_made_from_the_settings(page, root):
-    """Every setting with its default and meaning; ``python -m tests.architecture.readme`` writes it anew."""
+def test_table_of_settings_is_generated_from_the_settings(root):
+    """Every setting with its default and meaning; ``python -m tests.architecture.pages`` writes it anew."""
+    page = (root / SETTINGS_PAGE).read_text()
     assert with_settings(page, root) == page
     assert all(f"MAGEFLOW_{name.upper()}" in page for name in Settings.model_fields)
 
@@ -118,13 +125,13 @@ def test_commands_on_the_page_exist(page):
     assert named <= set(COMMANDS)
 
 
-def test_two_commands_are_marked_for_ci(page):
+def test_two_commands_are_marked_for_ci(front_page):
     """What `.ci/run` runs is the page's own command."""
-    marked = re.findall(r"<!-- command: (\w+) -->\n```sh\n(.*?)\n```", page)
+    marked = re.findall(r"<!-- command: (\w+) -->\n```sh\n(.*?)\n```", front_page)
 
     assert [name for name, _ in marked] == ["demo", "test"]
     assert all(command.startswith("python3 -m venv .venv && ") for _, command in marked)
-    assert all(len(block.text.splitlines()) == 1 for block in blocks(page) if block.language == "sh")
+    assert all(len(block.text.splitlines()) == 1 for block in blocks(front_page) if block.language == "sh")
 
 
 def test_oldest_supported_versions_are_those_of_the_package(page, root):
@@ -137,7 +144,7 @@ def test_oldest_supported_versions_are_those_of_the_package(page, root):
     assert f"| Python | {', '.join(pythons)} |" in page
 
 
-def test_ci_runs_the_command_of_the_page(page, root):
+def test_ci_runs_the_command_of_the_page(front_page, root):
     """`.ci/run` is executable, is sound bash, and finds the page's own test command."""
     script = root / ".ci" / "run"
     extraction = next(line for line in script.read_text().splitlines() if line.startswith("command=$("))
@@ -150,4 +157,4 @@ def test_ci_runs_the_command_of_the_page(page, root):
     )
 
     assert script.stat().st_mode & 0o111
-    assert f"<!-- command: test -->\n```sh\n{run.stdout}\n```" in page
+    assert f"<!-- command: test -->\n```sh\n{run.stdout}\n```" in front_page

@@ -1,4 +1,4 @@
-"""README.md as the tests read it: its blocks, and the parts that are made from the code."""
+"""The pages as the tests read them: README.md and docs/*.md, their blocks, and what is generated from the code."""
 
 import ast
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mageflow.config import Settings
 
+SETTINGS_PAGE = "docs/settings.md"
 SETTINGS_START = "<!-- settings -->"
 SETTINGS_END = "<!-- /settings -->"
 
@@ -25,6 +26,12 @@ class Block:
         """The file a block is to be saved as: its first line says so."""
         found = re.match(r"# ([\w.]+\.py)\n", self.text)
         return found.group(1) if found else ""
+
+
+def pages(root: Path) -> dict[str, str]:
+    """The front page and every page directly in ``docs/``, by name, in order."""
+    found = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return {str(page.relative_to(root)): page.read_text() for page in found}
 
 
 def blocks(text: str) -> list[Block]:
@@ -64,5 +71,5 @@ def with_settings(text: str, root: Path) -> str:
 
 if __name__ == "__main__":
     top = Path(__file__).parents[2]
-    page = top / "README.md"
+    page = top / SETTINGS_PAGE
     page.write_text(with_settings(page.read_text(), top))

@@ -1,0 +1,112 @@
+"""Every Python block on the pages runs, on a real engine with a real worker and a real Valkey."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hatchet_sdk.runnables.workflow import BaseWorkflow
+
+from tests.architecture.pages import Block, blocks, pages
+
+PAGES = ("README.md", "docs/tutorial.md")
+STORIES = ("docs/decorators.md", "docs/engine.md", "docs/locks.md", "docs/signatures.md")
+
+
+def python_blocks(page: Path) -> list[Block]:
+    """Every Python block of a page."""
+    return [block for block in blocks(page.read_text()) if block.language == "python"]
+
+
+def save(page: Path, directory: Path) -> Path:
+    """Save every block that names its file."""
+    for block in python_blocks(page):
+        if block.file_name:
+            (directory / block.file_name).write_text(block.text)
+    return directory
+
+
+def test_every_page_with_python_is_run_by_a_test(root):
+    """A page with a Python block is in one of the lists of this file."""
+    with_python = {name for name, text in pages(root).items() if any(b.language == "python" for b in blocks(text))}
+
+    assert with_python == {*PAGES, *STORIES, "docs/testing.md"}
+
+
+def run_program(directory: Path) -> str:
+    """What ``run.py`` prints."""
+    run = subprocess.run(
+        [sys.executable, "run.py"], cwd=directory, env={**os.environ}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_first_task_of_the_front_page(root, tmp_path, mageflow_worker):
+    """The worker of the page starts, and the program of the page prints five reservations."""
+    save(root / "README.md", tmp_path)
+    mageflow_worker(tmp_path / "worker.py")
+
+    assert run_program(tmp_path).count("'reserved'") == 5
+
+
+def test_tutorial(root, tmp_path, mageflow_worker, mageflow_redis, monkeypatch):
+    """Every step of the tutorial prints what the page says: a price, five staggered runs, a chain, two transfers."""
+    monkeypatch.setenv("MAGEFLOW_REDIS_URL", mageflow_redis.url)
+    save(root / "docs/tutorial.md", tmp_path)
+    mageflow_worker(tmp_path / "worker.py")
+
+    printed = run_program(tmp_path)
+    assert "{'price': 107}" in printed
+    assert printed.count("'attempt': 1") == 5
+    assert "{'packed': 7, 'shipped': True}" in printed
+    assert "{'moved': 'ada to bob'}" in printed
+    assert "{'moved': 'bob to ada'}" in printed
+
+
+def test_test_of_the_page_passes(root, tmp_path):
+    """The page's own test passes in a pytest of its own, with nothing but the plugin."""
+    save(root / "docs/testing.md", tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 passed" in run.stdout
+
+
+def compiled(page: str, block: Block) -> Any:
+    """A block as code that may await."""
+    return compile("\n" * block.line + block.text, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", STORIES)
+async def test_every_other_block_runs(root, page, mageflow_worker, mageflow_redis, monkeypatch):
+    """The blocks of a page are one story: what is declared runs on one worker, then the rest awaits its results."""
+    monkeypatch.setenv("MAGEFLOW_METRICS_PORT", "0")
+    space: dict[str, Any] = {"__name__": "page"}
+    codes = [
+        compiled(page, Block(each.language, each.text.replace("redis://localhost:6379", mageflow_redis.url), each.line))
+        for each in python_blocks(root / page)
+    ]
+    awaiting = [code for code in codes if code.co_flags & inspect.CO_COROUTINE]
+    for code in codes:
+        if code not in awaiting:
+            exec(code, space)  # noqa: S102 - our own page
+
+    declared = [value for value in space.values() if isinstance(value, BaseWorkflow)]
+    if "client" in space:
+        assert declared
+        mageflow_worker.in_process(space["client"], "page", workflows=declared)
+    for code in awaiting:
+        await eval(code, space)  # noqa: S307 - our own page
+    if "client" in space:
+        await space["client"].aclose()
