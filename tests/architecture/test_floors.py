@@ -1,11 +1,21 @@
-"""Imports go down the floors of the house."""
+"""Imports go down the floors of the package, and never in a circle."""
 
 import ast
 import subprocess
 import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
+import grimp
 import pytest
+
+
+@pytest.fixture(scope="module")
+def contracts(root: Path) -> list[dict[str, Any]]:
+    """The contracts of import-linter."""
+    return tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
 def test_imports_go_down_the_floors(root: Path):
@@ -19,6 +29,40 @@ def test_imports_go_down_the_floors(root: Path):
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_package_is_on_a_floor(root: Path, contracts: list[dict[str, Any]]):
+    """A new package has a floor from its first commit. The engine has a contract of its own."""
+    floors = next(each["layers"] for each in contracts if each["name"] == "imports go down the floors")
+    placed = {name.strip() for floor in floors for name in floor.split("|")}
+    found = {
+        f"mageflow.{path.stem}"
+        for path in (root / "mageflow").iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    }
+
+    assert found - placed == {"mageflow.engine", "mageflow.__main__"} & found
+    assert placed - found == set()
+
+
+def test_the_contract_against_circles_has_no_exception(contracts: list[dict[str, Any]]):
+    """Packages and modules beside each other import in one direction only, in every package."""
+    (contract,) = (each for each in contracts if each["type"] == "acyclic_siblings")
+
+    assert contract["ancestors"] == ["mageflow"]
+    assert set(contract) == {"name", "type", "ancestors"}
+
+
+def test_no_module_is_in_a_circle():
+    """Imports that only type checkers see count too: a circle of types hides who needs whom."""
+    graph = grimp.build_graph("mageflow", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) & graph.modules for module in graph.modules}
+
+    assert len(imports) > 200
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
 
 
 @pytest.mark.parametrize("folder", ["mageflow/dashboards", "dashboards/generator"])
