@@ -21,7 +21,7 @@ from mageflow.interceptors import Interceptor, RedisCall
 from mageflow.signatures import SwarmConfig
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 RUN = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 
@@ -75,11 +75,11 @@ async def main() -> None:
         times = ScriptTimes(server.url)
         port = RedisPort(server.url, times)
         settings = Settings()
-        hatchet = Hatchet()
+        hatchet = FakeHatchet()
         hatchet.ids = (f"{RUN[:-6]}{number:06d}" for number in range(10**6))
         flows = Flows(Store(port, Keys("mageflow", "bench"), settings), hatchet, hatchet, settings)
         bodies = dict.fromkeys(("price_order", "pack_order", "ship_order", "tell"), echo)
-        worker = Worker(hatchet, flows, bodies, name="0f9619ff-8b86-d011-b42d-00cf4fc964ff")
+        worker = FakeWorker(hatchet, flows, bodies, name="0f9619ff-8b86-d011-b42d-00cf4fc964ff")
 
         async def finish(key: str) -> tuple[int, int]:
             await worker.drain()
@@ -89,13 +89,17 @@ async def main() -> None:
 
         rows: dict[str, tuple[int, int]] = {}
         for number in range(60):
-            chain = await flows.chain(["price_order", "pack_order", "ship_order"], success=["tell"], error=["tell"])
+            chain = await flows.creation.chain(
+                ["price_order", "pack_order", "ship_order"], success=["tell"], error=["tell"]
+            )
             await flows.start(chain, {"order": 1})
             if number == 0:
                 rows["chain of 3, started"] = sizes(client, chain.key)
             rows["chain of 3, done"] = await finish(chain.key)
         for size in (100, 1000):
-            swarm = await flows.swarm(["price_order"] * size, config=SwarmConfig(max_concurrency=30), closed=True)
+            swarm = await flows.creation.swarm(
+                ["price_order"] * size, config=SwarmConfig(max_concurrency=30), closed=True
+            )
             await flows.start(swarm, {"order": 1})
             rows[f"swarm of {size}, done"] = await finish(swarm.key)
         await port.aclose()

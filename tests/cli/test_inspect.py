@@ -16,7 +16,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import SwarmConfig
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
 async def add(message: dict[str, Any]) -> int:
@@ -38,11 +38,11 @@ class Stored:
 
     def __init__(self, url: str) -> None:
         self.port = RedisPort(url)
-        self.hatchet = Hatchet()
+        self.hatchet = FakeHatchet()
         settings = Settings()
         store = Store(self.port, Keys("mageflow", "prod_"), settings)
         self.flows = Flows(store, self.hatchet, self.hatchet, settings)
-        self.worker = Worker(self.hatchet, self.flows, {"add": add, "fail": fail, "odd": odd, "told": add})
+        self.worker = FakeWorker(self.hatchet, self.flows, {"add": add, "fail": fail, "odd": odd, "callback": add})
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def facts(looked: Any, *arguments: str) -> dict[str, Any]:
 
 async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored, looked: Any) -> None:
     """Status, steps in order, the error beside its step, run ids, callbacks, history and TTL are those of the store."""
-    chain = await stored.flows.creation.chain(["add", "fail", "add"], name="billing", error="told")
+    chain = await stored.flows.creation.chain(["add", "fail", "add"], name="billing", error="callback")
     await stored.flows.start(chain, {"n": 5})
     await stored.worker.drain()
     found = await facts(looked, chain.key)
@@ -105,7 +105,7 @@ async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored
         runs["1"],
     ):
         assert expected in drawn
-    assert re.search(r"^  on error +told +done", drawn, re.MULTILINE)
+    assert re.search(r"^  on error +callback +done", drawn, re.MULTILINE)
 
 
 async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: Stored, looked: Any) -> None:
@@ -148,7 +148,7 @@ async def test_what_waits_says_why_it_waits(stored: Stored, looked: Any) -> None
 async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: Any) -> None:
     """A plain signature may be run often: every run is listed; bound values only where they are asked for."""
     signature = await stored.flows.creation.sign(
-        "add", task_identifiers={"order": 17}, success_callbacks=["told"], n="s3cret"
+        "add", task_identifiers={"order": 17}, success_callbacks=["callback"], n="s3cret"
     )
     before = await facts(looked, signature.key)
     assert (before["status"], [each["path"] for each in before["members"]]) == ("pending", [".s0"])
@@ -161,7 +161,7 @@ async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: 
 async def test_one_member_and_an_id_can_be_asked_for(stored: Stored, looked: Any) -> None:
     """``KEY#path`` is that member with its callbacks; the id of logs and spans is found in its namespace."""
     chain = await stored.flows.creation.chain(
-        [await stored.flows.creation.sign("add", success_callbacks=["told"]), "add"]
+        [await stored.flows.creation.sign("add", success_callbacks=["callback"]), "add"]
     )
     step = await facts(looked, f"{chain.key}#0")
     assert [each["path"] for each in step["members"]] == ["0", "0.s0"]

@@ -14,7 +14,7 @@ from mageflow.store import Keys, LockStore, RedisPort, Store
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import Samples, samples
 from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 LOCK_LEASE_SECONDS = 4.0
 
@@ -38,9 +38,9 @@ class Process:
         self.port = RedisPort(url, telemetry.interceptor)
         keys = Keys("mageflow", "tests")
         self.store = Store(self.port, keys, settings, telemetry.interceptor)
-        self.hatchet = Hatchet()
+        self.hatchet = FakeHatchet()
         self.flows = Flows(self.store, self.hatchet, self.hatchet, settings, telemetry.interceptor)
-        self.worker = Worker(self.hatchet, self.flows, {"echo": echo, "fail": fail})
+        self.worker = FakeWorker(self.hatchet, self.flows, {"echo": echo, "fail": fail})
         self.locks = LockService(LockStore(self.port, keys), lease_seconds=LOCK_LEASE_SECONDS)
         self.observer = ClusterObserver(
             self.store,

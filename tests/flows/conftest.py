@@ -8,7 +8,7 @@ from mageflow.config import Settings
 from mageflow.flows import Flows
 from mageflow.signatures import Status
 from mageflow.store import Keys, RedisPort, Store
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 from tests.store.conftest import port, round_trips, valkey, valkey_server  # noqa: F401 - fixtures
 
 QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
@@ -28,44 +28,44 @@ def store(port: RedisPort, settings: Settings) -> Store:  # noqa: F811 - as pyte
 
 
 @pytest.fixture
-def hatchet() -> Hatchet:
-    """A Hatchet made of a queue."""
-    return Hatchet()
+def hatchet() -> FakeHatchet:
+    """A fake Hatchet: a queue in this process."""
+    return FakeHatchet()
 
 
 @pytest.fixture
-async def flows(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """The flows under test; acknowledgements wait long enough to be seen not to be needed."""
+async def flows(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
+    """The flows under test; their acknowledgements wait for so long that a test needs none of them."""
     flows = Flows(store, hatchet, hatchet, Settings())
     yield flows
     await stop(flows)
 
 
 @pytest.fixture
-async def quick(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """Flows whose reconciler is in a hurry."""
+async def quick(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
+    """Flows whose reconciler acts after some hundredths of a second."""
     flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
     yield flows
     await stop(flows)
 
 
 @pytest.fixture
-def worker(hatchet: Hatchet, flows: Flows) -> Callable[..., Worker]:
-    """Makes workers: ``worker(double=body, …)``."""
+def worker(hatchet: FakeHatchet, flows: Flows) -> Callable[..., FakeWorker]:
+    """Makes workers: ``worker(double=task_function, ...)``."""
 
-    def make(**bodies: Any) -> Worker:
-        return Worker(hatchet, flows, bodies)
+    def make(**bodies: Any) -> FakeWorker:
+        return FakeWorker(hatchet, flows, bodies)
 
     return make
 
 
 async def echo(message: dict[str, Any]) -> Any:
-    """A body that returns its message."""
+    """A task function that returns its message."""
     return message
 
 
-async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> Status:
-    """Sweep, and let a worker work, until a signature or flow has ended; what it ended as."""
+async def until_ended(flows: Flows, key: str, worker: FakeWorker | None = None) -> Status:
+    """Sweep, and let a worker work, until a signature or flow has ended; returns its status."""
     reconciler = flows.reconciler()
     async with asyncio.timeout(10):
         while not (signature := await flows.load(key)).has_ended:
@@ -77,7 +77,7 @@ async def until_ended(flows: Flows, key: str, worker: Worker | None = None) -> S
 
 
 async def stop(flows: Flows) -> None:
-    """Stop what flows do in the background."""
+    """Stop the background tasks of flows."""
     await flows.drain()
     for task in asyncio.all_tasks():
         if task.get_name().startswith("mageflow-"):

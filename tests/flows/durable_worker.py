@@ -1,4 +1,4 @@
-"""A worker whose durable tasks are members of flows, in a process of its own."""
+"""A worker process whose durable tasks are members of flows."""
 
 import os
 from datetime import timedelta

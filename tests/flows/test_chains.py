@@ -1,4 +1,4 @@
-"""Chains."""
+"""Chains: results, errors, callbacks, nesting, and what they cost."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from mageflow.errors import FlowDefinitionError, FlowFailedError, SignatureNotFo
 from mageflow.flows import Flows
 from mageflow.signatures import ChainSignature, FailureRecord, ReturnValue, RunIdentity, Status
 from mageflow.store import AttemptOutcome
-from tests.flows.hatchet import Hatchet
+from tests.flows.fake_hatchet import FakeHatchet
 from tests.store.counting import RoundTrips
 
 
@@ -27,8 +27,8 @@ async def fail(message: dict[str, Any]) -> None:
     raise ValueError("no good")
 
 
-async def test_each_step_gets_the_result_of_the_one_before(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """The result arrives in the marked field; bound values of step and chain meet it."""
+async def test_each_step_gets_the_result_of_the_one_before(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """The result arrives in the marked field, beside the values bound to the step and the chain."""
     hatchet.models["add"] = Number
     chain = await flows.creation.chain(["add", await flows.creation.sign("add", by=10), "add"], by=100)
     await flows.start(chain, Number(n=1))
@@ -39,12 +39,12 @@ async def test_each_step_gets_the_result_of_the_one_before(flows: Flows, hatchet
 
 
 async def test_a_chain_of_three_costs_seven_round_trips(
-    flows: Flows, hatchet: Hatchet, worker: Any, round_trips: RoundTrips
+    flows: Flows, hatchet: FakeHatchet, worker: Any, round_trips: RoundTrips
 ) -> None:
-    """Starting one, admission and settlement of each step one; one call to Hatchet per step."""
+    """One to start it, one to admit and one to settle each step; one call to Hatchet per step."""
     chain = await flows.creation.chain(["add", "add", "add"])
     assert round_trips.total <= 2  # one, and one to teach a new server the script
-    await _learn(flows, hatchet, worker)
+    await _load_scripts(flows, hatchet, worker)
     round_trips.reset()
     triggers = hatchet.triggers
     await flows.start(chain)
@@ -53,22 +53,22 @@ async def test_a_chain_of_three_costs_seven_round_trips(
     assert hatchet.triggers - triggers == 3
 
 
-async def _learn(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Let the server see every script once."""
+async def _load_scripts(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Run every script once, so that the server knows it."""
     await flows.start(await flows.creation.chain(["add", "add"], name="learn"))
     await worker(add=add).drain()
 
 
 async def test_a_failed_step_ends_the_chain_and_fires_its_error_callback(
-    flows: Flows, hatchet: Hatchet, worker: Any
+    flows: Flows, hatchet: FakeHatchet, worker: Any
 ) -> None:
-    """The callback gets type, message, task, attempt and the input that failed; the rest of the chain never runs."""
-    chain = await flows.creation.chain(["add", "fail", "add"], error="told")
+    """The callback receives type, message, task, attempt and failed input; the other steps never run."""
+    chain = await flows.creation.chain(["add", "fail", "add"], error="callback")
     await flows.start(chain, {"n": 5})
-    await worker(add=add, fail=fail, told=add).drain()
-    assert hatchet.by_task() == {"add": 1, "fail": 1, "told": 1}
-    (told,) = hatchet.inputs("told")
-    error = told["mageflow_error"]
+    await worker(add=add, fail=fail, callback=add).drain()
+    assert hatchet.by_task() == {"add": 1, "fail": 1, "callback": 1}
+    (received,) = hatchet.inputs("callback")
+    error = received["mageflow_error"]
     assert (error["type"], error["message"], error["task"], error["attempt"]) == ("ValueError", "no good", "fail", 1)
     assert error["original_message"] == {"n": 5}
     assert error["signature"] == chain.key
@@ -76,8 +76,8 @@ async def test_a_failed_step_ends_the_chain_and_fires_its_error_callback(
         await flows.wait(chain.key)
 
 
-async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Only the last attempt decides; the callbacks of a failure do not fire before."""
+async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Only the last attempt decides; error callbacks do not run before it."""
     hatchet.retries["flaky"] = 2
     attempts: list[int] = []
 
@@ -87,15 +87,15 @@ async def test_a_step_that_succeeds_on_retry_goes_on(flows: Flows, hatchet: Hatc
             raise ValueError("not yet")
         return len(attempts)
 
-    chain = await flows.creation.chain(["flaky", "add"], error="told")
+    chain = await flows.creation.chain(["flaky", "add"], error="callback")
     await flows.start(chain)
-    await worker(flaky=flaky, add=add, told=add).drain()
+    await worker(flaky=flaky, add=add, callback=add).drain()
     assert hatchet.by_task() == {"flaky": 1, "add": 1}
     assert (await flows.load(chain.steps[0])).attempts == 3
     assert (await flows.load(chain.key)).status is Status.DONE
 
 
-async def test_a_chain_runs_once(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+async def test_a_chain_runs_once(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
     """Starting it again, while it runs or when it is done, changes nothing."""
     chain = await flows.creation.chain(["add", "add"])
     await flows.start(chain)
@@ -107,9 +107,9 @@ async def test_a_chain_runs_once(flows: Flows, hatchet: Hatchet, worker: Any) ->
 
 
 async def test_success_callbacks_of_step_and_chain_fire_once_with_the_result(
-    flows: Flows, hatchet: Hatchet, worker: Any
+    flows: Flows, hatchet: FakeHatchet, worker: Any
 ) -> None:
-    """A step's own callbacks fire when it is done, the chain's when the chain is."""
+    """The callbacks of a step run when it is done, those of the chain when the chain is done."""
     step = await flows.creation.sign("add", success_callbacks=["step_done"])
     chain = await flows.creation.chain([step, step], success=["chain_done"])
     await flows.start(chain, {"n": 1})
@@ -120,9 +120,9 @@ async def test_success_callbacks_of_step_and_chain_fire_once_with_the_result(
 
 
 async def test_one_signature_may_be_in_many_chains_and_twice_in_one(
-    flows: Flows, hatchet: Hatchet, worker: Any
+    flows: Flows, hatchet: FakeHatchet, worker: Any
 ) -> None:
-    """Members are copies: no chain owns the signature, and it stays as it was."""
+    """Members are copies: no chain owns the signature, and the signature does not change."""
     signature = await flows.creation.sign("add", by=1)
     for _ in range(2):
         await flows.start(await flows.creation.chain([signature, signature]))
@@ -131,8 +131,8 @@ async def test_one_signature_may_be_in_many_chains_and_twice_in_one(
     assert (await flows.load(signature.key)).status is Status.PENDING
 
 
-async def test_chains_nest(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """An inner chain gets the previous result in its first step and hands its own result on."""
+async def test_chains_nest(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """The first step of an inner chain receives the previous result; the next outer step receives the inner result."""
     hatchet.models["add"] = Number
     inner = await flows.creation.chain(["add", "add"], name="inner")
     outer = await flows.creation.chain(["add", inner, "add"], name="outer")
@@ -144,8 +144,8 @@ async def test_chains_nest(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
     assert loaded.status is Status.DONE
 
 
-async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """The error comes through, and each level's callbacks fire once."""
+async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """The error reaches the outer chain, and the callbacks of each level run once."""
     inner = await flows.creation.chain(["fail", "add"], error="inner_told")
     outer = await flows.creation.chain([inner, "add"], error="outer_told")
     await flows.start(outer)
@@ -154,8 +154,8 @@ async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: 
     assert hatchet.inputs("outer_told")[0]["mageflow_error"]["type"] == "ValueError"
 
 
-async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """A flow runs once and for one parent; the other parent fails and says why."""
+async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """A flow runs once and for one parent; the other parent fails with the reason."""
     inner = await flows.creation.chain(["add", "add"])
     first, second = await flows.creation.chain([inner, "add"]), await flows.creation.chain([inner, "add"])
     await flows.start(first)
@@ -168,14 +168,14 @@ async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: Hatc
 
 @pytest.mark.parametrize("tasks", [[], ["add"]])
 async def test_a_chain_has_at_least_two_members(flows: Flows, tasks: list[str]) -> None:
-    """One task is no chain."""
+    """A chain of one task is refused."""
     with pytest.raises(FlowDefinitionError, match="at least two"):
         await flows.creation.chain(tasks)
 
 
-async def test_what_cannot_be_run_is_refused_at_once(flows: Flows) -> None:
-    """A function nobody declared, a number, an expired key: each a typed error when the chain is made."""
-    with pytest.raises(FlowDefinitionError, match="cannot be run"):
+async def test_members_that_cannot_be_run_are_refused_at_once(flows: Flows) -> None:
+    """An undeclared function, a number, an expired key: a typed error when the chain is created."""
+    with pytest.raises(FlowDefinitionError, match="cannot be part of"):
         await flows.creation.chain(["add", 3])
     gone = await flows.creation.sign("add")
     assert await flows.lifecycle.remove(gone.key)
@@ -183,8 +183,8 @@ async def test_what_cannot_be_run_is_refused_at_once(flows: Flows) -> None:
         await flows.creation.chain([gone.key, "add"])
 
 
-async def test_a_misspelt_parameter_is_not_taken_for_data(flows: Flows, hatchet: Hatchet) -> None:
-    """A value for a field the task does not have is refused, with the nearest name."""
+async def test_a_misspelt_parameter_is_not_taken_for_data(flows: Flows, hatchet: FakeHatchet) -> None:
+    """A value for a field that the task does not have is refused, with the nearest name."""
     hatchet.models["add"] = Number
     with pytest.raises(FlowDefinitionError, match="did you mean 'success_callbacks'"):
         await flows.creation.sign("add", succes_callbacks=["x"])
@@ -196,9 +196,9 @@ async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) ->
     assert signature.kwargs == {"task": 1, "kwargs": 2, "task_identifiers": 3, "name": "x"}
 
 
-async def test_a_failure_that_is_told_late_counts(flows: Flows, hatchet: Hatchet) -> None:
-    """After a timeout Hatchet starts the next attempt at once: it is admitted before the one before it is settled."""
-    chain = await flows.creation.chain(["add", "add"], error="told")
+async def test_a_failure_that_is_settled_late_counts(flows: Flows, hatchet: FakeHatchet) -> None:
+    """After a timeout Hatchet starts the next attempt at once, before the one before is settled."""
+    chain = await flows.creation.chain(["add", "add"], error="callback")
     await flows.start(chain)
     run = hatchet.queue.popleft()
     first, second = (RunIdentity(run.id, "step", "worker", attempt, run.request.dedupe_key) for attempt in (1, 2))
@@ -210,4 +210,4 @@ async def test_a_failure_that_is_told_late_counts(flows: Flows, hatchet: Hatchet
     last = await flows.settle(step, second, AttemptOutcome("timed_out", error=timeout, will_retry=True, max_failures=2))
     assert (late.verdict, last.verdict) == ("stale", "settled")
     assert (await flows.load(chain.key)).status is Status.FAILED
-    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["TaskTimedOut"]
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("callback")] == ["TaskTimedOut"]

@@ -1,4 +1,4 @@
-"""Everything works on a Redis Cluster, where a script may only touch the keys of one slot."""
+"""Flows on a Redis Cluster, where a script may only touch the keys of one slot."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -14,14 +14,14 @@ from mageflow.signatures import Status, SwarmConfig
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey, _free_port
 from tests.flows.conftest import stop
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.05, reconcile_interval_seconds=0.01)
 
 
 @pytest.fixture(scope="module")
 def cluster_server() -> Iterator[EmbeddedValkey]:
-    """One node that is a whole cluster: it refuses a script over two slots like any other."""
+    """One node that is a whole cluster: it refuses a script over two slots like any other cluster."""
     bus = {
         "cluster-enabled": "yes",
         "cluster-port": str(_free_port()),
@@ -32,7 +32,7 @@ def cluster_server() -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 async def cluster(cluster_server: EmbeddedValkey) -> AsyncIterator[Store]:
-    """A store over the cluster."""
+    """A store on the cluster."""
     async with redis.asyncio.Redis.from_url(cluster_server.url) as node:
         info = await node.execute_command("CLUSTER", "INFO")
         if "cluster_state:ok" not in str(info):
@@ -55,9 +55,9 @@ async def echo(message: dict[str, Any]) -> Any:
 
 async def test_flows_that_span_slots_run_on_a_cluster(cluster: Store) -> None:
     """A chain with a nested swarm, callbacks, suspend and resume, the census and the reconciler."""
-    hatchet = Hatchet()
+    hatchet = FakeHatchet()
     flows = Flows(cluster, hatchet, hatchet, QUICK)
-    working = Worker(hatchet, flows, dict.fromkeys(("one", "two", "done"), echo))
+    working = FakeWorker(hatchet, flows, dict.fromkeys(("one", "two", "done"), echo))
     inner = await flows.creation.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3), closed=True)
     chain = await flows.creation.chain(["one", inner, "two"], success=["done"])
     while flows._store.keys.parse(inner.key).shard == flows._store.keys.parse(chain.key).shard:

@@ -1,4 +1,4 @@
-"""What an attempt creates, its retry finds again."""
+"""A retry finds the records that the attempt before it created."""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -11,13 +11,13 @@ from mageflow.flows import Flows
 from mageflow.interceptors import Attempt, TaskInfo, current_attempt
 from mageflow.signatures import Status, SwarmSignature
 from mageflow.store import Store
-from tests.flows.hatchet import Hatchet
+from tests.flows.fake_hatchet import FakeHatchet
 from tests.store.counting import RoundTrips
 
 
 @contextmanager
 def attempt(number: int, step: str = "step") -> Generator[None]:
-    """Inside an attempt of a task."""
+    """An attempt of a task."""
     made = Attempt(
         TaskInfo("parent", "parent", 60.0, 3), "run", step, "worker", number, 4, {}, is_cancelled=lambda: False
     )
@@ -40,7 +40,7 @@ async def _create(flows: Flows) -> list[str]:
 
 
 async def test_a_retry_finds_what_the_first_attempt_created(flows: Flows, round_trips: RoundTrips) -> None:
-    """Same content at the same count: same keys, nothing stored twice; within one attempt twice is two."""
+    """The same content at the same count has the same key; twice in one attempt are two records."""
     with attempt(1):
         first = await _create(flows)
     with attempt(2):
@@ -49,7 +49,7 @@ async def test_a_retry_finds_what_the_first_attempt_created(flows: Flows, round_
 
 
 async def test_order_does_not_matter_only_content_does(flows: Flows) -> None:
-    """A retry that takes another path finds what matches and creates what does not."""
+    """A retry in another order finds records of the same content and creates the others."""
     with attempt(1):
         first = [(await flows.creation.sign("one", x=index)).key for index in range(3)]
     with attempt(2):
@@ -60,7 +60,7 @@ async def test_order_does_not_matter_only_content_does(flows: Flows) -> None:
 
 
 async def test_other_runs_and_other_kinds_never_share(flows: Flows) -> None:
-    """Another run of the same task, or no task at all, creates its own."""
+    """Another run of the same task, or code outside a task, creates its own records."""
     with attempt(1):
         first = (await flows.creation.sign("one")).key
     with attempt(1, step="other"):
@@ -68,8 +68,8 @@ async def test_other_runs_and_other_kinds_never_share(flows: Flows) -> None:
     assert (await flows.creation.sign("one")).key != (await flows.creation.sign("one")).key
 
 
-async def test_what_a_retry_finds_keeps_its_state(flows: Flows, hatchet: Hatchet) -> None:
-    """A chain the first attempt had started is found started, and starting it again starts nothing."""
+async def test_a_record_that_a_retry_finds_keeps_its_state(flows: Flows, hatchet: FakeHatchet) -> None:
+    """A chain that the first attempt started is started already; starting it again starts nothing."""
     for number in (1, 2):
         with attempt(number):
             chain = await flows.creation.chain(["one", "two"])
@@ -79,7 +79,7 @@ async def test_what_a_retry_finds_keeps_its_state(flows: Flows, hatchet: Hatchet
 
 
 async def test_a_retry_adds_no_item_twice(flows: Flows) -> None:
-    """Adding to a swarm is remembered by content, too."""
+    """An addition to a swarm is recognised by its content too."""
     swarm = await flows.creation.swarm(["one"])
     added = []
     for number in (1, 2):
@@ -92,7 +92,7 @@ async def test_a_retry_adds_no_item_twice(flows: Flows) -> None:
 
 
 async def test_a_retry_that_runs_a_signature_again_runs_no_body_again(flows: Flows) -> None:
-    """The key of the run is derived like the key of what is created."""
+    """The key of the run is derived like the key of a record."""
     signature = await flows.creation.sign("one")
     keys = []
     for number in (1, 2):
@@ -102,10 +102,10 @@ async def test_a_retry_that_runs_a_signature_again_runs_no_body_again(flows: Flo
     assert len(set(keys[0])) == 2
 
 
-async def test_creating_costs_one_round_trip_whatever_the_size(
-    flows: Flows, round_trips: RoundTrips, hatchet: Hatchet
+async def test_creating_costs_one_round_trip_at_any_size(
+    flows: Flows, round_trips: RoundTrips, hatchet: FakeHatchet
 ) -> None:
-    """From names, and from signatures made here; the table of round trips is printed."""
+    """From names, and from signatures made in this process; prints the table of round trips."""
     await _create(flows)
     step = await flows.creation.sign("one", success_callbacks=["two"], error_callbacks=["three"])
     makers: dict[str, Callable[[], Any]] = {
@@ -125,7 +125,7 @@ async def test_creating_costs_one_round_trip_whatever_the_size(
 
 
 async def test_a_member_given_by_key_costs_one_more(flows: Flows, round_trips: RoundTrips) -> None:
-    """Its definition is copied, callbacks included."""
+    """Its definition is copied, with its callbacks."""
     step = await flows.creation.sign(
         "one", x=1, success_callbacks=[await flows.creation.sign("two", error_callbacks=["three"])]
     )
@@ -139,8 +139,8 @@ async def test_a_member_given_by_key_costs_one_more(flows: Flows, round_trips: R
     assert len(callback.error_callbacks) == 1
 
 
-async def test_every_key_lives_as_long_as_its_kind_says(flows: Flows, store: Store, hatchet: Hatchet) -> None:
-    """Active records live a day, ended ones an hour, unless the settings say otherwise."""
+async def test_every_key_has_the_ttl_of_its_kind(flows: Flows, store: Store, hatchet: FakeHatchet) -> None:
+    """Active records live a day and ended ones an hour, unless the settings say otherwise."""
     chain = await flows.creation.chain(["one", "two"])
     for key in await store.port.command("KEYS", f"{chain.key}*"):
         assert 86_000 < await store.port.command("TTL", key) <= 86_400

@@ -1,4 +1,4 @@
-"""Documents in Redis that were damaged: a typed error, an end of their flow, and nothing for the others."""
+"""Damaged documents in Redis: a typed error, the end of their flow, and no effect on other flows."""
 
 import asyncio
 from typing import Any
@@ -11,14 +11,14 @@ from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
 from mageflow.types import DispatchRun
 from tests.flows.conftest import echo, until_ended
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
 @pytest.mark.parametrize("damage", [("SET", "runs", "x"), ("HSET", "runs", "0", "{not json"), ("SET", "live", "x")])
 async def test_a_damaged_record_does_not_keep_the_others_waiting(
-    quick: Flows, hatchet: Hatchet, store: Store, damage: tuple[str, ...]
+    quick: Flows, hatchet: FakeHatchet, store: Store, damage: tuple[str, ...]
 ) -> None:
-    """Reconcilers say which record it is, and go on with the next."""
+    """A reconciler logs which record is damaged and visits the next."""
     broken = await quick.creation.chain(["one", "two"])
     await quick.start(broken)
     await quick.drain()
@@ -34,7 +34,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
         await quick.start(each)
     hatchet.is_away = False
     await store.port.command("ZADD", store.keys.parse(broken.key).due, 0, broken.key)
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     for each in waiting:
         assert await until_ended(quick, each.key, working) is Status.DONE
     with pytest.raises(StoreError):
@@ -43,46 +43,48 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
     assert await store.port.command("KEYS", f"{broken.key}*") == []
 
 
-async def test_a_step_whose_definition_is_gone_fails_its_chain(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """Not active for ever: it ends, the error says what is missing, and the error callback is told."""
-    chain = await quick.creation.chain(["one", "two"], error="told")
+async def test_a_step_whose_definition_is_gone_fails_its_chain(
+    quick: Flows, hatchet: FakeHatchet, store: Store
+) -> None:
+    """The chain ends, the error names the missing definition, and the error callback receives it."""
+    chain = await quick.creation.chain(["one", "two"], error="callback")
     await store.port.command("HDEL", f"{chain.key}:defs", "1")
     await quick.start(chain)
-    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo, "callback": echo}).drain()
     failed = await quick.load(chain.key)
     assert failed.status is Status.FAILED
     assert failed.last_error is not None
     assert failed.last_error.type == "SignatureInvalidError"
     assert f"{chain.key}#1" in failed.last_error.message
-    assert hatchet.by_task()["told"] == 1
+    assert hatchet.by_task()["callback"] == 1
 
 
-async def test_an_item_whose_definition_is_gone_has_failed(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """The others run, no place is lost to it, and the swarm ends."""
+async def test_an_item_whose_definition_is_gone_has_failed(quick: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """The other items run, its place is free, and the swarm ends."""
     swarm = await quick.creation.swarm(
         ["one"] * 5, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0), closed=True
     )
     for index in (0, 3):
         await store.port.command("HDEL", f"{swarm.key}:defs", str(index))
     await quick.start(swarm)
-    assert await until_ended(quick, swarm.key, Worker(hatchet, quick, {"one": echo})) is Status.DONE
+    assert await until_ended(quick, swarm.key, FakeWorker(hatchet, quick, {"one": echo})) is Status.DONE
     assert await quick.wait(swarm.key) == [None, {}, {}, None, {}]
     assert (await quick.load(swarm.key)).failed == 2
 
 
 @pytest.mark.parametrize("path", ["", "1", "0"])
 async def test_a_definition_that_does_not_validate_ends_its_flow(
-    quick: Flows, hatchet: Hatchet, store: Store, path: str
+    quick: Flows, hatchet: FakeHatchet, store: Store, path: str
 ) -> None:
-    """Whichever it is, the settlement before it stays, nothing is raised into a task, and the chain fails."""
-    chain = await quick.creation.chain(["one", "two"], error="told")
+    """The settlement of the step before stays, the task raises nothing, and the chain fails."""
+    chain = await quick.creation.chain(["one", "two"], error="callback")
     text = await store.port.command("HGET", f"{chain.key}:defs", path)
     if path != "0":
         await quick.start(chain)
     await store.port.command("HSET", f"{chain.key}:defs", path, text.partition("|")[0] + "|{broken")
     if path == "0":
         await quick.start(chain)
-    working = Worker(hatchet, quick, {"one": echo, "two": echo, "told": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo, "callback": echo})
     reconciler = quick.reconciler()
     async with asyncio.timeout(10):
         while (await store.port.command("HGET", chain.key, "st")) != "failed":
@@ -94,32 +96,34 @@ async def test_a_definition_that_does_not_validate_ends_its_flow(
             await quick.load(chain.key)
 
 
-async def test_a_result_that_is_no_json_fails_the_step_after_it(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """What a step was to be handed cannot be read: the chain fails, and says why."""
+async def test_a_result_that_is_no_json_fails_the_step_after_it(
+    quick: Flows, hatchet: FakeHatchet, store: Store
+) -> None:
+    """The input of the next step cannot be built: the chain fails with the reason."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     hatchet.is_away = True
-    await Worker(hatchet, quick, {"one": echo}).one()
+    await FakeWorker(hatchet, quick, {"one": echo}).one()
     hatchet.is_away = False
     await store.port.command("HSET", f"{chain.key}:results", "0", "{broken")
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     assert await until_ended(quick, chain.key, working) is Status.FAILED
     error = (await quick.load(chain.key)).last_error
     assert error is not None
     assert error.type == "SignatureInvalidError"
 
 
-async def test_a_callback_that_fails_leaves_the_error_of_its_flow(quick: Flows, hatchet: Hatchet) -> None:
-    """Whoever waits for a flow, and the flow above it, are told why it failed, not why its callback did."""
+async def test_a_callback_that_fails_leaves_the_error_of_its_flow(quick: Flows, hatchet: FakeHatchet) -> None:
+    """A waiter and a parent flow receive the error of the flow, not that of its callback."""
 
     async def fail(message: dict[str, Any]) -> None:
-        raise KeyError("told") if "mageflow_error" in message else ValueError("no good")
+        raise KeyError("callback") if "mageflow_error" in message else ValueError("no good")
 
     chain = await quick.creation.chain(["fail", "one"], error="fail")
     signature = await quick.creation.sign("fail", error_callbacks=["fail"])
     await quick.start(chain)
     await hatchet.dispatch([DispatchRun("fail", "{}", signature.key, quick.new_run_key(signature))])
-    await Worker(hatchet, quick, {"fail": fail}).drain()
+    await FakeWorker(hatchet, quick, {"fail": fail}).drain()
     assert hatchet.by_task() == {"fail": 4}
     for key in (chain.key, signature.key):
         error = (await quick.load(key)).last_error

@@ -1,4 +1,4 @@
-"""Durable tasks are steps and items like any other, for as long as they sleep."""
+"""Durable tasks as steps and items, however long they sleep."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("durable_worker.py")
 async def test_durable_tasks_are_steps_and_items(
     mageflow_engine: Any, mageflow_redis: Any, mageflow_worker: Any
 ) -> None:
-    """They sleep through several sweeps of the reconcilers, spawn children, and are run once each."""
+    """They sleep through several sweeps of the reconcilers, spawn children, and run once each."""
     environment = {"PROBE_REDIS": mageflow_redis.url, "PYTHONPATH": str(SCRIPT.parents[2])}
     mageflow_worker(SCRIPT, environment=environment)
     client = Mageflow(mageflow_engine.client(), mageflow_redis.url, settings=Settings(metrics=False))
@@ -32,7 +32,7 @@ async def test_durable_tasks_are_steps_and_items(
 
 
 async def test_a_workflow_of_several_tasks_is_refused_by_name_too(mageflow_engine: Any) -> None:
-    """A hook for failures makes two of one task, and one of them would settle for both."""
+    """A failure hook makes two tasks of one, and one of them would settle for both."""
     client = Mageflow(mageflow_engine.client())
     workflow = client.workflow(name="hooked")
 

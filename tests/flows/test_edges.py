@@ -1,4 +1,4 @@
-"""What flows are rarely made of: short lives, strange letters, huge numbers of runs of one signature."""
+"""Rare flows: short TTLs, unusual characters, huge numbers of runs of one signature."""
 
 import asyncio
 import json
@@ -13,15 +13,15 @@ from mageflow.signatures import RunIdentity, Status
 from mageflow.store import AttemptOutcome, Keys, Store
 from mageflow.types import DispatchRun
 from tests.flows.conftest import stop
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
 async def echo(message: dict[str, Any]) -> Any:
     return message
 
 
-async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Store, hatchet: Hatchet) -> None:
-    """Reconcilers look at it often enough that a body may run for longer than the record would live without."""
+async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Store, hatchet: FakeHatchet) -> None:
+    """Reconcilers refresh it in time, so a task function may run for longer than the TTL."""
     settings = Settings(chain_ttl_active_seconds=1, reconcile_grace_seconds=5, reconcile_check_seconds=30)
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
     chain = await flows.creation.chain(["one", "two"])
@@ -40,16 +40,16 @@ async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Sto
 
 
 @pytest.fixture
-async def strange(store: Store, hatchet: Hatchet) -> AsyncIterator[Flows]:
-    """Flows of a namespace with letters Redis Cluster and our own keys give a meaning to."""
+async def strange(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
+    """Flows of a namespace with characters that have a meaning in Redis Cluster and in keys of mageflow."""
     keys = Keys("mageflow", "größe {x}/#1: 🪓_")
     flows = Flows(Store(store.port, keys, Settings()), hatchet, hatchet, Settings())
     yield flows
     await stop(flows)
 
 
-async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -> None:
-    """Names, messages, results, reasons: what was put in comes out."""
+async def test_any_character_may_be_anywhere(strange: Flows, hatchet: FakeHatchet) -> None:
+    """Names, messages, results and reasons are read as they were written."""
     text = 'ß🪓 "\\" {}#/: \u2028 \x7f \ud83e\udd84'.encode("utf-16", "surrogatepass").decode("utf-16")
     task = "größe {1}/#: 🪓"
     step = await strange.creation.sign(task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task])
@@ -57,7 +57,7 @@ async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -
     await chain.suspend(by=text, why=text)
     await strange.start(chain, {text: text})
     await chain.resume(by=text, why=text)
-    await Worker(hatchet, strange, {task: echo}).drain()
+    await FakeWorker(hatchet, strange, {task: echo}).drain()
     assert await strange.wait(chain.key) == {"mageflow_results": {text: text}}
     loaded = await strange.load(chain.key)
     assert (loaded.name, loaded.history[1].by, loaded.history[1].why) == (text, text, text)
@@ -65,24 +65,26 @@ async def test_any_letter_may_stand_anywhere(strange: Flows, hatchet: Hatchet) -
     assert hatchet.by_task() == {task: 3}
 
 
-async def test_a_lone_surrogate_survives(flows: Flows, hatchet: Hatchet) -> None:
-    """JSON may hold half a character, and a body may return it."""
+async def test_a_lone_surrogate_survives(flows: Flows, hatchet: FakeHatchet) -> None:
+    """JSON may hold half a character, and a task may return it."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
 
     async def half(message: dict[str, Any]) -> Any:
         return {"half": "\ud83e"}
 
-    await Worker(hatchet, flows, {"one": half, "two": echo}).drain()
+    await FakeWorker(hatchet, flows, {"one": half, "two": echo}).drain()
     assert await flows.wait(chain.key) == {"mageflow_results": {"half": "\ud83e"}}
 
 
-async def test_hundreds_of_held_runs_of_one_signature_are_resumed(flows: Flows, hatchet: Hatchet, store: Store) -> None:
+async def test_hundreds_of_held_runs_of_one_signature_are_resumed(
+    flows: Flows, hatchet: FakeHatchet, store: Store
+) -> None:
     """Each with its own message, once, and at a cost that does not grow with their number."""
     count = 300
     signature = await flows.creation.sign("one")
     await signature.suspend()
-    working = Worker(hatchet, flows, {"one": echo})
+    working = FakeWorker(hatchet, flows, {"one": echo})
     for index in range(count):
         message = json.dumps({"n": index})
         await hatchet.dispatch([DispatchRun("one", message, signature.key, flows.new_run_key(signature))])

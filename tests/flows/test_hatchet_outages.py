@@ -1,4 +1,4 @@
-"""Too few workers, and replays from Hatchet's dashboard: on real workers of the SDK, on the local engine."""
+"""Too few workers, and replays from Hatchet's dashboard, on real workers and the local engine."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ SOON = timedelta(seconds=1)
 
 @pytest.fixture
 def observed(make_observed: Any, mageflow_redis: Any) -> Any:  # noqa: F811
-    """A client with a real Valkey, whose reconciler is in a hurry."""
+    """A client with a real Valkey and short intervals of the reconciler."""
     yield make_observed(mageflow_redis.url, settings=QUICK)
     assert mageflow_redis.keys_without_ttl() == []
 
@@ -38,14 +38,14 @@ async def ended(client: Any, key: str, seconds: float = 25.0) -> Any:
 
 
 async def hatchet_says(client: Any, run_id: str, status: V1TaskStatus) -> None:
-    """A worker tells Redis of an end first, and Hatchet a moment later; only what has ended there can be replayed."""
+    """Wait for a state in Hatchet: a worker reports an end to Redis first, and only an ended run can be replayed."""
     async with asyncio.timeout(15):
         while await client.runs.aio_get_status(run_id) is not status:
             await asyncio.sleep(0.05)
 
 
 async def test_flows_outlast_a_lack_of_workers(observed: Any, mageflow_worker: Any) -> None:
-    """One slot for eight chains, and a schedule timeout that most of their runs miss: each ends done, and runs once."""
+    """One slot for eight chains, and a short schedule timeout: each chain ends done, and each step runs once."""
     client = observed.client
     bodies: Counter[str] = Counter()
 
@@ -55,28 +55,28 @@ async def test_flows_outlast_a_lack_of_workers(observed: Any, mageflow_worker: A
         bodies["step"] += 1
         return {}
 
-    @client.task(name="told", schedule_timeout=SOON)
-    async def told(msg: dict[str, Any]) -> dict[str, Any]:
+    @client.task(name="callback", schedule_timeout=SOON)
+    async def callback(msg: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0.2)
-        bodies["told"] += 1
+        bodies["callback"] += 1
         return {}
 
-    mageflow_worker.in_process(client, "few", slots=1, workflows=[step, told])
-    chains = [await client.chain([step, step], success=told) for _ in range(8)]
+    mageflow_worker.in_process(client, "few", slots=1, workflows=[step, callback])
+    chains = [await client.chain([step, step], success=callback) for _ in range(8)]
     with capture_logs() as logs:
         for chain in chains:
             await chain.aio_run_no_wait()
         statuses = [(await ended(client, chain.key)).status for chain in chains]
         callbacks = [(await ended(client, f"{chain.key}#.s0")).status for chain in chains]
     assert set(statuses) == set(callbacks) == {Status.DONE}
-    assert bodies == {"step": 16, "told": 8}
+    assert bodies == {"step": 16, "callback": 8}
     resent = logs.named("mageflow.flow.run_resent")
     assert {each["reason"] for each in resent} == {"unscheduled"}
     print(f"\n{len(resent)} of {24 + len(resent)} runs found no worker in time and were sent again")
 
 
 async def test_a_plain_run_keeps_hatchets_schedule_timeout(observed: Any, mageflow_worker: Any) -> None:
-    """Nobody sends it again: its user was told that it was cancelled, and may do so."""
+    """It is cancelled and not sent again; its user may run it again."""
     client = observed.client
     bodies: Counter[str] = Counter()
 
@@ -102,14 +102,14 @@ async def test_a_plain_run_keeps_hatchets_schedule_timeout(observed: Any, magefl
     assert (await client.load_signature(signature.key)).status is Status.PENDING
 
 
-async def test_a_failed_step_replayed_in_hatchet_takes_its_chain_on(observed: Any, mageflow_worker: Any) -> None:
-    """Hatchet shows the run completed, and the chain ends with what followed from it."""
+async def test_a_failed_step_replayed_in_hatchet_continues_its_chain(observed: Any, mageflow_worker: Any) -> None:
+    """Hatchet shows the run as completed, and the chain runs to its end."""
     client = observed.client
-    is_mended, told = False, Counter[str]()
+    is_repaired, received = False, Counter[str]()
 
     @client.task(name="fragile", retries=1)
     async def fragile(msg: dict[str, Any]) -> dict[str, Any]:
-        if not is_mended:
+        if not is_repaired:
             raise ValueError("not yet")
         return {"mended": True}
 
@@ -117,28 +117,28 @@ async def test_a_failed_step_replayed_in_hatchet_takes_its_chain_on(observed: An
     def last(msg: dict[str, Any]) -> dict[str, Any]:
         return {"got": msg["mageflow_results"]}
 
-    @client.task(name="tell")
-    async def tell(msg: dict[str, Any]) -> dict[str, Any]:
-        told["error" if "mageflow_error" in msg else "success"] += 1
+    @client.task(name="callback")
+    async def callback(msg: dict[str, Any]) -> dict[str, Any]:
+        received["error" if "mageflow_error" in msg else "success"] += 1
         return {}
 
-    mageflow_worker.in_process(client, "chain", workflows=[fragile, last, tell])
-    chain = await client.chain([fragile, last], success=tell, error=tell)
+    mageflow_worker.in_process(client, "chain", workflows=[fragile, last, callback])
+    chain = await client.chain([fragile, last], success=callback, error=callback)
     await chain.aio_run_no_wait()
     assert (await ended(client, chain.key)).status is Status.FAILED
     await ended(client, f"{chain.key}#.e0")
     run_id = (await client.load_signature(chain.steps[0])).last_run.workflow_run_id
-    is_mended = True
+    is_repaired = True
     await hatchet_says(client, run_id, V1TaskStatus.FAILED)
     await client.runs.aio_replay(run_id)
     await ended(client, f"{chain.key}#.s0")
     assert await chain.aio_run() == {"got": {"mended": True}}
-    assert told == {"error": 1, "success": 1}
+    assert received == {"error": 1, "success": 1}
     await hatchet_says(client, run_id, V1TaskStatus.COMPLETED)
 
 
 async def test_a_failed_signature_replayed_in_hatchet_runs_again(observed: Any, mageflow_worker: Any) -> None:
-    """With its retries anew, as Hatchet counts them: it fails twice more, and succeeds in the attempt after."""
+    """With all its retries: it fails twice more and succeeds in the next attempt."""
     client = observed.client
     attempts: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Runs that are gone in Hatchet are handed to it again: what it forgot, and what found no worker in time."""
+"""Runs that are gone in Hatchet are sent again: those it lost, and those that found no worker in time."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
 from tests.flows.conftest import QUICK, echo, stop, until_ended
-from tests.flows.hatchet import Hatchet, Run, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
 from tests.store.counting import RoundTrips
 
 
-async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: Worker | None = None) -> None:
-    """Sweep, and let a worker work, until something is so."""
+async def sweep_until(flows: Flows, condition: Callable[[], Any], worker: FakeWorker | None = None) -> None:
+    """Sweep, and let a worker work, until a condition holds."""
     reconciler = flows.reconciler()
     async with asyncio.timeout(15):
         while not (found := condition()) or (asyncio.iscoroutine(found) and not await found):
@@ -37,8 +37,8 @@ def identity_of(run: Run, worker: str = "gone", attempt: int = 1) -> RunIdentity
     return RunIdentity(run.id, f"step-{run.id}", worker, attempt, run.request.dedupe_key)
 
 
-async def begin(hatchet: Hatchet, flows: Flows) -> RunIdentity:
-    """Start the body of the queued run, which then neither ends nor is heard of."""
+async def begin(hatchet: FakeHatchet, flows: Flows) -> RunIdentity:
+    """Start the task function of the queued run; it does not end, and no heartbeat comes."""
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = identity_of(run)
@@ -47,26 +47,26 @@ async def begin(hatchet: Hatchet, flows: Flows) -> RunIdentity:
     return identity
 
 
-def forget(hatchet: Hatchet) -> None:
-    """Hatchet is started anew, and keeps nothing."""
+def forget(hatchet: FakeHatchet) -> None:
+    """Hatchet is restarted and has lost everything."""
     hatchet.runs.clear()
     hatchet.queue.clear()
 
 
-async def test_a_body_that_was_lost_with_its_run_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
-    """Lost before it was settled: the step is sent again with its whole input, and the flow ends as if nothing was."""
-    chain = await quick.creation.chain(["one", "two"], error=["told"])
+async def test_a_body_that_was_lost_with_its_run_is_run_again(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The step is sent again with its whole input, and the flow ends as if nothing had happened."""
+    chain = await quick.creation.chain(["one", "two"], error=["callback"])
     await quick.start(chain, {"order": 17})
     await begin(hatchet, quick)
     forget(hatchet)
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     assert await until_ended(quick, chain.key, working) is Status.DONE
     assert hatchet.inputs("one") == [{"order": 17}]
-    assert hatchet.inputs("told") == []
+    assert hatchet.inputs("callback") == []
 
 
-async def test_the_history_says_what_was_sent_again(quick: Flows, hatchet: Hatchet) -> None:
-    """At an unchanged status, with the reason and the run; what happens time and again is one entry."""
+async def test_the_history_notes_what_was_sent_again(quick: Flows, hatchet: FakeHatchet) -> None:
+    """At an unchanged status, with the reason and the run; repetitions are one entry."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await begin(hatchet, quick)
@@ -81,22 +81,22 @@ async def test_the_history_says_what_was_sent_again(quick: Flows, hatchet: Hatch
     assert history[-1].why == f"sent again: step 0, Hatchet does not know its run {gone} (3 times)"
 
 
-async def test_a_body_that_is_lost_time_and_again_is_given_up(quick: Flows, hatchet: Hatchet) -> None:
-    """Three times it is sent again, as often as Hatchet hands a dead worker's run to another; then it has failed."""
-    chain = await quick.creation.chain(["one", "two"], error=["told"])
+async def test_a_body_that_is_lost_too_often_has_failed(quick: Flows, hatchet: FakeHatchet) -> None:
+    """It is sent again three times, as often as Hatchet reassigns the run of a dead worker."""
+    chain = await quick.creation.chain(["one", "two"], error=["callback"])
     await quick.start(chain)
     for _ in range(4):
         await begin(hatchet, quick)
         forget(hatchet)
         await sweep_until(quick, lambda: hatchet.queue)
     assert (await quick.load(chain.key)).status is Status.FAILED
-    await Worker(hatchet, quick, {"told": echo}).drain()
-    (told,) = hatchet.inputs("told")
-    assert (told["mageflow_error"]["type"], told["mageflow_error"]["task"]) == ("WorkerLost", "one")
+    await FakeWorker(hatchet, quick, {"callback": echo}).drain()
+    (received,) = hatchet.inputs("callback")
+    assert (received["mageflow_error"]["type"], received["mageflow_error"]["task"]) == ("WorkerLost", "one")
 
 
-async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, hatchet: Hatchet) -> None:
-    """Its late success is the step's result; the run that was sent in its place is called off and runs no body."""
+async def test_a_late_success_of_a_lost_run_counts(quick: Flows, hatchet: FakeHatchet) -> None:
+    """It is the result of the step; the run that was sent in its place is cancelled before its task function."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
@@ -105,7 +105,7 @@ async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, 
     await quick.drain()
     settled = await quick.settle(f"{chain.key}#0", late, AttemptOutcome("succeeded", result_json='{"late": true}'))
     assert settled.verdict == "settled"
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     await working.drain()
     assert hatchet.by_task() == {"one": 1, "two": 1}
     assert [run.state for run in hatchet.runs.values() if run.request.task_name == "one"] == ["cancelled"]
@@ -113,8 +113,8 @@ async def test_a_body_that_goes_on_after_hatchet_forgot_it_counts(quick: Flows, 
     assert await quick.wait(chain.key) == {"mageflow_results": {"late": True}}
 
 
-async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: Hatchet) -> None:
-    """The body that was given up and the one sent in its place both run: one result, one next step."""
+async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The lost one and the one sent in its place both run: one result, one next step."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
@@ -127,12 +127,12 @@ async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: 
     assert (
         await quick.settle(f"{chain.key}#0", second, AttemptOutcome("succeeded", result_json="2"))
     ).verdict == "stale"
-    await Worker(hatchet, quick, {"two": echo}).drain()
+    await FakeWorker(hatchet, quick, {"two": echo}).drain()
     assert await quick.wait(chain.key) == {"mageflow_results": 1}
 
 
-async def test_a_late_failure_of_a_body_that_was_given_up_changes_nothing(quick: Flows, hatchet: Hatchet) -> None:
-    """Its place has been taken by another run, which decides."""
+async def test_a_late_failure_of_a_lost_run_changes_nothing(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Another run has taken its place, and that one decides."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     late = await begin(hatchet, quick)
@@ -140,14 +140,14 @@ async def test_a_late_failure_of_a_body_that_was_given_up_changes_nothing(quick:
     await sweep_until(quick, lambda: hatchet.queue)
     error = FailureRecord(type="ValueError", at=datetime.now(UTC))
     assert (await quick.settle(f"{chain.key}#0", late, AttemptOutcome("failed", error=error))).verdict == "stale"
-    await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo, "two": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.DONE
 
 
-async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
-    quick: Flows, hatchet: Hatchet, round_trips: RoundTrips
+async def test_a_lost_run_with_heartbeats_is_not_sent_again(
+    quick: Flows, hatchet: FakeHatchet, round_trips: RoundTrips
 ) -> None:
-    """Hatchet forgot the run and the body goes on: one word per interval keeps a second body from starting."""
+    """Hatchet lost the run, and the heartbeats of its task function prevent a second one."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     task = TaskInfo("one", "one", execution_timeout_seconds=60, retries=0)
@@ -171,13 +171,13 @@ async def test_a_body_whose_process_says_that_it_runs_is_not_sent_again(
     assert (await quick.settle(f"{chain.key}#0", here, AttemptOutcome("succeeded"))).verdict == "settled"
 
 
-async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flows, hatchet: Hatchet) -> None:
-    """The input of a signature's run is kept until it has ended, so its callbacks fire whatever Hatchet forgets."""
+async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The input of the run is kept until it has ended, so the run can be sent again and its callbacks run."""
     signature = await quick.creation.sign("one", success_callbacks=["done"])
     await run_by_user(quick, hatchet, signature, '{"x": 42}')
     await begin(hatchet, quick)
     forget(hatchet)
-    working = Worker(hatchet, quick, {"one": echo, "done": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "done": echo})
     assert await until_ended(quick, signature.key, working) is Status.DONE
     await working.drain()
     assert hatchet.inputs("one") == [{"x": 42}]
@@ -186,16 +186,16 @@ async def test_a_users_run_that_was_lost_is_run_again_with_its_input(quick: Flow
     assert [each for each in kept if each.startswith(">")] == []
 
 
-async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature, message: str = "{}") -> None:
-    """What the client does when a user runs a signature."""
+async def run_by_user(flows: Flows, hatchet: FakeHatchet, signature: TaskSignature, message: str = "{}") -> None:
+    """Run a signature as the client does for a user."""
     await hatchet.dispatch([DispatchRun(signature.task_name, message, signature.key, flows.new_run_key(signature))])
 
 
-async def test_a_callback_that_was_lost_is_run_again(quick: Flows, hatchet: Hatchet) -> None:
-    """The flow has ended; its callback is lost in its body, and is sent again all the same."""
+async def test_a_callback_that_was_lost_is_run_again(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The flow has ended; its callback is lost while it runs, and is sent again."""
     chain = await quick.creation.chain(["one", "two"], success=["done"])
     await quick.start(chain)
-    working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
     for _ in range(2):
         await working.one()
     await begin(hatchet, quick)
@@ -205,17 +205,17 @@ async def test_a_callback_that_was_lost_is_run_again(quick: Flows, hatchet: Hatc
     assert (await quick.load(f"{chain.key}#.s0")).status is Status.DONE
 
 
-def unscheduled(hatchet: Hatchet) -> Run:
-    """No worker was free for the first of the queued runs, and Hatchet cancelled it."""
+def unscheduled(hatchet: FakeHatchet) -> Run:
+    """No worker was free for the first queued run, and Hatchet cancelled it."""
     run = hatchet.queue.popleft()
     run.state, run.is_unscheduled = "cancelled", True
     return run
 
 
 @pytest.mark.parametrize("kind", ["step", "item", "callback"])
-async def test_what_found_no_worker_in_time_is_sent_again(quick: Flows, hatchet: Hatchet, kind: str) -> None:
+async def test_a_run_without_a_worker_is_sent_again(quick: Flows, hatchet: FakeHatchet, kind: str) -> None:
     """Too few workers delay a flow and do not lose it, however often the schedule timeout passes."""
-    working = Worker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo, "done": echo})
     if kind == "item":
         flow: Any = await quick.creation.swarm(["one", "two"], success_callbacks=["done"], closed=True)
     else:
@@ -233,8 +233,8 @@ async def test_what_found_no_worker_in_time_is_sent_again(quick: Flows, hatchet:
     assert set(working.started.values()) == {1}
 
 
-async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatchet: Hatchet) -> None:
-    """The grace time at first, then twice that, up to the check time; nothing leaves before."""
+async def test_a_run_without_a_worker_is_sent_again_at_growing_intervals(store: Store, hatchet: FakeHatchet) -> None:
+    """The grace time at first, then twice as long each time, up to the check time."""
     settings = Settings(reconcile_grace_seconds=1.0, reconcile_check_seconds=4.0)
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
     chain = await flows.creation.chain(["one", "two"])
@@ -258,11 +258,11 @@ async def test_what_found_no_worker_is_sent_again_ever_later(store: Store, hatch
     await stop(flows)
 
 
-async def test_what_never_finds_a_worker_fails_and_says_so(store: Store, hatchet: Hatchet) -> None:
-    """After as long as a flow lives without progress: the error has a name, and the error callback is sent."""
+async def test_a_run_that_never_finds_a_worker_fails(store: Store, hatchet: FakeHatchet) -> None:
+    """After the active TTL without progress: a typed error, and the error callback is sent."""
     settings = QUICK.model_copy(update={"chain_ttl_active_seconds": 1})
     flows = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings)
-    chain = await flows.creation.chain(["one", "two"], error=["told"])
+    chain = await flows.creation.chain(["one", "two"], error=["callback"])
     await flows.start(chain)
 
     async def ended() -> bool:
@@ -275,13 +275,13 @@ async def test_what_never_finds_a_worker_fails_and_says_so(store: Store, hatchet
     assert failed.status is Status.FAILED
     assert failed.last_error is not None
     assert failed.last_error.type == "TaskUnscheduled"
-    assert [each["mageflow_error"]["task"] for each in hatchet.inputs("told")] == ["one"]
+    assert [each["mageflow_error"]["task"] for each in hatchet.inputs("callback")] == ["one"]
     assert len(hatchet.inputs("one")) > 2
     await stop(flows)
 
 
-async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
-    """Only the schedule timeout is a lack of workers; a cancellation is somebody's word."""
+async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Only a schedule timeout is sent again; a cancellation is final."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
@@ -289,19 +289,19 @@ async def test_a_run_that_a_person_cancels_in_the_queue_cancels_its_flow(quick: 
     assert await until_ended(quick, chain.key) is Status.CANCELLED
 
 
-async def test_a_users_own_run_keeps_hatchets_rule(quick: Flows, hatchet: Hatchet) -> None:
-    """A plain signature's run whose next attempt found no worker in time was cancelled: it is not sent again."""
-    signature = await quick.creation.sign("one", error_callbacks=["told"])
+async def test_a_users_own_run_keeps_hatchets_rule(quick: Flows, hatchet: FakeHatchet) -> None:
+    """A run of a signature whose next attempt found no worker in time is cancelled and not sent again."""
+    signature = await quick.creation.sign("one", error_callbacks=["callback"])
     await run_by_user(quick, hatchet, signature)
     identity = await begin(hatchet, quick)
     run = hatchet.runs[identity.workflow_run_id]
     run.state, run.is_unscheduled = "cancelled", True
     assert await until_ended(quick, signature.key) is Status.CANCELLED
-    assert hatchet.by_task() == {"one": 1, "told": 1}
-    assert hatchet.inputs("told")[0]["mageflow_error"]["type"] == "TaskUnscheduled"
+    assert hatchet.by_task() == {"one": 1, "callback": 1}
+    assert hatchet.inputs("callback")[0]["mageflow_error"]["type"] == "TaskUnscheduled"
 
 
-async def test_a_suspended_flow_holds_what_would_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
+async def test_a_suspended_flow_holds_lost_runs(quick: Flows, hatchet: FakeHatchet) -> None:
     """Lost while suspended: nothing is sent before resume, and then once."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
@@ -312,14 +312,14 @@ async def test_a_suspended_flow_holds_what_would_be_sent_again(quick: Flows, hat
     await sweep_until(quick, lambda: quick._store.port.command("LLEN", held))
     assert not hatchet.queue
     await chain.resume()
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     await working.drain()
     assert (await quick.load(chain.key)).status is Status.DONE
     assert hatchet.by_task() == {"one": 1, "two": 1}
 
 
-async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatchet: Hatchet) -> None:
-    """Between two sends nothing is with Hatchet; interrupting ends it, and nothing comes later."""
+async def test_interrupt_reaches_a_run_between_two_sends(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The run is not in Hatchet at that moment; it ends, and is not sent later."""
     swarm = await quick.creation.swarm(["one"] * 2, config=SwarmConfig(max_concurrency=2), closed=True)
     await quick.start(swarm)
     await quick.drain()
@@ -336,14 +336,14 @@ async def test_interrupt_reaches_what_waits_to_be_sent_again(quick: Flows, hatch
     assert (await quick.load(swarm.key)).status is Status.INTERRUPTED
 
 
-async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: Flows, hatchet: Hatchet) -> None:
-    """A run turned away under suspension was cancelled; that is no news of the one that resume has sent."""
+async def test_the_end_of_an_earlier_run_does_not_end_the_next(quick: Flows, hatchet: FakeHatchet) -> None:
+    """A run turned away by a suspension is cancelled; that says nothing about the run resume sent."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
     first = hatchet.queue[0]
     await chain.suspend()
-    await Worker(hatchet, quick, {"one": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo}).drain()
     assert first.state == "cancelled"
     hatchet.is_away = True
     await chain.resume()
@@ -353,12 +353,12 @@ async def test_word_of_an_earlier_run_does_not_touch_what_was_sent_since(quick: 
         )
         assert late.verdict == "stale"
     hatchet.is_away = False
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     assert await until_ended(quick, chain.key, working) is Status.DONE
 
 
-async def test_sending_again_is_counted_and_told(store: Store, hatchet: Hatchet) -> None:
-    """A counter by reason, and a warning with the member, the run that is gone and how often it was sent again."""
+async def test_sending_again_is_counted_and_logged(store: Store, hatchet: FakeHatchet) -> None:
+    """A counter by reason, and a warning with the member, the lost run and the number of times."""
     registry = CollectorRegistry()
     telemetry = Telemetry(QUICK, registry=registry)
     flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK, telemetry.interceptor)

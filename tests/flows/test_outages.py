@@ -1,4 +1,4 @@
-"""Redis and the engine go away and come back in the middle of everything."""
+"""Redis and the engine stop and come back while flows run."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ FLOWS = 100
 
 @pytest.fixture
 def lasting() -> Iterator[EmbeddedValkey]:
-    """A Valkey that writes everything down."""
+    """A Valkey that writes everything to disk."""
     with EmbeddedValkey(append_only=True) as server:
         yield server
 
@@ -55,7 +55,7 @@ async def all_ended(client: Mageflow, keys: list[str], seconds: float) -> list[A
 @pytest.mark.slow
 @pytest.mark.timeout(150)  # a loaded machine takes its time to start workers
 async def test_a_hundred_flows_survive_a_restart_of_redis(lasting: EmbeddedValkey, tmp_path: Path) -> None:
-    """Killed like a power cut and started again, twice, while all run: every flow ends, and as succeeded."""
+    """Killed and started again, twice, while all run: every flow ends as done."""
     async with ForkServer(lasting.url, tmp_path) as server, LocalEngine(worker_lost_after=5.0) as engine:
         client = Mageflow(engine.client(namespace="outage"), lasting.url, settings=Settings(metrics=False))
         await server.start(engine, "outage")
@@ -75,7 +75,7 @@ async def test_a_hundred_flows_survive_a_restart_of_redis(lasting: EmbeddedValke
 async def test_a_hundred_flows_survive_an_engine_that_forgets_everything(
     lasting: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    """The local engine keeps nothing over a restart: what it had is sent again, begun or not; each flow ends done."""
+    """The local engine stores nothing: lost runs are sent again, and each flow ends as done."""
     async with ForkServer(lasting.url, tmp_path) as server:
         async with LocalEngine() as first:
             client = Mageflow(first.client(namespace="outage"), lasting.url, settings=Settings(metrics=False))

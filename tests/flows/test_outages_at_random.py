@@ -1,4 +1,4 @@
-"""Everything that Hatchet, workers and people may do to a flow, in any order: it ends, and nothing counts twice."""
+"""Random events from Hatchet, workers and people: every flow ends, and no step counts twice."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import ENDED, FailureRecord, RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
 from tests.flows.conftest import stop
-from tests.flows.hatchet import Hatchet, Run
+from tests.flows.fake_hatchet import FakeHatchet, Run
 
 QUICK = Settings(reconcile_grace_seconds=0.01, reconcile_check_seconds=0.02, reconcile_interval_seconds=0.01)
 EVENTS = {
@@ -26,25 +26,25 @@ EVENTS = {
 
 @dataclass
 class Life:
-    """One flow, a Hatchet that may forget, workers that may die, and somebody with a finger on the buttons."""
+    """One flow, a Hatchet that may lose runs, workers that may die, and a person at the dashboard."""
 
     flows: Flows
-    hatchet: Hatchet
+    hatchet: FakeHatchet
     random: random.Random
     key: str = ""
     bodies: list[tuple[Run, RunIdentity]] = field(default_factory=list[tuple[Run, RunIdentity]])
     succeeded: Counter[str] = field(default_factory=Counter[str])
 
     async def create(self) -> None:
-        inner = await self.flows.creation.chain(["one", "two"], error="told-inner")
+        inner = await self.flows.creation.chain(["one", "two"], error="on-inner-error")
         if self.random.random() < 0.5:
-            step = await self.flows.creation.sign("one", success_callbacks=["told-step"])
-            flow: Any = await self.flows.creation.chain([step, inner, "three"], success="told-good", error="told-bad")
+            step = await self.flows.creation.sign("one", success_callbacks=["on-step"])
+            flow: Any = await self.flows.creation.chain([step, inner, "three"], success="on-success", error="on-error")
         else:
             config = SwarmConfig(max_concurrency=2, refill_linger_ms=0)
             flow = await self.flows.creation.swarm(
-                ["one", inner, "two", "three"], config=config, success_callbacks=["told-good"],
-                error_callbacks=["told-bad"], closed=True,
+                ["one", inner, "two", "three"], config=config, success_callbacks=["on-success"],
+                error_callbacks=["on-error"], closed=True,
             )  # fmt: skip
         self.key = flow.key
         await self.flows.start(flow)
@@ -52,7 +52,7 @@ class Life:
     async def event(self, name: str) -> None:
         if name in {"suspend", "resume"}:
             try:
-                await getattr(self.flows, name)(self.key)
+                await getattr(self.flows.lifecycle, name)(self.key)
             except IllegalTransitionError:
                 return
         elif name == "sweep":
@@ -106,7 +106,7 @@ class Life:
             run.state, run.error = "failed", "no good"
 
     async def die(self, run: Run, identity: RunIdentity) -> None:
-        """Its process is gone; Hatchet hands the run to another, if it still knows it."""
+        """Its process is gone; Hatchet gives the run to another, if it still knows it."""
         if run.id in self.hatchet.runs and run.state == "running":
             run.state = "queued"
             self.hatchet.queue.append(run)
@@ -127,7 +127,7 @@ class Life:
             await self.hatchet.dispatch([self.random.choice(list(self.hatchet.runs.values())).request])
 
     async def come_to_an_end(self) -> None:
-        """Everybody behaves from now on."""
+        """No more disturbances: let the flow end."""
         self.hatchet.is_away = False
         reconciler = self.flows.reconciler()
         async with asyncio.timeout(20):
@@ -166,10 +166,10 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_whatever_happens_a_flow_ends_and_counts_once(
-    store: Store, hatchet: Hatchet, seed: int, request: pytest.FixtureRequest
+async def test_a_flow_ends_and_counts_once_after_random_events(
+    store: Store, hatchet: FakeHatchet, seed: int, request: pytest.FixtureRequest
 ) -> None:
-    """A chain or a swarm with a nested chain and callbacks, through sixty events of a life; the seed is the test's."""
+    """A chain or a swarm with a nested chain and callbacks, and sixty events; the seed is the parameter."""
     flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
     life = Life(flows, hatchet, random.Random(seed))
     await life.create()
@@ -178,4 +178,5 @@ async def test_whatever_happens_a_flow_ends_and_counts_once(
         await life.event(name)
     await life.come_to_an_end()
     await life.check()
+    assert (await flows.load(life.key)).has_ended
     await stop(flows)

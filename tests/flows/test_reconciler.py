@@ -1,4 +1,4 @@
-"""Whatever a dead worker left, another finishes; and a flow whose worker never comes back ends."""
+"""Reconcilers finish what dead workers left, and end flows whose worker never comes back."""
 
 import asyncio
 from typing import Any
@@ -7,11 +7,11 @@ from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
 from tests.flows.conftest import echo, until_ended
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
-async def admitted(hatchet: Hatchet, flows: Flows) -> RunIdentity:
-    """Start the queued run, and let its worker vanish."""
+async def admitted(hatchet: FakeHatchet, flows: Flows) -> RunIdentity:
+    """Start the queued run; its worker then disappears."""
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = RunIdentity(run.id, "step", "gone", 1, run.request.dedupe_key)
@@ -19,11 +19,11 @@ async def admitted(hatchet: Hatchet, flows: Flows) -> RunIdentity:
     return identity
 
 
-async def test_a_dispatch_hatchet_refused_is_sent_later(quick: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Hatchet away at the hand-over: the step stays succeeded, and its successor is sent when Hatchet is back."""
+async def test_a_dispatch_hatchet_refused_is_sent_later(quick: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Hatchet is away at the dispatch: the step stays succeeded, and the next step is sent later."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
-    working = Worker(hatchet, quick, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     run = hatchet.queue[0]
     hatchet.is_away = True
     await working.one()
@@ -34,22 +34,22 @@ async def test_a_dispatch_hatchet_refused_is_sent_later(quick: Flows, hatchet: H
     assert working.started.total() == 2
 
 
-async def test_a_run_that_failed_in_hatchet_without_a_word_fails_its_flow(
-    quick: Flows, hatchet: Hatchet, worker: Any
+async def test_a_run_that_failed_in_hatchet_unsettled_fails_its_flow(
+    quick: Flows, hatchet: FakeHatchet, worker: Any
 ) -> None:
-    """The worker died on the last attempt: the chain fails as WorkerLost, and the error callback fires."""
-    chain = await quick.creation.chain(["one", "two"], error=["told"])
+    """The worker died in the last attempt: the chain fails as WorkerLost, and its error callback runs."""
+    chain = await quick.creation.chain(["one", "two"], error=["callback"])
     await quick.start(chain, {"order": 17})
     await admitted(hatchet, quick)
     hatchet.runs["run-0"].state = "failed"
     assert await until_ended(quick, chain.key) is Status.FAILED
-    await Worker(hatchet, quick, {"told": echo}).drain()
-    (told,) = (each["mageflow_error"] for each in hatchet.inputs("told"))
-    assert (told["type"], told["task"], told["original_message"]) == ("WorkerLost", "one", {"order": 17})
+    await FakeWorker(hatchet, quick, {"callback": echo}).drain()
+    (received,) = (each["mageflow_error"] for each in hatchet.inputs("callback"))
+    assert (received["type"], received["task"], received["original_message"]) == ("WorkerLost", "one", {"order": 17})
 
 
-async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: Flows, hatchet: Hatchet) -> None:
-    """Cancelled in Hatchet's dashboard while it was queued: nobody was admitted, and the chain ends."""
+async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Cancelled in Hatchet's dashboard while it was queued: no worker took it, and the chain ends."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await quick.drain()
@@ -57,21 +57,21 @@ async def test_a_run_that_was_cancelled_before_it_began_cancels_its_flow(quick: 
     assert await until_ended(quick, chain.key) is Status.CANCELLED
 
 
-async def test_a_run_that_completed_without_being_settled_keeps_its_output(quick: Flows, hatchet: Hatchet) -> None:
-    """Redis was away when the body ended, Hatchet has the output: the next step gets it."""
+async def test_a_run_that_completed_without_being_settled_keeps_its_output(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Redis was away when the task ended, and Hatchet has the output: the next step receives it."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     await admitted(hatchet, quick)
     hatchet.runs["run-0"].state, hatchet.runs["run-0"].output = "completed", '{"n": 7}'
-    working = Worker(hatchet, quick, {"two": echo})
+    working = FakeWorker(hatchet, quick, {"two": echo})
     assert await until_ended(quick, chain.key, working) is Status.DONE
     assert [
         run.input for run in hatchet.runs.values() if run.request.task_name == "two" and run.state == "completed"
     ] == [{"mageflow_results": {"n": 7}}]
 
 
-async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatchet) -> None:
-    """A retry that never came: the flow fails with the error the worker did report."""
+async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The retry never came: the flow fails with the error that the worker reported."""
     hatchet.retries["one"] = 5
 
     async def fail(message: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatc
 
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
-    await Worker(hatchet, quick, {"one": fail}).one()
+    await FakeWorker(hatchet, quick, {"one": fail}).one()
     hatchet.queue.clear()
     hatchet.runs["run-0"].state = "failed"
     assert await until_ended(quick, chain.key) is Status.FAILED
@@ -88,8 +88,8 @@ async def test_the_error_of_the_last_attempt_is_kept(quick: Flows, hatchet: Hatc
     assert error.type == "KeyError"
 
 
-async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """Silence is not death: a long body keeps its flow, and its TTL, for as long as Hatchet says it runs."""
+async def test_a_run_that_is_still_running_is_left_alone(quick: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """A long task keeps its flow, and the TTL, as long as Hatchet says it runs."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     identity = await admitted(hatchet, quick)
@@ -104,8 +104,8 @@ async def test_a_run_that_is_still_going_is_left_alone(quick: Flows, hatchet: Ha
     assert (await quick.settle(f"{chain.key}#0", identity, AttemptOutcome("succeeded"))).verdict == "settled"
 
 
-async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flows, hatchet: Hatchet) -> None:
-    """An engine that lost its memory: what nobody had started is sent again, what somebody had started has failed."""
+async def test_a_run_hatchet_lost_is_sent_again_unless_it_had_started(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The engine was restarted: a run nobody had started is sent again, a started one has failed."""
     waiting, begun = await quick.creation.chain(["one", "one"]), await quick.creation.chain(["two", "one"])
     await quick.start(begun)
     await admitted(hatchet, quick)
@@ -113,23 +113,23 @@ async def test_a_run_hatchet_forgot_is_sent_again_unless_it_had_begun(quick: Flo
     await quick.drain()
     hatchet.runs.clear()
     hatchet.queue.clear()
-    working = Worker(hatchet, quick, {"one": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo})
     assert await until_ended(quick, waiting.key, working) is Status.DONE
     assert await until_ended(quick, begun.key) is Status.FAILED
 
 
-async def test_a_task_hatchet_keeps_refusing_fails_its_flow_alone(quick: Flows, hatchet: Hatchet) -> None:
-    """What is refused time and again is given up; what was sent in the same call is not held back by it."""
+async def test_a_task_hatchet_keeps_refusing_fails_its_flow_alone(quick: Flows, hatchet: FakeHatchet) -> None:
+    """A run that is refused too often fails; the runs of the same call are not held up by it."""
     hatchet.refused.add("bad")
     swarm = await quick.creation.swarm(["bad", "one", "one"], closed=True)
     await quick.start(swarm)
-    working = Worker(hatchet, quick, {"one": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo})
     assert await until_ended(quick, swarm.key, working) is Status.DONE
     assert await quick.wait(swarm.key) == [None, {}, {}]
 
 
-async def test_an_outage_is_waited_out_however_long(quick: Flows, hatchet: Hatchet) -> None:
-    """Hatchet that cannot be reached is no refusal: nothing is given up."""
+async def test_an_outage_of_any_length_fails_nothing(quick: Flows, hatchet: FakeHatchet) -> None:
+    """An unreachable Hatchet is no refusal: the run is sent when Hatchet is back."""
     hatchet.is_away = True
     chain = await quick.creation.chain(["one", "one"])
     await quick.start(chain)
@@ -141,7 +141,7 @@ async def test_an_outage_is_waited_out_however_long(quick: Flows, hatchet: Hatch
             await quick._store.port.command("HSET", f"{chain.key}:outbox", "0", outbox_entry(sent))
             sent += (await reconciler.sweep()).sent
     hatchet.is_away = False
-    assert await until_ended(quick, chain.key, Worker(hatchet, quick, {"one": echo})) is Status.DONE
+    assert await until_ended(quick, chain.key, FakeWorker(hatchet, quick, {"one": echo})) is Status.DONE
 
 
 def chain_index(flows: Flows, key: str) -> str:
@@ -152,25 +152,25 @@ def outbox_entry(tries: int) -> str:
     return f'{{"k":"run","ep":0,"t":0,"n":{tries}}}'
 
 
-async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: Flows, hatchet: Hatchet) -> None:
-    """Hatchet takes such runs and never knows them: sent again in case a worker comes, but not for ever."""
+async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Hatchet accepts such runs and does not know them: they are sent three times, then the flow fails."""
     hatchet.undeclared["nobody"] = 0
-    chain = await quick.creation.chain(["one", "nobody"], error=["told"])
+    chain = await quick.creation.chain(["one", "nobody"], error=["callback"])
     await quick.start(chain)
-    working = Worker(hatchet, quick, {"one": echo, "told": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo, "callback": echo})
     assert await until_ended(quick, chain.key, working) is Status.FAILED
     await working.drain()
     assert hatchet.undeclared["nobody"] == 3
-    (told,) = (each["mageflow_error"] for each in hatchet.inputs("told"))
-    assert (told["type"], told["task"]) == ("UnknownTaskError", "nobody")
+    (received,) = (each["mageflow_error"] for each in hatchet.inputs("callback"))
+    assert (received["type"], received["task"]) == ("UnknownTaskError", "nobody")
 
 
-async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatchet) -> None:
-    """Deployed in the wrong order: the run that was lost is sent again, and the flow ends as if nothing had been."""
+async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The worker was deployed after the flow started: the lost run is sent again, and the flow ends well."""
     hatchet.undeclared["late"] = 0
     chain = await quick.creation.chain(["one", "late"])
     await quick.start(chain)
-    working, reconciler = Worker(hatchet, quick, {"one": echo, "late": echo}), quick.reconciler()
+    working, reconciler = FakeWorker(hatchet, quick, {"one": echo, "late": echo}), quick.reconciler()
     async with asyncio.timeout(10):
         while hatchet.undeclared["late"] < 2:
             await reconciler.sweep()
@@ -180,8 +180,8 @@ async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Hatc
     assert await until_ended(quick, chain.key, working) is Status.DONE
 
 
-async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, hatchet: Hatchet) -> None:
-    """Admission says how many attempts have failed: Hatchet counts those, and only those, against the retries."""
+async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Admission returns the number of failed attempts: Hatchet counts only those against the retries."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
     first = await admitted(hatchet, quick)  # and its worker is lost
@@ -196,7 +196,7 @@ async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, ha
 
     assert await attempt(2) == 0
     await fail(2)
-    await fail(2)  # its answer was lost, and it is told again
+    await fail(2)  # its answer was lost, and it is settled again
     assert await attempt(3) == 1
     assert await attempt(4) == 1  # the third was lost too
     await fail(4)
@@ -204,30 +204,30 @@ async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, ha
 
 
 async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
-    quick: Flows, hatchet: Hatchet, store: Store
+    quick: Flows, hatchet: FakeHatchet, store: Store
 ) -> None:
-    """A callback or step that does not validate is a typed failure, never dropped and never executed."""
-    chain = await quick.creation.chain(["one", "two"], error=["told"])
+    """A callback or step that does not validate is a typed failure; it is never executed."""
+    chain = await quick.creation.chain(["one", "two"], error=["callback"])
     await store.port.command("HSET", f"{chain.key}:defs", "1", "T:0:0|gASVBQAAAAAAAACMAWGULg==")
     await quick.start(chain)
-    await Worker(hatchet, quick, {"one": echo, "told": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo, "callback": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.FAILED
-    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("told")] == ["SignatureInvalidError"]
-    assert hatchet.by_task() == {"one": 1, "told": 1}
+    assert [each["mageflow_error"]["type"] for each in hatchet.inputs("callback")] == ["SignatureInvalidError"]
+    assert hatchet.by_task() == {"one": 1, "callback": 1}
 
 
-async def test_an_expired_inner_flow_fails_the_outer_one(quick: Flows, hatchet: Hatchet) -> None:
+async def test_an_expired_inner_flow_fails_the_outer_one(quick: Flows, hatchet: FakeHatchet) -> None:
     """A nested flow that is gone when its turn comes ends its parent with an error."""
     inner = await quick.creation.chain(["two", "two"])
     chain = await quick.creation.chain(["one", inner])
     await quick.lifecycle.remove(inner.key)
     await quick.start(chain)
-    await Worker(hatchet, quick, {"one": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.FAILED
 
 
-async def test_reconcilers_share_the_work(quick: Flows, hatchet: Hatchet) -> None:
-    """Ten reconcilers at once send each forgotten run once."""
+async def test_reconcilers_share_the_work(quick: Flows, hatchet: FakeHatchet) -> None:
+    """Ten reconcilers at once send each unsent run once."""
     hatchet.is_away = True
     chains = [await quick.creation.chain(["one", "two"]) for _ in range(20)]
     for chain in chains:
@@ -239,12 +239,12 @@ async def test_reconcilers_share_the_work(quick: Flows, hatchet: Hatchet) -> Non
     assert len(hatchet.runs) == 20
 
 
-async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: Hatchet) -> None:
-    """The worker that was going to fill a free place died: a reconciler fills it."""
+async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The worker whose timer would fill the place died: a reconciler fills it."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=10)
     swarm = await quick.creation.swarm(["one"] * 8, config=config, closed=True)
     await quick.start(swarm)
-    working = Worker(hatchet, quick, {"one": echo})
+    working = FakeWorker(hatchet, quick, {"one": echo})
     await working.one()
     for task in asyncio.all_tasks():
         if task.get_name() == "mageflow-refill":
@@ -252,19 +252,19 @@ async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: Hat
     assert await until_ended(quick, swarm.key, working) is Status.DONE
 
 
-async def test_ended_records_leave_the_index(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """What is over costs reconcilers nothing."""
+async def test_ended_records_leave_the_index(quick: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """Records that are over cost reconcilers nothing."""
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)
-    await Worker(hatchet, quick, {"one": echo, "two": echo}).drain()
+    await FakeWorker(hatchet, quick, {"one": echo, "two": echo}).drain()
     await asyncio.sleep(0.05)
     await quick.reconciler().sweep()
     indexed = [await store.port.command("ZCARD", store.keys.due(shard)) for shard in range(16)]
     assert sum(indexed) == 0
 
 
-async def test_the_census_counts_what_is_there(quick: Flows, hatchet: Hatchet, store: Store) -> None:
-    """Signatures by kind and status, flows in flight with the age of the oldest, items by state."""
+async def test_the_census_counts_every_record(quick: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """Signatures by kind and status, active flows with the age of the oldest, items by state."""
     await quick.creation.sign("one")
     chain = await quick.creation.chain(["one", "two"])
     await quick.start(chain)

@@ -1,4 +1,4 @@
-"""A run that had failed is replayed in Hatchet: it runs again, and its flow goes on from there."""
+"""A failed run that is replayed in Hatchet runs again, and its flow continues from there."""
 
 import json
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
 from mageflow.store import Admission, AttemptOutcome
 from mageflow.types import DispatchRun
-from tests.flows.hatchet import Hatchet, Run, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
 
 
 class Body:
-    """Fails until it is mended."""
+    """A task function that fails until it is repaired."""
 
     def __init__(self) -> None:
         self.is_mended = False
@@ -31,8 +31,8 @@ async def echo(message: dict[str, Any]) -> Any:
     return message
 
 
-def replay(hatchet: Hatchet, task: str, which: int = 0) -> Run:
-    """What Hatchet does when somebody presses the button: the same run, its next attempt."""
+def replay(hatchet: FakeHatchet, task: str, which: int = 0) -> Run:
+    """Replay a run as Hatchet does: the same run, its next attempt."""
     run = [run for run in hatchet.runs.values() if run.request.task_name == task][which]
     run.state, run.output, run.error = "queued", None, ""
     run.replayed_after = run.attempt
@@ -45,16 +45,16 @@ async def admit(flows: Flows, run: Run, attempt: int, step: str = "") -> Admissi
     return await flows.admit(run.request.signature_key, identity)
 
 
-async def run_by_user(flows: Flows, hatchet: Hatchet, signature: TaskSignature) -> None:
+async def run_by_user(flows: Flows, hatchet: FakeHatchet, signature: TaskSignature) -> None:
     await hatchet.dispatch([DispatchRun(signature.task_name, "{}", signature.key, flows.new_run_key(signature))])
 
 
-async def test_a_replayed_signature_runs_again(flows: Flows, hatchet: Hatchet) -> None:
-    """Its status follows; the success callback fires now, the error callback has fired and does not again."""
+async def test_a_replayed_signature_runs_again(flows: Flows, hatchet: FakeHatchet) -> None:
+    """Its status follows; the success callback runs now, and the error callback does not run again."""
     body = Body()
     signature = await flows.creation.sign("body", success_callbacks=["good"], error_callbacks=["bad"])
     await run_by_user(flows, hatchet, signature)
-    working = Worker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
+    working = FakeWorker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
     await working.drain()
     assert (await flows.load(signature.key)).status is Status.FAILED
     replay(hatchet, "body")
@@ -67,12 +67,12 @@ async def test_a_replayed_signature_runs_again(flows: Flows, hatchet: Hatchet) -
     assert hatchet.by_task() == {"body": 1, "bad": 1, "good": 1}
 
 
-async def test_a_chain_goes_on_from_its_replayed_step(flows: Flows, hatchet: Hatchet) -> None:
-    """It is active again and ends a second time, with the callbacks that are still to fire, each once."""
+async def test_a_chain_continues_from_its_replayed_step(flows: Flows, hatchet: FakeHatchet) -> None:
+    """It is active again and ends a second time; the remaining callbacks run once each."""
     body = Body()
     chain = await flows.creation.chain(["one", "body", "two"], success="good", error="bad")
     await flows.start(chain, {"m": 1})
-    working = Worker(hatchet, flows, {"one": echo, "body": body, "two": echo, "good": echo, "bad": echo})
+    working = FakeWorker(hatchet, flows, {"one": echo, "body": body, "two": echo, "good": echo, "bad": echo})
     await working.drain()
     assert (await flows.load(chain.key)).status is Status.FAILED
     body.is_mended = True
@@ -84,12 +84,12 @@ async def test_a_chain_goes_on_from_its_replayed_step(flows: Flows, hatchet: Hat
     assert history[2:] == [("failed", ""), ("active", "replayed in Hatchet: 1"), ("done", "")]
 
 
-async def test_a_replayed_step_that_fails_again_fails_its_chain_again(flows: Flows, hatchet: Hatchet) -> None:
-    """And may be replayed again; its error callbacks have fired."""
+async def test_a_replayed_step_that_fails_again_fails_its_chain_again(flows: Flows, hatchet: FakeHatchet) -> None:
+    """It can be replayed once more; its error callbacks have run already."""
     body = Body()
     chain = await flows.creation.chain(["body", "two"], error="bad")
     await flows.start(chain)
-    working = Worker(hatchet, flows, {"body": body, "two": echo, "bad": echo})
+    working = FakeWorker(hatchet, flows, {"body": body, "two": echo, "bad": echo})
     await working.drain()
     for _ in range(2):
         replay(hatchet, "body")
@@ -102,26 +102,26 @@ async def test_a_replayed_step_that_fails_again_fails_its_chain_again(flows: Flo
     assert hatchet.by_task() == {"body": 1, "two": 1, "bad": 1}
 
 
-async def test_a_replayed_step_counts_its_retries_anew(flows: Flows, hatchet: Hatchet) -> None:
-    """As Hatchet does: what had failed before the replay is not held against it."""
+async def test_a_replayed_step_counts_its_retries_anew(flows: Flows, hatchet: FakeHatchet) -> None:
+    """As Hatchet does: failures before the replay do not count."""
     hatchet.retries["body"] = 1
     chain = await flows.creation.chain(["body", "two"])
     await flows.start(chain)
-    await Worker(hatchet, flows, {"body": Body()}).drain()
+    await FakeWorker(hatchet, flows, {"body": Body()}).drain()
     assert (await flows.load(chain.key)).status is Status.FAILED
     admission = await admit(flows, replay(hatchet, "body"), 3)
     assert (admission.verdict, admission.failed_attempts) == ("run", 0)
 
 
-async def test_a_step_of_a_nested_chain_takes_its_parents_with_it(flows: Flows, hatchet: Hatchet) -> None:
-    """The news that it succeeded after all reopens each flow above it in turn."""
+async def test_a_replayed_step_of_a_nested_chain_reopens_its_parents(flows: Flows, hatchet: FakeHatchet) -> None:
+    """Its success reopens each flow above it in turn."""
     body = Body()
     inner = await flows.creation.chain(["one", "body"])
     middle = await flows.creation.chain([inner, "two"])
     outer = await flows.creation.chain([middle, "three"], success="good", error="bad")
     await flows.start(outer)
     names = ("one", "two", "three", "good", "bad")
-    working = Worker(hatchet, flows, {"body": body, **dict.fromkeys(names, echo)})
+    working = FakeWorker(hatchet, flows, {"body": body, **dict.fromkeys(names, echo)})
     await working.drain()
     assert (await flows.load(outer.key)).status is Status.FAILED
     body.is_mended = True
@@ -131,12 +131,12 @@ async def test_a_step_of_a_nested_chain_takes_its_parents_with_it(flows: Flows, 
     assert hatchet.by_task() == {"one": 1, "body": 1, "two": 1, "three": 1, "good": 1, "bad": 1}
 
 
-async def test_an_item_is_replayed_while_its_swarm_goes_on(flows: Flows, hatchet: Hatchet) -> None:
+async def test_an_item_is_replayed_while_its_swarm_is_active(flows: Flows, hatchet: FakeHatchet) -> None:
     """It counts as running and no longer as failed, and its result takes its place."""
     body = Body()
     swarm = await flows.creation.swarm(["one", "body", "one"], config=SwarmConfig(max_concurrency=2))
     await flows.start(swarm)
-    working = Worker(hatchet, flows, {"one": echo, "body": body})
+    working = FakeWorker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
     assert (await flows.load(swarm.key)).failed == 1
     body.is_mended = True
@@ -151,12 +151,12 @@ async def test_an_item_is_replayed_while_its_swarm_goes_on(flows: Flows, hatchet
     assert await flows.wait(swarm.key) == [{}, {"mended": True}, {}]
 
 
-async def test_a_swarm_of_failures_succeeds_when_an_item_is_replayed(flows: Flows, hatchet: Hatchet) -> None:
-    """It had failed because nothing succeeded, and is done once something has."""
+async def test_a_swarm_of_failures_succeeds_when_an_item_is_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
+    """It failed because no item succeeded, and is done once one has."""
     body = Body()
     swarm = await flows.creation.swarm(["body"] * 3, success_callbacks=["good"], error_callbacks=["bad"], closed=True)
     await flows.start(swarm)
-    working = Worker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
+    working = FakeWorker(hatchet, flows, {"body": body, "good": echo, "bad": echo})
     await working.drain()
     assert (await flows.load(swarm.key)).status is Status.FAILED
     body.is_mended = True
@@ -166,13 +166,13 @@ async def test_a_swarm_of_failures_succeeds_when_an_item_is_replayed(flows: Flow
     assert hatchet.by_task() == {"body": 3, "good": 1, "bad": 1}
 
 
-async def test_a_swarm_that_was_stopped_goes_on_when_the_failure_is_replayed(flows: Flows, hatchet: Hatchet) -> None:
-    """What had not been started is started; what was cancelled at the stop stays cancelled."""
+async def test_a_stopped_swarm_continues_when_the_failure_is_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
+    """Items that were not started are started; items cancelled at the stop stay cancelled."""
     body = Body()
     config = SwarmConfig(max_concurrency=2, stop_after_n_failures=1, refill_linger_ms=0)
     swarm = await flows.creation.swarm(["body", "one", "one", "one"], config=config, closed=True)
     await flows.start(swarm)
-    working = Worker(hatchet, flows, {"one": echo, "body": body})
+    working = FakeWorker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
     stopped = await flows.load(swarm.key)
     assert stopped.status is Status.FAILED
@@ -184,12 +184,12 @@ async def test_a_swarm_that_was_stopped_goes_on_when_the_failure_is_replayed(flo
     assert await flows.wait(swarm.key) == [{"mended": True}, None, {}, {}]
 
 
-async def test_what_was_handed_on_is_not_replayed(flows: Flows, hatchet: Hatchet) -> None:
-    """A swarm that is done has given its results to its callback: a failed item of it is turned away, and says why."""
+async def test_an_item_of_a_done_swarm_is_not_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
+    """The swarm has given its results to its callback: the item is turned away, with the reason."""
     body = Body()
     swarm = await flows.creation.swarm(["one", "body"], success_callbacks=["good"], closed=True)
     await flows.start(swarm)
-    working = Worker(hatchet, flows, {"one": echo, "body": body, "good": echo})
+    working = FakeWorker(hatchet, flows, {"one": echo, "body": body, "good": echo})
     await working.drain()
     body.is_mended = True
     replay(hatchet, "body")
@@ -199,11 +199,11 @@ async def test_what_was_handed_on_is_not_replayed(flows: Flows, hatchet: Hatchet
     assert await flows.wait(swarm.key) == [{}, None]
 
 
-async def test_a_replayed_success_hands_out_what_it_came_to(flows: Flows, hatchet: Hatchet) -> None:
-    """No body of a step that succeeded runs again, whoever asks."""
+async def test_a_replayed_success_returns_its_stored_result(flows: Flows, hatchet: FakeHatchet) -> None:
+    """The task function of a step that succeeded never runs again."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
-    working = Worker(hatchet, flows, {"one": echo, "two": echo})
+    working = FakeWorker(hatchet, flows, {"one": echo, "two": echo})
     await working.drain()
     run = replay(hatchet, "one")
     await working.drain()
@@ -211,12 +211,12 @@ async def test_a_replayed_success_hands_out_what_it_came_to(flows: Flows, hatche
     assert working.started.total() == 2
 
 
-async def test_a_failed_callback_is_replayed(flows: Flows, hatchet: Hatchet) -> None:
+async def test_a_failed_callback_is_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
     """Its flow has ended and stays so; the callback runs again."""
     body = Body()
     chain = await flows.creation.chain(["one", "one"], success="body")
     await flows.start(chain)
-    working = Worker(hatchet, flows, {"one": echo, "body": body})
+    working = FakeWorker(hatchet, flows, {"one": echo, "body": body})
     await working.drain()
     body.is_mended = True
     replay(hatchet, "body")
@@ -225,7 +225,7 @@ async def test_a_failed_callback_is_replayed(flows: Flows, hatchet: Hatchet) -> 
     assert (await flows.load(chain.key)).status is Status.DONE
 
 
-async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: Hatchet) -> None:
+async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: FakeHatchet) -> None:
     """The failure has no consequences any more; the step is sent again at resume."""
     body = Body()
     chain = await flows.creation.chain(["body", "two"], error="bad")
@@ -235,7 +235,7 @@ async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: 
         return await body(message)
 
     await flows.start(chain)
-    working = Worker(hatchet, flows, {"body": suspends, "two": echo, "bad": echo})
+    working = FakeWorker(hatchet, flows, {"body": suspends, "two": echo, "bad": echo})
     await working.drain()
     body.is_mended = True
     replay(hatchet, "body")
@@ -248,8 +248,8 @@ async def test_a_replay_while_suspended_waits_for_resume(flows: Flows, hatchet: 
     assert hatchet.by_task() == {"body": 2, "two": 1}
 
 
-async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, hatchet: Hatchet) -> None:
-    """Somebody cancelled it in the queue, and thought better of it."""
+async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
+    """It was cancelled in the queue, and is then replayed."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     await flows.drain()
@@ -261,13 +261,13 @@ async def test_a_cancelled_run_that_never_began_can_be_replayed(flows: Flows, ha
     assert settled.verdict == "settled"
     assert (await flows.load(chain.key)).status is Status.CANCELLED
     replay(hatchet, "one")
-    await Worker(hatchet, flows, {"one": echo, "two": echo}).drain()
+    await FakeWorker(hatchet, flows, {"one": echo, "two": echo}).drain()
     assert (await flows.load(chain.key)).status is Status.DONE
 
 
 @pytest.mark.parametrize("how", ["same attempt", "another run", "another task of the run", "its worker died"])
-async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, hatchet: Hatchet, how: str) -> None:
-    """A late delivery, a duplicate, the failure hook of the same run: none of them opens what has ended."""
+async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, hatchet: FakeHatchet, how: str) -> None:
+    """A late delivery, a duplicate, the failure hook of the same run: none reopens what has ended."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
@@ -284,8 +284,8 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
     assert (await flows.load(chain.key)).status is Status.FAILED
 
 
-async def test_an_interrupted_flow_is_not_replayed(flows: Flows, hatchet: Hatchet) -> None:
-    """Interrupt is for good."""
+async def test_an_interrupted_flow_is_not_replayed(flows: Flows, hatchet: FakeHatchet) -> None:
+    """An interruption is final."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()

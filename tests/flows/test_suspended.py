@@ -1,4 +1,4 @@
-"""What a suspension holds back is neither lost nor miscounted, whatever comes in between."""
+"""Work that a suspension holds back is neither lost nor counted wrong, whatever happens during it."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
-from tests.flows.hatchet import Hatchet
+from tests.flows.fake_hatchet import FakeHatchet
 
 
 async def echo(message: dict[str, Any]) -> Any:
@@ -19,8 +19,8 @@ async def fail(message: dict[str, Any]) -> None:
     raise ValueError("no good")
 
 
-async def test_a_suspended_chain_counts_the_step_that_ended(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """``step`` is how many steps have succeeded, also before resume lets the next one go."""
+async def test_a_suspended_chain_counts_the_step_that_ended(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """``step`` is the number of steps that have succeeded, also before resume."""
     chain = await flows.creation.chain(["one", "two"])
 
     async def suspends(message: dict[str, Any]) -> Any:
@@ -40,8 +40,8 @@ async def test_a_suspended_chain_counts_the_step_that_ended(flows: Flows, hatche
     assert (loaded.status, loaded.step) == (Status.DONE, 2)
 
 
-async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Running, succeeded and failed are true at any moment; freed places are filled at resume."""
+async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Running, succeeded and failed are right at any moment; free places are filled at resume."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=0)
     swarm = await flows.creation.swarm(["one", "bad", "one", "one", "one"], config=config, closed=True)
     await flows.start(swarm)
@@ -60,10 +60,10 @@ async def test_a_suspended_swarm_counts_the_items_that_ended(flows: Flows, hatch
     assert (loaded.status, loaded.running, loaded.succeeded, loaded.failed) == (Status.DONE, 0, 4, 1)
 
 
-async def test_failures_under_suspension_count_against_the_limit_at_resume(flows: Flows, hatchet: Hatchet) -> None:
-    """The failure that reaches the limit ends the swarm when it may go on, and cancels what runs."""
+async def test_failures_under_suspension_count_against_the_limit_at_resume(flows: Flows, hatchet: FakeHatchet) -> None:
+    """The failure that reaches the limit ends the swarm at resume and cancels its runs."""
     config = SwarmConfig(max_concurrency=3, stop_after_n_failures=2)
-    swarm = await flows.creation.swarm(["one"] * 6, config=config, error_callbacks=["told"], closed=True)
+    swarm = await flows.creation.swarm(["one"] * 6, config=config, error_callbacks=["callback"], closed=True)
     await flows.start(swarm)
     runs = [await begin(flows, hatchet) for _ in range(3)]
     await swarm.suspend()
@@ -72,11 +72,11 @@ async def test_failures_under_suspension_count_against_the_limit_at_resume(flows
     assert (await flows.load(swarm.key)).status is Status.SUSPENDED
     assert await swarm.resume() is Status.FAILED
     assert hatchet.runs[runs[2].workflow_run_id].state == "cancelled"
-    assert hatchet.by_task() == {"one": 3, "told": 1}
+    assert hatchet.by_task() == {"one": 3, "callback": 1}
 
 
-async def begin(flows: Flows, hatchet: Hatchet) -> RunIdentity:
-    """Start the body of the queued run."""
+async def begin(flows: Flows, hatchet: FakeHatchet) -> RunIdentity:
+    """Start the task function of the queued run."""
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
@@ -85,28 +85,28 @@ async def begin(flows: Flows, hatchet: Hatchet) -> RunIdentity:
 
 
 @pytest.mark.parametrize("body", [echo, fail])
-async def test_interrupt_lets_callbacks_of_what_had_ended_go(
-    flows: Flows, hatchet: Hatchet, worker: Any, body: Any
+async def test_interrupt_releases_callbacks_of_ended_steps(
+    flows: Flows, hatchet: FakeHatchet, worker: Any, body: Any
 ) -> None:
-    """A step that ended while its chain was suspended has ended: its own callbacks fire once, interrupt or not."""
+    """A step that ended while its chain was suspended has ended: its callbacks run once."""
     step = await flows.creation.sign("one", success_callbacks=["good"], error_callbacks=["bad"])
-    chain = await flows.creation.chain([step, "two"], error="told")
+    chain = await flows.creation.chain([step, "two"], error="callback")
 
     async def suspends(message: dict[str, Any]) -> Any:
         await chain.suspend()
         return await body(message)
 
     await flows.start(chain)
-    working = worker(one=suspends, good=echo, bad=echo, told=echo)
+    working = worker(one=suspends, good=echo, bad=echo, callback=echo)
     await working.drain()
     assert hatchet.by_task() == {"one": 1}
     assert await chain.interrupt() is Status.INTERRUPTED
     await working.drain()
-    assert hatchet.by_task() == {"one": 1, "good" if body is echo else "bad": 1, "told": 1}
+    assert hatchet.by_task() == {"one": 1, "good" if body is echo else "bad": 1, "callback": 1}
 
 
-async def test_interrupt_lets_callbacks_go_that_were_held(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """A callback that was turned away under suspension is a decision that was taken: it runs once."""
+async def test_interrupt_releases_held_callbacks(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """A callback that a suspension turned away was decided before: it runs once."""
     step = await flows.creation.sign("one", success_callbacks=["good"])
     chain = await flows.creation.chain([step, "two"])
     await flows.start(chain)
@@ -122,8 +122,8 @@ async def test_interrupt_lets_callbacks_go_that_were_held(flows: Flows, hatchet:
     assert working.started.total() == 2
 
 
-async def test_interrupting_a_step_ends_the_chain_as_cancelled(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """It counts as that step's cancellation, not as a failure."""
+async def test_interrupting_a_step_ends_the_chain_as_cancelled(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """It counts as the cancellation of that step, not as a failure."""
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     await (await flows.load(chain.steps[0])).interrupt()
@@ -131,9 +131,9 @@ async def test_interrupting_a_step_ends_the_chain_as_cancelled(flows: Flows, hat
 
 
 async def test_a_nested_flow_started_in_the_moment_of_an_interrupt_is_interrupted(
-    flows: Flows, hatchet: Hatchet, store: Store
+    flows: Flows, hatchet: FakeHatchet, store: Store
 ) -> None:
-    """Its parent is interrupted between its start and the word that it was started."""
+    """Its parent is interrupted between its start and the acknowledgement of the start."""
     inner = await flows.creation.chain(["one", "one"])
     outer = await flows.creation.chain([inner, "two"])
     acknowledge = store.acknowledge
@@ -154,9 +154,9 @@ async def test_a_nested_flow_started_in_the_moment_of_an_interrupt_is_interrupte
 
 
 async def test_a_nested_flow_that_ends_while_its_parent_is_suspended_is_not_lost(
-    flows: Flows, hatchet: Hatchet, worker: Any, store: Store
+    flows: Flows, hatchet: FakeHatchet, worker: Any, store: Store
 ) -> None:
-    """Suspended before it was known that the nested flow had begun: what it came to is kept for resume."""
+    """Its parent was suspended before the start was acknowledged: the result is kept for resume."""
     inner = await flows.creation.chain(["one", "one"])
     outer = await flows.creation.chain([inner, "two"])
     acknowledge = store.acknowledge
@@ -177,10 +177,8 @@ async def test_a_nested_flow_that_ends_while_its_parent_is_suspended_is_not_lost
     assert working.started.total() == 3
 
 
-async def test_resume_overtakes_a_suspension_that_was_not_passed_on(
-    flows: Flows, hatchet: Hatchet, store: Store
-) -> None:
-    """The word to a nested flow was late: what was said last is what it obeys."""
+async def test_resume_overtakes_a_suspension_of_a_nested_flow(flows: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """The suspension reaches the nested flow late: the last action wins."""
     inner = await flows.creation.chain(["one", "one"])
     outer = await flows.creation.chain([inner, "two"])
     await flows.start(outer)
@@ -190,8 +188,8 @@ async def test_resume_overtakes_a_suspension_that_was_not_passed_on(
     assert waiting == [f"!resume:{inner.key}"]
 
 
-async def test_a_suspended_flow_costs_reconcilers_nothing(flows: Flows, hatchet: Hatchet, store: Store) -> None:
-    """With nothing under way it is not looked at until somebody resumes it."""
+async def test_a_suspended_flow_costs_reconcilers_nothing(flows: Flows, hatchet: FakeHatchet, store: Store) -> None:
+    """With no live run it is not visited until it is resumed."""
     chain = await flows.creation.chain(["one", "two"])
     await chain.suspend()
     await flows.start(chain)

@@ -1,4 +1,4 @@
-"""Swarms."""
+"""Swarms: concurrency, results, ends, additions, refilling, and what they cost."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from mageflow.errors import FlowFailedError, SwarmClosedError, SwarmFullError
 from mageflow.flows import Flows
 from mageflow.signatures import Status, SwarmConfig, SwarmSignature
-from tests.flows.hatchet import Crew, Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, FakeWorkers
 from tests.store.counting import RoundTrips
 
 
@@ -30,8 +30,8 @@ async def numbered(flows: Flows, task: str, count: int) -> list[Any]:
     return [await flows.creation.sign(task, n=index) for index in range(count)]
 
 
-async def test_results_come_in_task_order(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Whatever order the items end in, the callback gets their results in the order of the tasks."""
+async def test_results_come_in_task_order(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """In whatever order the items end, the callback receives their results in the order of the tasks."""
     swarm = await flows.creation.swarm(await numbered(flows, "echo", 5), success_callbacks=["done"], closed=True)
     await flows.start(swarm, {"m": 1})
     hatchet.queue.reverse()
@@ -40,8 +40,8 @@ async def test_results_come_in_task_order(flows: Flows, hatchet: Hatchet, worker
     assert await flows.wait(swarm.key) == [{"n": index, "m": 1} for index in range(5)]
 
 
-async def test_never_more_than_max_concurrency_run(flows: Flows, hatchet: Hatchet) -> None:
-    """However many workers there are, the limit holds, and everything runs."""
+async def test_never_more_than_max_concurrency_run(flows: Flows, hatchet: FakeHatchet) -> None:
+    """The limit holds for any number of workers, and every item runs."""
 
     async def slow(message: dict[str, Any]) -> int:
         await asyncio.sleep(0.002)
@@ -50,7 +50,7 @@ async def test_never_more_than_max_concurrency_run(flows: Flows, hatchet: Hatche
     swarm = await flows.creation.swarm(["slow"] * 60, config=SwarmConfig(max_concurrency=5), closed=True)
     await flows.start(swarm)
     sent = [0]
-    workers = [Worker(hatchet, flows, {"slow": slow}, f"w{index}") for index in range(12)]
+    workers = [FakeWorker(hatchet, flows, {"slow": slow}, f"w{index}") for index in range(12)]
     running = [0, 0]
 
     async def counted(message: dict[str, Any]) -> int:
@@ -64,16 +64,16 @@ async def test_never_more_than_max_concurrency_run(flows: Flows, hatchet: Hatche
 
     for each in workers:
         each.bodies = {"slow": counted}
-    await Crew(workers).drain()
+    await FakeWorkers(workers).drain()
     assert await flows.wait(swarm.key) == [1] * 60
     assert running[1] <= 5
 
 
 @pytest.mark.parametrize("count", [100, 1000])
 async def test_an_item_costs_two_round_trips_and_a_twentieth_of_a_call(
-    flows: Flows, hatchet: Hatchet, worker: Any, round_trips: RoundTrips, count: int
+    flows: Flows, hatchet: FakeHatchet, worker: Any, round_trips: RoundTrips, count: int
 ) -> None:
-    """Admit one, settle one; places are filled twenty at a time."""
+    """One to admit and one to settle; places are filled twenty at a time."""
     await flows.start(await flows.creation.swarm(["echo"], closed=True))
     await worker(echo=echo).drain()
     swarm = await flows.creation.swarm(["echo"] * count, closed=True)
@@ -86,32 +86,34 @@ async def test_an_item_costs_two_round_trips_and_a_twentieth_of_a_call(
     assert hatchet.triggers - triggers <= count * 0.05
 
 
-async def test_a_partly_failed_swarm_is_done_with_gaps(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Failures are tolerated as long as something succeeded; a failed item's place holds null."""
+async def test_a_partly_failed_swarm_is_done_with_gaps(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Failures are tolerated as long as one item succeeded; the result of a failed item is null."""
     swarm = await flows.creation.swarm(
-        await numbered(flows, "odd_fails", 4), success_callbacks=["done"], error_callbacks=["told"], closed=True
+        await numbered(flows, "odd_fails", 4), success_callbacks=["done"], error_callbacks=["callback"], closed=True
     )
     await flows.start(swarm)
-    await worker(odd_fails=odd_fails, done=echo, told=echo).drain()
+    await worker(odd_fails=odd_fails, done=echo, callback=echo).drain()
     assert hatchet.inputs("done") == [{"mageflow_results": [0, None, 2, None]}]
-    assert not hatchet.inputs("told")
+    assert not hatchet.inputs("callback")
     loaded = await flows.load(swarm.key)
     assert isinstance(loaded, SwarmSignature)
     assert (loaded.succeeded, loaded.failed, loaded.status) == (2, 2, Status.DONE)
 
 
-async def test_a_swarm_whose_items_all_failed_has_failed(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """No success callback with an empty list: its error callback gets the last failure."""
-    swarm = await flows.creation.swarm(["fail"] * 3, success_callbacks=["done"], error_callbacks=["told"], closed=True)
+async def test_a_swarm_whose_items_all_failed_has_failed(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """No success callback with an empty list: its error callback receives the last failure."""
+    swarm = await flows.creation.swarm(
+        ["fail"] * 3, success_callbacks=["done"], error_callbacks=["callback"], closed=True
+    )
     await flows.start(swarm)
-    await worker(fail=fail, done=echo, told=echo).drain()
-    assert hatchet.by_task() == {"fail": 3, "told": 1}
+    await worker(fail=fail, done=echo, callback=echo).drain()
+    assert hatchet.by_task() == {"fail": 3, "callback": 1}
     with pytest.raises(FlowFailedError, match="ValueError: no good"):
         await flows.wait(swarm.key)
 
 
-async def test_an_empty_closed_swarm_is_done_with_nothing(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Gathering nothing gives the empty list."""
+async def test_an_empty_closed_swarm_is_done(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Its result is the empty list."""
     swarm = await flows.creation.swarm(success_callbacks=["done"], closed=True)
     await flows.start(swarm)
     await worker(done=echo).drain()
@@ -119,8 +121,8 @@ async def test_an_empty_closed_swarm_is_done_with_nothing(flows: Flows, hatchet:
     assert await flows.wait(swarm.key) == []
 
 
-async def test_an_open_swarm_waits_to_be_closed(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Having no items left is not the end while more may come."""
+async def test_an_open_swarm_waits_to_be_closed(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Without items left it does not end, because more may come."""
     swarm = await flows.creation.swarm(["echo"], success_callbacks=["done"])
     await flows.start(swarm, {"m": 1})
     workers = worker(echo=echo, done=echo)
@@ -142,8 +144,8 @@ async def test_a_closed_swarm_takes_no_more(flows: Flows) -> None:
         await flows.swarms.add(swarm.key, "echo")
 
 
-async def test_a_full_swarm_takes_no_more_and_may_close_itself(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Nothing of an addition that does not fit is added; reaching the limit closes the swarm unless asked not to."""
+async def test_a_full_swarm_takes_no_more_and_may_close_itself(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """An addition that does not fit adds nothing; reaching the limit closes the swarm, unless asked not to."""
     swarm = await flows.creation.swarm(["echo"], config=SwarmConfig(max_task_allowed=3))
     with pytest.raises(SwarmFullError, match="3 tasks"):
         await swarm.add(["echo"] * 3)
@@ -158,20 +160,20 @@ async def test_a_full_swarm_takes_no_more_and_may_close_itself(flows: Flows, hat
         await flows.creation.swarm(["echo"] * 4, config=SwarmConfig(max_task_allowed=3))
 
 
-async def test_too_many_failures_stop_a_swarm(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """At the n-th failure what waits is dropped, what runs is cancelled, and the error callback fires once."""
+async def test_too_many_failures_stop_a_swarm(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """At the n-th failure waiting items are dropped, runs are cancelled, and the error callback runs once."""
     config = SwarmConfig(max_concurrency=4, stop_after_n_failures=2)
-    swarm = await flows.creation.swarm(["fail"] * 10, config=config, error_callbacks=["told"], closed=True)
+    swarm = await flows.creation.swarm(["fail"] * 10, config=config, error_callbacks=["callback"], closed=True)
     await flows.start(swarm)
-    await worker(fail=fail, told=echo).drain()
+    await worker(fail=fail, callback=echo).drain()
     states = [run.state for run in hatchet.runs.values() if run.request.task_name == "fail"]
     assert sorted(states) == ["cancelled", "cancelled", "failed", "failed"]
-    assert len(hatchet.inputs("told")) == 1
+    assert len(hatchet.inputs("callback")) == 1
     assert (await flows.load(swarm.key)).status is Status.FAILED
 
 
-async def test_chains_and_swarms_are_items_too(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Nested flows take a place each, and their results are in the list."""
+async def test_chains_and_swarms_are_items_too(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Nested flows take one place each, and their results are in the list."""
     inner = await flows.creation.swarm(["echo", "echo"], closed=True)
     swarm = await flows.creation.swarm([await flows.creation.chain(["echo", "echo"]), "echo", inner], closed=True)
     await flows.start(swarm, {"m": 1})
@@ -179,8 +181,8 @@ async def test_chains_and_swarms_are_items_too(flows: Flows, hatchet: Hatchet, w
     assert await flows.wait(swarm.key) == [{"mageflow_results": {"m": 1}}, {"m": 1}, [{"m": 1}, {"m": 1}]]
 
 
-async def test_a_swarm_is_a_step_of_a_chain(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """Every item gets the previous result; the next step gets the list."""
+async def test_a_swarm_is_a_step_of_a_chain(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
+    """Every item receives the previous result; the next step receives the list."""
     inner = await flows.creation.swarm(["echo", "echo"], closed=True)
     chain = await flows.creation.chain(["echo", inner, "last"])
     await flows.start(chain, {"m": 1})
@@ -188,7 +190,7 @@ async def test_a_swarm_is_a_step_of_a_chain(flows: Flows, hatchet: Hatchet, work
     assert await flows.wait(chain.key) == {"mageflow_results": [{"mageflow_results": {"m": 1}}] * 2}
 
 
-async def test_places_that_stay_free_are_filled_after_a_moment(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
+async def test_places_that_stay_free_are_filled_in_time(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
     """A slow swarm does not wait for a whole batch of free places."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=30)
     swarm = await flows.creation.swarm(["echo"] * 6, config=config, closed=True)
@@ -203,8 +205,10 @@ async def test_places_that_stay_free_are_filled_after_a_moment(flows: Flows, hat
     assert await flows.wait(swarm.key) == [{}] * 6
 
 
-async def test_places_that_nested_flows_free_are_filled_in_time(flows: Flows, hatchet: Hatchet, worker: Any) -> None:
-    """An item that is a chain frees its place like any other: the next item starts after the linger time."""
+async def test_places_that_nested_flows_free_are_filled_in_time(
+    flows: Flows, hatchet: FakeHatchet, worker: Any
+) -> None:
+    """A chain that is an item frees its place like a task: the next item starts after the linger time."""
     config = SwarmConfig(max_concurrency=3, refill_linger_ms=30)
     chains = [await flows.creation.chain(["first", "last"]) for _ in range(3)]
     swarm = await flows.creation.swarm([*chains, "echo", "echo"], config=config, closed=True)
@@ -222,7 +226,7 @@ async def test_places_that_nested_flows_free_are_filled_in_time(flows: Flows, ha
 
 
 async def test_bytes_per_item_do_not_grow_with_the_swarm(flows: Flows, port: Any, worker: Any) -> None:
-    """What travels for one item is the same at a hundred and at ten thousand items."""
+    """One item transfers as many bytes in a swarm of a hundred as in one of ten thousand."""
 
     async def bytes_of_one_item(count: int) -> float:
         swarm = await flows.creation.swarm(["echo"] * count, closed=True)

@@ -1,4 +1,4 @@
-"""Flows explain themselves: names, labels and values of every signal."""
+"""The signals of flows: names, labels and values."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from mageflow.store import Store
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from tests.flows.conftest import stop
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
 async def echo(message: dict[str, Any]) -> Any:
@@ -31,7 +31,7 @@ async def fail(message: dict[str, Any]) -> None:
 
 
 class Observed:
-    def __init__(self, store: Store, hatchet: Hatchet) -> None:
+    def __init__(self, store: Store, hatchet: FakeHatchet) -> None:
         self.registry = CollectorRegistry()
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider()
@@ -39,7 +39,7 @@ class Observed:
         telemetry = Telemetry(Settings(), registry=self.registry, tracer_provider=provider)
         self.telemetry = telemetry
         self.flows = Flows(store, hatchet, hatchet, Settings(), telemetry.interceptor)
-        self.worker = Worker(hatchet, self.flows, {"one": echo, "two": echo, "told": echo, "fail": fail})
+        self.worker = FakeWorker(hatchet, self.flows, {"one": echo, "two": echo, "callback": echo, "fail": fail})
 
     def value(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
@@ -50,16 +50,16 @@ class Observed:
 
 
 @pytest.fixture
-async def observed(store: Store, hatchet: Hatchet) -> AsyncIterator[Observed]:
+async def observed(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Observed]:
     """Flows with telemetry of their own."""
     observed = Observed(store, hatchet)
     yield observed
     await stop(observed.flows)
 
 
-async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Hatchet) -> None:
-    """Started, finished, duration, steps, handovers: each once, with the flow's name."""
-    chain = await observed.flows.creation.chain(["one", "two"], name="order", success=["told"])
+async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: FakeHatchet) -> None:
+    """Started, finished, duration, steps, handovers: each once, with the name of the flow."""
+    chain = await observed.flows.creation.chain(["one", "two"], name="order", success=["callback"])
     await observed.flows.start(chain)
     await observed.flows.start(chain)
     await observed.worker.drain()
@@ -72,8 +72,8 @@ async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Ha
     assert observed.value("mageflow_callbacks_total", kind="success", result="enqueued") == 1
 
 
-async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: Hatchet) -> None:
-    """Every run is sent under the start span; the closing span hangs under it, back-dated by the clock of Redis."""
+async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: FakeHatchet) -> None:
+    """Every run is sent under the start span; the closing span is its child, back-dated by the clock of Redis."""
     chain = await observed.flows.creation.chain(["one", "two"], name="order")
     await observed.flows.start(chain)
     await observed.worker.drain()
@@ -89,8 +89,8 @@ async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observe
     assert abs(whole.start_time / 1e9 - begun[0].timestamp()) < 0.002
 
 
-async def test_the_trace_survives_suspend_and_resume(observed: Observed, hatchet: Hatchet) -> None:
-    """What is sent after resume belongs to the same trace."""
+async def test_the_trace_survives_suspend_and_resume(observed: Observed, hatchet: FakeHatchet) -> None:
+    """Runs that are sent after resume belong to the same trace."""
     chain = await observed.flows.creation.chain(["one", "two"], name="order")
     await observed.flows.start(chain)
     await chain.suspend()
@@ -101,9 +101,9 @@ async def test_the_trace_survives_suspend_and_resume(observed: Observed, hatchet
     assert len(hatchet.runs) == 3
 
 
-async def test_a_failed_flow_is_an_error_and_names_the_task(observed: Observed, hatchet: Hatchet) -> None:
+async def test_a_failed_flow_is_an_error_and_names_the_task(observed: Observed, hatchet: FakeHatchet) -> None:
     """Status, outcome, critical task."""
-    chain = await observed.flows.creation.chain(["one", "fail"], name="order", error=["told"])
+    chain = await observed.flows.creation.chain(["one", "fail"], name="order", error=["callback"])
     await observed.flows.start(chain)
     await observed.worker.drain()
     span = observed.span("order")
@@ -124,9 +124,9 @@ async def test_an_interrupted_flow_is_cancelled_not_failed(observed: Observed) -
 
 @pytest.mark.parametrize(("count", "is_apart"), [(20, False), (200, True)])
 async def test_a_large_swarm_links_its_items_instead_of_holding_them(
-    observed: Observed, hatchet: Hatchet, count: int, is_apart: bool
+    observed: Observed, hatchet: FakeHatchet, count: int, is_apart: bool
 ) -> None:
-    """Above the fan-out limit each item starts a trace of its own, linked to the flow's start."""
+    """Above the fan-out limit each item starts a trace of its own, linked to the start of the flow."""
     swarm = await observed.flows.creation.swarm(["one"] * count, name="many", config=SwarmConfig(max_concurrency=10))
     await observed.flows.start(swarm)
     (first, *_) = hatchet.runs.values()
@@ -134,8 +134,8 @@ async def test_a_large_swarm_links_its_items_instead_of_holding_them(
     assert (first.request.link == first.request.traceparent) is is_apart
 
 
-async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatchet: Hatchet) -> None:
-    """How many were started, how many run, how many wait."""
+async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatchet: FakeHatchet) -> None:
+    """How many items were started, how many run, how many wait."""
     swarm = await observed.flows.creation.swarm(
         ["one"] * 12, name="many", config=SwarmConfig(max_concurrency=6), closed=True
     )
@@ -149,8 +149,8 @@ async def test_filling_a_swarm_is_a_span_with_numbers(observed: Observed, hatche
     assert numbers == [(6, 6, 6), (4, 6, 2), (2, 6, 0)]
 
 
-async def test_a_callback_that_fails_is_counted_and_told(observed: Observed, hatchet: Hatchet) -> None:
-    """The flow stays succeeded; its callback's failure has a counter and a record of its own."""
+async def test_a_callback_that_fails_is_counted_and_logged(observed: Observed, hatchet: FakeHatchet) -> None:
+    """The flow stays succeeded; the failure of its callback has a counter and a log event."""
     with capture_logs() as logs:
         chain = await observed.flows.creation.chain(["one", "two"], name="order", success=["fail"])
         await observed.flows.start(chain)
@@ -160,8 +160,8 @@ async def test_a_callback_that_fails_is_counted_and_told(observed: Observed, hat
     assert [each["target"] for each in logs.named("mageflow.callback.failed")] == [f"{chain.key}#.s0"]
 
 
-async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet: Hatchet) -> None:
-    """Start, steps and end, by one id."""
+async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet: FakeHatchet) -> None:
+    """Start, steps and end have one id."""
     with capture_logs() as logs:
         chain = await observed.flows.creation.chain(["one", "two"], name="order")
         await observed.flows.start(chain)
@@ -172,8 +172,8 @@ async def test_flow_events_carry_the_ids_of_the_flow(observed: Observed, hatchet
         assert (event["flow"], event["flow_id"]) == ("order", identity)
 
 
-async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet) -> None:
-    """Every instrument and the tracer broken: the chain runs, and the guard has counted."""
+async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: FakeHatchet) -> None:
+    """Every instrument and the tracer are broken: the chain runs, and the guard counts the errors."""
     observed = Observed(store, hatchet)
     recorder = observed.telemetry.recorder
 
@@ -183,7 +183,7 @@ async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: Hatchet
 
     recorder._instruments = Broken()
     recorder.spans._tracer = Broken()
-    chain = await observed.flows.creation.chain(["one", "two"], success=["told"])
+    chain = await observed.flows.creation.chain(["one", "two"], success=["callback"])
     await observed.flows.start(chain)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(observed.worker.drain(), 10)

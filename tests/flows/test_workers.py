@@ -24,7 +24,7 @@ class Number(BaseModel):
     by: int = 1
 
 
-class Told(BaseModel):
+class CallbackInput(BaseModel):
     why: TaskError
     n: int = 0
 
@@ -45,7 +45,7 @@ def counted() -> RoundTrips:
 
 @pytest.fixture
 def observed(make_observed: Any, mageflow_redis: Any, counted: RoundTrips) -> Any:  # noqa: F811
-    """A client with a real Valkey, whose reconciler is in a hurry."""
+    """A client with a real Valkey and short intervals of the reconciler."""
     yield make_observed(mageflow_redis.url, settings=Settings(**QUICK), interceptors=[counted])
     assert mageflow_redis.keys_without_ttl() == []
 
@@ -59,8 +59,8 @@ async def ended(client: Any, key: str, seconds: float = 20.0) -> Any:
     return found
 
 
-async def test_a_chain_hands_results_on_between_sync_and_async_tasks(observed: Any, mageflow_worker: Any) -> None:
-    """Results travel in the marked field, over coroutines and threads alike."""
+async def test_a_chain_passes_results_between_sync_and_async_tasks(observed: Any, mageflow_worker: Any) -> None:
+    """Results arrive in the marked field, in coroutines and in threads."""
     client = observed.client
 
     @client.task(name="plus")
@@ -90,7 +90,7 @@ async def test_a_chain_hands_results_on_between_sync_and_async_tasks(observed: A
 async def test_a_chain_of_three_costs_seven_round_trips(
     observed: Any, counted: RoundTrips, mageflow_worker: Any
 ) -> None:
-    """On a real worker: one to start, one to admit and one to settle each step; the table is printed."""
+    """On a real worker: one to start, one to admit and one to settle each step; prints the table."""
     client = observed.client
 
     @client.task(name="step")
@@ -113,38 +113,38 @@ async def test_a_chain_of_three_costs_seven_round_trips(
     assert costs == {"start": 1, "admit": 3, "settle": 3, "ack": 0, "load": 0}
 
 
-async def test_a_failing_step_tells_its_callback_once_after_the_last_attempt(
+async def test_a_failing_step_runs_its_callback_once_after_the_last_attempt(
     observed: Any, mageflow_worker: Any
 ) -> None:
-    """Type, message, task, attempt and the input that failed, as a typed field."""
+    """Type, message, task, attempt and failed input arrive in a typed field."""
     client = observed.client
-    told: list[Told] = []
+    received: list[CallbackInput] = []
 
     @client.task(name="fails", retries=1)
     async def fails(msg: Number) -> dict[str, Any]:
         raise ValueError("no good")
 
-    @client.task(name="told")
-    async def tell(msg: Told) -> dict[str, Any]:
-        told.append(msg)
+    @client.task(name="callback")
+    async def callback(msg: CallbackInput) -> dict[str, Any]:
+        received.append(msg)
         return {}
 
-    mageflow_worker.in_process(client, "chain", workflows=[fails, tell])
-    chain = await client.chain([fails, fails], error=tell)
+    mageflow_worker.in_process(client, "chain", workflows=[fails, callback])
+    chain = await client.chain([fails, fails], error=callback)
     with pytest.raises(FlowFailedError, match="ValueError: no good"):
         await chain.aio_run(Number(n=7))
-    while not told:
+    while not received:
         await asyncio.sleep(0.02)
-    (only,) = told
+    (only,) = received
     assert (only.why.type, only.why.message, only.why.task, only.why.attempt) == ("ValueError", "no good", "fails", 2)
     assert only.why.original_message["n"] == 7
     assert only.n == 7
 
 
-async def test_a_timeout_and_a_cancellation_tell_the_callback_too(observed: Any, mageflow_worker: Any) -> None:
+async def test_a_timeout_and_a_cancellation_run_the_callback_too(observed: Any, mageflow_worker: Any) -> None:
     """Both end the flow, with their own names."""
     client = observed.client
-    told: Counter[str] = Counter()
+    received: Counter[str] = Counter()
 
     @client.task(name="slow", execution_timeout=timedelta(seconds=1))
     async def slow(msg: dict[str, Any]) -> dict[str, Any]:
@@ -156,13 +156,16 @@ async def test_a_timeout_and_a_cancellation_tell_the_callback_too(observed: Any,
         await asyncio.sleep(30)
         return {}
 
-    @client.task(name="told")
-    async def tell(msg: Told) -> dict[str, Any]:
-        told[msg.why.outcome] += 1
+    @client.task(name="callback")
+    async def callback(msg: CallbackInput) -> dict[str, Any]:
+        received[msg.why.outcome] += 1
         return {}
 
-    mageflow_worker.in_process(client, "chain", workflows=[slow, long, tell])
-    timed_out, cancelled = (await client.chain([slow, slow], error=tell), await client.chain([long, long], error=tell))
+    mageflow_worker.in_process(client, "chain", workflows=[slow, long, callback])
+    timed_out, cancelled = (
+        await client.chain([slow, slow], error=callback),
+        await client.chain([long, long], error=callback),
+    )
     await timed_out.aio_run_no_wait()
     await cancelled.aio_run_no_wait()
     step = await client.load_signature(cancelled.steps[0])
@@ -173,14 +176,14 @@ async def test_a_timeout_and_a_cancellation_tell_the_callback_too(observed: Any,
     assert (await ended(client, timed_out.key)).status is Status.FAILED
     assert (await ended(client, cancelled.key)).status is Status.CANCELLED
     deadline = time.monotonic() + 10
-    while told.total() < 2:
-        assert time.monotonic() < deadline, told
+    while received.total() < 2:
+        assert time.monotonic() < deadline, received
         await asyncio.sleep(0.02)
-    assert told == {"timed_out": 1, "cancelled": 1}
+    assert received == {"timed_out": 1, "cancelled": 1}
 
 
 async def test_a_swarm_keeps_its_limit_and_its_order(observed: Any, mageflow_worker: Any) -> None:
-    """Never more than max_concurrency bodies; results in task order, null where an item failed."""
+    """Never more than max_concurrency runs; results in task order, null where an item failed."""
     client = observed.client
     running, most, totals = 0, 0, []
 
@@ -215,8 +218,8 @@ async def test_a_swarm_keeps_its_limit_and_its_order(observed: Any, mageflow_wor
     assert totals == [results]
 
 
-async def test_interrupt_really_cancels_what_runs(observed: Any, mageflow_worker: Any) -> None:
-    """The body gets its cancellation, Hatchet shows the run cancelled, and the flow says who did it and why."""
+async def test_interrupt_really_cancels_the_run(observed: Any, mageflow_worker: Any) -> None:
+    """The task is cancelled, Hatchet shows the run as cancelled, and the history says who did it and why."""
     client = observed.client
     cancelled = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -243,11 +246,11 @@ async def test_interrupt_really_cancels_what_runs(observed: Any, mageflow_worker
 
 @pytest.mark.slow
 async def test_a_timeout_that_seems_to_come_early_is_not_a_cancellation(observed: Any, mageflow_worker: Any) -> None:
-    """Hatchet's clock starts at the assignment, and a blocked loop starts the worker's late: Hatchet is asked."""
+    """Hatchet's clock starts at the assignment, and a blocked loop starts the worker's clock late."""
     client = observed.client
     blocked = threading.Event()
     attempts: list[int] = []
-    told: list[Told] = []
+    received: list[CallbackInput] = []
 
     @client.task(name="blocks")
     async def blocks(msg: dict[str, Any]) -> dict[str, Any]:
@@ -262,24 +265,24 @@ async def test_a_timeout_that_seems_to_come_early_is_not_a_cancellation(observed
         await asyncio.sleep(30)
         return {}
 
-    @client.task(name="told")
-    async def tell(msg: Told) -> dict[str, Any]:
-        told.append(msg)
+    @client.task(name="callback")
+    async def callback(msg: CallbackInput) -> dict[str, Any]:
+        received.append(msg)
         return {}
 
-    mageflow_worker.in_process(client, "chain", workflows=[blocks, late, tell])
-    chain = await client.chain([late, late], error=tell)
+    mageflow_worker.in_process(client, "chain", workflows=[blocks, late, callback])
+    chain = await client.chain([late, late], error=callback)
     await blocks.aio_run({}, wait_for_result=False)
     assert await asyncio.to_thread(blocked.wait, 10)
     await chain.aio_run_no_wait()
     assert (await ended(client, chain.key)).status is Status.FAILED
     await ended(client, f"{chain.key}#.e0")
     assert attempts == [1, 2]
-    assert [(each.why.type, each.why.attempt) for each in told] == [("TaskTimedOut", 2)]
+    assert [(each.why.type, each.why.attempt) for each in received] == [("TaskTimedOut", 2)]
 
 
-async def test_suspend_holds_and_resume_goes_on(observed: Any, mageflow_worker: Any) -> None:
-    """The run that arrives is shown as skipped; after resume the chain ends without running a step twice."""
+async def test_suspend_holds_and_resume_continues(observed: Any, mageflow_worker: Any) -> None:
+    """The run that arrives is shown as skipped; after resume the chain ends, and no step runs twice."""
     client = observed.client
     bodies: Counter[str] = Counter()
 
@@ -309,7 +312,7 @@ async def test_suspend_holds_and_resume_goes_on(observed: Any, mageflow_worker: 
 
 @pytest.mark.slow
 async def test_a_chain_of_a_hundred_is_one_trace(observed: Any, mageflow_worker: Any) -> None:
-    """Every span has its parent in the export, every step links to its predecessor, and the logs carry the same id."""
+    """Every span has its parent in the export, every step links to the one before, and the logs have the same id."""
     client = observed.client
 
     @client.task(name="link")
@@ -342,7 +345,7 @@ async def test_a_chain_of_a_hundred_is_one_trace(observed: Any, mageflow_worker:
 
 @pytest.mark.slow
 async def test_a_swarm_of_a_thousand_links_every_item(observed: Any, counted: RoundTrips, mageflow_worker: Any) -> None:
-    """Above the fan-out limit each item has a trace of its own and a link to the start; costs are printed."""
+    """Above the fan-out limit each item has a trace of its own with a link to the start; prints the costs."""
     client = observed.client
 
     @client.task(name="item")

@@ -1,4 +1,4 @@
-"""Signatures end to end: signed on one side, admitted, run and settled on the other."""
+"""Signatures end to end: signed in one process, admitted, run and settled by a worker."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ def signed(make_observed, mageflow_redis):
 
 
 async def test_a_signed_task_runs_with_what_is_bound_and_knows_itself(signed, mageflow_worker):
-    """Bound values meet the message, the task receives its stored signature, and what became of it can be read."""
+    """Bound values are merged with the message, the task receives its signature, and the state can be read."""
     client = signed.client
 
     @client.task(name="signed")
@@ -123,7 +123,7 @@ async def test_a_signed_run_has_one_signature_id_in_every_signal(signed, mageflo
 
 
 async def test_failures_and_retries_are_recorded_with_their_reason(signed, mageflow_worker):
-    """The last error, its attempt and the history can be read; a signature that is gone cannot run."""
+    """The last error, its attempt and the history can be read; a removed signature cannot run."""
     client = signed.client
 
     @client.task(name="flaky", retries=1)
@@ -158,7 +158,7 @@ async def test_failures_and_retries_are_recorded_with_their_reason(signed, magef
 async def test_children_inherit_no_signature_and_metadata_stays_the_callers(
     signed, make_observed, mageflow_redis, mageflow_worker
 ):
-    """A run spawned inside a signed run is a plain one; the body sees its own metadata unchanged."""
+    """A run spawned inside a signed run is a plain run; the task sees its own metadata unchanged."""
     client = signed.client
 
     @client.task(name="child")
@@ -182,7 +182,7 @@ async def test_children_inherit_no_signature_and_metadata_stays_the_callers(
 
 
 async def test_what_cannot_be_signed_is_refused_with_the_way_out(signed):
-    """Workflows of several tasks, batches, wrong fields and things that are no task."""
+    """Workflows of several tasks, batches, wrong fields, and objects that are no task."""
     client = signed.client
     workflow = client.workflow(name="two")
 
@@ -210,7 +210,7 @@ async def test_what_cannot_be_signed_is_refused_with_the_way_out(signed):
 
 
 async def test_a_chain_a_swarm_and_their_callbacks_run_to_the_end(signed, mageflow_worker):
-    """The shortest proof that flows are wired to real workers; tests/flows has the rest."""
+    """The shortest proof that flows work on real workers; tests/flows has the rest."""
     client = signed.client
     seen: dict[str, Any] = {}
     done = asyncio.Event()
@@ -254,7 +254,7 @@ class SilentError(Exception):
     ],
 )
 async def test_a_failure_is_recorded_whatever_the_text_of_its_error(signed, mageflow_worker, make, says):
-    """The signature fails with the error's own class and as much of its text as there is; it does not stay active."""
+    """The signature fails with the class of the error and as much of its text as possible."""
     client = signed.client
 
     @client.task(name="wordless", execution_timeout=timedelta(seconds=5))
@@ -273,7 +273,7 @@ async def test_a_failure_is_recorded_whatever_the_text_of_its_error(signed, mage
 
 
 async def test_a_task_goes_by_the_name_it_was_declared_with(signed, mageflow_worker):
-    """Hatchet puts a task's own name into lower case; signals, signatures and enqueues say what was declared."""
+    """Hatchet stores task names in lower case; signals, signatures and enqueues use the declared name."""
     client = signed.client
 
     @client.task(name="SendMail")
@@ -291,7 +291,7 @@ async def test_a_task_goes_by_the_name_it_was_declared_with(signed, mageflow_wor
 @pytest.mark.parametrize("is_async", [True, False], ids=["on-loop", "in-thread"])
 @pytest.mark.parametrize("ends_by", ["cancel", "timeout"])
 async def test_a_result_hatchet_throws_away_moves_no_flow_on(signed, mageflow_worker, is_async, ends_by):
-    """A body that watches ``ctx.is_cancelled`` and returns: the run is cancelled, or timed out, and so is the chain."""
+    """A task watches ``ctx.is_cancelled`` and returns: the run is cancelled or timed out, and so is the chain."""
     client = signed.client
     ran: list[str] = []
     started = asyncio.Event()

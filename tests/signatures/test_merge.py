@@ -1,4 +1,4 @@
-"""Bound values and a message become one input."""
+"""Merging bound values and a message into one input."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,11 +44,11 @@ def test_a_field_left_at_its_default_does_not_override_a_bound_value() -> None:
 
 
 def test_a_field_set_to_its_default_value_counts_as_set() -> None:
-    """Saying the default out loud is saying it."""
+    """A field that the caller sets to its default is set."""
     assert explicitly_set(Message(name="unset")) == {"name": "unset"}
 
 
-def test_values_arrive_as_json_knows_them() -> None:
+def test_values_arrive_in_json_form() -> None:
     """Dates become text; nested models become objects."""
     moment = datetime(2030, 1, 2, tzinfo=UTC)
     assert explicitly_set(Message(at=moment)) == {"at": "2030-01-02T00:00:00Z"}
@@ -56,7 +56,7 @@ def test_values_arrive_as_json_knows_them() -> None:
 
 
 def test_a_dataclass_field_counts_when_it_differs_from_its_default() -> None:
-    """A dataclass does not remember what was set; difference is the best evidence there is."""
+    """A dataclass does not record which fields were set; a difference from the default is taken as set."""
 
     @dataclass
     class Order:
@@ -68,26 +68,26 @@ def test_a_dataclass_field_counts_when_it_differs_from_its_default() -> None:
 
 
 def test_every_key_of_a_dictionary_is_set_and_none_sets_nothing() -> None:
-    """A dictionary means what it says."""
+    """Every key of a mapping counts as set; None sets no field."""
     assert explicitly_set({"a": None}) == {"a": None}
     assert explicitly_set(None) == {}
 
 
 @pytest.mark.parametrize("message", [3, "text", [1], Message])
-def test_what_is_no_message_is_refused(message: object) -> None:
-    """Anything without named fields is a mistake of the program."""
+def test_an_object_that_is_no_message_is_refused(message: object) -> None:
+    """Only objects with named fields are messages."""
     with pytest.raises(ConfigurationError, match="a message must be"):
         explicitly_set(message)
 
 
-def test_what_has_no_json_form_is_refused() -> None:
-    """A value JSON cannot hold is named when it is bound, not when a worker chokes on it."""
+def test_a_value_without_a_json_form_is_refused() -> None:
+    """It is refused when it is bound, not when a worker reads it."""
     with pytest.raises(ConfigurationError, match="cannot be stored as JSON"):
         as_json_object({"a": object()})
 
 
 def leaves(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
-    """Everything that is not an object, by where it is."""
+    """Every value that is not an object, by its place."""
     if not isinstance(value, dict):
         return {path: value}
     return {place: leaf for name, inner in value.items() for place, leaf in leaves(inner, (*path, name)).items()}
@@ -96,7 +96,7 @@ def leaves(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], o
 @SMALL
 @given(OBJECTS, OBJECTS)
 def test_every_value_of_the_stronger_layer_arrives(weak: dict[str, Any], strong: dict[str, Any]) -> None:
-    """Nothing the stronger layer says is lost or changed."""
+    """No value of the stronger layer is lost or changed."""
     merged = leaves(deep_merge(weak, strong))
     assert all(merged[place] == leaf for place, leaf in leaves(strong).items() if place)
 
@@ -104,7 +104,7 @@ def test_every_value_of_the_stronger_layer_arrives(weak: dict[str, Any], strong:
 @SMALL
 @given(OBJECTS, OBJECTS)
 def test_merging_changes_no_layer(a: dict[str, Any], b: dict[str, Any]) -> None:
-    """The caller's objects stay theirs."""
+    """The objects of the caller are not changed."""
     before = repr((a, b))
     merged = deep_merge(a, b)
     assert repr((a, b)) == before

@@ -1,4 +1,4 @@
-"""Where results and errors go in a task's input."""
+"""The fields of an input that receive results and errors."""
 
 from typing import Annotated, Any, Optional
 
@@ -45,7 +45,7 @@ class Aliased(BaseModel):
     ],
 )
 def test_the_marked_field_is_found(model: object, result: str, error: str) -> None:
-    """Both spellings of the marker work, through unions and annotations; without one the default field is used."""
+    """Both spellings of the marker work, in unions and annotations; without one the default field is used."""
     assert (result_field(model), error_field(model)) == (result, error)
 
 

@@ -32,14 +32,14 @@ def test_a_plain_run_has_a_signature_made_from_itself() -> None:
 
 
 def test_a_signature_is_a_value() -> None:
-    """Nobody changes what is stored by setting an attribute."""
+    """An assignment cannot change what is stored."""
     signature = TaskSignature.from_run("resize", RUN)
     with pytest.raises(ValidationError, match="frozen"):
         signature.task_name = "other"
 
 
-async def test_a_bare_value_says_what_it_lacks() -> None:
-    """Running or suspending without a client is a clear error, not an attribute error."""
+async def test_a_value_without_a_client_cannot_act() -> None:
+    """Running or suspending it is a clear error, not an AttributeError."""
     signature = TaskSignature.from_run("resize", RUN)
     with pytest.raises(ConfigurationError, match=r"aio_run needs a client.*client\.sign"):
         await signature.aio_run()
@@ -56,12 +56,12 @@ async def test_a_bare_value_says_what_it_lacks() -> None:
     ],
 )
 def test_a_member_survives_the_codec(document: TaskDefinition | FlowMember) -> None:
-    """What is written is what is read."""
+    """Reading returns what was written."""
     assert decode_member("k", encode(document)) == document
 
 
 def test_a_flow_survives_the_codec() -> None:
-    """As above, for chains and swarms."""
+    """Reading a chain or swarm returns what was written."""
     for document in (FlowDefinition(kind="chain", name="c"),
                      FlowDefinition(kind="swarm", name="s", config=SwarmConfig(max_concurrency=2))):  # fmt: skip
         assert decode_definition("k", encode(document)) == document
@@ -74,7 +74,7 @@ def test_a_flow_survives_the_codec() -> None:
      "gASVBQAAAAAAAACMAWGULg=="],
 )  # fmt: skip
 def test_a_document_that_does_not_validate_is_a_typed_error_with_its_key(text: str) -> None:
-    """Tampered, truncated or newer documents are named, never crash and never execute."""
+    """Tampered, truncated or newer documents are never executed, and the error names the key."""
     with pytest.raises(SignatureInvalidError, match="'the-key'"):
         decode_member("the-key", text)
     with pytest.raises(SignatureInvalidError, match="'the-key'"):

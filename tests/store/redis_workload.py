@@ -11,7 +11,7 @@ from mageflow.locks import LockService
 from mageflow.signatures import Status, SwarmConfig
 from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store
 from tests.flows.conftest import stop
-from tests.flows.hatchet import Hatchet, Worker
+from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 from tests.locks.runs import Gate, attempt, start, waiting
 
 QUICK = Settings(reconcile_grace_seconds=0.03, reconcile_check_seconds=0.05, reconcile_interval_seconds=0.01)
@@ -25,7 +25,7 @@ class Parts:
         keys = Keys("mageflow", namespace)
         self.locks = LockService(LockStore(self.port, keys), lease_seconds=lease_seconds, victim_backoff_seconds=0.0)
         self.store = Store(self.port, keys, QUICK)
-        self.hatchet = Hatchet()
+        self.hatchet = FakeHatchet()
         self.flows = Flows(self.store, self.hatchet, self.hatchet, QUICK)
 
     async def aclose(self) -> None:
@@ -36,7 +36,7 @@ class Parts:
     async def run_flow(self, during: Callable[[], Any] | None = None) -> Any:
         """A chain with a nested swarm and a callback, from its signature to its end."""
         before = self.hatchet.by_task().get("done", 0)
-        working = Worker(self.hatchet, self.flows, dict.fromkeys(("one", "two", "done"), echo))
+        working = FakeWorker(self.hatchet, self.flows, dict.fromkeys(("one", "two", "done"), echo))
         inner = await self.flows.creation.swarm(["one"] * 6, config=SwarmConfig(max_concurrency=3), closed=True)
         chain = await self.flows.creation.chain(["one", inner, "two"], success=["done"])
         await self.flows.start(chain, {"m": 1})
@@ -68,7 +68,7 @@ class Parts:
             await asyncio.gather(*(start(run()) for _ in range(runs)))
 
     async def deadlock(self) -> None:
-        """Two runs cross; one of them is told, both end."""
+        """Two runs cross; one of them gets the error, both end."""
         gates = [Gate(), Gate()]
 
         async def cross(number: int) -> str:

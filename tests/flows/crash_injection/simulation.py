@@ -1,6 +1,6 @@
 """Simulated deaths: workers in this process that crash at a call to Redis or Hatchet, over a real Valkey.
 
-A simulated Hatchet (`tests.flows.hatchet`) hands the runs out. A crash is an exception that no code handles. Everything
+A fake Hatchet (`tests.flows.fake_hatchet`) hands the runs out. A crash is an exception that no code handles. Everything
 the worker had in memory is dropped, and the next worker continues. A case takes milliseconds instead of seconds, so
 every call of every scenario is tried in the suite.
 """
@@ -28,7 +28,7 @@ from tests.flows.crash_injection.progress import flows_key, read_progress
 from tests.flows.crash_injection.report import Found
 from tests.flows.crash_injection.scenarios import error_type, next_number, received, sum_of_results
 from tests.flows.crash_injection.verify import Body
-from tests.flows.hatchet import Crash, Hatchet, Run, Worker
+from tests.flows.fake_hatchet import Crash, FakeHatchet, FakeWorker, Run
 
 SETTINGS = Settings(reconcile_grace_seconds=0.01, reconcile_check_seconds=0.03, reconcile_interval_seconds=0.01)
 RETRIES = {"flaky": 8, "fails": 1}
@@ -51,7 +51,7 @@ class Simulation:
         self._redis = redis.asyncio.Redis.from_url(url, decode_responses=True)
         self._port = RedisPort(url, self.switch)
         self._store = Store(self._port, Keys("mageflow", namespace), SETTINGS)
-        self.hatchet = Hatchet(retries=RETRIES)
+        self.hatchet = FakeHatchet(retries=RETRIES)
         for name in ("dispatch", "cancel", "statuses", "was_replayed", "was_timed_out"):
             self.switch.method(self.hatchet, name, f"Hatchet {name}")
         self._start_process()
@@ -81,7 +81,7 @@ class Simulation:
     def _start_process(self) -> None:
         self._flows = Flows(self._store, self.hatchet, self.hatchet, SETTINGS)
         self._reconciler = self._flows.reconciler()
-        self._worker = SimulatedWorker(self, self._flows, self._task_functions())
+        self._worker = JournalingWorker(self, self._flows, self._task_functions())
 
     async def _survive(self, step: Callable[[], Awaitable[bool]]) -> bool:
         """Take a step. If the worker crashes in it, or has crashed in the background, the next one takes over."""
@@ -185,7 +185,7 @@ class Simulation:
         return {"threaded": step, **{each.__name__: each for each in functions}}
 
 
-class SimulatedWorker(Worker):
+class JournalingWorker(FakeWorker):
     """Executes runs, notes each task function in the journal, and has a kill point inside it."""
 
     def __init__(self, simulation: Simulation, flows: Flows, functions: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""A Hatchet made of a queue, behind the Dispatcher port: retries, cancellation, reassignment, and crashes on demand.
+"""A fake Hatchet behind the `Dispatcher` port: a queue with retries, cancellation, reassignment and crashes.
 
-It stands in for the engine in tests of the store and the flows alone; the tests in ``test_workers.py`` run the same
-things on real workers.
+It takes the place of the engine in tests of the store and the flows, which need its state at exact moments. The tests
+in ``test_workers.py`` run the same flows on real workers and the local engine.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Body = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class Crash(BaseException):
-    """The worker's process ends here."""
+    """The process of the worker ends here."""
 
 
 @dataclass
@@ -43,14 +43,14 @@ class Run:
 
 
 @dataclass
-class Hatchet:
+class FakeHatchet:
     """Implements `mageflow.types.Dispatcher` and `TaskCatalog`."""
 
     models: dict[str, object] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     undeclared: Counter[str] = field(default_factory=Counter)
-    """Tasks no worker has declared, with how often one was asked for: Hatchet answers with ids and makes no run."""
+    """Tasks that no worker has declared, and the number of their runs: Hatchet accepts them and does not know them."""
     runs: dict[str, Run] = field(default_factory=dict)
     queue: deque[Run] = field(default_factory=deque)
     triggers: int = 0
@@ -108,10 +108,10 @@ class Hatchet:
         return [run.input for run in self.runs.values() if run.request.task_name == task]
 
 
-class Worker:
-    """Executes what is queued, the way the runner does: admit, body, settle; then tells Hatchet."""
+class FakeWorker:
+    """Executes queued runs as the runner does: admit, task function, settle; then reports to Hatchet."""
 
-    def __init__(self, hatchet: Hatchet, flows: Flows, bodies: Mapping[str, Body], name: str = "worker") -> None:
+    def __init__(self, hatchet: FakeHatchet, flows: Flows, bodies: Mapping[str, Body], name: str = "worker") -> None:
         self.hatchet = hatchet
         self.flows = flows
         self.bodies = bodies
@@ -149,7 +149,7 @@ class Worker:
         """Called just before the task function of a run."""
 
     def lost(self, run: Run) -> None:
-        """Hatchet notices that the worker is gone: it runs the attempt again elsewhere, under the next number."""
+        """Hatchet notices that the worker is gone and runs the attempt again on another, with the next number."""
         if run.attempt > 20:
             run.state, run.error = "failed", "worker lost"
         else:
@@ -229,14 +229,14 @@ def record(run: Run, kind: str, message: str, outcome: Any) -> FailureRecord:
     )
 
 
-class Crew:
+class FakeWorkers:
     """Several workers at once, until nothing is left to do."""
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[FakeWorker]) -> None:
         self.workers = workers
 
     async def drain(self, idle_seconds: float = 0.05) -> None:
-        async def work(worker: Worker) -> None:
+        async def work(worker: FakeWorker) -> None:
             idle = 0.0
             while idle < idle_seconds or any(each.running for each in self.workers):
                 if worker.hatchet.queue:
