@@ -23,7 +23,7 @@ Key                       Type    Owner                                  TTL
 ``…:due``                 zset    the reconciler of the shard            twice the active TTL, refreshed by writes
 ``…:stats``               zset    the cluster view: ``<kind>:<status>``  twice the active TTL, refreshed by writes
 ``…:leader``              string  whoever tells of the whole cluster     the lease, 15 s
-``…:locks…``              any     the lock service                       see ``store/locks/store.py``
+``…:locks…``              any     the lock service                       ``docs/storage-locks.md``
 ========================  ======  =====================================  ==========================================
 
 The least a Redis user must be allowed, with the default prefix (a Cluster client needs what redis-py does besides:

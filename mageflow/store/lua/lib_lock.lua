@@ -2,47 +2,45 @@
 --
 -- All locks of a namespace live in the same few keys, under one Cluster hash tag, because the search for a cycle
 -- must see every edge at one instant. Records are JSON. A token is text of 16 digits, because a number in Lua's JSON is
--- not exact enough. docs/storage-locks.md explains this table and says when each field goes; a test compares the two.
+-- not exact enough. docs/storage-locks.md says more of each field and when it goes; a test compares it with this table.
 --
--- FIELD                       TYPE       WRITTEN BY       MEANING
---   locks                     hash                        lock -> lock record; a free lock has no record
---     owner_id                text       grant            who holds it: "<session id>/<attempt id>"
---     token                   token      grant            fencing token
---     held_since_ms           epoch ms   grant            when it was granted
---     request_ids             [text]     grant, release   requests that share it; the last release deletes the record
---     traceparent             text       grant            span of the request that acquired it; may be empty
---   owners                    hash                        owner id -> owner record; deleted when both its lists are empty
---     session_id              text       acquire          the session it belongs to
---     wake_id                 text       acquire          which wake list its process reads
---     born_ms                 epoch ms   acquire          when the run was enqueued; the policy "youngest" compares it
---     priority                number     acquire          Hatchet's, 1 to 3; the policy "lowest_priority" compares it
---     info                    JSON text  acquire          what others are shown (LockOwner.to_json); not read here
---     locks                   [lock]     grant, release   what it holds
---     request_ids             [text]     queue, forget    its requests that have a wait record
---   waits                     hash                        request id -> wait record; only for requests that had to queue
---     owner_id                text       acquire          who waits
---     locks                   [lock]     acquire          what it wants, in the order it takes them
---     next_index              number     acquire, grant   place in `locks` of the next one to take, from 1
---     tokens                  [token]    acquire, grant   tokens of those it has taken
---     enclosing_tokens        [token]    acquire, grant   leases that cannot be released before this wait ends: those
---                                                         whose blocks enclose the request, and those it has taken
---     asked_ms                epoch ms   acquire          when it was queued
---     policy                  text       acquire          victim policy: requester, youngest, lowest_priority
---     traceparent             text       acquire          span of the request; may be empty
---     waiting_for               lock       queue            the lock it waits for; absent once granted
---     place                   token      queue            its place in that lock's queue; absent when in no queue
---     verdict                 text       grant, deadlock  absent while queued, then granted or deadlock
---     cycle                   [member]   deadlock         of each member: request_id, lock, owner_id, info, traceparent
---     cycle_policy            text       deadlock         policy of the request that closed the cycle
---   queue                     zset       queue            "<lock>\0<place>\0<request id>", score 0: first in, first out
---   sessions                  zset       acquire, renew   session id -> epoch ms at which it ends unless renewed
---   members                   zset       acquire          owner ids, score 0: the owners of each session
---   fence                     token      grant, queue     last token given out; never below the server's clock in
---                                                         microseconds, so that tokens grow even after a loss of data
---   wake:<wake id>            list       grant, deadlock  verdicts on one process's queued requests, as JSON: request_id,
---                                                         verdict, tokens, cycle, cycle_policy, now_ms
---   locks:ended               list       release          last requests released: a driver that misses an answer repeats
---                                                         the call and must get the same one
+-- FIELD                 TYPE       WRITTEN BY       MEANING
+--   locks               hash                        lock -> lock record; a free lock has no record
+--     owner_id          text       grant            the holder: "<session id>/<attempt id>"
+--     token             token      grant            fencing token
+--     held_since_ms     epoch ms   grant            when it was granted
+--     request_ids       [text]     grant, release   requests that share it; the last release deletes the record
+--     traceparent       text       grant            span of the request that acquired it; may be empty
+--   owners              hash                        owner id -> owner record; only owners that hold or wait
+--     session_id        text       acquire          the session it belongs to
+--     wake_id           text       acquire          which wake list its process reads
+--     born_ms           epoch ms   acquire          when the run was enqueued; the policy "youngest" compares it
+--     priority          number     acquire          1 to 3, from Hatchet; the policy "lowest_priority" compares it
+--     info              JSON text  acquire          what others are shown (LockOwner.to_json); not read here
+--     locks             [lock]     grant, release   what it holds
+--     request_ids       [text]     queue            its requests that have a wait record
+--   waits               hash                        request id -> wait record; only requests that had to queue
+--     owner_id          text       queue            who waits
+--     locks             [lock]     queue            what it wants, in the order it takes them
+--     next_index        number     queue, grant     place in `locks` of the next one to take, from 1
+--     tokens            [token]    queue, grant     tokens of those it has taken
+--     enclosing_tokens  [token]    queue, grant     leases that cannot be released before this wait ends: those whose
+--                                                   blocks enclose the request, and those it has taken itself
+--     asked_ms          epoch ms   queue            when it was queued
+--     policy            text       queue            victim policy: requester, youngest, lowest_priority
+--     traceparent       text       queue            span of the request; may be empty
+--     waiting_for       lock       queue            the lock it waits for; absent once granted
+--     place             token      queue            its place in that queue; absent when in no queue
+--     verdict           text       grant, deadlock  absent while queued, then granted or deadlock
+--     cycle             [member]   deadlock         per member: request_id, lock, owner_id, info, traceparent
+--     cycle_policy      text       deadlock         policy of the request that closed the cycle
+--   queue               zset       queue            "<lock>\0<place>\0<request id>", score 0: first in, first out
+--   sessions            zset       acquire, renew   session id -> epoch ms at which it ends unless renewed
+--   members             zset       acquire          owner ids, score 0: the owners of each session
+--   fence               token      grant, queue     last token given out; at least the clock in microseconds
+--   wake:<wake id>      list       grant, deadlock  verdicts for one process, as JSON: request_id, verdict, tokens,
+--                                                   cycle, cycle_policy, now_ms
+--   locks:ended         list       release          last requests released: a repeated release gets the same answer
 --
 -- Rules: a free lock has no queue (a release hands it over in the same script), so no request overtakes another. A
 -- request for several locks takes them in the order given, keeps what it has while it waits for the next, and is
