@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import grpc
-
 from mageflow.engine.bulk import BulkRequests
 from mageflow.engine.contracts import v1_workflows_pb2
 from mageflow.engine.model import Run, Task, TaskStatus
@@ -13,51 +11,58 @@ from mageflow.engine.parsing import parse_object, utc_time
 from mageflow.engine.registry import Registry
 from mageflow.engine.replays import Replays
 from mageflow.engine.repository import Repository
-from mageflow.engine.rpc.table import service, unary
+from mageflow.engine.rpc.table import Handler, unary
 from mageflow.engine.run_filter import RunFilter
 from mageflow.engine.runs import Runs
 from mageflow.engine.trigger import Trigger
 
 
-class AdminService:
-    """The service.
+class RegistrationMethods:
+    """Registers workflows.
 
     Args:
-        repository: where runs and tasks are found.
-        registry: registers workflows.
-        runs: starts runs.
-        bulk: cancels and replays.
-        replays: replays durable tasks from a node.
+        registry: the registered workflows.
     """
 
-    def __init__(
-        self, repository: Repository, registry: Registry, runs: Runs, bulk: BulkRequests, replays: Replays
-    ) -> None:
-        self._repository = repository
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._runs = runs
-        self._bulk = bulk
-        self._replays = replays
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the service."""
-        return service(
-            "v1.AdminService",
-            {
-                "PutWorkflow": unary(v1_workflows_pb2.CreateWorkflowVersionRequest, self._put_workflow),
-                "GetRunDetails": unary(v1_workflows_pb2.GetRunDetailsRequest, self._run_details),
-                "TriggerWorkflowRun": unary(v1_workflows_pb2.TriggerWorkflowRunRequest, self._trigger_run),
-                "CancelTasks": unary(v1_workflows_pb2.CancelTasksRequest, self._cancel),
-                "ReplayTasks": unary(v1_workflows_pb2.ReplayTasksRequest, self._replay),
-                "BranchDurableTask": unary(v1_workflows_pb2.BranchDurableTaskRequest, self._branch),
-            },
-        )
+    def table(self) -> dict[str, Handler]:
+        """Return the methods by name."""
+        return {"PutWorkflow": unary(v1_workflows_pb2.CreateWorkflowVersionRequest, self._put_workflow)}
 
     def _put_workflow(
         self, request: v1_workflows_pb2.CreateWorkflowVersionRequest
     ) -> v1_workflows_pb2.CreateWorkflowVersionResponse:
         version = self._registry.put(request)
         return v1_workflows_pb2.CreateWorkflowVersionResponse(id=version.id, workflow_id=version.workflow.id)
+
+
+class RunMethods:
+    """Starts, shows, cancels and replays runs.
+
+    Args:
+        repository: where runs and tasks are found.
+        runs: starts runs.
+        bulk: cancels and replays.
+        replays: replays durable tasks from a node.
+    """
+
+    def __init__(self, repository: Repository, runs: Runs, bulk: BulkRequests, replays: Replays) -> None:
+        self._repository = repository
+        self._runs = runs
+        self._bulk = bulk
+        self._replays = replays
+
+    def table(self) -> dict[str, Handler]:
+        """Return the methods by name."""
+        return {
+            "GetRunDetails": unary(v1_workflows_pb2.GetRunDetailsRequest, self._run_details),
+            "TriggerWorkflowRun": unary(v1_workflows_pb2.TriggerWorkflowRunRequest, self._trigger_run),
+            "CancelTasks": unary(v1_workflows_pb2.CancelTasksRequest, self._cancel),
+            "ReplayTasks": unary(v1_workflows_pb2.ReplayTasksRequest, self._replay),
+            "BranchDurableTask": unary(v1_workflows_pb2.BranchDurableTaskRequest, self._branch),
+        }
 
     def _run_details(self, request: v1_workflows_pb2.GetRunDetailsRequest) -> v1_workflows_pb2.GetRunDetailsResponse:
         run = self._repository.run(request.external_id)

@@ -6,7 +6,7 @@ import grpc
 import grpc.aio
 
 from mageflow.engine.core import Engine
-from mageflow.engine.rpc.admin import AdminService
+from mageflow.engine.rpc.admin import RegistrationMethods, RunMethods
 from mageflow.engine.rpc.attempts import AttemptMethods, ReportMethods
 from mageflow.engine.rpc.durable import DurableService
 from mageflow.engine.rpc.events import EventsService
@@ -66,11 +66,15 @@ def _services(engine: Engine) -> tuple[grpc.GenericRpcHandler, ...]:
         **SubscriptionMethods(repository, engine.results, engine.run_events).table(),
         **durable.dispatcher_table(),
     }
+    admin = {
+        **RegistrationMethods(engine.registry).table(),
+        **RunMethods(repository, engine.runs, engine.bulk, engine.replays).table(),
+    }
     return (
         service("Dispatcher", dispatcher),
         durable.handlers(),
         EventsService(tenant_id, repository, engine.events, engine.run_events).handlers(),
-        AdminService(repository, engine.registry, engine.runs, engine.bulk, engine.replays).handlers(),
+        service("v1.AdminService", admin),
         WorkflowService(engine.runs, engine.schedules, engine.rate_limits).handlers(),
         TraceService(engine.traces).handlers(),
     )
