@@ -50,13 +50,13 @@ def public_modules() -> list[str]:
 
 @pytest.mark.parametrize("room", SURFACE)
 def test_public_surface_is_the_frozen_list(room: str):
-    """What a room offers is exactly what is listed above."""
+    """Each package exports exactly the names listed above."""
     assert importlib.import_module(room).__all__ == SURFACE[room]
 
 
 @pytest.mark.parametrize("room", SURFACE)
 def test_every_public_name_resolves(room: str):
-    """Each name in ``__all__`` can be had, also where it is only loaded on first use."""
+    """Each name in ``__all__`` resolves, also if it is imported on first use."""
     module = importlib.import_module(room)
 
     assert [name for name in module.__all__ if getattr(module, name, None) is None] == []
@@ -78,13 +78,13 @@ def test_every_all_is_sorted(root: Path):
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
-    """The lazy door answers like any module."""
+    """A lazy module answers like any module."""
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         mageflow.nothing  # noqa: B018 - the access is the point
 
 
 def test_changelog_mentions_every_public_name(root: Path):
-    """A reader of CHANGELOG.md learns of everything that can be imported from the door."""
+    """CHANGELOG.md mentions every name that can be imported from ``mageflow``."""
     changelog = (root / "CHANGELOG.md").read_text()
 
     assert [name for name in mageflow.__all__ if f"`{name}`" not in changelog] == []

@@ -1,4 +1,4 @@
-"""Importing does nothing but define: no socket, thread, process, metric or environment read; and it is cheap."""
+"""An import only defines: no socket, thread, process, metric or environment read. It is cheap."""
 
 import json
 import subprocess
@@ -105,7 +105,7 @@ def test_the_package_costs_a_handful_of_modules():
 
 
 def test_only_the_store_and_the_tests_speak_redis(root: Path):
-    """``redis`` is imported where it has its home; everything else goes through the store."""
+    """Few packages import ``redis``; all others use the store."""
     homes = {"store", "testing", "locks", "cli"}
     strangers = [
         str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""Decisions are Lua files: each is declared, says of itself what its declaration says, and is called by somebody."""
+"""Decisions are Lua files: each is declared, and its header matches its declaration."""
 
 import importlib
 import pkgutil
@@ -21,7 +21,7 @@ def declared() -> dict[str, Script]:
 
 
 def test_every_file_is_declared_and_every_declaration_has_a_file(root: Path):
-    """No script lies about unused, and none is missing; ``lib_*`` files are parts of others."""
+    """No script is unused and none is missing; ``lib_*`` files are parts of others."""
     files = {path.stem for path in (root / "mageflow" / "store" / "lua").glob("*.lua")}
 
     assert len(declared()) > 10

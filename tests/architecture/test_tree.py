@@ -1,4 +1,4 @@
-"""Nothing in the tree belongs to one machine."""
+"""No file in the tree depends on one machine."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def tracked(root: Path) -> list[Path]:
 
 
 def test_no_machine_path_or_registry_host_is_in_the_tree(root: Path):
-    """A stranger's machine has other paths and another package index."""
+    """Another machine has other paths and another package index."""
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
         for path in tracked(root)
@@ -57,7 +57,7 @@ def test_version_stands_in_one_place(root: Path):
 
 
 def test_every_lint_exception_states_its_rule(root: Path):
-    """A bare ``noqa`` or ``type: ignore`` hides whatever comes next; each names what it allows."""
+    """A bare ``noqa`` or ``type: ignore`` hides new errors too; each names its rule."""
     bare = re.compile(r"#\s*(noqa(?!:)|type:\s*ignore(?!\[)|pyright:\s*ignore(?!\[))")
     found = [
         f"{path.relative_to(root)}:{number}"

@@ -1,4 +1,4 @@
-"""Clients that are configured and connect nowhere."""
+"""Clients that are configured and do not connect."""
 
 import base64
 import json
@@ -27,5 +27,5 @@ def mageflow_hatchet() -> Hatchet:
 
 @pytest.fixture
 def mageflow_client(mageflow_hatchet: Hatchet) -> Mageflow:
-    """A client of ours."""
+    """A client of mageflow."""
     return Mageflow(mageflow_hatchet)

@@ -1,4 +1,4 @@
-"""What may be declared as a task, and what its input type is when none is given."""
+"""What can be declared as a task, and its input type without an ``input_validator``."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ class OldFields(typing.TypedDict):
     x: int
 
 
-async def annotated(msg: Annotated[Message, "told"]) -> dict[str, Any]:
+async def annotated(msg: Annotated[Message, "annotated"]) -> dict[str, Any]:
     return {}
 
 
@@ -62,14 +62,14 @@ async def old_fields(msg: OldFields) -> dict[str, Any]:
 def test_the_input_type_is_the_messages_wherever_it_stands(
     mageflow_client: Mageflow, func: Any, expected: type[Any]
 ) -> None:
-    """Not the first parameter's: the context or the signature may stand before the message."""
+    """The annotation of the message counts, not that of the first parameter."""
     task = mageflow_client.task(name="t")(mageflow_client.with_signature(func) if func is signature_first else func)
     assert task.input_validator_type is expected
 
 
 @pytest.mark.parametrize("func", [fields, old_fields])
 async def test_a_typed_dict_arrives_as_a_dict(mageflow_client: Mageflow, func: Any) -> None:
-    """Both kinds, also where pydantic cannot validate the older one."""
+    """Both kinds of TypedDict, also the one that pydantic cannot validate."""
     task = mageflow_client.task(name="t")(func)
     message = task.input_validator.validate_json('{"x": 3}')
     assert message == {"x": 3}
@@ -101,7 +101,7 @@ class Service:
 def test_what_is_no_function_is_refused_with_the_way_out(
     mageflow_client: Mageflow, thing: Any, says: str, kind: str
 ) -> None:
-    """Hatchet fails on all of them, some only when they run; here the error is at declaration and says what to do."""
+    """Hatchet fails on all of them, on some only at run time. Here the declaration fails, with the line to write."""
     options = {"batch_max_size": 2} if kind == "batch_task" else {}
     with pytest.raises(DecorationError) as caught:
         getattr(mageflow_client, kind)(name="t", **options)(thing)
@@ -109,7 +109,7 @@ def test_what_is_no_function_is_refused_with_the_way_out(
 
 
 def test_a_task_is_not_declared_twice_over(mageflow_client: Mageflow) -> None:
-    """The decorator above another ``@client.task`` meets what that made, not a function."""
+    """The decorator above another ``@client.task`` gets a task, not a function."""
     task = mageflow_client.task(name="t")(annotated)
     with pytest.raises(DecorationError, match="this is a Standalone"):
         mageflow_client.task(name="again")(task)  # type: ignore[arg-type]
@@ -117,6 +117,6 @@ def test_a_task_is_not_declared_twice_over(mageflow_client: Mageflow) -> None:
 
 @pytest.mark.parametrize("method", [Service.static, Service.of_class])
 async def test_methods_of_a_finished_class_are_functions(mageflow_client: Mageflow, method: Any) -> None:
-    """Static, class and bound methods are declared as any function is."""
+    """Static, class and bound methods are declared like functions."""
     task = mageflow_client.task(name="t")(method)
     assert await task.aio_mock_run(Message(x=3)) == {"x": 3}

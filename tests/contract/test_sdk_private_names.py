@@ -1,4 +1,4 @@
-"""The SDK's private names that ``mageflow.hatchet.compat`` leans on, each with what we rely on."""
+"""The private names of the SDK that ``mageflow.hatchet.compat`` uses, each with the behaviour it depends on."""
 
 import inspect
 
@@ -22,13 +22,13 @@ def test_the_worker_enters_the_dependency_manager_around_every_kind_of_call() ->
 
 
 def test_a_cancelled_coroutine_sends_no_event() -> None:
-    """Turning a run away is: cancel it in the engine, then raise CancelledError."""
+    """To turn a run away, the runner cancels it in the engine and raises CancelledError."""
     source = inspect.getsource(Runner.step_run_callback)
     assert "if was_cancelled or task.cancelled():\n                return" in source
 
 
 def test_cancel_sets_the_flag_first_and_cancels_a_second_later_but_eviction_at_once() -> None:
-    """An eviction is told from a cancellation by the time between the two."""
+    """The time between the flag and the cancellation distinguishes an eviction from a cancellation."""
     cancel = inspect.getsource(Runner.handle_cancel_action)
     assert cancel.index("_set_cancellation_flag()") < cancel.index("asyncio.sleep(1)") < cancel.index(".cancel()")
     evict = inspect.getsource(Runner._eviction_cancel_callback)

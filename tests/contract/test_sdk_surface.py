@@ -1,4 +1,4 @@
-"""The client is a Hatchet client: same methods, same keywords, same types, for the SDK that is installed."""
+"""The client is a Hatchet client: the same methods, keywords and types as the installed SDK."""
 
 import copy
 import inspect
@@ -92,7 +92,7 @@ def test_what_holds_a_client_can_be_copied(mageflow_client: Mageflow) -> None:
 
 @pytest.mark.parametrize("name", ["worker", "from_embedded", "stop_embedded", "aio_stop_embedded"])
 def test_methods_with_plain_signatures_take_the_same_keywords(name: str) -> None:
-    """What is overridden without a typed bag of options has the SDK's parameters in the SDK's order."""
+    """A method that is overridden without typed options has the SDK's parameters in the SDK's order."""
     ours, theirs = inspect.signature(getattr(Mageflow, name)), inspect.signature(getattr(Hatchet, name))
     assert list(ours.parameters) == list(theirs.parameters)
 
@@ -124,7 +124,7 @@ def test_observed_methods_take_the_same_parameters(ours: Any, theirs: Any, metho
     ],
 )
 def test_asynchronous_twins_still_go_through_the_synchronous_method(theirs: Any, through: str) -> None:
-    """Observing the synchronous method is enough only as long as the other calls it."""
+    """Observing the synchronous method is enough as long as the asynchronous one calls it."""
     assert through in inspect.getsource(theirs)
 
 
@@ -140,7 +140,7 @@ def test_event_methods_keep_the_order_the_observer_relies_on() -> None:
 
 
 def test_the_clients_the_sdk_makes_are_all_accounted_for() -> None:
-    """A new feature client that can start runs must be looked at before it is waved through."""
+    """A new feature client of the SDK may start runs: it must be examined before it is added here."""
     source = inspect.getsource(Client.__init__)
     known = {
         "admin", "cel", "config", "cron", "debug", "dispatcher", "event", "filters", "listener", "log_interceptor",
@@ -161,7 +161,7 @@ def test_a_mageflow_client_is_a_hatchet_client(mageflow_client: Mageflow) -> Non
 
 
 def test_the_given_client_and_lists_are_left_alone(mageflow_hatchet: Hatchet) -> None:
-    """Nobody's objects are changed: not the client, its config, nor the list of workflows."""
+    """The given client, its config and the list of workflows are not changed."""
     config = mageflow_hatchet.config.model_copy(deep=False)
     inner = dict(vars(mageflow_hatchet._client))
     client = Mageflow(mageflow_hatchet)
@@ -180,7 +180,7 @@ def test_the_given_client_and_lists_are_left_alone(mageflow_hatchet: Hatchet) ->
 
 
 def test_what_is_no_hatchet_client_is_refused(mageflow_hatchet: Hatchet) -> None:
-    """The error names what to write."""
+    """The error has the line to write."""
     with pytest.raises(ConfigurationError, match=r"write Mageflow\(Hatchet\(\)\), not Mageflow\(str\)"):
         Mageflow("redis://localhost")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="redis"):

@@ -1,4 +1,4 @@
-"""A client of its own for each test: own registry, own tracer provider, on the session's engine."""
+"""Each test has its own client, registry and tracer provider, on the session's engine."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ MakeClient = Callable[..., Mageflow]
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for a condition; it is asserted, so a test that waits for it needs no assertion of its own."""
+    """Wait for a condition and assert it."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -27,20 +27,20 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listened on a moment ago."""
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def scrape(port: int) -> Samples:
-    """What a worker's endpoint says now."""
+    """The samples that a worker's endpoint serves now."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
         return samples(response.read().decode())
 
 
 class Observed:
-    """A client with everything it says about itself."""
+    """A client with its metrics and spans."""
 
     def __init__(self, client: Mageflow, registry: CollectorRegistry, spans: SpanCapture) -> None:
         self.client = client

@@ -1,4 +1,4 @@
-"""A worker with durable tasks, in a process of its own: gRPC's asyncio client serves one event loop per process."""
+"""A worker with durable tasks, in its own process: gRPC's asyncio client supports one event loop per process."""
 
 from datetime import timedelta
 from typing import Any

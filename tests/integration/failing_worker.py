@@ -19,10 +19,10 @@ async def always_fails(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
     raise ValueError(f"attempt {ctx.attempt_number}")
 
 
-@client.task(name="told-of-failure")
-async def told_of_failure(msg: dict[str, Any]) -> dict[str, Any]:
+@client.task(name="after-failure")
+async def after_failure(msg: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
 if __name__ == "__main__":
-    client.worker("failing", workflows=[always_fails, told_of_failure]).start()
+    client.worker("failing", workflows=[always_fails, after_failure]).start()

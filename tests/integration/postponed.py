@@ -17,10 +17,10 @@ async def double(message: Message, ctx: Context) -> int:
 
 
 async def on_loop(msg: Message, doubled: Annotated[int, Depends(double)], ctx: Context | None = None) -> dict[str, Any]:
-    """Gets all three."""
+    """Takes a message, a dependency and a context."""
     return {"x": msg.x, "doubled": doubled, "attempt": ctx.attempt_number if ctx else None}
 
 
 def in_thread(msg: Message, doubled: Annotated[int, Depends(double)], ctx: Context | None = None) -> dict[str, Any]:
-    """Gets all three."""
+    """Takes a message, a dependency and a context."""
     return {"x": msg.x, "doubled": doubled, "attempt": ctx.attempt_number if ctx else None}

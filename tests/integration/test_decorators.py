@@ -1,4 +1,4 @@
-"""Decorated tasks on a real worker get what they ask for, whatever the order, the kind of function and the client."""
+"""Decorated tasks on a real worker get their arguments, with every order, kind of function and client."""
 
 import asyncio
 import itertools
@@ -147,7 +147,7 @@ async def test_messages_contexts_and_dependencies_of_every_kind(observed, make_o
 
 
 async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, mageflow_worker):
-    """A batch handler gets its items, with the context where it asks for it, and is told of once, with its size."""
+    """A batch function gets its items and its context. It is recorded as one attempt, with its size."""
     client = observed.client
 
     @client.batch_task(name="batch-async", batch_max_size=3, batch_max_interval=timedelta(seconds=5))
@@ -175,7 +175,7 @@ async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, 
 
 
 async def test_mock_run_needs_no_engine_and_says_nothing(observed):
-    """Unit tests of tasks work as with the SDK: sync and async, staggered or signed, with dependencies given."""
+    """Unit tests of tasks work as with the SDK: sync, async, staggered, signed, with given dependencies."""
     client = observed.client
 
     @client.task(name="mock-async")

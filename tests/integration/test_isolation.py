@@ -1,4 +1,4 @@
-"""Nothing that goes wrong beside a task goes wrong in it, and clients in one process do not see each other."""
+"""A failure beside a task is no failure of the task, and clients in one process are independent."""
 
 import asyncio
 import contextvars
@@ -24,7 +24,7 @@ class Message(BaseModel):
 
 
 async def test_redis_gone_leaves_plain_tasks_alone(make_observed, mageflow_worker):
-    """A plain run touches no Redis; signing fails with a typed, retryable error that says what to do."""
+    """A plain run needs no Redis; signing fails with a typed, retryable error that says what to do."""
     observed = make_observed(f"redis://127.0.0.1:{free_port()}")
 
     @observed.client.task(name="plain")
@@ -41,7 +41,7 @@ async def test_redis_gone_leaves_plain_tasks_alone(make_observed, mageflow_worke
 
 
 async def test_no_redis_at_all_is_said_by_the_first_operation_that_needs_it(observed):
-    """The client is made without complaint."""
+    """The constructor raises nothing."""
 
     @observed.client.task(name="plain")
     async def plain(msg: Message) -> dict[str, Any]:
@@ -74,7 +74,7 @@ async def test_a_taken_port_and_a_dead_tracing_backend_do_not_stop_a_worker(make
 
 
 async def test_a_programs_own_interceptor_stands_around_everything(make_observed, mageflow_worker):
-    """Calls arrive in order, outermost first, with what was filled in."""
+    """Calls arrive in order, outermost first, with the values that were filled in."""
     seen: list[tuple[str, Any]] = []
 
     class Mine(Interceptor):
@@ -229,7 +229,7 @@ async def test_hatchets_log_queue_is_left_to_the_users_lines(observed, mageflow_
 
 
 async def test_two_clients_in_one_process_do_not_see_each_other(make_observed, mageflow_worker):
-    """Different parameters, registries, tracers: the same function declared on both is served by each in its way."""
+    """Two clients with different parameters, registries and tracers declare the same function, each in its own way."""
     from mageflow import AcceptParams
 
     first, second = make_observed(), make_observed(param_config=AcceptParams.ALL)

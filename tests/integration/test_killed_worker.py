@@ -1,4 +1,4 @@
-"""A worker killed inside a staggered task: the run goes on elsewhere, and the endpoint comes back where it was."""
+"""A worker is killed inside a staggered task: another one runs it, and the endpoint returns on the same port."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ FAILING = Path(__file__).with_name("failing_worker.py")
 
 @pytest.mark.slow
 async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path):
-    """SIGKILL in the sleep; the engine notices after five silent seconds, and the next worker runs the task."""
+    """SIGKILL during the sleep: the engine notices after five seconds without heartbeat; another worker runs it."""
     port = free_port()
     discovery = tmp_path / "discovery"
     environment = {
@@ -52,7 +52,7 @@ async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path
 
 @pytest.mark.slow
 async def test_an_attempt_lost_with_its_worker_costs_no_retry(make_observed, mageflow_redis, tmp_path):
-    """Hatchet does not count it, so neither does the flow: it fails with the last attempt, and tells of it once."""
+    """Hatchet does not count the lost attempt, and neither does the flow: it fails once, with the last attempt."""
     environment = {
         "MAGEFLOW_METRICS_PORT": "0",
         "MAGEFLOW_REDIS_URL": mageflow_redis.url,
@@ -66,7 +66,7 @@ async def test_an_attempt_lost_with_its_worker_costs_no_retry(make_observed, mag
         second = WorkerProcess(engine, FAILING, output=tmp_path / "second.log", environment=environment)
         await first.aio_start()
         try:
-            chain = await client.chain(["always-fails", "always-fails"], error="told-of-failure")
+            chain = await client.chain(["always-fails", "always-fails"], error="after-failure")
             await chain.aio_run_no_wait()
             async with asyncio.timeout(20):
                 while (await client.load_signature(chain.steps[0])).status != "active":

@@ -26,7 +26,7 @@ def outcomes(samples: Any, task: str) -> dict[str, float]:
 
 
 async def test_a_result_that_cannot_be_sent_is_a_failure_and_is_counted_as_one(observed, mageflow_worker):
-    """Hatchet sees it fail when the worker serialises it, after the body: metrics must not have said it succeeded."""
+    """The worker fails to serialise the result after the body: metrics must not count a success."""
     client = observed.client
 
     @client.task(name="null", retries=1)

@@ -1,4 +1,4 @@
-"""Staggered tasks on a real worker and engine: no timeout because of the delay, no thread held, cancelled at once."""
+"""Staggered tasks on a real worker and engine: the delay causes no timeout, holds no thread and can be cancelled."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ class Always:
 
 @pytest.mark.slow
 async def test_no_task_times_out_because_of_its_stagger(make_observed, mageflow_worker):
-    """Windows from 5 ms to 10 s, always drawn whole, over bodies that need two thirds of a timeout of two seconds."""
+    """Windows from 5 ms to 10 s, always the longest delay; bodies that need two thirds of a timeout of two seconds."""
     observed = make_observed(random=Always())
     client = observed.client
     tasks: list[Any] = []
@@ -64,7 +64,7 @@ async def test_no_task_times_out_because_of_its_stagger(make_observed, mageflow_
 
 @pytest.mark.slow
 async def test_a_staggered_run_is_cancelled_at_once_and_redrawn_on_retry(make_observed, mageflow_worker):
-    """Cancelling frees the slot long before the delay would end; each attempt has a delay of its own."""
+    """A cancellation frees the slot long before the end of the delay; each attempt has its own delay."""
     draws = iter([30.0, 0.02, 0.03])
 
     class Scripted:
@@ -98,7 +98,7 @@ async def test_a_staggered_run_is_cancelled_at_once_and_redrawn_on_retry(make_ob
 
 
 async def test_the_users_own_extension_counts_towards_the_timeout(observed, mageflow_worker):
-    """``ctx.refresh_timeout`` works as in the SDK, is counted with its reason, and moves the deadline we infer by."""
+    """``ctx.refresh_timeout`` works as in the SDK, is counted with its reason, and moves the inferred deadline."""
     client = observed.client
 
     @client.task(name="extends", execution_timeout=timedelta(seconds=1))

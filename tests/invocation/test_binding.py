@@ -1,4 +1,4 @@
-"""What a function is handed is decided at declaration, from annotations, names and positions."""
+"""The declaration decides which arguments a function gets, by annotations, names and positions."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
@@ -43,12 +43,12 @@ def call(
 
 
 def test_a_function_of_one_parameter_gets_the_message() -> None:
-    """NO_CTX hands out the message alone."""
+    """With NO_CTX a function gets the message only."""
     assert call(lambda msg: msg) == "MESSAGE"
 
 
 def test_a_function_written_for_hatchet_gets_the_context_unasked() -> None:
-    """Whatever works with the plain client works unchanged: annotated, by name, or just second."""
+    """A function for the plain client works unchanged: with an annotation, a name, or a second parameter."""
 
     def annotated(message: Message, context: Context) -> Any:
         return message, context
@@ -63,7 +63,7 @@ def test_a_function_written_for_hatchet_gets_the_context_unasked() -> None:
 
 
 def test_a_context_is_found_in_unions_and_annotated_and_beside_a_default() -> None:
-    """Hatchet passes the context by position, whatever its annotation and default: so it must arrive here as well."""
+    """Hatchet passes the context by position, with any annotation and default. Here it arrives too."""
 
     def either(message: Message, c: Context | DurableContext) -> Any:
         return message, c
@@ -74,7 +74,7 @@ def test_a_context_is_found_in_unions_and_annotated_and_beside_a_default() -> No
     def maybe_too(message: Message, c: Context | None = None) -> Any:
         return message, c
 
-    def annotated(message: Message, c: Annotated[Context, "told"] = None) -> Any:  # type: ignore[assignment]
+    def annotated(message: Message, c: Annotated[Context, "annotated"] = None) -> Any:  # type: ignore[assignment]
         return message, c
 
     def named(message: Message, ctx: Any = None) -> Any:
@@ -85,7 +85,7 @@ def test_a_context_is_found_in_unions_and_annotated_and_beside_a_default() -> No
 
 
 def test_a_signature_is_found_where_it_may_be_none() -> None:
-    """Its annotation says what the parameter is, whatever the client passes besides."""
+    """The annotation of the parameter decides, with every ``param_config``."""
 
     def task(message: Message, ctx: Context, own: TaskSignature | None = None) -> Any:
         return message, ctx, own
@@ -95,7 +95,7 @@ def test_a_signature_is_found_where_it_may_be_none() -> None:
 
 
 def test_annotations_decide_before_positions() -> None:
-    """Parameters may stand in any order when their annotations say what they are."""
+    """With annotations the parameters may have any order."""
 
     def task(signature: TaskSignature, ctx: Context, message: Message) -> Any:
         return message, ctx, signature
@@ -104,20 +104,20 @@ def test_annotations_decide_before_positions() -> None:
 
 
 def test_the_signature_follows_the_message_when_no_context_is_asked_for() -> None:
-    """With one extra, the second parameter is that extra."""
+    """With one extra argument the second parameter gets it."""
     assert call(lambda _m, s: (_m, s), marks=Marks(signature=True)) == ("MESSAGE", "SIGNATURE")
     assert call(lambda _m, c, s: (_m, c, s), marks=Marks(signature=True, ctx=True)) == ("MESSAGE", "CTX", "SIGNATURE")
 
 
 def test_accept_params_all_and_ctx_only() -> None:
-    """ALL hands out message and context, CTX_ONLY the context and no message; extras are added to both."""
+    """ALL passes message and context, CTX_ONLY the context only. Decorators add to both."""
     assert call(lambda _m, _c: (_m, _c), AcceptParams.ALL) == ("MESSAGE", "CTX")
     assert call(lambda _c: _c, AcceptParams.CTX_ONLY) == "CTX"
     assert call(lambda _c, s: (_c, s), AcceptParams.CTX_ONLY, Marks(signature=True)) == ("CTX", "SIGNATURE")
 
 
 def test_dependencies_are_left_to_hatchet_wherever_they_stand() -> None:
-    """A parameter with Depends is filled by name, and what follows it is passed by name too."""
+    """A parameter with Depends is passed by name, and the parameters after it too."""
 
     def second(message: Message, injected: Injected) -> Any:
         return message, injected
@@ -130,7 +130,7 @@ def test_dependencies_are_left_to_hatchet_wherever_they_stand() -> None:
 
 
 def test_defaults_and_keyword_only_parameters_are_respected() -> None:
-    """A default stays; a keyword-only context is passed by name."""
+    """A default is kept; a keyword-only context is passed by name."""
 
     def keyword(message: Message, *, ctx: Context) -> Any:
         return message, ctx
@@ -173,7 +173,7 @@ def takes_signature(message: Message, own: TaskSignature) -> Any:
 def test_what_cannot_be_served_is_refused_at_declaration(
     func: Callable[..., Any], params: AcceptParams, marks: Marks, says: str
 ) -> None:
-    """A parameter that nothing fills, or an extra with no parameter, is an error before anything runs."""
+    """A parameter without an argument, or an argument without a parameter, is an error before anything runs."""
     with pytest.raises(DecorationError, match=r".*") as caught:
         call(func, params, marks)
     assert says in str(caught.value)

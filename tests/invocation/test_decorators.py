@@ -1,4 +1,4 @@
-"""Decorators record a frozen mark on a fresh function, in any order, and say at once when they are used wrongly."""
+"""Decorators record a frozen mark on a new function, in any order. A wrong use is an error at once."""
 
 import itertools
 from datetime import timedelta
@@ -23,7 +23,7 @@ async def coroutine(message: Any) -> Any:
 @pytest.mark.parametrize("func", [plain, coroutine])
 @pytest.mark.parametrize("order", list(itertools.permutations([with_ctx, with_signature, stagger_execution(WINDOW)])))
 def test_marks_add_up_in_any_order(func: Any, order: Any) -> None:
-    """Every combination of decorators, over sync and async functions, comes to the same marks."""
+    """Every order of the decorators, over sync and async functions, gives the same marks."""
     decorated = func
     for decorator in order:
         decorated = decorator(decorated)
@@ -31,7 +31,7 @@ def test_marks_add_up_in_any_order(func: Any, order: Any) -> None:
 
 
 def test_the_function_itself_is_left_alone() -> None:
-    """The same function may be marked differently for two clients."""
+    """Two clients may decorate the same function differently."""
     marked = with_ctx(plain)
     assert marks_of(plain) == Marks()
     assert marked is not plain
@@ -39,14 +39,14 @@ def test_the_function_itself_is_left_alone() -> None:
 
 
 async def test_a_marked_function_can_still_be_called() -> None:
-    """Nothing is injected or delayed when a function is called directly."""
+    """A direct call injects and delays nothing."""
     assert with_ctx(plain)(7) == 7
     assert await stagger_execution(WINDOW)(coroutine)(7) == 7
 
 
 @pytest.mark.parametrize("wrong", [timedelta(0), timedelta(seconds=-1), 10, 1.5, None, plain])
 def test_a_stagger_needs_a_positive_timedelta(wrong: Any) -> None:
-    """A number, None, zero or less, and the bare decorator are refused with what to write instead."""
+    """A number, None, zero or less, and the bare decorator are refused; the error has the line to write."""
     with pytest.raises(DecorationError) as caught:
         stagger_execution(wrong)(plain)
     assert caught.value.decorator == "stagger_execution"
@@ -56,7 +56,7 @@ def test_a_stagger_needs_a_positive_timedelta(wrong: Any) -> None:
 
 @pytest.mark.parametrize("decorator", [with_ctx, with_signature, stagger_execution(WINDOW)])
 def test_a_decorator_above_the_task_is_refused(decorator: Any) -> None:
-    """What the SDK returns is no function: the message says where the decorator belongs."""
+    """The SDK returns a task, not a function: the message says where to write the decorator."""
 
     class Standalone:
         name = "my-task"
@@ -68,6 +68,6 @@ def test_a_decorator_above_the_task_is_refused(decorator: Any) -> None:
 @pytest.mark.parametrize("decorator", [with_ctx, with_signature, stagger_execution(WINDOW)])
 @pytest.mark.parametrize("kind", [staticmethod, classmethod])
 def test_a_decorator_above_staticmethod_is_refused(decorator: Any, kind: Any) -> None:
-    """It would make a synchronous function of a coroutine, which fails only when it runs."""
+    """It would make a coroutine function synchronous, which fails only at run time."""
     with pytest.raises(DecorationError, match=rf"write @{kind.__name__} above it"):
         decorator(kind(coroutine))

@@ -1,4 +1,4 @@
-"""An attempt's outcome is told from what the worker sees, timeouts included."""
+"""The outcome of an attempt is inferred from what the worker observes, timeouts included."""
 
 import asyncio
 
@@ -54,5 +54,5 @@ CANCELLED = asyncio.CancelledError()
     ],
 )
 def test_outcomes(expected: str, actual: str) -> None:
-    """Timed out before cancelled before retried before failed; extensions count towards the timeout."""
+    """The order is: timed out, cancelled, retried, failed. Extensions count towards the timeout."""
     assert actual == expected

@@ -1,4 +1,4 @@
-"""The delay is uniform, the extension comes first, and neither a refusal nor a cancellation costs the body its time."""
+"""The delay is uniform and the extension comes first. A refusal or a cancellation takes no time from the body."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from mageflow.types import ExtensionReason
 
 
 class Recorder(Interceptor):
-    """Keeps the calls it is shown, as they are when their block is left."""
+    """Keeps the calls, as they are when their block ends."""
 
     def __init__(self) -> None:
         self.staggers: list[Stagger] = []
@@ -34,7 +34,7 @@ def attempt(timeout: float = 60.0) -> Attempt:
 
 
 class Engine:
-    """Grants or refuses, and remembers in which order it was asked."""
+    """Grants or refuses, and keeps the requests in order."""
 
     def __init__(self, grants: bool = True) -> None:
         self.grants = grants
@@ -55,7 +55,7 @@ class Fixed:
 
 
 async def delays(window: float, count: int, seed: int) -> list[float]:
-    """Draws, with the sleep cut short by a cancellation that is there from the start."""
+    """Many draws. Each sleep ends at once, because the run is cancelled already."""
     recorder, engine, source = Recorder(), Engine(), random.Random(seed)
     cancelled = asyncio.Event()
     cancelled.set()
@@ -77,7 +77,7 @@ async def delays(window: float, count: int, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("window", [0.005, 1.0, 10.0])
 async def test_ten_thousand_draws_are_uniform(window: float) -> None:
-    """Kolmogorov-Smirnov against the uniform law on [0, window]: D stays under the 0.1 % critical value."""
+    """Kolmogorov-Smirnov test against the uniform distribution on [0, window]: D is below the 0.1 % critical value."""
     count = 10_000
     drawn = sorted(delay / window for delay in await delays(window, count, seed=20261124))
     assert drawn[0] >= 0.0
@@ -87,7 +87,7 @@ async def test_ten_thousand_draws_are_uniform(window: float) -> None:
 
 
 async def test_the_extension_is_asked_for_before_the_sleep_and_covers_it() -> None:
-    """What is asked for is at least the delay, and no time has been slept when it is asked."""
+    """The request is for at least the delay, and comes before any sleep."""
     engine, recorder = Engine(), Recorder()
     await stagger(
         attempt(),
@@ -120,7 +120,7 @@ async def test_without_an_extension_the_delay_is_cut_to_a_tenth_of_what_is_left(
 
 
 async def test_a_cancellation_ends_the_sleep_at_once() -> None:
-    """The sleep does not last until the SDK cancels the coroutine a second later."""
+    """The sleep ends at the cancel signal, not when the SDK cancels the coroutine a second later."""
     recorder, cancelled = Recorder(), asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, cancelled.set)
     with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Types are a promise: what users write type-checks, and what cannot work does not."""
+"""Correct programs type-check, and programs that cannot work do not."""
 
 import json
 import subprocess
