@@ -24,7 +24,7 @@ from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from tests.engine.raw_client import RawClient, outputs, task, unique
 
-NOBODY = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"
+UNKNOWN_ID = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"
 
 
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -38,12 +38,12 @@ async def test_a_run_of_an_unknown_workflow_never_starts(client: RawClient, capl
     """As in Hatchet, the client gets an id. A warning in the log names the workflow and the registered ones."""
     name = unique("known")
     await client.put(name, task("work", name))
-    run = await client.run("nobody-registered-this")
+    run = await client.run("not-registered")
     assert (await refusal(client.details(run)))[0] is grpc.StatusCode.NOT_FOUND
     assert (await client.http("GET", f"/api/v1/stable/workflow-runs/{run}/status"))[0] == 404
 
     async def warned() -> bool:
-        return f"run {run} of 'nobody-registered-this' will never start" in caplog.text
+        return f"run {run} of 'not-registered' will never start" in caplog.text
 
     await client.until(warned, "the warning")
     assert "registered: " in caplog.text
@@ -51,7 +51,7 @@ async def test_a_run_of_an_unknown_workflow_never_starts(client: RawClient, capl
 
 async def test_a_scheduled_run_of_an_unknown_workflow_is_not_found(client: RawClient) -> None:
     """Hatchet looks for the workflow when a run of it is scheduled. The text says what to do."""
-    request = workflows.ScheduleWorkflowRequest(name="nobody-registered-this", schedules=[{"seconds": 1}])
+    request = workflows.ScheduleWorkflowRequest(name="not-registered", schedules=[{"seconds": 1}])
     code, text = await refusal(client.call("WorkflowService/ScheduleWorkflow", request, workflows.WorkflowVersion))
     assert code is grpc.StatusCode.NOT_FOUND
     assert "start a worker that registers it" in text
@@ -111,7 +111,7 @@ async def test_a_bulk_trigger_with_an_unknown_workflow_starts_the_others(client:
     """Every item has an id, in the order of the request."""
     name = unique("bulk")
     await client.put(name, task("work", name))
-    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "nobody"}, {"name": name}])
+    request = workflows.BulkTriggerWorkflowRequest(workflows=[{"name": name}, {"name": "unknown"}, {"name": name}])
     ids = (
         await client.call("WorkflowService/BulkTriggerWorkflow", request, workflows.BulkTriggerWorkflowResponse)
     ).workflow_run_ids
@@ -188,16 +188,16 @@ async def test_a_bad_cron_is_refused_and_the_old_ones_stay(client: RawClient) ->
     ("verb", "path", "body", "status"),
     [
         ("GET", "/api/v1/stable/workflow-runs/nothing", None, 400),
-        ("GET", f"/api/v1/stable/workflow-runs/{NOBODY}", None, 404),
+        ("GET", f"/api/v1/stable/workflow-runs/{UNKNOWN_ID}", None, 404),
         ("GET", "/api/v1/stable/tasks/nothing/logs", None, 400),
-        ("GET", f"/api/v1/stable/tasks/{NOBODY}/logs", None, 404),
+        ("GET", f"/api/v1/stable/tasks/{UNKNOWN_ID}/logs", None, 404),
         ("GET", "/api/v1/workflows/nothing", None, 404),
         ("GET", "/api/v1/no/such/path", None, 404),
         ("DELETE", "/api/v1/workers/nothing", None, 405),
         ("POST", "{stable}/tasks/cancel", {"externalIds": ["nothing"]}, 400),
         ("POST", "{stable}/tasks/replay", {"externalIds": ["nothing"]}, 400),
         ("POST", "{stable}/tasks/replay", {"filter": {"since": "yesterday"}}, 400),
-        ("POST", "{stable}/workflow-runs/trigger", {"workflowName": "nobody"}, 400),
+        ("POST", "{stable}/workflow-runs/trigger", {"workflowName": "unknown"}, 400),
         ("POST", "{tenant}/workflows/nobody/crons", {"cronExpression": "* * * * *"}, 400),
         ("POST", "{tenant}/workflows/nobody/scheduled", {"triggerAt": "2026-01-01T00:00:00Z"}, 400),
         ("GET", "{stable}/workflow-runs?limit=many", None, 400),
@@ -216,10 +216,10 @@ async def test_unknown_ids_can_be_cancelled_but_not_replayed(client: RawClient) 
     await client.put(name, task("work", name))
     run = await client.run(name)
     for _ in range(2):
-        ids = [NOBODY, run]
+        ids = [UNKNOWN_ID, run]
         assert await client.post(f"{client.stable}/tasks/cancel", {"externalIds": ids}) == {"ids": ids}
         assert await client.status(run) == "CANCELLED"
-    assert await client.post(f"{client.stable}/tasks/replay", {"externalIds": [NOBODY, run]}) == {"ids": [run]}
+    assert await client.post(f"{client.stable}/tasks/replay", {"externalIds": [UNKNOWN_ID, run]}) == {"ids": [run]}
     for bulk in ("cancel", "replay"):
         assert await client.post(f"{client.stable}/tasks/{bulk}", {"externalIds": []}) == {"ids": []}
         assert await client.post(f"{client.stable}/tasks/{bulk}", {}) == {"ids": []}
@@ -257,7 +257,7 @@ async def test_an_id_that_is_no_uuid_is_an_invalid_argument(
     client: RawClient, method: str, request_type: type[Message], field: str
 ) -> None:
     """A UUID nobody has is NOT_FOUND; other text was never an id."""
-    for text, expected in ((NOBODY, "NOT_FOUND"), ("nope", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
+    for text, expected in ((UNKNOWN_ID, "NOT_FOUND"), ("nope", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
         code, _ = await refusal(client.call(method, request_type(**{field: text}), dispatcher.HeartbeatResponse))
         assert code is grpc.StatusCode[expected], text
 
