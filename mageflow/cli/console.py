@@ -8,17 +8,17 @@ from rich.text import Text
 
 from mageflow.terminal import printable
 
-__all__ = ["DataConsole", "data"]
+__all__ = ["DataConsole", "data", "span"]
 
 
 class DataConsole(Console):
-    """A `rich.console.Console` that never interprets a string as markup and never passes on a control character.
+    """A `rich.console.Console` that never reads a string as markup and never passes on a control character.
 
     Strings are not highlighted and emoji codes are not replaced. Use `rich.text.Text` for style and `data` for values.
 
     Args:
         stderr: Print to standard error.
-        width: Columns where the output is no terminal; None for rich's default of 80.
+        width: Columns if the output is no terminal. None is the default of rich, 80.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
@@ -27,7 +27,7 @@ class DataConsole(Console):
             self.width = width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as rich does. Control characters that are left in the text become visible escapes."""
+        """Render as rich does. A control character that is still in the text becomes a visible escape."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -36,5 +36,14 @@ class DataConsole(Console):
 
 
 def data(value: object, style: str = "") -> Text:
-    """A value of the user's program as one line of text."""
+    """A value from Redis, Hatchet or a log as one line of text. Control characters become visible escapes."""
     return Text(printable(str(value)), style)
+
+
+def span(seconds: float) -> str:
+    """A length of time, such as ``4.2 s``, ``3 min 5 s`` or ``2 h 7 min``. A negative one is 0."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{max(seconds, 0.0):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

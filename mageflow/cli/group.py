@@ -1,6 +1,6 @@
-"""The group behind ``mageflow``: lists commands without importing them, and turns errors into one clear line.
+"""The command ``mageflow``: it lists its commands without importing them, and prints an error as one line.
 
-Exit status: 0 done, 1 it failed, 2 it was asked for wrongly (click's own, and `ConfigurationError`).
+Exit status: 0 success, 1 failure, 2 wrong arguments or configuration (errors of click, and `ConfigurationError`).
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,14 @@ import click
 
 from mageflow.distribution import installed_version, installs, warn_other_distribution
 from mageflow.errors import ConfigurationError, MageflowError
+from mageflow.terminal import printable
 
 __all__ = ["COMMANDS", "CommandHome", "main"]
 
 
 @dataclass(frozen=True, slots=True)
 class CommandHome:
-    """Where a command lives, and the line ``mageflow --help`` shows for it without importing it."""
+    """Where a command is defined, and its line in ``mageflow --help``, which does not import it."""
 
     module: str
     attribute: str
@@ -29,20 +30,18 @@ COMMANDS = {
     "dashboards": CommandHome(
         "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
     ),
-    "demo": CommandHome(
-        "mageflow.cli.demo", "demo", "Watch decorated tasks explain themselves, on this machine alone."
-    ),
+    "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
-    "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm as it is now."),
-    "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for whom."),
+    "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
+    "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
 }
 """Every command, in the order of its name."""
 
 _EPILOG = """\b
 Examples:
-  mageflow demo                  everything at once, in under a minute, with nothing installed beside it
-  mageflow engine                an engine on this machine; prints what to export
-  mageflow COMMAND --help        what a command does and examples of its use
+  mageflow demo             a first look: everything on this machine, in 15 s
+  mageflow engine --redis   a local engine and Redis, for your own program
+  mageflow COMMAND --help   what a command does, with examples
 """
 
 
@@ -64,26 +63,29 @@ class _LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except ModuleNotFoundError as missing:
-            # Only what an extra brings may be missing in a sound installation.
-            raise _WronglyAsked(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
+            # In a complete installation only a module of an extra can be missing.
+            raise _UsageFailure(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = printable(error.message)
+            raise
         except ConfigurationError as error:
-            raise _WronglyAsked(str(error)) from error
+            raise _UsageFailure(str(error)) from error
         except MageflowError as error:
-            raise _Failed(str(error)) from error
+            raise _Failure(str(error)) from error
 
 
-class _Failed(click.ClickException):
-    """Ends the command line with one line on stderr and status 1."""
+class _Failure(click.ClickException):
+    """Ends the command with its message on stderr and status 1."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"mageflow: {self.message}", err=True)
+        click.echo(printable(f"mageflow: {self.message}", keep="\n"), err=True)
 
 
-class _WronglyAsked(_Failed):
+class _UsageFailure(_Failure):
     exit_code = 2
 
 
@@ -110,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status.
 
     Args:
-        arguments: What follows ``mageflow``; the process's own by default.
+        arguments: The arguments after ``mageflow``. None takes those of the process.
+
+    Raises:
+        SystemExit: Always, with the exit status.
     """
     warning = warn_other_distribution()
     if warning is not None:

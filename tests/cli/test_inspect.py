@@ -1,83 +1,28 @@
 """``mageflow inspect`` over what real flows left in a real Valkey."""
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from mageflow.cli import group
-from mageflow.cli.inspect import inspect
-from mageflow.config import Settings
-from mageflow.flows import Flows
 from mageflow.signatures import SwarmConfig
-from mageflow.store import Keys, RedisPort, Store
-from mageflow.testing.valkey import EmbeddedValkey
-from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
+from tests.cli.stored_flows import StoredFlows
 
 
-async def add(message: dict[str, Any]) -> int:
-    return message.get("n", 0) + 1
-
-
-async def fail(message: dict[str, Any]) -> None:
-    raise ValueError("no good")
-
-
-async def odd(message: dict[str, Any]) -> int:
-    if message["n"] % 2:
-        return message["n"]
-    raise KeyError("even")
-
-
-class Stored:
-    """Flows in namespace ``prod_`` over the real server, and a worker for them."""
-
-    def __init__(self, url: str) -> None:
-        self.port = RedisPort(url)
-        self.hatchet = FakeHatchet()
-        settings = Settings()
-        store = Store(self.port, Keys("mageflow", "prod_"), settings)
-        self.flows = Flows(store, self.hatchet, self.hatchet, settings)
-        self.worker = FakeWorker(self.hatchet, self.flows, {"add": add, "fail": fail, "odd": odd, "callback": add})
-
-
-@pytest.fixture
-async def stored(mageflow_redis: EmbeddedValkey) -> AsyncIterator[Stored]:
-    """An empty server; what is left in it must have a TTL."""
-    stored = Stored(mageflow_redis.url)
-    yield stored
-    await stored.flows.drain()
-    await stored.port.aclose()
-    assert mageflow_redis.keys_without_ttl() == []
-
-
-@pytest.fixture
-def looked(mageflow_redis: EmbeddedValkey) -> Any:
-    """Runs the command with the server's URL, in a thread: it has an event loop of its own."""
-
-    async def run(*arguments: str) -> Result:
-        command = [*arguments, "--redis-url", mageflow_redis.url]
-        return await asyncio.to_thread(CliRunner().invoke, inspect, command, catch_exceptions=False)
-
-    return run
-
-
-async def facts(looked: Any, *arguments: str) -> dict[str, Any]:
-    result = await looked(*arguments, "--json")
+async def document(inspected: Any, *arguments: str) -> dict[str, Any]:
+    result = await inspected(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
 
 
-async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored, looked: Any) -> None:
+async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: StoredFlows, inspected: Any) -> None:
     """Status, steps in order, the error beside its step, run ids, callbacks, history and TTL are those of the store."""
     chain = await stored.flows.creation.chain(["add", "fail", "add"], name="billing", error="callback")
     await stored.flows.start(chain, {"n": 5})
     await stored.worker.drain()
-    found = await facts(looked, chain.key)
+    found = await document(inspected, chain.key)
 
     assert (found["key"], found["kind"], found["name"], found["status"]) == (chain.key, "chain", "billing", "failed")
     assert found["progress"] == {"step": 1, "steps": 3}
@@ -97,7 +42,7 @@ async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored
     assert found["started_at"] <= found["ended_at"] <= found["at"]
     assert found["delivery"]["live"] == 0
 
-    drawn = (await looked(chain.key)).output
+    drawn = (await inspected(chain.key)).output
     for expected in (
         "chain billing  failed",
         "1 of 3 steps",
@@ -108,69 +53,69 @@ async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored
     assert re.search(r"^  on error +callback +done", drawn, re.MULTILINE)
 
 
-async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: Stored, looked: Any) -> None:
+async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: StoredFlows, inspected: Any) -> None:
     """Items are paged by number; what is left is said; nested flows are named by their key."""
     inner = await stored.flows.creation.chain(["add", "add"])
     items: list[object] = [await stored.flows.creation.sign("odd", n=index) for index in range(9)]
     swarm = await stored.flows.creation.swarm([*items, inner], "crowd", SwarmConfig(max_concurrency=3), closed=True)
-    assert (await facts(looked, swarm.key))["status"] == "pending"
+    assert (await document(inspected, swarm.key))["status"] == "pending"
     await stored.flows.start(swarm)
     await stored.worker.drain()
 
-    found = await facts(looked, swarm.key, "--first", "6", "--limit", "2")
+    found = await document(inspected, swarm.key, "--first", "6", "--limit", "2")
     assert [(each["path"], each["status"], each["role"]) for each in found["members"]] == [
         ("6", "failed", "item"), ("7", "done", "item"),
     ]  # fmt: skip
     assert found["members_total"] == 10
-    last = (await facts(looked, swarm.key, "--first", "9"))["members"][0]
+    last = (await document(inspected, swarm.key, "--first", "9"))["members"][0]
     assert (last["flow"], last["task"], last["run"]) == (inner.key, "", None)
-    assert (await facts(looked, inner.key))["parent"] == f"{swarm.key}#9"
-    drawn = (await looked(swarm.key, "--limit", "4")).output
+    assert (await document(inspected, inner.key))["parent"] == f"{swarm.key}#9"
+    drawn = (await inspected(swarm.key, "--limit", "4")).output
     assert f"{found['progress']['succeeded']} succeeded, {found['progress']['failed']} failed" in drawn
     assert "6 more: --first 4" in drawn
 
 
-async def test_what_waits_says_why_it_waits(stored: Stored, looked: Any) -> None:
+async def test_what_waits_says_why_it_waits(stored: StoredFlows, inspected: Any) -> None:
     """Suspended: who and why stand in the history, and the held step is counted."""
     chain = await stored.flows.creation.chain(["add", "add"])
     await stored.flows.start(chain)
     await stored.flows.lifecycle.suspend(chain.key, by="ada", why="too loud")
     await stored.worker.drain()
-    found = await facts(looked, chain.key)
+    found = await document(inspected, chain.key)
 
     assert found["status"] == "suspended"
     assert (found["history"][-1]["by"], found["history"][-1]["why"]) == ("ada", "too loud")
     assert found["delivery"]["held"] == 1
     assert found["members"][0]["stage"] == "held"
-    assert "too loud" in (await looked(chain.key)).output
+    assert "too loud" in (await inspected(chain.key)).output
 
 
-async def test_a_signature_shows_each_run_its_user_made(stored: Stored, looked: Any) -> None:
+async def test_a_signature_shows_each_run_its_user_made(stored: StoredFlows, inspected: Any) -> None:
     """A plain signature may be run often: every run is listed; bound values only where they are asked for."""
     signature = await stored.flows.creation.sign(
         "add", task_identifiers={"order": 17}, success_callbacks=["callback"], n="s3cret"
     )
-    before = await facts(looked, signature.key)
+    before = await document(inspected, signature.key)
     assert (before["status"], [each["path"] for each in before["members"]]) == ("pending", [".s0"])
     assert before["progress"]["identifiers"] == {"order": 17}
-    assert "s3cret" not in (await looked(signature.key)).output + (await looked(signature.key, "--json")).output
-    assert (await facts(looked, signature.key, "--values"))["values"] == {"n": "s3cret"}
-    assert "s3cret" in (await looked(signature.key, "--values")).output
+    assert "s3cret" not in (await inspected(signature.key)).output + (await inspected(signature.key, "--json")).output
+    assert (await document(inspected, signature.key, "--values"))["values"] == {"n": "s3cret"}
+    assert "s3cret" in (await inspected(signature.key, "--values")).output
 
 
-async def test_one_member_and_an_id_can_be_asked_for(stored: Stored, looked: Any) -> None:
+async def test_one_member_and_an_id_can_be_asked_for(stored: StoredFlows, inspected: Any) -> None:
     """``KEY#path`` is that member with its callbacks; the id of logs and spans is found in its namespace."""
     chain = await stored.flows.creation.chain(
         [await stored.flows.creation.sign("add", success_callbacks=["callback"]), "add"]
     )
-    step = await facts(looked, f"{chain.key}#0")
+    step = await document(inspected, f"{chain.key}#0")
     assert [each["path"] for each in step["members"]] == ["0", "0.s0"]
     identity = chain.key.rpartition(":")[2]
-    assert (await facts(looked, identity, "--namespace", "Prod"))["key"] == chain.key
-    assert (await facts(looked, f"{identity}#1", "--namespace", "prod_"))["key"] == f"{chain.key}#1"
+    assert (await document(inspected, identity, "--namespace", "Prod"))["key"] == chain.key
+    assert (await document(inspected, f"{identity}#1", "--namespace", "prod_"))["key"] == f"{chain.key}#1"
 
 
-async def test_looking_changes_nothing(stored: Stored, looked: Any) -> None:
+async def test_looking_changes_nothing(stored: StoredFlows, inspected: Any) -> None:
     """No TTL is refreshed and no key is written: a dump of the server before and after is the same."""
     chain = await stored.flows.creation.chain(["add", "add"])
     await stored.port.command("EXPIRE", chain.key, 500)
@@ -184,7 +129,7 @@ async def test_looking_changes_nothing(stored: Stored, looked: Any) -> None:
         return sorted(await stored.port.command("EVAL", script, 0))
 
     before = await dump()
-    assert (await facts(looked, chain.key))["expires_in_s"] <= 500
+    assert (await document(inspected, chain.key))["expires_in_s"] <= 500
     assert await dump() == before
     assert await stored.port.command("TTL", chain.key) <= 500
 
