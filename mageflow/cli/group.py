@@ -70,8 +70,10 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = printable(error.message)
-            raise
+            shown = printable(error.format_message(), keep="\n")
+            if shown == error.format_message():
+                raise
+            raise click.UsageError(shown, error.ctx) from error
         except ConfigurationError as error:
             raise _UsageFailure(str(error)) from error
         except MageflowError as error:

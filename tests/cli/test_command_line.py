@@ -81,6 +81,14 @@ def test_unknown_command_is_a_usage_error():
     assert "No such command 'fly'" in run.stderr
 
 
+def test_a_group_without_a_command_prints_its_help():
+    """``mageflow`` and ``mageflow dashboards`` alone show what can follow."""
+    assert "Commands:" in mageflow().stdout + mageflow().stderr
+    run = mageflow("dashboards")
+    assert "export" in run.stdout + run.stderr
+    assert "Error" not in run.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(StoreUnavailableError("sign", "Connection refused"), 1), (RedisNotConfiguredError("sign"), 2)],
