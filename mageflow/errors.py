@@ -9,6 +9,7 @@
     ├── SignatureError
     │   ├── SignatureNotFoundError    expired, removed or never stored
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
+    │   │   └── SignatureVersionError another release of mageflow has stored it
     │   └── IllegalTransitionError    the lifecycle does not allow this step
     ├── FlowError
     │   ├── FlowDefinitionError       the chain or swarm cannot work as defined
@@ -143,6 +144,24 @@ class SignatureInvalidError(SignatureError):
         self.key = key
         self.reason = reason
         super().__init__(f"the document under {key!r} is not a valid signature: {reason}")
+
+
+class SignatureVersionError(SignatureInvalidError):
+    """A record is stored in the format of another release. It is left as it is, and nothing of it is executed.
+
+    Attributes:
+        key: Key of the record, or of the member whose definition it is.
+        stored: Version of the stored format; 0 when the record carries none.
+        supported: The version that this release reads and writes.
+    """
+
+    def __init__(self, key: str, stored: int, supported: int) -> None:
+        self.stored = stored
+        self.supported = supported
+        super().__init__(
+            key,
+            f"it is stored in format {stored}, and this release reads format {supported}: run one release everywhere",
+        )
 
 
 class IllegalTransitionError(SignatureError):

@@ -25,7 +25,7 @@ from mageflow.signatures import (
     TaskSignature,
     as_json_object,
 )
-from mageflow.store import CallbackKind, MemberPath, RecordKeys, Store
+from mageflow.store import CallbackKind, MemberPath, RecordKeys, Store, chain_header, swarm_header, task_header
 
 __all__ = ["Creation", "SignatureBinder"]
 
@@ -124,7 +124,7 @@ class Creation:
         )
         documents = list(documents_of(member, MemberPath()))
         keys = self._store.keys.new("task", new_identity("task", *documents))
-        _, status = await self._store.create(keys, documents, {"name": member.name})
+        _, status = await self._store.create(keys, documents, task_header(member.name))
         assert isinstance(member.definition, TaskDefinition)  # noqa: S101 - narrows the type
         signature = TaskSignature(
             key=keys.record,
@@ -194,7 +194,7 @@ class Creation:
         )
         on_success = await self._members.resolve_members(_listed(success), "success")
         on_error = await self._members.resolve_members(_listed(error), "error")
-        header = {"name": definition.name, "total": str(len(members)), "step": "0"}
+        header = chain_header(definition.name, len(members))
         keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         chain = ChainSignature(
             key=keys.record,
@@ -275,20 +275,7 @@ class Creation:
             raise SwarmFullError(definition.name, config.max_task_allowed)
         on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
         on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
-        header = {
-            "name": definition.name,
-            "total": str(len(members)),
-            "next": "0",
-            "running": "0",
-            "ok": "0",
-            "bad": "0",
-            "closed": "1" if closed else "0",
-            "max": str(config.max_concurrency),
-            "batch": str(config.refill_batch),
-            "linger": str(config.refill_linger_ms),
-            "stop": str(config.stop_after_n_failures or 0),
-            "allowed": str(config.max_task_allowed or 0),
-        }
+        header = swarm_header(definition.name, len(members), config, is_closed=closed)
         keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         swarm = SwarmSignature(
             key=keys.record,

@@ -1,6 +1,7 @@
 """Signatures: values, lifecycle table, message rules and stored form. Pure, no I/O."""
 
 from mageflow.signatures.codec import (
+    FORMAT_VERSION,
     FlowDefinition,
     FlowMember,
     MemberDefinition,
@@ -28,6 +29,7 @@ from mageflow.signatures.swarm import SwarmConfig, SwarmSignature
 __all__ = [
     "ENDED",
     "ERROR_FIELD",
+    "FORMAT_VERSION",
     "RESULT_FIELD",
     "TRANSITIONS",
     "ChainSignature",

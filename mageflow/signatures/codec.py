@@ -5,16 +5,17 @@ in ``mageflow/store/lua`` own it. Unknown fields are dropped. A document with a 
 refused, with its key in the error, because it could only be understood in part.
 """
 
-from typing import Any, Final, Literal, TypeVar
+import json
+from typing import Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mageflow.errors import SignatureInvalidError
+from mageflow.errors import SignatureInvalidError, SignatureVersionError
 from mageflow.signatures.message import ERROR_FIELD, RESULT_FIELD
 from mageflow.signatures.swarm import SwarmConfig
 
 __all__ = [
-    "VERSION",
+    "FORMAT_VERSION",
     "FlowDefinition",
     "FlowMember",
     "MemberDefinition",
@@ -24,13 +25,14 @@ __all__ = [
     "encode",
 ]
 
-VERSION: Final = 1
+FORMAT_VERSION: Final = 1
+"""Of everything stored for a record: definitions carry it as ``v``, headers as ``format``. See ``docs/storage.md``."""
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    v: int = Field(default=VERSION, ge=1, le=VERSION)
+    v: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
 
 
 class TaskDefinition(_Document):
@@ -100,6 +102,7 @@ def decode_member(key: str, text: str | None) -> MemberDefinition:
 
     Raises:
         SignatureInvalidError: The text is not a valid document of this kind; the error names ``key``.
+        SignatureVersionError: Another release has written it.
     """
     return _decode(_MEMBER, key, text)
 
@@ -109,6 +112,7 @@ def decode_definition(key: str, text: str | None) -> TaskDefinition | FlowDefini
 
     Raises:
         SignatureInvalidError: The text is not a valid document of this kind; the error names ``key``.
+        SignatureVersionError: Another release has written it.
     """
     return _decode(_ANY, key, text)
 
@@ -120,6 +124,18 @@ def _decode(adapter: TypeAdapter[_T], key: str, text: str | None) -> _T:
     try:
         return adapter.validate_json(text or "", strict=False)
     except ValidationError as error:
+        version = _version_of(text)
+        if version is not None and version != FORMAT_VERSION:
+            raise SignatureVersionError(key, version, FORMAT_VERSION) from error
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(each) for each in first["loc"]) or "document"
         raise SignatureInvalidError(key, f"{place}: {first['msg']}") from error
+
+
+def _version_of(text: str | None) -> int | None:
+    try:
+        document: object = json.loads(text or "")
+    except ValueError:
+        return None
+    version = cast("dict[str, object]", document).get("v") if isinstance(document, dict) else None
+    return version if isinstance(version, int) else None

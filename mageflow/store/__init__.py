@@ -57,6 +57,7 @@ from mageflow.store.records.entries import (
 )
 from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
 from mageflow.store.records.store import AnySignature, Store
+from mageflow.store.records.stored import chain_header, swarm_header, task_header
 from mageflow.store.redis.port import RedisClient, RedisPort
 from mageflow.store.redis.scripts import Script, ScriptHeader
 from mageflow.store.redis.server import find_unsuitable, warn_unsuitable
@@ -113,6 +114,7 @@ __all__ = [
     "SwarmDecision",
     "SwarmVerdict",
     "VictimPolicy",
+    "chain_header",
     "describe_record",
     "find_records",
     "find_unsuitable",
@@ -122,5 +124,7 @@ __all__ = [
     "locate",
     "signature_id_of",
     "split_member_key",
+    "swarm_header",
+    "task_header",
     "warn_unsuitable",
 ]

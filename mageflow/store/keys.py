@@ -1,4 +1,4 @@
-r"""Every Redis key mageflow writes, from one builder, with its owner and its TTL.
+r"""Every Redis key mageflow writes, from one builder.
 
 A key reads ``<prefix>:{<namespace>/<tag>}:<kind>:<id>[:<part>]``. The braces are Redis Cluster's hash tag: keys with
 the same tag live in one slot, so one script may decide over all of them.
@@ -10,21 +10,7 @@ that no reconciler knows of. One tag per record would need that index in another
 Locks use the single tag ``locks`` of the namespace: a cycle can run through any of its resources, and the script
 that looks for one has to see them all.
 
-========================  ======  =====================================  ==========================================
-Key                       Type    Owner                                  TTL
-========================  ======  =====================================  ==========================================
-``…:<kind>:<id>``         hash    the record                             active / done TTL, refreshed by progress
-``…:<kind>:<id>:defs``    hash    the record: definitions of members     as the record
-``…:<kind>:<id>:runs``    hash    the record: state of members           as the record
-``…:<kind>:<id>:results`` hash    the record: results of members         as the record
-``…:<kind>:<id>:live``    zset    the record: members sent or running    as the record
-``…:<kind>:<id>:outbox``  hash    the record: what is still to be sent   as the record
-``…:<kind>:<id>:held``    list    the record: members waiting for resume as the record
-``…:due``                 zset    the reconciler of the shard            twice the active TTL, refreshed by writes
-``…:stats``               zset    the cluster view: ``<kind>:<status>``  twice the active TTL, refreshed by writes
-``…:leader``              string  whoever tells of the whole cluster     the lease, 15 s
-``…:locks…``              any     the lock service                       ``docs/storage-locks.md``
-========================  ======  =====================================  ==========================================
+``docs/storage.md`` lists every key with its fields and its TTL, ``docs/storage-locks.md`` those of locks.
 
 The least a Redis user must be allowed, with the default prefix (a Cluster client needs what redis-py does besides:
 ``+cluster +command +readonly``)::
@@ -34,9 +20,9 @@ The least a Redis user must be allowed, with the default prefix (a Cluster clien
         +lpos +lpush +lrange +lrem +ltrim +pexpire +pttl +rpush +set +time +zadd +zcard +zlexcount +zrange \
         +zrangebylex +zrangebyscore +zrem +zremrangebyscore +zscore
 
-``info`` is asked for once, when a worker starts, to warn of a server that would lose state; it may be left out.
+``info`` is called once, when a worker starts, to warn of a server that would lose state; it may be left out.
 
-This room's one owner of key names. It refuses to talk to Redis.
+This module owns the names of keys. It refuses to talk to Redis.
 """
 
 import functools
@@ -81,14 +67,14 @@ class RecordKeys:
     stats: str
 
     @property
-    def defs(self) -> str:
-        """Definitions of the members, by path."""
-        return f"{self.record}:defs"
+    def definitions(self) -> str:
+        """Definitions of the members, by definition path."""
+        return f"{self.record}:definitions"
 
     @property
-    def runs(self) -> str:
-        """State of the members, by path."""
-        return f"{self.record}:runs"
+    def members(self) -> str:
+        """States of the members, by path."""
+        return f"{self.record}:members"
 
     @property
     def results(self) -> str:
@@ -114,8 +100,8 @@ class RecordKeys:
         """Every key a script over this record is given, in the order the scripts declare them."""
         return (
             self.record,
-            self.defs,
-            self.runs,
+            self.definitions,
+            self.members,
             self.results,
             self.live,
             self.outbox,

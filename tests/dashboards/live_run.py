@@ -152,7 +152,7 @@ class LiveWorkload:
         self.expected.callbacks["success", "failed"] += 1
         removed, invalid, broken, suspended = [await self._client.sign(reserve) for _ in range(4)]
         await self._client.remove(removed)
-        await self._redis.hset(f"{invalid.key}:defs", "", "T:0:0|no JSON at all")
+        await self._redis.hset(f"{invalid.key}:definitions", "", "T:0:0|no JSON at all")
         await self._redis.set(broken.key, "not a hash")
         await self._client.suspend(suspended)
         for key, load in ((removed.key, "missing"), (invalid.key, "invalid"), (broken.key, "error")):

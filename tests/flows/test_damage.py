@@ -14,7 +14,9 @@ from tests.flows.conftest import echo, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
-@pytest.mark.parametrize("damage", [("SET", "runs", "x"), ("HSET", "runs", "0", "{not json"), ("SET", "live", "x")])
+@pytest.mark.parametrize(
+    "damage", [("SET", "members", "x"), ("HSET", "members", "0", "{not json"), ("SET", "live", "x")]
+)
 async def test_a_damaged_record_does_not_keep_the_others_waiting(
     quick: Flows, hatchet: FakeHatchet, store: Store, damage: tuple[str, ...]
 ) -> None:
@@ -48,7 +50,7 @@ async def test_a_step_whose_definition_is_gone_fails_its_chain(
 ) -> None:
     """The chain ends, the error names the missing definition, and the error callback receives it."""
     chain = await quick.creation.chain(["one", "two"], error="callback")
-    await store.port.command("HDEL", f"{chain.key}:defs", "1")
+    await store.port.command("HDEL", f"{chain.key}:definitions", "1")
     await quick.start(chain)
     await FakeWorker(hatchet, quick, {"one": echo, "callback": echo}).drain()
     failed = await quick.load(chain.key)
@@ -65,7 +67,7 @@ async def test_an_item_whose_definition_is_gone_has_failed(quick: Flows, hatchet
         ["one"] * 5, config=SwarmConfig(max_concurrency=2, refill_linger_ms=0), closed=True
     )
     for index in (0, 3):
-        await store.port.command("HDEL", f"{swarm.key}:defs", str(index))
+        await store.port.command("HDEL", f"{swarm.key}:definitions", str(index))
     await quick.start(swarm)
     assert await until_ended(quick, swarm.key, FakeWorker(hatchet, quick, {"one": echo})) is Status.DONE
     assert await quick.wait(swarm.key) == [None, {}, {}, None, {}]
@@ -78,16 +80,16 @@ async def test_a_definition_that_does_not_validate_ends_its_flow(
 ) -> None:
     """The settlement of the step before stays, the task raises nothing, and the chain fails."""
     chain = await quick.creation.chain(["one", "two"], error="callback")
-    text = await store.port.command("HGET", f"{chain.key}:defs", path)
+    text = await store.port.command("HGET", f"{chain.key}:definitions", path)
     if path != "0":
         await quick.start(chain)
-    await store.port.command("HSET", f"{chain.key}:defs", path, text.partition("|")[0] + "|{broken")
+    await store.port.command("HSET", f"{chain.key}:definitions", path, text.partition("|")[0] + "|{broken")
     if path == "0":
         await quick.start(chain)
     working = FakeWorker(hatchet, quick, {"one": echo, "two": echo, "callback": echo})
     reconciler = quick.reconciler()
     async with asyncio.timeout(10):
-        while (await store.port.command("HGET", chain.key, "st")) != "failed":
+        while (await store.port.command("HGET", chain.key, "status")) != "failed":
             await reconciler.sweep()
             await working.drain()
             await asyncio.sleep(0.01)

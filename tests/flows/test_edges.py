@@ -96,7 +96,7 @@ async def test_hundreds_of_held_runs_of_one_signature_are_resumed(
     outputs = [json.loads(run.output or "{}").get("n") for run in hatchet.runs.values() if run.state == "completed"]
     assert outputs == list(range(count))
     assert (await flows.load(signature.key)).status is Status.DONE
-    assert await store.port.command("HLEN", f"{signature.key}:runs") <= 2 * count
+    assert await store.port.command("HLEN", f"{signature.key}:members") <= 2 * count
     stats = await store.port.command("INFO", "commandstats")
     # Each script reads its record once; what reads all runs as well must be rare.
     assert _calls(stats, "hgetall") < _calls(stats, "evalsha") * 1.05

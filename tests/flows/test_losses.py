@@ -249,10 +249,10 @@ async def test_a_run_without_a_worker_is_sent_again_at_growing_intervals(store: 
         assert decision.verdict == "resent"
         assert decision.outbox == ()
         entry = json.loads(await store.port.command("HGET", outbox, "0"))
-        waits.append(round((entry["c"] - entry["t"]) / 1000))
-        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0}))
+        waits.append(round((entry["claimed_until_ms"] - entry["decided_ms"]) / 1000))
+        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "decided_ms": 0}))
         assert (await flows._store.inspect(chain.key, lease_seconds=1)).outbox == ()
-        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "t": 0, "c": 0}))
+        await store.port.command("HSET", outbox, "0", json.dumps({**entry, "decided_ms": 0, "claimed_until_ms": 0}))
         await flows._outbox.deliver(await flows._store.inspect(chain.key, lease_seconds=1))
     assert waits == [1, 2, 4, 4, 4]
     await stop(flows)

@@ -160,8 +160,8 @@ class Life:
             assert flow.step == 3
             assert {str(each.status) for each in done} == {"done"}
         for name, fires in (("s0", flow.status is Status.DONE), ("e0", flow.status is Status.FAILED)):
-            state = await self.flows._store.port.command("HGET", f"{self.key}:runs", f".{name}")
-            has_ended = any(f'"st":"{each}"' in (state or "") for each in ("done", "failed"))
+            state = await self.flows._store.port.command("HGET", f"{self.key}:members", f".{name}")
+            has_ended = any(f'"status":"{each}"' in (state or "") for each in ("done", "failed"))
             assert has_ended or not fires, f"{flow.status}: {name} is {state}"
 
 

@@ -149,7 +149,7 @@ def chain_index(flows: Flows, key: str) -> str:
 
 
 def outbox_entry(tries: int) -> str:
-    return f'{{"k":"run","ep":0,"t":0,"n":{tries}}}'
+    return f'{{"kind":"run","epoch":0,"decided_ms":0,"tries":{tries}}}'
 
 
 async def test_a_task_no_worker_declares_ends_its_flow_after_three_runs(quick: Flows, hatchet: FakeHatchet) -> None:
@@ -208,7 +208,7 @@ async def test_a_tampered_definition_fails_its_flow_and_is_not_run(
 ) -> None:
     """A callback or step that does not validate is a typed failure; it is never executed."""
     chain = await quick.creation.chain(["one", "two"], error=["callback"])
-    await store.port.command("HSET", f"{chain.key}:defs", "1", "T:0:0|gASVBQAAAAAAAACMAWGULg==")
+    await store.port.command("HSET", f"{chain.key}:definitions", "1", "T:0:0|gASVBQAAAAAAAACMAWGULg==")
     await quick.start(chain)
     await FakeWorker(hatchet, quick, {"one": echo, "callback": echo}).drain()
     assert (await quick.load(chain.key)).status is Status.FAILED

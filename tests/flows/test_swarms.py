@@ -74,8 +74,10 @@ async def test_an_item_costs_two_round_trips_and_a_twentieth_of_a_call(
     flows: Flows, hatchet: FakeHatchet, worker: Any, round_trips: RoundTrips, count: int
 ) -> None:
     """One to admit and one to settle; places are filled twenty at a time."""
-    await flows.start(await flows.creation.swarm(["echo"], closed=True))
+    first = await flows.creation.swarm(["echo"], closed=True)  # teaches the server every script
+    await flows.start(first)
     await worker(echo=echo).drain()
+    await flows.wait(first.key)
     swarm = await flows.creation.swarm(["echo"] * count, closed=True)
     round_trips.reset()
     triggers = hatchet.triggers

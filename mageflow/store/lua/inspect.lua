@@ -1,62 +1,64 @@
--- inspect: what of a record was decided and never sent, and which of its runs nobody has heard of for long.
+-- inspect: find what of a record was decided and never sent, and which of its runs have been silent for long.
 --
 -- KEYS
---   record   hash   the record
---   defs     hash   definitions of its members
---   runs     hash   state of its members
---   results  hash   results of its members
---   live     zset   members sent or running
---   outbox   hash   what is still to be sent
---   held     list   members waiting for resume
---   due      zset   the reconciler's index of the shard
---   stats    zset   the counts of the shard
+--   record       hash   the header of the record
+--   definitions  hash   definitions of its members
+--   members      hash   states of its members
+--   results      hash   results of its members
+--   live         zset   members that were sent or run
+--   outbox       hash   what is not known to be sent
+--   held         list   what waits for resume
+--   due          zset   the reconciler's index of the shard
+--   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
---   lease_ms text   for how long the caller claims what it is given to send
+--   lease_ms text   for how long the found entries belong to the caller
 --   limit    text   how many of each at most
--- RESULT   the envelope of lib_flow; verdict gone or the status; facts.silent lists {path, run, attempt, stored error,
---          milliseconds of silence} of the runs to ask Hatchet about
+-- RESULT   the envelope of lib_flow; verdict gone or the status; facts.silent lists {path, run id, attempt number, stored
+--          error, milliseconds of silence} of the runs to look up in Hatchet
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
 -- INCLUDE  paths record flow
-if not read_head() then
-  redis.call('ZREM', U, R)
-  local identity = string.match(R, '([^:]*)$')
-  redis.call('ZREM', T .. ':started:chain', identity)
-  redis.call('ZREM', T .. ':started:swarm', identity)
-  redis.call('HDEL', T .. ':items', identity)
-  return {'gone', '{}', '', '', '', '', {}}
+local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+if not read_header() then
+  redis.call('ZREM', DUE, RECORD)
+  redis.call('ZREM', STARTED_FLOWS .. 'chain', IDENTITY)
+  redis.call('ZREM', STARTED_FLOWS .. 'swarm', IDENTITY)
+  redis.call('HDEL', ITEM_COUNTS, IDENTITY)
+  return GONE
 end
-local limit = tonumber(ARGV[3])
-fill(false)
-local fresh = {}
-for _, path in ipairs(sends) do fresh[path] = true end
-local flat = redis.call('HGETALL', O)
+fill_places(false)
+local is_new = {}
+for _, field in ipairs(to_send) do is_new[field] = true end
+local flat = redis.call('HGETALL', OUTBOX)
 for i = 1, #flat, 2 do
-  if #sends >= limit then break end
-  local path, entry = flat[i], cjson.decode(flat[i + 1])
-  if not fresh[path] and entry.t + CFG.grace <= NOW and (entry.c or 0) <= NOW then
-    entry.c = NOW + tonumber(ARGV[2])
-    entry.n = (entry.n or 0) + 1
-    redis.call('HSET', O, path, cjson.encode(entry))
-    sends[#sends + 1] = path
+  if #to_send >= limit then break end
+  local field, entry = flat[i], cjson.decode(flat[i + 1])
+  local is_late = entry.decided_ms + SETTINGS.grace_ms <= NOW_MS and (entry.claimed_until_ms or 0) <= NOW_MS
+  if is_late and not is_new[field] then
+    entry.claimed_until_ms = NOW_MS + lease_ms
+    entry.tries = (entry.tries or 0) + 1
+    redis.call('HSET', OUTBOX, field, cjson.encode(entry))
+    to_send[#to_send + 1] = field
   end
 end
 local silent = {}
-for _, path in ipairs(redis.call('ZRANGEBYSCORE', L, '-inf', integer(NOW - CFG.check), 'LIMIT', 0, limit)) do
+local latest = integer(NOW_MS - SETTINGS.check_ms)
+for _, path in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', latest, 'LIMIT', 0, limit)) do
   local state = state_of(path)
-  if state and state.run then
-    silent[#silent + 1] = {path, state.run, integer(state.at), state.er or '', integer(NOW - state.t)}
-    redis.call('ZADD', L, integer(NOW), path)
+  if state and state.run_id then
+    local silence_ms = integer(NOW_MS - state.changed_ms)
+    silent[#silent + 1] = {path, state.run_id, integer(state.attempt_number), state.error or '', silence_ms}
+    set_live(path)
   else
-    redis.call('ZREM', L, path)
+    redis.call('ZREM', LIVE, path)
   end
 end
 if #silent > 0 then facts.silent = silent end
-local waits = redis.call('HLEN', O) > 0
-if ENDED[head.st] and not waits and redis.call('ZCARD', L) == 0 then
-  redis.call('ZREM', U, R)
+local has_unsent = redis.call('HLEN', OUTBOX) > 0
+if ENDED[header.status] and not has_unsent and redis.call('ZCARD', LIVE) == 0 then
+  redis.call('ZREM', DUE, RECORD)
 else
-  redis.call('ZADD', U, integer(NOW + (waits and CFG.grace or CFG.check)), R)
+  redis.call('ZADD', DUE, integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
 end
-return reply(head.st)
+return reply(header.status)

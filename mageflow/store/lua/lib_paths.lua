@@ -1,6 +1,6 @@
 -- Library of the record scripts: the part of the grammar of paths and run ids that they need. Written down whole in
 -- store/paths.py; a test compares the two.
-local PARENT_REPORT = '!parent'
+local PARENT_REPORT, UNDELIVERABLE = '!parent', 'undeliverable'
 
 -- The path a member's definition is stored under: all runs of a signature share its definitions.
 local function definition_path(path) return (string.gsub(path, '^@[^.]*', '')) end

@@ -1,57 +1,186 @@
 -- Library of the record scripts: reading and writing one record, its status, its TTLs and its place in the indexes.
--- Expects KEYS and ARGV[1] as every record script declares them, and TRANSITIONS and ENDED from the lifecycle table.
-local R, D, S, V, L, O, H, U, T = unpack(KEYS, 1, 9)
-local CFG = cjson.decode(ARGV[1])
+-- Expects KEYS and ARGV[1] as every record script declares them, and FORMAT, TRANSITIONS and ENDED from the prelude.
+-- Needs lib_paths.
+--
+-- docs/storage.md holds the same table and says when each field goes. A test compares the two, and finds every field of
+-- them in Redis. WRITTEN BY names scripts; dispatch is every script that dispatches a member, fill every script that
+-- fills places of a swarm, send every acknowledgement that a member was sent. JSON text is JSON that no script reads.
+--
+-- FIELD                       TYPE         WRITTEN BY         MEANING
+--   record                    hash                            header field -> value
+--     format                  number       create             version of the stored format
+--     kind                    word         create             task, chain or swarm
+--     name                    text         create             the task's name, or the flow's name in telemetry
+--     status                  word         every change       pending, active, suspended, done, failed, cancelled or
+--                                                             interrupted
+--     suspended_from          word         lifecycle          the status to return to at resume
+--     history                 [change]     every change       the last 32 changes of status, oldest first; of each: at_ms,
+--                                                             status, by, why
+--     created_ms              epoch ms     create             when it was stored
+--     updated_ms              epoch ms     every change       when anything of it last changed
+--     started_ms              epoch ms     start, admit       when the flow, or a first run of the signature, began
+--     ended_ms                epoch ms     settle, lifecycle  when it ended
+--     started_by              text         start              who started the flow
+--     attempts                number       admit              attempts admitted so far, of all members
+--     last_run                run          admit              the run admitted last: run_id, task_run_id, worker_id
+--     error                   JSON text    settle, lifecycle  the last error of a step, an item or a user's run
+--     message                 JSON text    start              the message the flow was started with
+--     parent                  member key   start              the parent's member that this flow stands for
+--     parent_value            JSON text    start              what the parent handed to it: {"result": ...} or
+--                                                             {"error": ...}
+--     traceparent             text         start              the context that runs of the flow belong under
+--     actions_sent            number       lifecycle          suspensions and resumptions sent to nested flows; the epoch
+--                                                             of their entries
+--     kept_members            number       admit              of a signature: members left when old runs were last deleted
+--     total                   number       create, swarm      steps or items
+--     step                    number       create, settle     of a chain: steps that have succeeded
+--     next_item               number       create, fill       of a swarm: the item that starts next
+--     running                 number       create, fill       of a swarm: items that have started and not ended
+--     succeeded               number       create, settle     of a swarm: items that succeeded
+--     failed                  number       create, settle     of a swarm: items that ended in another way
+--     max_running             number       create             of a swarm: places for running items
+--     stop_after_failures     number       create             of a swarm: it fails with so many failed items; 0: never
+--     max_items               number       create             of a swarm: items it may hold; 0: no limit
+--     refill_linger_ms        ms           create             of a swarm: how long free places wait for more free places
+--     refill_batch            number       create             of a swarm: so many free places are filled at once
+--     closed                  0 or 1       create, swarm      of a swarm: whether it accepts no more items
+--     freed_ms                epoch ms     fill               of a swarm: since when free places wait
+--   definitions               hash         create, swarm      definition path -> definition: <letter>:<success
+--                                                             callbacks>:<error callbacks>|<JSON text>, with T task,
+--                                                             F nested flow, C chain, S swarm as the letter
+--   members                   hash                            path -> state of the member
+--     status                  word         every change       queued (decided, not known to be sent), sent (handed to
+--                                                             Hatchet), held (waits for resume), active, done, failed,
+--                                                             cancelled or interrupted
+--     epoch                   number       dispatch           number of the dispatch, from 0; -1: not reached yet
+--     attempt_number          number       dispatch, admit    the attempt that runs; 0: none was admitted
+--     changed_ms              epoch ms     every change       when this state last changed
+--     run_id                  run id       send, admit        the run that owns the member
+--     task_run_id             text         admit              Hatchet's id of the task in the run
+--     worker_id               text         admit              the worker
+--     attempts                number       admit              attempts admitted, of all dispatches
+--     failures                number       settle             failed attempts of this run
+--     failed_attempt          number       settle             the highest attempt that is counted in failures
+--     lost_before_start       number       settle             dispatches lost before an attempt was admitted, in a row
+--     lost_after_start        number       settle             dispatches lost after an attempt was admitted
+--     unscheduled_ms          epoch ms     settle             when the first run was sent that no worker took, in a row
+--     resends                 number       settle             how often it was sent again because its run was gone
+--     previous                run          settle             the run before, which may still end: run_id, attempt_number
+--     heartbeat_ms            epoch ms     alive              the last heartbeat of the process that runs it
+--     link                    text         dispatch           traceparent of the run that led to this one
+--     traceparent             text         admit, settle      the context of its run
+--     suspended               true         lifecycle          this member itself is suspended
+--     error                   JSON text    settle, lifecycle  the error of its last failed attempt
+--     failed_input            JSON text    settle             the input that failed, for error callbacks
+--   members[added:<token>]    number       swarm              index of the first item of one addition
+--   results                   hash         settle             path -> result of the member, as JSON text
+--   results[input:<path>]     JSON text    admit              the input of a user's run
+--   live                      zset         send, admit        path -> epoch ms of the last sign of life; members that
+--                                                             were sent or run
+--   outbox                    hash                            field -> entry, not known to be sent
+--     kind                    word         dispatch           of a member: run (a task) or flow (a nested flow)
+--     epoch                   number       dispatch           number of the dispatch; of an action its number
+--     decided_ms              epoch ms     dispatch           when it was decided
+--     claimed_until_ms        epoch ms     inspect, settle    no reconciler sends it before this time
+--     tries                   number       inspect            how often a reconciler has claimed it
+--   held                      list         admit, settle,     what waits for resume, in order: start:<path>, ended:<path>,
+--                                          lifecycle          member:<path>
+--   due                       zset         every change       record key -> epoch ms at which a reconciler looks at it
+--   stats:<kind>:<status>     zset         every change       id -> epoch ms at which the record expires
+--   stats:started:<kind>      zset         start              id -> epoch ms of the start, of flows that have not ended
+--   stats:items               hash         fill, settle       id -> "<pending>,<running>,<succeeded>,<failed>" items of a
+--                                                             swarm that has not ended
+
+local RECORD, DEFINITIONS, MEMBERS, RESULTS, LIVE, OUTBOX, HELD, DUE, STATS = unpack(KEYS, 1, 9)
+local SETTINGS = cjson.decode(ARGV[1])  -- active_ttl_s, done_ttl_s, grace_ms, check_ms
 local CLOCK = redis.call('TIME')
-local NOW = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
-local HISTORY = 32
+local NOW_MS = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
+local IDENTITY = string.match(RECORD, '([^:]*)$')
+local MAX_HISTORY = 32
+local STARTED_FLOWS, ITEM_COUNTS = STATS .. ':started:', STATS .. ':items'
 
-local head = {}
+local header = {}
 local facts = {}  -- what a reply says beside what has to be sent
-local sends = {}
+local to_send = {}  -- fields of the outbox that the reply carries
 
-local function read_head()
-  local flat = redis.call('HGETALL', R)
-  for i = 1, #flat, 2 do head[flat[i]] = flat[i + 1] end
-  return #flat > 0
+-- False when the record is not stored. A record of another format ends the script before it changes anything.
+local function read_header()
+  local flat = redis.call('HGETALL', RECORD)
+  for i = 1, #flat, 2 do header[flat[i]] = flat[i + 1] end
+  if #flat == 0 then return false end
+  if header.format ~= FORMAT then error(redis.error_reply('FOREIGNFORMAT ' .. (header.format or '0'))) end
+  return true
 end
 
 local function put(field, value)
-  head[field] = tostring(value)
-  redis.call('HSET', R, field, head[field])
+  header[field] = tostring(value)
+  redis.call('HSET', RECORD, field, header[field])
 end
 
-local function number(field) return tonumber(head[field] or '0') end
+local function clear(field)
+  if not header[field] then return end
+  header[field] = nil
+  redis.call('HDEL', RECORD, field)
+end
+
+local function number(field) return tonumber(header[field] or '0') end
 
 local function integer(value) return string.format('%.0f', value) end
 
+local function has_started() return header.started_ms ~= nil end
+
+local function is_flow() return header.kind ~= 'task' end
+
+-- Header fields for a reader, without those that only scripts use and that may be large.
+local function flat_header()
+  local flat = {}
+  for field, value in pairs(header) do
+    if field ~= 'message' and field ~= 'parent_value' then
+      flat[#flat + 1] = field
+      flat[#flat + 1] = value
+    end
+  end
+  return flat
+end
+
 local function definition(path)
-  local raw = redis.call('HGET', D, definition_path(path))
+  local raw = redis.call('HGET', DEFINITIONS, definition_path(path))
   if not raw then return nil end
-  local kind, successes, errors, start = string.match(raw, '^(%a):(%d+):(%d+)|()')
-  if not kind then return nil end
-  return {kind = kind, successes = tonumber(successes), errors = tonumber(errors), json = string.sub(raw, start)}
+  local letter, successes, errors, start = string.match(raw, '^(%a):(%d+):(%d+)|()')
+  if not letter then return nil end
+  return {
+    is_task = letter == 'T', success_callbacks = tonumber(successes), error_callbacks = tonumber(errors),
+    json = string.sub(raw, start),
+  }
 end
 
 local function state_of(path)
-  local raw = redis.call('HGET', S, path)
+  local raw = redis.call('HGET', MEMBERS, path)
   return raw and cjson.decode(raw) or nil
 end
 
-local function keep(path, state)
-  state.t = NOW
-  redis.call('HSET', S, path, cjson.encode(state))
+local function save_state(path, state)
+  state.changed_ms = NOW_MS
+  redis.call('HSET', MEMBERS, path, cjson.encode(state))
 end
 
-local function census(status)
-  local identity = string.match(R, '([^:]*)$')
-  local ttl = ENDED[status] and CFG.done or CFG.active
-  return T .. ':' .. (head.kind or '') .. ':' .. status, identity, integer(NOW + ttl * 1000)
+local function set_live(path) redis.call('ZADD', LIVE, integer(NOW_MS), path) end
+
+local function hold(what, path) redis.call('RPUSH', HELD, held_as(what, path)) end
+
+local function unhold(what, path) redis.call('LREM', HELD, 0, held_as(what, path)) end
+
+local function count_key(status) return STATS .. ':' .. (header.kind or '') .. ':' .. status end
+
+local function add_history(history, status, by, why)
+  history[#history + 1] = {at_ms = NOW_MS, status = status, by = by, why = why}
+  while #history > MAX_HISTORY do table.remove(history, 1) end
+  put('history', cjson.encode(history))
 end
 
--- Add to the history what happened at an unchanged status; what happens time and again is one entry.
+-- Add to the history what happened at an unchanged status; the same topic twice in a row is one entry.
 local function note(topic, text)
-  local history = cjson.decode(head.hist or '[]')
+  local history = cjson.decode(header.history or '[]')
   local last = history[#history]
   local times = 1
   if last and string.sub(last.why, 1, #topic) == topic then
@@ -59,84 +188,78 @@ local function note(topic, text)
     table.remove(history)
   end
   local why = topic .. ': ' .. text .. (times > 1 and ' (' .. times .. ' times)' or '')
-  history[#history + 1] = {at = NOW, status = head.st, by = '', why = why}
-  while #history > HISTORY do table.remove(history, 1) end
-  put('hist', cjson.encode(history))
+  add_history(history, header.status, '', why)
 end
 
 local function set_status(status, by, why)
-  if head.st and head.st ~= status then
-    local old, identity = census(head.st)
-    redis.call('ZREM', old, identity)
+  if header.status ~= status then
+    if header.status then redis.call('ZREM', count_key(header.status), IDENTITY) end
+    add_history(cjson.decode(header.history or '[]'), status, by or '', why or '')
   end
-  if head.st ~= status then
-    local history = cjson.decode(head.hist or '[]')
-    history[#history + 1] = {at = NOW, status = status, by = by or '', why = why or ''}
-    while #history > HISTORY do table.remove(history, 1) end
-    put('hist', cjson.encode(history))
-  end
-  put('st', status)
+  put('status', status)
 end
 
--- Progress: every key lives on, and the reconciler comes back in time. Called last by every script that writes.
-local function touch()
-  local open = redis.call('HLEN', O) + redis.call('ZCARD', L)
-  local waits = redis.call('HLEN', O) > 0
-  local over = ENDED[head.st] and open == 0
-  local ttl = over and CFG.done or CFG.active
-  put('updated', integer(NOW))
-  for i = 1, 7 do redis.call('EXPIRE', KEYS[i], ttl) end
-  local counts, identity, expires = census(head.st)
-  redis.call('ZADD', counts, expires, identity)
-  redis.call('EXPIRE', counts, CFG.active * 2)
-  if over or (open == 0 and (head.st == 'pending' or head.st == 'suspended')) then
-    redis.call('ZREM', U, R)
+-- Refresh the TTLs, and the times at which the record is counted and reconciled. Every script that changes a record
+-- calls this last.
+local function refresh()
+  local has_unsent = redis.call('HLEN', OUTBOX) > 0
+  local is_open = has_unsent or redis.call('ZCARD', LIVE) > 0
+  local is_over = ENDED[header.status] and not is_open
+  local ttl_s = is_over and SETTINGS.done_ttl_s or SETTINGS.active_ttl_s
+  put('updated_ms', integer(NOW_MS))
+  for i = 1, 7 do redis.call('EXPIRE', KEYS[i], ttl_s) end
+  local counted_ttl_s = ENDED[header.status] and SETTINGS.done_ttl_s or SETTINGS.active_ttl_s
+  redis.call('ZADD', count_key(header.status), integer(NOW_MS + counted_ttl_s * 1000), IDENTITY)
+  redis.call('EXPIRE', count_key(header.status), SETTINGS.active_ttl_s * 2)
+  if is_over or (not is_open and (header.status == 'pending' or header.status == 'suspended')) then
+    redis.call('ZREM', DUE, RECORD)
   else
-    redis.call('ZADD', U, 'LT', integer(NOW + (waits and CFG.grace or CFG.check)), R)
-    redis.call('EXPIRE', U, CFG.active * 2)
+    redis.call('ZADD', DUE, 'LT', integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
+    redis.call('EXPIRE', DUE, SETTINGS.active_ttl_s * 2)
   end
 end
 
--- The number of members of a plain signature grows with every run by its user: the oldest ended ones are forgotten.
--- Looking costs as much as there are members, so it is done when they have become twice as many as were left.
-local function forget_old_runs()
-  if head.kind ~= 'task' or redis.call('HLEN', S) <= math.max(64, number('kept') * 2) then return end
-  local ended, flat = {}, redis.call('HGETALL', S)
+-- The members of a plain signature grow with every run by its user: the oldest ended ones are deleted. Looking costs as
+-- much as there are members, so it is done when they are twice as many as were left.
+local function delete_old_runs()
+  if is_flow() or redis.call('HLEN', MEMBERS) <= math.max(64, number('kept_members') * 2) then return end
+  local ended, flat = {}, redis.call('HGETALL', MEMBERS)
   for i = 1, #flat, 2 do
     local state = cjson.decode(flat[i + 1])
-    if ENDED[state.st] then ended[#ended + 1] = {flat[i], state.t} end
+    if ENDED[state.status] then ended[#ended + 1] = {path = flat[i], changed_ms = state.changed_ms} end
   end
-  table.sort(ended, function(a, b) return a[2] < b[2] end)
+  table.sort(ended, function(a, b) return a.changed_ms < b.changed_ms end)
   for i = 1, #ended - 32 do
-    redis.call('HDEL', S, ended[i][1])
-    redis.call('HDEL', V, ended[i][1])
+    redis.call('HDEL', MEMBERS, ended[i].path)
+    redis.call('HDEL', RESULTS, ended[i].path)
   end
-  put('kept', redis.call('HLEN', S))
+  put('kept_members', redis.call('HLEN', MEMBERS))
 end
 
--- Note that entries of the outbox were sent: ARGV[first], … are path, epoch and run id, in turn. An entry that was
--- admitted meanwhile is gone already, and its admission knows better; a nested flow that was started while its parent
--- was interrupted is to be interrupted as well.
+-- Remove entries that were sent from the outbox: ARGV[first], ... are field, epoch and run id in turn. The entry of a
+-- member that was admitted meanwhile is gone already, and its state is newer. A nested flow that was started while its
+-- parent was interrupted has to be interrupted as well.
 local function acknowledge(first)
   local count = 0
   for i = first, #ARGV, 3 do
-    local path, epoch, run = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-    local raw = redis.call('HGET', O, path)
-    if raw and cjson.decode(raw).ep == epoch then
-      redis.call('HDEL', O, path)
+    local field, epoch, run_id = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+    local flow = flow_of_run(run_id)
+    local raw = redis.call('HGET', OUTBOX, field)
+    if raw and cjson.decode(raw).epoch == epoch then
+      redis.call('HDEL', OUTBOX, field)
       count = count + 1
-      local state = state_of(path)
-      if state and state.st == 'queued' and state.ep == epoch and run ~= '' then
-        state.st, state.run = flow_of_run(run) and 'active' or 'sent', run
-        keep(path, state)
-        redis.call('ZADD', L, integer(NOW), path)
+      local state = state_of(field)
+      if state and state.status == 'queued' and state.epoch == epoch and run_id ~= '' then
+        state.status, state.run_id = flow and 'active' or 'sent', run_id
+        save_state(field, state)
+        set_live(field)
       end
-    elseif flow_of_run(run) then
-      local state = state_of(path)
-      if state and state.st == 'interrupted' and state.ep == epoch and not state.run then
-        state.run = run
-        redis.call('HSET', S, path, cjson.encode(state))
-        redis.call('HSET', O, action_on('interrupt', flow_of_run(run)), cjson.encode({k = 'action', ep = 0, t = NOW}))
+    elseif flow then
+      local state = state_of(field)
+      if state and state.status == 'interrupted' and state.epoch == epoch and not state.run_id then
+        state.run_id = run_id
+        redis.call('HSET', MEMBERS, field, cjson.encode(state))
+        redis.call('HSET', OUTBOX, action_on('interrupt', flow), cjson.encode({epoch = 0, decided_ms = NOW_MS}))
       end
     end
   end

@@ -1,15 +1,15 @@
 -- lifecycle: suspend, resume or interrupt a record or one member of it.
 --
 -- KEYS
---   record   hash   the record
---   defs     hash   definitions of its members
---   runs     hash   state of its members
---   results  hash   results of its members
---   live     zset   members sent or running
---   outbox   hash   what is still to be sent
---   held     list   members waiting for resume
---   due      zset   the reconciler's index of the shard
---   stats    zset   the counts of the shard
+--   record       hash   the header of the record
+--   definitions  hash   definitions of its members
+--   members      hash   states of its members
+--   results      hash   results of its members
+--   live         zset   members that were sent or run
+--   outbox       hash   what is not known to be sent
+--   held         list   what waits for resume
+--   due          zset   the reconciler's index of the shard
+--   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
 --   path     text   the member, or nothing for the record itself
@@ -22,121 +22,136 @@
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
 -- INCLUDE  paths record flow
-if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
 local path, action, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+if not read_header() then return GONE end
 
-local function finish(verdict, status)
+local function refuse(status)
   facts.status = status
-  return reply(verdict)
+  return reply('illegal')
 end
 
--- Apply the action to nested flows as well. It replaces an action that was not sent yet.
-local function nested(what)
-  put('passed', integer(number('passed') + 1))
-  for _, live in ipairs(redis.call('ZRANGE', L, 0, -1)) do
-    local state = state_of(live)
-    local key = state and flow_of_run(state.run)
-    if key then
-      redis.call('HDEL', O, action_on('suspend', key), action_on('resume', key))
-      post(action_on(what, key), {k = 'action', ep = number('passed')})
+local function finish(status)
+  refresh()
+  facts.status = status
+  return reply('applied')
+end
+
+-- Apply the action to the nested flows that run. It replaces an action that was not sent yet.
+local function send_to_nested_flows()
+  put('actions_sent', integer(number('actions_sent') + 1))
+  for _, member in ipairs(redis.call('ZRANGE', LIVE, 0, -1)) do
+    local state = state_of(member)
+    local flow = state and flow_of_run(state.run_id)
+    if flow then
+      redis.call('HDEL', OUTBOX, action_on('suspend', flow), action_on('resume', flow))
+      send(action_on(action, flow), {epoch = number('actions_sent')})
     end
   end
+end
+
+local function suspend_member(state)
+  state.suspended = true
+  save_state(path, state)
+  return finish('suspended')
+end
+
+local function resume_member(state)
+  local waits = state.suspended and state.status == 'held'
+  state.suspended = nil
+  save_state(path, state)
+  if waits then
+    unhold('member', path)
+    if header.status == 'suspended' then hold('start', path) else dispatch(path, state.link) end
+  end
+  return finish(state.status == 'active' and 'active' or 'pending')
+end
+
+local function interrupt_member(state, def)
+  if state.epoch < 0 then return refuse('pending') end
+  redis.call('HDEL', OUTBOX, path)
+  redis.call('ZREM', LIVE, path)
+  unhold('member', path)
+  unhold('start', path)
+  send_stop(state.run_id)
+  state.status, state.error = 'interrupted', err
+  save_state(path, state)
+  count_end(path, state, 1)
+  if header.status == 'suspended' then hold('ended', path) else conclude(path, state, def) end
+  return finish('interrupted')
+end
+
+local function suspend_record()
+  put('suspended_from', header.status)
+  set_status('suspended', by, why)
+  for _, field in ipairs(redis.call('HKEYS', OUTBOX)) do
+    local state = state_of(field)
+    if state and state.status == 'queued' then
+      redis.call('HDEL', OUTBOX, field)
+      state.status = 'held'
+      save_state(field, state)
+      hold('start', field)
+    end
+  end
+  send_to_nested_flows()
+end
+
+local function resume_record()
+  local waiting = redis.call('LRANGE', HELD, 0, -1)
+  redis.call('DEL', HELD)
+  if header.suspended_from == 'pending' and has_started() and is_flow() then
+    set_status('active', by, why)
+    begin_flow()
+  else
+    set_status(header.suspended_from, by, why)
+  end
+  for _, entry in ipairs(waiting) do
+    local what, member = read_held(entry)
+    local state, def = state_of(member), definition(member)
+    if what == 'member' then
+      redis.call('RPUSH', HELD, entry)
+    elseif state and def and what == 'start' and state.status == 'held' then
+      dispatch(member, state.link)
+    elseif state and def and what == 'ended' then
+      conclude(member, state, def)
+    end
+  end
+  fill_places(true)
+  finish_swarm()
+  update_item_counts()
+  send_to_nested_flows()
+end
+
+local function interrupt_record()
+  stop_members('interrupted', err)
+  if is_flow() then return close_flow('interrupt', err, by, why) end
+  set_status('interrupted', by, why)
+  put('ended_ms', integer(NOW_MS))
+  put('error', err)
 end
 
 if path ~= '' then
   local def = definition(path)
-  if not def then return {'gone', '{}', '', '', '', '', {}} end
-  -- An epoch below zero says: not reached yet, and to be held when it is.
-  local state = state_of(path) or {st = 'queued', ep = -1, at = 0}
-  if ENDED[state.st] then
-    return finish(action == 'interrupt' and state.st == 'interrupted' and 'applied' or 'illegal', state.st)
-  end
-  if action == 'suspend' then
-    state.sus = true
-    keep(path, state)
-    touch()
-    return finish('applied', 'suspended')
-  end
-  if action == 'resume' then
-    local waits = state.sus and state.st == 'held'
-    state.sus = nil
-    keep(path, state)
-    if waits then
-      redis.call('LREM', H, 0, held_as('member', path))
-      if head.st == 'suspended' then redis.call('RPUSH', H, held_as('start', path)) else enqueue(path, state.lk) end
+  if not def then return GONE end
+  -- A member that was not reached yet has the epoch -1: it is held when it is reached.
+  local state = state_of(path) or {status = 'queued', epoch = -1, attempt_number = 0}
+  if ENDED[state.status] then
+    if action == 'interrupt' and state.status == 'interrupted' then
+      facts.status = state.status
+      return reply('applied')
     end
-    touch()
-    return finish('applied', state.st == 'active' and 'active' or 'pending')
+    return refuse(state.status)
   end
-  if state.ep < 0 then return finish('illegal', 'pending') end
-  redis.call('HDEL', O, path)
-  redis.call('ZREM', L, path)
-  redis.call('LREM', H, 0, held_as('member', path))
-  redis.call('LREM', H, 0, held_as('start', path))
-  if flow_of_run(state.run) then
-    post(action_on('interrupt', flow_of_run(state.run)), {k = 'action', ep = 0})
-  elseif state.run then
-    post(cancellation_of(state.run), {k = 'cancel', ep = 0})
-  end
-  state.st, state.er = 'interrupted', err
-  keep(path, state)
-  count(path, state, 1)
-  if head.st == 'suspended' then redis.call('RPUSH', H, held_as('ended', path)) else conclude(path, state, def) end
-  touch()
-  return finish('applied', 'interrupted')
+  if action == 'suspend' then return suspend_member(state) end
+  if action == 'resume' then return resume_member(state) end
+  return interrupt_member(state, def)
 end
 
-local target = TRANSITIONS[head.st][action]
-if not target then return finish('illegal', head.st) end
+if not TRANSITIONS[header.status][action] then return refuse(header.status) end
 if action == 'suspend' then
-  if head.st ~= 'suspended' then
-    put('sub', head.st)
-    set_status('suspended', by, why)
-    for _, waiting in ipairs(redis.call('HKEYS', O)) do
-      local state = state_of(waiting)
-      if state and state.st == 'queued' then
-        redis.call('HDEL', O, waiting)
-        state.st = 'held'
-        keep(waiting, state)
-        redis.call('RPUSH', H, held_as('start', waiting))
-      end
-    end
-    nested('suspend')
-  end
+  if header.status ~= 'suspended' then suspend_record() end
 elseif action == 'resume' then
-  if head.st == 'suspended' then
-    local waiting = redis.call('LRANGE', H, 0, -1)
-    redis.call('DEL', H)
-    if head.sub == 'pending' and (head.started or '') ~= '' and head.kind ~= 'task' then
-      set_status('active', by, why)
-      begin()
-    else
-      set_status(head.sub, by, why)
-    end
-    for _, entry in ipairs(waiting) do
-      local what, one = read_held(entry)
-      if what == 'member' then redis.call('RPUSH', H, entry) end
-      local state, def = state_of(one), definition(one)
-      if state and def and what == 'start' and state.st == 'held' then
-        enqueue(one, state.lk)
-      elseif state and def and what == 'ended' then
-        conclude(one, state, def)
-      end
-    end
-    fill(true)
-    finish_swarm()
-    items_changed()
-    nested('resume')
-  end
-elseif head.st ~= 'interrupted' then
-  stop_members('interrupted', err)
-  if head.kind == 'task' then
-    set_status('interrupted', by, why)
-    put('ended', integer(NOW))
-    put('err', err)
-  else
-    close('interrupt', err, by, why)
-  end
+  if header.status == 'suspended' then resume_record() end
+elseif header.status ~= 'interrupted' then
+  interrupt_record()
 end
-touch()
-return finish('applied', head.st)
+return finish(header.status)

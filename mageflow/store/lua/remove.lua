@@ -1,32 +1,31 @@
 -- remove: delete a record and everything stored for it.
 --
 -- KEYS
---   record   hash   the record
---   defs     hash   definitions of its members
---   runs     hash   state of its members
---   results  hash   results of its members
---   live     zset   members sent or running
---   outbox   hash   what is still to be sent
---   held     list   members waiting for resume
---   due      zset   the reconciler's index of the shard
---   stats    zset   the counts of the shard
+--   record       hash   the header of the record
+--   definitions  hash   definitions of its members
+--   members      hash   states of its members
+--   results      hash   results of its members
+--   live         zset   members that were sent or run
+--   outbox       hash   what is not known to be sent
+--   held         list   what waits for resume
+--   due          zset   the reconciler's index of the shard
+--   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
 -- RESULT   nothing when it is not stored, else the run ids that were live
 -- TTL      all keys of the record are deleted
 -- ATOMIC   a settlement in between would bring half of it back
 -- INCLUDE  paths record
-if not read_head() then return false end
--- A record that was damaged must go as well: what cannot be read has no run to tell of.
-local runs = {}
-for _, path in ipairs(redis.pcall('ZRANGE', L, 0, -1)) do
+if not read_header() then return false end
+-- A damaged record has to go as well: a state that cannot be read names no run.
+local run_ids = {}
+for _, path in ipairs(redis.pcall('ZRANGE', LIVE, 0, -1)) do
   local is_readable, state = pcall(state_of, path)
-  if is_readable and state and state.run then runs[#runs + 1] = state.run end
+  if is_readable and state and state.run_id then run_ids[#run_ids + 1] = state.run_id end
 end
-local counts, identity = census(head.st or '')
-redis.call('ZREM', counts, identity)
-redis.call('ZREM', T .. ':started:' .. (head.kind or ''), identity)
-redis.call('HDEL', T .. ':items', identity)
-redis.call('ZREM', U, R)
-redis.call('DEL', R, D, S, V, L, O, H)
-return runs
+redis.call('ZREM', count_key(header.status or ''), IDENTITY)
+redis.call('ZREM', STARTED_FLOWS .. (header.kind or ''), IDENTITY)
+redis.call('HDEL', ITEM_COUNTS, IDENTITY)
+redis.call('ZREM', DUE, RECORD)
+redis.call('DEL', RECORD, DEFINITIONS, MEMBERS, RESULTS, LIVE, OUTBOX, HELD)
+return run_ids

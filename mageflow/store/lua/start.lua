@@ -1,47 +1,49 @@
 -- start: begin a chain or a swarm with a message; once.
 --
 -- KEYS
---   record   hash   the record
---   defs     hash   definitions of its members
---   runs     hash   state of its members
---   results  hash   results of its members
---   live     zset   members sent or running
---   outbox   hash   what is still to be sent
---   held     list   members waiting for resume
---   due      zset   the reconciler's index of the shard
---   stats    zset   the counts of the shard
+--   record       hash   the header of the record
+--   definitions  hash   definitions of its members
+--   members      hash   states of its members
+--   results      hash   results of its members
+--   live         zset   members that were sent or run
+--   outbox       hash   what is not known to be sent
+--   held         list   what waits for resume
+--   due          zset   the reconciler's index of the shard
+--   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
 --   message  text   JSON of an object
---   parent_value text   JSON: what the parent hands to a nested flow, {"result": …} or {"error": …}, or nothing
---   trace    text   the traceparent of the start
---   parent   text   <record>#<path> of the flow this is a member of, or nothing
+--   parent_value text   JSON: what the parent hands to a nested flow, {"result": ...} or {"error": ...}, or nothing
+--   trace    text   the context that runs of the flow belong under
+--   parent   text   <record key>#<path> of the flow this is a member of, or nothing
 --   by       text   who starts it
 -- RESULT   the envelope of lib_flow; verdict started, held (suspended: begins at resume), repeated (it had begun for
---          this parent before), owned (it had begun otherwise) or gone
+--          this parent before), owned (it had begun otherwise, or has ended) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  paths record flow
-if not read_head() then return {'gone', '{}', '', '', '', '', {}} end
+local message, parent_value, traceparent, parent, by = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+if not read_header() then return GONE end
 facts.steps = number('total')
-if (head.started or '') ~= '' then
-  if ARGV[5] ~= (head.parent or '') then return reply('owned') end
-  facts.status = head.st
+if has_started() then
+  if parent ~= (header.parent or '') then return reply('owned') end
+  facts.status = header.status
   return reply('repeated')
 end
-if head.st ~= 'pending' and head.st ~= 'suspended' then facts.status = head.st; return reply('owned') end
-put('started', integer(NOW))
-put('msg', ARGV[2])
-put('carry', ARGV[3])
-put('trace', ARGV[4])
-put('parent', ARGV[5])
-put('by', ARGV[6])
-redis.call('ZADD', T .. ':started:' .. head.kind, integer(NOW), string.match(R, '([^:]*)$'))
-redis.call('EXPIRE', T .. ':started:' .. head.kind, CFG.active * 2)
-if head.st == 'suspended' then
-  touch()
+if header.status ~= 'pending' and header.status ~= 'suspended' then
+  facts.status = header.status
+  return reply('owned')
+end
+put('started_ms', integer(NOW_MS))
+put('message', message)
+for field, value in pairs({parent_value = parent_value, traceparent = traceparent, parent = parent, started_by = by}) do
+  if value ~= '' then put(field, value) end
+end
+set_started(header.started_ms)
+if header.status == 'suspended' then
+  refresh()
   return reply('held')
 end
-begin()
-touch()
+begin_flow()
+refresh()
 return reply('started')

@@ -313,8 +313,8 @@ def _closed(found: dict[str, Any] | None) -> ClosedFlow | None:
     return ClosedFlow(
         kind=found["kind"],
         status=Status(found["status"]),
-        started_at=found["started_at"] / 1000,
-        ended_at=found["ended_at"] / 1000,
+        started_at=found["started_ms"] / 1000,
+        ended_at=found["ended_ms"] / 1000,
         steps=int(found["steps"]),
     )
 
@@ -326,4 +326,4 @@ def _filled(found: dict[str, Any] | None) -> FilledPlaces | None:
 def _resent(keys: RecordKeys, found: dict[str, Any] | None) -> ResentRun | None:
     if found is None:
         return None
-    return ResentRun(read_path(keys, found["path"]), found["reason"], found["run"], int(found["times"]))
+    return ResentRun(read_path(keys, found["path"]), found["reason"], found["run_id"], int(found["times"]))

@@ -5,7 +5,7 @@ Every record script takes the same nine keys (`RecordKeys.all`) and the configur
 
 from typing import Final
 
-from mageflow.signatures import lua_table
+from mageflow.signatures import FORMAT_VERSION, lua_table
 from mageflow.store.redis.scripts import Script
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ALIVE",
     "CENSUS",
     "CREATE",
+    "DESCRIBE",
     "DUE",
     "INSPECT",
     "LEAD",
@@ -26,17 +27,17 @@ __all__ = [
     "SWARM",
 ]
 
-_KEYS: Final = ("record", "defs", "runs", "results", "live", "outbox", "held", "due", "stats")
+_KEYS: Final = ("record", "definitions", "members", "results", "live", "outbox", "held", "due", "stats")
 
 
 def _record_script(name: str, *args: str) -> Script:
-    return Script(name, _KEYS, ("config", *args), prelude=lua_table())
+    return Script(name, _KEYS, ("config", *args), prelude=f"local FORMAT = '{FORMAT_VERSION}'\n{lua_table()}")
 
 
 CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
-    "admit", "path", "epoch", "run", "step", "worker", "attempt", "message", "trace", "replay"
+    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "message", "trace", "replay"
 )
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace", "..."
@@ -47,11 +48,12 @@ REMOVE: Final = _record_script("remove")
 SWARM: Final = _record_script("swarm", "close", "token", "...")
 ACK: Final = _record_script("ack", "...")
 ALIVE: Final = _record_script("alive", "...")
+DESCRIBE: Final = _record_script("describe", "path", "first", "limit")
 INSPECT: Final = _record_script("inspect", "lease_ms", "limit")
 DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
 LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
 CENSUS: Final = Script("census", ("...",), ("...",))
 
 RECORD_SCRIPTS: Final = (
-    CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
+    CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
 )  # fmt: skip

@@ -3,35 +3,27 @@
 This file owns the reading. It refuses to change anything: looking refreshes no TTL and claims nothing.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, cast, get_args
-
-from pydantic import ValidationError
+from typing import Any, Literal, cast, get_args
 
 from mageflow.config import Settings
-from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
-from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member, lua_table
+from mageflow.errors import SignatureNotFoundError
+from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member
 from mageflow.store.keys import Keys, RecordKeys
 from mageflow.store.paths import MemberPath, join_member_key
+from mageflow.store.records.calls import call_record_script
+from mageflow.store.records.declarations import DESCRIBE
 from mageflow.store.records.entries import read_path
 from mageflow.store.records.store import AnySignature
-from mageflow.store.records.views import header_of, last_run_of, member_view, moment, record_view, status_of
+from mageflow.store.records.stored import StoredHeader, StoredState, moment
+from mageflow.store.records.views import guarded, member_view, record_view
 from mageflow.store.redis.port import RedisPort
-from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
 
 __all__ = ["Description", "MemberDescription", "describe_record", "find_records"]
 
 Role = Literal["step", "item", "run", "success callback", "error callback"]
-
-_DESCRIBE: Final = Script(
-    "describe",
-    ("record", "defs", "runs", "results", "live", "outbox", "held", "due", "stats"),
-    ("config", "path", "first", "limit"),
-    prelude=lua_table(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +104,11 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
         StoreError: As `RedisPort.call`.
     """
     record = keys.parse(key)
-    reply = await port.call(_DESCRIBE, record.all(), ("{}", str(record.member), first, limit))
+    reply = await call_record_script(port, DESCRIBE, record, "{}", str(record.member), first, limit)
     if reply is None:
         raise SignatureNotFoundError(key)
     flat, text, successes, errors, rows, ttl, now, unsent, live, held, due, total = cast("list[Any]", reply)
-    header = header_of(flat)
+    header = StoredHeader.read(flat)
     members = tuple(
         _member(record, read_path(record, path), definition, state, size)
         for path, definition, state, size in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
@@ -127,10 +119,10 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
         path=record.member,
         record=record.record,
         signature=_signature(record, header, text, successes, errors, rows),
-        name=header.get("name", ""),
-        started_at=moment(header["started"]) if header.get("started") else None,
-        ended_at=moment(header["ended"]) if header.get("ended") and header["st"] in ENDED else None,
-        parent=header.get("parent", ""),
+        name=header.name,
+        started_at=header.started_at,
+        ended_at=header.ended_at if header.status in ENDED else None,
+        parent=header.parent,
         expires_in_seconds=ttl / 1000,
         unsent=unsent,
         live=live,
@@ -153,7 +145,7 @@ async def find_records(port: RedisPort, settings: Settings, namespace: str, iden
 
 
 def _signature(
-    keys: RecordKeys, header: dict[str, str], text: str, successes: int, errors: int, rows: list[Any]
+    keys: RecordKeys, header: StoredHeader, text: str, successes: int, errors: int, rows: list[Any]
 ) -> AnySignature:
     if keys.member.is_record:
         return record_view(keys, header, text, successes, errors)
@@ -164,30 +156,29 @@ def _signature(
 def _member(keys: RecordKeys, path: MemberPath, text: str, state_json: str, size: int) -> MemberDescription:
     key = join_member_key(keys.record, path)
     definition = decode_member(key, text)
-    try:
-        state: dict[str, Any] = json.loads(state_json) if state_json else {}
-        # An epoch below zero says that it was told to wait before it was reached.
-        stage = str(state.get("st", "")) if state.get("ep", 0) >= 0 else ""
-        error = state.get("er")
-        nested = isinstance(definition, FlowMember)
+    nested = definition if isinstance(definition, FlowMember) else None
+    bound = {} if isinstance(definition, FlowMember) else definition.kwargs
+
+    def build() -> MemberDescription:
+        state = StoredState.read(state_json)
         return MemberDescription(
             path=path,
             key=key,
             role=_role(keys.kind, path),
-            task="" if nested else definition.task,
-            flow_key=definition.key if nested else "",
-            status=Status.SUSPENDED if state.get("sus") and not stage else status_of(stage or "pending"),
-            stage=stage,
-            attempts=int(state.get("n") or 0),
-            last_run=None if nested else last_run_of(state),
-            last_error=FailureRecord.model_validate_json(error) if error else None,
-            traceparent=str(state.get("tp") or ""),
-            changed_at=moment(state["t"]) if state.get("t") else None,
-            values=definition.message if nested else {**definition.kwargs, **definition.message},
+            task="" if isinstance(definition, FlowMember) else definition.task,
+            flow_key=nested.key if nested else "",
+            status=state.status,
+            stage=state.stage,
+            attempts=state.attempts,
+            last_run=None if nested else state.last_run,
+            last_error=state.error,
+            traceparent=state.traceparent,
+            changed_at=state.changed_at,
+            values={**bound, **definition.message},
             result_bytes=size,
         )
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error
+
+    return guarded(key, build)
 
 
 def _role(kind: SignatureKind, path: MemberPath) -> Role:

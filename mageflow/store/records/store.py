@@ -23,6 +23,7 @@ from mageflow.store.keys import SHARDS, Keys, RecordKeys
 from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
+from mageflow.store.records.calls import call_record_script, script_config
 from mageflow.store.records.census import Census, read_census
 from mageflow.store.records.decisions import (
     Inspection,
@@ -34,7 +35,8 @@ from mageflow.store.records.decisions import (
 )
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
-from mageflow.store.records.views import header_of, member_view, record_view
+from mageflow.store.records.stored import StoredHeader
+from mageflow.store.records.views import member_view, record_view
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
@@ -63,9 +65,9 @@ class Store:
         self.settings = settings
         self._interceptor = interceptor or Interceptor()
         self._configs: dict[SignatureKind, str] = {
-            "task": _config(settings, "task"),
-            "chain": _config(settings, "chain"),
-            "swarm": _config(settings, "swarm"),
+            "task": script_config(settings, "task"),
+            "chain": script_config(settings, "chain"),
+            "swarm": script_config(settings, "swarm"),
         }
 
     async def create(
@@ -76,7 +78,7 @@ class Store:
         Args:
             keys: Where.
             documents: Path, definition, path, definition, … with `member_document` definitions.
-            header: Further header fields.
+            header: Its other header fields, see `mageflow.store.records.stored`.
             by: Who creates it, for the history.
 
         Returns:
@@ -110,7 +112,7 @@ class Store:
             flat, text, successes, errors, state, result = cast("list[Any]", reply)
             call.size_bytes = len(text)
             call.result = "invalid"
-            header = header_of(flat)
+            header = StoredHeader.read(flat)
             if keys.member.is_record:
                 signature: AnySignature = record_view(keys, header, text, successes, errors)
             else:
@@ -181,7 +183,7 @@ class Store:
                 return Admission("ended", status=status, ended_attempt=int(rest[0]))
             flat, text, successes, errors, state, handover, failures = rest
             call.result, call.size_bytes = "invalid", len(text)
-            header = header_of(flat)
+            header = StoredHeader.read(flat)
             signature = member_view(keys, path, header, text, successes, errors, state)
             call.result = "hit"
         step = path.index if path.is_step_or_item else None
@@ -191,12 +193,12 @@ class Store:
             signature=signature,
             flow_kind=keys.kind if keys.kind != "task" and step is not None else "",
             flow_id=keys.id if keys.kind != "task" else "",
-            flow_name=header.get("name", ""),
+            flow_name=header.name,
             step=step or 0,
-            steps=int(header.get("total", 0)),
+            steps=header.total,
             handover_seconds=handover / 1000 if handover >= 0 else None,
             failed_attempts=failures,
-            traceparent=header.get("trace", ""),
+            traceparent=header.traceparent,
         )
 
     async def settle(
@@ -322,10 +324,12 @@ class Store:
             SignatureNotFoundError: It expired, was removed, or never was.
         """
         keys = self.keys.parse(key)
-        found = await self.port.command("HGETALL", keys.defs, operation="definitions")
+        found = await self.port.command("HGETALL", keys.definitions, operation="definitions")
         if not found:
             raise SignatureNotFoundError(key)
-        return cast("dict[str, str]", found if isinstance(found, dict) else header_of(found))
+        if isinstance(found, dict):
+            return cast("dict[str, str]", found)
+        return dict(zip(found[::2], found[1::2], strict=True))
 
     async def acknowledge(self, keys: RecordKeys, sent: Sequence[Acknowledgement]) -> None:
         """Remove entries from an outbox because they were sent, and store the run ids they led to."""
@@ -378,12 +382,4 @@ class Store:
         return await read_census(self.port, self.keys)
 
     async def _call(self, script: Script, keys: RecordKeys, *args: str | float) -> Any:
-        return await self.port.call(script, keys.all(), (self._configs[keys.kind], *args))
-
-
-def _config(settings: Settings, kind: SignatureKind) -> str:
-    active, done = settings.ttl_seconds(kind)
-    # What lives for less than the intervals is looked at in time to keep it alive.
-    grace = round(min(settings.reconcile_grace_seconds, active / 3) * 1000)
-    check = round(min(settings.reconcile_check_seconds, active / 3) * 1000)
-    return json.dumps({"active": active, "done": done, "grace": grace, "check": check})
+        return await call_record_script(self.port, script, keys, self._configs[keys.kind], *args)

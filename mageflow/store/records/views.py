@@ -1,21 +1,15 @@
-"""Stored documents as signatures: the header, a definition and a state become one frozen value."""
+"""Stored documents as signatures: a header, a definition and a state become one frozen value."""
 
-import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from mageflow.errors import SignatureInvalidError
 from mageflow.signatures import (
     ChainSignature,
-    FailureRecord,
     FlowDefinition,
     FlowMember,
-    HistoryEntry,
-    LastRun,
-    Status,
     SwarmConfig,
     SwarmSignature,
     TaskDefinition,
@@ -25,40 +19,47 @@ from mageflow.signatures import (
 )
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import CallbackKind, MemberPath, join_member_key
+from mageflow.store.records.stored import StoredHeader, StoredState
 
-__all__ = ["header_of", "last_run_of", "member_view", "moment", "record_view", "status_of", "task_view"]
+__all__ = ["guarded", "member_view", "record_view"]
 
-_STATUS = {"queued": Status.PENDING, "sent": Status.PENDING, "held": Status.SUSPENDED}
-
-
-def status_of(state: str) -> Status:
-    """The status of a member, from the word the scripts keep for it."""
-    return _STATUS.get(state) or Status(state)
-
-
-def header_of(flat: Sequence[str]) -> dict[str, str]:
-    """The flat list of a script's reply as a mapping."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+_T = TypeVar("_T")
 
 
 def record_view(
-    keys: RecordKeys, header: dict[str, str], text: str, successes: int, errors: int
+    keys: RecordKeys, header: StoredHeader, text: str, successes: int, errors: int
 ) -> TaskSignature | ChainSignature | SwarmSignature:
     """A record as a signature.
+
+    Args:
+        keys: The record.
+        header: Its header.
+        text: Its definition, a JSON document.
+        successes: How many success callbacks it has.
+        errors: How many error callbacks it has.
 
     Raises:
         SignatureInvalidError: The stored documents do not validate.
     """
     definition = decode_definition(keys.record, text)
     if isinstance(definition, TaskDefinition):
-        return task_view(keys, MemberPath(), header, definition, successes, errors, "")
-    return _guarded(keys.record, lambda: _flow_view(keys, header, definition, successes, errors))
+        return _task_view(keys, MemberPath(), header, definition, successes, errors, "")
+    return guarded(keys.record, lambda: _flow_view(keys, header, definition, successes, errors))
 
 
 def member_view(
-    keys: RecordKeys, path: MemberPath, header: dict[str, str], text: str, successes: int, errors: int, state: str
+    keys: RecordKeys, path: MemberPath, header: StoredHeader, text: str, successes: int, errors: int, state: str
 ) -> TaskSignature:
     """A step, an item, a callback or a user's run as a signature.
+
+    Args:
+        keys: The record.
+        path: The member.
+        header: The record's header.
+        text: The member's definition, a JSON document.
+        successes: How many success callbacks it has.
+        errors: How many error callbacks it has.
+        state: Its state, a JSON document; empty when it was not reached.
 
     Raises:
         SignatureInvalidError: The stored documents do not validate, or the member is a nested flow.
@@ -67,28 +68,36 @@ def member_view(
     definition = decode_member(key, text)
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(key, f"it stands for the flow {definition.key!r}: load that")
-    return task_view(keys, path, header, definition, successes, errors, state)
+    return _task_view(keys, path, header, definition, successes, errors, state)
 
 
-def task_view(
+def guarded(key: str, build: Callable[[], _T]) -> _T:
+    """Build a value from stored fields.
+
+    Raises:
+        SignatureInvalidError: A field is missing or damaged.
+    """
+    try:
+        return build()
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _task_view(
     keys: RecordKeys,
     path: MemberPath,
-    header: dict[str, str],
+    header: StoredHeader,
     definition: TaskDefinition,
     successes: int,
     errors: int,
     state_json: str,
 ) -> TaskSignature:
-    """A task with what has become of it."""
     key = path.key(keys.record)
+    # What becomes of a user's run becomes of its signature.
+    is_record = keys.kind == "task" and (path.is_record or path.is_user_run)
 
     def build() -> TaskSignature:
-        state: dict[str, Any] = json.loads(state_json) if state_json else {}
-        is_record = keys.kind == "task" and (path.is_record or path.is_user_run)
-        last = (state.get("run") and state) or (json.loads(header.get("run") or "{}") if is_record else {})
-        error = state.get("er") or (header.get("err") if is_record else None)
-        reached = header["st"] if is_record else state.get("st", "pending")
-        changed = state.get("t") or header["updated"]
+        state = StoredState.read(state_json)
         return TaskSignature(
             key=key,
             task_name=definition.task,
@@ -96,81 +105,52 @@ def task_view(
             kwargs=definition.kwargs,
             success_callbacks=_callbacks(keys, path, "success", successes),
             error_callbacks=_callbacks(keys, path, "error", errors),
-            status=status_of(reached),
-            created_at=moment(header["created"]),
-            updated_at=moment(changed),
-            attempts=int(header.get("att") or 0) if is_record else int(state.get("n") or 0),
-            last_run=last_run_of(last),
-            last_error=FailureRecord.model_validate_json(error) if error else None,
-            traceparent=header.get("trace") or "",
-            history=_history(header) if is_record else (),
+            status=header.status if is_record else state.status,
+            created_at=header.created_at,
+            updated_at=state.changed_at or header.updated_at,
+            attempts=header.attempts if is_record else state.attempts,
+            last_run=state.last_run or (header.last_run if is_record else None),
+            last_error=state.error or (header.error if is_record else None),
+            traceparent=header.traceparent,
+            history=header.history if is_record else (),
             flow_key="" if keys.kind == "task" else keys.record,
         )
 
-    return _guarded(key, build)
+    return guarded(key, build)
 
 
 def _flow_view(
-    keys: RecordKeys, header: dict[str, str], definition: FlowDefinition, successes: int, errors: int
+    keys: RecordKeys, header: StoredHeader, definition: FlowDefinition, successes: int, errors: int
 ) -> ChainSignature | SwarmSignature:
-    last = json.loads(header.get("run") or "{}")
     common: dict[str, Any] = {
         "key": keys.record,
         "name": definition.name,
         "kwargs": definition.kwargs,
         "success_callbacks": _callbacks(keys, MemberPath(), "success", successes),
         "error_callbacks": _callbacks(keys, MemberPath(), "error", errors),
-        "status": Status(header["st"]),
-        "created_at": moment(header["created"]),
-        "updated_at": moment(header["updated"]),
-        "attempts": int(header.get("att") or 0),
-        "last_run": last_run_of(last),
-        "last_error": FailureRecord.model_validate_json(header["err"]) if header.get("err") else None,
-        "traceparent": header.get("trace") or "",
-        "history": _history(header),
+        "status": header.status,
+        "created_at": header.created_at,
+        "updated_at": header.updated_at,
+        "attempts": header.attempts,
+        "last_run": header.last_run,
+        "last_error": header.error,
+        "traceparent": header.traceparent,
+        "history": header.history,
     }
-    total = int(header["total"])
     if definition.kind == "chain":
-        steps = tuple(MemberPath(index).key(keys.record) for index in range(total))
-        return ChainSignature(**common, steps=steps, step=int(header["step"]))
-    reached = int(header["next"])
+        steps = tuple(MemberPath(index).key(keys.record) for index in range(header.total))
+        return ChainSignature(**common, steps=steps, step=header.step)
     return SwarmSignature(
         **common,
         config=definition.config or SwarmConfig(),
-        is_closed=header["closed"] == "1",
-        total=total,
-        pending=total - reached,
-        running=int(header["running"]),
-        succeeded=int(header["ok"]),
-        failed=int(header["bad"]),
+        is_closed=header.is_closed,
+        total=header.total,
+        pending=header.total - header.next_item,
+        running=header.running,
+        succeeded=header.succeeded,
+        failed=header.failed,
     )
 
 
 def _callbacks(keys: RecordKeys, path: MemberPath, kind: CallbackKind, count: int) -> tuple[str, ...]:
     return tuple(path.callback(kind, index).key(keys.record) for index in range(count))
-
-
-def moment(milliseconds: str | float) -> datetime:
-    """A time of the scripts, which count milliseconds since the epoch by the clock of Redis."""
-    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
-
-
-def last_run_of(found: dict[str, Any]) -> LastRun | None:
-    """The run a state or a header names, if it names one."""
-    if not found.get("run"):
-        return None
-    return LastRun(workflow_run_id=found["run"], task_run_id=found.get("step") or "", worker_id=found.get("wk") or "")
-
-
-def _history(header: dict[str, str]) -> tuple[HistoryEntry, ...]:
-    return tuple(
-        HistoryEntry(at=moment(each["at"]), status=Status(each["status"]), by=each["by"], why=each["why"])
-        for each in json.loads(header.get("hist") or "[]")
-    )
-
-
-def _guarded(key: str, build: Any) -> Any:
-    try:
-        return build()
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error

@@ -44,7 +44,7 @@ async def read_state(
     """Header, states of members by path, and the numbers of outbox entries and live members."""
     async with client.pipeline(transaction=False) as pipe:
         pipe.hgetall(key)
-        pipe.hgetall(f"{key}:runs")
+        pipe.hgetall(f"{key}:members")
         pipe.hlen(f"{key}:outbox")
         pipe.zcard(f"{key}:live")
         header, runs, outbox, live = await pipe.execute()
@@ -59,9 +59,9 @@ async def read_progress(client: redis.asyncio.Redis, keys: set[str]) -> Progress
     while waiting:
         key = waiting.pop()
         header, members, outbox, live = await read_state(client, key)
-        states = [header.get("st"), *(state["st"] for state in members.values())]
+        states = [header.get("status"), *(state["status"] for state in members.values())]
         found.is_over = found.is_over and not outbox and not live and all(state in ENDED for state in states)
-        found.is_suspended = found.is_suspended or (key in keys and header.get("st") == "suspended")
+        found.is_suspended = found.is_suspended or (key in keys and header.get("status") == "suspended")
         found.runs_long = found.runs_long or bool(await client.exists(long_key(key)))
-        waiting += [flow for state in members.values() if (flow := flow_of_run(state.get("run") or ""))]
+        waiting += [flow for state in members.values() if (flow := flow_of_run(state.get("run_id") or ""))]
     return found

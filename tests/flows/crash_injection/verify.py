@@ -29,14 +29,15 @@ class Member:
 
     @property
     def status(self) -> str:
-        return str(self.states[-1]["st"])
+        return str(self.states[-1]["status"])
 
     @property
     def ends(self) -> int:
         """How often it ended: settled with a status or a run it did not have before."""
         before = [None, *self.states]
         return sum(
-            now["st"] in ENDED and (was is None or was["st"] != now["st"] or was.get("run") != now.get("run"))
+            now["status"] in ENDED
+            and (was is None or was["status"] != now["status"] or was.get("run_id") != now.get("run_id"))
             for was, now in zip(before, self.states, strict=False)
         )
 
@@ -45,28 +46,28 @@ class Member:
         """True if it had another status after it had ended."""
         ended = False
         for state in self.states:
-            if ended and state["st"] not in ENDED:
+            if ended and state["status"] not in ENDED:
                 return True
-            ended = ended or state["st"] in ENDED
+            ended = ended or state["status"] in ENDED
         return False
 
     @property
     def done_at(self) -> int | None:
         """When its success was written, in milliseconds."""
-        return next((int(state["t"]) for state in self.states if state["st"] == "done"), None)
+        return next((int(state["changed_ms"]) for state in self.states if state["status"] == "done"), None)
 
     def owners(self) -> dict[int, set[str]]:
         """The admitted runs, by dispatch."""
         found: dict[int, set[str]] = defaultdict(set)
         for state in self.states:
-            if state["st"] == "active" and flow_of_run(state.get("run", "")) is None:
-                found[int(state["ep"])].add(str(state["run"]))
+            if state["status"] == "active" and flow_of_run(state.get("run_id", "")) is None:
+                found[int(state["epoch"])].add(str(state["run_id"]))
         return found
 
     @property
     def nested(self) -> str:
         """The key of the nested flow, if it is one."""
-        return next((flow for state in self.states if (flow := flow_of_run(state.get("run") or ""))), "")
+        return next((flow for state in self.states if (flow := flow_of_run(state.get("run_id") or ""))), "")
 
 
 @dataclass
@@ -125,7 +126,7 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
             record.results.update(pairs)
         elif part == "outbox":
             record.outbox.update(pairs)
-        elif part == "runs":
+        elif part == "members":
             for path, state in pairs:
                 if not path.startswith(ADDITION):
                     record.members[path].states.append(json.loads(state))
@@ -210,7 +211,7 @@ def _tree(ledger: Ledger, key: str, reached: list[str]) -> Tree:
         nested = member.nested
         name = _normal(path)
         members[name if name not in members else path] = _tree(ledger, nested, reached) if nested else member.status
-    return {"status": record.header.get("st"), "members": dict(sorted(members.items()))}
+    return {"status": record.header.get("status"), "members": dict(sorted(members.items()))}
 
 
 def _normal(path: str) -> str:

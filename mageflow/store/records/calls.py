@@ -1,0 +1,49 @@
+"""How a record script is called: the keys of one record, the TTLs of its kind, and the format that is understood."""
+
+import json
+import re
+from typing import Any, Final
+
+from mageflow.config import Settings
+from mageflow.errors import SignatureVersionError, StoreError
+from mageflow.signatures import FORMAT_VERSION
+from mageflow.store.keys import RecordKeys
+from mageflow.store.redis.port import RedisPort
+from mageflow.store.redis.scripts import Script
+from mageflow.types import SignatureKind
+
+__all__ = ["call_record_script", "script_config"]
+
+_FOREIGN: Final = re.compile(r"\bFOREIGNFORMAT (\d+)")
+
+
+def script_config(settings: Settings, kind: SignatureKind) -> str:
+    """The configuration that every record script takes as its first argument, as JSON text."""
+    active, done = settings.ttl_seconds(kind)
+    # A record with a TTL below the intervals is looked at in time to keep it alive.
+    grace = round(min(settings.reconcile_grace_seconds, active / 3) * 1000)
+    check = round(min(settings.reconcile_check_seconds, active / 3) * 1000)
+    return json.dumps({"active_ttl_s": active, "done_ttl_s": done, "grace_ms": grace, "check_ms": check})
+
+
+async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, config: str, *args: str | float) -> Any:
+    """Run a script over one record. One round trip.
+
+    Args:
+        port: The way to Redis.
+        script: One of `mageflow.store.records.declarations`.
+        keys: The record.
+        config: See `script_config`; ``{}`` for a script that changes nothing.
+        args: The script's other arguments.
+
+    Raises:
+        SignatureVersionError: Another release has stored the record; nothing was changed.
+        StoreError: As `RedisPort.call`.
+    """
+    try:
+        return await port.call(script, keys.all(), (config, *args))
+    except StoreError as error:
+        found = _FOREIGN.search(error.reason)
+        if found is None:
+            raise
+        raise SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION) from error
