@@ -195,9 +195,7 @@ class Flows:
             raise FlowFailedError(key, flow.status)
         raise FlowFailedError(key, flow.status, error.type, error.message, error.task)
 
-    async def admit(
-        self, key: str, run: RunIdentity, *, message_json: str = "", retry_seconds: float = 0.0
-    ) -> Admission:
+    async def admit(self, key: str, run: RunIdentity, *, input_json: str = "", retry_seconds: float = 0.0) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
         One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
@@ -225,7 +223,7 @@ class Flows:
         Args:
             key: Key of the signature, as in the run's metadata (``mageflow_signature``).
             run: The run and the attempt.
-            message_json: Input of the run, as the JSON text of an object.
+            input_json: Input of the run, as the JSON text of an object.
             retry_seconds: How long to retry while Redis is unavailable, so that a restart of Redis does not cost a run
                 one of its retries.
 
@@ -239,13 +237,13 @@ class Flows:
             DispatchError: Hatchet did not say whether the run was replayed.
         """
         admission = await _retry_while_unavailable(
-            lambda: self._store.admit(key, run, message_json=message_json), retry_seconds
+            lambda: self._store.admit(key, run, input_json=input_json), retry_seconds
         )
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
             admission = await _retry_while_unavailable(
-                lambda: self._store.admit(key, run, message_json=message_json, is_replayed=True), retry_seconds
+                lambda: self._store.admit(key, run, input_json=input_json, is_replayed=True), retry_seconds
             )
         if admission.signature is not None:
             keys = self._store.keys.parse(key)

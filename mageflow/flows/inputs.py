@@ -79,7 +79,7 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
     source: Source = "callback" if is_callback else "signature" if keys.kind == "task" else keys.kind
     return DispatchRun(
         task_name=definition.task,
-        input_json=entry.message_json or "{}" if is_rerun else _input_json(decision, entry, definition),
+        input_json=entry.input_json or "{}" if is_rerun else _input_json(decision, entry, definition),
         signature_key=entry.path.key(keys.record),
         dedupe_key=str(DedupeKey(keys.record, entry.path, entry.epoch)),
         source=source,
@@ -136,7 +136,7 @@ def _input(decision: Decision, entry: MemberEntry, definition: TaskDefinition) -
     if entry.role == "success":
         return deep_merge(kwargs, {definition.result_field: json.loads(entry.value_json)})
     if entry.role == "error":
-        return deep_merge(_object(entry.message_json), kwargs, {definition.error_field: _error(decision, entry)})
+        return deep_merge(_object(entry.input_json), kwargs, {definition.error_field: _error(decision, entry)})
     if entry.role == "step" and entry.value_json:
         return deep_merge(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
     return deep_merge(
@@ -165,7 +165,7 @@ def _error(decision: Decision, entry: MemberEntry) -> dict[str, Any]:
     failure = (
         FailureRecord.model_validate_json(entry.value_json).model_dump() if entry.value_json else {"type": "Unknown"}
     )
-    original = json.loads(entry.message_json) if entry.message_json else None
+    original = json.loads(entry.input_json) if entry.input_json else None
     key = owner.key(decision.keys.record)
     error = TaskError.model_validate({**failure, "signature": key, "original_message": original})
     return error.model_dump(mode="json")

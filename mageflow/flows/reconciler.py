@@ -220,11 +220,11 @@ class Reconciler:
             await self._settle(decision, run, ended, swept)
             return False
         if report.is_unscheduled:
-            ended = AttemptOutcome("unscheduled", error=_unscheduled(run), message_json=report.input_json)
+            ended = AttemptOutcome("unscheduled", error=_unscheduled(run), input_json=report.input_json)
             settled = await self._settle(decision, run, ended, swept)
             return settled.verdict is SettleVerdict.ALIVE
         outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
-        ended = AttemptOutcome(outcome, error=_failure(run, report, outcome), message_json=report.input_json)
+        ended = AttemptOutcome(outcome, error=_failure(run, report, outcome), input_json=report.input_json)
         await self._settle(decision, run, ended, swept)
         return False
 

@@ -4,7 +4,8 @@ Words, in this room and everywhere above it:
 
 - *attempt*: always the `mageflow.interceptors.Attempt` object. The number of an attempt is ``attempt_number``.
 - *message*: the input of a task as a Python object, validated by the task's input model.
-- *input_json*: the same input as Hatchet carries it, the JSON text of an object.
+- *input_json*: the input of a run as Hatchet carries it, the JSON text of an object.
+- *message_json*: JSON text of the message that a chain or swarm was started with.
 - *task_run_id*: Hatchet's id of one task within a workflow run. It is the same for every attempt.
 - *step*: a step of a chain, and nothing else.
 """

@@ -86,7 +86,7 @@ class SignedRuns:
             admission = await self._flows.admit(
                 attempt.signature_key,
                 self._identity(attempt),
-                message_json=input_json,
+                input_json=input_json,
                 retry_seconds=max(0.0, min(_ADMISSION_RETRY_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
             )
         except SignatureError as error:
@@ -137,7 +137,7 @@ class SignedRuns:
                 error=_record(attempt, outcome, error),
                 will_retry=attempt.will_retry,
                 max_failures=attempt.task.retries + 1,
-                message_json=input_json,
+                input_json=input_json,
             )
             settled = await self._flows.settle(
                 attempt.signature_key, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS

@@ -162,7 +162,7 @@ class FakeWorker:
         identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, request.dedupe_key, f"trace-{run.id}")
         self.at("admit", run)
         try:
-            admission = await self.flows.admit(request.signature_key, identity, message_json=request.input_json)
+            admission = await self.flows.admit(request.signature_key, identity, input_json=request.input_json)
         except SignatureError as error:
             run.state, run.error = "failed", str(error)
             return
@@ -205,7 +205,7 @@ class FakeWorker:
             "retried" if will_retry else "failed",
             error=failure,
             will_retry=will_retry,
-            message_json=run.request.input_json,
+            input_json=run.request.input_json,
         )
         self.at("report", run)
         if will_retry:

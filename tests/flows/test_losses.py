@@ -42,7 +42,7 @@ async def begin(hatchet: FakeHatchet, flows: Flows) -> RunIdentity:
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = identity_of(run)
-    admission = await flows.admit(run.request.signature_key, identity, message_json=run.request.input_json)
+    admission = await flows.admit(run.request.signature_key, identity, input_json=run.request.input_json)
     assert admission.verdict == "run"
     return identity
 

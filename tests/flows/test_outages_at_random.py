@@ -77,7 +77,7 @@ class Life:
         run.attempt += 1
         request = run.request
         identity = RunIdentity(run.id, f"step-{run.id}", f"worker-{run.attempt}", run.attempt, request.dedupe_key)
-        admission = await self.flows.admit(request.signature_key, identity, message_json=request.input_json)
+        admission = await self.flows.admit(request.signature_key, identity, input_json=request.input_json)
         if admission.verdict == "replay":
             run.state, run.output = "completed", admission.result_json
         elif admission.verdict == "skip":

@@ -62,7 +62,7 @@ class MemberEntry(_AnyEntry):
         definition_json: Its definition.
         role: Why it is started.
         value_json: The previous result, or the error; empty when there is none.
-        message_json: For an error callback the input that failed; for a rerun the input of the run.
+        input_json: For an error callback the input that failed; for a rerun the input of the run.
         link: Traceparent of the run that led to this one.
     """
 
@@ -71,7 +71,7 @@ class MemberEntry(_AnyEntry):
     definition_json: str
     role: Role
     value_json: str
-    message_json: str
+    input_json: str
     link: str
 
 
@@ -132,7 +132,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
                 definition_json=definition,
                 role=role,
                 value_json=value,
-                message_json=extra,
+                input_json=extra,
                 link=link,
             )
         case ParentReport():

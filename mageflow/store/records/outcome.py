@@ -25,7 +25,7 @@ class AttemptOutcome:
             follows yet.
         max_failures: With how many failed attempts the engine gives up although `will_retry` is set; 0 if unknown. The
             failure of the attempt before may reach Redis only after this attempt was admitted.
-        message_json: The input of the run as JSON text; error callbacks receive it.
+        input_json: The input of the run as JSON text; error callbacks receive it.
         reported_by_engine: The outcome was read from Hatchet, not reported by the worker; it applies to any attempt.
     """
 
@@ -34,5 +34,5 @@ class AttemptOutcome:
     error: FailureRecord | None = None
     will_retry: bool = False
     max_failures: int = 0
-    message_json: str = ""
+    input_json: str = ""
     reported_by_engine: bool = False

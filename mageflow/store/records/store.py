@@ -120,9 +120,7 @@ class Store:
             call.result = "hit"
             return signature, result
 
-    async def admit(
-        self, key: str, run: RunIdentity, *, message_json: str = "", is_replayed: bool = False
-    ) -> Admission:
+    async def admit(self, key: str, run: RunIdentity, *, input_json: str = "", is_replayed: bool = False) -> Admission:
         """Decide whether a run may execute its body, and mark the signature active if so: load and write in one.
 
         Idempotent per (run, attempt, worker): an answer that got lost may be asked for again. The rules, in order:
@@ -142,7 +140,7 @@ class Store:
         Args:
             key: ``mageflow_signature`` of the run's metadata.
             run: Which run this is.
-            message_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
+            input_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
                 run has to be sent again.
             is_replayed: Hatchet says that somebody has replayed the run.
 
@@ -163,7 +161,7 @@ class Store:
                 run.task_run_id,
                 run.worker_id,
                 run.attempt_number,
-                message_json if path.nonce is not None else "",
+                input_json if path.nonce is not None else "",
                 run.traceparent,
                 "1" if is_replayed else "",
             )
@@ -230,7 +228,7 @@ class Store:
                 max(1, ended.max_failures) if ended.will_retry else 0,
                 without_result if ended.result_json is None else ended.result_json,
                 ended.error.model_dump_json() if ended.error else "",
-                ended.message_json,
+                ended.input_json,
                 run.traceparent,
                 *[part for each in acknowledged for part in each],
             )
