@@ -1,4 +1,4 @@
-"""What one attempt's telemetry costs, beside the raw calls it is made of.
+"""What one attempt's telemetry costs, beside the raw calls it is made of; and what the chain of interceptors adds.
 
 Run: ``python tests/benchmarks/bench_telemetry.py``.
 
@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import structlog
 from opentelemetry import context as otel_context
@@ -20,7 +21,22 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, Enqueue, EnqueueItem, Stagger, TaskDeclared, TaskInfo, TimeoutExtension
+from mageflow.interceptors import (
+    Attempt,
+    Enqueue,
+    EnqueueItem,
+    Event,
+    Interceptor,
+    InterceptorChain,
+    LeaseRenewal,
+    RedisCall,
+    ResourceKey,
+    Stagger,
+    TaskDeclared,
+    TaskInfo,
+    TimeoutExtension,
+    Wrap,
+)
 from mageflow.telemetry import Telemetry, add_trace_context
 from mageflow.telemetry.names import metrics
 
@@ -152,6 +168,44 @@ def raw_calls() -> tuple[Callable[[], None], Callable[[], None]]:
     return metrics_and_logs, everything
 
 
+class _Observer(Interceptor):
+    """One wrap, one event, nothing done in either."""
+
+    def redis(self, call: RedisCall) -> Wrap:
+        return _NOTHING
+
+    def event(self, event: Event) -> None:
+        pass
+
+
+_NOTHING = nullcontext()
+_IDLE = InterceptorChain([Interceptor(), Interceptor()])
+
+
+def chain_calls() -> dict[str, Callable[[], object]]:
+    """One wrap or event through chains of different lengths."""
+    call, event = RedisCall("settle"), LeaseRenewal(ResourceKey("ledger"), "ok")
+
+    def wrapped(interceptor: Interceptor) -> Callable[[], None]:
+        def run() -> None:
+            with interceptor.redis(call):
+                pass
+
+        return run
+
+    one, two = InterceptorChain([_Observer()]), InterceptorChain([_Observer(), _Observer()])
+    return {
+        "wrap: no chain": wrapped(_Observer()),
+        "wrap: chain of 2 that do not override it": wrapped(_IDLE),
+        "wrap: chain of 1": wrapped(one),
+        "wrap: chain of 2": wrapped(two),
+        "wrap: chain of 2, of which 1 overrides it": wrapped(InterceptorChain([Interceptor(), _Observer()])),
+        "event: chain of 2 that do not override it": lambda: _IDLE.event(event),
+        "event: chain of 1": lambda: one.event(event),
+        "event: chain of 2": lambda: two.event(event),
+    }
+
+
 def measure() -> dict[str, float]:
     """Microseconds per call, by what is switched on."""
     logger = logging.getLogger("mageflow")
@@ -189,6 +243,8 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
+    for name, call in chain_calls().items():
+        print(f"{microseconds(call) * 1000:8.0f} ns  {name}")
     results = measure()
     for name, cost in results.items():
         print(f"{cost:8.1f} µs  {name}")

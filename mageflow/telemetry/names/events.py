@@ -1,18 +1,19 @@
-"""Every log event: its name, its usual level and its fields.
+"""Every log event: its name, its usual level, its fields, and when it is written.
 
-Fields bound for the whole attempt (`CONTEXT_FIELDS`) are on every record written inside it and are not repeated here.
+`CONTEXT_FIELDS` are on every record inside an attempt, and `TRACE_FIELDS` on every record inside a span; they are not
+repeated in `LogEvent.fields`.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 LOGGER: Final = "mageflow"
-"""The standard library logger all events go through."""
+"""The standard library's logger that all events go through."""
 
 CONTEXT_FIELDS: Final = (
     "task", "run_id", "step_run_id", "attempt", "worker", "flow", "flow_id", "signature_id",
 )  # fmt: skip
-"""Bound while an attempt runs; the last three only when there is a flow or a signature."""
+"""Bound while an attempt runs. ``flow``, ``flow_id`` and ``signature_id`` only for runs of flows and signatures."""
 
 TRACE_FIELDS: Final = ("trace_id", "span_id", "trace_sampled")
 """Added by ``add_trace_context``: 32 and 16 hex digits, and a boolean."""
@@ -22,69 +23,162 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogEvent:
-    """One fact that is logged."""
+    """One log event."""
 
     name: str
     level: Level
+    help: str
     fields: tuple[str, ...] = ()
 
 
 WORKER_STARTED: Final = LogEvent(
-    "mageflow.worker.started", "info", ("version", "tasks", "slots", "metrics_url", "hatchet_instrumentor")
+    "mageflow.worker.started", "info", "A worker is ready for tasks.",
+    ("version", "tasks", "slots", "metrics_url", "hatchet_instrumentor"),
+)  # fmt: skip
+WORKER_STOPPING: Final = LogEvent(
+    "mageflow.worker.stopping", "info", "The last task of a stopping worker has ended.", ("in_flight",)
 )
-WORKER_STOPPING: Final = LogEvent("mageflow.worker.stopping", "info", ("in_flight",))
-METRICS_LISTENING: Final = LogEvent("mageflow.metrics.listening", "info", ("addr", "port"))
-METRICS_BIND_FAILED: Final = LogEvent("mageflow.metrics.bind_failed", "error", ("addr", "ports_tried", "error_type"))
-METRICS_MULTIPROC_ENV: Final = LogEvent("mageflow.metrics.multiproc_env", "warning", ("directory",))
-PRIVACY_PAYLOAD_EXPORTED: Final = LogEvent("mageflow.privacy.hatchet_payload_exported", "warning", ("not_excluded",))
+METRICS_LISTENING: Final = LogEvent(
+    "mageflow.metrics.listening", "info", "The metrics endpoint is bound.", ("addr", "port")
+)
+METRICS_BIND_FAILED: Final = LogEvent(
+    "mageflow.metrics.bind_failed", "error", "No port was free; the worker runs without an endpoint.",
+    ("addr", "ports_tried", "error_type"),
+)  # fmt: skip
+METRICS_MULTIPROC_ENV: Final = LogEvent(
+    "mageflow.metrics.multiproc_env", "warning", "PROMETHEUS_MULTIPROC_DIR is set, so exemplars are lost.",
+    ("directory",),
+)  # fmt: skip
+PRIVACY_PAYLOAD_EXPORTED: Final = LogEvent(
+    "mageflow.privacy.hatchet_payload_exported", "warning",
+    "The SDK's instrumentor exports inputs of runs with its spans. Once per client.", ("not_excluded",),
+)  # fmt: skip
 
-TASK_ENQUEUED: Final = LogEvent("mageflow.task.enqueued", "debug", ("target", "source", "batch"))
+TASK_ENQUEUED: Final = LogEvent(
+    "mageflow.task.enqueued", "debug", "Runs were handed to Hatchet.", ("target", "source", "batch")
+)
 TASK_ENQUEUE_FAILED: Final = LogEvent(
-    "mageflow.task.enqueue_failed", "error", ("target", "source", "batch", "error_type")
+    "mageflow.task.enqueue_failed", "error", "Runs could not be handed to Hatchet.",
+    ("target", "source", "batch", "error_type"),
+)  # fmt: skip
+TASK_STARTED: Final = LogEvent(
+    "mageflow.task.started", "info", "An attempt has arrived on the worker.", ("queue_wait_s",)
 )
-TASK_STARTED: Final = LogEvent("mageflow.task.started", "info", ("queue_wait_s",))
-TASK_FINISHED: Final = LogEvent("mageflow.task.finished", "info", ("outcome", "duration_s"))
-TASK_FAILED: Final = LogEvent("mageflow.task.failed", "error", ("exception", "duration_s", "will_retry"))
-"""A warning when the engine will retry."""
+TASK_FINISHED: Final = LogEvent(
+    "mageflow.task.finished", "info", "An attempt succeeded.", ("outcome", "duration_s")
+)  # fmt: skip
+TASK_FAILED: Final = LogEvent(
+    "mageflow.task.failed", "error", "An attempt failed. A warning if Hatchet will retry it.",
+    ("exception", "duration_s", "will_retry"),
+)  # fmt: skip
 TASK_TIMED_OUT: Final = LogEvent(
-    "mageflow.task.timed_out", "error", ("timeout_s", "extended_s", "elapsed_s", "phase", "will_retry")
-)
-TASK_CANCELLED: Final = LogEvent("mageflow.task.cancelled", "info", ("phase", "duration_s"))
-TASK_SKIPPED: Final = LogEvent("mageflow.task.skipped", "info", ("signature_status",))
-TASK_NEAR_TIMEOUT: Final = LogEvent("mageflow.task.near_timeout", "warning", ("used_ratio", "remaining_s"))
-TASK_THREAD_ORPHANED: Final = LogEvent("mageflow.task.thread_orphaned", "warning", ("elapsed_s",))
+    "mageflow.task.timed_out", "error", "An attempt exceeded its execution timeout.",
+    ("timeout_s", "extended_s", "elapsed_s", "phase", "will_retry"),
+)  # fmt: skip
+TASK_CANCELLED: Final = LogEvent(
+    "mageflow.task.cancelled", "info", "An attempt was cancelled.", ("phase", "duration_s")
+)  # fmt: skip
+TASK_SKIPPED: Final = LogEvent(
+    "mageflow.task.skipped", "info", "The signature did not admit the run; its function did not run.",
+    ("signature_status",),
+)  # fmt: skip
+TASK_NEAR_TIMEOUT: Final = LogEvent(
+    "mageflow.task.near_timeout", "warning", "A running attempt has used most of its timeout. Once per attempt.",
+    ("used_ratio", "remaining_s"),
+)  # fmt: skip
+TASK_THREAD_ORPHANED: Final = LogEvent(
+    "mageflow.task.thread_orphaned", "warning", "An attempt ended while its synchronous function still runs.",
+    ("elapsed_s",),
+)  # fmt: skip
 
-STAGGER_STARTED: Final = LogEvent("mageflow.stagger.started", "info", ("delay_s", "window_s"))
-STAGGER_CANCELLED: Final = LogEvent("mageflow.stagger.cancelled", "info", ("slept_s",))
-TIMEOUT_EXTENDED: Final = LogEvent("mageflow.timeout.extended", "debug", ("reason", "by_s", "deadline"))
+STAGGER_STARTED: Final = LogEvent(
+    "mageflow.stagger.started", "info", "A stagger delay was drawn.", ("delay_s", "window_s")
+)
+STAGGER_CANCELLED: Final = LogEvent(
+    "mageflow.stagger.cancelled", "info", "The run was cancelled during its stagger delay.", ("slept_s",)
+)
+TIMEOUT_EXTENDED: Final = LogEvent(
+    "mageflow.timeout.extended", "debug", "Hatchet granted more execution time.", ("reason", "by_s", "deadline")
+)
 TIMEOUT_EXTENSION_FAILED: Final = LogEvent(
-    "mageflow.timeout.extension_failed", "error", ("reason", "by_s", "error_type")
+    "mageflow.timeout.extension_failed", "error", "Hatchet did not grant more execution time.",
+    ("reason", "by_s", "error_type"),
+)  # fmt: skip
+
+SIGNATURE_MISSING: Final = LogEvent(
+    "mageflow.signature.missing", "error", "A signature has expired, was removed, or never existed.",
+    ("kind", "signature_id"),
+)  # fmt: skip
+SIGNATURE_INVALID: Final = LogEvent(
+    "mageflow.signature.invalid", "error", "A stored signature does not validate.",
+    ("kind", "signature_id", "error_type"),
+)  # fmt: skip
+REDIS_ERROR: Final = LogEvent(
+    "mageflow.redis.error", "warning", "A round trip to Redis failed.", ("operation", "error_type")
 )
 
-SIGNATURE_MISSING: Final = LogEvent("mageflow.signature.missing", "error", ("kind", "signature_id"))
-SIGNATURE_INVALID: Final = LogEvent("mageflow.signature.invalid", "error", ("kind", "signature_id", "error_type"))
-REDIS_ERROR: Final = LogEvent("mageflow.redis.error", "warning", ("operation", "error_type"))
+FLOW_STARTED: Final = LogEvent("mageflow.flow.started", "info", "A chain or swarm was started.", ("name", "steps"))
+FLOW_STEP_DONE: Final = LogEvent(
+    "mageflow.flow.step_done", "debug", "The step before is done: a step or an item was admitted.",
+    ("step", "handover_s"),
+)  # fmt: skip
+FLOW_FINISHED: Final = LogEvent(
+    "mageflow.flow.finished", "info", "A chain or swarm ended. Once, by the process that ended it.",
+    ("outcome", "duration_s", "steps"),
+)  # fmt: skip
+CALLBACK_FAILED: Final = LogEvent(
+    "mageflow.callback.failed", "error", "A callback could not be sent, or failed for good.",
+    ("kind", "target", "error_type"),
+)  # fmt: skip
+FLOW_RUN_RESENT: Final = LogEvent(
+    "mageflow.flow.run_resent", "warning", "Hatchet lost a run, or found no worker for it: it is sent again.",
+    ("reason", "target", "lost_run_id", "times"),
+)  # fmt: skip
 
-FLOW_STARTED: Final = LogEvent("mageflow.flow.started", "info", ("name", "steps"))
-FLOW_STEP_DONE: Final = LogEvent("mageflow.flow.step_done", "debug", ("step", "handover_s"))
-FLOW_FINISHED: Final = LogEvent("mageflow.flow.finished", "info", ("outcome", "duration_s", "steps"))
-CALLBACK_FAILED: Final = LogEvent("mageflow.callback.failed", "error", ("kind", "target", "error_type"))
-FLOW_RUN_RESENT: Final = LogEvent("mageflow.flow.run_resent", "warning", ("reason", "target", "lost_run_id", "times"))
+LOCK_WAITING: Final = LogEvent(
+    "mageflow.lock.waiting", "info", "A request has waited for one second. Once per request.",
+    ("lock", "resource", "holders"),
+)  # fmt: skip
+LOCK_ACQUIRED: Final = LogEvent(
+    "mageflow.lock.acquired", "debug", "A lock was granted.", ("lock", "resource", "waited_s")
+)  # fmt: skip
+LOCK_RELEASED: Final = LogEvent(
+    "mageflow.lock.released", "debug", "A lock was released.", ("lock", "resource", "held_s")
+)  # fmt: skip
+LOCK_TIMEOUT: Final = LogEvent(
+    "mageflow.lock.timeout", "warning", "A request gave up after its timeout.",
+    ("lock", "resource", "waited_s", "holders"),
+)  # fmt: skip
+LOCK_LEASE_LOST: Final = LogEvent(
+    "mageflow.lock.lease_lost", "critical", "A lease ended while its lock was held: the work is no longer exclusive.",
+    ("lock", "held_s"),
+)  # fmt: skip
+LOCK_ORPHAN_REAPED: Final = LogEvent(
+    "mageflow.lock.orphan_reaped", "warning", "A lock was taken from an owner whose lease had run out.",
+    ("lock", "owner"),
+)  # fmt: skip
 
-LOCK_WAITING: Final = LogEvent("mageflow.lock.waiting", "info", ("lock", "resource", "holders"))
-LOCK_ACQUIRED: Final = LogEvent("mageflow.lock.acquired", "debug", ("lock", "waited_s"))
-LOCK_RELEASED: Final = LogEvent("mageflow.lock.released", "debug", ("lock", "held_s"))
-LOCK_TIMEOUT: Final = LogEvent("mageflow.lock.timeout", "warning", ("lock", "waited_s", "holders"))
-LOCK_LEASE_LOST: Final = LogEvent("mageflow.lock.lease_lost", "critical", ("lock", "held_s"))
-LOCK_ORPHAN_REAPED: Final = LogEvent("mageflow.lock.orphan_reaped", "warning", ("lock", "owner"))
+DEADLOCK_DETECTED: Final = LogEvent(
+    "mageflow.deadlock.detected", "error", "A request closed a cycle of waiting.", ("cycle", "victim", "policy")
+)
+DEADLOCK_RESOLVED: Final = LogEvent(
+    "mageflow.deadlock.resolved", "info", "The cycle was broken: its victim gave up.", ("resolution", "took_s")
+)
+DEADLOCK_CHECK_FAILED: Final = LogEvent(
+    "mageflow.deadlock.check_failed", "warning", "The script that searches for cycles did not answer.",
+    ("error_type",),
+)  # fmt: skip
 
-DEADLOCK_DETECTED: Final = LogEvent("mageflow.deadlock.detected", "error", ("cycle", "victim", "policy"))
-DEADLOCK_RESOLVED: Final = LogEvent("mageflow.deadlock.resolved", "info", ("resolution", "took_s"))
-DEADLOCK_CHECK_FAILED: Final = LogEvent("mageflow.deadlock.check_failed", "warning", ("error_type",))
-
-CLUSTER_LEADER_CHANGED: Final = LogEvent("mageflow.cluster.leader", "info", ("state",))
-TELEMETRY_ERROR: Final = LogEvent("mageflow.telemetry.error", "warning", ("signal", "site", "error_type", "suppressed"))
-TELEMETRY_LABEL_FOLDED: Final = LogEvent("mageflow.telemetry.label_folded", "warning", ("label",))
+CLUSTER_LEADER_CHANGED: Final = LogEvent(
+    "mageflow.cluster.leader", "info", "This process began or ceased to export the cluster-wide gauges.", ("state",)
+)
+TELEMETRY_ERROR: Final = LogEvent(
+    "mageflow.telemetry.error", "warning", "Telemetry failed. At most once a minute per site.",
+    ("signal", "site", "error_type", "suppressed"),
+)  # fmt: skip
+TELEMETRY_LABEL_FOLDED: Final = LogEvent(
+    "mageflow.telemetry.label_folded", "warning", "A label value was folded to __other__. Once per label.", ("label",)
+)
 
 EVENTS: Final[tuple[LogEvent, ...]] = tuple(each for each in list(globals().values()) if isinstance(each, LogEvent))
 """Every log event, in the order of this file."""
