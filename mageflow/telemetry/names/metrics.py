@@ -1,7 +1,7 @@
 """Every metric: its name, type, labels, closed label values, buckets, unit and meaning.
 
-Data, not instruments: the instruments, the dashboards, the rules and the tests all iterate `METRICS`. Bucket sets and
-label meanings are argued in the project's telemetry design; a name changes here and nowhere else.
+Instruments, dashboards, rules and tests are built from `METRICS`. ``docs/telemetry.md`` explains labels and bucket
+sets; its tables are written from here.
 """
 
 from collections.abc import Mapping
