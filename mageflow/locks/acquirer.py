@@ -28,7 +28,7 @@ class Acquirer:
 
     Args:
         sessions: Send the requests.
-        interceptor: Stands around each request.
+        interceptor: Wraps each request.
         extend: Asks Hatchet for more execution time while a task waits; None leaves timeouts alone.
         threads: Runs requests of threads.
         enclosing: The blocks the running code is inside of.

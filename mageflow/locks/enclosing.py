@@ -16,7 +16,7 @@ _entered: ContextVar[tuple[Lease, ...]] = ContextVar("mageflow_entered_leases", 
 
 
 class EnclosingLeases:
-    """The enclosing leases of whatever code runs now.
+    """The enclosing leases of the running code.
 
     A lease around a whole task body is recorded with its attempt too: the body of a synchronous task runs in a pooled
     thread, which does not inherit context variables.

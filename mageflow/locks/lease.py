@@ -122,7 +122,7 @@ class Lease:
                 raise LockLostError(resource.name, resource.key, token)
 
     def covers(self, client: object, attempt_id: str, resource: ResourceKey) -> tuple[Grant, int] | None:
-        """The grant and token to share if the same attempt asks for a resource again inside this block."""
+        """The grant and token to share if the same attempt requests a resource again inside this block."""
         if self._client is not client or self.attempt_id != attempt_id:
             return None
         part = self._parts.get(resource)

@@ -95,7 +95,7 @@ class LockService:
     ) -> LockBlock:
         """Lock several resources for one block: all of them or none.
 
-        They are taken in one fixed order (by name, then key), whatever the order of the arguments, so that two such
+        They are taken in one fixed order (by name, then key), not in the order of the arguments, so that two such
         blocks cannot deadlock with each other. While the block waits for one, it keeps those it already has. One round
         trip if all are free.
 

@@ -1,8 +1,8 @@
-"""What a lock costs, beside ``redis.asyncio.lock.Lock`` in the same run: ``python -m tests.benchmarks.bench_locks``.
+"""The cost of a lock, compared with redis-py's own lock in the same run: ``python -m tests.benchmarks.bench_locks``.
 
-Uncontended: acquire and release, one after the other. Hand-over: from the moment the holder begins to release to the
-moment the next of the waiting is inside. The other lock polls: ten times a second by default, and here also a hundred
-times a second, for which every waiter needs a connection. Its waiters are served in no order.
+Uncontended: acquire and release, one after the other. Hand-over: from the beginning of a release to the entry of the
+next waiter. ``redis.asyncio.lock.Lock`` polls: ten times a second by default, here also a hundred times a second, for
+which every waiter needs a connection. It serves its waiters in no order.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Enter = Callable[[str], Any]
 
 @asynccontextmanager
 async def ours(url: str) -> AsyncIterator[Enter]:
-    """Two processes' worth of services; waiters alternate."""
+    """Two lock services, like two processes; waiters alternate."""
     ports = [RedisPort(url), RedisPort(url)]
     fleet = [LockService(LockStore(port, Keys("mageflow", "bench"))) for port in ports]
     resources = [each.resource("bench") for each in fleet]
@@ -54,7 +54,7 @@ def theirs(sleep: float) -> Callable[[str], Any]:
 
 
 async def uncontended(contestants: dict[str, Enter], rounds: int) -> dict[str, list[float]]:
-    """Microseconds per acquire and release; the contestants take turns, so that the machine's moods hit all alike."""
+    """Microseconds per acquire and release; contestants take turns, so that load on the machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 50):
         for name, enter in contestants.items():
@@ -101,7 +101,7 @@ async def hand_over(enter: Enter, waiters: int, rounds: int) -> list[float]:
             ]
             while asked < waiters:
                 await asyncio.sleep(0)
-            await asyncio.sleep(0.2)  # everybody is in the queue, or has begun to poll
+            await asyncio.sleep(0.2)  # every task is in the queue, or has begun to poll
             left = time.perf_counter()
         await asyncio.gather(*crowd)
     return times

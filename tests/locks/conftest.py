@@ -14,7 +14,7 @@ from tests.store.conftest import valkey  # noqa: F401 - a fixture
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[EmbeddedValkey]:
-    """One real server for the session, which knows the scripts: a first call would cost two round trips."""
+    """One real server for the session, with the scripts loaded: otherwise a first call costs two round trips."""
     with EmbeddedValkey() as server, redis.Redis.from_url(server.url) as client:
         for name in ("lock_acquire", "lock_release", "lock_renew", "lock_end", "lock_snapshot"):
             client.script_load(getattr(mageflow.store.locks.store, f"_{name.removeprefix('lock_').upper()}").source)
@@ -34,7 +34,7 @@ Services = Callable[..., LockService]
 
 @pytest.fixture
 async def services(valkey: EmbeddedValkey) -> AsyncIterator[Services]:  # noqa: F811 - as pytest has it
-    """Makes lock services, each as another process would have it: own session, own connections."""
+    """Makes lock services, each like another process: own session, own connections."""
     made: list[tuple[LockService, RedisPort]] = []
 
     def make(interceptor: Interceptor | None = None, *, lease_seconds: float = 15.0, **options: object) -> LockService:

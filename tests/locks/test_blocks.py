@@ -1,4 +1,4 @@
-"""What a program sees of a lock: blocks that exclude each other, in order, and always end."""
+"""Blocks under a lock: they exclude each other, run in order, and always release."""
 
 import asyncio
 import concurrent.futures
@@ -20,7 +20,7 @@ from tests.locks.runs import Gate, attempt, start, until, waiting
 
 
 class Seen(Interceptor):
-    """Records what the seam is told."""
+    """Records what interceptors get."""
 
     def __init__(self) -> None:
         self.round_trips: list[str] = []
@@ -55,8 +55,8 @@ async def test_uncontended_lock_costs_one_round_trip_each_way(services: Services
     assert seen.round_trips == ["lock_acquire", "lock_release"]
 
 
-async def test_runs_enter_one_at_a_time_in_the_order_they_asked(services: Services) -> None:
-    """First come, first served, over several processes' services; nobody enters while another is inside."""
+async def test_runs_enter_one_at_a_time_in_the_order_of_their_requests(services: Services) -> None:
+    """First come, first served across processes; no run enters while another is inside."""
     fleet = [services() for _ in range(3)]
     inside = 0
     order: list[int] = []
@@ -89,8 +89,8 @@ async def test_runs_enter_one_at_a_time_in_the_order_they_asked(services: Servic
     assert tokens == sorted(set(tokens)), "each holder's fencing token is larger than the last"
 
 
-async def test_waiter_is_woken_not_polling(services: Services) -> None:
-    """A queued request sends nothing until it is served: one script to ask, one by the holder to hand over."""
+async def test_waiter_is_woken_and_does_not_poll(services: Services) -> None:
+    """A queued request sends nothing until it is served: one script to request, one by the holder to release."""
     seen = Seen()
     locks, other = services(), services(seen)
     gate = Gate()
@@ -113,8 +113,8 @@ async def test_waiter_is_woken_not_polling(services: Services) -> None:
     assert seen.round_trips == ["lock_acquire", "entered", "lock_release"]
 
 
-async def test_same_run_enters_again_without_a_round_trip(services: Services) -> None:
-    """Locks are re-entrant per run, also in what the run starts inside the block; the outermost block releases."""
+async def test_same_attempt_enters_again_without_a_round_trip(services: Services) -> None:
+    """Locks are re-entrant, also in tasks started inside the block; the outermost block releases."""
     seen = Seen()
     locks = services(seen)
     orders = locks.resource("orders")
@@ -137,7 +137,7 @@ async def test_same_run_enters_again_without_a_round_trip(services: Services) ->
 
 
 async def test_branches_of_one_run_share_a_lock_until_the_last_leaves(locks: LockService) -> None:
-    """Two branches of a run that ask at the same time both hold the lock; it is free when both have left."""
+    """Two branches that request at the same time both hold the lock; it is free when both have left."""
     orders = locks.resource("orders")
     gates = [Gate(), Gate()]
 
@@ -162,7 +162,7 @@ async def test_branches_of_one_run_share_a_lock_until_the_last_leaves(locks: Loc
 
 
 async def test_lock_not_granted_in_time_is_an_error_that_names_it(locks: LockService) -> None:
-    """A timeout leaves the queue; the message names resource, key and time."""
+    """The request leaves the queue; the message names resource, key and time."""
     orders = locks.resource("orders")
 
     async def ask(limit: timedelta) -> None:
@@ -181,7 +181,7 @@ async def test_lock_not_granted_in_time_is_an_error_that_names_it(locks: LockSer
 
 
 async def test_cancelled_waiter_leaves_the_queue(locks: LockService) -> None:
-    """The one behind it is served as if it had never been there."""
+    """The next in the queue is served as if it had not been there."""
     orders = locks.resource("orders")
     entered: list[str] = []
 
@@ -202,8 +202,8 @@ async def test_cancelled_waiter_leaves_the_queue(locks: LockService) -> None:
     assert entered == ["second"]
 
 
-async def test_cancelled_in_the_moment_of_asking_leaves_nothing_behind(services: Services) -> None:
-    """Whatever the script did for a caller that has gone is undone."""
+async def test_request_cancelled_while_it_is_sent_leaves_nothing_behind(services: Services) -> None:
+    """What the script did for a cancelled caller is undone."""
     locks = services()
     orders = locks.resource("orders")
 
@@ -248,8 +248,8 @@ async def test_several_resources_are_taken_in_one_order_all_or_none(services: Se
     await asyncio.gather(*(start(run(number)) for number in range(20)))
 
 
-async def test_request_for_several_that_gives_up_frees_what_it_had(locks: LockService) -> None:
-    """None: a request that times out on its second resource no longer holds its first."""
+async def test_request_for_several_that_times_out_frees_what_it_had(locks: LockService) -> None:
+    """A request that times out on its second resource no longer holds its first."""
     first, second = locks.resource("alpha"), locks.resource("beta")
 
     async def both() -> None:
@@ -264,7 +264,7 @@ async def test_request_for_several_that_gives_up_frees_what_it_had(locks: LockSe
 
 
 async def test_synchronous_code_takes_the_same_locks(locks: LockService) -> None:
-    """``with`` in a thread blocks that thread alone, and excludes coroutines."""
+    """``with`` in a thread blocks only that thread, and excludes coroutines."""
     await locks.start()
     orders = locks.resource("orders")
     events: list[str] = []
@@ -285,7 +285,7 @@ async def test_synchronous_code_takes_the_same_locks(locks: LockService) -> None
 
 
 def test_synchronous_program_needs_no_event_loop(valkey: EmbeddedValkey) -> None:
-    """Without a worker's loop, locks run on one in a thread of their own, which ends when they are closed."""
+    """Without a worker, locks use a loop in a thread of their own, which ends when they are closed."""
     port = RedisPort(valkey.url)
     locks = LockService(LockStore(port, Keys("mageflow", "tests")))
     with locks.resource("orders").acquire() as lease:
@@ -297,13 +297,13 @@ def test_synchronous_program_needs_no_event_loop(valkey: EmbeddedValkey) -> None
 
 
 async def test_with_inside_a_coroutine_is_refused(locks: LockService) -> None:
-    """It would block the loop that has to answer it; the message says what to write."""
+    """It would block the loop that must answer it; the message says what to write."""
     with pytest.raises(ConfigurationError, match="async with"), locks.resource("orders").acquire():
         pass
 
 
 async def test_block_is_for_one_use(locks: LockService) -> None:
-    """Each ``with`` asks anew."""
+    """Each ``with`` needs a new request."""
     block = locks.resource("orders").acquire()
     async with block:
         pass
@@ -319,7 +319,7 @@ async def test_names_that_cannot_be_labels_are_refused(locks: LockService, name:
         locks.resource(name)
 
 
-async def test_everything_a_run_holds_is_given_back_when_it_ends(services: Services) -> None:
+async def test_everything_an_attempt_holds_is_released_when_it_ends(services: Services) -> None:
     """In one round trip, and in none when it holds nothing."""
     seen = Seen()
     locks = services(seen)
@@ -340,8 +340,8 @@ async def test_everything_a_run_holds_is_given_back_when_it_ends(services: Servi
     assert seen.round_trips == []
 
 
-async def test_thread_that_outlives_its_run_keeps_its_lock_until_it_leaves(locks: LockService) -> None:
-    """A thread cannot be stopped: while it works, nobody else may enter."""
+async def test_thread_that_outlives_its_attempt_keeps_its_lock_until_it_leaves(locks: LockService) -> None:
+    """A thread cannot be stopped: while it works, no other run may enter."""
     await locks.start()
     orders = locks.resource("orders")
     run = attempt("r1")
@@ -362,7 +362,7 @@ async def test_thread_that_outlives_its_run_keeps_its_lock_until_it_leaves(locks
     assert (await locks.snapshot()).holders == ()
 
 
-async def test_thread_that_waits_for_a_run_that_has_ended_waits_no_longer(locks: LockService) -> None:
+async def test_thread_of_an_attempt_that_has_ended_stops_waiting(locks: LockService) -> None:
     """A cancelled synchronous task gives its thread back to the pool, and its place in the queue to the next."""
     await locks.start()
     orders = locks.resource("orders")
@@ -382,7 +382,7 @@ async def test_thread_that_waits_for_a_run_that_has_ended_waits_no_longer(locks:
 
 
 async def test_waiting_task_is_visible_and_gets_more_time(services: Services) -> None:
-    """While it waits it is in phase ``lock_wait``, is told of after a second, and its timeout grows."""
+    """While it waits it is in phase ``lock_wait``; after a second an event is published and its timeout grows."""
     seen = Seen()
     asked: list[tuple[float, ExtensionReason]] = []
 

@@ -20,7 +20,7 @@ LEASE = 0.9
 
 
 class Watch(Interceptor):
-    """Records what became of leases."""
+    """Records lost and renewed leases and expired locks."""
 
     def __init__(self) -> None:
         self.expired: list[LockExpired] = []
@@ -44,7 +44,7 @@ class Watch(Interceptor):
 
 @pytest.fixture
 async def lock_process(valkey: EmbeddedValkey) -> "Iterator[Callable[..., Awaitable[LockProcess]]]":
-    """Starts a process that holds ``orders`` until it is told to go on."""
+    """Starts a process that holds ``orders`` until `LockProcess.proceed`."""
     started: list[LockProcess] = []
 
     async def begin(on_lost: str = "cancel") -> LockProcess:
@@ -61,8 +61,8 @@ async def lock_process(valkey: EmbeddedValkey) -> "Iterator[Callable[..., Awaita
 Begin = Callable[..., Awaitable[LockProcess]]
 
 
-async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Services, lock_process: Begin) -> None:
-    """A waiter that is asleep in the queue gets it when the lease has run out; its process sees to it."""
+async def test_lock_of_a_killed_process_goes_to_the_next_in_the_queue(services: Services, lock_process: Begin) -> None:
+    """A queued waiter gets it when the lease has run out; the renewal of its own process finds that."""
     watch = Watch()
     locks = services(watch, lease_seconds=LEASE)
     holder = await lock_process()
@@ -85,8 +85,8 @@ async def test_lock_of_a_killed_process_goes_to_the_next_in_line(services: Servi
     assert [each.resource.name for each in watch.expired] == ["orders"]
 
 
-async def test_killed_waiter_does_not_hold_up_the_line(services: Services, lock_process: Begin) -> None:
-    """A lock that was handed to a process that had just died is taken from it and goes on."""
+async def test_killed_waiter_does_not_block_the_queue(services: Services, lock_process: Begin) -> None:
+    """A lock handed to a process that has just died expires and goes to the next."""
     locks = services(lease_seconds=LEASE)
     held, behind = Gate(), Gate()
 
@@ -119,7 +119,7 @@ async def test_killed_waiter_does_not_hold_up_the_line(services: Services, lock_
 async def test_process_that_was_paused_past_its_lease_knows_before_it_writes(
     services: Services, lock_process: Begin, on_lost: str
 ) -> None:
-    """While it sleeps its lock goes to another; when it wakes its lease is already lost, by its own clock."""
+    """While it is stopped its lock goes to another; when it continues its lease is already lost, by its own clock."""
     locks = services(lease_seconds=LEASE)
     holder = await lock_process(on_lost)
     paused = await holder.event("entered")
@@ -178,8 +178,8 @@ async def test_locks_outlive_a_restart_of_the_server() -> None:
         await port.aclose()
 
 
-async def test_server_that_forgot_everything_costs_the_lease_and_no_fencing() -> None:
-    """The holder is told; whoever enters next has a larger token, though nothing of the past is left."""
+async def test_server_that_lost_its_data_costs_the_lease_but_tokens_still_grow() -> None:
+    """The holder learns of the loss; the next holder has a larger token, although no record is left."""
     with EmbeddedValkey() as server:
         watch = Watch()
         ports = [RedisPort(server.url), RedisPort(server.url)]
@@ -213,8 +213,8 @@ async def test_server_that_forgot_everything_costs_the_lease_and_no_fencing() ->
             await port.aclose()
 
 
-async def test_server_that_stays_away_ends_the_block_in_time() -> None:
-    """Redis unreachable for longer than the lease: the body is cancelled before anybody else could be let in."""
+async def test_unreachable_server_ends_the_block_in_time() -> None:
+    """Redis unreachable for longer than the lease: the body is cancelled before another run can enter."""
     with EmbeddedValkey() as server:
         watch = Watch()
         port = RedisPort(server.url)

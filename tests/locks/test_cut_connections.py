@@ -1,4 +1,4 @@
-"""Connections that are cut before the answer: drivers repeat, and nothing is held, lost or told twice."""
+"""Connections cut before the answer: drivers repeat the call, and nothing is held, lost or reported twice."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ from tests.locks.runs import start, until
 
 
 class CuttingProxy:
-    """Stands before a server; at random it swallows an answer and closes the connection instead.
+    """A proxy before a server; at random it drops an answer and closes the connection.
 
     Args:
         port: The server's.
@@ -78,7 +78,7 @@ class Losses(Interceptor):
 
 @pytest.fixture
 async def proxy(valkey: EmbeddedValkey) -> AsyncIterator[CuttingProxy]:
-    """Swallows one answer in twelve."""
+    """A proxy that drops one answer in twelve."""
     async with CuttingProxy(valkey.port, 1 / 12) as proxy:
         yield proxy
 
@@ -87,7 +87,7 @@ async def proxy(valkey: EmbeddedValkey) -> AsyncIterator[CuttingProxy]:
 async def test_lost_answers_cost_no_lease_and_leave_no_lock(
     proxy: CuttingProxy, valkey: EmbeddedValkey, retries: int
 ) -> None:
-    """Twelve runs at four locks: never two inside, no lease reported lost, and at the end everything is free."""
+    """Twelve runs, four locks: never two inside, no lease reported lost, and every lock is free at the end."""
     losses = Losses()
     client = redis.asyncio.Redis(port=proxy.port, retry=Retry(redis.backoff.NoBackoff(), retries))
     port = RedisPort(client)

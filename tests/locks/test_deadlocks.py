@@ -1,4 +1,4 @@
-"""A deadlock is told in the moment it closes, to the right run, with the whole cycle; and nothing else is one."""
+"""A deadlock is reported at the moment it closes, to the right run, with the whole cycle; nothing else is reported."""
 
 import asyncio
 from collections.abc import Generator
@@ -62,7 +62,7 @@ class Crossing:
                 return "victim"
 
 
-async def test_request_that_closes_a_cycle_is_told_in_its_own_round_trip(services: Services) -> None:
+async def test_request_that_closes_a_cycle_is_answered_in_its_own_round_trip(services: Services) -> None:
     """The verdict is the reply: one script call, with every run and resource of the cycle in order."""
     detector = Detector()
     one = services()
@@ -77,7 +77,9 @@ async def test_request_that_closes_a_cycle_is_told_in_its_own_round_trip(service
     second.gate.open()
     assert await second.task == "victim"
     assert await first.task == "both"
-    assert detector.round_trips == ["lock_acquire", "lock_release"], "asked, told; then its own lock given back"
+    assert detector.round_trips == ["lock_acquire", "lock_release"], (
+        "request and verdict; then the release of its own lock"
+    )
     assert second.error is not None
     assert second.error.retryable
     assert second.error.victim_run_id == "r2"
@@ -105,7 +107,7 @@ async def test_request_that_closes_a_cycle_is_told_in_its_own_round_trip(service
 async def test_victim_is_chosen_by_the_policy_of_the_closing_request(
     services: Services, policy: VictimPolicy, facts: tuple[dict[str, float], dict[str, float]], victim: int
 ) -> None:
-    """Age is that of the run, kept over its attempts; a victim that waits in another process is woken."""
+    """Age is that of the run, the same on every attempt; a victim that waits in another process is woken."""
     runs = [
         attempt(
             f"r{index}",
@@ -133,7 +135,7 @@ async def test_victim_is_chosen_by_the_policy_of_the_closing_request(
 
 
 async def test_victim_keeps_its_other_locks_until_it_has_left_their_blocks(locks: LockService) -> None:
-    """While the victim undoes its work under a lock, nobody else may enter; then the next one does at once."""
+    """While the victim undoes its work under a lock, no other run may enter; then the next one does at once."""
     first = Crossing(locks, attempt("r1"), "alpha", "beta")
     await first.gate.reached()
     holds, undone = Gate(), Gate()
@@ -146,7 +148,7 @@ async def test_victim_keeps_its_other_locks_until_it_has_left_their_blocks(locks
                 async with locks.resource("alpha").acquire():
                     pytest.fail("entered")
             except DeadlockError:
-                order.append("told")
+                order.append("aborted")
                 await undone.pass_through()
                 order.append("undone")
 
@@ -164,10 +166,10 @@ async def test_victim_keeps_its_other_locks_until_it_has_left_their_blocks(locks
     watcher = asyncio.create_task(watch())
     undone.open()
     await asyncio.gather(task, watcher)
-    assert order == ["told", "undone", "next"]
+    assert order == ["aborted", "undone", "next"]
 
 
-async def test_branch_that_does_not_keep_a_lease_is_no_edge(locks: LockService) -> None:
+async def test_wait_outside_the_block_of_a_lease_is_no_edge(locks: LockService) -> None:
     """A run waits in one branch and works under a lease in another: the lease will be released, so no deadlock.
 
     Runs as nodes would call this a cycle (r1 waits for r2, r2 waits for r1).
@@ -241,7 +243,7 @@ async def test_cycle_through_two_branches_of_one_run_is_found(locks: LockService
 async def test_hand_over_that_closes_a_cycle_is_noticed(services: Services) -> None:
     """A request for several locks is handed the first and would wait for the second: that edge is checked as well.
 
-    Nobody asked in that moment: the one whose release closed the cycle finds it, the victim is woken.
+    No request is sent at that moment: the run whose release closes the cycle finds it, and the victim is woken.
     """
     detector = Detector()
     locks, releasing = services(), services(detector)
@@ -280,7 +282,7 @@ async def test_hand_over_that_closes_a_cycle_is_noticed(services: Services) -> N
 
 
 async def test_lone_waits_are_checked_again_with_every_renewal(services: Services) -> None:
-    """The detector is never idle while somebody waits, however long no new request arrives."""
+    """The search is repeated while any request waits, even if no new request arrives."""
     detector = Detector()
     locks = services(detector, lease_seconds=0.6)
 
@@ -295,8 +297,8 @@ async def test_lone_waits_are_checked_again_with_every_renewal(services: Service
     assert {each.result for each in detector.checks} == {"clean"}
 
 
-async def test_victim_that_will_be_retried_lingers_after_giving_its_locks_back(services: Services) -> None:
-    """Its next attempt is staggered; its locks are not."""
+async def test_victim_that_will_be_retried_backs_off_after_its_locks_are_released(services: Services) -> None:
+    """The backoff delays its next attempt, not its locks."""
     locks = services(victim_backoff_seconds=0.4, random=_Longest())
     run = attempt("r1", retries=1)
     run.exception = DeadlockError((), "r1", "requester")

@@ -1,4 +1,4 @@
-"""Interrupted anywhere: a lock is held by a block that runs, or by nobody."""
+"""Interruption at any step: a lock is held by a running block, or it is free."""
 
 import asyncio
 import ctypes
@@ -20,7 +20,7 @@ from tests.locks.runs import Gate, attempt, is_free, start, until, waiting
 
 
 class Killed(BaseException):
-    """What the SDK throws into a thread that does not stop."""
+    """The exception the SDK raises in a thread that does not stop."""
 
 
 def kill(thread: threading.Thread) -> None:
@@ -69,7 +69,7 @@ async def test_cancelled_at_any_step_of_acquire_and_release_leaves_nothing(servi
 
 
 async def test_cancelled_at_any_step_while_the_lock_is_handed_over_leaves_nothing(services: Services) -> None:
-    """The grant arrives in the moment the waiter is cancelled: the next in line gets it."""
+    """The grant arrives at the moment the waiter is cancelled: the next in the queue gets it."""
     locks, other = services(), services()
 
     async def hold(gate: Gate) -> None:
@@ -98,8 +98,8 @@ async def test_cancelled_at_any_step_while_the_lock_is_handed_over_leaves_nothin
         await until(lambda: is_free(other))
 
 
-async def test_order_is_kept_when_others_give_up(services: Services) -> None:
-    """Sixty wait, a third is cancelled, a third times out; the rest is served as it asked."""
+async def test_order_is_kept_when_other_requests_end(services: Services) -> None:
+    """Sixty wait, a third is cancelled, a third times out; the others are served in the order of their requests."""
     requests: list[LockAcquire] = []
 
     class Asked(Interceptor):
@@ -143,7 +143,7 @@ async def test_order_is_kept_when_others_give_up(services: Services) -> None:
 
 @pytest.mark.parametrize("moment", ["waiting", "granted"])
 async def test_thread_that_is_killed_while_it_waits_for_a_lock_gets_none(services: Services, moment: str) -> None:
-    """Also when it is granted in the same moment: nobody would be there to give it back."""
+    """Also if it is granted at the same moment: otherwise no block would release it."""
     locks, other = services(), services()
     await locks.start()
     gate = Gate()
@@ -173,7 +173,7 @@ async def test_thread_that_is_killed_while_it_waits_for_a_lock_gets_none(service
     await until(lambda: is_free(other))
 
 
-async def test_thread_that_is_killed_inside_its_block_gives_the_lock_back(services: Services) -> None:
+async def test_thread_that_is_killed_inside_its_block_releases_the_lock(services: Services) -> None:
     """The block is left like any other."""
     locks = services()
     await locks.start()
@@ -229,7 +229,7 @@ async def test_interceptor_that_fails_costs_neither_the_lock_nor_the_time_of_the
 
 
 async def test_request_that_is_stopped_after_its_grant_holds_nothing(services: Services) -> None:
-    """What is no `Exception` passes through the interceptors; the body does not run, so nothing may be held for it."""
+    """Interceptors let a `BaseException` through; the body does not run, so it must hold nothing."""
 
     class Stop(BaseException):
         pass
@@ -278,8 +278,8 @@ async def test_busy_threads_do_not_keep_leases_from_being_renewed(services: Serv
                 await asyncio.to_thread(each.join)
 
 
-async def test_body_that_blocks_the_loop_past_its_lease_knows_it_at_once(services: Services) -> None:
-    """The lease is lost by the clock, before the loop has had a turn; the one who waited is the only holder."""
+async def test_body_that_blocks_the_loop_past_its_lease_sees_the_loss_at_once(services: Services) -> None:
+    """The lease is lost by the clock, before the loop runs again; the waiter is the only holder."""
     locks, other = services(lease_seconds=0.5), services(lease_seconds=0.5)
     with pytest.raises(LockLostError):
         await start(_block_the_loop(locks))

@@ -1,4 +1,4 @@
-"""Runs that lock from more than one event loop: one run all the same."""
+"""Attempts that lock from more than one event loop: still one owner."""
 
 import asyncio
 import threading
@@ -10,8 +10,8 @@ from tests.locks.conftest import Services
 from tests.locks.runs import attempt, is_free, start, until
 
 
-async def test_run_that_asks_from_two_event_loops_is_one_run(services: Services) -> None:
-    """A synchronous body with an event loop of its own, inside a lock around it: its waits are edges like any other."""
+async def test_attempt_on_two_event_loops_is_one_owner(services: Services) -> None:
+    """A synchronous body with its own event loop, inside a lock around the body: its waits are edges too."""
     locks = services()
     await locks.start()
     meeting = threading.Barrier(2)
@@ -65,7 +65,7 @@ async def test_run_on_another_loop_is_cancelled_when_its_lease_is_lost(services:
 
 
 async def test_cancelled_at_any_step_from_another_loop_leaves_nothing(services: Services) -> None:
-    """The crossing from loop to loop is no place to lose a lock in."""
+    """No lock is lost in a call from loop to loop."""
     locks = services()
     await locks.start()
 

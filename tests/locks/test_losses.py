@@ -1,4 +1,4 @@
-"""Answers and data that get lost: what is held is known, what is lost is told once, nothing stays behind."""
+"""Lost answers and lost data: what is held is known, a loss is reported once, nothing stays behind."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ def claim(request: str, *, session: str = "s1", resource: str = "orders", is_ope
 
 
 async def test_leases_granted_after_the_data_was_lost_are_kept(services: Services, valkey: EmbeddedValkey) -> None:
-    """Requests that find out together cost the old session once: none of them takes from another what it just got."""
+    """Requests that find the loss together end the old session once: none takes from another what it just got."""
     losses = Losses()
     locks = services(losses)
     old, inside = Gate(), Gate()
@@ -67,8 +67,8 @@ async def test_leases_granted_after_the_data_was_lost_are_kept(services: Service
     assert not set(losses.tokens) & set(entered)
 
 
-async def test_queue_that_was_lost_is_formed_again(services: Services, valkey: EmbeddedValkey) -> None:
-    """Whoever waited asks again by itself, and is served."""
+async def test_lost_queue_is_formed_again(services: Services, valkey: EmbeddedValkey) -> None:
+    """Waiting requests are sent again by themselves, and are served."""
     locks = services(lease_seconds=0.9)
     held = Gate()
     entered: list[str] = []
@@ -93,9 +93,7 @@ async def test_queue_that_was_lost_is_formed_again(services: Services, valkey: E
     assert entered == ["asked"]
 
 
-async def test_block_that_finds_its_lease_lost_when_it_is_left_says_only_that(
-    services: Services, valkey: EmbeddedValkey
-) -> None:
+async def test_block_left_with_a_lost_lease_raises_only_that(services: Services, valkey: EmbeddedValkey) -> None:
     """`LockLostError`, and no cancellation that comes after it."""
     locks = services()
 
@@ -117,7 +115,7 @@ async def test_block_that_finds_its_lease_lost_when_it_is_left_says_only_that(
 
 @pytest.mark.parametrize("ending", ["return", "raise"])
 async def test_cancellation_for_a_lost_lease_ends_with_its_block(services: Services, ending: str) -> None:
-    """A body that ends in the moment its lease is found to be lost does not hand the cancellation on."""
+    """If the body ends at the moment its lease is found lost, the code after the block is not cancelled."""
     locks = services()
 
     async def run() -> str:
@@ -135,8 +133,8 @@ async def test_cancellation_for_a_lost_lease_ends_with_its_block(services: Servi
     assert await start(run()) == {"return": "LockLostError", "raise": "KeyError"}[ending]
 
 
-async def test_user_who_cancels_a_block_that_is_being_cancelled_is_heard(services: Services) -> None:
-    """Both reasons at once: the user's counts."""
+async def test_cancellation_by_the_user_wins_over_one_for_a_lost_lease(services: Services) -> None:
+    """Both at once: the task is cancelled."""
     locks = services()
     inside = Gate()
 
@@ -152,8 +150,8 @@ async def test_user_who_cancels_a_block_that_is_being_cancelled_is_heard(service
         await task
 
 
-async def test_nested_blocks_that_are_lost_together_say_so_once(services: Services) -> None:
-    """The innermost raises; what is around it is not cancelled a second time."""
+async def test_nested_blocks_that_are_lost_together_raise_once(services: Services) -> None:
+    """The innermost raises; the outer blocks are not cancelled a second time."""
     locks = services()
     inside = Gate()
 
@@ -173,7 +171,7 @@ async def test_nested_blocks_that_are_lost_together_say_so_once(services: Servic
 
 
 async def test_release_that_a_driver_repeats_is_no_loss(store: LockStore) -> None:
-    """The same answer twice; a lock that was taken away is told from one that was given back."""
+    """It gets the same answer; a lock that was taken away is distinguished from one that was released."""
     await store.acquire(claim("q1"))
     resources = (ResourceKey("orders"),)
     assert [(await store.release("q1", resources)).verdict.released for _ in range(3)] == [1, 1, 1]
@@ -183,8 +181,8 @@ async def test_release_that_a_driver_repeats_is_no_loss(store: LockStore) -> Non
     assert (await store.release("q3", resources)).verdict.released == 0
 
 
-async def test_what_is_kept_of_released_requests_is_bounded(store: LockStore, valkey: EmbeddedValkey) -> None:
-    """The last thousand, or two, for a minute."""
+async def test_list_of_released_requests_is_bounded(store: LockStore, valkey: EmbeddedValkey) -> None:
+    """The last one to two thousand, for a minute."""
     for number in range(2030):
         await store.acquire(claim(f"q{number}"))
         await store.release(f"q{number}", (ResourceKey("orders"),))
@@ -195,7 +193,7 @@ async def test_what_is_kept_of_released_requests_is_bounded(store: LockStore, va
 
 
 async def test_request_that_is_executed_after_its_release_does_not_stay(services: Services) -> None:
-    """Its answer was lost and its bytes lay in a socket: the next renewal finds what nobody here knows of."""
+    """Its answer was lost and its bytes stayed in a socket: the next renewal finds the unknown request."""
     locks = services(lease_seconds=0.9)
     inside = Gate()
 
@@ -221,8 +219,8 @@ async def test_request_that_is_executed_after_its_release_does_not_stay(services
     await holder
 
 
-async def test_closing_ends_those_who_wait(services: Services) -> None:
-    """They are told, and do not begin again behind the back of the process that closed its locks."""
+async def test_closing_ends_waiting_requests(services: Services) -> None:
+    """They fail, and are not sent again after the process has closed its locks."""
     locks, other = services(), services()
     inside = Gate()
 
@@ -247,8 +245,8 @@ async def test_closing_ends_those_who_wait(services: Services) -> None:
     assert (await other.snapshot()).holders == ()
 
 
-async def test_releases_are_not_owed_for_ever(services: Services) -> None:
-    """A server that stays away costs a list that is as long as what happened within one lease."""
+async def test_pending_releases_are_dropped_after_a_lease(services: Services) -> None:
+    """While the server is unreachable, only the releases of one lease are kept."""
     with EmbeddedValkey() as server:
         port = RedisPort(server.url)
         locks = LockService(LockStore(port, Keys("mageflow", "tests")), lease_seconds=0.6)

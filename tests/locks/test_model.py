@@ -129,7 +129,7 @@ class Locks(RuleBasedStateMachine):
         self.settle()
 
     def repeat(self, request: Request) -> None:
-        """A driver that heard no answer sends the same request again."""
+        """A driver that misses the answer sends the same request again."""
         if OWNERS[request.owner] in self.dead:
             return
         reply = self.ask_redis(self.store.acquire(self.claim(request, ())))
@@ -146,7 +146,7 @@ class Locks(RuleBasedStateMachine):
         policy=st.sampled_from(["requester", "youngest", "lowest_priority"]),
     )
     def acquire_inside(self, owner: str, lock: str, policy: Any) -> None:
-        """What most programs do, and what closes cycles."""
+        """Nested blocks: what most programs do, and what closes cycles."""
         self.acquire(owner, [lock], "in all", policy, can_wait=True)
 
     @rule(
@@ -171,7 +171,7 @@ class Locks(RuleBasedStateMachine):
         self.settle()
 
     def die(self, session: str) -> None:
-        """The process is silent for longer than its lease: whoever calls next finds out."""
+        """The process is silent for longer than its lease: the next call of any process ends its session."""
         if len(self.dead) == 2:
             return
         live = self.loop.run_until_complete(
@@ -203,19 +203,19 @@ class Locks(RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """After each operation: the picture, the verdicts that were sent, and the tokens are the model's."""
+        """After each operation: snapshot, pushed verdicts and tokens equal those of the model."""
         assert self.model.found == [], "the script reports a cycle the model does not have"
-        picture = self.loop.run_until_complete(self.store.snapshot())
-        assert {each.resource.name: each.owner.run_id for each in picture.holdings} == {
+        snapshot = self.loop.run_until_complete(self.store.snapshot())
+        assert {each.resource.name: each.owner.run_id for each in snapshot.holdings} == {
             lock: hold.owner for lock, hold in self.model.held.items()
         }
         queues: dict[str, list[str]] = {}
-        for wait in picture.waits:
+        for wait in snapshot.waits:
             queues.setdefault(wait.resource.name, []).append(wait.request_id)
         assert queues == {lock: queue for lock, queue in self.model.queues.items() if queue}
         assert {lock for lock, queue in queues.items() if queue} <= set(self.model.held), "a free lock has no queue"
         fresh: list[int] = []
-        for each in picture.holdings:
+        for each in snapshot.holdings:
             symbolic = self.model.held[each.resource.name].token
             if symbolic not in self.real:
                 fresh.append(each.token)

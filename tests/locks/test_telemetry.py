@@ -1,4 +1,4 @@
-"""What locks tell: name, labels and value of every sample, spans with their links, log events with their fields."""
+"""Signals of locks: name, labels and value of every sample, spans with their links, log events with their fields."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -48,7 +48,7 @@ class Process:
         return samples(self.registry)
 
     async def run(self, run: Attempt, body: Callable[[], Awaitable[Any]]) -> Any:
-        """As the runner does: observed, and with everything given back at the end."""
+        """Run an attempt as the task runner does: observed, and released at the end."""
         with self.telemetry.interceptor.attempt(run):
             current_attempt.set(run)
             try:
@@ -89,7 +89,7 @@ def process(spans: SpanCapture, logs: LogCapture, services: Services) -> Callabl
 Make = Callable[..., Process]
 
 
-async def test_contention_is_counted_traced_and_told(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
+async def test_contention_is_counted_traced_and_logged(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
     """While it lasts: gauges and the edge by task names. Afterwards: counters, histograms, and a link to the holder."""
     one, two = process("writer"), process("reader")
     gate = Gate()
@@ -139,11 +139,11 @@ async def test_contention_is_counted_traced_and_told(process: Make, spans: SpanC
     assert [event.name for event in second.events] == ["mageflow.lock.queued", "mageflow.lock.granted"]
     assert [event.name for event in first.events] == ["mageflow.lock.granted"]
 
-    told = logs.one("mageflow.lock.waiting")
-    assert told["task"] == "reader"
-    assert told["run_id"] == "r2"
-    assert told["lock"] == "orders"
-    (holding,) = told["holders"]
+    event = logs.one("mageflow.lock.waiting")
+    assert event["task"] == "reader"
+    assert event["run_id"] == "r2"
+    assert event["lock"] == "orders"
+    (holding,) = event["holders"]
     assert holding["task"] == "writer"
     assert holding["run_id"] == "r1"
     assert holding["worker"] == "worker-1"
@@ -170,14 +170,14 @@ async def test_timeout_is_an_error_that_names_the_holders(process: Make, spans: 
     span = next(each for each in spans.named("acquire orders") if each.attributes["mageflow.lock.outcome"] == "timeout")
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes["error.type"] == "LockTimeoutError"
-    told = logs.one("mageflow.lock.timeout")
-    assert told["level"] == "warning"
-    assert told["waited_s"] >= 0.1
-    assert [each["task"] for each in told["holders"]] == ["writer"]
+    event = logs.one("mageflow.lock.timeout")
+    assert event["level"] == "warning"
+    assert event["waited_s"] >= 0.1
+    assert [each["task"] for each in event["holders"]] == ["writer"]
 
 
-async def test_deadlock_is_told_once_with_everyone_in_it(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
-    """The closing process alone counts, logs and traces it; its span links the acquire span of every member."""
+async def test_deadlock_is_recorded_once_with_every_member(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
+    """Only the closing process counts, logs and traces it; its span links the acquire span of every member."""
     one, two = process("left"), process("right")
     gates = [Gate(), Gate()]
 
@@ -224,11 +224,11 @@ async def test_deadlock_is_told_once_with_everyone_in_it(process: Make, spans: S
     victim = next(each for each in asking if each.attributes["mageflow.lock.outcome"] == "deadlock")
     assert victim.status.status_code is StatusCode.ERROR
     assert "mageflow.deadlock.victim" in [event.name for event in victim.events]
-    told = logs.one("mageflow.deadlock.detected")
-    assert told["level"] == "error"
-    assert told["policy"] == "requester"
-    assert told["victim"] == {"task": "right", "run_id": "r2"}
-    assert told["cycle"] == [
+    event = logs.one("mageflow.deadlock.detected")
+    assert event["level"] == "error"
+    assert event["policy"] == "requester"
+    assert event["victim"] == {"task": "right", "run_id": "r2"}
+    assert event["cycle"] == [
         {"task": "right", "run_id": "r2", "waits_for": "r1", "lock": "alpha"},
         {"task": "left", "run_id": "r1", "waits_for": "r2", "lock": "beta"},
     ]
@@ -248,13 +248,13 @@ async def test_lost_lease_is_critical(
 
     await start(one.run(attempt("r1", task="writer"), hold))
     assert one.samples.value("mageflow_lock_lease_renewals_total", lock="orders", result="lost") == 1
-    told = logs.one("mageflow.lock.lease_lost")
-    assert (told["level"], told["lock"], told["task"], told["run_id"]) == ("critical", "orders", "writer", "r1")
-    assert told["held_s"] > 0
+    event = logs.one("mageflow.lock.lease_lost")
+    assert (event["level"], event["lock"], event["task"], event["run_id"]) == ("critical", "orders", "writer", "r1")
+    assert event["held_s"] > 0
     assert [event.name for event in spans.one("process writer").events] == ["mageflow.lock.lease_lost"]
 
 
-async def test_keys_of_resources_do_not_get_out(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
+async def test_resource_keys_appear_in_no_signal(process: Make, spans: SpanCapture, logs: LogCapture) -> None:
     """Not in samples, spans, logs or the report; as a hash that is the same everywhere."""
     one = process("writer")
     orders = one.locks.resource("orders")
@@ -275,13 +275,13 @@ async def test_keys_of_resources_do_not_get_out(process: Make, spans: SpanCaptur
     hashed = logs.one("mageflow.lock.waiting")["resource"]
     assert CANARY not in str(one.samples)
     assert CANARY not in str([dict(each) for each in logs])
-    told = [str(span.attributes) + str([(e.name, e.attributes) for e in span.events]) for span in spans]
-    assert not [each for each in told if CANARY in each]
+    exported = [str(span.attributes) + str([(e.name, e.attributes) for e in span.events]) for span in spans]
+    assert not [each for each in exported if CANARY in each]
     assert {span.attributes["mageflow.lock.resource"] for span in spans.named("acquire orders")} == {hashed}
 
 
 class Background(Interceptor):
-    """Looks at the context renewals are told in."""
+    """Records the context in which renewals are published."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
@@ -294,7 +294,7 @@ class Background(Interceptor):
 
 
 async def test_background_work_belongs_to_no_run(process: Make, services: Services) -> None:
-    """Renewals start inside somebody's run and outlive it: they carry none of its context."""
+    """Renewals start inside a run and outlive it: they have none of its context."""
     one = process("writer")
     background = Background()
     one.locks = services(InterceptorChain([background, one.telemetry.interceptor]), lease_seconds=0.3)

@@ -1,4 +1,4 @@
-"""Locks under real workers and a real engine, in processes of their own."""
+"""Locks with real workers and a real engine, each in its own process."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ Start = Callable[..., WorkerProcess]
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[EmbeddedValkey]:
-    """A server of their own: the session's is emptied for each test, under workers that live as long as this file."""
+    """A server for this file: the server of the session is emptied for each test, and these workers live longer."""
     with EmbeddedValkey() as server:
         yield server
 
@@ -62,7 +62,7 @@ def begin(
 
 @pytest.fixture(scope="module")
 def pair(begin: Start) -> list[str]:
-    """Two workers in processes of their own; the addresses of their endpoints."""
+    """Two worker processes; the addresses of their endpoints."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(begin, ("locks-one", "locks-two")))
     return endpoints(begin.directory)  # type: ignore[attr-defined]
@@ -70,7 +70,7 @@ def pair(begin: Start) -> list[str]:
 
 @pytest.fixture
 async def tasks(mageflow_engine: object, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same tasks, as a program that only runs them sees them."""
+    """The tasks as a module, for a program that only sends runs."""
     monkeypatch.setenv("MAGEFLOW_REDIS_URL", valkey.url)
     from importlib.util import module_from_spec, spec_from_file_location
 
@@ -84,7 +84,7 @@ async def tasks(mageflow_engine: object, valkey: EmbeddedValkey, monkeypatch: py
 
 @pytest.fixture
 async def watch(valkey: EmbeddedValkey) -> AsyncIterator[LockService]:
-    """Looks at the locks of the workers."""
+    """A lock service that reads the locks of the workers."""
     port = RedisPort(valkey.url)
     locks = LockService(LockStore(port, Keys("mageflow", "")))
     yield locks
@@ -94,7 +94,7 @@ async def watch(valkey: EmbeddedValkey) -> AsyncIterator[LockService]:
 
 
 def endpoints(directory: Path) -> list[str]:
-    """Where the workers' metrics are."""
+    """The addresses of the workers' endpoints."""
     found: list[str] = []
     for file in (directory / "sd").glob("*.json"):
         for group in json.loads(file.read_text()):
@@ -103,7 +103,7 @@ def endpoints(directory: Path) -> list[str]:
 
 
 def read(url: str) -> str:
-    """What an endpoint of a worker says."""
+    """The text of one endpoint."""
     with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310 - a worker of this test
         return reply.read().decode()
 
@@ -156,7 +156,7 @@ async def test_planned_deadlocks_cost_one_victim_each_and_are_counted_once(
 
 @pytest.mark.slow
 async def test_exclusive_tasks_never_overlap(pair: list[str], tasks: Any, watch: LockService) -> None:
-    """Synchronous and asynchronous bodies, two processes, one key: one after the other; another key is not held up."""
+    """Synchronous and asynchronous bodies, two processes, one key: one after the other; another key does not wait."""
     same = tasks.Want(first="x", seconds=0.15)
     other = tasks.Want(first="y", seconds=0.0)
     async with asyncio.timeout(25):

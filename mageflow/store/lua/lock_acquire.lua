@@ -28,11 +28,16 @@ local owner_id, session_id, request_id = claim.owner_id, claim.session_id, claim
 
 expire()
 
-if claim.session_is_open and not redis.call('ZSCORE', SESSIONS, session_id) then
+-- Extend the session; a later end stays. Only the first request of a session may create it.
+refreshed_keys[SESSIONS] = true
+local session_ends_ms = now_ms + claim.lease_ms
+if not claim.session_is_open then
+  redis.call('ZADD', SESSIONS, 'GT', session_ends_ms, session_id)
+elseif redis.call('ZADD', SESSIONS, 'XX', 'GT', 'CH', session_ends_ms, session_id) == 0
+  and not redis.call('ZSCORE', SESSIONS, session_id) then
+  refreshed_keys[SESSIONS] = nil
   return finish({ verdict = 'session_lost' })
 end
-refreshed_keys[SESSIONS] = true
-redis.call('ZADD', SESSIONS, 'GT', now_ms + claim.lease_ms, session_id)
 
 -- Where a request with a wait record stands; nil without one.
 local function answer()
