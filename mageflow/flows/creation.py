@@ -1,7 +1,7 @@
 """Creates signatures, chains and swarms: ``client.sign``, ``client.chain`` and ``client.swarm``.
 
-Creating anything from task objects, names, flows, or signatures made in this process is one round trip to Redis,
-whatever its size. A member given as a key, or as a signature that was loaded, costs one round trip more.
+Creating anything from task objects, names, flows, or signatures made in this process is one round trip to Redis, at any
+size. A member given as a key, or as a signature that was loaded, costs one round trip more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -157,7 +157,7 @@ class Creation:
         Given signatures are copied into the chain with their bound values and callbacks. Given chains and swarms are
         not copied: they belong to this chain, which starts them.
 
-        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        One round trip to Redis, atomic, for any number of tasks. A member given as a key, or as a loaded
         signature, costs one round trip more. The record lives for ``Settings.chain_ttl_active_seconds`` after its last
         progress, and for ``chain_ttl_done_seconds`` after it ended.
 
@@ -235,7 +235,7 @@ class Creation:
         the same call returns what the first attempt stored. Given signatures are copied into the swarm; given chains
         and swarms belong to it.
 
-        One round trip to Redis, atomic, whatever the number of tasks. A member given as a key, or as a loaded
+        One round trip to Redis, atomic, for any number of tasks. A member given as a key, or as a loaded
         signature, costs one round trip more. The record lives for ``Settings.swarm_ttl_active_seconds`` after its last
         progress, and for ``swarm_ttl_done_seconds`` after it ended.
 

@@ -18,7 +18,6 @@ UNPLAIN = re.compile(
 BASELINE = {
     "cli": 2,
     "cluster": 9,
-    "flows": 3,
     "interceptors": 2,
     "locks": 2,
     "store": 15,
