@@ -277,10 +277,13 @@ class Flows:
         ``mageflow.flow.finished``; for callbacks ``mageflow_callbacks_total``.
 
         Args:
-            key: As for `admit`.
-            run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
+            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
+            run: The run and the attempt; the next step links to `RunIdentity.traceparent`.
             ended: How the attempt ended.
             retry_seconds: How long to retry while Redis is unavailable.
+
+        Returns:
+            What was decided; its verdict says whether this settlement counted.
 
         Raises:
             StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.

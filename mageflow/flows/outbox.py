@@ -94,7 +94,8 @@ class OutboxRelay:
         queue = [decision]
         while queue:
             one = queue.pop()
-            self._refills.update(one)
+            if one.keys.kind == "swarm":
+                self._refills.update(one)
             self._observe_end(one, critical_task)
             self._observe_failed_callback(one)
             self._observe_resent(one)

@@ -42,7 +42,7 @@ class SdkSignatureRunner(SignatureRunner):
         if not isinstance(signature, TaskSignature):
             return _blocking(self.aio_run(signature, input, options), "run")
         runnable, message = self._prepared(signature, input)
-        with on_behalf_of(self._order(signature)):
+        with on_behalf_of(self._dispatch_run(signature)):
             return runnable.run(message, **options)
 
     @override
@@ -51,7 +51,7 @@ class SdkSignatureRunner(SignatureRunner):
             await self._flows.start(signature.key, input)
             return await self._flows.wait(signature.key)
         runnable, message = self._prepared(signature, input)
-        with on_behalf_of(self._order(signature)):
+        with on_behalf_of(self._dispatch_run(signature)):
             return await runnable.aio_run(message, **options)
 
     @override
@@ -81,7 +81,7 @@ class SdkSignatureRunner(SignatureRunner):
         validator = declared.runnable.input_validator
         return declared.runnable, validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
 
-    def _order(self, signature: TaskSignature) -> DispatchRun:
+    def _dispatch_run(self, signature: TaskSignature) -> DispatchRun:
         if not signature.is_stored:
             return DispatchRun(signature.task_name, "{}", "", "", source="direct")
         return DispatchRun(signature.task_name, "{}", signature.key, self._flows.new_run_key(signature))
