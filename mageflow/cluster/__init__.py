@@ -1,7 +1,7 @@
-"""What is true of all workers together, told by one of them.
+"""The cluster view: one elected worker reads what all workers together have stored and locked.
 
-The room owns the election and the reading. It refuses to name metrics (that is ``mageflow.telemetry``), to speak Redis
-(that is ``mageflow.store``), and to scan keys.
+This package contains the election and the reading. The names of the metrics are in ``mageflow.telemetry``, the commands
+of Redis in ``mageflow.store``. Nothing here scans keys.
 """
 
 from mageflow.cluster.observer import ClusterObserver

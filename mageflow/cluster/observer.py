@@ -1,7 +1,7 @@
-"""One worker of all tells what the whole cluster holds; the others say that they do not.
+"""One elected worker exports cluster-wide gauges; the others export ``mageflow_cluster_leader`` as 0.
 
-Whoever holds a lease in Redis reads the counts the scripts keep (never a scan over keys) and the picture of the locks,
-every few seconds. What becomes of the numbers is the interceptors' business.
+The leader holds a lease in Redis. Every few seconds it reads the counts that the scripts keep (it never scans keys) and
+a snapshot of the locks, and publishes them as a `ClusterView` event.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ _log = logging.getLogger("mageflow.cluster")
 
 
 class ClusterObserver:
-    """Reads until it is cancelled, and then gives the lease back.
+    """Reads until it is cancelled, then releases the lease.
 
-    A reading is believed until the lease ends under which it was made, by the clock of this process, so that a leader
-    that cannot reach Redis falls silent before another one speaks, and no number is older than the lease.
+    A reading is valid until the end of the lease under which it was made, by the clock of this process. So a leader
+    that cannot reach Redis exports nothing before another worker leads, and no number is older than the lease.
 
     Args:
-        store: Where the counts are.
-        locks: Where the locks are; without it nothing is told of them.
-        interceptor: Told of each reading (`Interceptor.view_cluster`).
-        interval_seconds: Between readings; well below the lease.
-        lease_seconds: How long a leader may be silent before another worker takes over.
+        store: Keeps the counts and the lease.
+        locks: Keeps the locks; None publishes nothing about locks.
+        interceptor: Receives a `ClusterView` event for each reading.
+        interval_seconds: Time between two readings; well below the lease.
+        lease_seconds: How long a leader may be silent before another worker leads.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class ClusterObserver:
         self._leads_until = 0.0
 
     async def run(self) -> None:
-        """Read for ever. Redis being away is logged once per outage and waited out."""
+        """Read until cancelled. If Redis is unavailable, log it once for the outage and retry."""
         is_away = False
         try:
             while True:
                 left = self._interval_seconds
                 try:
-                    # A server that does not answer at all must not keep a leader in office either.
+                    # Without this limit a server that does not answer would keep this process leader for ever.
                     async with asyncio.timeout(self._lease_seconds):
                         left = await self._observe()
                     is_away = False
@@ -72,9 +72,9 @@ class ClusterObserver:
                     if not is_away:
                         _log.info("the cluster cannot be read: %s", str(error) or "Redis does not answer")
                     is_away = True
-                except Exception:  # noqa: BLE001 - an interceptor of the program's: told, and asked again
+                except Exception:  # noqa: BLE001 - raised by a program's own interceptor: log it and continue
                     if not is_away:
-                        _log.exception("a reading of the cluster could not be told")
+                        _log.exception("an interceptor failed on the cluster view")
                     is_away = True
                 if self._leads_until and time.monotonic() >= self._leads_until:
                     self._follow()
@@ -86,7 +86,7 @@ class ClusterObserver:
         """Read once: three round trips for the leader, one for the others. Returns whether this process leads.
 
         Raises:
-            StoreError: Redis could not be asked.
+            StoreError: Redis could not be reached or refused.
         """
         await self._observe()
         return time.monotonic() < self._leads_until
@@ -100,12 +100,12 @@ class ClusterObserver:
                 self._follow()
                 return min(self._interval_seconds, left)
             if self._leads_until and asked_at >= self._leads_until:
-                self._follow()  # nobody led in between
+                self._follow()  # the lease ended before this renewal: for a moment no process led
             leads_until = asked_at + self._lease_seconds
             census = await self._store.census()
             locks = await self._locks.snapshot(_LOCKS_LIMIT) if self._locks is not None else None
         self._leads_until = leads_until
-        self._tell(
+        self._publish(
             ClusterView(
                 is_leader=True,
                 believed_until=leads_until,
@@ -121,10 +121,10 @@ class ClusterObserver:
 
     def _follow(self) -> None:
         self._leads_until = 0.0
-        self._tell(ClusterView(is_leader=False))
+        self._publish(ClusterView(is_leader=False))
 
     async def _resign(self) -> None:
-        """Let the next one take over at once. If it cannot be told, the lease ends by itself."""
+        """Release the lease, so that another worker leads at once. If Redis is unavailable, the lease expires."""
         if not self._leads_until:
             return
         self._follow()
@@ -133,14 +133,17 @@ class ClusterObserver:
                 with suppressed():
                     await self._store.resign(self._owner)
         except (MageflowError, TimeoutError) as error:
-            _log.info("the lease of the cluster view is left to end: %s", str(error) or "Redis does not answer")
+            _log.info(
+                "the lease of the cluster view will expire by itself: %s",
+                str(error) or "Redis does not answer",
+            )
 
-    def _tell(self, view: ClusterView) -> None:
+    def _publish(self, view: ClusterView) -> None:
         self._interceptor.event(view)
 
 
 def _orphaned(report: LocksReport, lease_seconds: float) -> Mapping[str, float]:
-    """By the name of every lock that is held, so that none reads as 0 rather than as nothing."""
+    """Orphaned locks by name; 0 for a held lock that is not orphaned, so that its series exists."""
     return {**{each.lock: 0.0 for each in report.holders}, **report.orphaned(lease_seconds)}
 
 

@@ -1,9 +1,8 @@
-"""What a test of a program on mageflow needs: a real engine, a real Valkey, real workers, and what they told.
+"""For tests of programs that use mageflow: a real engine, a real Valkey, real workers, and captures of their signals.
 
-This room owns the pytest plugin (`mageflow.testing.plugin`, found by pytest through its entry point) and the same
-things as plain objects: `capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess`,
-`running_worker`. It refuses to imitate anything: there is no fake Redis and no fake engine here, only real ones
-that start fast.
+pytest finds the plugin (`mageflow.testing.plugin`) through its entry point. The same tools are plain objects too:
+`capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess`, `running_worker`. There is no fake Redis
+and no fake engine here, only real ones that start fast.
 
 Names are resolved on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
 """

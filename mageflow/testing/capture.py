@@ -1,7 +1,7 @@
-"""Captures: what a piece of code told in spans, samples and log events, as plain values a test can assert on.
+"""Captures of spans, samples and log events, as plain values for assertions.
 
-This room owns reading back. It refuses to change what is recorded: a capture stands beside whatever exporters,
-registries and handlers are in place, and takes itself away again.
+A capture changes nothing that is recorded: it works beside the exporters, registries and handlers of the program, and
+removes itself at the end.
 """
 
 import json

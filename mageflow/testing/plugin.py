@@ -86,11 +86,15 @@ class SamplesOfTest:
         return samples()
 
     def value(self, name: str, /, **labels: str) -> float:
-        """How much the sample with this name and exactly these labels has grown; see `Samples.value`."""
+        """How much the one sample with this name and exactly these labels has grown since the test started.
+
+        Raises:
+            AssertionError: There is no such sample; the message lists the labels that the name has.
+        """
         return self.now().since(self._start).value(name, **labels)
 
     def total(self, name: str, /, **labels: str) -> float:
-        """How much the samples with this name and at least these labels have grown; see `Samples.total`."""
+        """How much the sum of all samples with this name and at least these labels has grown since the test started."""
         return self.now().since(self._start).total(name, **labels)
 
 
@@ -140,10 +144,18 @@ class Workers:
         return worker.start() if start else worker
 
     def in_process(self, client: Any, name: str, **options: Any) -> "RunningWorker":
-        """``client.worker(name, **options)`` in a thread of this process; see `mageflow.testing.running_worker`.
+        """Run ``client.worker(name, **options)`` in a thread of this process until the end of the test.
+
+        The tasks run in this process, so a test sees their objects, spans and metrics. Returns when the worker has
+        registered. Use the fixture's call, ``mageflow_worker("worker.py")``, for a process that a test can kill.
+
+        Args:
+            client: A `Mageflow` or Hatchet client of the engine.
+            name: The worker's name.
+            options: Keywords of ``client.worker``: ``slots``, ``workflows`` and the others.
 
         Raises:
-            EngineError: It did not register, or failed to start.
+            EngineError: The worker did not register, or failed to start.
         """
         from mageflow.testing.workers import running_worker  # noqa: PLC0415 - as above
 

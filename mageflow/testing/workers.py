@@ -144,7 +144,11 @@ class WorkerProcess:
         return self
 
     async def aio_start(self, timeout_seconds: float = _START_SECONDS) -> Self:
-        """See `start`; waits without blocking the event loop."""
+        """Start the process and wait, without blocking the event loop, until the engine would send it work.
+
+        Raises:
+            EngineError: It exited, or did not register within ``timeout_seconds``; the message ends with its output.
+        """
         return await asyncio.to_thread(self.start, timeout_seconds)
 
     def _wait_until_registered(self, before: set[str], timeout_seconds: float) -> None:
@@ -178,7 +182,11 @@ class WorkerProcess:
         return self.kill()
 
     async def aio_stop(self, timeout_seconds: float = 15.0) -> int:
-        """See `stop`; waits without blocking the event loop."""
+        """Let the worker finish its tasks and exit, without blocking the event loop. Kill it after ``timeout_seconds``.
+
+        Returns:
+            The exit status.
+        """
         return await asyncio.to_thread(self.stop, timeout_seconds)
 
     def kill(self) -> int:
