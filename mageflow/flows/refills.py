@@ -32,7 +32,8 @@ class RefillTimers:
         """Start the timer a decision asks for; stop the one it makes unnecessary."""
         record, delay_seconds = decision.keys.record, decision.refill_after_seconds
         timer = self._timers.get(record)
-        if timer is not None and (delay_seconds is not None or decision.filled is not None):
+        # The timer that has run out delivers what it filled in its own task, which must not be cancelled.
+        if timer is not None and timer is not asyncio.current_task() and (delay_seconds is not None or decision.filled):
             timer.cancel()
         if delay_seconds is not None:
             timer = asyncio.create_task(self._wait_and_refill(record, delay_seconds), name="mageflow-refill")

@@ -64,6 +64,7 @@ class FakeHatchet:
         return self.models.get(name)
 
     async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+        await asyncio.sleep(0)  # a call to Hatchet suspends its caller, who can be cancelled there
         self.triggers += 1
         if self.is_away:
             raise DispatchError(runs[0].task_name, "away")
@@ -79,6 +80,7 @@ class FakeHatchet:
         return [run.id for run in made]
 
     async def cancel(self, run_ids: Sequence[str]) -> None:
+        await asyncio.sleep(0)
         if self.is_away:
             raise DispatchError("", "away")
         for run_id in run_ids:
@@ -87,6 +89,7 @@ class FakeHatchet:
                 run.state = "cancelled"
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
+        await asyncio.sleep(0)
         if self.is_away:
             raise DispatchError("", "away")
         return {
