@@ -40,6 +40,7 @@ from mageflow.engine.settings import Settings
 from mageflow.engine.task_queue import TaskQueue
 from mageflow.engine.timeouts import Timeouts
 from mageflow.engine.traces import Traces
+from mageflow.engine.webhooks import Webhooks
 from mageflow.engine.worker_pool import WorkerPool
 from mageflow.engine.workers import Workers
 
@@ -83,6 +84,7 @@ class Engine:
         # What starts runs.
         self.filters = Filters(self.clock)
         self.events = Events(self.clock, self.repository, self.filters, self.runs)
+        self.webhooks = Webhooks(self.clock, self.events)
         self.crons = Crons(self.clock, self.runs)
         self.schedules = Schedules(self.clock, self.runs)
         self.registry = Registry(self.clock, self.repository, self.filters, self.crons)

@@ -7,6 +7,7 @@
         ├── InvalidRequestError         INVALID_ARGUMENT     400
         │   └── UnknownWorkflowError    (never over gRPC: Hatchet accepts such a run and never starts it)
         ├── NotFoundError               NOT_FOUND            404
+        ├── ForbiddenError              PERMISSION_DENIED    403
         ├── PreconditionError           FAILED_PRECONDITION  409
         └── IdempotencyCollisionError   ALREADY_EXISTS       409
 
@@ -52,6 +53,13 @@ class NotFoundError(RequestError):
 
     grpc_status = "NOT_FOUND"
     http_status = 404
+
+
+class ForbiddenError(RequestError):
+    """The sender is not allowed to do this: a credential or signature is missing or wrong."""
+
+    grpc_status = "PERMISSION_DENIED"
+    http_status = 403
 
 
 class PreconditionError(RequestError):

@@ -51,6 +51,7 @@ class Events:
         scope: str | None = None,
         priority: int | None = None,
         occurred_at: datetime | None = None,
+        webhook_name: str | None = None,
     ) -> UserEvent:
         """Store an event and start everything that it triggers.
 
@@ -64,6 +65,7 @@ class Events:
             scope: decides which filters look at the event.
             priority: of the runs, 1 to 3; None leaves it to the workflow.
             occurred_at: by default now.
+            webhook_name: the webhook that received it.
 
         Raises:
             InvalidRequestError: the priority is not 1, 2 or 3.
@@ -76,6 +78,7 @@ class Events:
             metadata=metadata or {},
             scope=scope,
             occurred_at=occurred_at or self._clock.now(),
+            webhook_name=webhook_name,
         )
         self._repository.add_event(event)
         for workflow in list(self._repository.workflows.values()):

@@ -336,7 +336,11 @@ class TriggeredRun:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class UserEvent:
-    """One pushed event, and the runs it started."""
+    """One pushed event, and the runs it started.
+
+    Attributes:
+        webhook_name: the webhook that received it; None for an event that a client pushed.
+    """
 
     id: str
     key: str
@@ -344,4 +348,5 @@ class UserEvent:
     metadata: JsonObject
     scope: str | None
     occurred_at: datetime
+    webhook_name: str | None = None
     triggered: list[TriggeredRun] = field(default_factory=list[TriggeredRun])

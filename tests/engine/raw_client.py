@@ -135,7 +135,7 @@ class ManualWorker:
 
 
 class RawClient:
-    """One client: gRPC and REST calls with its token."""
+    """One client: gRPC and REST calls with its token. ``session`` makes HTTP requests without the token."""
 
     def __init__(self, handshake: Handshake, http: Any, *, token: str | None = None) -> None:
         self.handshake = handshake
@@ -143,7 +143,7 @@ class RawClient:
         self.stable = f"/api/v1/stable/tenants/{handshake.tenant_id}"
         self._token = token or handshake.token
         self._metadata = (("authorization", f"bearer {self._token}"),)
-        self._http = http
+        self.session = http
         self._channel = grpc.aio.insecure_channel(
             handshake.grpc_address, options=[("grpc.max_send_message_length", -1)]
         )
@@ -179,7 +179,7 @@ class RawClient:
         """Make a REST call; return status and JSON."""
         headers = {"Authorization": f"Bearer {self._token}"}
         url = self.handshake.api_url + path
-        async with self._http.request(verb, url, json=body, params=query or None, headers=headers) as response:
+        async with self.session.request(verb, url, json=body, params=query or None, headers=headers) as response:
             text = await response.text()
             return response.status, json.loads(text) if text else None
 

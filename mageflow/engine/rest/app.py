@@ -21,6 +21,7 @@ from mageflow.engine.rest import (
     tasks,
     tenant,
     traces,
+    webhooks,
     workers,
     workflows,
 )
@@ -70,6 +71,7 @@ def _routes(engine: Engine) -> list[web.RouteDef]:
         *tasks.routes(tenant_id, repository, engine.durable, engine.replays),
         *tenant.routes(tenant_id, clock),
         *traces.routes(repository, engine.traces),
+        *webhooks.routes(tenant_id, engine.webhooks),
         *workers.routes(repository, engine.workers),
         *workflows.routes(tenant_id, repository, engine.pauses, engine.registry),
     ]
@@ -84,7 +86,8 @@ def _authenticator(token: str) -> Middleware:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or given != token:
+        is_public = request.match_info.route.name == webhooks.RECEIVE
+        if not is_public and (scheme.lower() != "bearer" or given != token):
             return _error_response(403, "wrong or missing token for this engine")
         return await handler(request)
 

@@ -75,6 +75,7 @@ class _Events:
                 "additionalMetadata": event.metadata,
                 "payload": event.payload,
                 "scope": event.scope,
+                "triggeringWebhookName": event.webhook_name,
                 "seenAt": iso(event.occurred_at),
                 "triggeredRuns": [
                     without_nulls({"workflowRunId": each.run.id, "filterId": each.filter_id})

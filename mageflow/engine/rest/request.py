@@ -67,6 +67,16 @@ def metadata_pairs(pairs: list[str]) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in (pair.partition(":") for pair in pairs)]
 
 
+def window_of(request: web.Request, rows: list[JsonObject]) -> list[JsonObject]:
+    """Return the rows that the parameters ``offset`` and ``limit`` select, without information about pages.
+
+    Raises:
+        InvalidRequestError: a parameter is not an integer.
+    """
+    offset = _integer(request, "offset", 0)
+    return rows[offset : offset + max(1, _integer(request, "limit", len(rows)))]
+
+
 def page_of(request: web.Request, rows: list[JsonObject], *, size: int = _PAGE_SIZE) -> JsonObject:
     """Return the page of rows that the parameters ``offset`` and ``limit`` select, in the form of the API.
 
