@@ -173,7 +173,7 @@ class MemberPath:
 
 
 def join_member_key(record: str, path: MemberPath) -> str:
-    """The key that names a member, whatever it is: ``<record key>#<path>``."""
+    """The key of any member: ``<record key>#<path>``."""
     return f"{record}#{path}"
 
 

@@ -70,11 +70,11 @@ class Description:
     started_at: datetime | None
     ended_at: datetime | None
     parent: str
-    """Key of the flow's member this flow stands for; empty when it is nobody's."""
+    """Key of the member that this nested flow is; empty for a flow that is not nested."""
     expires_in_seconds: float
     """Until it is forgotten, unless something happens to it."""
     unsent: int
-    """Decisions not known to be sent; above 0 for longer than the grace means that nobody delivers."""
+    """Entries of the outbox that are not known to be sent. Above 0 for longer than the grace: no worker sends them."""
     live: int
     """Members that Hatchet has or that run."""
     held: int

@@ -56,7 +56,7 @@ class Store:
         port: The way to Redis.
         keys: Names of everything.
         settings: TTLs and intervals.
-        interceptor: Told of loads and writes of signatures.
+        interceptor: Observes loads and writes of signatures.
     """
 
     def __init__(self, port: RedisPort, keys: Keys, settings: Settings, interceptor: Interceptor | None = None) -> None:
@@ -101,7 +101,19 @@ class Store:
         return signature
 
     async def load_with_result(self, key: str, *, wants_result: bool = True) -> tuple[AnySignature, str]:
-        """As `load`, with the stored result as JSON text (empty when there is none)."""
+        """Read a record or a member with its stored result, in one round trip.
+
+        Args:
+            key: Key of a record or a member.
+            wants_result: Whether to read the result.
+
+        Returns:
+            The signature as it is now, and the result as JSON text; an empty text if there is none.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+            SignatureInvalidError: What is stored does not validate.
+        """
         keys = self.keys.parse(key)
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
@@ -126,9 +138,8 @@ class Store:
         Idempotent per (run, attempt, worker): an answer that got lost may be asked for again. The rules, in order:
 
         - a member that succeeded: the same run gets the stored result (``replay``), another run is turned away;
-        - a later attempt of the very run that failed or was cancelled: ``ended``, and if it was replayed in Hatchet it
-          goes on, see `mageflow.flows.Flows.admit`; anybody else is turned away, and everybody from what was
-          interrupted;
+        - a later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
+          other run of an ended member is turned away, and every run of an interrupted one;
         - a run of an earlier dispatch (before suspend and resume), or an earlier attempt: ``superseded``;
         - a second run of the same dispatch: ``duplicate``; the first to arrive owns the member;
         - the owner's next attempt, or the same attempt on another worker after reassignment: goes on;
@@ -142,7 +153,7 @@ class Store:
             run: Which run this is.
             input_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
                 run has to be sent again.
-            is_replayed: Hatchet says that somebody has replayed the run.
+            is_replayed: True if Hatchet reports that a user replayed the run.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -202,7 +213,7 @@ class Store:
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, acknowledged: Sequence[Acknowledgement] = ()
     ) -> Settlement:
-        """Record how an attempt ended, and decide what follows from it. See `mageflow.flows.Flows.settle`.
+        """Record how an attempt ended, and decide what follows from it. One round trip, atomic, safe to repeat.
 
         Args:
             key: As for `admit`.
@@ -316,7 +327,7 @@ class Store:
         return SwarmDecision.parse(keys, reply)
 
     async def definitions(self, key: str) -> dict[str, str]:
-        """The stored definitions of a record by path, each with its head (see `member_document`).
+        """The stored definitions of a record by path, each text with the head that `member_document` writes.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -366,7 +377,7 @@ class Store:
         """Take or keep the leader's lease of the namespace.
 
         Returns:
-            0.0 when ``owner`` leads now; else for how many seconds the lease of whoever leads still runs.
+            0.0 if ``owner`` leads now; else the remaining seconds of the current leader's lease.
         """
         lease = self.keys.tagged("leader", "leader")
         return await self.port.call(scripts.LEAD, [lease], (owner, max(1, round(lease_seconds * 1000)))) / 1000

@@ -1,6 +1,6 @@
-"""One round trip to Redis, over whatever client the program has (see `mageflow.store.redis.connections`).
+"""One round trip to Redis, with the client that the program gave: synchronous or asynchronous, single or cluster.
 
-This module owns the EVALSHA protocol and the translation of errors. It refuses to know what the scripts decide.
+This module contains the EVALSHA protocol and the translation of errors. It does not know what the scripts decide.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class RedisPort:
 
     Args:
         client: A redis-py client, a URL, or None.
-        interceptor: Told of every round trip (`Interceptor.redis`).
+        interceptor: Observes every round trip (`Interceptor.redis`).
 
     Raises:
         ConfigurationError: The URL has a scheme Redis does not know, or the object is no redis-py client.
@@ -113,7 +113,7 @@ class RedisPort:
             try:
                 reply = await loop_client.execute(*command)
             except redis.exceptions.NoScriptError:
-                # What a server that is new or was restarted answers to a hash: no failure, and none is told of.
+                # A new or restarted server does not know the hash. This is no failure, so no interceptor sees an error.
                 reply = _UNKNOWN_SCRIPT
             except _UNAVAILABLE as error:
                 _end_if_cancelled(task, cancellations, error)
@@ -126,10 +126,10 @@ class RedisPort:
 
 
 def _end_if_cancelled(task: "asyncio.Task[Any] | None", cancellations: int, error: Exception | None) -> None:
-    """Pass on a cancellation that came during a call and that redis-py (8.1) kept to itself.
+    """Re-raise a cancellation that redis-py 8.1 swallowed while connecting.
 
-    While it connects it may take one for a failure of the connection, and try again: whoever cancelled would then wait
-    for a task that goes on.
+    It may take the cancellation for a failure of the connection and retry. Then the task would continue, and its
+    canceller would wait.
     """
     if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError from error

@@ -22,24 +22,24 @@ _OLDEST_REDIS: Final = (7, 0)
 
 
 async def find_unsuitable(port: RedisPort) -> list[str]:
-    """What is wrong with the server for keeping signatures, flows and locks; one sentence each. One round trip.
+    """The problems of the server for signatures, flows and locks, one sentence each. One round trip.
 
     Raises:
         RedisNotConfiguredError: No Redis was given.
         StoreUnavailableError: The server could not be reached in time.
-        StoreError: The server refused to tell, as one whose ACL forbids ``INFO`` does.
+        StoreError: The server refused, for example because an ACL forbids ``INFO``.
     """
     return problems_of(str(await port.call(SERVER, ())))
 
 
 def problems_of(info: str) -> list[str]:
-    """As `find_unsuitable`, of what the server has said to ``INFO``."""
+    """The problems of a server, one sentence each, by its answer to ``INFO``."""
     facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     return [*_too_old(facts), *_evicting(facts)]
 
 
 async def warn_unsuitable(port: RedisPort) -> None:
-    """Log what `find_unsuitable` finds. A server that cannot be asked is not judged; never raises `MageflowError`."""
+    """Log a warning for each problem of `find_unsuitable`; nothing if the server does not answer. Does not raise."""
     try:
         for problem in await find_unsuitable(port):
             _log.warning("%s", problem)
