@@ -120,15 +120,8 @@ class FakeWorker:
         self.bodies = bodies
         self.name = name
         self.started: Counter[str] = Counter()
-        self.succeeded: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.running = 0
-        self.most_running = 0
-        self.crash_before: Callable[[str, Run], bool] = lambda _point, _run: False
-
-    def at(self, point: str, run: Run) -> None:
-        if self.crash_before(point, run):
-            raise Crash(point)
 
     async def drain(self, limit: int = 10_000) -> None:
         """Run until nothing is queued, one run after another."""
@@ -163,13 +156,11 @@ class FakeWorker:
     async def execute(self, run: Run) -> None:
         request = run.request
         identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, request.dedupe_key, f"trace-{run.id}")
-        self.at("admit", run)
         try:
             admission = await self.flows.admit(request.signature_key, identity, input_json=request.input_json)
         except SignatureError as error:
             run.state, run.error = "failed", str(error)
             return
-        self.at("body", run)
         if admission.verdict == "skip":
             self.skipped[admission.status] += 1
             run.state = "cancelled"
@@ -181,7 +172,6 @@ class FakeWorker:
         self.begins(run)
         self.started[place] += 1
         self.running += 1
-        self.most_running = max(self.most_running, self.running)
         try:
             result = await self.bodies[request.task_name](run.input)
         except Exception as error:  # noqa: BLE001 - a body may raise anything
@@ -189,18 +179,14 @@ class FakeWorker:
             return
         finally:
             self.running -= 1
-        self.succeeded[place] += 1
         if run.state == "cancelled":
             await self.settle(run, identity, "cancelled", error=record(run, "TaskCancelled", "", "cancelled"))
             return
-        self.at("settle", run)
         await self.settle(run, identity, "succeeded", result_json=json.dumps(result))
-        self.at("report", run)
         run.state, run.output = "completed", json.dumps(result)
 
     async def failed(self, run: Run, identity: RunIdentity, error: Exception) -> None:
         will_retry = run.attempt <= self.hatchet.retries.get(run.request.task_name, 0)
-        self.at("settle", run)
         failure = record(run, type(error).__name__, str(error), "retried" if will_retry else "failed")
         await self.settle(
             run,
@@ -210,7 +196,6 @@ class FakeWorker:
             will_retry=will_retry,
             input_json=run.request.input_json,
         )
-        self.at("report", run)
         if will_retry:
             run.state = "queued"
             self.hatchet.queue.append(run)

@@ -146,12 +146,12 @@ async def test_chains_nest(flows: Flows, hatchet: FakeHatchet, worker: Any) -> N
 
 async def test_a_failing_inner_chain_fails_the_outer_one(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
     """The error reaches the outer chain, and the callbacks of each level run once."""
-    inner = await flows.creation.chain(["fail", "add"], error="inner_told")
-    outer = await flows.creation.chain([inner, "add"], error="outer_told")
+    inner = await flows.creation.chain(["fail", "add"], error="inner_failed")
+    outer = await flows.creation.chain([inner, "add"], error="outer_failed")
     await flows.start(outer)
-    await worker(add=add, fail=fail, inner_told=add, outer_told=add).drain()
-    assert hatchet.by_task() == {"fail": 1, "inner_told": 1, "outer_told": 1}
-    assert hatchet.inputs("outer_told")[0]["mageflow_error"]["type"] == "ValueError"
+    await worker(add=add, fail=fail, inner_failed=add, outer_failed=add).drain()
+    assert hatchet.by_task() == {"fail": 1, "inner_failed": 1, "outer_failed": 1}
+    assert hatchet.inputs("outer_failed")[0]["mageflow_error"]["type"] == "ValueError"
 
 
 async def test_an_inner_flow_cannot_be_in_two_chains(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
