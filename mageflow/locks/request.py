@@ -20,7 +20,7 @@ from mageflow.store import LockClaim, LockOwner, LockVerdict, VictimPolicy
 __all__ = ["LockRequest", "OnLost", "attempt_id_of", "check_resource"]
 
 OnLost = Literal["cancel", "flag"]
-"""What happens to a block when its lease is lost; see `Resource.acquire`."""
+"""What happens to a block when its lease is lost: ``cancel`` cancels it, ``flag`` only sets ``lease.is_lost``."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]{0,127}")
 

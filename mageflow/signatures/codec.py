@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION: Final = 1
-"""Of everything stored for a record: definitions carry it as ``v``, headers as ``format``. See ``docs/storage.md``."""
+"""Of everything stored for a record: definitions carry it as ``v``, headers as ``format`` (``docs/storage.md``)."""
 
 
 class _Document(BaseModel):
