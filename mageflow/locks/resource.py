@@ -82,8 +82,8 @@ class Resource:
         Atomicity: one script grants or queues, and searches for a cycle. One round trip to acquire and one to release
         without contention.
 
-        Keys and TTL: ``<prefix>:{<namespace>/locks}:locks`` and its neighbours live a day after the last write or
-        renewal. The lock itself lives as long as the lease, `Settings.lock_lease_seconds`, which the process renews.
+        Keys and TTL: ``<prefix>:{<namespace>/locks}:locks:v1:*`` live a day after the last write or renewal. The lock
+        itself lives as long as the lease, `Settings.lock_lease_seconds`, which the process renews.
 
         Telemetry: span ``acquire {lock}``; ``mageflow_lock_*`` and ``mageflow_deadlock*``; log events
         ``mageflow.lock.*`` and ``mageflow.deadlock.*``.

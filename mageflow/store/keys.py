@@ -34,10 +34,13 @@ from mageflow.errors import SignatureNotFoundError
 from mageflow.store.paths import MemberPath, split_member_key
 from mageflow.types import SignatureKind
 
-__all__ = ["SHARDS", "Keys", "RecordKeys", "signature_id_of"]
+__all__ = ["LOCK_FORMAT_VERSION", "SHARDS", "Keys", "RecordKeys", "signature_id_of"]
 
 SHARDS: Final = 16
 """Hash tags the records of one namespace are spread over. Fixed: every process must agree on it."""
+
+LOCK_FORMAT_VERSION: Final = 1
+"""Version of the stored format of locks (``docs/storage-locks.md``). It is part of their keys."""
 
 _KINDS: Final[frozenset[str]] = frozenset(get_args(SignatureKind))
 _PUBLIC: Final = re.compile(r"(?P<prefix>[^{}\s]+):\{(?P<namespace>[^{}/]*)/[0-9a-f]\}:")
@@ -142,8 +145,11 @@ class Keys:
         return ":".join((self.prefix, "{" + self.namespace + "/" + tag + "}", *parts))
 
     def lock(self, *parts: str) -> str:
-        """A key of the lock service. All of a namespace share one hash tag; see the module docstring."""
-        return self.tagged("locks", "locks", *parts)
+        """A key of the lock service. All of a namespace share one hash tag.
+
+        The name holds the version of the stored format: another release's locks are never read, and end by themselves.
+        """
+        return self.tagged("locks", "locks", f"v{LOCK_FORMAT_VERSION}", *parts)
 
     def due(self, shard: int) -> str:
         """The reconciler's index of one shard."""

@@ -99,7 +99,7 @@ class LockTelemetry:
     # -- gauges --------------------------------------------------------------------------------------------------
 
     def samples(self) -> Iterable[Sample]:
-        """See `mageflow.telemetry.gauges.GaugeSource`."""
+        """Gauges of the requests that wait and the locks that are held, by lock and task."""
         pairs = {(lock, task or OTHER): 0.0 for lock, task in list(self._pairs)}
         waiters, holders, oldest_wait, oldest_hold = dict(pairs), dict(pairs), dict(pairs), dict(pairs)
         edges: dict[tuple[str, str, str], float] = {}

@@ -15,7 +15,7 @@ from mageflow.testing.valkey import EmbeddedValkey
 ROOT = Path(__file__).parent.parent.parent
 HEADER = ROOT / "mageflow" / "store" / "lua" / "lib_lock.lua"
 DOCUMENT = ROOT / "docs" / "storage-locks.md"
-VERSION_1 = Path(__file__).parent / "stored" / "version_1.json"
+VERSION_1 = Path(__file__).parent / "fixtures" / "v1.json"
 
 KEYS = Keys("mageflow", "tests")
 RECORDS = ("locks", "owners", "waits")

@@ -35,4 +35,4 @@ def test_a_foreign_key_is_not_found(key: str) -> None:
 
 def test_a_namespace_cannot_break_out_of_its_tag() -> None:
     """Characters with a meaning in keys are escaped."""
-    assert Keys("p", "a}b/{c:d#e").lock("x") == "p:{a%7Db%2F%7Bc%3Ad%23e/locks}:locks:x"
+    assert Keys("p", "a}b/{c:d#e").lock("x") == "p:{a%7Db%2F%7Bc%3Ad%23e/locks}:locks:v1:x"
