@@ -1,7 +1,6 @@
-"""The command ``mageflow``: one file per command, each imported when it is run.
+"""The command ``mageflow``. Each command has a module of its own, which is imported when the command runs.
 
-This room owns what is printed and the exit status. It refuses to do anything itself: a command calls another room
-and shows what it said.
+This package owns the printed text and the exit status. What a command shows is computed by other packages.
 """
 
 from mageflow.cli.group import main

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 _GROUP_EPILOG = """\b
 Examples:
-  mageflow dashboards export ./observability                     dashboards, rules and runbook as files
-  mageflow dashboards check --prometheus http://127.0.0.1:9090   which panels get data from your Prometheus
+  mageflow dashboards export ./observability
+                        writes dashboards, rules and runbook as files
+  mageflow dashboards check --prometheus http://127.0.0.1:9090
+                        lists the panels that get no data from Prometheus
 """
 
 _EXPORT_EPILOG = """\b
@@ -23,23 +25,28 @@ Example:
 
 \b
 Then:
-  Grafana       import grafana/*.json (Dashboards, New, Import), or mount provisioning/ and grafana/
-  Prometheus    add rules/*.yml to rule_files
-  README.md     describes every file and every panel
+  Grafana      import grafana/*.json (Dashboards, New, Import),
+               or mount provisioning/ and grafana/
+  Prometheus   add rules/*.yml to rule_files
+  README.md    describes every file and every panel
 
 Exit status: 0 written, 1 DIRECTORY cannot be written, 2 wrong arguments.
 """
 
 _CHECK_EPILOG = """\b
 Examples:
-  mageflow dashboards check                                      the shipped files
-  mageflow dashboards check ./observability                      is this copy up to date?
-  mageflow dashboards check --prometheus http://127.0.0.1:9090   which panels get data?
-  mageflow dashboards check --prometheus http://127.0.0.1:9090 --range 86400 --rate-interval 240
+  mageflow dashboards check                   checks the shipped files
+  mageflow dashboards check ./observability   is this copy up to date?
+  mageflow dashboards check --prometheus http://127.0.0.1:9090
+                                              which panels get data?
+  mageflow dashboards check --prometheus http://127.0.0.1:9090 \\
+      --range 86400 --rate-interval 240       the same, for one day
 
 \b
-A panel without data is reported, but is not an error: nothing may have happened in the range.
-Exit status: 0 no problem found, 1 a file or a query is wrong, 2 wrong arguments.
+A panel without data is reported, but is not an error: nothing may have
+happened in the range.
+Exit status: 0 no problem found, 1 a file or a query is wrong,
+2 wrong arguments.
 """
 
 

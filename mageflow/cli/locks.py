@@ -18,7 +18,7 @@ __all__ = ["locks"]
 
 _EPILOG = """\b
 Examples:
-  mageflow locks                                 holders, and who waits for whom
+  mageflow locks                                 who holds, who waits
   mageflow locks --redis-url redis://db:6379/1   another Redis
   mageflow locks --namespace prod --raw-keys     resource keys as they are
   mageflow locks --json | jq '.waiters[] | select(.waited_s > 60)'

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -15,14 +16,15 @@ from mageflow.distribution import installs
 from mageflow.errors import MageflowError, RedisNotConfiguredError, StoreUnavailableError
 
 
-def mageflow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
+def mageflow(*arguments: str, columns: int = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does, in a terminal of this width."""
     return subprocess.run(
         [sys.executable, "-c", "from mageflow.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=90,
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -60,6 +62,28 @@ def test_every_command_has_help_of_its_own(name):
     assert home.summary.endswith(".")
     result = CliRunner().invoke(command, ["--help"])
     assert result.exit_code == 0, result.output
+
+
+def commands() -> list[list[str]]:
+    """Every command with its path, subcommands included."""
+    found: list[list[str]] = [[]]
+    for name, home in group.COMMANDS.items():
+        command = getattr(importlib.import_module(home.module), home.attribute)
+        found.append([name])
+        found += [[name, each] for each in getattr(command, "commands", {})]
+    return found
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_help_fits_a_terminal_and_has_examples(path):
+    """No line of any ``--help`` is wrapped at 80 columns, and each has an example that begins with the command."""
+    run = mageflow(*path, "--help", columns=80)
+
+    assert run.returncode == 0
+    assert [line for line in run.stdout.splitlines() if len(line) > 80] == []
+    _, found, examples = run.stdout.partition("Example")
+    assert found
+    assert f"    {' '.join(['mageflow', *path])} " in examples.replace("\n", " \n")
 
 
 def test_version_names_ours_and_the_sdks():

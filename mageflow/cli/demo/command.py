@@ -16,12 +16,12 @@ Examples:
   mageflow demo                      watch it, then read the report
   mageflow demo --seconds 3          the shortest demo, about 12 s
   mageflow demo --json | jq .tasks   the report as JSON
-  mageflow demo --serve              go on until Ctrl-C, with metrics to scrape
+  mageflow demo --serve              go on until Ctrl-C; scrape /metrics
   mageflow demo --keep out           keep spans, log and metrics in out/
 
 \b
-Exit status: 0 if every expectation is met, 1 if not or if a process does
-not start. Needs an extra: pip install '.[local]'
+Exit status: 0 every expectation is met, 1 one is not met or a process
+does not start, 2 wrong arguments. Needs the extra "local".
 """
 
 
