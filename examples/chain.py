@@ -1,4 +1,4 @@
-"""A chain: each step is handed what the one before returned; an error callback is told when one fails for good.
+"""A chain: each step receives the result of the step before. An error callback runs if a step fails for good.
 
 Prints::
 
@@ -47,7 +47,7 @@ async def apologise(failure: Failure) -> dict[str, str]:
 
 
 async def main() -> None:
-    # Bound to every step; a message to aio_run would go to the first alone.
+    # Keywords are bound to every step. A message passed to aio_run goes to the first step only.
     chain = await client.chain([reserve, pay], name="order", error=apologise, order=7)
     print(await chain.aio_run())
 

@@ -1,10 +1,10 @@
-"""Stand around every attempt with code of your own: mageflow's telemetry uses the same seam.
+"""Run your own code around every attempt. mageflow's telemetry is such an interceptor too.
 
-Here: who pays for what. An interceptor adds up how long each task held a slot, and by which outcome.
+This one records how long each attempt occupied its slot, and its outcome.
 
 Prints::
 
-    spend: succeeded, held its slot for 0.05... s
+    spend: succeeded, occupied its slot for 0.05... s
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from mageflow import Mageflow
 from mageflow.interceptors import Attempt, Interceptor
 
 
-class Ledger(Interceptor):
-    """One line per attempt, whatever becomes of it."""
+class SlotTimes(Interceptor):
+    """One entry for each attempt, with any outcome."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str, float]] = []
+        self.entries: list[tuple[str, str, float]] = []
 
     @contextmanager
     def attempt(self, call: Attempt) -> Generator[None]:
-        """Around the whole attempt; what is filled in later is there when the block is left."""
+        """Runs around the attempt. The outcome and the duration of ``call`` are set when the block ends."""
         try:
             yield
         finally:
-            self.lines.append((call.task.name, str(call.outcome), call.elapsed_seconds))
+            self.entries.append((call.task.name, str(call.outcome), call.elapsed_seconds))
 
 
-ledger = Ledger()
-client = Mageflow(Hatchet(), interceptors=[ledger])
+slot_times = SlotTimes()
+client = Mageflow(Hatchet(), interceptors=[slot_times])
 
 
 class Nothing(BaseModel):
@@ -47,20 +47,20 @@ async def spend(_: Nothing) -> None:
     await asyncio.sleep(0.05)
 
 
-@client.task(name="read-ledger")
-async def read_ledger(_: Nothing) -> dict[str, list[tuple[str, str, float]]]:
-    return {"lines": ledger.lines}
+@client.task(name="read-slot-times")
+async def read_slot_times(_: Nothing) -> dict[str, list[tuple[str, str, float]]]:
+    return {"entries": slot_times.entries}
 
 
 async def main() -> None:
     await spend.aio_run(Nothing())
-    for name, outcome, seconds in (await read_ledger.aio_run(Nothing()))["lines"]:
+    for name, outcome, seconds in (await read_slot_times.aio_run(Nothing()))["entries"]:
         if name == "spend":
-            print(f"{name}: {outcome}, held its slot for {seconds:.4f} s")
+            print(f"{name}: {outcome}, occupied its slot for {seconds:.4f} s")
 
 
 if __name__ == "__main__":
     if "worker" in sys.argv:
-        client.worker("interceptor-example", workflows=[spend, read_ledger]).start()
+        client.worker("interceptor-example", workflows=[spend, read_slot_times]).start()
     else:
         asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Suspend a chain while it runs, see where it stands, and let it go on from there: what succeeded is not run again.
+"""Suspend a running chain, read its status, and resume it. Steps that succeeded are not run again.
 
 Prints::
 
@@ -29,8 +29,8 @@ async def append(message: Letters) -> dict[str, list[str]]:
     return {"letters": [*message.before.get("letters", []), message.letter]}
 
 
-async def reaches(key: str, status: str) -> None:
-    while (await client.load_signature(key)).status != status:  # noqa: ASYNC110 - it happens in another process
+async def wait_for_status(key: str, status: str) -> None:
+    while (await client.load_signature(key)).status != status:  # noqa: ASYNC110 - another process changes it
         await asyncio.sleep(0.05)
 
 
@@ -39,10 +39,10 @@ async def main() -> None:
     chain = await client.chain(steps, name="letters")
     running = asyncio.create_task(chain.aio_run())
 
-    await reaches(chain.steps[0], "active")
+    await wait_for_status(chain.steps[0], "active")
     await client.suspend(chain.key, by="ada", why="stock count")
 
-    await reaches(chain.steps[0], "done")  # the step that was running finishes; no other starts
+    await wait_for_status(chain.steps[0], "done")  # the running step ends; no other one starts
     now = await client.load_signature(chain.key)
     last = now.history[-1]
     print(f"{now.status} after the first of {len(now.steps)} steps, by {last.by}: {last.why}")

@@ -1,14 +1,14 @@
-"""Two tasks take the same two accounts the wrong way round; one gives way, is run again, and both finish.
+"""Two tasks take the same two locks in opposite order. One is the victim of the deadlock; it is retried and succeeds.
 
-Each transfer holds the account it takes from before it asks for the one it gives to. Two transfers in opposite
-directions therefore wait for each other: a deadlock. The request that closes it is told in the same round trip, with
-the whole cycle; Hatchet runs that task again.
+Each transfer holds the source account when it requests the target account. Two transfers in opposite directions wait
+for each other: a deadlock. The request that closes the cycle gets a `DeadlockError` at once, with the whole cycle, and
+Hatchet retries its task.
 
 Prints::
 
     2 of 2 transfers finished
     transfer waited for ... while transfer waited for ...
-    the one that gave way finished on attempt 2
+    the victim finished on attempt 2
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from mageflow.errors import DeadlockError
 client = Mageflow(Hatchet())
 
 accounts = client.resource("account")
-meeting = asyncio.Barrier(2)
+both_hold_one = asyncio.Barrier(2)
 cycles: dict[str, str] = {}
-"""What each victim was told, for its next attempt to return."""
+"""The cycle of each deadlock by the victim's source account, for its next attempt to return."""
 
 
 class Transfer(BaseModel):
@@ -39,7 +39,7 @@ class Transfer(BaseModel):
 async def transfer(order: Transfer, ctx: Context) -> dict[str, Any]:
     async with accounts.acquire(key=order.source):
         if ctx.attempt_number == 1:
-            await meeting.wait()  # both hold one account now: without this the deadlock would be a matter of luck
+            await both_hold_one.wait()  # makes the deadlock certain
         try:
             async with accounts.acquire(key=order.target):
                 return {"attempt": ctx.attempt_number, "cycle": cycles.get(order.source, "")}
@@ -55,7 +55,7 @@ async def main() -> None:
     for result in results:
         if result["cycle"]:
             print(result["cycle"])
-            print(f"the one that gave way finished on attempt {result['attempt']}")
+            print(f"the victim finished on attempt {result['attempt']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Your own metrics ride along on the worker's endpoint: one port, one scrape.
+"""Your own metrics are exported on the worker's endpoint too: one port, one scrape.
 
 Prints::
 
@@ -23,7 +23,7 @@ class Sale(BaseModel):
 
 
 class Metrics:
-    """Made when the worker starts, not when the file is imported: the SDK's listener process imports it too."""
+    """Created when the worker starts, not on import: the SDK's listener process imports this file too."""
 
     revenue: Counter
 
@@ -35,7 +35,7 @@ async def sell(sale: Sale) -> None:
 
 @client.task(name="read-metrics")
 async def read_metrics(_: Sale) -> dict[str, str]:
-    # What the worker's /metrics serves: the process-wide registry.
+    # The process-wide registry is what the worker serves on /metrics.
     return {"text": generate_latest().decode()}
 
 

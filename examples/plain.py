@@ -1,4 +1,4 @@
-"""A Hatchet program, unchanged but for one line: the client is wrapped.
+"""A Hatchet program with one changed line: the client is wrapped.
 
 Prints::
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from mageflow import AcceptParams, Mageflow
 
-# The one line. With ALL, functions written for the plain client (message and context) run as they are.
+# The changed line. With ALL, functions of the plain client (message and context) run as they are.
 hatchet = Mageflow(Hatchet(), param_config=AcceptParams.ALL)
 
 

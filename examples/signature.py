@@ -1,9 +1,9 @@
-"""A signature is a task with arguments and a name you know it by, stored: sign now, run later, ask how it went.
+"""A signature is a stored task with arguments and identifiers: sign it now, run it later, read its status.
 
 Prints::
 
     stored for ada: pending
-    the task knew itself as send-letter for {'customer': 'ada'}
+    the signature in the task: send-letter for {'customer': 'ada'}
     afterwards: done, after 1 attempt
 """
 
@@ -34,10 +34,10 @@ async def main() -> None:
     signature = await client.sign(send_letter, task_identifiers={"customer": "ada"}, to="ada", text="dear")
     print(f"stored for {signature.task_identifiers['customer']}: {signature.status}")
 
-    # Any process with the same Redis can do this; what the message sets wins over what was bound.
+    # Any process with the same Redis can do this. Values of a message passed here replace the bound ones.
     stored = await client.load_signature(signature.key)
     letter = await stored.aio_run()
-    print(f"the task knew itself as {letter['by']} for {letter['for']}")
+    print(f"the signature in the task: {letter['by']} for {letter['for']}")
 
     now = await client.load_signature(signature.key)
     print(f"afterwards: {now.status}, after {now.attempts} attempt")

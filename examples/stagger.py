@@ -1,7 +1,7 @@
-"""A crowd that arrives at once is spread over two seconds, though each run has only one second for itself.
+"""Many runs that start at once are spread over two seconds, although the timeout of each is one second.
 
-Twelve runs want the same account. Staggered, they come one by one or nearly so; and as each run's timeout is extended
-by its own delay before it sleeps, none is ended by it.
+Twelve runs use the same account. With the random delays of ``stagger_execution`` they run one after another or nearly
+so. Each delay extends the run's timeout before it begins, so no run times out.
 
 Prints::
 
@@ -35,8 +35,8 @@ async def book_payment(payment: Payment) -> dict[str, float]:
 
 
 async def main() -> None:
-    crowd = [book_payment.create_bulk_run_item(Payment(number=number)) for number in range(12)]
-    booked = await book_payment.aio_run_many(crowd)
+    items = [book_payment.create_bulk_run_item(Payment(number=number)) for number in range(12)]
+    booked = await book_payment.aio_run_many(items)
     began = [each["began"] for each in booked]
     print(f"{len(booked)} of 12 runs finished")
     print(f"spread over {max(began) - min(began):.2f} s")

@@ -1,4 +1,4 @@
-"""A swarm: many tasks side by side, never more than so many at once, results in the order of the tasks.
+"""A swarm runs many tasks with a limit on how many run at once. The results are in the order of the tasks.
 
 Prints::
 

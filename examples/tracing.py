@@ -1,7 +1,7 @@
-"""Your own spans and log events stand inside mageflow's, across processes, with nothing to pass along.
+"""Your own spans and log events are part of mageflow's traces, across processes, without code to pass a context.
 
-``configure`` sets up traces (OTLP, where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set) and JSON logs for programs that have
-set up nothing of their own. The trace of the program that starts a run goes on in the task, also in a thread.
+``configure`` sets up traces (with OTLP if ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set) and JSON logs for programs that have
+none. The trace of the program that starts a run continues in the task, also in the thread of a synchronous function.
 
 Prints::
 
@@ -33,7 +33,7 @@ class Page(BaseModel):
 def render_page(page: Page) -> dict[str, str]:
     with tracer.start_as_current_span("render") as span:
         time.sleep(0.01)
-        # Carries task, run_id, attempt and trace_id: bound by mageflow around the task.
+        # mageflow adds task, run_id, attempt and trace_id.
         log.info("page.rendered", number=page.number)
         return {"trace": f"{span.get_span_context().trace_id:032x}"}
 

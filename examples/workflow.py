@@ -1,4 +1,4 @@
-"""The decorators work on the tasks of a workflow, and each task is told apart in every signal.
+"""The decorators work on the tasks of a workflow. Each task has its own name in spans, log events and metrics.
 
 Prints::
 

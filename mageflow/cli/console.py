@@ -1,4 +1,4 @@
-"""The console of all commands: what is printed is text, whatever the data holds."""
+"""The console of all commands: it prints data as text, never as markup or control characters."""
 
 from collections.abc import Iterable
 

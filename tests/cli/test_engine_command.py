@@ -1,4 +1,4 @@
-"""``mageflow engine``: an engine in the foreground, with all another process needs to find it."""
+"""``mageflow engine``: an engine in the foreground, and the variables that lead another process to it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-c", "from mageflow.cli import main; main()", "engin
 
 @contextmanager
 def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]]]:
-    """The command with its first lines, once it is ready; ended with SIGTERM."""
+    """The running command and its first lines. It is stopped with SIGTERM."""
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         count = 1 if "--json" in arguments else 6 if "--redis" in arguments else 5
@@ -30,7 +30,7 @@ def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]
 
 
 def is_alive(variables: dict[str, str]) -> bool:
-    """Whether the engine these variables name answers its own token."""
+    """Whether the engine of these variables accepts their token."""
     handshake = json.loads(variables["HATCHET_EMBEDDED_HANDSHAKE"])
     request = urllib.request.Request(  # noqa: S310 - our own engine
         f"{handshake['api_url']}/api/v1/tenants/{handshake['tenant_id']}/worker",
@@ -41,7 +41,7 @@ def is_alive(variables: dict[str, str]) -> bool:
 
 
 def test_export_lines_can_be_pasted():
-    """The lines are shell, and lead a client to the engine whatever was set for another Hatchet before."""
+    """The lines are valid shell, and set every variable that leads a client to an engine."""
     with running() as (process, lines):
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
@@ -57,7 +57,7 @@ def test_export_lines_can_be_pasted():
 
 
 def test_redis_brings_a_server_for_signatures_and_flows():
-    """``--redis`` runs a Valkey beside the engine, says where, and takes it down again."""
+    """``--redis`` also runs a Valkey server, prints its URL, and stops it at the end."""
     with running("--redis") as (_, lines):
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
         with redis.Redis.from_url(variables["MAGEFLOW_REDIS_URL"]) as client:
@@ -75,7 +75,7 @@ def test_json_is_one_line_for_machines():
 
 
 def test_handshake_file_is_there_while_the_engine_is(tmp_path):
-    """The file is for the owner alone, complete when it appears, and gone with the engine."""
+    """Only the owner can read the file. It is complete when it appears and is removed with the engine."""
     path = tmp_path / "engine.json"
     with running("--handshake-file", str(path)) as (_, _lines):
         assert json.loads(path.read_text())["grpc_address"].startswith("127.0.0.1:")
@@ -84,7 +84,7 @@ def test_handshake_file_is_there_while_the_engine_is(tmp_path):
 
 
 def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
-    """`Hatchet.from_embedded()` starts the engine itself when it is told where the executable is."""
+    """`Hatchet.from_embedded()` starts the engine itself if a variable names the executable."""
     program = tmp_path / "program.py"
     program.write_text(
         "from hatchet_sdk import Hatchet\n"
@@ -110,7 +110,7 @@ def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
 
 
 def test_taken_port_is_one_clear_line():
-    """An engine that cannot start says why, with status 1."""
+    """An engine that cannot start prints the reason and exits with status 1."""
     with running("--json") as (_, lines):
         port = json.loads(json.loads(lines[0])["HATCHET_EMBEDDED_HANDSHAKE"])["grpc_address"].rpartition(":")[2]
         run = subprocess.run([*COMMAND, "--grpc-port", port], capture_output=True, text=True, check=False, timeout=90)

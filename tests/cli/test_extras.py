@@ -1,4 +1,4 @@
-"""Commands that need more than the package say so before anything starts."""
+"""Commands that need the extra ``local`` check for it before they start anything."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from mageflow.distribution import installs
 
 @pytest.mark.parametrize("command", ["demo", "engine"])
 def test_missing_extra_is_one_line(command, monkeypatch, capsys):
-    """Without the extra ``local`` a command that starts an engine ends with status 2 and the line to type."""
+    """Without the extra the command exits with status 2 and prints the command that installs it."""
     monkeypatch.setattr("mageflow.cli.extras.find_spec", lambda module: None if module == "cel" else object())
 
     with pytest.raises(SystemExit) as ended:

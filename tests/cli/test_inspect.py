@@ -1,4 +1,4 @@
-"""``mageflow inspect`` over what real flows left in a real Valkey."""
+"""``mageflow inspect`` shows what flows have stored in a real Valkey."""
 
 import json
 import re
@@ -17,7 +17,7 @@ async def document(inspected: Any, *arguments: str) -> dict[str, Any]:
     return json.loads(result.output)
 
 
-async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: StoredFlows, inspected: Any) -> None:
+async def test_a_failed_chain_shows_step_error_and_runs(stored: StoredFlows, inspected: Any) -> None:
     """Status, steps in order, the error beside its step, run ids, callbacks, history and TTL are those of the store."""
     chain = await stored.flows.creation.chain(["add", "fail", "add"], name="billing", error="callback")
     await stored.flows.start(chain, {"n": 5})
@@ -53,8 +53,8 @@ async def test_a_failed_chain_tells_where_why_and_under_which_run(stored: Stored
     assert re.search(r"^  on error +callback +done", drawn, re.MULTILINE)
 
 
-async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: StoredFlows, inspected: Any) -> None:
-    """Items are paged by number; what is left is said; nested flows are named by their key."""
+async def test_a_swarm_shows_its_counts_and_a_page_of_its_items(stored: StoredFlows, inspected: Any) -> None:
+    """Items are paged by number, with a line about the rest. A nested flow is shown by its key."""
     inner = await stored.flows.creation.chain(["add", "add"])
     items: list[object] = [await stored.flows.creation.sign("odd", n=index) for index in range(9)]
     swarm = await stored.flows.creation.swarm([*items, inner], "crowd", SwarmConfig(max_concurrency=3), closed=True)
@@ -75,8 +75,8 @@ async def test_a_swarm_tells_its_counts_and_shows_a_page_of_its_items(stored: St
     assert "6 more: --first 4" in drawn
 
 
-async def test_what_waits_says_why_it_waits(stored: StoredFlows, inspected: Any) -> None:
-    """Suspended: who and why stand in the history, and the held step is counted."""
+async def test_a_suspended_chain_shows_who_suspended_it_and_why(stored: StoredFlows, inspected: Any) -> None:
+    """The history has the person and the reason, and the held step is counted."""
     chain = await stored.flows.creation.chain(["add", "add"])
     await stored.flows.start(chain)
     await stored.flows.lifecycle.suspend(chain.key, by="ada", why="too loud")
@@ -90,8 +90,8 @@ async def test_what_waits_says_why_it_waits(stored: StoredFlows, inspected: Any)
     assert "too loud" in (await inspected(chain.key)).output
 
 
-async def test_a_signature_shows_each_run_its_user_made(stored: StoredFlows, inspected: Any) -> None:
-    """A plain signature may be run often: every run is listed; bound values only where they are asked for."""
+async def test_a_signature_hides_bound_values_unless_asked(stored: StoredFlows, inspected: Any) -> None:
+    """Identifiers and callbacks are shown. Bound values are shown only with ``--values``."""
     signature = await stored.flows.creation.sign(
         "add", task_identifiers={"order": 17}, success_callbacks=["callback"], n="s3cret"
     )
@@ -103,8 +103,8 @@ async def test_a_signature_shows_each_run_its_user_made(stored: StoredFlows, ins
     assert "s3cret" in (await inspected(signature.key, "--values")).output
 
 
-async def test_one_member_and_an_id_can_be_asked_for(stored: StoredFlows, inspected: Any) -> None:
-    """``KEY#path`` is that member with its callbacks; the id of logs and spans is found in its namespace."""
+async def test_a_member_and_an_id_are_found(stored: StoredFlows, inspected: Any) -> None:
+    """``KEY#path`` shows the member with its callbacks. The id of logs and spans is found in its namespace."""
     chain = await stored.flows.creation.chain(
         [await stored.flows.creation.sign("add", success_callbacks=["callback"]), "add"]
     )
@@ -115,7 +115,7 @@ async def test_one_member_and_an_id_can_be_asked_for(stored: StoredFlows, inspec
     assert (await document(inspected, f"{identity}#1", "--namespace", "prod_"))["key"] == f"{chain.key}#1"
 
 
-async def test_looking_changes_nothing(stored: StoredFlows, inspected: Any) -> None:
+async def test_inspect_changes_nothing(stored: StoredFlows, inspected: Any) -> None:
     """No TTL is refreshed and no key is written: a dump of the server before and after is the same."""
     chain = await stored.flows.creation.chain(["add", "add"])
     await stored.port.command("EXPIRE", chain.key, 500)
@@ -148,8 +148,8 @@ async def test_looking_changes_nothing(stored: StoredFlows, inspected: Any) -> N
         ),
     ],
 )
-def test_what_is_not_there_is_one_line(mageflow_redis, capsys, arguments, status, message):
-    """One clear line on stderr, nothing on stdout, and the status says whose mistake it was."""
+def test_an_unknown_key_is_one_line(mageflow_redis, capsys, arguments, status, message):
+    """One line on stderr, nothing on stdout. Status 1 if it is not found, 2 for wrong arguments."""
     with pytest.raises(SystemExit) as ended:
         group.main(["inspect", *arguments, "--redis-url", mageflow_redis.url])
 
@@ -168,8 +168,8 @@ def test_what_is_not_there_is_one_line(mageflow_redis, capsys, arguments, status
         ([], 2, "write --redis-url redis://HOST:6379"),
     ],
 )
-def test_a_redis_that_cannot_be_asked_is_one_line(capsys, arguments, status, message):
-    """Redis away, a URL of something else, and none at all."""
+def test_an_unusable_redis_is_one_line(capsys, arguments, status, message):
+    """Redis does not answer, the URL is not one of Redis, or there is none."""
     with pytest.raises(SystemExit) as ended:
         group.main(["inspect", "mageflow:{/a}:task:000a", *arguments])
 

@@ -1,10 +1,10 @@
-"""Runs the stack's own worker for a while on the local engine, and takes pictures of the boards with what it did.
+"""Runs the demo worker with traffic on the local engine, and takes screenshots of the boards with its data.
 
     (cd tests/dashboards/viewer && npm install --ignore-scripts)
     python -m tests.dashboards.board_screenshots --seconds 900 --out docs/boards
 
-A development script: this is how the pictures in the documentation are made. It needs Node.js, Chromium and Prometheus;
-what draws is told in ``viewer/README.md``.
+A development script: it makes the pictures of the documentation. It needs Node.js, Chromium and Prometheus;
+``tests/dashboards/viewer/README.md`` describes how the boards are rendered.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 VIEWER = Path(__file__).parent / "viewer"
 _WAITS = "count(sum by (waiter_task, lock) (mageflow_lock_wait_edges) > 0)"
 _MANY = 3
-"""Waits of different tasks or for different locks that make a wait-for graph worth looking at."""
+"""Edges of a wait-for graph that is worth a picture: waits of different tasks or for different locks."""
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _moment(server: PrometheusServer) -> float:
-    """Wait until many wait for locks, and get the time: panels that show the present are best asked about it."""
+    """Wait until many runs wait for locks, and return this time, for the panels that show one moment."""
     end = time.time() + 120
     while time.time() < end and server.value(_WAITS) < _MANY:
         time.sleep(1)
@@ -56,7 +56,7 @@ def _moment(server: PrometheusServer) -> float:
 
 
 def take_pictures(prometheus: str, until: float, seconds: float, out: Path) -> None:
-    """One PNG per board, of the data of a Prometheus over the seconds before a moment."""
+    """Make one PNG for each board, with the data of the seconds before ``until``."""
     query = f"from={(until - seconds) * 1000:.0f}&to={until * 1000:.0f}"
     command = ["node", "pictures.mjs", "--prometheus", prometheus, "--query", query, "--out", str(out.resolve())]
     subprocess.run([*command, "--boards", str(find_bundle().root / "grafana")], cwd=VIEWER, check=True)

@@ -1,4 +1,4 @@
-"""Every example does what it says at its top, as a program of its own against a real worker."""
+"""Every example prints what its docstring says, as a program of its own with a real worker."""
 
 import ast
 import doctest
@@ -14,11 +14,11 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 
-def promised(path: Path) -> str:
-    """What an example says it prints."""
-    words = ast.get_docstring(ast.parse(path.read_text())) or ""
-    _, found, block = words.partition("Prints::\n\n")
-    assert found, f"{path.name} does not say what it prints: its docstring needs a block 'Prints::'"
+def documented_output(path: Path) -> str:
+    """The output in the docstring of an example."""
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    _, found, block = docstring.partition("Prints::\n\n")
+    assert found, f"{path.name} needs a block 'Prints::' in its docstring"
     return textwrap.dedent(block).strip() + "\n"
 
 
@@ -30,8 +30,8 @@ def test_every_example_is_in_the_list(root):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_prints_what_it_promises(path, mageflow_worker, mageflow_redis, tmp_path):
-    """The worker of the example starts, and its program prints what its docstring says."""
+def test_example_prints_the_documented_output(path, mageflow_worker, mageflow_redis, tmp_path):
+    """The worker of the example starts, and its program prints the output in its docstring."""
     environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "MAGEFLOW_METRICS_PORT": "0"}
     mageflow_worker(path, "worker", environment=environment)
 
@@ -46,5 +46,5 @@ def test_example_prints_what_it_promises(path, mageflow_worker, mageflow_redis, 
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    matches = doctest.OutputChecker().check_output(promised(path), run.stdout, doctest.ELLIPSIS)
-    assert matches, f"promised:\n{promised(path)}\nprinted:\n{run.stdout}\n{run.stderr}"
+    matches = doctest.OutputChecker().check_output(documented_output(path), run.stdout, doctest.ELLIPSIS)
+    assert matches, f"documented:\n{documented_output(path)}\nprinted:\n{run.stdout}\n{run.stderr}"

@@ -1,4 +1,4 @@
-"""A worker as a user would write one; started by the tests of the plugin in a process of its own."""
+"""A worker program like a user's. The tests of the plugin start it in a process of its own."""
 
 import sys
 
@@ -18,7 +18,7 @@ class Greeting(BaseModel):
 
 @hatchet.task(name="greet", input_validator=Name)
 def greet(message: Name, ctx: Context) -> Greeting:
-    """Greet, and say so on stdout."""
+    """Greet, and print it."""
     print(f"greeting {message.name}")
     return Greeting(text=f"hello {message.name}")
 

@@ -1,4 +1,4 @@
-"""Captures read back spans, samples and log events, and take themselves away again."""
+"""Captures read spans, samples and log events, and are removed at their end."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def test_spans_are_captured_in_the_order_they_end():
     assert spans.one("inner").attributes == {"n": 1}
 
 
-def test_a_closed_capture_hears_nothing_more():
+def test_a_closed_capture_gets_no_more_spans():
     """Two captures of one provider are independent, and a closed one keeps what it has."""
     provider = TracerProvider()
     tracer = provider.get_tracer("test")
@@ -33,7 +33,7 @@ def test_a_closed_capture_hears_nothing_more():
         with capture_spans(provider) as inner:
             tracer.start_span("both").end()
         tracer.start_span("outer only").end()
-    tracer.start_span("nobody").end()
+    tracer.start_span("neither").end()
 
     assert inner.names == ["both"]
     assert outer.names == ["both", "outer only"]
@@ -65,7 +65,7 @@ def test_waiting_for_spans_of_another_thread():
 
 
 def test_spans_of_the_process_wide_provider_need_no_argument(mageflow_spans):
-    """The fixture listens to whatever provider the program has, or gives it one."""
+    """The fixture captures from the provider of the program, or sets one."""
     trace.get_tracer("test").start_span("plain").end()
 
     assert mageflow_spans.names == ["plain"]
@@ -74,7 +74,7 @@ def test_spans_of_the_process_wide_provider_need_no_argument(mageflow_spans):
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """A registry with one metric of each kind that has something to tell."""
+    """A registry with one metric of each kind."""
     registry = CollectorRegistry()
     runs = Counter("runs", "runs", ["task", "outcome"], registry=registry)
     runs.labels("a", "ok").inc(3)
@@ -93,7 +93,7 @@ def test_samples_are_read_by_name_and_exact_labels(registry):
     assert seen.value("level") == 1.5
     assert seen.value("wait_seconds_bucket", le="2.0") == 1
     assert seen.total("runs_total", task="a") == 5
-    assert seen.total("runs_total", task="nobody") == 0
+    assert seen.total("runs_total", task="absent") == 0
     assert seen.by("outcome", "runs_total") == {"ok": 13, "bad": 2}
     assert "runs_total" in seen.names()
 

@@ -1,4 +1,4 @@
-"""The plugin is in every environment the package is in: it must cost nothing and break nothing there."""
+"""The plugin is in every environment that has the package. It must not cost or break anything there."""
 
 import os
 import socket
@@ -15,8 +15,8 @@ def test_nothing():
 
 
 def run_pytest(folder: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a test file in a fresh pytest, as a stranger to this repository would."""
-    (folder / "test_strange.py").write_text(source)
+    """Run a test file in a new pytest, outside of this repository."""
+    (folder / "test_outside.py").write_text(source)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
@@ -38,7 +38,7 @@ def test_plugin_works_without_pytest_asyncio(tmp_path):
 
 
 def test_plugin_loads_no_library_in_a_run_that_does_not_use_it(tmp_path):
-    """A strange test run has loaded neither the SDK nor Redis nor OpenTelemetry because of us."""
+    """A test run without our fixtures imports neither the SDK nor Redis nor OpenTelemetry."""
     source = """
 import sys
 
@@ -81,19 +81,20 @@ def test_every_fixture_has_the_prefix(root):
 
 
 def test_redis_is_empty_when_a_test_starts_first(mageflow_redis):
-    """What one test leaves behind, the next does not find (the twin of the test below, in either order)."""
-    leave_a_key(mageflow_redis.port)
+    """Keys of one test are not there in the next (with the test below, in either order)."""
+    assert count_keys_then_write_one(mageflow_redis.port) == 0
 
 
 def test_redis_is_empty_when_a_test_starts_second(mageflow_redis):
-    """What one test leaves behind, the next does not find."""
-    leave_a_key(mageflow_redis.port)
+    """Keys of one test are not there in the next."""
+    assert count_keys_then_write_one(mageflow_redis.port) == 0
 
 
-def leave_a_key(port: int) -> None:
-    """Find no key, and leave one."""
+def count_keys_then_write_one(port: int) -> int:
+    """The number of keys in the server, to which one is added."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection, connection.makefile("rb") as reply:
         connection.sendall(b"DBSIZE\r\n")
-        assert reply.readline() == b":0\r\n"
+        count = int(reply.readline().removeprefix(b":"))
         connection.sendall(b"SET left behind\r\n")
         assert reply.readline() == b"+OK\r\n"
+        return count

@@ -1,4 +1,4 @@
-"""Real workers, as the plugin starts them."""
+"""Workers that the plugin starts."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("greeting_worker.py")
 
 
 async def test_worker_process_runs_tasks_until_it_is_stopped(mageflow_worker):
-    """A script becomes a registered worker; its runs return; it ends with status 0 when asked to."""
+    """A script becomes a registered worker. Its runs return, and it stops with status 0."""
     worker = await mageflow_worker(SCRIPT, start=False).aio_start()
     from tests.testing import greeting_worker
 
@@ -27,13 +27,13 @@ async def test_worker_process_runs_tasks_until_it_is_stopped(mageflow_worker):
 
 
 def test_worker_that_exits_says_why(mageflow_worker):
-    """A worker that ends before it registers is an error that carries the end of its output."""
+    """A worker that exits before it is registered raises an error with the end of its output."""
     with pytest.raises(EngineError, match=r"exited with 1 before it registered:\n.*asked to fail"):
         mageflow_worker(SCRIPT, "fail")
 
 
 def test_killing_a_worker_kills_its_listener_too(mageflow_worker):
-    """Nothing of a killed worker is left to answer heartbeats."""
+    """No process of a killed worker is left that could send heartbeats."""
     worker = mageflow_worker(SCRIPT)
     group = os.getpgid(worker.pid)
 
@@ -49,7 +49,7 @@ def test_killing_a_worker_kills_its_listener_too(mageflow_worker):
 
 
 async def test_worker_in_this_process_shares_its_objects(mageflow_worker, mageflow_engine):
-    """A task of an in-process worker appends to a list of the test, and no thread or handler is left behind."""
+    """A task of an in-process worker appends to a list of the test. Signal handlers are restored."""
     from hatchet_sdk import Context, EmptyModel, Hatchet
 
     seen: list[str] = []
@@ -70,7 +70,7 @@ async def test_worker_in_this_process_shares_its_objects(mageflow_worker, magefl
 
 
 def test_engine_is_in_the_environment(mageflow_engine):
-    """Code under test finds the engine without any configuration."""
+    """Code under test connects to the engine without configuration."""
     assert os.environ["HATCHET_CLIENT_TOKEN"] == mageflow_engine.handshake.token
     assert os.environ["HATCHET_CLIENT_TLS_STRATEGY"] == "none"
     assert os.environ["HATCHET_EMBEDDED_HANDSHAKE"]
