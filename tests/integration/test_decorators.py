@@ -174,6 +174,24 @@ async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, 
     assert observed.spans.one("process batch-async").attributes["messaging.batch.message_count"] == 3
 
 
+async def test_a_function_gets_its_own_keywords_only(observed, mageflow_worker):
+    """``**extras`` of a function, on the loop and in a thread, has the dependencies and nothing of mageflow."""
+    client = observed.client
+
+    @client.task(name="extras-async")
+    async def extras_async(msg: Message, doubled: Doubled, **extras: Any) -> dict[str, Any]:
+        return {"doubled": doubled, "extras": sorted(extras)}
+
+    @client.task(name="extras-sync")
+    def extras_sync(msg: Message, doubled: Doubled, **extras: Any) -> dict[str, Any]:
+        return {"doubled": doubled, "extras": sorted(extras)}
+
+    mageflow_worker.in_process(client, "extras", workflows=[extras_async, extras_sync])
+    assert await extras_async.aio_run(Message(x=2)) == {"doubled": 4, "extras": []}
+    assert await extras_sync.aio_run(Message(x=2)) == {"doubled": 4, "extras": []}
+    assert observed.samples.total("mageflow_task_runs_total", outcome="succeeded") == 2
+
+
 async def test_mock_run_needs_no_engine_and_says_nothing(observed):
     """Unit tests of tasks work as with the SDK: sync, async, staggered, signed, with given dependencies."""
     client = observed.client
@@ -194,7 +212,13 @@ async def test_mock_run_needs_no_engine_and_says_nothing(observed):
         "task": "mock-async",
         "doubled": 5,
     }
+
+    @client.batch_task(name="mock-batch", batch_max_size=2)
+    async def mock_batch(items: dict[BatchMemberId, Message]) -> dict[BatchMemberId, Message]:
+        return items
+
     assert mock_sync.mock_run(Message(x=1), retry_count=2) == {"x": 1, "attempt": 3}
+    assert await mock_batch.aio_mock_run(Message(x=1)) == Message(x=1)  # the SDK passes one message, not a batch
     assert mock_async.is_async_function
     assert not mock_sync.is_async_function
     assert not [name for name in observed.samples.names() if name.startswith("mageflow_task_runs")]
