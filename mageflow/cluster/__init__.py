@@ -1,7 +1,7 @@
-"""The cluster view: one elected worker reads what all workers together have stored and locked.
+"""Readings of the whole cluster, made by one elected worker.
 
-This package contains the election and the reading. The names of the metrics are in ``mageflow.telemetry``, the commands
-of Redis in ``mageflow.store``. Nothing here scans keys.
+This room owns the election and the readings. It refuses to name metrics (`mageflow.telemetry` does), to talk to Redis
+(`mageflow.store` does), and to scan keys.
 """
 
 from mageflow.cluster.observer import ClusterObserver

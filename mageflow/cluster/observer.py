@@ -1,7 +1,7 @@
-"""One elected worker exports cluster-wide gauges; the others export ``mageflow_cluster_leader`` as 0.
+"""One elected worker exports cluster-wide gauges; the others export ``mageflow_cluster_leader`` = 0.
 
-The leader holds a lease in Redis. Every few seconds it reads the counts that the scripts keep (it never scans keys) and
-a snapshot of the locks, and publishes them as a `ClusterView` event.
+The worker that holds a lease in Redis reads the counts that the scripts maintain, without a scan over keys, and a
+snapshot of the locks, every few seconds. It publishes each reading as the event `ClusterView`.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ class ClusterObserver:
     """Reads until it is cancelled, then releases the lease.
 
     A reading is valid until the end of the lease under which it was made, by the clock of this process. So a leader
-    that cannot reach Redis exports nothing before another worker leads, and no number is older than the lease.
+    that cannot reach Redis stops exporting before another worker leads, and no number is older than the lease.
 
     Args:
-        store: Keeps the counts and the lease.
-        locks: Keeps the locks; None publishes nothing about locks.
-        interceptor: Receives a `ClusterView` event for each reading.
-        interval_seconds: Time between two readings; well below the lease.
-        lease_seconds: How long a leader may be silent before another worker leads.
+        store: Has the counts of records.
+        locks: Has the locks; None leaves them out.
+        interceptor: Gets the event `ClusterView` for each reading.
+        interval_seconds: Between two readings; well below the lease.
+        lease_seconds: After this time without a renewal another worker takes over.
     """
 
     def __init__(
@@ -58,24 +58,24 @@ class ClusterObserver:
         self._leads_until = 0.0
 
     async def run(self) -> None:
-        """Read until cancelled. If Redis is unavailable, log it once for the outage and retry."""
-        is_away = False
+        """Read until cancelled. While Redis is unavailable, retry; each outage is logged once."""
+        is_failing = False
         try:
             while True:
                 left = self._interval_seconds
                 try:
-                    # Without this limit a server that does not answer would keep this process leader for ever.
+                    # A leader whose server does not answer must stop leading too.
                     async with asyncio.timeout(self._lease_seconds):
                         left = await self._observe()
-                    is_away = False
+                    is_failing = False
                 except (MageflowError, TimeoutError) as error:
-                    if not is_away:
+                    if not is_failing:
                         _log.info("the cluster cannot be read: %s", str(error) or "Redis does not answer")
-                    is_away = True
-                except Exception:  # noqa: BLE001 - raised by a program's own interceptor: log it and continue
-                    if not is_away:
-                        _log.exception("an interceptor failed on the cluster view")
-                    is_away = True
+                    is_failing = True
+                except Exception:  # noqa: BLE001 - logged, and tried again
+                    if not is_failing:
+                        _log.exception("the cluster cannot be read")
+                    is_failing = True
                 if self._leads_until and time.monotonic() >= self._leads_until:
                     self._follow()
                 await asyncio.sleep(left)
@@ -83,32 +83,35 @@ class ClusterObserver:
             await self._resign()
 
     async def observe(self) -> bool:
-        """Read once: three round trips for the leader, one for the others. Returns whether this process leads.
+        """Read once: three round trips for the leader, one for the others.
+
+        Returns:
+            Whether this process leads.
 
         Raises:
-            StoreError: Redis could not be reached or refused.
+            StoreError: Redis did not answer.
         """
         await self._observe()
         return time.monotonic() < self._leads_until
 
     async def _observe(self) -> float:
-        """Read once; returns after how many seconds to read again."""
+        """Read once; returns the seconds until the next reading."""
         with suppressed():
-            asked_at = time.monotonic()
+            started_at = time.monotonic()
             left = await self._store.lead(self._owner, self._lease_seconds)
             if left > 0:
                 self._follow()
                 return min(self._interval_seconds, left)
-            if self._leads_until and asked_at >= self._leads_until:
-                self._follow()  # the lease ended before this renewal: for a moment no process led
-            leads_until = asked_at + self._lease_seconds
+            if self._leads_until and started_at >= self._leads_until:
+                self._follow()  # the lease had ended: there was no leader in between
+            leads_until = started_at + self._lease_seconds
             census = await self._store.census()
             locks = await self._locks.snapshot(_LOCKS_LIMIT) if self._locks is not None else None
         self._leads_until = leads_until
-        self._publish(
+        self._interceptor.event(
             ClusterView(
                 is_leader=True,
-                believed_until=leads_until,
+                valid_until=leads_until,
                 signatures=census.signatures,
                 active=census.active,
                 oldest_seconds=census.oldest_seconds,
@@ -121,10 +124,10 @@ class ClusterObserver:
 
     def _follow(self) -> None:
         self._leads_until = 0.0
-        self._publish(ClusterView(is_leader=False))
+        self._interceptor.event(ClusterView(is_leader=False))
 
     async def _resign(self) -> None:
-        """Release the lease, so that another worker leads at once. If Redis is unavailable, the lease expires."""
+        """Release the lease so that another worker leads at once. If Redis does not answer, the lease expires."""
         if not self._leads_until:
             return
         self._follow()
@@ -133,17 +136,11 @@ class ClusterObserver:
                 with suppressed():
                     await self._store.resign(self._owner)
         except (MageflowError, TimeoutError) as error:
-            _log.info(
-                "the lease of the cluster view will expire by itself: %s",
-                str(error) or "Redis does not answer",
-            )
-
-    def _publish(self, view: ClusterView) -> None:
-        self._interceptor.event(view)
+            _log.info("the lease of the cluster view is left to expire: %s", str(error) or "Redis does not answer")
 
 
 def _orphaned(report: LocksReport, lease_seconds: float) -> Mapping[str, float]:
-    """Orphaned locks by name; 0 for a held lock that is not orphaned, so that its series exists."""
+    """By lock name, with 0 for a held lock without an orphan: its gauge is then 0, not absent."""
     return {**{each.lock: 0.0 for each in report.holders}, **report.orphaned(lease_seconds)}
 
 

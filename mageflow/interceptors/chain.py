@@ -1,8 +1,8 @@
 """`InterceptorChain`: several interceptors as one, isolated from the operation and from each other.
 
-Which interceptor overrides which method is looked up once, when the chain is made. A method nobody overrides costs as
-much as on a plain `Interceptor`. The chain forwards every method of `Interceptor` without naming it, so a new wrap is
-one new method there.
+The chain looks up once, when it is made, which interceptor overrides which method. A method that no interceptor
+overrides costs as much as on a plain `Interceptor`. The chain forwards every method of `Interceptor` without naming it,
+so a new wrap is one new method there.
 
 An interceptor observes. When it raises an `Exception`, the chain logs it, sends `InterceptorFailed` to the others and
 goes on: the operation neither fails nor changes its result. An interceptor cannot swallow the operation's exception

@@ -1,4 +1,4 @@
-"""Calls about chains, swarms and callbacks. Facts only."""
+"""Calls and events about chains, swarms, callbacks and the cluster view. Facts only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class FlowFinish(Event):
     ended_at: float
     steps: int
     traceparent: str
-    """The flow's start context."""
+    """Of the span that started the flow (`FlowStart.traceparent`)."""
     critical_task: str = ""
     """The task whose end ended the flow."""
 
@@ -66,9 +66,13 @@ class SwarmFill:
     flow_id: str
     name: str
     count: int
+    """Items handed over in this call."""
     running: int
+    """Items that run or are sent, these included."""
     pending: int
+    """Items that wait for a place."""
     traceparent: str
+    """Of the span that started the flow."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,9 +82,12 @@ class CallbackSend(Event):
     kind: Literal["success", "error"]
     result: Literal["enqueued", "failed"]
     target: str
-    """The callback's task, or its flow's key."""
+    """Name of the callback's task; for a callback that is a flow, the flow's Redis key; for one that failed in its
+    task, its own key."""
     signature_id: str
+    """Id of the signature or flow whose callback it is."""
     error_type: str = ""
+    """Class of the error that kept it from being sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,10 +98,11 @@ class RunResend(Event):
     """``lost``: Hatchet does not know the run (any more); ``unscheduled``: no worker took it within its schedule
     timeout."""
     target: str
-    """Key of the member the run belongs to."""
+    """Redis key of the member that is sent again."""
     signature_id: str
+    """Id of its signature or flow."""
     run_id: str
-    """The run that is gone."""
+    """Hatchet's id of the run that is gone."""
     times: int
     """How often this member has been sent again, this time included."""
 
@@ -107,7 +115,7 @@ class ClusterView(Event):
     """
 
     is_leader: bool
-    believed_until: float = inf
+    valid_until: float = inf
     """By ``time.monotonic()``: when the leader's lease ends. Another process may lead from then on, so the reading
     must not be used after that."""
     signatures: Mapping[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])

@@ -10,29 +10,33 @@ __all__ = ["RedisCall", "SignatureLoad", "SignatureWrite"]
 
 @dataclass(slots=True, eq=False)
 class SignatureLoad:
-    """Reading a signature for a run (and marking it active in the same round trip)."""
+    """The load of a signature: by the client, or for a run that is admitted in the same round trip."""
 
     kind: SignatureKind
     signature_id: str
+    """Id of the signature; for a member of a flow, of the flow."""
     result: Literal["hit", "missing", "invalid", "error"] = "error"
-    """Filled in."""
+    """Filled in. ``invalid``: what is stored does not validate."""
     size_bytes: int = 0
-    """Filled in."""
+    """Filled in: size of the stored definition."""
 
 
 @dataclass(slots=True, eq=False)
 class SignatureWrite:
-    """Writing a signature."""
+    """The write of a signature."""
 
     kind: SignatureKind
     operation: Literal["create", "update", "delete", "touch"]
+    """``touch`` fills the free places of a swarm without adding items."""
     signature_id: str
+    """Id of the signature; for a member of a flow, of the flow."""
     size_bytes: int = 0
-    """Filled in where the whole document is written."""
+    """Size of the definitions that are written; 0 where only state changes."""
 
 
 @dataclass(slots=True, eq=False)
 class RedisCall:
-    """One round trip to Redis. ``operation`` is the Lua script's file name or the command."""
+    """One round trip to Redis."""
 
     operation: str
+    """File name of the Lua script without ``.lua``, or the command in lower case."""

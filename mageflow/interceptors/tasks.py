@@ -1,6 +1,6 @@
-"""Calls about tasks: attempts, enqueues, staggers, extensions.
+"""Calls about tasks: attempts, enqueues, staggers, timeout extensions. Facts only.
 
-This file owns the facts and the variable that carries the running attempt. It refuses to compose interceptors.
+Also `current_attempt`, the context variable of the running attempt.
 """
 
 import time
@@ -27,21 +27,25 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """What is known of a task when it is declared.
-
-    ``name`` is the label in every signal: the declared name for a stand-alone task, ``workflow:task`` for a
-    task of a workflow; never namespaced.
-    """
+    """A task, as it was declared."""
 
     name: str
+    """The label in every signal: the declared name of a stand-alone task, ``workflow:task`` for a task of a workflow.
+    Without Hatchet's namespace."""
     workflow_name: str
+    """What is enqueued; the same as ``name`` for a stand-alone task."""
     execution_timeout_seconds: float
     retries: int
+    """How many further attempts Hatchet makes after a failure."""
     pool: Pool = "default"
+    """The slots it takes: ``durable`` for a durable task."""
     is_batch: bool = False
     is_async: bool = True
+    """False for a synchronous function, which runs in a thread."""
     stagger_window_seconds: float | None = None
+    """``wait_delta`` of ``stagger_execution``; None without it."""
     code_function_name: str = ""
+    """Module and qualified name of the function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,9 @@ class TaskDeclared(Event):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt of one run of a task (or of one batch), live from wrapper entry to wrapper exit.
+    """One attempt of one run of a task, or of one batch, from its arrival on the worker until its outcome is stored.
 
-    The same object is what gauges look at while it runs: `phase`, `elapsed_seconds` and `extended_seconds`
-    are current at any moment and may be read from another thread.
+    Live: `phase`, `elapsed_seconds` and `extended_seconds` are current and may be read from another thread.
     """
 
     task: TaskInfo
@@ -64,15 +67,17 @@ class Attempt:
     task_run_id: str
     worker_id: str
     attempt_number: int
-    """From 1, one more than Hatchet's retry count."""
+    """From 1; one more than Hatchet's retry count."""
     max_attempts: int
-    """One more than the task's retries. For a run of a signature, attempts lost with their worker come on top: they
-    have a number, and Hatchet does not count them against the retries."""
+    """One more than the task's retries. For a run of a signature, attempts that were lost with their worker are added:
+    they have a number, but Hatchet does not count them as retries."""
     metadata: MutableMapping[str, object]
-    """Hatchet's additional metadata of the run, as received; a copy, not the live object."""
+    """A copy of the run's additional metadata, as received. See `mageflow.metadata` for mageflow's own keys."""
     is_cancelled: Callable[[], bool]
     batch_size: int = 1
+    """How many runs a batch has; 1 for anything else."""
     monotonic: Callable[[], float] = time.monotonic
+    """Seconds of the clock that measures the attempt."""
     priority: int = 1
     """Hatchet's priority of the run: 1 low, 2 medium, 3 high."""
 
@@ -80,37 +85,44 @@ class Attempt:
     """An interceptor may set it on entry, as W3C text: the span of this attempt. The next step of its flow links to
     it."""
     signature_key: str = ""
-    """Redis key of the signature the run was started from; empty for a plain run."""
+    """Redis key of the signature that the run was started from; empty for a plain run."""
     signature_id: str = ""
     """Id of that signature, or of the flow it is a member of: the id within ``signature_key``."""
     flow_kind: Literal["", "chain", "swarm"] = ""
+    """Empty for a run outside of flows; then the other ``flow_`` fields are empty too."""
     flow_id: str = ""
     flow_name: str = ""
+    """Filled in by the signature load."""
     flow_step: int = 0
+    """Number of the step or item, from 0."""
     flow_steps: int = 0
+    """How many steps or items the flow has. Filled in by the signature load."""
 
     phase: Phase = "running"
     stage: Stage = "body"
+    """What the current second of the attempt is charged to."""
     stage_seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
+    """Seconds spent in each stage that has ended."""
     extended_seconds: float = 0.0
-    """Seconds the engine granted on top of the task's execution timeout."""
+    """Seconds that Hatchet has granted on top of the execution timeout."""
     outcome: Outcome | None = None
-    """Filled in."""
+    """Filled in; None for an invocation that is ``evicted``."""
     exception: BaseException | None = None
-    """Filled in for failed, retried and timed_out attempts, also where the block is left without it."""
+    """Filled in for failed, retried and timed-out attempts, even where the wrap is left without an exception."""
     will_retry: bool = False
-    """Filled in: whether the engine is expected to start another attempt."""
+    """Filled in: whether Hatchet is expected to start another attempt."""
     skip_reason: str = ""
-    """Filled in for ``skipped``: the signature's status."""
+    """Filled in for ``skipped``: the status of the signature that did not admit the run."""
     creations: dict[str, int] = field(default_factory=dict[str, int])
-    """How many signatures and flows of each content this attempt has created, so that a retry finds them again."""
+    """How many signatures and flows of each content this attempt has created: gives a retry the same ids."""
     evicted: bool = False
-    """Filled in: a durable invocation was put aside to wait and will go on later; this is no end of an attempt."""
+    """Filled in: a durable invocation was suspended to wait and will be resumed. The attempt has not ended."""
     thread_running: bool = False
-    """Whether a synchronous body is still running in its thread; true after the end means an orphaned thread."""
+    """Whether a synchronous function still runs in its thread. True after the end: the thread is an orphan."""
     is_resumed: bool = False
-    """Whether a durable invocation goes on after it was put aside: its time in the queue was told before."""
+    """Whether this is the resumption of a durable invocation: its queue wait has been recorded before."""
     started_at: float = 0.0
+    """A reading of ``monotonic``."""
     _stage_since: float = 0.0
 
     def __post_init__(self) -> None:
@@ -118,48 +130,47 @@ class Attempt:
         self.started_at = self._stage_since = self.monotonic()
 
     def enter(self, phase: Phase, stage: Stage) -> None:
-        """Move on to another phase; the time since the last move is charged to the stage that is left."""
+        """Change phase and stage. The time since the last change is charged to the stage that is left."""
         self.charge()
         self.phase, self.stage = phase, stage
 
     def charge(self) -> None:
-        """Charge the time since the last move to the current stage."""
+        """Charge the time since the last change to the current stage."""
         now = self.monotonic()
         self.stage_seconds[self.stage] = self.stage_seconds.get(self.stage, 0.0) + (now - self._stage_since)
         self._stage_since = now
 
     @property
     def elapsed_seconds(self) -> float:
-        """Wall time since the wrapper was entered."""
+        """Seconds since the attempt arrived on the worker."""
         return self.monotonic() - self.started_at
 
     @property
     def timeout_seconds(self) -> float:
-        """The execution timeout including every extension granted so far."""
+        """The execution timeout, with every extension granted so far."""
         return self.task.execution_timeout_seconds + self.extended_seconds
 
     @property
     def remaining_seconds(self) -> float:
-        """How much of the timeout is left; may be negative."""
+        """What is left of the timeout; may be negative."""
         return self.timeout_seconds - self.elapsed_seconds
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("mageflow_current_attempt", default=None)
-"""The attempt this code runs in: set for the task's coroutine, and in the thread of a synchronous task."""
+"""The attempt that this code runs in. Set for coroutines of the task, and in the thread of a synchronous task."""
 
 
 @dataclass(slots=True, eq=False)
 class EnqueueItem:
-    """One run about to be handed to Hatchet.
-
-    ``metadata`` is a copy, and is what will be sent. The keys of `mageflow.metadata` are written, except trace context.
-    An interceptor may add keys.
-    """
+    """One run about to be handed to Hatchet."""
 
     task: str
+    """Name of the task, of the workflow, or of the pushed event; with Hatchet's namespace where the SDK adds it."""
     metadata: dict[str, object]
+    """A copy of the additional metadata; this is what is sent. The keys of `mageflow.metadata` are written, except
+    trace context. An interceptor may add keys."""
     run_id: str = ""
-    """Filled in."""
+    """Filled in, except for pushed events and schedules."""
     signature_id: str = ""
     """Id of the signature it is started from, or of the flow it is a member of; empty for a plain run."""
     traceparent: str = ""
@@ -173,10 +184,11 @@ class Enqueue:
     operation: Literal["run", "run_many", "schedule", "push_event"]
     items: Sequence[EnqueueItem]
     source: Source = "direct"
+    """Why the runs are sent."""
     due_at: float | None = None
-    """Epoch seconds at which the runs are due, when that is later than now."""
+    """Epoch seconds at which the runs are due, if that is later than now."""
     is_durable_spawn: bool = False
-    """Whether a durable task spawns these; the SDK's instrumentor injects no trace context then."""
+    """Whether a durable task spawns the runs. The SDK's instrumentor writes no trace context for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -185,8 +197,9 @@ class Stagger:
 
     attempt: Attempt
     window_seconds: float
+    """The longest possible delay."""
     delay_seconds: float
-    """As drawn; `slept_seconds` may be less when the extension was refused or the attempt was cancelled."""
+    """As drawn. `slept_seconds` is less if the extension was refused or the attempt was cancelled."""
     extension_failed: bool = False
     """Filled in."""
     slept_seconds: float = 0.0
@@ -195,16 +208,16 @@ class Stagger:
 
 @dataclass(slots=True, eq=False)
 class TimeoutExtension:
-    """One request to the engine for more execution time."""
+    """One request to Hatchet for more execution time."""
 
     attempt: Attempt
     reason: ExtensionReason
     requested_seconds: float
     granted_seconds: float = 0.0
-    """Filled in; 0 when refused."""
+    """Filled in; 0 if refused."""
     deadline: float | None = None
-    """Filled in: epoch seconds, as the engine answered."""
+    """Filled in: epoch seconds of the new timeout; None where Hatchet's answer is not seen."""
 
 
 ExtendTimeout = Callable[[Attempt, float, ExtensionReason], Awaitable[float]]
-"""Asks the engine for more execution time, in seconds. Returns the seconds granted, 0 when refused."""
+"""Asks Hatchet for more execution time, in seconds. Returns the seconds granted, 0 if refused."""

@@ -1,9 +1,9 @@
-"""Telemetry: the first and hardest customer of `mageflow.interceptors`.
+"""Telemetry: spans, metrics and log events, their propagation and the metrics endpoint. An interceptor.
 
-Owns spans, metrics, log events, their propagation and their exposition. It refuses to fail a task, to wait for the
-network, to carry payloads, and to configure anything global: only `configure`, called by the user, does that.
+It refuses to fail a task, to wait for the network, to carry payloads, and to configure anything global; only
+`configure`, called by the program, does that. ``docs/telemetry.md`` has the rules and the reasons.
 
-Names are resolved on first use (PEP 562), so that reading the dictionary in `names` loads no library.
+Names are resolved on first use (PEP 562), so that an import of `names` loads no library.
 """
 
 from typing import TYPE_CHECKING

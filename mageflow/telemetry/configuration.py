@@ -1,6 +1,6 @@
-"""`configure`: the one place that sets up something global, because the user called it.
+"""`configure`: sets up tracing and logging for programs that have not done so.
 
-Everything else in this room speaks to whatever the program has set up; this sets it up for programs that have nothing.
+The only place in this room that changes something global. The rest uses what the program has set up.
 """
 
 import logging
@@ -27,11 +27,11 @@ _EXCEPTION_KEYS = frozenset({"exc_info", "stack_info"})
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours among the root handlers, so that a second call replaces it and leaves the others alone."""
+    """The root handler of `configure`, so that a second call replaces it and leaves other handlers alone."""
 
 
 class _JsonFormatter(structlog.stdlib.ProcessorFormatter):
-    """Renders our own events straight away: the detour over processors would add a third to their cost."""
+    """Renders mageflow's events directly: the processors would add a third to their cost."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields: object = record.msg

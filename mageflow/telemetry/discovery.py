@@ -1,7 +1,7 @@
-"""Prometheus file service discovery for workers that share a host: one entry per worker, none for the dead.
+"""Prometheus file service discovery for workers that share a host: one entry per running worker.
 
-Owns the files ``mageflow-<host>-<port>.json`` in ``MAGEFLOW_METRICS_SD_DIR``. The labels it writes all start with
-``__meta_``: they serve relabelling and pruning, and never reach a series.
+Owns the files ``mageflow-<host>-<port>.json`` in ``MAGEFLOW_METRICS_SD_DIR``. All labels start with ``__meta_``: they
+serve relabelling and pruning, and Prometheus adds them to no series.
 """
 
 import json
@@ -26,10 +26,10 @@ class ServiceDirectory:
         self._own: Path | None = None
 
     def prune(self) -> dict[str, list[int]]:
-        """Remove entries of processes of this host that are gone.
+        """Remove entries of processes of this host that have ended.
 
         Returns:
-            The ports the removed workers had, by worker name: a worker that comes back takes its old one.
+            The ports of the removed workers, by worker name: a restarted worker takes its old port.
         """
         ports: dict[str, list[int]] = {}
         for path in sorted(self._directory.glob(f"mageflow-{self._host}-*.json")):
@@ -43,7 +43,7 @@ class ServiceDirectory:
         return ports
 
     def publish(self, address: str, port: int, worker: str) -> Path:
-        """Write this worker's entry in one step, over whatever the last owner of the port left."""
+        """Write this worker's entry in one step. Replaces the entry of an earlier owner of the port."""
         self._directory.mkdir(parents=True, exist_ok=True)
         pid = os.getpid()
         host = self._host if address in _ANY_ADDRESS else address
@@ -59,7 +59,7 @@ class ServiceDirectory:
             }
         ]
         path = self._directory / f"mageflow-{self._host}-{port}.json"
-        # The suffix keeps Prometheus, which watches *.json, from reading half a file.
+        # Prometheus watches *.json, so it does not read the unfinished file.
         unfinished = path.with_suffix(f".{pid}.tmp")
         unfinished.write_text(json.dumps(entry, indent=2), encoding="utf-8")
         unfinished.replace(path)
@@ -67,7 +67,7 @@ class ServiceDirectory:
         return path
 
     def withdraw(self) -> None:
-        """Remove this worker's entry, if the port has not found another owner."""
+        """Remove this worker's entry, unless another process has taken over the port."""
         if self._own is not None:
             labels = _labels(self._own)
             if labels is not None and labels.get(f"{_PREFIX}pid") == str(os.getpid()):
@@ -80,7 +80,7 @@ def _labels(path: Path) -> dict[str, str] | None:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): str(value) for key, value in document[0]["labels"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # not an entry of ours, or gone meanwhile
+        return None  # not an entry of mageflow, or removed meanwhile
 
 
 def _is_alive(labels: dict[str, str]) -> bool:
@@ -91,7 +91,7 @@ def _is_alive(labels: dict[str, str]) -> bool:
         return True
     except (ValueError, ProcessLookupError, OverflowError):
         return False
-    # The number may have been given to another process since.
+    # Another process may have the same number by now.
     return labels.get(f"{_PREFIX}started", "") in ("", _started(pid))
 
 

@@ -1,8 +1,8 @@
-"""Chains, swarms and callbacks, observed: one flat trace per flow, and its numbers.
+"""Chains, swarms and callbacks: one flat trace per flow, and its metrics.
 
-The start span's context is stored with the flow, by whoever starts it; every run of the flow is enqueued under it, so
-a chain is one trace of siblings whatever process they run in. When the flow ends, a span over its whole life is
-written, back-dated to its start by the clock of Redis, under the start span.
+The context of the start span is stored with the flow and becomes the parent of every run of it. So a chain is one trace
+of siblings, in whichever process they run. When the flow ends, a span for all of it is written under the start span,
+back-dated to its start by the clock of Redis.
 """
 
 from contextvars import Token
@@ -121,10 +121,10 @@ class FillScope:
 
 
 def step_flow(recorder: Recorder, call: FlowStep) -> None:
-    """A step or item was admitted."""
+    """Record that a step or item was admitted."""
     if recorder.guards.metric.may_record:
         with recorder.guards.metric.catching("step_flow"):
-            # Whoever admits a step may be the one that closes the flow.
+            # This process may be the one that ends the flow.
             recorder.instruments.zero_flow(call.kind, call.name)
             if call.handover_seconds is not None:
                 recorder.instruments.observe(metrics.FLOW_HANDOVER, max(call.handover_seconds, 0.0), call.kind)
@@ -134,7 +134,7 @@ def step_flow(recorder: Recorder, call: FlowStep) -> None:
 
 
 def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
-    """A flow ended, here and nowhere else."""
+    """Record the end of a flow. Only one process gets the event."""
     guards = recorder.guards
     duration = max(call.ended_at - call.started_at, 0.0)
     exemplar: dict[str, str] | None = None
@@ -179,7 +179,7 @@ def finish_flow(recorder: Recorder, call: FlowFinish) -> None:
 
 
 def send_callback(recorder: Recorder, call: CallbackSend) -> None:
-    """A callback was handed over, or could not be."""
+    """Record that a callback was sent, or could not be."""
     if recorder.guards.metric.may_record:
         with recorder.guards.metric.catching("send_callback"):
             recorder.instruments.inc(metrics.CALLBACKS, call.kind, call.result)
@@ -194,7 +194,7 @@ def send_callback(recorder: Recorder, call: CallbackSend) -> None:
 
 
 def resend_run(recorder: Recorder, call: RunResend) -> None:
-    """A run is handed over again because the one before is gone."""
+    """Record that a run is sent again, because the one before is gone."""
     if recorder.guards.metric.may_record:
         with recorder.guards.metric.catching("resend_run"):
             recorder.instruments.inc(metrics.FLOW_RESENDS, call.reason)

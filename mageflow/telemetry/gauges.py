@@ -92,7 +92,7 @@ class ClusterGauges:
         view = self._view
         if view is None:
             return
-        leads = view.is_leader and time.monotonic() < view.believed_until
+        leads = view.is_leader and time.monotonic() < view.valid_until
         yield metrics.CLUSTER_LEADER, (), float(leads)
         if leads:
             yield from _cluster_samples(view)

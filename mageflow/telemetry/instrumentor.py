@@ -1,9 +1,9 @@
-"""Whether Hatchet's own instrumentor is at work beside us, seen from outside.
+"""Detects whether Hatchet's own instrumentor is active.
 
 ``HatchetInstrumentor`` is a singleton whose constructor adds an exporter each time, and whose ``uninstrument()``
-unwraps nothing (hatchet-sdk 1.43.1, ``opentelemetry/instrumentor.py``): it must never be constructed to be detected.
-So we look at its footprints: the context variable it sets around an attempt, and the wrappers it put on
-``AdminClient``. Modules are looked up and never imported: what is not loaded is not at work.
+unwraps nothing (hatchet-sdk 1.43.1, ``opentelemetry/instrumentor.py``). So it must not be constructed to be detected.
+It leaves traces: the context variable that it sets around an attempt, and its wrappers on ``AdminClient``. Modules are
+looked up and not imported: a module that is not loaded is not active.
 """
 
 import sys
@@ -16,11 +16,11 @@ from opentelemetry.trace import Span
 __all__ = ["PRIVATE_ATTRIBUTES", "consumer_span", "unexcluded_attributes", "wraps_producer"]
 
 PRIVATE_ATTRIBUTES = ("payload", "additional_metadata")
-"""What ``HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES`` must list for inputs to stay out of traces."""
+"""``HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES`` must list these to keep inputs out of traces."""
 
 
 def consumer_span() -> Span | None:
-    """The instrumentor's span of the attempt this code runs in, or None."""
+    """The instrumentor's span of the running attempt; None if it made none."""
     variables = sys.modules.get("hatchet_sdk.runnables.contextvars")
     if variables is None or variables.ctx_hatchet_span_attributes.get() is None:
         return None
@@ -41,7 +41,7 @@ def wraps_producer() -> bool:
 
 
 def unexcluded_attributes() -> Iterable[str]:
-    """Which of `PRIVATE_ATTRIBUTES` an active instrumentor exports; nothing when none is active."""
+    """The `PRIVATE_ATTRIBUTES` that an active instrumentor exports; empty if none is active."""
     instrumentor = _instrumentor()
     if instrumentor is None:
         return ()

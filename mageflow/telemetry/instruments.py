@@ -1,10 +1,10 @@
-"""Instruments: `names.metrics` made real on a registry, once per registry.
+"""Instruments: the counters and histograms of `names.metrics` on a registry, created once per registry.
 
-Two clients in one process share the instruments of the registry they share. Series are cached by label values, so the
-hot path is one dict lookup and one lock inside ``prometheus_client``. Nothing is created before something is
-recorded: the SDK's listener process imports the same program and must not expose zero-valued twins.
+Two clients with one registry share its instruments. Series are cached by label values, so recording takes one dict
+lookup and one lock inside ``prometheus_client``. No metric is created before something is recorded: the SDK's listener
+process imports the same program and must not expose the same metrics with value 0.
 
-Owns label folding and the limits on the number of series. Gauges are not here: they are computed when scraped, in
+Owns the folding of label values and the limit for the number of series. Gauges are computed at scrape time, in
 `mageflow.telemetry.gauges`.
 """
 
@@ -34,7 +34,7 @@ class _Child(Protocol):
 
 
 class _Refused:
-    """Stands in for a series the limit refused."""
+    """Instead of a series above the limit."""
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Record nothing."""
@@ -52,7 +52,7 @@ _STAGGER_ONLY: Final = frozenset({names.STAGGER_DELAY, names.STAGGERS})
 class Instruments:
     """Every counter and histogram of one registry, and the collector of its gauges.
 
-    Thread safe. May raise what ``prometheus_client`` raises; callers stand behind the guard.
+    Thread safe. May raise what ``prometheus_client`` raises; callers use a `mageflow.telemetry.guards.Guard`.
     """
 
     def __init__(self, registry: CollectorRegistry, *, max_series: int) -> None:
@@ -68,7 +68,7 @@ class Instruments:
         self._locks: set[str] = {OTHER}
         self.max_series = max_series
         self.series = 0
-        """How many samples the instruments expose; gauges are not counted."""
+        """How many samples the instruments expose, without gauges."""
         if "PROMETHEUS_DISABLE_CREATED_SERIES" not in os.environ:
             prometheus_client.disable_created_metrics()
         self.gauges = ScrapeCollector()
@@ -82,7 +82,7 @@ class Instruments:
         (child or self._make(metric, values)).inc(by)
 
     def observe(self, metric: Metric, value: float, *values: str, exemplar: dict[str, str] | None = None) -> None:
-        """Put a value into a histogram; the exemplar is kept where the metric carries them."""
+        """Observe a value in a histogram. The exemplar is used if the metric carries exemplars."""
         child = self._children.get((metric, *values))
         (child or self._make(metric, values)).observe(value, exemplar if metric.exemplars else None)
 
@@ -93,21 +93,21 @@ class Instruments:
         self._tasks.add(name)
 
     def allow_lock(self, name: str) -> None:
-        """Accept a lock's name as a label value, and create what it may count, with 0."""
+        """Accept a lock's name as a label value, and create its series, with 0."""
         self._locks.add(name)
         if ("lock", name) not in self._zeroed:
             self._zeroed.add(("lock", name))
             self._zero({"lock": name}, (m for m in METRICS if m.kind != "gauge"))
 
     def zero_producer(self, workflow: str) -> None:
-        """Create what an enqueue of this workflow or stand-alone task may count, with 0."""
+        """Create the series of enqueues of this workflow or stand-alone task, with 0."""
         if ("enqueue", workflow) not in self._zeroed:
             self._zeroed.add(("enqueue", workflow))
             self._zero({"task": workflow}, (names.TASKS_ENQUEUED,))
             self._zero_once()
 
     def zero_flow(self, flow: str, flow_name: str) -> None:
-        """Create what a flow of this name may count, with 0; nothing where the label has its fill of names."""
+        """Create the series of flows with this name, with 0, unless the label has reached its limit of names."""
         if (names.FLOWS_FINISHED, flow, flow_name, names.FLOW_OUTCOMES[0]) in self._children:
             return
         seen = self._seen.get("flow_name", ())
@@ -126,7 +126,7 @@ class Instruments:
                 self.inc(names.TELEMETRY_DROPPED_LABELS, label, by=0.0)
 
     def zero_worker(self, task: str, *, is_staggered: bool) -> None:
-        """Create what attempts of this task may count, with 0: `increase()` cannot see a counter born at 1."""
+        """Create the series of attempts of this task, with 0: `increase()` does not see a counter that starts at 1."""
         if ("attempt", task) in self._zeroed:
             return
         self._zeroed.add(("attempt", task))
@@ -150,7 +150,7 @@ class Instruments:
     # -- series --------------------------------------------------------------------------------------------------
 
     def fold(self, metric: Metric, values: tuple[str, ...]) -> tuple[str, ...]:
-        """The label values as they may be exposed."""
+        """The label values, with ``__other__`` for those that are not accepted."""
         return tuple(self._accepted(metric, label, value) for label, value in zip(metric.labels, values, strict=True))
 
     def _accepted(self, metric: Metric, label: str, value: str) -> str:
@@ -201,7 +201,7 @@ class Instruments:
     def _family(self, metric: Metric) -> Counter | Histogram:
         registry = self._registry()
         if registry is None:
-            raise ReferenceError("the registry is gone")
+            raise ReferenceError("the registry no longer exists")
         if metric.kind == "counter":
             return Counter(metric.name, metric.help, metric.labels, registry=registry)
         if metric.kind == "histogram":
@@ -214,10 +214,10 @@ _by_registry_lock = threading.Lock()
 
 
 def instruments_for(registry: CollectorRegistry, *, max_series: int) -> Instruments:
-    """The instruments of this registry, made on the first call.
+    """The instruments of this registry, created on the first call.
 
-    Keyed by registry and not by client, because a registry accepts every name only once; the largest limit asked for
-    is the one that holds.
+    By registry and not by client, because a registry accepts every name only once. The largest ``max_series`` of all
+    calls applies.
     """
     with _by_registry_lock:
         instruments = _by_registry.get(registry)

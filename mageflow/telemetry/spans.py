@@ -1,8 +1,8 @@
-"""Spans: opening, failing and linking them, on the OpenTelemetry API alone.
+"""Starts and fails spans, with the OpenTelemetry API alone.
 
-Without an SDK every call here is a no-op of the API and trace context still travels. Every span carries an empty
-``hatchet.payload``: the SDK's span processor copies the run's whole input onto every span inside a task, and leaves
-a key alone that is already there.
+Without the OpenTelemetry SDK the calls do nothing, and trace context still travels. Every span has an empty
+``hatchet.payload``: the span processor of Hatchet's SDK copies the input of the run to every span inside a task, unless
+the span has that attribute already.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ __all__ = ["Attributes", "Spans", "hashed", "suppressed"]
 Attributes = dict[str, AttributeValue]
 
 _STACK_CHARACTERS: Final = 32_768
-"""An exporter that meets one attribute of megabytes drops the whole batch it is in."""
+"""Of a traceback. An exporter drops a whole batch for one attribute of several megabytes."""
 
 _KINDS: Final[Mapping[str, SpanKind]] = {
     "producer": SpanKind.PRODUCER,
@@ -49,7 +49,7 @@ class Spans:
         self._tracer: Tracer = trace.get_tracer(traces.SCOPE, _version(), tracer_provider, schema_url=traces.SCHEMA_URL)
         self._detail = exception_detail
         self.server: Attributes = {}
-        """``server.address`` and ``server.port`` of Hatchet, once known."""
+        """``server.address`` and ``server.port`` of Hatchet."""
 
     def start(
         self,
@@ -74,19 +74,19 @@ class Spans:
         )
 
     def fail(self, span: Span, error: BaseException | None, error_type: str = "") -> None:
-        """Mark a span as failed, with as much of the exception as the settings let out."""
+        """Set status ERROR and ``error.type``: the given type, or the class of the exception."""
         kind = error_type or (type(error).__name__ if error is not None else "")
         span.set_status(Status(StatusCode.ERROR, kind or None))
         if kind:
             span.set_attribute(traces.ERROR_TYPE, kind)
 
     def record(self, span: Span, error: BaseException) -> None:
-        """Add the ``exception`` event, with as much of it as the settings let out."""
+        """Add the ``exception`` event, in the detail of `Settings.exception_detail`."""
         if span.is_recording():
             span.add_event(traces.EVENT_EXCEPTION, self.exception_attributes(error))
 
     def exception_attributes(self, error: BaseException) -> Attributes:
-        """The exception's class, and its message and traceback only where the settings say so."""
+        """The exception's class; its message and traceback if `Settings.exception_detail` allows them."""
         kind = type(error)
         attributes: Attributes = {traces.EXCEPTION_TYPE: f"{kind.__module__}.{kind.__qualname__}"}
         if self._detail != "type":
@@ -102,12 +102,12 @@ def _version() -> str | None:
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
-        return None  # run from a checkout that is not installed
+        return None  # not installed, run from a checkout
 
 
 @contextmanager
 def suppressed() -> Generator[None]:
-    """Keep instrumentations of other libraries quiet: for polling, heartbeats and renewals nobody wants to see."""
+    """Suppress spans of other instrumentations: for polling, heartbeats and renewals."""
     token = otel_context.attach(
         otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the API has no public name for it
     )
@@ -118,5 +118,5 @@ def suppressed() -> Generator[None]:
 
 
 def hashed(resource: str, detail: Literal["hash", "raw"]) -> str:
-    """A resource key as spans and logs may carry it: 16 hex digits, equal for equal keys, unless ``raw``."""
+    """A resource key as it appears in spans and logs: 16 hex digits, equal for equal keys, or as it is with ``raw``."""
     return resource if detail == "raw" else hashlib.blake2b(resource.encode(), digest_size=8).hexdigest()

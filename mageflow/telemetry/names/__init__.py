@@ -1,8 +1,8 @@
-"""The one dictionary: what every signal of mageflow is called.
+"""The dictionary: the name of everything that mageflow records.
 
-`metrics` has the metric families with their labels, closed values and buckets; `traces` the spans, attributes, span
-events and metadata keys; `events` the log events. This room imports nothing of mageflow and nothing but the standard
-library, so that anything may import it: instruments, dashboards, rules, tests and users' own code.
+`metrics` has the metric families with labels, closed values and buckets; `traces` the spans, span attributes and span
+events; `events` the log events. This room imports the standard library only, so that dashboards, rules, tests and
+programs can use it.
 """
 
 from mageflow.telemetry.names import events, metrics, traces

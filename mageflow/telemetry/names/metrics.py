@@ -15,23 +15,23 @@ Merge = Literal["sum", "max"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric family. Compared by identity: there is exactly one object per name."""
+    """One metric family. Compared by identity: there is one object per name."""
 
     name: str
-    """As Prometheus sees it, ``_total`` included."""
+    """As in Prometheus, with ``_total`` for counters."""
     kind: Kind
     labels: tuple[str, ...]
     help: str
     unit: str = ""
-    """As Grafana names it: ``s``, ``bytes``, ``percentunit`` or empty for a plain count."""
+    """Grafana's name of the unit: ``s``, ``bytes``, ``percentunit``; empty for a count."""
     buckets: tuple[float, ...] = ()
     exemplars: bool = False
     closed: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Labels whose values are all known; their series exist with value 0 from the start."""
+    """Labels whose values are all known. Their series exist with value 0 from the start."""
     view: View = "process"
-    """``cluster``: exported by the elected leader alone, absent elsewhere; panels use ``max``."""
+    """``cluster``: exported by the elected leader, absent on other processes; panels use ``max``."""
     merge: Merge = "sum"
-    """How two clients of one process that report the same gauge are made one; panels aggregate the same way."""
+    """How the same gauge of two clients in one process is merged. Panels aggregate in the same way."""
 
 
 # Bucket sets, in seconds.
@@ -75,13 +75,13 @@ POOLS: Final = ("default", "durable")
 SIGNALS: Final = ("metrics", "traces", "logs", "context", "exposition", "clock", "interceptor")
 
 OTHER: Final = "__other__"
-"""What a label value is folded to when it is not declared or its label is full."""
+"""Replaces a label value that is not declared, or that is above the limit of its label."""
 
 EVENT_TASK: Final = "__event__"
-"""The ``task`` of a pushed event: which tasks it starts is the engine's to know."""
+"""The ``task`` of a pushed event: only Hatchet knows which tasks it starts."""
 
 SERIES: Final = "__series__"
-"""The ``label`` of `TELEMETRY_DROPPED_LABELS` when a series was refused because the process has its fill."""
+"""The ``label`` of `TELEMETRY_DROPPED_LABELS` for a series above `Settings.metrics_max_series`."""
 
 REGISTERED_LABELS: Final = frozenset({"task", "victim_task", "waiter_task", "holder_task", "lock"})
 """Labels that accept declared names only."""
@@ -94,7 +94,7 @@ LABEL_LIMITS: Final[Mapping[str, int]] = {
     "operation": 100,
     "label": 50,
 }
-"""How many values a free label may have in one process."""
+"""Limit for the values of a free label in one process."""
 
 FOLDED_LABELS: Final = (*sorted(REGISTERED_LABELS), *(label for label in LABEL_LIMITS if label != "label"), SERIES)
 """Every ``label`` of `TELEMETRY_DROPPED_LABELS`."""

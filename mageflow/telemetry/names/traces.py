@@ -1,4 +1,4 @@
-"""Every span, attribute and span event.
+"""Every span, span attribute and span event.
 
 Names that OpenTelemetry or Hatchet already have are used as they are: messaging semantic conventions 1.44.0, and the
 ``hatchet.*`` ids of the SDK's own instrumentor.
@@ -13,14 +13,14 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpanName:
-    """One kind of span. ``template`` ends in its only field, if any, which is filled from declared names."""
+    """One kind of span. ``template`` may end in one field, which is filled with a declared name."""
 
     template: str
     kind: Literal["producer", "consumer", "internal"]
     help: str
 
     def __call__(self, subject: str = "") -> str:
-        """The name of one span, for this subject."""
+        """The name of a span, with its field filled."""
         start = self.template.find("{")
         return self.template if start < 0 else self.template[:start] + subject
 
@@ -59,7 +59,7 @@ HATCHET_WORKFLOW_RUN_ID: Final = "hatchet.workflow_run_id"
 HATCHET_STEP_RUN_ID: Final = "hatchet.step_run_id"
 HATCHET_WORKER_ID: Final = "hatchet.worker_id"
 HATCHET_PAYLOAD: Final = "hatchet.payload"
-"""Set to an empty string on every span of ours: the SDK's span processor leaves a key alone that is already there."""
+"""An empty string on every span of mageflow. See ``docs/telemetry.md``, *Beside Hatchet's instrumentor*."""
 HATCHET_SYSTEM: Final = "hatchet"
 """Value of `MESSAGING_SYSTEM`."""
 
@@ -95,7 +95,7 @@ LOCK_OUTCOME: Final = "mageflow.lock.outcome"
 LOCK_WAITED_S: Final = "mageflow.lock.waited_s"
 LOCK_QUEUE_POSITION: Final = "mageflow.lock.queue_position"
 LOCK_RESOURCE: Final = "mageflow.lock.resource"
-"""Hashed unless the settings say ``raw``."""
+"""Hashed, unless `Settings.lock_resource_detail` is ``raw``."""
 DEADLOCK_CYCLE_LENGTH: Final = "mageflow.deadlock.cycle_length"
 DEADLOCK_VICTIM_TASK: Final = "mageflow.deadlock.victim_task"
 DEADLOCK_RESOLUTION: Final = "mageflow.deadlock.resolution"
@@ -107,9 +107,9 @@ TIMEOUT_REQUESTED_S: Final = "mageflow.timeout.requested_s"
 TIMEOUT_RESULT: Final = "mageflow.timeout.result"
 TIMEOUT_DEADLINE: Final = "mageflow.timeout.deadline"
 TRACE_PARENTED_BY: Final = "mageflow.trace.parented_by"
-"""``hatchet`` where the SDK's instrumentor chose the parent against our rule."""
+"""``hatchet`` if the SDK's instrumentor has chosen another parent than mageflow would."""
 TRACE_ORIGIN: Final = "mageflow.trace.origin"
-"""``external`` where the parent was written by the SDK's instrumentor, an ancestor or the engine."""
+"""``external`` if the parent was written by the SDK's instrumentor, an ancestor or the engine."""
 
 # Span events.
 EVENT_EXCEPTION: Final = "exception"
