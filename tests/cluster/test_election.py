@@ -1,4 +1,4 @@
-"""Who tells of the cluster, and what happens when that one is gone."""
+"""Which process exports the cluster view, and what happens when it ends."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ LEASE_KEY = "mageflow:{tests/leader}:leader"
 
 
 async def test_of_two_processes_one_leads(process: MakeProcess) -> None:
-    """Both ask at once, one is told yes; it alone shows the gauges, the other shows that it does not lead."""
+    """Both ask at once and one gets the lease: it exports the gauges, the other exports that it does not lead."""
     both = [process(), process()]
     assert sorted(await asyncio.gather(*(each.observer.observe() for each in both))) == [False, True]
     leader, follower = sorted(both, key=lambda each: each.leads or 0.0, reverse=True)
@@ -66,7 +66,7 @@ async def test_a_killed_leader_is_followed_when_its_lease_ends(
 
 
 async def test_a_leader_that_stops_gives_the_lease_back(process: MakeProcess) -> None:
-    """Shut down: the lease is gone at once, and the change is told on both sides."""
+    """Shut down: the lease is released at once, and both sides log the change."""
     leader, follower = process(), process(interval_seconds=0.05)
     with capture_logs() as logs:
         leader.start()
@@ -86,7 +86,7 @@ async def test_a_follower_gives_nothing_back(process: MakeProcess) -> None:
     follower.start()
     await until(lambda: follower.leads == 0.0)
     await follower.stop()
-    await follower.store.resign("somebody else")
+    await follower.store.resign("another")
     assert await leader.port.command("PTTL", LEASE_KEY) > 10_000
     assert await leader.observer.observe()
 
@@ -128,19 +128,19 @@ async def test_a_reading_is_not_believed_longer_than_its_lease(process: MakeProc
     assert not leader.shows("mageflow_flows_active")
 
 
-async def test_a_reading_that_cannot_be_told_is_repeated(process: MakeProcess) -> None:
+async def test_a_reading_that_cannot_be_published_is_repeated(process: MakeProcess) -> None:
     """An interceptor of the program's that raises does not end the observation."""
-    told: list[bool] = []
+    recorded: list[bool] = []
 
     class Raising(Interceptor):
         def event(self, event):
-            told.append(event.is_leader)
+            recorded.append(event.is_leader)
             raise RuntimeError("not me")
 
     leader = process(interval_seconds=0.02)
     leader.observer._interceptor = Raising()
     leader.start()
-    await until(lambda: len(told) >= 3)
+    await until(lambda: len(recorded) >= 3)
 
 
 async def test_readings_are_hidden_from_other_instrumentations(process: MakeProcess) -> None:

@@ -89,7 +89,7 @@ async def test_flows_that_expired_are_not_active_for_ever(process: MakeProcess) 
 
 
 async def test_locks_show_the_wait_graph_and_who_is_gone(process: MakeProcess) -> None:
-    """Runs, waits and the longest line; a lock is orphaned from the missed renewal on, until somebody takes it."""
+    """Runs, waits and the longest line; a lock is orphaned from the missed renewal on, until another run takes it."""
     leader, other = process(), process()
     last = await held(leader, "c")
     middle = await held(leader, "b", "c")

@@ -16,7 +16,7 @@ class Message(BaseModel):
 
 
 @pytest.mark.parametrize(("cluster_view", "leads"), [("leader", 1.0), ("off", None)])
-async def test_a_worker_shows_the_cluster_unless_told_not_to(
+async def test_a_worker_shows_the_cluster_unless_switched_off(
     make_observed: Any,  # noqa: F811
     mageflow_redis: Any,
     mageflow_worker: Any,

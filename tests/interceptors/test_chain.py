@@ -1,4 +1,4 @@
-"""Several interceptors as one: order, isolation, and what a method nobody overrides costs."""
+"""Several interceptors as one: order, isolation, and what a method that is not overridden costs."""
 
 import asyncio
 import logging
@@ -143,7 +143,7 @@ def test_every_wrap_is_forwarded(name: str):
     assert [each for each in others if each in vars(chain)] == []
 
 
-def test_a_method_nobody_overrides_is_the_one_of_interceptor():
+def test_a_method_that_is_not_overridden_is_the_one_of_interceptor():
     """A chain of interceptors that do not override a wrap does nothing around its operation."""
     nothing = Interceptor().redis(CALL)
 

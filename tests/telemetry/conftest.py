@@ -26,7 +26,7 @@ STAGGERED = TaskInfo("crowd", "crowd", 30.0, 0, stagger_window_seconds=3.0)
 
 
 class Stopwatch:
-    """A monotonic clock that moves when told."""
+    """A monotonic clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0

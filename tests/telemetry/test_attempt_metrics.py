@@ -83,7 +83,7 @@ def test_a_scheduled_run_waits_from_its_due_time(bench: Bench):
 
 
 @pytest.mark.parametrize("facts", [{"attempt_number": 2}, {"is_resumed": True}])
-def test_queue_wait_is_told_once_per_run(bench: Bench, facts: dict[str, object]):
+def test_queue_wait_is_recorded_once_per_run(bench: Bench, facts: dict[str, object]):
     """A retry and a resumed durable run have been in the queue before."""
     bench.run(bench.attempt(metadata=bench.enqueue(), **facts), outcome="succeeded")
 
@@ -91,7 +91,7 @@ def test_queue_wait_is_told_once_per_run(bench: Bench, facts: dict[str, object])
 
 
 def test_a_clock_ahead_of_ours_is_no_negative_wait(bench: Bench):
-    """Skew clamps to 0, and is told when it is more than a second."""
+    """Skew clamps to 0, and is counted and logged when it is over a second."""
     for ahead in (0.4, 30.0):
         metadata = bench.enqueue()
         metadata["mageflow_enqueued_at"] = f"{time.time() + ahead:.6f}"
@@ -141,7 +141,7 @@ def test_an_evicted_durable_invocation_is_no_end(bench: Bench):
     assert "mageflow.task.cancelled" not in bench.logs.names
 
 
-def test_an_attempt_nobody_concluded_is_still_counted(bench: Bench):
+def test_an_attempt_without_an_outcome_is_still_counted(bench: Bench):
     """Where the runner could not say how it ended, the exception does."""
     bench.run(bench.attempt())
     bench.run(bench.attempt(), ValueError("x"))

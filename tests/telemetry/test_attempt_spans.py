@@ -67,7 +67,7 @@ def test_an_attempt_hangs_under_the_span_that_sent_it(bench: Bench):
         ("skipped", asyncio.CancelledError(), StatusCode.UNSET, None),
     ],
 )
-def test_status_tells_failures_from_decisions(
+def test_status_separates_failures_from_decisions(
     bench: Bench, outcome: str, error: BaseException, status: StatusCode, error_type: str | None
 ):
     """A timeout is an error although it arrives as a cancellation; a cancellation and a skip are none."""
@@ -193,7 +193,7 @@ def test_an_item_that_links_to_its_own_parent_starts_its_own_trace(bench: Bench)
 
 
 def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
-    """Attempts are siblings, told apart by their number."""
+    """Attempts are siblings with different numbers."""
     metadata = bench.enqueue()
     bench.run(bench.attempt(metadata=metadata), ValueError("x"), outcome="retried", will_retry=True)
     bench.run(bench.attempt(metadata=metadata, attempt_number=2), outcome="succeeded")
@@ -206,7 +206,7 @@ def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
 
 @pytest.mark.parametrize("junk", ["", "x", "00-0-0-00", 7, None, "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
 def test_metadata_that_makes_no_sense_is_ignored(bench: Bench, junk: object):
-    """Metadata is written by anybody: the attempt gets a trace of its own."""
+    """Any program can write metadata: the attempt gets a trace of its own."""
     metadata: dict[str, object] = dict.fromkeys((*OWN_KEYS, *SHARED_KEYS), junk)
     bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
 
@@ -265,7 +265,7 @@ class SilentError(Exception):
     ],
 )
 @pytest.mark.parametrize("detail", ["message", "full"])
-def test_an_exception_is_told_whatever_its_text(make_bench, error: Exception, says: str, detail: str):
+def test_an_exception_with_any_text_is_recorded(make_bench, error: Exception, says: str, detail: str):
     """A ``__str__`` that fails, what is no UTF-8, and megabytes: the span, its event and the record say so."""
     bench = make_bench(exception_detail=detail)
     bench.run(bench.attempt(), error, outcome="failed")
@@ -273,8 +273,8 @@ def test_an_exception_is_told_whatever_its_text(make_bench, error: Exception, sa
     span = bench.spans.one("process send")
     assert span.status.status_code is StatusCode.ERROR
     (event,) = span.events
-    told = bench.logs.one("mageflow.task.failed")["message"]
-    assert says in told
-    assert event.attributes["exception.message"] == told
+    recorded = bench.logs.one("mageflow.task.failed")["message"]
+    assert says in recorded
+    assert event.attributes["exception.message"] == recorded
     assert len(str(dict(event.attributes))) < 50_000
     assert bench.samples.total("mageflow_telemetry_errors_total") == 0.0

@@ -59,7 +59,7 @@ print(json_resource := provider.resource.attributes["service.name"])
 
 
 def test_an_exception_is_rendered_into_the_object():
-    """Whoever logs it: its traceback is text in a field, on the same line."""
+    """From any logger: its traceback is text in a field, on the same line."""
     lines = printed("""
 configure(service_name="shop", stream=sys.stdout)
 for log in (structlog.get_logger("shop"), logging.getLogger("shop.db")):

@@ -44,7 +44,7 @@ def test_a_target_can_be_reached(tmp_path: Path, address: str, target: str):
 
 
 def test_entries_of_dead_processes_of_this_host_are_removed(tmp_path: Path):
-    """And tell which port the worker had; the living, other hosts and foreign files are left alone."""
+    """And their ports are returned; entries of running workers and other hosts, and foreign files, stay."""
     mine = ServiceDirectory(tmp_path, host="here").publish("127.0.0.1", 18001, "alive")
     elsewhere = ServiceDirectory(tmp_path, host="there").publish("10.0.0.1", 18001, "alive")
     foreign = tmp_path / "mageflow-here-oddity.json"
@@ -56,7 +56,7 @@ def test_entries_of_dead_processes_of_this_host_are_removed(tmp_path: Path):
 
 
 def test_a_process_id_that_was_given_away_is_not_the_worker(tmp_path: Path):
-    """The kernel's start time tells two processes of the same number apart."""
+    """The kernel's start time differs for two processes with the same number."""
     path = ServiceDirectory(tmp_path, host="here").publish("127.0.0.1", 18001, "w")
     document = json.loads(path.read_text())
     if not document[0]["labels"]["__meta_mageflow_started"]:

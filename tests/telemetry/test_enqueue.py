@@ -127,7 +127,7 @@ def test_items_of_a_bulk_call_have_spans_of_their_own(bench: Bench):
 
 
 def test_a_bulk_call_above_the_limit_links_instead(make_bench):
-    """A thousand children make a trace nobody can open."""
+    """A trace with a thousand children cannot be read."""
     bench = make_bench(trace_fanout_limit=2)
     items = enqueue(bench, 3)
 
@@ -183,7 +183,7 @@ def test_a_pushed_event_is_no_task(bench: Bench):
 
 def test_an_undeclared_task_is_folded(bench: Bench):
     """A name from outside becomes no label."""
-    bench.enqueue("whatever-the-user-typed")
+    bench.enqueue("from-a-user")
 
     assert bench.samples.value("mageflow_tasks_enqueued_total", task="__other__", source="direct", result="ok") == 1.0
     assert bench.samples.value("mageflow_telemetry_dropped_label_values_total", label="task") == 1.0

@@ -100,8 +100,8 @@ def test_locks_are_shown_to_peers_on_this_host(base: str, health: Health):
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.7", "192.0.2.1", "2001:db8::1", "", "::ffff:10.0.0.7"])
-def test_locks_are_shown_to_nobody_else(app: EndpointApp, peer: str):
-    """Whatever address the endpoint is bound to."""
+def test_locks_are_shown_to_this_host_only(app: EndpointApp, peer: str):
+    """On any address that the endpoint is bound to."""
     answers: list[str] = []
     app({"PATH_INFO": "/debug/locks", "REMOTE_ADDR": peer}, lambda status, _: answers.append(status))
     assert answers == ["403 Forbidden"]
@@ -123,7 +123,7 @@ def test_other_paths_say_what_there_is(base: str):
 
 
 def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: CollectorRegistry, guards: Guards):
-    """The scraper is told, the worker goes on, and the text of the exception stays inside."""
+    """The scraper gets a 500, the worker goes on, and the text of the exception stays inside."""
 
     class Broken:
         def collect(self) -> list[object]:
@@ -144,7 +144,7 @@ def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: Colle
 
 
 def test_locks_that_cannot_be_shown_are_a_500(base: str, health: Health, guards: Guards):
-    """Whatever the view returns or raises."""
+    """For anything that the report returns or raises."""
     health.locks = {("a", "tuple"): "no JSON key"}
 
     assert get(f"{base}/debug/locks")[0] == 500
@@ -196,7 +196,7 @@ def test_ipv6_is_served(app: EndpointApp):
         endpoint.stop()
 
 
-def test_a_peer_that_says_nothing_blocks_nobody(base: str):
+def test_a_silent_peer_does_not_block_others(base: str):
     """Every request has a thread of its own."""
     port = int(base.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)):

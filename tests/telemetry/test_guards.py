@@ -1,4 +1,4 @@
-"""The guards: failures are counted, told once a minute, and stop costing anything after a hundred."""
+"""The guards: failures are counted, logged once a minute, and after a hundred the signal is off for a minute."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ def test_a_failure_ends_at_the_guard(guards: Guards, counted: list[str]):
     assert counted == ["traces"]
 
 
-def test_failures_are_told_once_a_minute_per_site(guards: Guards, clock: Stopwatch):
+def test_failures_are_logged_once_a_minute_per_site(guards: Guards, clock: Stopwatch):
     """The next record says how many were suppressed; the words of the exception are not in it."""
     with capture_logs() as logs:
         fail(guards, 3)
@@ -49,8 +49,8 @@ def test_failures_are_told_once_a_minute_per_site(guards: Guards, clock: Stopwat
         clock.now += LOG_EVERY_SECONDS
         fail(guards)
 
-    told = [(event["signal"], event["site"], event["error_type"], event["suppressed"]) for event in logs.events]
-    assert told == [("traces", "site", "ValueError", 0), ("metrics", "elsewhere", "KeyError", 0),
+    recorded = [(event["signal"], event["site"], event["error_type"], event["suppressed"]) for event in logs.events]
+    assert recorded == [("traces", "site", "ValueError", 0), ("metrics", "elsewhere", "KeyError", 0),
                     ("traces", "site", "ValueError", 2)]  # fmt: skip
     assert {event["event"] for event in logs.events} == {"mageflow.telemetry.error"}
     assert "secret" not in repr(logs.events)

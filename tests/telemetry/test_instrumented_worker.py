@@ -76,9 +76,9 @@ def test_one_consumer_span_per_attempt_and_no_parent_missing(mageflow_worker: An
     assert child["attributes"]["mageflow.queue.wait_s"] >= 0.0
 
     # Log records carry the ids of the very spans, in the synchronous body, too.
-    told = next(line for line in logs if line["event"] == "in the child")
-    assert (told["task"], told["run_id"]) == ("hi-child", child["attributes"]["hatchet.workflow_run_id"])
-    assert told["span_id"] == query["context"]["span_id"].removeprefix("0x")
+    recorded = next(line for line in logs if line["event"] == "in the child")
+    assert (recorded["task"], recorded["run_id"]) == ("hi-child", child["attributes"]["hatchet.workflow_run_id"])
+    assert recorded["span_id"] == query["context"]["span_id"].removeprefix("0x")
     finished = [line for line in logs if line["event"] == "mageflow.task.finished"]
     assert {f"0x{line['span_id']}" for line in finished} <= {span["context"]["span_id"] for span in consumers}
 

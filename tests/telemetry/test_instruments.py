@@ -133,11 +133,11 @@ def test_enqueues_of_every_declared_task_are_there_after_the_first(bench: Bench)
     assert seen.value("mageflow_tasks_enqueued_total", task="crowd", source="direct", result="ok") == 1.0
     assert seen.value("mageflow_tasks_enqueued_total", task="send-workflow", source="direct", result="ok") == 0.0
     assert ("task", "send-workflow") in {pair for key in seen for pair in key[1]}
-    assert ("task", "send") not in {pair for key in seen for pair in key[1]}, "nobody enqueues a task of a workflow"
+    assert ("task", "send") not in {pair for key in seen for pair in key[1]}, "a task of a workflow is not enqueued"
 
 
 def test_a_flow_that_has_started_can_be_seen_to_end(bench: Bench):
-    """Its outcomes are counted from 0 in whoever starts it and in whoever admits its steps; names stay limited."""
+    """Its outcomes are counted from 0 where it starts and where its steps are admitted; names stay limited."""
     start = FlowStart("chain", "flow-1", "signup")
     with bench.interceptor.start_flow(start):
         start.started, start.steps = True, 3
@@ -162,7 +162,7 @@ def test_a_lock_is_created_with_its_counters(instruments: Instruments, registry:
 
 
 def test_free_labels_fold_when_they_are_full(instruments: Instruments, registry: CollectorRegistry):
-    """Fifty exception classes; the rest is one series, counted and told once."""
+    """Fifty exception classes; the rest is one series, counted, and logged once."""
     instruments.allow_task("send")
     with capture_logs() as logs:
         for number in range(60):
@@ -235,7 +235,7 @@ def test_exemplars_come_from_sampled_spans_only(bench: Bench):
     assert " # {" not in generate_latest(bench.registry).decode()
 
 
-def test_no_exemplar_of_a_trace_nobody_kept(bench: Bench):
+def test_no_exemplar_of_a_trace_that_is_not_sampled(bench: Bench):
     """An unsampled trace cannot be opened."""
     unsampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
     bench.run(bench.attempt(metadata=unsampled), outcome="succeeded")

@@ -1,4 +1,4 @@
-"""Whatever in telemetry breaks, the task does not notice."""
+"""Any part of telemetry may break: the task is not affected."""
 
 import logging
 from collections.abc import Callable

@@ -30,12 +30,12 @@ def test_each_end_is_one_event(
     bench.run(bench.attempt(), error, outcome=outcome, **facts)
 
     assert bench.logs.names == ["mageflow.task.started", event]
-    told = bench.logs.one(event)
-    assert told["level"] == level
+    recorded = bench.logs.one(event)
+    assert recorded["level"] == level
     declared = next(each for each in names.EVENTS if each.name == event)
-    assert set(declared.fields) <= set(told)
+    assert set(declared.fields) <= set(recorded)
     known = {*declared.fields, *names.events.CONTEXT_FIELDS, *names.events.TRACE_FIELDS}
-    assert set(told) <= known | {"event", "level", "logger", "timestamp"}
+    assert set(recorded) <= known | {"event", "level", "logger", "timestamp"}
 
 
 def test_every_record_inside_an_attempt_knows_where_it_belongs(bench: Bench):
@@ -79,7 +79,7 @@ def test_fields_the_user_bound_are_restored(bench: Bench):
 
 
 def test_plain_handlers_receive_json(bench: Bench, caplog: pytest.LogCaptureFixture):
-    """Hatchet's forwarder and every root handler format a line of JSON, whatever their formatter."""
+    """Hatchet's forwarder and every root handler format a line of JSON with any formatter."""
     bench.run(bench.attempt(), outcome="succeeded")
 
     lines = [record.getMessage() for record in caplog.records if record.name == "mageflow"]
@@ -110,7 +110,7 @@ def test_a_user_who_configured_structlog_has_the_last_word(bench: Bench, caplog:
 
 
 def test_a_user_whose_loggers_are_awaited_gets_every_event(bench: Bench, caplog: pytest.LogCaptureFixture):
-    """``AsyncBoundLogger`` answers with coroutines nobody here could await: its processors are used without it."""
+    """``AsyncBoundLogger`` has coroutine methods, which cannot be awaited here: its processors are used without it."""
     structlog.configure(
         wrapper_class=structlog.stdlib.AsyncBoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -60,7 +60,7 @@ def test_telemetry_speaks_only_words_of_the_dictionary(root: Path):
 
 
 def test_every_metric_of_tasks_and_workers_is_used(root: Path):
-    """A name nobody records is a promise nobody keeps."""
+    """A name without an instrument would be an empty promise."""
     code = "\n".join(path.read_text() for path in (root / "mageflow").rglob("*.py") if "names" not in path.parts)
     rooms = ("mageflow_task", "mageflow_stagger", "mageflow_timeout", "mageflow_worker", "mageflow_event_loop",
              "mageflow_signature_", "mageflow_redis", "mageflow_telemetry")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stagger, timeout extensions, signatures and Redis: what each tells."""
+"""Stagger, timeout extensions, signatures and Redis: what each records."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from mageflow.interceptors import RedisCall, SignatureLoad, SignatureWrite, Stag
 from tests.telemetry.conftest import STAGGERED, Bench
 
 
-def test_a_stagger_tells_its_draw_and_its_extension(bench: Bench):
+def test_a_stagger_records_its_delay_and_its_extension(bench: Bench):
     """One span with delay and window, the extension as its event, the granted time as a sample."""
     attempt = bench.attempt(STAGGERED)
     with bench.interceptor.attempt(attempt):
@@ -68,7 +68,7 @@ def test_a_refused_extension_is_an_error_everywhere(bench: Bench):
 
 
 def test_a_cancelled_stagger_says_how_long_it_slept(bench: Bench):
-    """It is no error: somebody asked for it."""
+    """A cancellation is no error."""
     attempt = bench.attempt(STAGGERED)
     call = Stagger(attempt, 3.0, 2.0, slept_seconds=0.5)
     with pytest.raises(asyncio.CancelledError), bench.interceptor.attempt(attempt), bench.interceptor.stagger(call):

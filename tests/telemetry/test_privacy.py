@@ -55,8 +55,8 @@ def test_nothing_of_the_users_data_is_in_any_signal(bench: Bench):
     assert not [span for span in spans if CANARY in span]
     assert CANARY not in generate_latest(bench.registry).decode()
     assert len(bench.logs) >= 5
-    told = [event for event in bench.logs.events if CANARY in json.dumps(event, default=str)]
-    assert told == []
+    recorded = [event for event in bench.logs.events if CANARY in json.dumps(event, default=str)]
+    assert recorded == []
 
 
 def test_records_carry_no_exception_object(bench: Bench, caplog: pytest.LogCaptureFixture):

@@ -39,10 +39,10 @@ def test_a_synchronous_body_logs_and_traces_like_any_other(bench: Bench, pool: T
         attempt.outcome = "succeeded"
 
     process = bench.spans.one("process send")
-    told = bench.logs.one("in the thread")
-    assert (told["task"], told["run_id"], told["attempt"]) == ("send", "run-1", 1)
-    assert told["trace_id"] == f"{process.context.trace_id:032x}"
-    assert told["span_id"] == f"{process.context.span_id:016x}"
+    recorded = bench.logs.one("in the thread")
+    assert (recorded["task"], recorded["run_id"], recorded["attempt"]) == ("send", "run-1", 1)
+    assert recorded["trace_id"] == f"{process.context.trace_id:032x}"
+    assert recorded["span_id"] == f"{process.context.span_id:016x}"
     assert bench.spans.one("query").parent.span_id == process.context.span_id
 
 

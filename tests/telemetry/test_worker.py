@@ -74,7 +74,7 @@ async def test_a_worker_says_what_it_is(make_bench):
 
 
 async def test_what_is_declared_is_counted_from_zero_before_anything_happens(make_bench):
-    """Locks nobody has asked for, workflows nobody has enqueued: their first event is seen to grow."""
+    """Locks without a request, workflows without an enqueue: `increase()` sees their first event."""
     bench = make_bench(metrics_port=0)
     bench.interceptor.event(LockDeclared("ledger"))
     async with worker_of(bench) as worker:
@@ -172,7 +172,7 @@ async def test_a_directory_that_cannot_be_written_never_stops_a_worker(make_benc
 
 
 async def test_an_endpoint_that_cannot_start_never_stops_a_worker(make_bench, monkeypatch: pytest.MonkeyPatch):
-    """Whatever raises, the block runs."""
+    """The block runs whichever part raises."""
 
     def broken(*arguments: object) -> None:
         raise RuntimeError("broken")
@@ -203,7 +203,7 @@ def _ask_later(url: str, seconds: float) -> tuple[int, str, str]:
     return get(url)
 
 
-async def test_an_attempt_near_its_timeout_is_told_once(make_bench):
+async def test_an_attempt_near_its_timeout_is_logged_once(make_bench):
     """With its ids, how much it has used and what is left."""
     bench = make_bench(metrics_port=0)
     attempt: Attempt = bench.attempt()
@@ -214,9 +214,9 @@ async def test_an_attempt_near_its_timeout_is_told_once(make_bench):
             lags = bench.samples.total("mageflow_event_loop_lag_seconds_count")
             await until(lambda: bench.samples.total("mageflow_event_loop_lag_seconds_count") > lags)
 
-    told = bench.logs.one("mageflow.task.near_timeout")
-    assert (told["used_ratio"], told["remaining_s"]) == (0.9, 3.0)
-    assert (told["task"], told["run_id"], told["attempt"]) == ("send", "run-1", 1)
+    recorded = bench.logs.one("mageflow.task.near_timeout")
+    assert (recorded["used_ratio"], recorded["remaining_s"]) == (0.9, 3.0)
+    assert (recorded["task"], recorded["run_id"], recorded["attempt"]) == ("send", "run-1", 1)
 
 
 async def test_the_endpoint_lingers_when_asked(make_bench):
