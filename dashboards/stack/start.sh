@@ -3,4 +3,4 @@
 set -eu
 HATCHET_CLIENT_TOKEN=$(cat /handover/token)
 export HATCHET_CLIENT_TOKEN
-exec python -m mageflow.cli.demo.worker --traffic
+exec python -m mageflow.cli.demo.shop.worker --traffic

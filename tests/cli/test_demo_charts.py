@@ -3,7 +3,7 @@
 import pytest
 
 from mageflow.cli.demo.charts import draw_stagger, draw_waterfall
-from mageflow.cli.demo.spans import SpanRecord
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.cli.demo.summary import StaggeredRun, quantile
 
 

@@ -48,12 +48,12 @@ def test_workload_counts_what_each_kind_of_traffic_causes(tmp_path):
 
 
 def test_worker_with_traffic_starts_runs_by_itself(mageflow_engine, mageflow_redis, tmp_path):
-    """``python -m mageflow.cli.demo.worker --traffic`` needs no other program, and stops when asked to."""
+    """``python -m mageflow.cli.demo.shop.worker --traffic`` needs no other program, and stops when asked to."""
     environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "MAGEFLOW_METRICS_PORT": "0"}
     environment |= {"MAGEFLOW_METRICS_SD_DIR": str(tmp_path / "sd"), "OTEL_SERVICE_NAME": "shop-test"}
     worker = WorkerProcess(
         mageflow_engine,
-        "mageflow.cli.demo.worker",
+        "mageflow.cli.demo.shop.worker",
         "--traffic",
         output=tmp_path / "worker.log",
         environment=environment,

@@ -40,7 +40,7 @@ def main() -> None:
                 "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
                 "MAGEFLOW_METRICS_PORT": "0",
             }
-            arguments = ("mageflow.cli.demo.worker", "--traffic")
+            arguments = ("mageflow.cli.demo.shop.worker", "--traffic")
             with WorkerProcess(engine, *arguments, output=folder / "worker.log", environment=environment) as worker:
                 time.sleep(chosen.seconds)
                 take_pictures(server.url, _moment(server), chosen.seconds, chosen.out)

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from mageflow import Mageflow
 from mageflow.cli.demo.shop import Order, declare
-from mageflow.cli.demo.spans import JsonLinesExporter
+from mageflow.cli.demo.shop.spans import JsonLinesExporter
 from mageflow.hatchet import compat
 
 REFUSED_TASK = "stock.refused"

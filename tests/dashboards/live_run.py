@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from mageflow import Mageflow
 from mageflow.cli.demo.shop import DEADLOCK_PAIR, Expected, Order, Workload, declare
-from mageflow.cli.demo.spans import SpanRecord, read_spans
+from mageflow.cli.demo.shop.spans import SpanRecord, read_spans
 from mageflow.config import Settings
 from mageflow.dashboards import PanelResult, find_bundle, run_panel_queries
 from mageflow.engine import LocalEngine

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from mageflow.cli.demo.spans import SpanRecord
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.cli.demo.summary import StaggeredRun
 from mageflow.terminal import printable
 

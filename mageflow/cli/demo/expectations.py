@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from mageflow.cli.demo.scenario import STAGGERED_TASK, TASKS, Results
 from mageflow.cli.demo.shop import CHAIN, DEADLOCK_PAIR, SWARM_CONCURRENCY, SWARM_ITEMS, Expected, Run
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.cli.demo.shop.tasks import OUTCOMES, STAGGER_TIMEOUT, STAGGER_WINDOW
-from mageflow.cli.demo.spans import SpanRecord
 from mageflow.cli.demo.summary import Summary, members_of
 from mageflow.telemetry.names import traces
 

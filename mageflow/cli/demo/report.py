@@ -12,8 +12,8 @@ from mageflow.cli.demo.expectations import Expectation
 from mageflow.cli.demo.progress import outcome_counts
 from mageflow.cli.demo.scenario import STAGGERED_TASK
 from mageflow.cli.demo.shop import CHAIN
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.cli.demo.shop.tasks import STAGGER_TIMEOUT, STAGGER_WINDOW
-from mageflow.cli.demo.spans import SpanRecord
 from mageflow.cli.demo.summary import Summary
 from mageflow.terminal import printable
 

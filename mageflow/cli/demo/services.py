@@ -89,7 +89,7 @@ def start_services(directory: Path, report: Callable[[str], None]) -> Generator[
             report(f"Valkey on port {valkey.port}, engine on {engine.handshake.grpc_address}")
             worker = WorkerProcess(
                 engine,
-                "mageflow.cli.demo.worker",
+                "mageflow.cli.demo.shop.worker",
                 *("--spans", str(directory / "worker-spans.jsonl")),
                 output=directory / "worker.log",
                 environment={

@@ -23,7 +23,7 @@ from mageflow.cli.demo.report import show
 from mageflow.cli.demo.scenario import Results, run_scenario
 from mageflow.cli.demo.services import Services
 from mageflow.cli.demo.shop import Workload, declare, send_traffic
-from mageflow.cli.demo.spans import JsonLinesExporter, read_spans
+from mageflow.cli.demo.shop.spans import JsonLinesExporter, read_spans
 from mageflow.cli.demo.summary import summarize
 from mageflow.testing import samples
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mageflow.cli.demo.scenario import STAGGERED_TASK, TASKS, Results
 from mageflow.cli.demo.shop import CHAIN, Run
-from mageflow.cli.demo.spans import SpanRecord
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.telemetry import names
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.testing import Samples

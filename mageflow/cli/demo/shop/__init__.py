@@ -1,7 +1,8 @@
 """A small shop: the tasks and the load of ``mageflow demo``, of docker-compose.yml and of the dashboard tests.
 
-This package owns the tasks (`Shop`) and the ways to start them (`Workload`). A workload also counts what its runs will
-cause, so that a caller can compare these numbers with metrics. It does not read metrics and it draws nothing.
+This package owns the tasks (`Shop`), the ways to start them (`Workload`), their worker (``worker``) and the file of its
+spans (``spans``). A workload also counts what its runs will cause, so that a caller can compare these numbers with
+metrics. The package does not read metrics and does not print.
 """
 
 from mageflow.cli.demo.shop.tasks import DEADLOCK_PAIR, Order, Receipt, Shop, declare

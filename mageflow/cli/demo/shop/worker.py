@@ -1,4 +1,4 @@
-"""The worker of the demo and of docker-compose.yml: ``python -m mageflow.cli.demo.worker``.
+"""The worker of the demo and of docker-compose.yml: ``python -m mageflow.cli.demo.shop.worker``.
 
 It does what a worker program of your own does: configure traces and logs, make a client, declare tasks, start.
 """
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from mageflow import Mageflow
 from mageflow.cli.demo.shop import Workload, declare, send_traffic
-from mageflow.cli.demo.spans import JsonLinesExporter
+from mageflow.cli.demo.shop.spans import JsonLinesExporter
 from mageflow.telemetry import configure
 
 __all__ = ["main"]
@@ -27,7 +27,9 @@ _SLOTS = 60
 
 def main() -> None:
     """Run the worker until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m mageflow.cli.demo.worker", description="The worker of the demo.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mageflow.cli.demo.shop.worker", description="The worker of the demo."
+    )
     parser.add_argument("--spans", type=Path, metavar="FILE", help="append each span to this file as a line of JSON")
     parser.add_argument("--traffic", action="store_true", help="also start work, at a low rate, until the worker stops")
     options = parser.parse_args()
