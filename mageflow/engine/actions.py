@@ -14,17 +14,23 @@ from mageflow.engine.model import Batch, Task, TaskStatus
 from mageflow.engine.values import JsonObject
 
 
-def payload(task: Task) -> JsonObject:
+def payload(task: Task, *, direct_parents_only: bool = False) -> JsonObject:
     """Return the payload of a task's action: its input, the outputs of finished tasks, the data of its conditions.
 
     ``parents`` holds every completed task of the run, not only direct parents, and every value in it is an object.
     ``triggered_by`` is always "manual", also for events, crons and schedules, as in Hatchet.
+
+    Args:
+        task: the task.
+        direct_parents_only: leave out the outputs of other tasks than its parents. Hatchet shows this in REST.
     """
     run = task.run
     parents = {
         name: other.output if isinstance(other.output, dict) else {}
         for name, other in run.tasks.items()
-        if other.status is TaskStatus.COMPLETED and other is not task
+        if other.status is TaskStatus.COMPLETED
+        and other is not task
+        and (name in task.definition.parents or not direct_parents_only)
     }
     document: JsonObject = {
         "input": run.input,

@@ -160,9 +160,7 @@ class Graph:
         if any(task.status is TaskStatus.FAILED for task in others):
             self._lifecycle.enqueue(handler)
         elif all(task.status.is_terminal for task in others):
-            self._lifecycle.finish(
-                handler, TaskStatus.COMPLETED, output_text="{}", output={}, event="SKIPPED", skipped=True
-            )
+            self._skip(handler)
 
 
 def _satisfied_by(condition: Condition, parent: Task) -> bool:

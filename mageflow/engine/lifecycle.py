@@ -17,6 +17,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 from mageflow.engine.actions import Actions
 from mageflow.engine.clock import Clock
@@ -83,11 +84,10 @@ class Lifecycle:
         task.status = TaskStatus.QUEUED
         task.created = True
         task.queued_at = self._clock.now()
-        self.record(task, event)
         if delay > 0:
-            task.timers["delay"] = self._clock.later_accelerated(delay, self.resume, task)
+            task.timers["delay"] = self._clock.later_accelerated(delay, self._ask_for_admission, task, event)
         else:
-            self.queued.send(task)
+            self._ask_for_admission(task, event)
 
     def assign(self, task: Task, worker: Worker) -> None:
         """Change QUEUED to RUNNING on a worker with enough free slots: occupy the slots and send the action."""
@@ -114,13 +114,18 @@ class Lifecycle:
             self._start(task, worker)
         worker.send(self._actions.start_batch(batch))
 
-    def requeue(
-        self, task: Task, *, delay: float = 0.0, event: str = "RETRYING", message: str = "", error: str | None = None
-    ) -> None:
-        """Change RUNNING to QUEUED as a new attempt. The task gives back everything it holds."""
-        self.record(task, event, message, error)
+    def requeue(self, task: Task, *, delay: float = 0.0, event: str = "RETRYING", message: str = "") -> None:
+        """Change RUNNING to QUEUED as a new attempt. The task gives back everything it holds.
+
+        Args:
+            task: the task.
+            delay: seconds before the new attempt asks for admission.
+            event: type of the line in the task's history, which belongs to the new attempt.
+            message: text of that line.
+        """
         self._release(task)
         task.retry_count += 1
+        self.record(task, event, message)
         task.acknowledged = False
         task.priority = _RETRY_PRIORITY
         self.enqueue(task, delay=delay)
@@ -142,7 +147,7 @@ class Lifecycle:
         Args:
             task: the task.
             status: COMPLETED, FAILED or CANCELLED. The worker of a cancelled task is sent a cancellation.
-            output_text: the output as JSON text.
+            output_text: the output as JSON text; empty for None.
             output: the same as a value.
             error: text of the failure.
             event: type of the line in the task's history; by default it follows from ``status``.
@@ -153,7 +158,7 @@ class Lifecycle:
             return
         if status is TaskStatus.CANCELLED:
             self.send_cancel(task)
-        self.record(task, event or _EVENT_TYPES[status], message, error)
+        self._record_end(task, event or _EVENT_TYPES[status], message, error, output_text)
         self._release(task)
         task.status = status
         task.output_text, task.output, task.error, task.skipped = output_text, output, error, skipped
@@ -181,6 +186,7 @@ class Lifecycle:
 
     def reset(self, task: Task) -> None:
         """Change a terminal status to PENDING, for a replay: a new attempt with all retries."""
+        self.record(task, "RETRIED_BY_USER", "Task was replayed, resetting task result.")
         task.retry_count += 1
         task.failures = task.reassignments = 0
         task.status = TaskStatus.PENDING
@@ -189,8 +195,8 @@ class Lifecycle:
         task.finished_at = task.started_at = None
         task.acknowledged = False
         task.condition_data = {}
+        task.queued_at = None
         task.created = not task.definition.is_on_failure
-        self.record(task, "RETRIED_BY_USER")
 
     # -- reports about an attempt --------------------------------------------------------------------------------
 
@@ -202,19 +208,20 @@ class Lifecycle:
             self._run_events.attempt_started(task)
 
     def attempt_completed(self, task: Task, output_text: str) -> None:
-        """Finish a task with its output. Output that is not JSON, or holds a NUL, fails it for good, as in Hatchet."""
+        """Finish a task with its output; empty text and ``null`` are None.
+
+        Output that is not JSON, or holds a NUL, fails the task for good, as in Hatchet.
+        """
         try:
             check_no_nul(output_text, "task output")
-            output = json.loads(output_text) if output_text else {}
+            output = json.loads(output_text) if output_text else None
         except InvalidRequestError as error:
             self.attempt_failed(task, str(error), retryable=False)
             return
         except ValueError:
             self.attempt_failed(task, "task output is not valid JSON", retryable=False)
             return
-        self.finish(
-            task, TaskStatus.COMPLETED, output_text=output_text or "{}", output={} if output is None else output
-        )
+        self.finish(task, TaskStatus.COMPLETED, output_text="" if output is None else output_text, output=output)
 
     def attempt_failed(
         self,
@@ -246,8 +253,12 @@ class Lifecycle:
             return
         task.failures += 1
         delay = _backoff(task) if retry_after is None else retry_after
-        self.record(task, event, "", error)
-        self.requeue(task, delay=delay, message=f"retry {task.failures} of {task.definition.retries}")
+        self._record_end(task, event, "", error)
+        message = f"This is retry number {task.failures}."
+        if delay > 0:
+            due = self._clock.now() + timedelta(seconds=delay)
+            message += f" Retrying in {delay:g}s ({due:%Y-%m-%dT%H:%M:%SZ})."
+        self.requeue(task, delay=delay, message=message)
 
     def worker_lost(self, task: Task, reason: str) -> None:
         """Requeue a task whose worker is gone. This costs no retry, but fails the task after 10 times."""
@@ -260,8 +271,7 @@ class Lifecycle:
     # -- what the other parts need ---------------------------------------------------------------------------------
 
     def resume(self, task: Task) -> None:
-        """Let a QUEUED task go on whose delay is over, or whose workflow is not paused any more."""
-        task.cancel_timer("delay")
+        """Let a QUEUED task go on whose workflow is not paused any more."""
         task.cancel_timer("pause")
         self.queued.send(task)
 
@@ -287,10 +297,25 @@ class Lifecycle:
                 message=message,
                 retry_count=task.retry_count,
                 error=error,
-                worker_id=task.worker.id if task.worker else None,
+                worker_id=task.worker.id if task.worker and event not in _WITHOUT_WORKER else None,
             )
         )
         del task.events[:-_EVENTS_KEPT_PER_TASK]
+
+    def _record_end(self, task: Task, event: str, message: str, error: str | None, output: str = "") -> None:
+        """Add the line of the end of an attempt. Hatchet writes the text of a timeout as message, not as error."""
+        if event == "TIMED_OUT":
+            self.record(task, event, error or "")
+        else:
+            self.record(task, event, message, error)
+        if event == "FINISHED":
+            task.events[-1].output = output
+
+    def _ask_for_admission(self, task: Task, event: str) -> None:
+        task.cancel_timer("delay")
+        task.queued_at = self._clock.now()
+        self.record(task, event)
+        self.queued.send(task)
 
     def _start(self, task: Task, worker: Worker) -> None:
         task.status = TaskStatus.RUNNING
@@ -303,7 +328,8 @@ class Lifecycle:
             task.run.started_at = task.started_at
         if task.run.sticky_worker_id is None:
             task.run.sticky_worker_id = worker.id
-        self.record(task, "ASSIGNED", f"assigned to worker {worker.name}")
+        self.record(task, "ASSIGNED")
+        self.record(task, "SENT_TO_WORKER", "Sent task run to the assigned worker")
         self._run_events.attempt_assigned(task)
         self.assigned.send(task)
 
@@ -330,6 +356,9 @@ class Lifecycle:
         finally:
             self._reporting = False
 
+
+# In Hatchet these lines name no worker, although the attempt had one.
+_WITHOUT_WORKER = frozenset({"CANCELLED", "FAILED", "TIMED_OUT", "SLOT_RELEASED"})
 
 _EVENT_TYPES: Mapping[TaskStatus, str] = {
     TaskStatus.COMPLETED: "FINISHED",

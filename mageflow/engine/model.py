@@ -103,7 +103,12 @@ class Worker:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TaskEvent:
-    """One line of a task's history, as REST shows it."""
+    """One line of a task's history, as REST shows it.
+
+    Attributes:
+        error: text of the failure of a FAILED line. The text of a timeout is the ``message``, as in Hatchet.
+        output: the output of a FINISHED line as the worker sent it.
+    """
 
     id: int
     type: str
@@ -112,6 +117,7 @@ class TaskEvent:
     retry_count: int
     error: str | None
     worker_id: str | None
+    output: str = ""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -138,7 +144,7 @@ class Task:
 
     Attributes:
         number: unique integer, the numeric id in REST.
-        created: whether the task is listed. A waiting or skipped on_failure task is not.
+        created: whether the task is listed. A waiting on_failure task is not.
         retry_count: number of the current attempt, from 0. Workers send it back with every report.
         failures: attempts that failed by the task's own fault; ``definition.retries`` limits them.
         reassignments: attempts that ended because their worker was lost.
@@ -146,7 +152,8 @@ class Task:
         holds_slots: whether the task occupies slots of ``worker``.
         acknowledged: whether the worker reported the current attempt as started.
         deadline: when the attempt times out, in seconds of the clock's ``monotonic``.
-        output_text: the output as the worker sent it.
+        queued_at: when the task was last queued; None for one that never was, and after a replay until it is.
+        output_text: the output as the worker sent it; empty for None.
         expired: whether the task ended by its schedule timeout.
         condition_data: data of the conditions that let the task start, by readable key.
         timers: running timers by purpose.

@@ -141,11 +141,12 @@ def _task_definition(options: pb.CreateTaskOpts, *, is_on_failure: bool) -> Task
         conditions=options.conditions if options.HasField("conditions") and not is_on_failure else None,
         is_durable=options.is_durable,
         is_on_failure=is_on_failure,
-        batch=_batch(options.batch) if options.HasField("batch") else None,
+        batch=batch_config(options.batch) if options.HasField("batch") else None,
     )
 
 
-def _batch(config: pb.TaskBatchConfig) -> BatchConfig:
+def batch_config(config: pb.TaskBatchConfig) -> BatchConfig:
+    """Return how the items of a batch task are collected, with Hatchet's defaults."""
     interval_ms = config.batch_max_interval_ms if config.HasField("batch_max_interval_ms") else 0
     return BatchConfig(
         max_size=config.batch_max_size,

@@ -71,11 +71,11 @@ class Results:
             event_timestamp=timestamp(run.finished_at or self._clock.now()),
         )
         for name, task in run.tasks.items():
-            if task.definition.is_on_failure and task.skipped:
-                continue
             result = pb.StepRunResult(task_run_external_id=task.id, task_name=name, job_run_id=task.id)
             if task.status is TaskStatus.COMPLETED:
-                result.output = task.output_text
+                # For None it stays unset: the SDK then leaves the task out of the result.
+                if task.output_text:
+                    result.output = task.output_text
             else:
                 result.error = task.error or ""
             event.results.append(result)

@@ -33,6 +33,7 @@ def test_every_error_of_the_engine_is_a_mageflow_error() -> None:
         ("INTERNAL", 500),
         ("INVALID_ARGUMENT", 400),
         ("NOT_FOUND", 404),
+        ("PERMISSION_DENIED", 403),
         ("FAILED_PRECONDITION", 409),
         ("ALREADY_EXISTS", 409),
     }

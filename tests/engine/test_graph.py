@@ -197,14 +197,14 @@ async def test_on_failure_runs_once_with_the_errors_and_belongs_to_the_run(clien
         assert errors(result) == {"work": "it broke"}
 
 
-async def test_on_failure_is_not_listed_in_a_run_that_succeeded(client: RawClient) -> None:
-    """A handler that did not run is in no result and in no list."""
+async def test_on_failure_is_skipped_in_a_run_that_succeeded(client: RawClient) -> None:
+    """As in Hatchet, a handler that did not run is in the result and in the list as a skipped task."""
     async with dag(client, "work", "handler") as flow:
         await flow.declare(flow.task("work"), on_failure_task=flow.task("handler"))
         run = await flow.start()
         await flow.do("work", {"n": 1})
-        assert outputs(await client.result(run)) == {"work": {"n": 1}}
-        assert list((await client.details(run)).task_runs) == ["work"]
+        assert outputs(await client.result(run)) == {"work": {"n": 1}, "handler": {"skipped": True}}
+        assert list((await client.details(run)).task_runs) == ["work", "handler"]
         assert await client.status(run) == "COMPLETED"
 
 

@@ -89,17 +89,18 @@ async def test_a_run_shows_its_shape_and_its_history(single: Single) -> None:
     await single.worker.complete(action, {"n": 2})
     await client.result(run)
     document = await client.get(f"/api/v1/stable/workflow-runs/{run}")
-    assert (document["run"]["input"], document["run"]["output"]) == ({"n": 1}, {"n": 2})
+    assert (document["run"]["input"]["input"], document["run"]["output"]) == ({"n": 1}, {"n": 2})
     assert [each["taskName"] for each in document["shape"]] == ["work"]
     assert document["taskEvents"] == []
     rows = (await client.get(f"/api/v1/stable/tasks/{run}/task-events"))["rows"]
-    assert [row["eventType"] for row in rows] == ["FINISHED", "STARTED", "ASSIGNED", "QUEUED"]
+    assert [row["eventType"] for row in rows] == ["FINISHED", "STARTED", "SENT_TO_WORKER", "ASSIGNED", "QUEUED"]
     assert [row["id"] for row in rows] == sorted((row["id"] for row in rows), reverse=True)
     summary = document["tasks"][0]
     assert (summary["attempt"], summary["retryCount"], summary["type"]) == (1, 0, "TASK")
     assert summary["displayName"].startswith("work-")
     assert summary["duration"] >= 0
-    assert await client.get(f"/api/v1/stable/tasks/{run}") == summary
+    alone = await client.get(f"/api/v1/stable/tasks/{run}")
+    assert alone == {**summary, "input": {"n": 1}, "workflowConfig": document["workflowConfig"]}
 
 
 async def test_the_runs_of_a_paused_workflow_wait_and_start_when_it_is_unpaused(single: Single) -> None:
@@ -166,7 +167,7 @@ async def test_a_declared_cron_is_replaced_with_its_workflow_and_others_stay(cli
     assert {(row["cron"], row["method"]) for row in rows} == {("0 0 2 2 *", "API"), ("0 0 3 3 *", "DEFAULT")}
     run = (await client.post(f"{client.tenant}/workflows/crons/{made['metadata']['id']}", None))["externalId"]
     document = (await client.get(f"/api/v1/stable/workflow-runs/{run}"))["run"]
-    assert document["input"] == {"n": 2}
+    assert document["input"]["input"] == {"n": 2}
     assert document["additionalMetadata"]["hatchet__cron_name"] == "mine"
     assert (await client.http("DELETE", f"{client.tenant}/workflows/crons/{made['metadata']['id']}"))[0] == 204
 

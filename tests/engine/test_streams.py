@@ -151,7 +151,7 @@ async def test_an_event_starts_workflows_by_key_and_wildcard(client: RawClient) 
     runs = [
         await client.get(f"/api/v1/stable/workflow-runs/{each['workflowRunId']}") for each in document["triggeredRuns"]
     ]
-    assert {run["tasks"][0]["workflowName"] for run in runs} == {exact, wild}
+    assert {run["workflowConfig"]["Name"] for run in runs} == {exact, wild}
     metadata = runs[0]["run"]["additionalMetadata"]
     assert metadata.pop("traceparent")
     assert metadata == {"hatchet__event_id": event.event_id, "hatchet__event_key": f"{prefix}:paid"}

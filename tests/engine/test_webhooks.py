@@ -18,7 +18,7 @@ from tests.engine.raw_client import RawClient, task, unique
 
 SECRET = "secret"  # noqa: S105
 BASIC = {"authType": "BASIC", "auth": {"username": "user", "password": SECRET}}
-API_KEY = {"authType": "API_KEY", "auth": {"headerName": "X-Key", "apiKey": "k-1"}}
+API_KEY = {"authType": "API_KEY", "auth": {"headerName": "X-Key", "apiKey": "key-of-the-test"}}
 
 
 def signed_with(header: str, secret: str = SECRET, algorithm: str = "SHA256", encoding: str = "HEX") -> dict[str, Any]:
@@ -105,9 +105,9 @@ async def test_basic_authentication_and_api_keys_are_checked(client: RawClient) 
         assert refusal(await made.send({"key": key}, missing)) == (403, "missing or invalid authorization header")
     keyed = await hook(client, API_KEY)
     assert refusal(await keyed.send({"key": key})) == (403, "missing or invalid api key header: X-Key")
-    assert refusal(await keyed.send({"key": key}, {"X-Key": "k-2"})) == (403, "invalid api key: X-Key")
+    assert refusal(await keyed.send({"key": key}, {"X-Key": "another"})) == (403, "invalid api key: X-Key")
     assert (await client.get(f"{client.stable}/events", keys=key))["rows"] == []
-    assert (await keyed.send({"key": key}, {"x-key": "k-1"}))[0] == 200
+    assert (await keyed.send({"key": key}, {"x-key": "key-of-the-test"}))[0] == 200
 
 
 @pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512", "MD5"])
@@ -220,20 +220,20 @@ async def test_webhooks_can_be_listed_changed_and_deleted(client: RawClient) -> 
         "input.scope",
         True,
     )
-    assert "k-1" not in json.dumps(row)
+    assert "key-of-the-test" not in json.dumps(row)
     assert (await client.get(f"{client.stable}/webhooks", webhookNames=made.name))["rows"] == [row]
     assert (await client.get(f"{client.stable}/webhooks", webhookNames=made.name, sourceNames="SLACK"))["rows"] == []
     change = {"scopeExpression": "", "returnEventAsResponsePayload": False, "staticPayload": {"a": 1}}
     changed = (await client.http("PATCH", made.path, change))[1]
     assert ("scopeExpression" in changed, changed["staticPayload"]) == (False, {"a": 1})
     assert changed["eventKeyExpression"] == "input.key"
-    assert await made.send({"key": "k"}, {"X-Key": "k-1"}) == (204, None)
+    assert await made.send({"key": "k"}, {"X-Key": "key-of-the-test"}) == (204, None)
     url = client.handshake.api_url + made.path
     async with client.session.get(url) as reply:
         assert reply.status == 403
     assert (await client.http("DELETE", made.path))[0] == 200
     assert (await client.http("GET", made.path))[0] == 404
-    assert (await made.send({"key": "k"}, {"X-Key": "k-1"}))[0] == 404
+    assert (await made.send({"key": "k"}, {"X-Key": "key-of-the-test"}))[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def page_of(request: web.Request, rows: list[JsonObject], *, size: int = _PAGE_S
     """
     offset = _integer(request, "offset", 0)
     size = max(1, _integer(request, "limit", size))
-    pages = max(1, -(-len(rows) // size))
     current = offset // size + 1
-    pagination: JsonObject = {"current_page": current, "num_pages": pages, "next_page": min(current + 1, pages)}
+    # Hatchet names a next page after the last one too.
+    pagination: JsonObject = {"current_page": current, "num_pages": -(-len(rows) // size), "next_page": current + 1}
     return {"rows": rows[offset : offset + size], "pagination": pagination}
 
 

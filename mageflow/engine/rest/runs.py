@@ -43,11 +43,11 @@ class _Runs:
         return web.json_response(self._repository.run(request.match_info["id"]).listed_status.public)
 
     async def list_runs(self, request: web.Request) -> web.Response:
-        payloads = request.query.get("include_payloads", "true") != "false"
+        payloads = request.query.get("include_payloads") == "true"
         chosen = self._repository.select(_filter_from_query(request))
         if request.query.get("only_tasks") == "true":
             tasks = [task for run in chosen for task in serializers.listed_tasks(run)]
-            rows = [serializers.task_summary(self._tenant_id, task, payloads=payloads) for task in tasks]
+            rows = [serializers.task_row(self._tenant_id, task, payloads=payloads) for task in tasks]
             return web.json_response(page_of(request, rows))
         # The JSON of a run is large, so only the rows of this page are built.
         page = page_of(request, [{"run": run} for run in chosen])

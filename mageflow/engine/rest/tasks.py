@@ -11,7 +11,7 @@ from mageflow.engine.model import LogLine, Task
 from mageflow.engine.replays import Replays
 from mageflow.engine.repository import Repository
 from mageflow.engine.rest import serializers
-from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, many, page_of, time_from
+from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, many, page_of, time_from, window_of
 from mageflow.engine.values import JsonObject
 
 _LINES_PER_PAGE = 1000
@@ -37,10 +37,12 @@ class _Tasks:
         self._replays = replays
 
     async def details(self, request: web.Request) -> web.Response:
-        return web.json_response(serializers.task_summary(self._tenant_id, self._task(request)))
+        return web.json_response(serializers.task_details(self._tenant_id, self._task(request)))
 
     async def events(self, request: web.Request) -> web.Response:
-        return web.json_response(page_of(request, serializers.task_events(self._task(request)), size=_LINES_PER_PAGE))
+        return web.json_response(
+            {"rows": window_of(request, serializers.task_events(self._task(request))), "pagination": {}}
+        )
 
     async def logs(self, request: web.Request) -> web.Response:
         task = self._task(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from aiohttp import web
 
 from mageflow.engine.definitions import Pause, Workflow, WorkflowVersion
@@ -12,6 +14,7 @@ from mageflow.engine.registry import Registry
 from mageflow.engine.repository import Repository
 from mageflow.engine.rest.request import TENANT, body_of, page_of
 from mageflow.engine.rest.serializers import as_object, resource, without_nulls
+from mageflow.engine.rest.workflow_config import workflow_config
 from mageflow.engine.values import JsonObject
 
 _DEFAULT_PAUSE_TTL = "24h"
@@ -62,6 +65,8 @@ class _Workflows:
                     "sticky": version.sticky,
                     "defaultPriority": version.default_priority,
                     "workflow": self._row(workflow),
+                    "inputJsonSchema": json.loads(version.input_schema) if version.input_schema else None,
+                    "workflowConfig": workflow_config(version),
                 }
             )
         )

@@ -134,5 +134,5 @@ def _task_detail(task: Task) -> v1_workflows_pb2.TaskRunDetail:
     if task.error:
         detail.error = task.error
     if task.status is TaskStatus.COMPLETED:
-        detail.output = task.output_text.encode()
+        detail.output = (task.output_text or "null").encode()
     return detail

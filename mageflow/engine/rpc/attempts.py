@@ -97,7 +97,7 @@ class AttemptMethods:
         if increment == 0:
             raise NotFoundError(f"task {task.id} is extended by {request.increment_timeout_by!r}, which is nothing")
         remaining = self._timeouts.extend(task, increment)
-        self._lifecycle.record(task, "TIMEOUT_REFRESHED", f"timeout refreshed by {request.increment_timeout_by}")
+        self._lifecycle.record(task, "TIMEOUT_REFRESHED", f"Timeout refreshed by {request.increment_timeout_by}")
         return pb.RefreshTimeoutResponse(timeout_at=timestamp(self._clock.now() + timedelta(seconds=remaining)))
 
     def _release_slot(self, request: pb.ReleaseSlotRequest) -> pb.ReleaseSlotResponse:
