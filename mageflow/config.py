@@ -38,16 +38,16 @@ class Settings(BaseSettings):
     """TTL of a finished signature or flow: how long it can still be read."""
 
     chain_ttl_active_seconds: int | None = Field(default=None, ge=1)
-    """As ``signature_ttl_active_seconds``, for chains; the same value if unset."""
+    """How long an unfinished chain lives without progress; ``signature_ttl_active_seconds`` if unset."""
 
     chain_ttl_done_seconds: int | None = Field(default=None, ge=1)
-    """As ``signature_ttl_done_seconds``, for chains; the same value if unset."""
+    """How long a finished chain can still be read; ``signature_ttl_done_seconds`` if unset."""
 
     swarm_ttl_active_seconds: int | None = Field(default=None, ge=1)
-    """As ``signature_ttl_active_seconds``, for swarms; the same value if unset."""
+    """How long an unfinished swarm lives without progress; ``signature_ttl_active_seconds`` if unset."""
 
     swarm_ttl_done_seconds: int | None = Field(default=None, ge=1)
-    """As ``signature_ttl_done_seconds``, for swarms; the same value if unset."""
+    """How long a finished swarm can still be read; ``signature_ttl_done_seconds`` if unset."""
 
     reconcile_grace_seconds: float = Field(default=5.0, gt=0.0)
     """A decision that has not been sent for this long is sent by another worker."""

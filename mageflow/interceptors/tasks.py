@@ -72,7 +72,7 @@ class Attempt:
     """One more than the task's retries. For a run of a signature, attempts that were lost with their worker are added:
     they have a number, but Hatchet does not count them as retries."""
     metadata: MutableMapping[str, object]
-    """A copy of the run's additional metadata, as received. See `mageflow.metadata` for mageflow's own keys."""
+    """A copy of the run's additional metadata, as received. `mageflow.metadata` defines mageflow's own keys."""
     is_cancelled: Callable[[], bool]
     batch_size: int = 1
     """How many runs a batch has; 1 for anything else."""

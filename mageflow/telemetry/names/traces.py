@@ -59,7 +59,7 @@ HATCHET_WORKFLOW_RUN_ID: Final = "hatchet.workflow_run_id"
 HATCHET_STEP_RUN_ID: Final = "hatchet.step_run_id"
 HATCHET_WORKER_ID: Final = "hatchet.worker_id"
 HATCHET_PAYLOAD: Final = "hatchet.payload"
-"""An empty string on every span of mageflow. See ``docs/telemetry.md``, *Beside Hatchet's instrumentor*."""
+"""An empty string on every span of mageflow. ``docs/telemetry.md`` says why (*Beside Hatchet's instrumentor*)."""
 HATCHET_SYSTEM: Final = "hatchet"
 """Value of `MESSAGING_SYSTEM`."""
 
