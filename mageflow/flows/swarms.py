@@ -61,7 +61,7 @@ class Swarms:
             definition = member.definition.model_copy(update={"message": own}) if own else member.definition
             documents += documents_of(MemberSpec(definition, member.success, member.error), MemberPath(index))
         token = new_identity("add", key, *documents)
-        close: Literal["full", ""] = "full" if close_on_max_task else ""
+        close: Literal["when_full", "no"] = "when_full" if close_on_max_task else "no"
         decision = await self._store.extend_swarm(key, documents, close=close, token=token)
         await self._deliver(key, decision)
         first, record = decision.first_item, decision.keys.record
@@ -79,7 +79,7 @@ class Swarms:
             FlowDefinitionError: The key is not of a swarm.
             SignatureNotFoundError: The swarm expired or was removed.
         """
-        await self._deliver(key, await self._store.extend_swarm(key, close="1"))
+        await self._deliver(key, await self._store.extend_swarm(key, close="now"))
 
     async def _deliver(self, key: str, decision: SwarmDecision) -> None:
         match decision.verdict:

@@ -1,6 +1,8 @@
-"""The only room that speaks Redis: keys, scripts, round trips, and what is stored under them.
+"""Signatures, flows and locks in Redis. No other package uses Redis.
 
-It refuses to know Hatchet: what a decision leads to is returned, and a higher floor acts on it.
+`paths` and `keys` own the names, `redis` connections and scripts, `records` signatures and flows, `locks` the locks.
+``lua`` holds the scripts. ``docs/storage.md`` documents what is stored. The package refuses to know Hatchet: a script's
+decision is returned, and a higher floor sends it.
 """
 
 from mageflow.store.keys import SHARDS, Keys, RecordKeys, signature_id_of

@@ -26,12 +26,11 @@ This module owns the names of keys. It refuses to talk to Redis.
 """
 
 import functools
-import re
 from dataclasses import dataclass
-from typing import Final, cast, get_args
+from typing import Final
 
 from mageflow.errors import SignatureNotFoundError
-from mageflow.store.paths import MemberPath, split_member_key
+from mageflow.store.paths import MemberPath, RecordKey, split_member_key
 from mageflow.types import SignatureKind
 
 __all__ = ["LOCK_FORMAT_VERSION", "SHARDS", "Keys", "RecordKeys", "signature_id_of"]
@@ -42,8 +41,6 @@ SHARDS: Final = 16
 LOCK_FORMAT_VERSION: Final = 1
 """Version of the stored format of locks (``docs/storage-locks.md``). It is part of their keys."""
 
-_KINDS: Final[frozenset[str]] = frozenset(get_args(SignatureKind))
-_PUBLIC: Final = re.compile(r"(?P<prefix>[^{}\s]+):\{(?P<namespace>[^{}/]*)/[0-9a-f]\}:")
 _RESERVED: Final = str.maketrans({"{": "%7B", "}": "%7D", "/": "%2F", "#": "%23", ":": "%3A", " ": "%20"})
 
 
@@ -86,21 +83,21 @@ class RecordKeys:
 
     @property
     def live(self) -> str:
-        """Members that were sent to Hatchet and have not ended, by time of their last change."""
+        """Members that were sent or run, by the time of their last sign of life."""
         return f"{self.record}:live"
 
     @property
     def outbox(self) -> str:
-        """What is decided and not yet known to be sent, by path."""
+        """What is decided and not known to be sent, by outbox field."""
         return f"{self.record}:outbox"
 
     @property
     def held(self) -> str:
-        """Members whose run arrived while the record was suspended."""
+        """What waits for resume, in order."""
         return f"{self.record}:held"
 
     def all(self) -> tuple[str, ...]:
-        """Every key a script over this record is given, in the order the scripts declare them."""
+        """Every key that a record script takes, in the order in which the scripts declare them."""
         return (
             self.record,
             self.definitions,
@@ -125,20 +122,21 @@ class Keys:
     def __init__(self, prefix: str, namespace: str) -> None:
         self.prefix = prefix
         self.namespace = namespace.translate(_RESERVED)
-        # A run looks its keys up four times.
+        # One run parses the same key four times.
         self._parsed = functools.lru_cache(maxsize=1024)(self._parse)
 
     @classmethod
     def of(cls, key: str) -> "Keys":
-        """The keys of the client a public key comes from: its prefix and namespace stand in the key.
+        """The keys of the client that stored a record: its prefix and namespace are part of the key.
 
         Raises:
             SignatureNotFoundError: The key has another shape.
         """
-        found = _PUBLIC.match(key)
-        if found is None:
-            raise SignatureNotFoundError(key)
-        return cls(found["prefix"], found["namespace"])
+        try:
+            found = RecordKey.parse(split_member_key(key)[0])
+        except ValueError:
+            raise SignatureNotFoundError(key) from None
+        return cls(found.prefix, found.namespace)
 
     def tagged(self, tag: str, *parts: str) -> str:
         """A key with the hash tag ``<namespace>/<tag>``."""
@@ -156,53 +154,56 @@ class Keys:
         return self.tagged(f"{shard:x}", "due")
 
     def stats(self, shard: int) -> str:
-        """Prefix-free key of the counts of one shard."""
+        """What the keys of the counts of one shard begin with."""
         return self.tagged(f"{shard:x}", "stats")
 
     def new(self, kind: SignatureKind, identity: str, member: MemberPath | None = None) -> RecordKeys:
         """The keys of the record with this id.
 
         Raises:
-            ValueError: The id is empty or does not end with a hexadecimal digit.
+            ValueError: The id does not end with a hexadecimal digit.
         """
-        if not identity:
-            raise ValueError("an id is not empty")
-        shard = int(identity[-1], SHARDS)
-        return RecordKeys(
-            kind=kind,
-            id=identity,
-            shard=shard,
-            record=self.tagged(f"{shard:x}", kind, identity),
-            member=member or MemberPath(),
-            due=self.due(shard),
-            stats=self.stats(shard),
-        )
+        if identity[-1:] not in set("0123456789abcdef"):
+            raise ValueError(f"{identity!r} is no id of a record")
+        return self._keys_of(RecordKey(self.prefix, self.namespace, kind, identity), member or MemberPath())
 
     def parse(self, key: str) -> RecordKeys:
         """The keys behind a public key: a record, or a member of one (``<record>#<path>``).
 
         Raises:
-            SignatureNotFoundError: The key has another shape, prefix or namespace, so nothing of this client's
-                can be stored under it.
+            SignatureNotFoundError: The key has another shape, prefix or namespace, so nothing of this client is stored
+                under it.
         """
         return self._parsed(key)
 
     def _parse(self, key: str) -> RecordKeys:
         try:
-            record, member = split_member_key(key)
-            head, _, identity = record.rpartition(":")
-            kind = head.rpartition(":")[2]
-            parsed = self.new(cast("SignatureKind", kind), identity, member)
+            text, member = split_member_key(key)
+            record = RecordKey.parse(text)
         except ValueError:
             raise SignatureNotFoundError(key) from None
-        if kind not in _KINDS or parsed.record != record:
+        if (record.prefix, record.namespace) != (self.prefix, self.namespace):
             raise SignatureNotFoundError(key)
-        return parsed
+        return self._keys_of(record, member)
+
+    def _keys_of(self, record: RecordKey, member: MemberPath) -> RecordKeys:
+        return RecordKeys(
+            kind=record.kind,
+            id=record.id,
+            shard=record.shard,
+            record=str(record),
+            member=member,
+            due=self.due(record.shard),
+            stats=self.stats(record.shard),
+        )
 
 
 def signature_id_of(key: str) -> str:
     """The id in the key of a record or of its member: what logs and spans call ``signature_id`` and ``flow_id``.
 
-    Empty for a text that is no such key. Does not check whose key it is; see `Keys.parse`.
+    Works for the keys of every client. Empty for a text that is no such key.
     """
-    return key.partition("#")[0].rpartition(":")[2] if _PUBLIC.match(key) else ""
+    try:
+        return RecordKey.parse(split_member_key(key)[0]).id
+    except ValueError:
+        return ""

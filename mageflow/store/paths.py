@@ -32,15 +32,15 @@
 
 ``lua/lib_paths.lua`` holds what the scripts need of the same grammar; a test compares the two.
 
-This module owns parsing and formatting. It refuses to know prefixes, namespaces and shards (see `mageflow.store.keys`)
-and to talk to Redis.
+This module owns parsing and formatting. It refuses to know the prefix and namespace of a client, and to use Redis.
 """
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from mageflow.signatures import LifecycleAction
+from mageflow.types import SignatureKind
 
 __all__ = [
     "UNDELIVERABLE",
@@ -52,6 +52,7 @@ __all__ = [
     "MemberPath",
     "OutboxField",
     "ParentReport",
+    "RecordKey",
     "RunCancellation",
     "flow_of_run",
     "flow_run_id",
@@ -69,12 +70,53 @@ _MARKS: Final[dict[str, CallbackKind]] = {"s": "success", "e": "error"}
 _LETTERS: Final[dict[CallbackKind, str]] = {kind: letter for letter, kind in _MARKS.items()}
 _ACTIONS: Final[dict[str, LifecycleAction]] = {"suspend": "suspend", "resume": "resume", "interrupt": "interrupt"}
 _FLOW_KINDS: Final[dict[str, Literal["chain", "swarm"]]] = {"chain": "chain", "swarm": "swarm"}
+_KINDS: Final[dict[str, SignatureKind]] = {kind: kind for kind in get_args(SignatureKind)}
+_RECORD: Final = re.compile(
+    r"(?P<prefix>[^{}\s]+):\{(?P<namespace>[^{}/]*)/(?P<shard>[0-9a-f])\}:(?P<kind>[a-z]+):(?P<id>[^{}:#\s]*[0-9a-f])"
+)
 _INDEX: Final = "0|[1-9][0-9]*"
 _PATH: Final = re.compile(rf"(?:(?P<index>{_INDEX})|@(?P<nonce>[\w-]*))?(?P<callbacks>(?:\.[se](?:{_INDEX}))*)")
 _CALLBACK: Final = re.compile(r"\.([se])([0-9]+)")
 _NOT_IN_NONCE: Final = re.compile(r"[^\w-]")
 _EPOCH: Final = re.compile(r"[0-9]+", re.ASCII)
 _FLOW_RUN: Final = "flow:"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """The key of a record, which is the public key of a signature, a chain or a swarm.
+
+    Attributes:
+        prefix: `Settings.key_prefix` of the client that stored it.
+        namespace: Its Hatchet namespace, with the characters escaped that have a meaning in keys.
+        kind: ``task`` for a signature, ``chain`` or ``swarm`` for a flow.
+        id: What logs and spans carry as ``signature_id`` or ``flow_id``; it ends with a hexadecimal digit.
+    """
+
+    prefix: str
+    namespace: str
+    kind: SignatureKind
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> "RecordKey":
+        """Read the key of a record.
+
+        Raises:
+            ValueError: The text is no such key.
+        """
+        found = _RECORD.fullmatch(text)
+        if found is None or found["kind"] not in _KINDS or found["shard"] != found["id"][-1]:
+            raise ValueError(f"{text!r} is no key of a record")
+        return cls(found["prefix"], found["namespace"], _KINDS[found["kind"]], found["id"])
+
+    @property
+    def shard(self) -> int:
+        """The hash tag it belongs to, from 0 to 15."""
+        return int(self.id[-1], 16)
+
+    def __str__(self) -> str:
+        return f"{self.prefix}:{{{self.namespace}/{self.shard:x}}}:{self.kind}:{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

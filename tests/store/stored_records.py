@@ -141,7 +141,7 @@ async def half_done_swarm(stage: Stage) -> str:
     for run in list(stage.hatchet.queue):
         run.state, run.attempt = "running", 1
         request = run.request
-        await stage.store.admit(request.signature_key, identity(run), message_json=request.input_json)
+        await stage.store.admit(request.signature_key, identity(run), input_json=request.input_json)
     return swarm.key
 
 
@@ -180,7 +180,7 @@ async def nested_swarm(stage: Stage) -> str:
     await stage.worker(price=echo).one()
     run = stage.hatchet.queue[0]
     run.state, run.attempt = "running", 1
-    await stage.store.admit(run.request.signature_key, identity(run), message_json=run.request.input_json)
+    await stage.store.admit(run.request.signature_key, identity(run), input_json=run.request.input_json)
     stage.hatchet.queue.rotate(-1)
     await chain.suspend()
     await stage.worker(pack=echo).one()

@@ -24,6 +24,7 @@ from mageflow.store.paths import (
     FlowAction,
     OutboxField,
     ParentReport,
+    RecordKey,
     RunCancellation,
     parse_outbox_field,
 )
@@ -88,6 +89,22 @@ def test_a_dedupe_key_is_read_as_it_was_written(record: str, path: MemberPath, e
     assert DedupeKey.parse(str(key)) == key
 
 
+@given(
+    st.text(st.sampled_from("ab:-_#"), min_size=1, max_size=8),
+    st.text(st.sampled_from("ab_%-:"), max_size=8),
+    st.sampled_from(["task", "chain", "swarm"]),
+    st.text(st.sampled_from("0123456789abcdef"), min_size=1, max_size=32),
+)
+def test_a_record_key_is_read_as_it_was_written(prefix: str, namespace: str, kind: str, identity: str) -> None:
+    """With every prefix and namespace a client may have."""
+    key = RecordKey(prefix, namespace, kind, identity)  # type: ignore[arg-type]
+    assert RecordKey.parse(str(key)) == key
+    assert (
+        str(key)
+        == Keys(prefix, "").tagged("x").replace("{/x}", f"{{{namespace}/{identity[-1]}}}") + f":{kind}:{identity}"
+    )
+
+
 @given(records)
 def test_a_nested_flow_stands_for_a_run(record: str) -> None:
     """Its run id leads back to its key; a run of Hatchet leads to none."""
@@ -127,7 +144,7 @@ def test_what_is_no_entry_of_an_outbox_is_refused(text: str) -> None:
     "text", ["", "order-17", "a@b/c", "a#1", "a#1/x", "a#1/-1", "a#1/", "#1/0", "a#x/0", "a@b c/0"]
 )
 def test_a_text_of_a_user_is_no_dedupe_key_of_ours(text: str) -> None:
-    """Whatever a user dedupes by, it is not taken for a dispatch of ours unless it has the shape of one."""
+    """A user's own dedupe key is not read as a dispatch of ours unless it has the shape of one."""
     with pytest.raises(ValueError, match="no "):
         DedupeKey.parse(text)
 
@@ -167,7 +184,7 @@ return answers
 
 
 async def test_lua_reads_and_writes_the_same_grammar(port: RedisPort) -> None:
-    """Each function of ``lib_paths.lua`` answers what `mageflow.store.paths` says."""
+    """Each function of ``lib_paths.lua`` returns what `mageflow.store.paths` does."""
     library = files("mageflow.store").joinpath("lua", "lib_paths.lua").read_text()
     found: list[MemberPath] = []
 

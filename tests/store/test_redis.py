@@ -27,7 +27,7 @@ async def test_each_command_is_one_observed_round_trip(port: RedisPort, round_tr
 
 
 async def test_a_given_client_is_used_itself_and_stays_open(valkey: EmbeddedValkey) -> None:
-    """The object that was given does the work and belongs to the caller."""
+    """The user's client does the work and stays open."""
     async with redis.asyncio.Redis.from_url(valkey.url, client_name="the-callers") as client:
         port = RedisPort(client)
         assert await port.command("CLIENT", "GETNAME") == "the-callers"
@@ -92,7 +92,7 @@ async def test_an_unreachable_server_is_a_retryable_typed_error() -> None:
 
 
 async def test_a_refused_command_is_a_store_error(port: RedisPort) -> None:
-    """What the server refuses is a StoreError with the server's words."""
+    """A refusal of the server is a StoreError with the server's message."""
     with pytest.raises(StoreError, match="unknown command"):
         await port.command("NONSENSE")
 

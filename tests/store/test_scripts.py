@@ -46,7 +46,7 @@ def test_a_header_that_lacks_something_is_refused(damage: tuple[str, str]) -> No
 
 
 async def test_a_script_the_server_does_not_know_is_sent_once(port: RedisPort, round_trips: RoundTrips) -> None:
-    """EVALSHA first; one more round trip teaches the server, and it is known from then on."""
+    """EVALSHA first; one more round trip loads the script, once per server."""
     script = probe()
     assert await port.call(script, ["mageflow:k"], ["a", 1, 2.5]) == ["a", "1", "2.5"]
     assert round_trips.total == 2

@@ -1,4 +1,4 @@
-"""A server that would lose state is told of when a worker starts, not when it has happened."""
+"""A server that would lose state is reported when a worker starts, not when state is lost."""
 
 import logging
 
@@ -20,7 +20,7 @@ async def problems(**options: str) -> list[str]:
 
 
 async def test_a_server_that_evicts_keys_is_named() -> None:
-    """A policy that drops keys matters once there is a limit to reach; the message says what to set."""
+    """A policy that drops keys matters if there is a memory limit; the message names the setting."""
     assert await problems() == []
     assert await problems(maxmemory_policy="allkeys-lru") == []
     (said,) = await problems(maxmemory_policy="volatile-ttl", maxmemory="64mb")
@@ -39,13 +39,13 @@ async def test_a_server_that_evicts_keys_is_named() -> None:
     ],
 )
 def test_a_server_that_is_too_old_is_named(said: str, *, is_suitable: bool) -> None:
-    """The scripts need Redis 7; what does not say its version is not judged."""
+    """The scripts need Redis 7; a server without a version in its answer passes."""
     found = problems_of(f"# Server\r\n{said}\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n")
     assert ("too old" in "".join(found)) is not is_suitable
 
 
 async def test_a_server_that_cannot_be_asked_is_not_judged(caplog: pytest.LogCaptureFixture) -> None:
-    """Where INFO is forbidden or nobody answers, nothing is said above debug and nothing is raised."""
+    """If INFO is forbidden or no server answers, nothing is logged above debug and nothing is raised."""
     with EmbeddedValkey(options={"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}) as server:
         port = RedisPort(server.url)
         with caplog.at_level(logging.INFO, "mageflow.store"):

@@ -118,7 +118,7 @@ async def test_unix_sockets_work(alone: ServerProcess) -> None:
 
 @pytest.mark.parametrize("kind", ["url", "asyncio", "synchronous"])
 async def test_tls_is_kept(alone: ServerProcess, pem: tuple[Path, Path], kind: str) -> None:
-    """The server's certificate is verified; one of another authority is refused, and said so."""
+    """The server's certificate is verified; one of another authority is refused with its reason."""
     alone.ask("FLUSHALL")
     with TlsProxy(alone.port, *pem) as proxy:
         url = f"rediss://:secret@127.0.0.1:{proxy.port}/0?ssl_ca_certs={pem[0]}"

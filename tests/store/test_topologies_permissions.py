@@ -1,4 +1,4 @@
-"""The least a Redis user must be allowed, as ``mageflow.store.keys`` says it, is enough; and no less would be."""
+"""The permissions that ``mageflow.store.keys`` documents are enough, and each of them is needed."""
 
 import re
 from importlib.resources import files
@@ -44,7 +44,7 @@ async def test_documented_rules_are_enough_for_everything(server: ServerProcess)
     parts = Parts(url)
     await parts.everything()
     with pytest.raises(StoreError, match=r"(?i)no permissions"):
-        await parts.port.command("GET", "somebody-elses")
+        await parts.port.command("GET", "another-key")
     await parts.aclose()
 
 

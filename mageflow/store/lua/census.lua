@@ -1,13 +1,13 @@
 -- census: the counts of one or more shards, for the cluster view.
 --
 -- KEYS
---   ...      text   names the counts of each shard begin with; more than one only outside a Cluster
+--   ...      text   what the keys of each shard's counts begin with; more than one only outside a Cluster
 -- ARGS
 --   ...      text   <kind>:<status> pairs to count
 -- RESULT   {{signatures per pair}, {chains active, ms of the oldest}, {swarms active, ms of the oldest},
 --          {pending, running, done, failed items}}
 -- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
--- ATOMIC   the numbers of one picture belong together
+-- ATOMIC   the numbers of one reading belong together
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local signatures, flows, items = {}, {}, {0, 0, 0, 0}
@@ -19,7 +19,7 @@ for i, pair in ipairs(ARGV) do
     signatures[i] = signatures[i] + redis.call('ZCARD', key)
   end
 end
--- A flow that expired before it ended says nothing when it goes; the oldest are the first to expire.
+-- A flow that expires before it ends leaves its entry behind. The oldest flows expire first.
 local function forget_expired(shard, key, kind)
   local prefix = string.sub(shard, 1, -#'stats' - 1) .. kind .. ':'
   for _, identity in ipairs(redis.call('ZRANGE', key, 0, 99)) do

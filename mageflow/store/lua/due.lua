@@ -1,4 +1,4 @@
--- due: take records the reconciler should look at, and put each off so that no other reconciler takes it too.
+-- due: take records that a reconciler has to look at, and put each off so that no other reconciler takes it.
 --
 -- KEYS
 --   ...      zset   indexes of shards; more than one only outside a Cluster

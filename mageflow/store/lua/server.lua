@@ -1,4 +1,4 @@
--- server: what the server says of itself.
+-- server: read what the server reports about itself.
 --
 -- KEYS
 -- ARGS

@@ -12,7 +12,7 @@
 --   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
---   close    text   1 to accept no more items afterwards, full to do so when the limit is reached
+--   close    text   now: accept no more items afterwards; when_full: if the limit is reached; no
 --   token    text   names this addition, so that it is made once
 --   ...      text   definitions of the new items (and of their callbacks) as: offset from the first, or offset and
 --                   callback path, then the definition
@@ -48,7 +48,7 @@ if #ARGV > 3 then
   facts.first_item = first
   if token ~= '' then redis.call('HSET', MEMBERS, addition_of(token), integer(first)) end
 end
-if close == '1' or (close == 'full' and limit > 0 and number('total') >= limit) then put('closed', '1') end
+if close == 'now' or (close == 'when_full' and limit > 0 and number('total') >= limit) then put('closed', '1') end
 fill_places(added > 0)
 finish_swarm()
 update_item_counts()

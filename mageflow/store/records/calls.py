@@ -30,7 +30,7 @@ async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, 
     """Run a script over one record. One round trip.
 
     Args:
-        port: The way to Redis.
+        port: Connects to Redis.
         script: One of `mageflow.store.records.declarations`.
         keys: The record.
         config: See `script_config`; ``{}`` for a script that changes nothing.

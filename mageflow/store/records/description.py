@@ -1,6 +1,6 @@
-"""A record and its members at one instant, for people to look at: where each stands, and what keeps it there.
+"""A record and its members at one instant, for people: the status of each, and what it waits for.
 
-This file owns the reading. It refuses to change anything: looking refreshes no TTL and claims nothing.
+This module reads and changes nothing: it refreshes no TTL and claims nothing.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Role = Literal["step", "item", "run", "success callback", "error callback"]
 
 @dataclass(frozen=True, slots=True)
 class MemberDescription:
-    """A step, an item, a callback or a run, and what has become of it."""
+    """A step, an item, a callback or a user's run, with its state."""
 
     path: MemberPath
     """Its place in the record."""
@@ -40,8 +40,8 @@ class MemberDescription:
     """Of a nested flow; empty for a task."""
     status: Status
     stage: str
-    """The scripts' own, finer word: ``queued`` (decided, not known to be sent), ``sent`` (with Hatchet), ``held`` and
-    so on; empty when it was not reached yet."""
+    """The stored word, finer than the status: ``queued`` (decided, not known to be sent), ``sent`` (handed to Hatchet),
+    ``held`` (waits for resume), or a status; empty when the member was not reached."""
     attempts: int
     last_run: LastRun | None
     last_error: FailureRecord | None
@@ -49,7 +49,7 @@ class MemberDescription:
     """Of its last run."""
     changed_at: datetime | None
     values: dict[str, Any]
-    """Bound values, or an item's own message."""
+    """Bound values, with an item's own message merged over them."""
     result_bytes: int
 
 
@@ -65,22 +65,22 @@ class Description:
     record: str
     """The record's own key."""
     signature: AnySignature
-    """The record, or the member that was asked for."""
+    """The record, or the member that is described."""
     name: str
     started_at: datetime | None
     ended_at: datetime | None
     parent: str
     """Key of the member that this nested flow is; empty for a flow that is not nested."""
     expires_in_seconds: float
-    """Until it is forgotten, unless something happens to it."""
+    """Until it expires, if nothing changes."""
     unsent: int
     """Entries of the outbox that are not known to be sent. Above 0 for longer than the grace: no worker sends them."""
     live: int
-    """Members that Hatchet has or that run."""
+    """Members that were sent to Hatchet or run."""
     held: int
     """Members that wait for `resume`."""
     checked_in_seconds: float | None
-    """When the reconciler looks at it next (negative: it is late); None when there is nothing to look after."""
+    """Until a reconciler looks at it (negative: it is late); None when nothing has to be reconciled."""
     members: tuple[MemberDescription, ...]
     """In order, each followed by its callbacks."""
     first: int
@@ -89,18 +89,18 @@ class Description:
 
 
 async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int = 0, limit: int = 50) -> Description:
-    """Look at a record or at one member of it. One round trip.
+    """Describe a record, or one member of it. One round trip.
 
     Args:
-        port: The way to Redis.
-        keys: Of the namespace the key belongs to.
-        key: As `Store.load` takes it.
+        port: Connects to Redis.
+        keys: Keys of the namespace that the key belongs to.
+        key: Key of a record, or of a member (``<key>#<path>``).
         first: Number of the first step, item or run to show, from 0.
         limit: How many of them to show.
 
     Raises:
         SignatureNotFoundError: It expired, was removed, or never was.
-        SignatureInvalidError: What is stored does not validate.
+        SignatureInvalidError: A stored document does not validate.
         StoreError: As `RedisPort.call`.
     """
     record = keys.parse(key)
@@ -135,7 +135,14 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
 
 
 async def find_records(port: RedisPort, settings: Settings, namespace: str, identity: str) -> list[str]:
-    """Keys of what is stored under an id, as logs and spans carry it; usually one. One round trip per kind."""
+    """Keys of the records with this id, as logs and spans carry it; usually one. One round trip per kind.
+
+    Args:
+        port: Connects to Redis.
+        settings: For the key prefix.
+        namespace: The Hatchet namespace.
+        identity: The id.
+    """
     keys = Keys(settings.key_prefix, namespace)
     try:
         candidates = [keys.new(kind, identity).record for kind in get_args(SignatureKind)]

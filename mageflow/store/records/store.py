@@ -50,10 +50,11 @@ class Store:
     """Signatures, chains and swarms in Redis.
 
     Every method is one round trip and raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` as
-    `RedisPort.call` does. Every script is idempotent, so an operation whose answer was lost may simply be repeated.
+    `RedisPort.call` does, and `SignatureVersionError` for a record that another release has stored. Every script is
+    idempotent, so an operation whose answer was lost may be repeated.
 
     Args:
-        port: The way to Redis.
+        port: Connects to Redis.
         keys: Names of everything.
         settings: TTLs and intervals.
         interceptor: Observes loads and writes of signatures.
@@ -77,7 +78,7 @@ class Store:
 
         Args:
             keys: Where.
-            documents: Path, definition, path, definition, … with `member_document` definitions.
+            documents: Definition path and stored definition (`StoredDefinition`), in turn.
             header: Its other header fields, see `mageflow.store.records.stored`.
             by: Who creates it, for the history.
 
@@ -133,26 +134,26 @@ class Store:
             return signature, result
 
     async def admit(self, key: str, run: RunIdentity, *, input_json: str = "", is_replayed: bool = False) -> Admission:
-        """Decide whether a run may execute its body, and mark the signature active if so: load and write in one.
+        """Decide whether a run may execute its task function, and mark the signature active if so.
 
-        Idempotent per (run, attempt, worker): an answer that got lost may be asked for again. The rules, in order:
+        Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
 
-        - a member that succeeded: the same run gets the stored result (``replay``), another run is turned away;
-        - a later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
-          other run of an ended member is turned away, and every run of an interrupted one;
-        - a run of an earlier dispatch (before suspend and resume), or an earlier attempt: ``superseded``;
-        - a second run of the same dispatch: ``duplicate``; the first to arrive owns the member;
-        - the owner's next attempt, or the same attempt on another worker after reassignment: goes on;
-        - suspended: turned away, and remembered with its message until resume.
+        - The member succeeded: the same run gets the stored result (``replay``), another run is skipped.
+        - A later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
+          other run of an ended member is skipped, and every run of an interrupted one.
+        - A run of an earlier dispatch (before suspend and resume), or an earlier attempt: skipped as ``superseded``.
+        - A second run of the same dispatch: skipped as ``duplicate``; the first to arrive owns the member.
+        - The owner's next attempt, or the same attempt on another worker after reassignment: admitted.
+        - Suspended: skipped, and held with its input until resume.
 
-        Each run a user makes of a plain signature is a member of its own and may go on beside the others; a step, an
-        item or a callback is one member for good.
+        Each run that a user starts from a plain signature is a member of its own and may run beside the others. A step,
+        an item or a callback is one member, however many runs it has.
 
         Args:
             key: ``mageflow_signature`` of the run's metadata.
             run: Which run this is.
-            input_json: The run's input; a user's own run of a signature has it kept until it has ended, in case the
-                run has to be sent again.
+            input_json: The run's input. The input of a user's run is stored until the run ends, in case the run has to
+                be sent again.
             is_replayed: True if Hatchet reports that a user replayed the run.
 
         Raises:
@@ -314,11 +315,21 @@ class Store:
             return cast("list[str] | None", await self._call(scripts.REMOVE, keys))
 
     async def extend_swarm(
-        self, key: str, documents: Sequence[str] = (), *, close: Literal["", "1", "full"] = "", token: str = ""
+        self,
+        key: str,
+        documents: Sequence[str] = (),
+        *,
+        close: Literal["no", "now", "when_full"] = "no",
+        token: str = "",
     ) -> SwarmDecision:
-        """Add items to a swarm and / or close it, or (with neither) fill the places that have been free for long.
+        """Add items to a swarm, close it, or do both. With neither, fill the places that have waited long enough.
 
-        The same ``token`` adds once, however often it is asked.
+        Args:
+            key: Of the swarm.
+            documents: Offset from the first new item (with a callback path behind it for a callback) and stored
+                definition, in turn.
+            close: Whether the swarm accepts no more items afterwards; ``when_full``: if it holds as many as it may.
+            token: Names this addition: the same token adds once, however often the call is repeated.
         """
         keys = self.keys.parse(key)
         operation: Literal["update", "touch"] = "update" if documents else "touch"
@@ -327,7 +338,7 @@ class Store:
         return SwarmDecision.parse(keys, reply)
 
     async def definitions(self, key: str) -> dict[str, str]:
-        """The stored definitions of a record by path, each text with the head that `member_document` writes.
+        """The stored definitions (`StoredDefinition`) of a record, by definition path.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -341,7 +352,12 @@ class Store:
         return dict(zip(found[::2], found[1::2], strict=True))
 
     async def acknowledge(self, keys: RecordKeys, sent: Sequence[Acknowledgement]) -> None:
-        """Remove entries from an outbox because they were sent, and store the run ids they led to."""
+        """Remove entries from an outbox because they were sent, and store the run ids they led to.
+
+        Args:
+            keys: The record.
+            sent: The entries; one that was admitted, or decided anew, in the meantime is left as it is.
+        """
         await self._call(scripts.ACK, keys, *[part for each in sent for part in each])
 
     async def keep_alive(self, keys: RecordKeys, running: Sequence[tuple[MemberPath, str]] = ()) -> None:
@@ -355,7 +371,12 @@ class Store:
         await self._call(scripts.ALIVE, keys, *[text for path, run_id in running for text in (str(path), run_id)])
 
     async def due(self, limit: int, lease_seconds: float) -> list[str]:
-        """Take records a reconciler should look at. One round trip; one per shard on a Cluster."""
+        """Take the keys of records that a reconciler has to look at. One round trip; one per shard on a Cluster.
+
+        Args:
+            limit: How many records at most; on a Cluster per shard.
+            lease_seconds: For how long no other reconciler takes them.
+        """
         lease = round(lease_seconds * 1000)
         indexes = [self.keys.due(shard) for shard in range(SHARDS)]
         if not self.port.is_cluster:
@@ -375,6 +396,10 @@ class Store:
 
     async def lead(self, owner: str, lease_seconds: float) -> float:
         """Take or keep the leader's lease of the namespace.
+
+        Args:
+            owner: Names this process.
+            lease_seconds: How long the lease lasts from now.
 
         Returns:
             0.0 if ``owner`` leads now; else the remaining seconds of the current leader's lease.

@@ -1,11 +1,11 @@
-"""One client for several event loops, and a place in line for more calls than it has connections.
+"""One Redis client for several event loops, and a queue for more calls than it has connections.
 
-The client that is given is used itself: its pool, TLS, Sentinel, Cluster, retry and socket settings stay as they are.
-A synchronous client is driven in a worker thread. An asyncio client's connections belong to one event loop; used from
-a second loop, it is copied with the same classes and settings. A URL becomes a client at first use, one per running
-loop, closed when the loop ends. Nothing is opened when these objects are made.
+The user's client is used as it is: its pool, TLS, Sentinel, Cluster, retry and socket settings stay. A synchronous
+client runs in a worker thread. The connections of an asyncio client belong to one event loop; for a second loop the
+client is copied with the same classes and settings. A URL becomes one client per running loop at its first use, and the
+client is closed when the loop ends. Creating these objects opens no connection.
 
-This file owns which client serves which loop. It refuses to know what is sent over it.
+This module owns which client serves which loop. It refuses to know what is sent.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ __all__ = ["Connections", "LoopClient", "RedisClient"]
 RedisClient = (
     redis.asyncio.Redis | redis.Redis | redis.asyncio.cluster.RedisCluster | redis.cluster.RedisCluster | str | None
 )
-"""What a client may be given as: any redis-py client, a URL, or nothing."""
+"""Any redis-py client, a URL, or None."""
 
 _MAX_CONNECTIONS: Final = 64
-"""Of a client made from a URL, per process and loop."""
+"""Connections of a client that is made from a URL, per process and loop."""
 _WAIT_SECONDS: Final = 20.0
-"""How long a call waits for a connection, unless the client's own pool says otherwise."""
+"""How long a call waits for a connection if the client's own pool has no timeout."""
 _BUSY_PAUSE_SECONDS: Final = 0.01
 _FULL_POOL: Final = "Too many connections"
-"""What redis-py's pools say, 5.2 as 8.1; the class is ``MaxConnectionsError`` only where it is new."""
+"""The message of redis-py's pools in 5.2 and in 8.1. Only new versions raise a ``MaxConnectionsError``."""
 _ONLY_ONE_SECONDS: Final = 0.05
 _ATTEMPTS: Final = 3
 
 
 class LoopClient:
-    """The client of one event loop. More calls at once than it has connections wait in line, first come first served.
+    """The client of one event loop. Calls beyond the number of its connections wait in a queue, first in, first out.
 
     Args:
         client: A redis-py client.
@@ -59,7 +59,11 @@ class LoopClient:
         self._wait_seconds: float | None = getattr(getattr(client, "connection_pool", None), "timeout", _WAIT_SECONDS)
 
     async def execute(self, *command: Any) -> Any:
-        """One command; raises what redis-py raises."""
+        """Run one command.
+
+        Raises:
+            redis.exceptions.RedisError: As redis-py does; `ConnectionError` if no connection became free in time.
+        """
         gate = self._gate
         if gate.locked():
             try:
@@ -75,7 +79,7 @@ class LoopClient:
             gate.release()
 
     def blocking_seconds(self, wanted: float) -> float:
-        """For how long one call may keep a connection to itself."""
+        """For how long a blocking command may keep its connection; short if it is the only one."""
         return wanted if self._capacity > 1 else min(wanted, _ONLY_ONE_SECONDS)
 
     async def _execute(self, command: tuple[Any, ...]) -> Any:
@@ -87,14 +91,14 @@ class LoopClient:
             except redis.exceptions.ConnectionError as error:
                 if str(error) != _FULL_POOL:
                     raise
-                # The program that gave the client uses it, too.
+                # The program uses its client, too, and takes connections from the same pool.
                 now = asyncio.get_running_loop().time()
                 until = until or now + (_WAIT_SECONDS if self._wait_seconds is None else self._wait_seconds)
                 if now >= until:
                     raise
             except AttributeError as error:
-                # redis-py (8.1) lays a Cluster's connections down under those who are connecting, when another call
-                # has met an error. Every script may be repeated.
+                # redis-py (8.1) drops a Cluster's connections while another call is connecting, when a third call has
+                # met an error. Every script may be repeated.
                 attempts += 1
                 if attempts == _ATTEMPTS:
                     raise redis.exceptions.ConnectionError(f"the driver failed: {error}") from error
@@ -102,10 +106,10 @@ class LoopClient:
 
 
 class Connections:
-    """The clients made of one given client, by event loop.
+    """The clients of one user's client, by event loop.
 
     Args:
-        given: A redis-py client or a URL.
+        given: The user's redis-py client, or a URL.
     """
 
     def __init__(self, given: Any) -> None:
@@ -127,7 +131,7 @@ class Connections:
         return loop_client
 
     async def aclose(self) -> None:
-        """Close what was made here for the running loop; a client that was given stays open."""
+        """Close the client that was made for the running loop. The user's client stays open."""
         loop = asyncio.get_running_loop()
         self._loop_clients.pop(loop, None)
         keeper = self._keepers.pop(loop, None)

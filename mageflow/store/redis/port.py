@@ -36,10 +36,10 @@ _UNAVAILABLE = (
 
 
 class RedisPort:
-    """Runs scripts and commands, each one round trip, each seen by the interceptor.
+    """Runs scripts and commands, each in one round trip.
 
-    Safe to use from several event loops and threads. Results come back as text (or lists of it) whether or not the
-    client decodes responses.
+    Safe to use from several event loops and threads. Replies are text, or lists of text, whether or not the client
+    decodes responses.
 
     Args:
         client: A redis-py client, a URL, or None.
@@ -62,16 +62,21 @@ class RedisPort:
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a Redis to talk to at all."""
+        """Whether a client or a URL was given."""
         return self._given is not None
 
     @property
     def is_cluster(self) -> bool:
-        """Whether keys are spread over slots, so that one call may only touch one hash tag."""
+        """Whether keys are spread over slots. Then all keys of one call need the same hash tag."""
         return isinstance(self._given, redis.asyncio.cluster.RedisCluster | redis.cluster.RedisCluster)
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
-        """Run a script in one round trip (two, once per script and server, when the server does not know it yet).
+        """Run a script in one round trip; two if the server does not know the script yet.
+
+        Args:
+            script: The script.
+            keys: Its keys, in the declared order.
+            args: Its arguments, in the declared order.
 
         Raises:
             RedisNotConfiguredError: No Redis was given.
@@ -88,6 +93,10 @@ class RedisPort:
     async def command(self, *command: Argument, operation: str = "") -> Any:
         """Run one Redis command in one round trip.
 
+        Args:
+            command: The command and its arguments.
+            operation: Its name in telemetry; the command's own name by default.
+
         Raises:
             RedisNotConfiguredError: No Redis was given.
             StoreUnavailableError: The server could not be reached in time.
@@ -96,11 +105,11 @@ class RedisPort:
         return await self._execute(operation or str(command[0]).lower(), command)
 
     async def aclose(self) -> None:
-        """Close the clients this port made itself for the running loop; a client that was given stays open."""
+        """Close the client that was made for the running loop. The user's client stays open."""
         await self._connections.aclose()
 
     async def blocking_seconds(self, wanted: float) -> float:
-        """For how long a command may block; short where the client's one connection is needed for other calls."""
+        """For how long a command may block; short if the client has one connection, which other calls need."""
         return (await self._connections.loop_client()).blocking_seconds(wanted)
 
     async def _execute(self, operation: str, command: Sequence[Argument]) -> Any:

@@ -1,23 +1,23 @@
-"""Lua scripts as typed values: one file, one decision, and a declaration that cannot drift from the file's header.
+"""Lua scripts as typed values: one file is one decision, and its declaration must agree with its header.
 
-A script file opens with a header every script shares::
+A script file opens with a header::
 
     -- <name>: one sentence.
     --
     -- KEYS
-    --   record   hash   what it is
+    --   record   hash   what the key holds
     -- ARGS
-    --   path     text   what it is
+    --   path     text   what the argument is
     --   ...      text   what repeats, if anything does
-    -- RESULT   what is returned
+    -- RESULT   what the script returns
     -- TTL      which keys get which TTL
     -- ATOMIC   what would go wrong if this were two steps
-    -- INCLUDE  library          (optional: lua/lib_<library>.lua is put in front of the body)
+    -- INCLUDE  library          (optional: lua/lib_<library>.lua is put in front of the script)
 
-`Script` compares its own ``keys`` and ``args`` with that header when the source is first read, so a renamed or
-reordered argument fails before it reaches a server. Bodies read their inputs by position; ``...`` must be last.
+`Script` compares its ``keys`` and ``args`` with that header when the source is first read, so a renamed or reordered
+argument fails before it reaches a server. Scripts read their inputs by position; ``...`` must be last.
 
-This module owns the loading and checking of Lua. It refuses to run it: see `mageflow.store.redis.port`.
+This module owns the loading and checking of Lua. It refuses to run it.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _REQUIRED = ("RESULT", "TTL", "ATOMIC")
 
 @dataclass(frozen=True, slots=True)
 class ScriptHeader:
-    """What a script's header states."""
+    """The header of a script."""
 
     summary: str
     keys: tuple[str, ...]
@@ -51,7 +51,7 @@ class ScriptHeader:
         """Read the header of ``lua/<name>.lua``.
 
         Raises:
-            ConfigurationError: The header does not have the shape the module docstring shows.
+            ConfigurationError: The header lacks its first line, RESULT, TTL or ATOMIC.
         """
         lines = source.splitlines()
         start = f"-- {name}: "
@@ -84,7 +84,7 @@ class Script:
         name: The file is ``lua/<name>.lua``; also the ``operation`` of its round trips in telemetry.
         keys: Names of KEYS, in order.
         args: Names of ARGV, in order; a last name ``...`` accepts any number.
-        prelude: Lua put in front of everything, such as a table that is written down once in Python.
+        prelude: Lua that is put in front of everything: constants and tables that Python owns.
     """
 
     name: str
@@ -111,11 +111,11 @@ class Script:
 
     @cached_property
     def sha(self) -> str:
-        """What EVALSHA calls it by (SHA-1 is Redis's choice, not a safeguard)."""
+        """The hash that EVALSHA names it by. Redis chose SHA-1; it is no safeguard."""
         return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def check(self, keys: Sequence[str], args: Sequence[object]) -> None:
-        """Refuse a call that does not fit the declaration.
+        """Check that a call fits the declaration.
 
         Raises:
             ConfigurationError: Too many or too few keys or arguments.

@@ -1,6 +1,6 @@
-"""Whether a server is one that state can be trusted to: recent enough, and not set to evict keys.
+"""Checks that a Redis server can keep state: it is recent enough, and it does not evict keys.
 
-It refuses to judge how a server is run beyond that: persistence and replication are the operator's choice.
+Persistence and replication are the operator's choice and are not checked.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger("mageflow.store")
 SERVER: Final = Script("server", (), ())
 
 _OLDEST_REDIS: Final = (7, 0)
-"""What the scripts need; Valkey says 7.2.4 here, and its own version beside it."""
+"""The scripts need it. Valkey reports 7.2.4 as ``redis_version``, and its own version in another field."""
 
 
 async def find_unsuitable(port: RedisPort) -> list[str]:
@@ -34,8 +34,8 @@ async def find_unsuitable(port: RedisPort) -> list[str]:
 
 def problems_of(info: str) -> list[str]:
     """The problems of a server, one sentence each, by its answer to ``INFO``."""
-    facts = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    return [*_too_old(facts), *_evicting(facts)]
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return [*_too_old(fields), *_evicting(fields)]
 
 
 async def warn_unsuitable(port: RedisPort) -> None:
@@ -44,19 +44,19 @@ async def warn_unsuitable(port: RedisPort) -> None:
         for problem in await find_unsuitable(port):
             _log.warning("%s", problem)
     except MageflowError as error:
-        _log.debug("the Redis server was not examined: %s", error)
+        _log.debug("the Redis server was not checked: %s", error)
 
 
-def _too_old(facts: Mapping[str, str]) -> Iterator[str]:
-    version = facts.get("redis_version", "")
+def _too_old(fields: Mapping[str, str]) -> Iterator[str]:
+    version = fields.get("redis_version", "")
     numbers = tuple(int(each) for each in version.split(".")[:2] if each.isdecimal())
     if numbers and numbers < _OLDEST_REDIS:
         yield f"Redis {version} is too old, signatures, flows and locks will fail: use Redis >= 7.0 or Valkey >= 7.2"
 
 
-def _evicting(facts: Mapping[str, str]) -> Iterator[str]:
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
+def _evicting(fields: Mapping[str, str]) -> Iterator[str]:
+    policy = fields.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and fields.get("maxmemory", "0") != "0":
         yield (
             f"this Redis evicts keys when its memory is full (maxmemory-policy {policy}), flows and locks with them: "
             "set maxmemory-policy noeviction"
