@@ -1,7 +1,7 @@
 """Configuration files: where Grafana finds boards and data sources, and where Prometheus finds workers."""
 
 DASHBOARD_PROVIDER = """\
-# Tells Grafana where the boards are. Mount this file under /etc/grafana/provisioning/dashboards/ and the folder
+# Shows Grafana where the boards are. Mount this file under /etc/grafana/provisioning/dashboards/ and the folder
 # grafana/ under /var/lib/grafana/dashboards/mageflow, or change the path below.
 apiVersion: 1
 providers:

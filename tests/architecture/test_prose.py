@@ -1,4 +1,4 @@
-"""The words of the package: plain English, and no pointer to a document that is not here."""
+"""The words of the project: plain English, and no pointer to a document that is not here."""
 
 import io
 import re
@@ -26,20 +26,25 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-def modules(root: Path) -> list[Path]:
-    return sorted((root / "mageflow").rglob("*.py"))
-
-
 def test_prose_is_plain(root: Path):
-    """No comment, docstring or message of the package has one of the words."""
+    """No comment, docstring, message or page has one of the words."""
+    texts = [
+        (path, line, text)
+        for folder in ("mageflow", "dashboards", "examples")
+        for path in sorted((root / folder).rglob("*.py"))
+        for line, text in prose(path)
+    ]
+    pages = [*root.glob("mageflow/**/*.lua"), root / "README.md", root / "CONTRIBUTING.md", *root.glob("docs/**/*.md")]
+    texts += [
+        (path, line, text) for path in sorted(pages) for line, text in enumerate(path.read_text().splitlines(), start=1)
+    ]
     found = [
         f"{path.relative_to(root)}:{line}: {', '.join(UNPLAIN.findall(text))}"
-        for path in modules(root)
-        for line, text in prose(path)
+        for path, line, text in texts
         if UNPLAIN.search(text)
     ]
 
-    assert len(modules(root)) > 150
+    assert len(pages) > 30
     assert found == []
 
 

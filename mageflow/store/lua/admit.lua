@@ -40,7 +40,7 @@ if state.status == 'done' and state.run_id == run_id then
   return {'replay', redis.call('HGET', RESULTS, path) or 'null'}
 end
 -- A later attempt of a run that had failed: a user has replayed it, or its worker died before Hatchet knew of the
--- failure. Only Hatchet can tell the two apart.
+-- failure. Only Hatchet can distinguish the two.
 local is_later_attempt = (state.status == 'failed' or state.status == 'cancelled') and state.run_id == run_id
   and attempt_number > state.attempt_number and (state.task_run_id or task_run_id) == task_run_id
 if ENDED[state.status] and not is_later_attempt then return {'skip', state.status} end

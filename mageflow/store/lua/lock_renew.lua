@@ -58,8 +58,8 @@ for _, request_id in ipairs(waiting) do
   end
 end
 
--- An acquire whose answer was lost may be executed after its release. Only the process can tell such a request from
--- one it has sent since, so it decides.
+-- An acquire whose answer was lost may be executed after its release. Only the process can distinguish such a
+-- request from one it has sent since, so it decides.
 local known, unknown = {}, {}
 for _, request_ids in ipairs({ waiting, granted }) do
   for _, request_id in ipairs(request_ids) do known[request_id] = true end
