@@ -26,7 +26,7 @@ def contents(thresholds: Thresholds | None = None, addresses: Addresses | None =
         if problems:
             raise ValueError(f"{name}: " + "; ".join(problems))
     files = {f"grafana/{board.uid}.json": render(board) for board in BOARDS}
-    files["rules/mageflow-recording.yml"] = recording_yaml()
+    files["rules/mageflow-recording.yml"] = recording_yaml(thresholds)
     files["rules/mageflow-alerts.yml"] = alerts_yaml(rules, addresses)
     files["provisioning/dashboards/mageflow.yml"] = provisioning.DASHBOARD_PROVIDER
     files["provisioning/datasources/mageflow.yml"] = provisioning.DATASOURCES

@@ -77,9 +77,11 @@ rule_files:
 scrape_configs:
   - job_name: mageflow
     # A worker takes the lowest free port from 18001 up and keeps it over a restart. Unused ports are shown as targets
-    # that are down. No alert fires for them: MageflowWorkerUnreachable requires that a worker was seen on the port.
+    # that are down. A fixed list cannot tell a stopped worker from a dead one: with this label,
+    # MageflowWorkerUnreachable leaves its targets out.
     static_configs:
-      - targets:
+      - labels: {discovery: fixed}
+        targets:
 {targets}
   # If you set MAGEFLOW_METRICS_SD_DIR=/run/mageflow, workers write their address there. Then use this instead:
   # - job_name: mageflow

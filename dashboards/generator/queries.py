@@ -37,9 +37,9 @@ def increase_from_zero(series: str, targets: str, window: str, seconds: str = ""
 
     ``increase`` compares samples of a series, so a series whose first sample is 1 has an increase of 0, and the first
     deadlock between two tasks would not be seen. This query counts a series that did not exist one window ago in
-    full if Prometheus already scraped its target then, or if the process is younger than the window plus a minute (the
-    first scrape comes some time after the start). For an old process that Prometheus did not know yet, it counts only
-    the increase since the first scrape.
+    full if the scrape of its target succeeded then, or if the process is younger than the window plus a minute (the
+    first scrape comes some time after the start). Otherwise it counts only the increase between scrapes. After a
+    failed scrape a series is absent for a moment: that must not count the whole life of its process as new.
 
     Args:
         series: The counter's selector.
@@ -49,7 +49,7 @@ def increase_from_zero(series: str, targets: str, window: str, seconds: str = ""
     """
     young = f" or time() - process_start_time_seconds{targets} < {seconds} + 60" if seconds else ""
     return (
-        f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window}{young}) "
+        f"(({series} unless {series} offset {window}) and on (job, instance) (up{targets} offset {window} == 1{young}) "
         f"or increase({series}[{window}]))"
     )
 

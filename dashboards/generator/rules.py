@@ -5,9 +5,11 @@ the generator. The alerts themselves are in `dashboards.generator.alerts`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from dashboards.generator.queries import increase_from_zero
 
 Severity = Literal["critical", "warning", "info"]
 
@@ -16,16 +18,20 @@ Severity = Literal["critical", "warning", "info"]
 class Thresholds:
     """The limits from which alerts fire. Ratios are from 0 to 1, times in seconds."""
 
-    success_ratio: float = 0.95
-    """A task alerts below this share of successes."""
-    error_budget_burn: float = 0.144
-    """The error share that uses up the error budget of a 99 % objective 14.4 times too fast: a month's in two days."""
+    objective_ratio: float = 0.99
+    """The share of settled attempts of a task that shall succeed; the rest is its error budget."""
+    least_runs: float = 12
+    """A burn rate is judged from this many settled attempts in its long window."""
+    least_failures: float = 3
+    """A ratio of failures is judged from this many failures: one failure of a rare task is no incident."""
     queue_wait_seconds: float = 60
     slots_used_ratio: float = 0.95
     stagger_share: float = 0.5
     extension_error_ratio: float = 0.01
+    near_timeout_share: float = 0.5
     timeouts_in_15m: float = 3
     deadlocks_in_10m: float = 5
+    orphaned_minutes_in_15m: float = 5
     lock_wait_seconds: float = 300
     lock_hold_seconds: float = 1800
     signature_miss_ratio: float = 0.02
@@ -81,53 +87,90 @@ class Alert:
         return self.name.lower()
 
 
-def _success_ratio(window: str) -> str:
-    settled = f'rate(mageflow_task_runs_total{{outcome=~"succeeded|failed|timed_out"}}[{window}])'
-    return (
-        f'sum by (job, task) (rate(mageflow_task_runs_total{{outcome="succeeded"}}[{window}])) / '
-        f"sum by (job, task) ({settled})"
-    )
-
-
 def _p95(by: str, buckets: str) -> str:
     return f"histogram_quantile(0.95, sum by (job, {by}, le) (rate({buckets}[5m])))"
 
 
-RECORDINGS: tuple[Recording, ...] = (
-    Recording(
-        "task:mageflow_task_runs:rate5m",
-        "sum by (job, task, outcome) (rate(mageflow_task_runs_total[5m]))",
-        ("job", "task", "outcome"),
-    ),
-    Recording("task:mageflow_task_success:ratio_rate5m", _success_ratio("5m"), ("job", "task")),
-    Recording("task:mageflow_task_success:ratio_rate1h", _success_ratio("1h"), ("job", "task")),
-    Recording(
-        "task:mageflow_task_run_duration_seconds:p95_5m",
-        _p95("task", "mageflow_task_run_duration_seconds_bucket"),
-        ("job", "task"),
-    ),
-    Recording(
-        "task:mageflow_task_queue_wait_seconds:p95_5m",
-        _p95("task", "mageflow_task_queue_wait_seconds_bucket"),
-        ("job", "task"),
-    ),
-    Recording(
-        "lock:mageflow_lock_wait_seconds:p95_5m", _p95("lock", "mageflow_lock_wait_seconds_bucket"), ("job", "lock")
-    ),
-    Recording(
-        "pool:mageflow_worker_slots:used_ratio",
-        "sum by (job, pool) (mageflow_worker_slots_used) / sum by (job, pool) (mageflow_worker_slots)",
-        ("job", "pool"),
-    ),
-)
+OBJECTIVE = "mageflow:task_objective:ratio"
+"""The recording rule with the objective. ``mageflow dashboards export --slo`` changes its number and nothing else."""
+
+_ATTEMPTS: Mapping[str, str] = {
+    "settled": 'mageflow_task_runs_total{outcome=~"succeeded|failed|timed_out"}',
+    "errors": 'mageflow_task_runs_total{outcome=~"failed|timed_out"}',
+}
+"""What a burn rate compares. Retried, cancelled and skipped attempts say nothing about whether a task works."""
+
+_FAST_WINDOWS = ("30m", "1h", "2h", "6h")
+_SLOW_WINDOWS = ("1d", "3d")
+
+
+def attempts(which: Literal["settled", "errors"], window: str) -> str:
+    """The recorded number of attempts of each task that ended in a window."""
+    return f"task:mageflow_task_{which}:increase{window}"
+
+
+def _attempts_in_5m(which: Literal["settled", "errors"]) -> Recording:
+    counted = increase_from_zero(_ATTEMPTS[which], "", "5m", "300")
+    return Recording(attempts(which, "5m"), f"sum by (job, task) ({counted})", ("job", "task"))
+
+
+def _attempts_in(which: Literal["settled", "errors"], window: str) -> Recording:
+    # Built from the five minutes, once a minute: three days of raw counters would be too much to read each time. Each
+    # attempt is in five of these windows.
+    expr = f"sum_over_time({attempts(which, '5m')}[{window}:1m]) / 5"
+    return Recording(attempts(which, window), expr, ("job", "task"))
+
+
+def recordings(limits: Thresholds) -> tuple[Recording, ...]:
+    """The recording rules with these thresholds, except those of `slow_recordings`."""
+    return (
+        Recording(OBJECTIVE, f"vector({limits.objective_ratio:g})", ()),
+        Recording(
+            "task:mageflow_task_runs:rate5m",
+            "sum by (job, task, outcome) (rate(mageflow_task_runs_total[5m]))",
+            ("job", "task", "outcome"),
+        ),
+        _attempts_in_5m("settled"),
+        _attempts_in_5m("errors"),
+        *(_attempts_in(which, window) for window in _FAST_WINDOWS for which in ("settled", "errors")),
+        Recording(
+            "task:mageflow_task_run_duration_seconds:p95_5m",
+            _p95("task", "mageflow_task_run_duration_seconds_bucket"),
+            ("job", "task"),
+        ),
+        Recording(
+            "task:mageflow_task_queue_wait_seconds:p95_5m",
+            _p95("task", "mageflow_task_queue_wait_seconds_bucket"),
+            ("job", "task"),
+        ),
+        Recording(
+            "lock:mageflow_lock_wait_seconds:p95_5m", _p95("lock", "mageflow_lock_wait_seconds_bucket"), ("job", "lock")
+        ),
+        Recording(
+            "pool:mageflow_worker_slots:used_ratio",
+            "sum by (job, pool) (mageflow_worker_slots_used) / sum by (job, pool) (mageflow_worker_slots)",
+            ("job", "pool"),
+        ),
+    )
+
+
+def slow_recordings() -> tuple[Recording, ...]:
+    """The recording rules over days. They read many samples, so they are evaluated less often."""
+    return tuple(_attempts_in(which, window) for window in _SLOW_WINDOWS for which in ("settled", "errors"))
+
+
+RECORDINGS: tuple[Recording, ...] = (*recordings(Thresholds()), *slow_recordings())
 
 _HEADER = "# Generated by `python -m dashboards.generator`; change dashboards/generator/ instead of this file.\n"
 
 
-def recording_yaml(recordings: Sequence[Recording] = RECORDINGS) -> str:
+def recording_yaml(limits: Thresholds | None = None) -> str:
     """The recording rules as a Prometheus rule file."""
-    lines = [_HEADER, "groups:\n", "  - name: mageflow\n", "    interval: 30s\n", "    rules:\n"]
-    lines += [f"      - record: {rule.record}\n        expr: {_quoted(rule.expr)}\n" for rule in recordings]
+    lines = [_HEADER, "groups:\n"]
+    groups = (("mageflow", "30s", recordings(limits or Thresholds())), ("mageflow-days", "2m", slow_recordings()))
+    for name, interval, rules in groups:
+        lines += [f"  - name: {name}\n", f"    interval: {interval}\n", "    rules:\n"]
+        lines += [f"      - record: {rule.record}\n        expr: {_quoted(rule.expr)}\n" for rule in rules]
     return "".join(lines)
 
 

@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from mageflow.dashboards.promql import QueryParts, Selector, scan
 from mageflow.telemetry.names import METRICS, Metric
 
-TARGET_LABELS = frozenset({"job", "instance"})
-"""Labels that Prometheus adds to every scraped series."""
+TARGET_LABELS = frozenset({"job", "instance", "namespace", "discovery"})
+"""Labels that Prometheus adds to scraped series.
+
+The Prometheus Operator sets ``namespace``; ``discovery`` is ``fixed`` in a fixed list of targets.
+"""
 
 EXTERNAL_SERIES: Mapping[str, frozenset[str]] = {
     "up": frozenset(),

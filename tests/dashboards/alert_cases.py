@@ -26,6 +26,12 @@ class Case:
     quiet_at: str = ""
 
 
+WORKER = f'mageflow_worker_info{{{W}, worker="w"}}', "1x30"
+
+
+IN_FLIGHT = f'mageflow_tasks_in_flight{{{W}, task="pay", phase="running"}}', "2x30"
+
+
 def runs(task: str, outcome: str, values: str) -> tuple[str, str]:
     return f'mageflow_task_runs_total{{{W}, task="{task}", outcome="{outcome}"}}', values
 
@@ -55,21 +61,31 @@ def loads(result: str, values: str) -> tuple[str, str]:
 
 DEADLOCKS = 'lock="account", victim_task="pay", resolution="victim_retried"'
 JOB = {"job": "payments-workers"}
+INSTANCE = {**JOB, "instance": "10.0.0.7:18001"}
 TASK = {**JOB, "task": "pay"}
 
 CASES: dict[str, Case] = {
-    "MageflowTaskErrorRatio": Case(
-        (runs("pay", "succeeded", "0+48x30"), runs("pay", "failed", "0+12x30")),
-        # Many retries and cancellations do not count; one failure of a rare task is not an incident.
-        (runs("pay", "succeeded", "0+60x30"), runs("pay", "retried", "0+60x30"), runs("pay", "cancelled", "0+60x30"),
-         runs("rare", "succeeded", "0x30"), runs("rare", "failed", "0x10 1x20")),
-        TASK, "80%",
-    ),
     "MageflowErrorBudgetBurn": Case(
-        (runs("pay", "succeeded", "0+48x30"), runs("pay", "timed_out", "0+12x30")),
-        # The errors are over: bad in the last hour, good in the last five minutes.
-        (runs("pay", "succeeded", "0+40x15 600+60x15"), runs("pay", "failed", "0+20x15 300x15")),
-        TASK, "20%",
+        (runs("pay", "succeeded", "0+48x60"), runs("pay", "timed_out", "0+12x60")),
+        # A total failure of five minutes, half an hour ago and now. Many retries and cancellations do not count.
+        (runs("pay", "succeeded", "0+60x300 18000x5 18000+60x30 19800x5"),
+         runs("pay", "failed", "0x300 0+60x5 300x30 300+60x5"),
+         runs("pay", "retried", "0+60x400"), runs("pay", "cancelled", "0+60x400")),
+        TASK, "20%", at="1h", quiet_at="5h42m",
+    ),
+    "MageflowErrorBudgetBurnSlow": Case(
+        (runs("pay", "succeeded", "0+57x720"), runs("pay", "failed", "0+3x720")),
+        # A total failure of ten minutes in half a day, and a share of failures that the objective allows.
+        (runs("pay", "succeeded", "0+60x600 36000x10 36000+60x110"), runs("pay", "failed", "0x600 0+60x10 600x110"),
+         runs("ship", "succeeded", "0+199x720"), runs("ship", "failed", "0+1x720")),
+        TASK, "5%", at="12h",
+    ),
+    "MageflowTaskOnlyFails": Case(
+        (runs("pay", "failed", "0x60 1x600 2x600"), runs("pay", "succeeded", "0x1260")),
+        # One failure of a rare task, and two beside a success.
+        (runs("pay", "failed", "0x60 1x600 1x600"), runs("pay", "succeeded", "0x1260"),
+         runs("ship", "failed", "0x60 1x600 2x600"), runs("ship", "succeeded", "0x30 1x1230")),
+        TASK, "2", at="20h",
     ),
     "MageflowQueueWaitHigh": Case(
         buckets("mageflow_task_queue_wait_seconds", 'task="pay"', {"60.0": 0, "120.0": 60, "+Inf": 60}),
@@ -97,18 +113,21 @@ CASES: dict[str, Case] = {
     ),
     "MageflowTimeoutExtensionFailing": Case(
         (extensions("ok", "0+3x30"), extensions("error", "0+1x30")),
-        (extensions("ok", "0+3x30"), extensions("error", "7x30")),
+        # One refusal, which is the only extension of the last minutes.
+        (extensions("ok", "3x30"), extensions("error", "7x25 8x5")),
         JOB, "25%",
     ),
     "MageflowTasksNearTimeout": Case(
-        (gauge("mageflow_tasks_near_timeout", 'task="pay"', "2x30"),),
-        # Near its timeout for less than five minutes.
-        (gauge("mageflow_tasks_near_timeout", 'task="pay"', "0x10 1x3 0x17"),),
-        TASK, "2",
+        (gauge("mageflow_tasks_near_timeout", 'task="pay"', "2x30"), IN_FLIGHT),
+        # Most are near their timeout for less than five minutes, and one of many always is.
+        (gauge("mageflow_tasks_near_timeout", 'task="pay"', "1x10 2x3 1x17"), IN_FLIGHT),
+        TASK, "100%",
     ),
     "MageflowTaskTimeouts": Case(
         (runs("pay", "timed_out", "0+1x30"),),
-        (runs("pay", "timed_out", "0x20 1x10"), runs("pay", "failed", "0+9x30")),
+        # One timeout, and some of a busy task: fewer than its objective allows.
+        (runs("pay", "timed_out", "0x20 1x10"), runs("pay", "failed", "0+9x30"),
+         runs("ship", "timed_out", "0+1x30"), runs("ship", "succeeded", "0+600x30")),
         TASK, "15",
     ),
     "MageflowDeadlock": Case(
@@ -121,14 +140,6 @@ CASES: dict[str, Case] = {
         (gauge("mageflow_deadlocks_total", DEADLOCKS, "0x25 1 2 3 3 3"),),
         JOB, "10",
     ),
-    "MageflowMutualWait": Case(
-        (edge("pay", "ship", "account", 1), edge("ship", "pay", "stock", 2)),
-        # Runs of one task that wait for each other are contention; so is a wait in one direction.
-        (edge("pay", "pay", "account", 5), edge("pay", "ship", "stock", 1), edge("pay", "bill", "account", 1),
-         edge("ship", "pay", "stock", 0)),
-        {**JOB, "waiter_task": "pay", "holder_task": "ship"},
-        also=({**JOB, "waiter_task": "ship", "holder_task": "pay"},),
-    ),
     "MageflowDeadlockDetectorIdle": Case(
         (
             gauge("mageflow_lock_waiters", 'lock="account", task="pay"', "2x30"),
@@ -139,7 +150,7 @@ CASES: dict[str, Case] = {
             gauge("mageflow_lock_waiters", 'lock="account", task="pay"', "2x30"),
             gauge("mageflow_deadlock_checks_total", 'result="clean"', "0+1x30"),
         ),
-        JOB,
+        INSTANCE,
         "2",
     ),
     "MageflowLockWaitLong": Case(
@@ -159,14 +170,17 @@ CASES: dict[str, Case] = {
         {**JOB, "lock": "account"}, "10",
     ),
     "MageflowLockOrphaned": Case(
-        (gauge("mageflow_locks_orphaned", 'lock="account"', "2x30"),),
-        # Orphaned leases that expire in time.
-        (gauge("mageflow_locks_orphaned", 'lock="account"', "0x10 2x2 0x18"),),
-        {**JOB, "lock": "account"}, "2",
+        # A worker is killed every other minute.
+        (gauge("mageflow_locks_orphaned", 'lock="account"', "2 0 " * 15),),
+        # One worker was killed; its leases expire in time.
+        (gauge("mageflow_locks_orphaned", 'lock="account"', "0x18 2x2 0x10"),),
+        {**JOB, "lock": "account"}, "7",
     ),
     "MageflowSignatureLoadFailing": Case(
         (loads("hit", "0+9x30"), loads("missing", "0+1x30"), loads("invalid", "0x30")),
-        (loads("hit", "0+99x30"), loads("missing", "0+1x30"), loads("error", "0x30")),
+        # One in a hundred; and one, which is the only load of the last minutes.
+        (loads("hit", "0+99x30"), loads("missing", "0+1x30"), loads("error", "0x30"),
+         gauge("mageflow_signature_loads_total", 'kind="chain", result="missing"', "0x22 1x8")),
         {**JOB, "kind": "task"}, "10%",
     ),
     "MageflowFlowStuck": Case(
@@ -181,9 +195,13 @@ CASES: dict[str, Case] = {
         {**JOB, "kind": "error"}, "10",
     ),
     "MageflowLoopBlocked": Case(
-        buckets("mageflow_event_loop_lag_seconds", "", {"1.0": 0, "2.5": 60, "+Inf": 60}),
-        buckets("mageflow_event_loop_lag_seconds", "", {"0.01": 60, "1.0": 60, "2.5": 60, "+Inf": 60}),
-        {**JOB, "instance": "10.0.0.7:18001"}, "2.485s",
+        (WORKER, *buckets("mageflow_event_loop_lag_seconds", "", {"1.0": 0, "2.5": 60, "+Inf": 60})),
+        # A healthy worker, one that was blocked for a minute, and a program without a loop that runs tasks.
+        (WORKER, *buckets("mageflow_event_loop_lag_seconds", "", {"0.01": 60, "1.0": 60, "2.5": 60, "+Inf": 60}),
+         ('mageflow_event_loop_lag_seconds_count{job="web", instance="10.0.0.9:80"}', "0x30"),
+         ('mageflow_worker_info{job="w", instance="10.0.0.8:1"}', "1x30"),
+         ('mageflow_event_loop_lag_seconds_count{job="w", instance="10.0.0.8:1"}', "0+60x26 1560 1560+60x4")),
+        INSTANCE,
     ),
     "MageflowOrphanThreads": Case(
         (gauge("mageflow_task_orphan_threads", 'task="pay"', "1x30"),),
@@ -192,17 +210,26 @@ CASES: dict[str, Case] = {
     ),
     "MageflowWorkerUnreachable": Case(
         (gauge("up", "", "1x10 0x20"), gauge("mageflow_worker_info", 'worker="w", version="1"', "1x10 _x20")),
-        # Another program that is down, and a port on which no worker was ever seen.
-        (gauge("up", "", "0x30"), ('mageflow_worker_info{job="payments-workers", instance="10.0.0.8:18001"}', "1x30"),
+        # Another program that is down, a port on which no worker was ever seen, one failed scrape, a target that
+        # discovery removed after a clean stop, and a fixed list of targets.
+        (gauge("up", "", "0x30"),
+         ('up{job="w", instance="a:1"}', "1x24 0 1x5"), ('mageflow_worker_info{job="w", instance="a:1"}', "1x24 _ 1x5"),
+         ('up{job="w", instance="b:1"}', "1x20 0 _x9"), ('mageflow_worker_info{job="w", instance="b:1"}', "1x20 _x10"),
+         ('up{job="w", instance="c:1", discovery="fixed"}', "1x20 0x10"),
+         ('mageflow_worker_info{job="w", instance="c:1", discovery="fixed"}', "1x20 _x10"),
+         ('mageflow_worker_info{job="payments-workers", instance="10.0.0.8:18001"}', "1x30"),
          ('up{job="payments-workers", instance="10.0.0.8:18001"}', "1x30")),
         {**JOB, "instance": "10.0.0.7:18001"},
     ),
     "MageflowClusterViewLost": Case(
         (gauge("mageflow_cluster_leader", "", "0x30"),
          ('mageflow_cluster_leader{job="payments-workers", instance="10.0.0.8:18001"}', "0x30")),
+        # The leader changes; another job shares the Redis and has none; and two installations have one each.
         (gauge("mageflow_cluster_leader", "", "1x10 0x20"),
-         ('mageflow_cluster_leader{job="payments-workers", instance="10.0.0.8:18001"}', "0x11 1x19")),
-        JOB, "0",
+         ('mageflow_cluster_leader{job="payments-workers", instance="10.0.0.8:18001"}', "0x13 1x17"),
+         ('mageflow_cluster_leader{job="web", instance="10.0.0.9:80"}', "0x30"),
+         ('mageflow_cluster_leader{job="reports", instance="10.0.0.10:18001"}', "1x30")),
+        {},
     ),
     "MageflowTelemetryErrors": Case(
         (gauge("mageflow_telemetry_errors_total", 'signal="traces"', "0+6x45"),),

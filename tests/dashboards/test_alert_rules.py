@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dashboards.generator.alerts import alerts
 from dashboards.generator.rules import Addresses, Alert, Thresholds, alerts_yaml, annotations_of
 from mageflow.dashboards import find_bundle, panel_queries
-from tests.dashboards.alert_cases import CASES, Case, Series, W, edge
+from tests.dashboards.alert_cases import CASES, Case, Series, W
 
 BUNDLE = find_bundle()
 PROMTOOL = shutil.which("promtool")
@@ -39,11 +40,16 @@ def promtool_says(path: Path, alert: str, series: Series, at: str, expected: lis
         "input_series": [{"series": name, "values": values} for name, values in series],
         "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": expected}],
     }
-    document = {"rule_files": [str(p) for p in BUNDLE.rules], "evaluation_interval": "30s", "tests": [case]}
+    return run_promtool(path, case, evaluation_interval="2m" if "h" in at else "30s")
+
+
+def run_promtool(path: Path, case: dict[str, Any], *, evaluation_interval: str = "30s") -> str:
+    """Run promtool with one test: an empty string if it passes, its error message otherwise."""
     file = path / "case.yml"
-    file.write_text(json.dumps(document))
+    rules = [str(each) for each in BUNDLE.rules]
+    file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": evaluation_interval, "tests": [case]}))
     done = subprocess.run(
-        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=60
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=120
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -103,18 +109,8 @@ def test_alert_waits_as_long_as_it_says(tmp_path: Path) -> None:
 def test_detector_alert_fires_when_checks_were_never_made(tmp_path: Path) -> None:
     """The alert also fires if there are no series of deadlock checks."""
     waiters: Series = ((f'mageflow_lock_waiters{{{W}, lock="a", task="pay"}}', "1x30"),)
-    expected = [expectation(ALERTS["MageflowDeadlockDetectorIdle"], {"job": "payments-workers"}, "1")]
+    expected = [expectation(ALERTS["MageflowDeadlockDetectorIdle"], CASES["MageflowDeadlockDetectorIdle"].labels, "1")]
     assert promtool_says(tmp_path, "MageflowDeadlockDetectorIdle", waiters, "30m", expected) == ""
-
-
-@needs_promtool
-def test_mutual_wait_is_found_beside_contention(tmp_path: Path) -> None:
-    """A task whose runs also wait for each other does not hide its deadlock with another task."""
-    name = "MageflowMutualWait"
-    series = (edge("pay", "pay", "account", 3), *CASES[name].fires)
-    labels = (CASES[name].labels, *CASES[name].also)
-    expected = [expectation(ALERTS[name], each, "") for each in labels]
-    assert promtool_says(tmp_path, name, series, "30m", expected) == ""
 
 
 BORN_AT_ONE = (
@@ -148,14 +144,6 @@ def test_deadlock_alert_ignores_the_past_of_a_worker(tmp_path: Path) -> None:
     assert promtool_says(tmp_path, "MageflowDeadlock", (BORN_AT_ONE, *met), "30m", []) == ""
 
 
-@needs_promtool
-def test_cluster_view_alert_fires_on_two_leaders(tmp_path: Path) -> None:
-    """The alert fires on two leaders, as on none."""
-    series = tuple((series, "1x30") for series, _ in CASES["MageflowClusterViewLost"].fires)
-    expected = [expectation(ALERTS["MageflowClusterViewLost"], {"job": "payments-workers"}, "2")]
-    assert promtool_says(tmp_path, "MageflowClusterViewLost", series, "30m", expected) == ""
-
-
 def test_runbook_has_a_section_for_every_alert() -> None:
     """The anchor in ``runbook_url`` is the one GitHub gives to a heading of the runbook."""
     text = (BUNDLE.root / "runbook.md").read_text(encoding="utf-8")
@@ -171,7 +159,7 @@ def test_runbook_has_a_section_for_every_alert() -> None:
 
 def test_runbook_names_panels_that_exist() -> None:
     """Names in italics are titles of panels, so a reader finds them on the board."""
-    text = (BUNDLE.root / "runbook.md").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```", "", (BUNDLE.root / "runbook.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     named = set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", text)) - {"italics"}
     assert len(named) >= 15
     assert named <= {query.panel for query in panel_queries(BUNDLE.boards)} | {"Recent and slow flows"}
@@ -195,8 +183,8 @@ def test_thresholds_are_options(tmp_path: Path) -> None:
     assert "p95_5m > 5" in text
     assert "mageflow_lock_oldest_wait_seconds) > 7" in text
     assert "https://g/d/mageflow-locks" in text
-    with pytest.raises(ValueError, match=r"success_ratio=1\.5"):
-        Thresholds(success_ratio=1.5)
+    with pytest.raises(ValueError, match=r"objective_ratio=1\.5"):
+        Thresholds(objective_ratio=1.5)
 
 
 def test_every_incident_differs_from_health() -> None:

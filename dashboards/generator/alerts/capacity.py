@@ -38,8 +38,9 @@ def capacity_alerts(limits: Thresholds) -> tuple[Alert, ...]:
         Alert(
             name="MageflowSlotsSaturated",
             severity="warning",
-            wait="10m",
-            expr=f"pool:mageflow_worker_slots:used_ratio > {limits.slots_used_ratio:g}",
+            wait="5m",
+            # The mean, so that a moment with a free slot, or without a scrape, does not begin the wait anew.
+            expr=f"avg_over_time(pool:mageflow_worker_slots:used_ratio[10m]) > {limits.slots_used_ratio:g}",
             summary="{{ $value | humanizePercentage }} of the {{ $labels.pool }} slots are in use",
             description=(
                 "{{ $value | humanizePercentage }} of the {{ $labels.pool }} slots of job {{ $labels.job }} are in "

@@ -1,9 +1,15 @@
 """Alerts about signatures, flows and callbacks."""
 
+from dashboards.generator.queries import increase_from_zero
 from dashboards.generator.rules import Alert, Thresholds
 
 _TASK = "mageflow-task"
 _FLOWS = "mageflow-flows"
+
+_ALL_LOADS = "mageflow_signature_loads_total"
+_LOADS = f"sum by (job, kind) ({increase_from_zero(_ALL_LOADS, '', '10m', '600')})"
+_NOT_LOADED = f"""sum by (job, kind) ({increase_from_zero(_ALL_LOADS + '{result!="hit"}', "", "10m", "600")})"""
+_CALLBACKS = increase_from_zero('mageflow_callbacks_total{result="failed"}', "", "10m", "600")
 
 
 def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
@@ -12,15 +18,15 @@ def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
         Alert(
             name="MageflowSignatureLoadFailing",
             severity="critical",
-            wait="5m",
+            wait="2m",
             expr=(
-                'sum by (job, kind) (rate(mageflow_signature_loads_total{result!="hit"}[10m])) / '
-                f"sum by (job, kind) (rate(mageflow_signature_loads_total[10m])) > {limits.signature_miss_ratio:g}"
+                f"{_NOT_LOADED} / {_LOADS} > {limits.signature_miss_ratio:g} "
+                f"and {_NOT_LOADED} > {limits.least_failures - 0.5:g}"
             ),
             summary="{{ $value | humanizePercentage }} of {{ $labels.kind }} signatures cannot be loaded",
             description=(
                 "{{ $value | humanizePercentage }} of the loads of {{ $labels.kind }} signatures in job "
-                "{{ $labels.job }} fail: the signature is missing or invalid, or Redis is unavailable."
+                "{{ $labels.job }} failed in ten minutes: the signature is missing or invalid, or Redis is unavailable."
             ),
             board=_TASK,
             meaning="Runs start whose signature is gone or unreadable. They fail before their function is called.",
@@ -63,9 +69,9 @@ def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
         ),
         Alert(
             name="MageflowCallbackFailed",
-            severity="critical",
+            severity="warning",
             wait="0m",
-            expr='sum by (job, kind) (increase(mageflow_callbacks_total{result="failed"}[10m])) > 0',
+            expr=f"sum by (job, kind) ({_CALLBACKS}) > 0",
             summary="{{ $labels.kind }} callbacks of {{ $labels.job }} failed",
             description=(
                 "In the last ten minutes {{ $value | humanize }} {{ $labels.kind }} callbacks of job "

@@ -1,11 +1,12 @@
 """Alerts about deadlocks and locks."""
 
-from dashboards.generator.boards.locks import mutual_wait
 from dashboards.generator.queries import increase_from_zero
 from dashboards.generator.rules import Alert, Thresholds
 
 _LOCKS = "mageflow-locks"
 
+_LOST = increase_from_zero('mageflow_lock_lease_renewals_total{result="lost"}', "", "10m", "600")
+_ORPHANS = "(max by (job, lock) (mageflow_locks_orphaned) > bool 0)"
 _DEADLOCKS = increase_from_zero("mageflow_deadlocks_total", "", "10m", "600")
 
 
@@ -57,46 +58,17 @@ def deadlock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             ),
         ),
         Alert(
-            name="MageflowMutualWait",
-            severity="critical",
-            wait="2m",
-            expr=mutual_wait("", "job"),
-            summary="{{ $labels.waiter_task }} and {{ $labels.holder_task }} wait for each other",
-            description=(
-                "For two minutes, runs of {{ $labels.waiter_task }} have waited for locks that runs of "
-                "{{ $labels.holder_task }} hold, and runs of {{ $labels.holder_task }} for locks that runs of "
-                "{{ $labels.waiter_task }} hold (job {{ $labels.job }})."
-            ),
-            board=_LOCKS,
-            meaning=(
-                "Two different tasks wait for each other for longer than the deadlock detector needs. Either a "
-                "deadlock was not broken, or both tasks contend for many keys of the same locks all the time."
-            ),
-            causes=(
-                "The deadlock detector does not run: see MageflowDeadlockDetectorIdle.",
-                "A lock is held through something that the detector cannot see.",
-            ),
-            steps=(
-                "`/debug/locks` of the workers lists holders and waiters with run ids and trace ids.",
-                "Cancel one of the runs in Hatchet. Its leases are released.",
-                (
-                    "This alert does not cover runs of the same task that wait for each other. They show as "
-                    "*Longest wait path* of two or more."
-                ),
-            ),
-        ),
-        Alert(
             name="MageflowDeadlockDetectorIdle",
             severity="critical",
             wait="5m",
             expr=(
-                "sum by (job) (mageflow_lock_waiters) > 0 unless on (job) "
-                'sum by (job) (rate(mageflow_deadlock_checks_total{result=~"clean|cycle"}[5m])) > 0'
+                "sum by (job, instance) (mageflow_lock_waiters) > 0 unless on (job, instance) "
+                'sum by (job, instance) (rate(mageflow_deadlock_checks_total{result=~"clean|cycle"}[5m])) > 0'
             ),
-            summary="{{ $value }} lock requests of {{ $labels.job }} wait without a deadlock check",
+            summary="{{ $value }} lock requests of {{ $labels.instance }} wait without a deadlock check",
             description=(
-                "{{ $value }} lock requests wait in job {{ $labels.job }}, and no deadlock check has succeeded for "
-                "five minutes."
+                "{{ $value }} lock requests of {{ $labels.instance }} (job {{ $labels.job }}) wait, and none of its "
+                "deadlock checks has succeeded for five minutes."
             ),
             board=_LOCKS,
             meaning=(
@@ -113,6 +85,8 @@ def deadlock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
                     "Look at *Deadlock detector* on the locks board, *Redis errors* on the flows board and *Event loop "
                     "lag p99 by instance* on the overview."
                 ),
+                "*Task pairs waiting on each other now* shows tasks that may be in a deadlock meanwhile.",
+                "`/debug/locks` of the workers lists holders and waiters with run ids. Cancel one run of a cycle.",
             ),
         ),
     )
@@ -161,7 +135,7 @@ def lock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowLockLeaseLost",
             severity="critical",
             wait="0m",
-            expr='sum by (job, lock) (increase(mageflow_lock_lease_renewals_total{result="lost"}[10m])) > 0',
+            expr=f"sum by (job, lock) ({_LOST}) > 0",
             summary="Leases on {{ $labels.lock }} were lost while held",
             description=(
                 "In the last ten minutes {{ $value | humanize }} leases on {{ $labels.lock }} (job "
@@ -183,19 +157,20 @@ def lock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
         Alert(
             name="MageflowLockOrphaned",
             severity="warning",
-            wait="5m",
-            expr="max by (job, lock) (mageflow_locks_orphaned) > 0",
-            summary="{{ $value }} leases on {{ $labels.lock }} have no owner",
+            wait="0m",
+            expr=f"sum_over_time({_ORPHANS}[15m:1m]) > {limits.orphaned_minutes_in_15m - 0.5:g}",
+            summary="Workers that hold {{ $labels.lock }} are killed again and again",
             description=(
-                "{{ $value }} leases on {{ $labels.lock }} (job {{ $labels.job }}) belong to workers that are gone. "
-                "They have not expired for five minutes."
+                "In {{ $value }} of the last 15 minutes there were leases on {{ $labels.lock }} (job "
+                "{{ $labels.job }}) whose workers were gone."
             ),
             board=_LOCKS,
             meaning=(
-                "Workers died while they held locks. Their leases expire without any action, and that should take "
-                "less than five minutes."
+                "Workers die while they hold locks, and it does not stop. A lease expires without any action, 15 "
+                "seconds after its worker's last renewal, so the death of one worker does not raise this alert. Until "
+                "then nobody else gets the lock."
             ),
-            causes=("Leases are very long.", "Workers are killed repeatedly, for example for lack of memory."),
+            causes=("Workers are killed repeatedly, for example for lack of memory.", "A task crashes its process."),
             steps=(
                 "`mageflow.lock.orphan_reaped` in the logs has the owners.",
                 "See MageflowWorkerUnreachable for workers that die.",

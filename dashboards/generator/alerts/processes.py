@@ -1,9 +1,12 @@
 """Alerts about worker processes and telemetry."""
 
+from dashboards.generator.queries import increase_from_zero
 from dashboards.generator.rules import Alert, Thresholds
 
 _TASK = "mageflow-task"
 _OVERVIEW = "mageflow-overview"
+
+_FOLDED = increase_from_zero("mageflow_telemetry_dropped_label_values_total", "", "1h", "3600")
 
 
 def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
@@ -14,13 +17,16 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             severity="critical",
             wait="5m",
             expr=(
-                "histogram_quantile(0.99, sum by (job, instance, le) "
-                f"(rate(mageflow_event_loop_lag_seconds_bucket[5m]))) > {limits.loop_lag_seconds:g}"
+                # The lag is only observed when the loop wakes up again: no observation is the worst lag.
+                "(histogram_quantile(0.99, sum by (job, instance, le) "
+                f"(rate(mageflow_event_loop_lag_seconds_bucket[5m]))) > {limits.loop_lag_seconds:g} or "
+                "sum by (job, instance) (rate(mageflow_event_loop_lag_seconds_count[5m])) == 0) "
+                "and on (job, instance) mageflow_worker_info"
             ),
-            summary="The event loop of {{ $labels.instance }} is blocked for {{ $value | humanizeDuration }}",
+            summary="The event loop of {{ $labels.instance }} is blocked",
             description=(
                 "The event loop that runs the tasks of {{ $labels.instance }} (job {{ $labels.job }}) wakes up "
-                "{{ $value | humanizeDuration }} late."
+                f"more than {limits.loop_lag_seconds:g} s late, or has not woken up for five minutes."
             ),
             board=_OVERVIEW,
             meaning=(
@@ -63,7 +69,7 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowWorkerUnreachable",
             severity="warning",
             wait="5m",
-            expr="up == 0 and on (job, instance) max_over_time(mageflow_worker_info[1h]) == 1",
+            expr=('up{discovery!="fixed"} == 0 and on (job, instance) max_over_time(mageflow_worker_info[1h]) == 1'),
             summary="The worker at {{ $labels.instance }} does not answer",
             description=(
                 "{{ $labels.instance }} (job {{ $labels.job }}) was a mageflow worker within the last hour, and its "
@@ -72,9 +78,13 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             board=_OVERVIEW,
             meaning="A worker is gone or hangs, or its metrics endpoint cannot be reached.",
             causes=(
-                "It was stopped on purpose and is still in the scrape configuration.",
-                "It was killed.",
+                "It was killed, or it hangs.",
                 "Its host or network is down.",
+                (
+                    "It was stopped on purpose, but its address is still in the scrape configuration. Discovery "
+                    "(Kubernetes, or the files of MAGEFLOW_METRICS_SD_DIR) removes it. In a fixed list of targets, "
+                    "set the label `discovery: fixed`: this alert then leaves them out."
+                ),
             ),
             steps=(
                 "Check the process and the last lines of its log.",
@@ -85,22 +95,22 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowClusterViewLost",
             severity="warning",
             wait="5m",
-            expr="sum by (job) (mageflow_cluster_leader) != 1",
-            summary="{{ $value }} workers of {{ $labels.job }} export the cluster view instead of one",
+            expr="sum by (namespace) (mageflow_cluster_leader) == 0",
+            summary="No worker exports the cluster view",
             description=(
-                "{{ $value }} workers of job {{ $labels.job }} are leader for the cluster view (stored signatures, "
-                "active flows, orphaned locks). Without a leader those panels are empty; with several they may "
-                "disagree."
+                "No worker is leader for the cluster view (stored signatures, active flows, orphaned locks). Those "
+                "panels are empty, and MageflowFlowStuck and MageflowLockOrphaned cannot fire."
             ),
             board=_OVERVIEW,
-            meaning="The gauges about the whole cluster are missing or exported twice. Tasks are not affected.",
-            causes=(
-                "Redis is unavailable, so no worker has the leader's lease.",
-                "Workers with different Redis servers or key prefixes are scraped under one job name.",
+            meaning=(
+                "The gauges about the whole cluster are missing. Tasks are not affected. One leader is enough for all "
+                "jobs that share a Redis, so this looks at all of them together: at those of one Kubernetes namespace "
+                "if Prometheus sets the label `namespace`."
             ),
+            causes=("Redis is unavailable, so no worker has the leader's lease.",),
             steps=(
                 "`mageflow.cluster.leader` in the logs shows which worker became leader and which one stopped.",
-                "Give workers of separate installations separate job names.",
+                "Look at *Redis errors* on the flows board.",
             ),
         ),
         Alert(
@@ -127,7 +137,7 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowLabelsFolded",
             severity="info",
             wait="0m",
-            expr="sum by (job, label) (increase(mageflow_telemetry_dropped_label_values_total[1h])) > 0",
+            expr=f"sum by (job, label) ({_FOLDED}) > 0",
             summary="Values of the label {{ $labels.label }} were counted as __other__",
             description=(
                 "In the last hour {{ $value | humanize }} values of {{ $labels.label }} in job {{ $labels.job }} were "

@@ -1,31 +1,63 @@
 """Alerts about failing tasks and about timeouts."""
 
-from dashboards.generator.rules import Alert, Thresholds
+from dashboards.generator.queries import increase_from_zero
+from dashboards.generator.rules import OBJECTIVE, Alert, Thresholds, attempts
 
 _TASK = "mageflow-task"
 _STAGGER = "mageflow-stagger"
+
+_BUDGET = f"(1 - scalar({OBJECTIVE}))"
+
+_RUNS = "mageflow_task_runs_total"
+_TIMED_OUT = f"""sum by (job, task) ({increase_from_zero(_RUNS + '{outcome="timed_out"}', "", "15m", "900")})"""
+_SETTLED = f"""sum by (job, task) ({
+    increase_from_zero(_RUNS + '{outcome=~"succeeded|failed|timed_out"}', "", "15m", "900")
+})"""
+_EXTENSIONS = "mageflow_timeout_extensions_total"
+_REFUSED = f"""sum by (job) ({increase_from_zero(_EXTENSIONS + '{result="error"}', "", "15m", "900")})"""
+_REQUESTED = f"sum by (job) ({increase_from_zero(_EXTENSIONS, '', '15m', '900')})"
+
+
+def _burns(limits: Thresholds, long: str, short: str, factor: str, *, known_for: str) -> str:
+    """Tasks that use up their error budget too fast, in a long and in a short window; the error ratio of the long one.
+
+    The long window shows that the problem is large, the short one that it is not over yet. A task without enough
+    attempts or failures in the long window is left out: its ratio says nothing. So is a task that Prometheus has not
+    known for a good part of the long window: one bad moment would be most of what it knows.
+    """
+    ratios = {window: f"{attempts('errors', window)} / {attempts('settled', window)}" for window in (long, short)}
+    # `increase` extrapolates, so a count is compared with a number between two counts.
+    enough = (
+        f"{attempts('settled', long)} > {limits.least_runs - 0.5:g} and "
+        f"{attempts('errors', long)} > {limits.least_failures - 0.5:g} and "
+        f"present_over_time({attempts('settled', '5m')}[10m] offset {known_for})"
+    )
+    return f"{ratios[long]} > {factor} * {_BUDGET} and {ratios[short]} > {factor} * {_BUDGET} and {enough}"
 
 
 def task_alerts(limits: Thresholds) -> tuple[Alert, ...]:
     """Alerts about tasks that fail."""
     return (
         Alert(
-            name="MageflowTaskErrorRatio",
-            severity="warning",
-            wait="10m",
+            name="MageflowErrorBudgetBurn",
+            severity="critical",
+            wait="2m",
             expr=(
-                f"task:mageflow_task_success:ratio_rate5m < {limits.success_ratio:g} and on (job, task) "
-                "sum by (job, task) (task:mageflow_task_runs:rate5m) > 0.02"
+                f"({_burns(limits, '1h', '5m', '14.4', known_for='30m')}) or "
+                f"({_burns(limits, '6h', '30m', '6', known_for='2h')})"
             ),
-            summary="Only {{ $value | humanizePercentage }} of the runs of {{ $labels.task }} succeed",
+            summary="{{ $labels.task }} uses up its error budget: {{ $value | humanizePercentage }} of runs fail",
             description=(
-                "In the last five minutes {{ $value | humanizePercentage }} of the settled attempts of "
-                "{{ $labels.task }} (job {{ $labels.job }}) succeeded. Retried and cancelled attempts are not counted."
+                "{{ $value | humanizePercentage }} of the settled attempts of {{ $labels.task }} (job "
+                "{{ $labels.job }}) fail. At this rate the error budget of a month is used up in five days or less. "
+                "Retried and cancelled attempts are not counted."
             ),
             board=_TASK,
             meaning=(
-                "A noticeable share of the attempts of a task fails or times out, and the task runs more than once in "
-                "50 seconds."
+                "The task fails so often that the error budget of a month lasts two days (14.4 times too fast, over "
+                "one hour and five minutes) or five days (6 times too fast, over six hours and 30 minutes). The "
+                "objective is the recording rule `mageflow:task_objective:ratio`; "
+                "`mageflow dashboards export --slo 99.5` sets it."
             ),
             causes=(
                 "A service that the task needs is down.",
@@ -42,32 +74,61 @@ def task_alerts(limits: Thresholds) -> tuple[Alert, ...]:
                     "shows the attempt and where it failed."
                 ),
                 "Search the logs for `mageflow.task.failed` with this task. Its `trace_id` is the trace's.",
+                "If a deployment is the cause, roll it back first and analyse it afterwards.",
+                "Replay the failed runs in Hatchet when the cause is removed.",
             ),
         ),
         Alert(
-            name="MageflowErrorBudgetBurn",
-            severity="critical",
-            wait="2m",
+            name="MageflowErrorBudgetBurnSlow",
+            severity="warning",
+            wait="15m",
             expr=(
-                f"(1 - task:mageflow_task_success:ratio_rate5m) > {limits.error_budget_burn:g} and "
-                f"(1 - task:mageflow_task_success:ratio_rate1h) > {limits.error_budget_burn:g}"
+                f"({_burns(limits, '1d', '2h', '3', known_for='8h')}) or "
+                f"({_burns(limits, '3d', '6h', '1', known_for='1d')})"
             ),
-            summary="{{ $labels.task }} uses up its error budget: {{ $value | humanizePercentage }} of runs fail",
+            summary="{{ $labels.task }} misses its objective: {{ $value | humanizePercentage }} of runs fail",
             description=(
                 "{{ $value | humanizePercentage }} of the settled attempts of {{ $labels.task }} (job "
-                "{{ $labels.job }}) fail, over five minutes and over one hour. At this rate a monthly error budget of "
-                "1 % is used up in two days."
+                "{{ $labels.job }}) fail, for hours or days. If this goes on, the error budget of the month is not "
+                "enough. Retried and cancelled attempts are not counted."
             ),
             board=_TASK,
             meaning=(
-                "The error share is far above a 99 % objective, in a short and in a long window. So the problem lasts, "
-                "and it is not over yet."
+                "The task fails more often than its objective allows: 3 times over one day and two hours, or just "
+                "more over three days and six hours. It can wait for working hours."
             ),
-            causes=("The same as for MageflowTaskErrorRatio, but more severe or longer.",),
+            causes=(
+                "Some inputs always fail.",
+                "A service that the task needs fails from time to time, and the task has too few retries.",
+            ),
             steps=(
-                "Follow the steps of MageflowTaskErrorRatio.",
-                "If a deployment is the cause, roll it back first and analyse it afterwards.",
-                "Replay the failed runs in Hatchet when the cause is removed.",
+                "*Failures by exception* on the task's board shows which failures are the most frequent.",
+                "Give the task retries with a backoff, or mend what fails.",
+                "If users accept these failures, set a lower objective.",
+            ),
+        ),
+        Alert(
+            name="MageflowTaskOnlyFails",
+            severity="warning",
+            wait="15m",
+            expr=(
+                f"{attempts('errors', '3d')} > 1.5 and "
+                f"{attempts('settled', '3d')} - {attempts('errors', '3d')} < 0.5"
+            ),
+            summary="No run of {{ $labels.task }} has succeeded in three days",
+            description=(
+                "{{ $value | humanize }} attempts of {{ $labels.task }} (job {{ $labels.job }}) have failed in three "
+                "days, and none has succeeded."
+            ),
+            board=_TASK,
+            meaning="A task that runs too rarely for an error budget fails each time, for example a nightly job.",
+            causes=(
+                "The task is new and has never worked.",
+                "A credential expired, or an input is missing.",
+            ),
+            steps=(
+                "Search the logs for `mageflow.task.failed` with this task. Its `trace_id` is the trace's.",
+                "Run the task by hand when the cause is removed.",
             ),
         ),
     )
@@ -79,15 +140,15 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
         Alert(
             name="MageflowTimeoutExtensionFailing",
             severity="critical",
-            wait="5m",
+            wait="2m",
             expr=(
-                'sum by (job) (rate(mageflow_timeout_extensions_total{result="error"}[5m])) / '
-                f"sum by (job) (rate(mageflow_timeout_extensions_total[5m])) > {limits.extension_error_ratio:g}"
+                f"{_REFUSED} / {_REQUESTED} > {limits.extension_error_ratio:g} "
+                f"and {_REFUSED} > {limits.least_failures - 0.5:g}"
             ),
             summary="{{ $value | humanizePercentage }} of timeout extensions of {{ $labels.job }} fail",
             description=(
                 "Hatchet did not grant {{ $value | humanizePercentage }} of the timeout extensions that job "
-                "{{ $labels.job }} requested. Staggered tasks run with a shortened delay and may time out."
+                "{{ $labels.job }} requested in 15 minutes. Staggered tasks run with a shortened delay and may time out."
             ),
             board=_STAGGER,
             meaning=(
@@ -108,14 +169,17 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowTasksNearTimeout",
             severity="warning",
             wait="5m",
-            expr="sum by (job, task) (mageflow_tasks_near_timeout) > 0",
-            summary="{{ $value }} attempts of {{ $labels.task }} are near their timeout",
+            expr=(
+                "sum by (job, task) (mageflow_tasks_near_timeout) / sum by (job, task) (mageflow_tasks_in_flight) "
+                f"> {limits.near_timeout_share:g}"
+            ),
+            summary="{{ $value | humanizePercentage }} of the running attempts of {{ $labels.task }} are near timeout",
             description=(
-                "For five minutes, at least one attempt of {{ $labels.task }} (job {{ $labels.job }}) has used most "
-                "of its timeout; {{ $value }} now."
+                "For five minutes, {{ $value | humanizePercentage }} of the running attempts of {{ $labels.task }} "
+                "(job {{ $labels.job }}) have used most of their timeout."
             ),
             board=_STAGGER,
-            meaning="Attempts of a task often come close to their timeout, or one of them hangs.",
+            meaning="Most attempts of a task come close to their timeout, or the only one hangs.",
             causes=("The task became slower.", "The timeout leaves no room for slow runs."),
             steps=(
                 "*Timeout budget used p95* on the task's board shows when it began.",
@@ -127,8 +191,8 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             severity="warning",
             wait="0m",
             expr=(
-                'sum by (job, task) (increase(mageflow_task_runs_total{outcome="timed_out"}[15m])) > '
-                f"{limits.timeouts_in_15m:g}"
+                f"{_TIMED_OUT} > {limits.timeouts_in_15m:g} and "
+                f"{_TIMED_OUT} / {_SETTLED} > {_BUDGET}"
             ),
             summary="{{ $labels.task }} timed out {{ $value | humanize }} times in 15 minutes",
             description=(
@@ -136,7 +200,7 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
                 "execution timeout in the last 15 minutes."
             ),
             board=_STAGGER,
-            meaning="Attempts do not finish within their timeout.",
+            meaning="More attempts do not finish within their timeout than the objective of the task allows.",
             causes=(
                 "A call to another service hangs and has no timeout of its own.",
                 "The timeout is too short.",
