@@ -20,14 +20,18 @@ Examples:
 """
 
 _EXPORT_EPILOG = """\b
-Example:
+Examples:
   mageflow dashboards export ./observability
+  mageflow dashboards export ./observability --slo 99.5
+  mageflow dashboards export ./observability --kubernetes
+  mageflow dashboards export ./observability --kubernetes --label release=prom
 
 \b
 Then:
   Grafana      import grafana/*.json (Dashboards, New, Import),
                or mount provisioning/ and grafana/
   Prometheus   add rules/*.yml to rule_files
+  Kubernetes   kubectl apply --server-side -f kubernetes/
   README.md    describes every file and every panel
 
 Exit status: 0 written, 1 DIRECTORY cannot be written, 2 wrong arguments.
@@ -55,21 +59,55 @@ def dashboards() -> None:
     """Export and check the Grafana dashboards, Prometheus rules and runbook."""
 
 
+def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for key, sign, _ in pairs:
+        if not key or not sign:
+            raise click.BadParameter("write KEY=VALUE", context, parameter)
+    return {key: value for key, _, value in pairs}
+
+
 @dashboards.command(epilog=_EXPORT_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-def export(directory: Path) -> None:
+@click.option("--slo", metavar="PERCENT", type=click.FloatRange(90, 100, max_open=True),
+              help="Share of a task's settled attempts that shall succeed; the error budget alerts use it. "
+              "As shipped: 99.")  # fmt: skip
+@click.option("--kubernetes", is_flag=True,
+              help="Also write DIRECTORY/kubernetes: PodMonitor, ServiceMonitor, PrometheusRule, and the dashboards as "
+              "ConfigMaps.")  # fmt: skip
+@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_labels,
+              help="Label of the monitors and the PrometheusRule, by which a Prometheus selects them. "
+              "May be repeated.")  # fmt: skip
+@click.option("--match-label", "match_labels", metavar="KEY=VALUE", multiple=True, callback=_labels,
+              help="Label of the pods or Services to scrape; mageflow.metrics=scrape if not given. "
+              "May be repeated.")  # fmt: skip
+def export(
+    directory: Path, slo: float | None, kubernetes: bool, labels: dict[str, str], match_labels: dict[str, str]
+) -> None:
     """Copy dashboards, rules, provisioning and runbook into DIRECTORY.
 
     DIRECTORY is created if it does not exist. Files of the same name are overwritten; other files are not touched.
     """
     from mageflow.dashboards import export as export_bundle
-    from mageflow.dashboards import find_bundle
+    from mageflow.dashboards import find_bundle, kubernetes_manifests, ratio_of
 
+    if (labels or match_labels) and not kubernetes:
+        raise click.UsageError("--label and --match-label are about --kubernetes")
+    objective = None if slo is None else ratio_of(slo)
     try:
-        written = export_bundle(find_bundle(), directory)
+        bundle = find_bundle()
+        count = len(export_bundle(bundle, directory, objective=objective))
+        if kubernetes:
+            manifests = kubernetes_manifests(
+                bundle, objective=objective, labels=labels, match_labels=match_labels or None
+            )
+            (directory / "kubernetes").mkdir(exist_ok=True)
+            for name, text in manifests.items():
+                (directory / "kubernetes" / name).write_text(text, encoding="utf-8", newline="\n")
+            count += len(manifests)
     except OSError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{len(written)} files written to {directory}; start with {directory / 'README.md'}")
+    click.echo(f"{count} files written to {directory}; start with {directory / 'README.md'}")
 
 
 @dashboards.command(epilog=_CHECK_EPILOG)

@@ -5,6 +5,8 @@ imports the standard library, `mageflow.telemetry.names` and `mageflow.errors`, 
 """
 
 from mageflow.dashboards.bundle import Bundle, differences, export, find_bundle
+from mageflow.dashboards.kubernetes import kubernetes_manifests
+from mageflow.dashboards.objective import ratio_of
 from mageflow.dashboards.prometheus import (
     PanelResult,
     PrometheusError,
@@ -23,6 +25,8 @@ __all__ = [
     "export",
     "find_bundle",
     "find_problems",
+    "kubernetes_manifests",
     "panel_queries",
+    "ratio_of",
     "run_panel_queries",
 ]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mageflow.dashboards.objective import objective_of, with_objective
+
 CONTENTS = ("README.md", "grafana", "prometheus-local.yml", "provisioning", "rules", "runbook.md")
 """The files and folders of the bundle. The wheel carries exactly these (``force-include`` in pyproject.toml)."""
 
@@ -46,10 +48,15 @@ def find_bundle() -> Bundle:
     raise FileNotFoundError(f"no dashboards in {here}: install the wheel, or run from a checkout of the repository")
 
 
-def export(bundle: Bundle, target: Path) -> list[Path]:
+def export(bundle: Bundle, target: Path, *, objective: str | None = None) -> list[Path]:
     """Copy the bundle into a directory and get the files written, relative to it.
 
     The directory is created if it does not exist. Files of the same name are overwritten; others are not touched.
+
+    Args:
+        bundle: The files to copy.
+        target: The directory.
+        objective: The objective of the error budget alerts, from 0 to 1 in decimal notation; as shipped if None.
 
     Raises:
         OSError: The directory cannot be written.
@@ -59,17 +66,30 @@ def export(bundle: Bundle, target: Path) -> list[Path]:
         destination = target / relative
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.root / relative, destination)
+        if objective is not None and relative.parts[0] == "rules":
+            text = destination.read_text(encoding="utf-8")
+            destination.write_text(with_objective(text, objective), encoding="utf-8", newline="\n")
         written.append(relative)
     return written
 
 
 def differences(bundle: Bundle, other: Path) -> list[str]:
-    """Compare a directory with the bundle; get one line per file that is missing or changed."""
+    """Compare a directory with the bundle; get one line per file that is missing or changed.
+
+    Another objective of the error budget alerts is a setting, not a change.
+    """
     found: list[str] = []
     for relative in bundle.files():
         copy = other / relative
         if not copy.is_file():
             found.append(f"{relative} is missing")
-        elif copy.read_bytes() != (bundle.root / relative).read_bytes():
+        elif copy.read_bytes() != _expected(bundle.root / relative, copy):
             found.append(f"{relative} differs from the one this version ships")
     return found
+
+
+def _expected(shipped: Path, copy: Path) -> bytes:
+    """What a copy of a file contains, with the objective that the copy has."""
+    content = shipped.read_bytes()
+    objective = objective_of(copy.read_text(encoding="utf-8", errors="replace"))
+    return content if objective is None else with_objective(content.decode(), objective).encode()
