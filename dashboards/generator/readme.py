@@ -25,6 +25,7 @@ Grafana dashboards and Prometheus rules for mageflow workers. The package contai
 
 ```sh
 mageflow dashboards export ./observability        # write the files below into a directory
+mageflow dashboards export ./observability --slo 99.5 --kubernetes   # another objective; manifests for a cluster
 mageflow dashboards check ./observability         # is that copy the same as in the installed version?
 mageflow dashboards check --prometheus http://127.0.0.1:9090   # which panels get data from your Prometheus?
 ```
@@ -44,6 +45,46 @@ The repository has two more folders here: `generator/` writes the files above, a
 The files assume nothing about your installation: data sources, job, instance, task, lock and flow are variables, and
 no rule selects a job name. The boards need Grafana 10 or newer. Exemplars need Prometheus with
 `--enable-feature=exemplar-storage`.
+
+"""
+
+_SETTINGS = """\
+## Alerts
+
+Failing tasks alert by error budget: *MageflowErrorBudgetBurn* (critical) if the budget of a month would last five days
+or less, *MageflowErrorBudgetBurnSlow* (warning) if it would not last the month. Each compares a long and a short
+window, and leaves out tasks with fewer than 12 attempts or 3 failures in the long one: one failure of a rare task is no
+incident. The objective is 99 % of the settled attempts of each task. `export --slo PERCENT` (90 or more, below 100)
+changes it: one number, the recording rule `mageflow:task_objective:ratio`. Other thresholds are options of the
+generator.
+
+A critical alert is meant to page. None fires on a failed scrape, a restart, a deploy, a clean scale-in or contended
+locks. *MageflowWorkerUnreachable* relies on discovery, which removes a worker that was stopped: Kubernetes, or the
+files of `MAGEFLOW_METRICS_SD_DIR`. Give a fixed list of targets the label `discovery: fixed`, as
+`prometheus-local.yml` does; the alert leaves those out.
+
+`python -m tests.dashboards.alerts_live` in a checkout causes the incident of every alert with real workers, in a real
+Prometheus with shortened windows.
+
+## Kubernetes
+
+`export --kubernetes` writes `kubernetes/` for a cluster with the Prometheus Operator and Grafana's sidecar:
+
+| File | What it does |
+| --- | --- |
+| `podmonitor.yaml` | scrapes pods with the label `mageflow.metrics: scrape` and a port called `metrics` |
+| `servicemonitor.yaml` | the same for Services; label either the pods or the Service, or numbers count twice |
+| `prometheusrule.yaml` | the rules |
+| `grafana-*.yaml` | one ConfigMap per board, with `grafana_dashboard: "1"` and the folder `mageflow` |
+
+```sh
+mageflow dashboards export ./observability --kubernetes --label release=kube-prometheus-stack
+kubectl apply --server-side --namespace payments -f observability/kubernetes/
+```
+
+Apply them in the namespace of the workers, and let Grafana's sidecar search all namespaces. `--label` adds the labels
+by which your Prometheus selects monitors and rules; `--match-label` replaces the label of the pods. Pods need
+`MAGEFLOW_METRICS_ADDR=0.0.0.0`.
 
 """
 
@@ -134,7 +175,7 @@ def readme_markdown(boards: Sequence[BoardSpec], alerts: Sequence[Alert], record
         alert_count=len(alerts),
     )
     images = "\n".join(f"- `{image}`: {purpose}" for image, purpose in IMAGES)
-    lines = [head, _DEMO.replace("{images}", images), "## The boards\n"]
+    lines = [head, _SETTINGS, _DEMO.replace("{images}", images), "## The boards\n"]
     for board in boards:
         lines.append(f"\n### {board.short_title} (`{board.uid}`)\n\n{board.description}\n")
         for section in board.sections:

@@ -82,7 +82,7 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
               help="Label of the pods or Services to scrape; mageflow.metrics=scrape if not given. "
               "May be repeated.")  # fmt: skip
 def export(
-    directory: Path, slo: float | None, kubernetes: bool, labels: dict[str, str], match_labels: dict[str, str]
+    directory: Path, *, slo: float | None, kubernetes: bool, labels: dict[str, str], match_labels: dict[str, str]
 ) -> None:
     """Copy dashboards, rules, provisioning and runbook into DIRECTORY.
 

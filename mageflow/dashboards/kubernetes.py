@@ -14,7 +14,7 @@ GRAFANA_FOLDER = "mageflow"
 
 _POD_MONITOR = """\
 # Scrapes the pods that have these labels and a container port called `metrics` (18001 unless MAGEFLOW_METRICS_PORT is
-# set). The job is the pod's label app.kubernetes.io/name.
+# set). Workers in pods need MAGEFLOW_METRICS_ADDR=0.0.0.0. The job is the pod's label app.kubernetes.io/name.
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
 metadata:

@@ -1,4 +1,4 @@
-"""The objective of the error budget alerts: the share of settled attempts that shall succeed, one number in the rules."""
+"""The objective of the error budget alerts, a number in the rules: the share of attempts that shall succeed."""
 
 import re
 

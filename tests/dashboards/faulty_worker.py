@@ -7,6 +7,7 @@ the tests can look up exemplars.
 import asyncio
 import copy
 import os
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -68,13 +69,37 @@ class FaultyTasks:
                 await asyncio.sleep(order.seconds)
             return {"held": order.number}
 
+        @client.task(name="alerts.block_loop", execution_timeout=timedelta(minutes=2))
+        async def block_loop(order: Order) -> dict[str, int]:
+            """Blocks the event loop of its worker, as a synchronous call in an asynchronous task does."""
+            time.sleep(order.seconds)  # noqa: ASYNC251  # the fault that this task has
+            return {"blocked": order.number}
+
+        @client.task(name="alerts.doze", execution_timeout=timedelta(seconds=20))
+        @client.stagger_execution(wait_delta=timedelta(seconds=60))
+        async def doze(order: Order) -> dict[str, int]:
+            """Sleeps in its slot far longer than it works."""
+            return {"dozed": order.number}
+
+        async def obey(order: Order) -> dict[str, int]:
+            if order.number < 0:
+                raise ValueError("the order has a negative number")
+            return {"obeyed": order.number}
+
+        # Two tasks that fail when they are asked to: one much, one a little.
+        self.fails_much = client.task(name="alerts.fails_much")(obey)
+        self.fails_little = client.task(name="alerts.fails_little")(obey)
+        self.block_loop, self.doze = block_loop, doze
         self.refused, self.impatient, self.unique_error, self.hold = refused, impatient, unique_error, hold
         self.hold_until_killed = hold_until_killed
 
     @property
     def tasks(self) -> list[Any]:
         """The tasks for the workers of the shop. `KILLED_WORKER` serves the other one."""
-        return [self.refused, self.impatient, self.unique_error, self.hold]
+        return [
+            self.refused, self.impatient, self.unique_error, self.hold, self.block_loop, self.doze, self.fails_much,
+            self.fails_little,
+        ]  # fmt: skip
 
 
 def refuse_extensions() -> None:

@@ -7,7 +7,7 @@ tests compare with.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -80,7 +80,7 @@ class LiveWorkload:
         self, run: LiveRun, client: Mageflow, hatchet: Hatchet, redis: Redis, kill_worker: Callable[[], object]
     ) -> None:
         self._run = run
-        self._client = client
+        self.client = client
         self._hatchet = hatchet
         self._redis = redis
         self._kill_worker = kill_worker
@@ -93,8 +93,8 @@ class LiveWorkload:
         """Start all of it, over about half a minute, so that rates can be computed."""
         async with asyncio.TaskGroup() as group:
             for part in (
-                self._steady(rounds=26), self._failures(), self._cancelled(), self._staggers(), self._sources(),
-                self._signatures(), self._flows(), self._contention(), self._deadlocks(), self._killed(),
+                self._steady(rounds=26), self.failures(), self._cancelled(), self.staggers(), self._sources(),
+                self.signatures(), self._flows(), self._contention(), self._deadlocks(), self.killed(),
             ):  # fmt: skip
                 group.create_task(part)
         await self._lost_leases()
@@ -110,7 +110,8 @@ class LiveWorkload:
                 self._run.moments.append(time.time())
             await asyncio.sleep(1.0)
 
-    async def _failures(self) -> None:
+    async def failures(self) -> None:
+        """Failures, timeouts and exceptions of many classes."""
         for n in range(2):
             await self.workload.render(Order(number=n, seconds=12))
         for n in range(5):
@@ -124,7 +125,8 @@ class LiveWorkload:
     async def _cancelled(self) -> None:
         await self.workload.cancel(3, after_seconds=8)
 
-    async def _staggers(self) -> None:
+    async def staggers(self) -> None:
+        """Staggered tasks, and refused extensions."""
         for size in (4, 8):
             await self.workload.run_many(self.shop.sync, [Order(number=n) for n in range(size)])
             await asyncio.sleep(6)
@@ -138,23 +140,24 @@ class LiveWorkload:
 
     # -- signatures and flows ------------------------------------------------------------------------------------
 
-    async def _signatures(self) -> None:
+    async def signatures(self) -> None:
+        """Signed runs, and runs whose signature cannot be loaded."""
         reserve = self.shop.reserve
         for n in range(6):
             await self.workload.run_signed(reserve, Order(number=n), has_callback=True)
             await asyncio.sleep(2)
-        removed_chain = await self._client.chain([self.shop.pick, self.shop.ship], name="removed")
-        caller = await self._client.sign(reserve, success_callbacks=[removed_chain])
-        await self._client.remove(removed_chain)
+        removed_chain = await self.client.chain([self.shop.pick, self.shop.ship], name="removed")
+        caller = await self.client.sign(reserve, success_callbacks=[removed_chain])
+        await self.client.remove(removed_chain)
         await caller.aio_run_no_wait(Order())
         self.expected.enqueued[reserve.name, "signature"] += 1
         self._expect_signed(reserve.name, "hit", "succeeded")
         self.expected.callbacks["success", "failed"] += 1
-        removed, invalid, broken, suspended = [await self._client.sign(reserve) for _ in range(4)]
-        await self._client.remove(removed)
+        removed, invalid, broken, suspended = [await self.client.sign(reserve) for _ in range(4)]
+        await self.client.remove(removed)
         await self._redis.hset(f"{invalid.key}:definitions", "", "T:0:0|no JSON at all")
         await self._redis.set(broken.key, "not a hash")
-        await self._client.suspend(suspended)
+        await self.client.suspend(suspended)
         for key, load in ((removed.key, "missing"), (invalid.key, "invalid"), (broken.key, "error")):
             for n in range(2):
                 await self._run_with_signature(key, n)
@@ -198,14 +201,14 @@ class LiveWorkload:
         await asyncio.sleep(3)
         self._run.moments.append(time.time())
 
-    async def _killed(self) -> None:
+    async def killed(self) -> None:
         """Kill a worker that holds a lock. Cancel its run before the engine assigns it again."""
         run = await self.faulty.hold_until_killed.aio_run(Order(seconds=90), wait_for_result=False)
         await asyncio.sleep(8)
         self._kill_worker()
         await asyncio.sleep(8)
         self._run.moments.append(time.time())
-        await self._client.runs.aio_cancel(run.workflow_run_id)
+        await self.client.runs.aio_cancel(run.workflow_run_id)
 
     async def _lost_leases(self) -> None:
         """Delete every session of the lock service, as a failover that loses writes does. All other work has ended."""
@@ -220,49 +223,65 @@ class LiveWorkload:
         await asyncio.sleep(8)
 
 
+@dataclass
+class Environment:
+    """What a live run needs, started."""
+
+    run: LiveRun
+    workload: LiveWorkload
+    redis: Redis
+    workers: dict[str, WorkerProcess]
+
+
+@contextmanager
+def environment(
+    folder: Path, engine: LocalEngine, valkey: EmbeddedValkey, *, rules: tuple[Path, ...], names: Sequence[str]
+) -> Generator[Environment]:
+    """Start Prometheus with these rules, and a worker for each name, and wait until Prometheus has scraped them."""
+    with ExitStack() as stack:
+        server = stack.enter_context(PrometheusServer(folder, rules))
+        run = LiveRun(server, time.time(), folder)
+        registry = CollectorRegistry()
+        redis = Redis.from_url(valkey.url)
+        client = Mageflow(Hatchet(), redis, settings=Settings(metrics_port=0), registry=registry)
+        server.scrape_producer(stack.enter_context(_endpoint(registry)))
+        workers = {name: stack.enter_context(_worker(folder, engine, valkey, server, name)) for name in names}
+        server.wait_for("count(mageflow_worker_info)", len(names))
+        workload = LiveWorkload(run, client, Hatchet(), redis, workers[KILLED_WORKER].kill)
+        yield Environment(run, workload, redis, workers)
+
+
+def _worker(
+    folder: Path, engine: LocalEngine, valkey: EmbeddedValkey, server: PrometheusServer, name: str
+) -> WorkerProcess:
+    return WorkerProcess(
+        engine,
+        Path(__file__).with_name("faulty_worker.py"),
+        output=folder / f"{name}.log",
+        name=name,
+        environment={
+            "MAGEFLOW_REDIS_URL": valkey.url,
+            "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
+            "MAGEFLOW_METRICS_PORT": "0",
+            "LIVE_WORKER": name,
+            "LIVE_SPANS": str(folder / f"{name}-spans.jsonl"),
+        },
+    )
+
+
 @contextmanager
 def live_run(folder: Path, engine: LocalEngine, valkey: EmbeddedValkey) -> Generator[LiveRun]:
     """Start Prometheus and the workers, start all work, and wait until Prometheus has scraped all of it.
 
     They keep running for the length of the block, so that queries about now have an answer.
     """
-    with ExitStack() as stack:
-        server = stack.enter_context(PrometheusServer(folder, find_bundle().rules))
-        run = LiveRun(server, time.time(), folder)
-        environment = {
-            "MAGEFLOW_REDIS_URL": valkey.url,
-            "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
-            "MAGEFLOW_METRICS_PORT": "0",
-        }
-        registry = CollectorRegistry()
-        redis = Redis.from_url(valkey.url)
-        client = Mageflow(Hatchet(), redis, settings=Settings(metrics_port=0), registry=registry)
-        server.scrape_producer(stack.enter_context(_endpoint(registry)))
-        script = Path(__file__).with_name("faulty_worker.py")
-        workers = [
-            stack.enter_context(
-                WorkerProcess(
-                    engine,
-                    script,
-                    output=folder / f"{name}.log",
-                    name=name,
-                    environment={
-                        **environment,
-                        "LIVE_WORKER": name,
-                        "LIVE_SPANS": str(folder / f"{name}-spans.jsonl"),
-                    },
-                )
-            )
-            for name in WORKERS
-        ]
-        server.wait_for("count(mageflow_worker_info)", len(WORKERS))
-        killed = workers[WORKERS.index(KILLED_WORKER)]
-        workload = LiveWorkload(run, client, Hatchet(), redis, killed.kill)
-        asyncio.run(_start_everything(workload, redis))
+    with environment(folder, engine, valkey, rules=find_bundle().rules, names=WORKERS) as started:
+        run = started.run
+        asyncio.run(_start_everything(started.workload, started.redis))
         total = sum(run.expected.attempts.values())
-        seen = server.wait_for("sum(mageflow_task_runs_total)", total)
+        seen = run.prometheus.wait_for("sum(mageflow_task_runs_total)", total)
         run.ended = time.time()
-        tails = "\n".join(worker.output()[-2000:] for worker in workers)
+        tails = "\n".join(worker.output()[-2000:] for worker in started.workers.values())
         assert seen == total, f"{seen} attempts were counted of {total}; off by: {missing(run)}\n{tails}"
         yield run
 

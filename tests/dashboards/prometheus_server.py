@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mageflow.dashboards.prometheus import PrometheusError, call_api
+from tests.dashboards.shortened_rules import shortened
 
 PROGRAM = shutil.which("prometheus")
 WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"
@@ -20,8 +21,7 @@ WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"
 class PrometheusServer:
     """Starts Prometheus, scrapes the targets that workers write to ``sd_dir``, and runs queries.
 
-    The rules are the shipped ones, except that the wait of every alert and the evaluation interval are one second:
-    the tests' incidents last only seconds.
+    Windows and waits of the rules are shortened, for the tests' incidents last only seconds.
     """
 
     def __init__(self, folder: Path, rules: tuple[Path, ...]) -> None:
@@ -36,9 +36,7 @@ class PrometheusServer:
 
     def __enter__(self) -> Self:
         for rule in self._rules:
-            text = rule.read_text(encoding="utf-8").replace("interval: 30s", "interval: 1s")
-            lines = ["        for: 1s" if line.startswith("        for: ") else line for line in text.splitlines()]
-            (self.folder / rule.name).write_text("\n".join(lines) + "\n")
+            (self.folder / rule.name).write_text(shortened(rule.read_text(encoding="utf-8")))
         scrape = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(self.folder / rule.name) for rule in self._rules],

@@ -22,7 +22,7 @@ def fired(expected: list[dict[str, Any]], at: str, window: str) -> list[dict[str
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_an_hour_of_a_healthy_fleet_is_quiet(seed: int, tmp_path: Path) -> None:
-    """No alert fires in the last hours of five, the last of which has restarts, a deploy, a scale-in and lost scrapes."""
+    """No alert fires in hours with restarts, a deploy, a scale-in and lost scrapes."""
     case = {
         "interval": f"{STEP_SECONDS}s",
         "input_series": Fleet(seed).series(),

@@ -49,7 +49,9 @@ Keys with a question mark may be missing; no others may be there, for the API se
 def violations(value: Any, schema: Any, at: str = "") -> list[str]:
     """One line for each place where a value does not fit a schema."""
     if isinstance(schema, re.Pattern):
-        return [] if isinstance(value, str) and schema.fullmatch(value) else [f"{at}: {value!r} is not {schema.pattern}"]
+        return (
+            [] if isinstance(value, str) and schema.fullmatch(value) else [f"{at}: {value!r} is not {schema.pattern}"]
+        )
     if isinstance(schema, list):
         if not isinstance(value, list) or not value:
             return [f"{at}: no list, or an empty one"]
@@ -131,7 +133,7 @@ def test_monitors_select_what_they_are_given(tmp_path: Path) -> None:
 
 @needs_promtool
 def test_objective_is_a_setting(tmp_path: Path) -> None:
-    """``--slo 99.5`` changes one number, in the rule files and in the PrometheusRule; a copy with it is no other copy."""
+    """``--slo 99.5`` changes one number, in rule files and PrometheusRule, and ``check`` accepts it."""
     done = export(tmp_path, "--slo", "99.5", "--kubernetes")
     assert done.exit_code == 0, done.output
     (changed,) = [

@@ -27,16 +27,18 @@ NOT_FROM_WORKERS = {"Engine backlog by workflow"}
 """Hatchet's own metric, which the local engine does not export."""
 
 INCIDENTS = {
-    "MageflowTaskErrorRatio", "MageflowErrorBudgetBurn", "MageflowTimeoutExtensionFailing",
+    "MageflowTaskOnlyFails", "MageflowTimeoutExtensionFailing",
     "MageflowTasksNearTimeout", "MageflowTaskTimeouts", "MageflowOrphanThreads",
     "MageflowSignatureLoadFailing", "MageflowTelemetryErrors", "MageflowLabelsFolded",
-    "MageflowCallbackFailed", "MageflowWorkerUnreachable", "MageflowLockOrphaned",
-    "MageflowDeadlock", "MageflowMutualWait", "MageflowLockLeaseLost",
+    "MageflowCallbackFailed", "MageflowWorkerUnreachable", "MageflowDeadlock", "MageflowLockLeaseLost",
 }  # fmt: skip
 """Alerts whose incident the workload causes."""
 
 
 TOLERATED = {
+    "MageflowErrorBudgetBurn": "depends on how long the failing tasks were known",
+    "MageflowErrorBudgetBurnSlow": "depends on how long the failing tasks were known",
+    "MageflowLockOrphaned": "in a shortened window, one death takes as long as many in the real one",
     "MageflowClusterViewLost": "an election takes longer than the alert's wait, which is one second here",
     "MageflowLoopBlocked": "other tests on the same machine may block the event loop for a second",
 }
@@ -230,7 +232,7 @@ def test_exemplars_lead_to_spans_that_exist(run: LiveRun) -> None:
 
 
 def test_alerts_fire_on_what_happened_and_no_others(run: LiveRun, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exactly the alerts of the workload's incidents fire. Waits are one second here; promtool tests the real ones."""
+    """Exactly the alerts of the workload's incidents fire. Windows are short here; promtool tests the real ones."""
     fired = run.prometheus.alerts_that_fired(run.started)
     with capsys.disabled():
         print(f"\nalerts fired live: {len(fired & INCIDENTS)} / {len(alerts())} ({', '.join(sorted(fired))})")

@@ -112,8 +112,7 @@ def task_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             severity="warning",
             wait="15m",
             expr=(
-                f"{attempts('errors', '3d')} > 1.5 and "
-                f"{attempts('settled', '3d')} - {attempts('errors', '3d')} < 0.5"
+                f"{attempts('errors', '3d')} > 1.5 and {attempts('settled', '3d')} - {attempts('errors', '3d')} < 0.5"
             ),
             summary="No run of {{ $labels.task }} has succeeded in three days",
             description=(
@@ -148,7 +147,8 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             summary="{{ $value | humanizePercentage }} of timeout extensions of {{ $labels.job }} fail",
             description=(
                 "Hatchet did not grant {{ $value | humanizePercentage }} of the timeout extensions that job "
-                "{{ $labels.job }} requested in 15 minutes. Staggered tasks run with a shortened delay and may time out."
+                "{{ $labels.job }} requested in 15 minutes. Staggered tasks run with a shortened delay and may "
+                "time out."
             ),
             board=_STAGGER,
             meaning=(
@@ -190,10 +190,7 @@ def timeout_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             name="MageflowTaskTimeouts",
             severity="warning",
             wait="0m",
-            expr=(
-                f"{_TIMED_OUT} > {limits.timeouts_in_15m:g} and "
-                f"{_TIMED_OUT} / {_SETTLED} > {_BUDGET}"
-            ),
+            expr=(f"{_TIMED_OUT} > {limits.timeouts_in_15m:g} and {_TIMED_OUT} / {_SETTLED} > {_BUDGET}"),
             summary="{{ $labels.task }} timed out {{ $value | humanize }} times in 15 minutes",
             description=(
                 "{{ $value | humanize }} attempts of {{ $labels.task }} (job {{ $labels.job }}) reached their "
