@@ -157,7 +157,7 @@ A new alert: add it to the module of its subject in `dashboards/generator/alerts
 incident it fires on and the healthy state it stays quiet in to `tests/dashboards/alert_cases.py`; run the generator.
 
 ```sh
-pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # under a minute
+pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # two minutes
 pytest tests/dashboards/test_live_boards.py    # two workers and a real Prometheus: about a minute
 ```
 

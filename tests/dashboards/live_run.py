@@ -210,6 +210,11 @@ class LiveWorkload:
         self._run.moments.append(time.time())
         await self.client.runs.aio_cancel(run.workflow_run_id)
 
+    async def delete_sessions(self) -> None:
+        """Delete every session of the lock service: each lease is lost."""
+        (sessions,) = [key async for key in self._redis.scan_iter("*:sessions")]
+        await self._redis.delete(sessions)
+
     async def _lost_leases(self) -> None:
         """Delete every session of the lock service, as a failover that loses writes does. All other work has ended."""
         await asyncio.sleep(2)
@@ -217,8 +222,7 @@ class LiveWorkload:
             await self.workload.run(self.faulty.hold, Order(number=n, seconds=9.0))
             self.expected.locks["vault", "acquired"] += 1
         await asyncio.sleep(2)
-        (sessions,) = [key async for key in self._redis.scan_iter("*:sessions")]
-        await self._redis.delete(sessions)
+        await self.delete_sessions()
         self._run.lost_leases += 3
         await asyncio.sleep(8)
 

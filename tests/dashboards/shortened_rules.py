@@ -11,6 +11,9 @@ SECONDS = {
 WAIT_SECONDS = 2
 """How long a condition must hold, whatever the alert says."""
 
+DISCOVERY_SECONDS = 8
+"""The same for MageflowWorkerUnreachable: Prometheus takes up to 5 s to drop a target that discovery has removed."""
+
 _DURATION = r"\d+[mhd]"
 
 
@@ -22,6 +25,7 @@ def shortened(rules: str) -> str:
     """
     text = re.sub(r"interval: \w+", "interval: 1s", rules)
     text = re.sub(rf"(  for: ){_DURATION}", rf"\g<1>{WAIT_SECONDS}s", text)
+    text = re.sub(r"(MageflowWorkerUnreachable\n.*\n +for: )\w+", rf"\g<1>{DISCOVERY_SECONDS}s", text)
     text = re.sub(rf"\[({_DURATION})(?::({_DURATION}))?\]", _range, text)
     text = re.sub(rf"offset ({_DURATION})", lambda found: f"offset {SECONDS[found[1]]}s", text)
     return re.sub(r"< (\d+) \+ 60", lambda found: f"< {SECONDS[_in_words(int(found[1]))]} + 2", text)
