@@ -7,8 +7,9 @@ from dashboards.generator import provisioning
 from dashboards.generator.alerts import alerts
 from dashboards.generator.boards import BOARDS
 from dashboards.generator.readme import readme_markdown
+from dashboards.generator.recordings import RECORDINGS, recording_groups
 from dashboards.generator.render.board import render
-from dashboards.generator.rules import RECORDINGS, Addresses, Thresholds, alerts_yaml, recording_yaml
+from dashboards.generator.rules import Addresses, Thresholds, alerts_yaml, recording_yaml
 from dashboards.generator.runbook import runbook_markdown
 from mageflow.dashboards.vocabulary import find_problems
 
@@ -26,7 +27,7 @@ def contents(thresholds: Thresholds | None = None, addresses: Addresses | None =
         if problems:
             raise ValueError(f"{name}: " + "; ".join(problems))
     files = {f"grafana/{board.uid}.json": render(board) for board in BOARDS}
-    files["rules/mageflow-recording.yml"] = recording_yaml(thresholds)
+    files["rules/mageflow-recording.yml"] = recording_yaml(recording_groups(thresholds or Thresholds()))
     files["rules/mageflow-alerts.yml"] = alerts_yaml(rules, addresses)
     files["provisioning/dashboards/mageflow.yml"] = provisioning.DASHBOARD_PROVIDER
     files["provisioning/datasources/mageflow.yml"] = provisioning.DATASOURCES

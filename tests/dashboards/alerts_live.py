@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dashboards.generator.alerts import alerts
+from dashboards.generator.recordings import recording_groups
 from dashboards.generator.rules import Thresholds, alerts_yaml, recording_yaml
 from mageflow.cli.demo.shop import Order
 from mageflow.engine import LocalEngine
@@ -151,7 +152,7 @@ def watch(folder: Path) -> tuple[set[str], set[str]]:
     source.mkdir()
     rules = tuple(source / name for name in ("alerts.yml", "recording.yml"))
     rules[0].write_text(alerts_yaml(alerts(THRESHOLDS)))
-    rules[1].write_text(recording_yaml(THRESHOLDS))
+    rules[1].write_text(recording_yaml(recording_groups(THRESHOLDS)))
     with EmbeddedValkey() as valkey, LocalEngine() as engine:
         os.environ.update(engine.environment())
         with environment(folder, engine, valkey, rules=rules, names=WORKERS) as started:

@@ -11,7 +11,7 @@ import pytest
 from dashboards.generator.alerts import alerts
 from dashboards.generator.boards.locks import EDGES, NODES
 from dashboards.generator.queries import expand_macros
-from dashboards.generator.rules import RECORDINGS
+from dashboards.generator.recordings import RECORDINGS
 from mageflow.dashboards import find_bundle, panel_queries
 from mageflow.dashboards.promql import fill_variables
 

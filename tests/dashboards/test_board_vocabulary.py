@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.generator.alerts import alerts
-from dashboards.generator.rules import RECORDINGS
+from dashboards.generator.recordings import RECORDINGS
 from mageflow.dashboards import find_bundle, find_problems, panel_queries
 from mageflow.dashboards.promql import scan
 from mageflow.dashboards.vocabulary import metrics_in

@@ -1,7 +1,8 @@
 """Alerts about failing tasks and about timeouts."""
 
 from dashboards.generator.queries import increase_from_zero
-from dashboards.generator.rules import OBJECTIVE, Alert, Thresholds, attempts
+from dashboards.generator.recordings import OBJECTIVE, attempts
+from dashboards.generator.rules import Alert, Thresholds
 
 _TASK = "mageflow-task"
 _STAGGER = "mageflow-stagger"
