@@ -18,7 +18,7 @@
 --   task_run text   Hatchet's id of the task in the run
 --   worker   text   the worker
 --   attempt  text   from 1
---   message  text   the input of a user's own run, kept until it has ended: it may have to be sent again
+--   input    text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
 --   replay   text   1 when Hatchet says that a user has replayed the run
 -- RESULT   {run, replay, skip, ended, missing or invalid; status or stored result; header; definition; success callbacks;
@@ -28,7 +28,7 @@
 -- ATOMIC   of two runs of one member only one may execute the task function
 -- INCLUDE  paths record flow restart
 local path, epoch, run_id, task_run_id, worker_id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local attempt_number, message, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
+local attempt_number, input, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
 if not read_header() then return {'missing', ''} end
 local def = definition(path)
 if not def then return {'missing', ''} end
@@ -56,7 +56,7 @@ end
 if header.status == 'suspended' or state.suspended then
   if state.status ~= 'held' then
     state.status, state.run_id = 'held', nil
-    if own and message ~= '' then redis.call('HSET', RESULTS, input_of(path), message) end
+    if own and input ~= '' then redis.call('HSET', RESULTS, input_of(path), input) end
     redis.call('HDEL', OUTBOX, path)
     redis.call('ZREM', LIVE, path)
     hold(state.suspended and 'member' or 'start', path)
@@ -84,7 +84,7 @@ state.task_run_id, state.worker_id = task_run_id, worker_id
 state.attempts = (state.attempts or 0) + 1
 state.lost_before_start, state.unscheduled_ms, state.heartbeat_ms = nil, nil, nil
 if traceparent ~= '' then state.traceparent = traceparent end
-if own and message ~= '' then redis.call('HSET', RESULTS, input_of(path), message) end
+if own and input ~= '' then redis.call('HSET', RESULTS, input_of(path), input) end
 save_state(path, state)
 redis.call('HDEL', OUTBOX, path)
 set_live(path)

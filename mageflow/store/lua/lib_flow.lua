@@ -269,7 +269,7 @@ local function begin_flow()
   end
 end
 
--- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, message, link, tries}.
+-- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, input, link, tries}.
 -- It holds all that the sender builds the input from; user data passes through as text and is not parsed here.
 local function outbox_row(field)
   local raw = redis.call('HGET', OUTBOX, field)
@@ -283,19 +283,19 @@ local function outbox_row(field)
   if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries} end
   local def, state, owner = definition(field), state_of(field) or {}, owner_of(field)
   local json, link = def and def.json or '', state.link or ''
-  local role, value, message = header.kind == 'chain' and 'step' or 'item', '', ''
+  local role, value, input = header.kind == 'chain' and 'step' or 'item', '', ''
   if owner and is_success_callback(field) then
     role = 'success'
     value = owner == '' and flow_result() or redis.call('HGET', RESULTS, owner) or 'null'
   elseif owner then
     local failed = owner == '' and {error = header.error, failed_input = header.message} or state_of(owner) or {}
-    role, value, message = 'error', failed.error or '', failed.failed_input or ''
+    role, value, input = 'error', failed.error or '', failed.failed_input or ''
   elseif header.kind == 'task' then
-    role, message = 'rerun', redis.call('HGET', RESULTS, input_of(field)) or ''
+    role, input = 'rerun', redis.call('HGET', RESULTS, input_of(field)) or ''
   elseif header.kind == 'chain' and tonumber(field) > 0 then
     value = redis.call('HGET', RESULTS, integer(tonumber(field) - 1)) or 'null'
   end
-  return {field, entry.kind, epoch, json, role, value, message, link, tries}
+  return {field, entry.kind, epoch, json, role, value, input, link, tries}
 end
 
 -- The envelope: {verdict, facts, root definition, message, parent value, traceparent, outbox rows}. The facts are a JSON

@@ -20,7 +20,7 @@
 --   retry    text   0: the engine will not try again; 1: it will; n: it will unless so many attempts have failed
 --   result   text   JSON, for succeeded
 --   error    text   JSON, for everything else
---   message  text   JSON of the input that failed, for error callbacks
+--   input    text   JSON of the input that failed, for error callbacks
 --   trace    text   the traceparent of the run
 --   ...      text   entries of the outbox that were sent before: field, epoch, run id, ...
 -- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
@@ -31,7 +31,7 @@
 -- ATOMIC   a crash between the end of one member and the dispatch of the next would lose the flow
 -- INCLUDE  paths record flow restart
 local path, run_id, attempt_number, outcome, retry = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local result, err, message, traceparent = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local result, err, input, traceparent = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 if not read_header() then return GONE end
 acknowledge(11)
 local def, state = definition(path), state_of(path)
@@ -110,7 +110,7 @@ if outcome == 'succeeded' then
 else
   local is_cancelled = outcome == 'cancelled' or outcome == 'unscheduled' and is_user_run(path)
   state.status = is_cancelled and 'cancelled' or 'failed'
-  if def.error_callbacks > 0 and message ~= '' then state.failed_input = message end
+  if def.error_callbacks > 0 and input ~= '' then state.failed_input = input end
 end
 save_state(path, state)
 redis.call('ZREM', LIVE, path)

@@ -37,10 +37,10 @@ def _record_script(name: str, *args: str) -> Script:
 CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
-    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "message", "trace", "replay"
+    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay"
 )
 SETTLE: Final = _record_script(
-    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "message", "trace", "..."
+    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
 )
 START: Final = _record_script("start", "message", "parent_value", "trace", "parent", "by")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
