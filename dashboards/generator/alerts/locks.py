@@ -168,7 +168,7 @@ def lock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             meaning=(
                 "Workers die while they hold locks, and it does not stop. A lease expires without any action, 15 "
                 "seconds after its worker's last renewal, so the death of one worker does not raise this alert. Until "
-                "then nobody else gets the lock."
+                "then no other run gets the lock."
             ),
             causes=("Workers are killed repeatedly, for example for lack of memory.", "A task crashes its process."),
             steps=(
