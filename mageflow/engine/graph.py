@@ -135,7 +135,7 @@ class Graph:
         reactions[action](task)
 
     def _skip(self, task: Task) -> None:
-        task.created = True
+        self._lifecycle.create(task)
         self._lifecycle.finish(
             task,
             TaskStatus.COMPLETED,
@@ -146,7 +146,7 @@ class Graph:
         )
 
     def _cancel(self, task: Task, message: str = "a parent failed or was cancelled, or cancel_if held") -> None:
-        task.created = True
+        self._lifecycle.create(task)
         self._lifecycle.finish(task, TaskStatus.CANCELLED, message=message)
 
     def _wait(self, task: Task) -> None:

@@ -82,7 +82,7 @@ class Lifecycle:
             event: type of the line in the task's history.
         """
         task.status = TaskStatus.QUEUED
-        task.created = True
+        self.create(task)
         task.queued_at = self._clock.now()
         if delay > 0:
             task.timers["delay"] = self._clock.later_accelerated(delay, self._ask_for_admission, task, event)
@@ -269,6 +269,12 @@ class Lifecycle:
         self.requeue(task, event="REASSIGNED", message=reason)
 
     # -- what the other parts need ---------------------------------------------------------------------------------
+
+    def create(self, task: Task) -> None:
+        """List a task from now on, if it is not listed yet. In Hatchet a task exists when its parents have ended."""
+        if not task.created:
+            task.created = True
+            task.inserted_at = self._clock.now()
 
     def resume(self, task: Task) -> None:
         """Let a QUEUED task go on whose workflow is not paused any more."""

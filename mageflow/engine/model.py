@@ -144,6 +144,7 @@ class Task:
 
     Attributes:
         number: unique integer, the numeric id in REST.
+        inserted_at: when the task was created: its parents had ended.
         created: whether the task is listed. A waiting on_failure task is not.
         retry_count: number of the current attempt, from 0. Workers send it back with every report.
         failures: attempts that failed by the task's own fault; ``definition.retries`` limits them.

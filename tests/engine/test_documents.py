@@ -80,6 +80,9 @@ async def test_the_documents_of_a_dag(client: RawClient) -> None:
     assert tasks["first"]["input"] == given({"n": 1})
     assert (tasks["rescue"]["status"], tasks["rescue"]["input"], tasks["rescue"]["output"]) == ("COMPLETED", {}, {})
     assert {each["createdAt"] for each in tasks.values()} == {NO_TIME}
+    # A task is created when its parents have ended.
+    created = [each["metadata"]["createdAt"] for each in tasks.values()]
+    assert created == sorted(set(created), reverse=True)
     assert [each for each in tasks.values() if "workflowName" in each] == []
     finished = {
         each["taskDisplayName"].rsplit("-", 1)[0]: each["output"]

@@ -163,8 +163,9 @@ def run_output(run: Run) -> JsonObject:
 
 
 def listed_tasks(run: Run) -> list[Task]:
-    """Return the tasks that are listed, the last one first. A waiting on_failure task is not."""
-    return [task for task in reversed(run.tasks.values()) if task.created]
+    """Return the tasks that are listed, the newest first. A waiting on_failure task is not."""
+    created = [task for task in run.tasks.values() if task.created]
+    return sorted(created, key=lambda task: task.inserted_at, reverse=True)
 
 
 def display_name(run: Run) -> str:
