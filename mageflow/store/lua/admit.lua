@@ -21,9 +21,9 @@
 --   input    text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
 --   replay   text   1 when Hatchet says that a user has replayed the run
--- RESULT   {run, replay, skip, ended, missing or invalid; status or stored result; header; definition; success callbacks;
---          error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of this run have
---          failed}
+-- RESULT   {run, replay, skip, ended, missing or invalid; status or stored result; header; definition; success
+--          callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of
+--          this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   of two runs of one member only one may execute the task function
 -- INCLUDE  paths record flow restart

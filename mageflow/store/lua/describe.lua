@@ -16,9 +16,9 @@
 --   first    text   number of the first step or item to show, from 0
 --   limit    text   how many steps, items or runs to show
 -- RESULT   nothing when it is not stored, else {header, definition, success callbacks, error callbacks, members, ms to
---          live, now, outbox entries, members sent or running, entries held, when a reconciler looks at it or '', how many
---          steps, items or runs there are}; members are path, definition, state and result size in turn, each followed by
---          its callbacks
+--          live, now, outbox entries, members sent or running, entries held, when a reconciler looks at it or '', how
+--          many steps, items or runs there are}; members are path, definition, state and result size in turn, each
+--          followed by its callbacks
 -- TTL      none changes: looking is not progress
 -- ATOMIC   a step that ends meanwhile must not be shown both running and behind the flow's end
 -- INCLUDE  paths record

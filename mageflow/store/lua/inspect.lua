@@ -14,8 +14,8 @@
 --   config   json   TTLs and intervals
 --   lease_ms text   for how long the found entries belong to the caller
 --   limit    text   how many of each at most
--- RESULT   the envelope of lib_flow; verdict gone or the status; facts.silent lists {path, run id, attempt number, stored
---          error, milliseconds of silence} of the runs to look up in Hatchet
+-- RESULT   the envelope of lib_flow; verdict gone or the status; facts.silent lists {path, run id, attempt number,
+--          stored error, milliseconds of silence} of the runs to look up in Hatchet
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
 -- INCLUDE  paths record flow

@@ -22,9 +22,9 @@ local function send_stop(run_id)
   end
 end
 
--- Dispatch a member: it is sent now, or held. Each dispatch has another epoch, so that a second legitimate dispatch of a
--- member differs from the same one sent twice. remembered: what the new state keeps of the dispatches before. wait_ms:
--- time until a reconciler sends it, instead of now. False when there is no such member.
+-- Dispatch a member: it is sent now, or held. Each dispatch has another epoch, so that a second legitimate dispatch of
+-- a member differs from the same one sent twice. remembered: what the new state keeps of the dispatches before.
+-- wait_ms: time until a reconciler sends it, instead of now. False when there is no such member.
 local function dispatch(path, link, remembered, wait_ms)
   local def = definition(path)
   if not def then return false end
@@ -298,8 +298,8 @@ local function outbox_row(field)
   return {field, entry.kind, epoch, json, role, value, input, link, tries}
 end
 
--- The envelope: {verdict, facts, root definition, message, parent value, traceparent, outbox rows}. The facts are a JSON
--- object; any of them may be missing:
+-- The envelope: {verdict, facts, root definition, message, parent value, traceparent, outbox rows}. The facts are a
+-- JSON object; any of them may be missing:
 --   status           the record's, or the member's (start, lifecycle)
 --   steps            how many steps or items there are (start)
 --   members          the same, when something is to be sent

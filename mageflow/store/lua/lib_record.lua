@@ -14,8 +14,8 @@
 --     status                  word         every change       pending, active, suspended, done, failed, cancelled or
 --                                                             interrupted
 --     suspended_from          word         lifecycle          the status to return to at resume
---     history                 [change]     every change       the last 32 changes of status, oldest first; of each: at_ms,
---                                                             status, by, why
+--     history                 [change]     every change       the last 32 changes of status, oldest first; of each:
+--                                                             at_ms, status, by, why
 --     created_ms              epoch ms     create             when it was stored
 --     updated_ms              epoch ms     every change       when anything of it last changed
 --     started_ms              epoch ms     start, admit       when the flow, or a first run of the signature, began
@@ -29,9 +29,10 @@
 --     parent_value            JSON text    start              what the parent handed to it: {"result": ...} or
 --                                                             {"error": ...}
 --     traceparent             text         start              the context that runs of the flow belong under
---     actions_sent            number       lifecycle          suspensions and resumptions sent to nested flows; the epoch
---                                                             of their entries
---     kept_members            number       admit              of a signature: members left when old runs were last deleted
+--     actions_sent            number       lifecycle          suspensions and resumptions sent to nested flows; the
+--                                                             epoch of their entries
+--     kept_members            number       admit              of a signature: members left when old runs were last
+--                                                             deleted
 --     total                   number       create, swarm      steps or items
 --     step                    number       create, settle     of a chain: steps that have succeeded
 --     next_item               number       create, fill       of a swarm: the item that starts next
@@ -41,13 +42,14 @@
 --     max_running             number       create             of a swarm: places for running items
 --     stop_after_failures     number       create             of a swarm: it fails with so many failed items; 0: never
 --     max_items               number       create             of a swarm: items it may hold; 0: no limit
---     refill_linger_ms        ms           create             of a swarm: how long free places wait for more free places
+--     refill_linger_ms        ms           create             of a swarm: how long free places wait for more free
+--                                                             places
 --     refill_batch            number       create             of a swarm: so many free places are filled at once
 --     closed                  0 or 1       create, swarm      of a swarm: whether it accepts no more items
 --     freed_ms                epoch ms     fill               of a swarm: since when free places wait
 --   definitions               hash         create, swarm      definition path -> definition: <letter>:<success
---                                                             callbacks>:<error callbacks>|<JSON text>, with T task,
---                                                             F nested flow, C chain, S swarm as the letter
+--                                                             callbacks>:<error callbacks>|<JSON text>, with T task, F
+--                                                             nested flow, C chain, S swarm as the letter
 --   members                   hash                            path -> state of the member
 --     status                  word         every change       queued (decided, not known to be sent), sent (handed to
 --                                                             Hatchet), held (waits for resume), active, done, failed,
@@ -65,7 +67,8 @@
 --     lost_after_start        number       settle             dispatches lost after an attempt was admitted
 --     unscheduled_ms          epoch ms     settle             when the first run was sent that no worker took, in a row
 --     resends                 number       settle             how often it was sent again because its run was gone
---     previous                run          settle             the run before, which may still end: run_id, attempt_number
+--     previous                run          settle             the run before, which may still end: run_id,
+--                                                             attempt_number
 --     heartbeat_ms            epoch ms     alive              the last heartbeat of the process that runs it
 --     link                    text         dispatch           traceparent of the run that led to this one
 --     traceparent             text         admit, settle      the context of its run
@@ -83,13 +86,13 @@
 --     decided_ms              epoch ms     dispatch           when it was decided
 --     claimed_until_ms        epoch ms     inspect, settle    no reconciler sends it before this time
 --     tries                   number       inspect            how often a reconciler has claimed it
---   held                      list         admit, settle,     what waits for resume, in order: start:<path>, ended:<path>,
---                                          lifecycle          member:<path>
+--   held                      list         admit, settle,     what waits for resume, in order: start:<path>,
+--                                          lifecycle          ended:<path>, member:<path>
 --   due                       zset         every change       record key -> epoch ms at which a reconciler looks at it
 --   stats:<kind>:<status>     zset         every change       id -> epoch ms at which the record expires
 --   stats:started:<kind>      zset         start              id -> epoch ms of the start, of flows that have not ended
---   stats:items               hash         fill, settle       id -> "<pending>,<running>,<succeeded>,<failed>" items of a
---                                                             swarm that has not ended
+--   stats:items               hash         fill, settle       id -> "<pending>,<running>,<succeeded>,<failed>" items of
+--                                                             a swarm that has not ended
 
 local RECORD, DEFINITIONS, MEMBERS, RESULTS, LIVE, OUTBOX, HELD, DUE, STATS = unpack(KEYS, 1, 9)
 local SETTINGS = cjson.decode(ARGV[1])  -- active_ttl_s, done_ttl_s, grace_ms, check_ms
