@@ -77,7 +77,7 @@ rule_files:
 scrape_configs:
   - job_name: mageflow
     # A worker takes the lowest free port from 18001 up and keeps it over a restart. Unused ports are shown as targets
-    # that are down. A fixed list cannot tell a stopped worker from a dead one: with this label,
+    # that are down. A fixed list also has stopped workers: with this label,
     # MageflowWorkerUnreachable leaves its targets out.
     static_configs:
       - labels: {discovery: fixed}
