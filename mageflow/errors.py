@@ -379,6 +379,9 @@ class EngineError(MageflowError):
     """The local engine failed, or a worker that a test starts beside it."""
 
 
+_ENGINE_REFUSAL = "mageflow engine: "
+
+
 class EngineStartError(EngineError, RuntimeError):
     """The process of the local engine ended, or was not ready in time.
 
@@ -391,7 +394,10 @@ class EngineStartError(EngineError, RuntimeError):
         self.exit_code = exit_code
         self.output = output
         reason = "was not ready in time" if exit_code is None else f"ended with exit code {exit_code}"
-        super().__init__(f"the local engine {reason}: {output.strip() or 'no output'}")
+        # A refusal of the engine itself is one line; gRPC writes its own log around it.
+        refusal = next((line for line in output.splitlines() if line.startswith(_ENGINE_REFUSAL)), None)
+        message = f"the local engine {reason}: {output.strip() or 'no output'}"
+        super().__init__(message if refusal is None else refusal.removeprefix(_ENGINE_REFUSAL))
 
 
 class EngineNotRunningError(EngineError, RuntimeError):

@@ -1,7 +1,6 @@
 """``mageflow engine``: runs the local engine in the foreground and prints the variables that lead a program to it."""
 
 import json
-import os
 import signal
 import sys
 import threading
@@ -14,7 +13,8 @@ import click
 
 from mageflow.cli.extras import require_local
 from mageflow.engine import LocalEngine
-from mageflow.errors import EngineError
+from mageflow.errors import ConfigurationError, EngineError
+from mageflow.files import PRIVATE, write_in_one_step
 
 __all__ = ["engine"]
 
@@ -120,17 +120,17 @@ def _serve(
         while not stopped.wait(_WATCH_SECONDS):
             if running.exit_code is not None:
                 raise EngineError(f"the engine stopped by itself with status {running.exit_code}")
+        click.echo("# The engine is stopping.", err=True)
     finally:
         if handshake_file is not None:
             handshake_file.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
-    # First under another name: a program that waits for the file must not read an incomplete one.
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.chmod(0o600)
-    draft.replace(path)
+    try:
+        write_in_one_step(path, text, mode=PRIVATE)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _announce(variables: Mapping[str, str], *, as_json: bool) -> None:

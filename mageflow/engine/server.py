@@ -17,6 +17,7 @@ from mageflow.engine.rpc import bind_grpc, start_grpc
 from mageflow.engine.settings import Settings
 from mageflow.engine.tokens import Handshake, issue_token
 from mageflow.engine.values import new_id
+from mageflow.files import PRIVATE, write_in_one_step
 
 _log = logging.getLogger("mageflow.engine")
 _GRACE_SECONDS = 0.5
@@ -54,12 +55,8 @@ def _announce(settings: Settings, handshake: Handshake) -> None:
         sys.stdout.write(handshake.to_json() + "\n")
         sys.stdout.flush()
         return
-    path = Path(settings.handshake_file)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     # The token gives access to the engine, so only the owner may read the file.
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(handshake.to_json())
-    temporary.replace(path)
+    write_in_one_step(Path(settings.handshake_file), handshake.to_json(), mode=PRIVATE)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

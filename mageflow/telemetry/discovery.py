@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mageflow.files import PUBLIC, write_in_one_step
+
 __all__ = ["ServiceDirectory"]
 
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
@@ -59,10 +61,8 @@ class ServiceDirectory:
             }
         ]
         path = self._directory / f"mageflow-{self._host}-{port}.json"
-        # Prometheus watches *.json, so it does not read the unfinished file.
-        unfinished = path.with_suffix(f".{pid}.tmp")
-        unfinished.write_text(json.dumps(entry, indent=2), encoding="utf-8")
-        unfinished.replace(path)
+        # Prometheus, often another user, reads the file. It watches *.json, and the unfinished file has another suffix.
+        write_in_one_step(path, json.dumps(entry, indent=2), mode=PUBLIC)
         self._own = path
         return path
 

@@ -117,4 +117,6 @@ def test_taken_port_is_one_clear_line():
 
     assert run.returncode == 1
     assert run.stdout == ""
-    assert run.stderr.startswith("mageflow: the local engine ended with exit code 1:")
+    assert run.stderr == (
+        f"mageflow: port {port} of 127.0.0.1 is in use or not allowed for gRPC: choose another, or 0 for a free one\n"
+    )

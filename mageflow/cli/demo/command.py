@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from mageflow.errors import ConfigurationError
+
 __all__ = ["demo"]
 
 _EPILOG = """\b
@@ -53,6 +55,8 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
 
     require_local("demo")
 
+    if keep is not None:
+        _make_directory(keep)
     console = DataConsole(stderr=as_json)
     with (
         _directory(keep) as directory,
@@ -69,6 +73,14 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
             session.serve(console, services)
     if not is_met:
         raise SystemExit(1)
+
+
+def _make_directory(path: Path) -> None:
+    """Fail before anything starts, not after half a minute of work."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -101,7 +101,11 @@ def start_services(directory: Path, report: Callable[[str], None]) -> Generator[
                 url = _metrics_url(directory / "targets", worker)
                 report(f"worker {worker.pid} is registered and serves {url}")
                 sdk.result()
-                yield Services(valkey, engine, worker, url, directory)
+                try:
+                    yield Services(valkey, engine, worker, url, directory)
+                except KeyboardInterrupt:
+                    report("Ctrl-C: waiting for the worker to end its tasks, then engine and Valkey stop")
+                    raise
 
 
 def _metrics_url(targets: Path, worker: WorkerProcess) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +29,7 @@ from mageflow.testing import samples
 
 __all__ = ["observe", "open_workload", "report", "serve"]
 
+_STOP_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 
 
@@ -104,15 +105,29 @@ def serve(console: Console, services: Services) -> None:
     console.print("Runs are started until Ctrl-C.", style="bold")
 
     async def run() -> None:
+        stopped = asyncio.Event()
+
+        def stop() -> None:
+            # The answer comes at once; the tasks that run on the worker may take a few seconds.
+            console.print("Stopping: waiting for running tasks, for at most a few seconds.", style="bold")
+            stopped.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
         async with open_workload(services, registry=CollectorRegistry()) as workload:
             traffic = asyncio.create_task(send_traffic(workload))
-            while True:
+            end = asyncio.create_task(stopped.wait())
+            while not end.done():
                 await asyncio.to_thread(services.samples)  # raises when the worker has ended
-                await asyncio.wait([traffic], timeout=_WATCH_SECONDS)
+                await asyncio.wait([traffic, end], timeout=_WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if traffic.done():
+                    traffic.result()
+            traffic.cancel()
+            # Bounded: a call below that does not end when it is cancelled must not keep the program.
+            await asyncio.wait([traffic], timeout=_STOP_SECONDS)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        asyncio.run(run())
+    asyncio.run(run())
 
 
 @asynccontextmanager

@@ -1,0 +1,29 @@
+"""A program that is interrupted ends, says so, and leaves no process behind."""
+
+import signal
+
+import pytest
+
+from tests.cli.interrupts import interrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "number", "after_seconds"),
+    [
+        ("demo", signal.SIGINT, 4.0),
+        ("demo", signal.SIGKILL, 5.0),
+        ("demo --serve", signal.SIGTERM, 2.0),
+        ("engine --redis", signal.SIGINT, 2.0),
+        ("engine --redis", signal.SIGHUP, 2.0),
+        ("engine --redis", signal.SIGKILL, 2.0),
+        ("aio_run", signal.SIGINT, 5.0),
+        ("aio_run", signal.SIGKILL, 5.0),
+    ],
+)
+def test_an_interrupted_program_ends_and_leaves_nothing(program, number, after_seconds):
+    """One signal is enough, and servers, workers and the SDK's listeners are gone too."""
+    seen = interrupt(program, number, after_seconds)
+
+    assert seen.is_right, seen
+    assert "Traceback" not in seen.output or program == "aio_run"
