@@ -41,32 +41,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 
-def text_of(error: BaseException, limit: int = 8192) -> str:
-    """The text of an exception, safe to send and store. Never raises.
-
-    Exceptions of users contain whole responses, bytes that are no text, or a ``__str__`` that fails.
-
-    Args:
-        error: Any exception.
-        limit: The longest text in characters; of a longer one the middle is left out.
-
-    Returns:
-        Valid UTF-8, a little over ``limit`` characters at most.
-    """
-    try:
-        text = str(error)
-    except Exception as failure:  # noqa: BLE001 - the reported error matters more than this one
-        return f"<no text: str() raised {type(failure).__name__}>"
-    return clipped(text, limit)
-
-
-def clipped(text: str, limit: int) -> str:
-    """A text that can be sent and stored: no lone surrogates, and the middle of a very long one left out."""
-    if len(text) > limit:
-        text = f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-(limit // 2) :]}"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 class MageflowError(Exception):
     """Base class of every error that mageflow raises.
 
@@ -360,7 +334,7 @@ class DispatchError(MageflowError):
         self.task = task
         self.reason = reason
         self.refused = refused
-        super().__init__(f"a run of {task!r} could not be handed to Hatchet: {reason}")
+        super().__init__(f"the request to Hatchet about {task!r} failed: {reason}")
 
 
 class TimeoutExtensionError(MageflowError):

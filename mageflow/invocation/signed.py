@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from mageflow.errors import MageflowError, SignatureError, text_of
+from mageflow.error_text import text_of
+from mageflow.errors import MageflowError, SignatureError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
 from mageflow.metadata import KEY_DEDUPE

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from mageflow.errors import text_of
+from mageflow.error_text import text_of
 from mageflow.interceptors import Attempt
 from mageflow.metadata import KEY_SOURCE
 from mageflow.telemetry import instrumentor

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from mageflow.distribution import DISTRIBUTION
-from mageflow.errors import clipped, text_of
+from mageflow.error_text import clipped, text_of
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.names.traces import SpanName
 

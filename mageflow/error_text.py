@@ -1,0 +1,32 @@
+"""The text of any exception, in a form that can be sent and stored.
+
+This module imports nothing of mageflow.
+"""
+
+__all__ = ["clipped", "text_of"]
+
+
+def text_of(error: BaseException, limit: int = 8192) -> str:
+    """The text of an exception, safe to send and store. Never raises.
+
+    Exceptions of users contain whole responses, bytes that are no text, or a ``__str__`` that fails.
+
+    Args:
+        error: Any exception.
+        limit: The longest text in characters; of a longer one the middle is left out.
+
+    Returns:
+        Valid UTF-8, a little over ``limit`` characters at most.
+    """
+    try:
+        text = str(error)
+    except Exception as failure:  # noqa: BLE001 - the reported error matters more than this one
+        return f"<no text: str() raised {type(failure).__name__}>"
+    return clipped(text, limit)
+
+
+def clipped(text: str, limit: int) -> str:
+    """A text that can be sent and stored: no lone surrogates, and the middle of a very long one left out."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-(limit // 2) :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
