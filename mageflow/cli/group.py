@@ -27,6 +27,7 @@ class CommandHome:
 
 
 COMMANDS = {
+    "damaged": CommandHome("mageflow.cli.damaged", "damaged", "List what in Redis cannot be read and was put aside."),
     "dashboards": CommandHome(
         "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
     ),

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from mageflow.errors import MageflowError
+from mageflow.errors import MageflowError, StoreError, StoreUnavailableError
 from mageflow.interceptors import ClusterView, Interceptor
 from mageflow.locks import LockService, LocksReport
 from mageflow.store import Store
@@ -56,6 +56,7 @@ class ClusterObserver:
         self._lease_seconds = lease_seconds
         self._owner = uuid.uuid4().hex
         self._leads_until = 0.0
+        self._cannot_read_locks = False
 
     async def run(self) -> None:
         """Read until cancelled. While Redis is unavailable, retry; each outage is logged once."""
@@ -106,7 +107,7 @@ class ClusterObserver:
                 self._follow()  # the lease had ended: there was no leader in between
             leads_until = started_at + self._lease_seconds
             census = await self._store.census()
-            locks = await self._locks.snapshot(_LOCKS_LIMIT) if self._locks is not None else None
+            locks = await self._read_locks()
         self._leads_until = leads_until
         self._interceptor.event(
             ClusterView(
@@ -121,6 +122,22 @@ class ClusterObserver:
             )
         )
         return self._interval_seconds
+
+    async def _read_locks(self) -> LocksReport | None:
+        """The locks; None if what is stored of them cannot be read. The other gauges do not depend on them."""
+        if self._locks is None:
+            return None
+        try:
+            report = await self._locks.snapshot(_LOCKS_LIMIT)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            if not self._cannot_read_locks:
+                _log.warning("the locks cannot be read, their gauges are left out: %s", error)
+            self._cannot_read_locks = True
+            return None
+        self._cannot_read_locks = False
+        return report
 
     def _follow(self) -> None:
         self._leads_until = 0.0

@@ -21,6 +21,7 @@ from mageflow.errors import (
     DispatchError,
     IllegalTransitionError,
     MageflowError,
+    SignatureError,
     SignatureInvalidError,
     SignatureNotFoundError,
     StoreError,
@@ -38,6 +39,7 @@ from mageflow.store import (
     Decision,
     DedupeKey,
     MemberEntry,
+    OutboxEntry,
     RecordKeys,
     ReportEntry,
     StartDecision,
@@ -101,7 +103,7 @@ class OutboxRelay:
             self._observe_resent(one)
             try:
                 queue += await self._send(one)
-            except StoreError as error:
+            except (SignatureError, StoreError) as error:
                 _log.warning("the outbox of %s is left to the reconcilers: %s", one.keys.record, error)
 
     async def start(
@@ -150,25 +152,45 @@ class OutboxRelay:
         cancellations: list[CancelEntry] = []
         fanout_limit = self._store.settings.trace_fanout_limit
         for entry in decision.outbox:
-            match entry:
-                case MemberEntry(starts="run"):
-                    try:
-                        runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
-                    except SignatureInvalidError as error:
-                        following.append(await self._fail(decision, entry, error))
-                case MemberEntry():
-                    following += await self._start_nested(decision, entry)
-                case ReportEntry():
-                    following += await self._report_to_parent(decision, entry)
-                case ActionEntry():
-                    following += await self._apply_to_nested(decision, entry)
-                case CancelEntry():
+            try:
+                if isinstance(entry, CancelEntry):
                     cancellations.append(entry)
+                elif isinstance(entry, MemberEntry) and entry.starts == "run":
+                    runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
+                else:
+                    following += await self._send_to_record(decision, entry)
+            except SignatureInvalidError as error:
+                following += await self._fail_member(decision, entry, error)
+            except SignatureError as error:
+                _log.warning("the entry %s of %s cannot be delivered: %s", entry.field, decision.keys.record, error)
         if runs:
             following += await self._dispatch(decision, runs)
         if cancellations:
             await self._cancel(decision, cancellations)
         return following
+
+    async def _send_to_record(
+        self, decision: Decision, entry: MemberEntry | ReportEntry | ActionEntry
+    ) -> list[Decision]:
+        match entry:
+            case MemberEntry():
+                return await self._start_nested(decision, entry)
+            case ReportEntry():
+                return await self._report_to_parent(decision, entry)
+            case ActionEntry():
+                return await self._apply_to_nested(decision, entry)
+
+    async def _fail_member(
+        self, decision: Decision, entry: OutboxEntry, error: SignatureInvalidError
+    ) -> list[Decision]:
+        """Settle a member whose run cannot be built. What another, damaged record should get stays in the outbox."""
+        if isinstance(entry, MemberEntry):
+            try:
+                return [await self._fail(decision, entry, error)]
+            except SignatureError as failure:
+                error = SignatureInvalidError(decision.keys.record, str(failure))
+        _log.warning("the entry %s of %s cannot be delivered: %s", entry.field, decision.keys.record, error)
+        return []
 
     async def _dispatch(self, decision: Decision, runs: Sequence[tuple[MemberEntry, DispatchRun]]) -> list[Decision]:
         alone = [each for each in runs if each[0].tries > _ALONE_AFTER_TRIES]

@@ -34,18 +34,21 @@ The reconciler decides nothing itself: the scripts check each finding again.
 """
 
 import asyncio
-import json
 import logging
 import random
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from pydantic import ValidationError
+
 from mageflow.errors import (
     DispatchError,
     MageflowError,
     SignatureError,
+    SignatureInvalidError,
     SignatureNotFoundError,
+    SignatureVersionError,
     StoreError,
     StoreUnavailableError,
 )
@@ -114,6 +117,7 @@ class Reconciler:
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
+        self._foreign: set[str] = set()
         self._confirming: dict[str, asyncio.Task[None]] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
@@ -145,7 +149,7 @@ class Reconciler:
         return is_unavailable
 
     async def sweep(self) -> Sweep:
-        """Visit every due record once.
+        """Visit every due record once. A record that cannot be read is put aside (`Store.put_aside`).
 
         Raises:
             StoreError: Redis failed. Records visited before stay visited.
@@ -157,11 +161,19 @@ class Reconciler:
                 await self._visit(key, swept)
             except StoreUnavailableError:
                 raise
+            except SignatureVersionError as error:
+                # A worker of the other release visits it.
+                if key not in self._foreign:
+                    self._foreign.add(key)
+                    _log.warning("%s cannot be reconciled: %s", key, error)
+            except SignatureInvalidError as error:
+                await self._store.put_aside(key, error.reason)
             except (SignatureError, StoreError) as error:
-                # A damaged record must not hold up the others.
                 _log.error("%s cannot be reconciled: %s", key, error)
             except DispatchError as error:
                 _log.warning("the runs of %s cannot be looked up in Hatchet: %s", key, error)
+            except Exception:  # noqa: BLE001 - one record must not hold up the others; it is due again after the lease
+                _log.exception("%s cannot be reconciled", key)
         return swept
 
     async def _visit(self, key: str, swept: Sweep) -> None:
@@ -240,6 +252,15 @@ class Reconciler:
             )
             await self._settle(decision, run, AttemptOutcome("failed", error=lost), swept)
             return False
+        except SignatureVersionError:
+            return True
+        except SignatureInvalidError as error:
+            # It can never end, and nothing else would end the member that stands for it.
+            lost = FailureRecord(
+                type="SignatureInvalidError", message=str(error), outcome="failed", at=datetime.now(UTC)
+            )
+            await self._settle(decision, run, AttemptOutcome("failed", error=lost), swept)
+            return False
         if not isinstance(flow, ChainSignature | SwarmSignature) or flow.status not in ENDED:
             return True
         if flow.status == "done":
@@ -261,6 +282,13 @@ class Reconciler:
         swept.settled += settled.verdict in {SettleVerdict.SETTLED, SettleVerdict.RESENT}
         await self._outbox.deliver(settled)
         return settled
+
+
+def _stored_failure(text: str) -> FailureRecord | None:
+    try:
+        return FailureRecord.model_validate_json(text) if text else None
+    except ValidationError:
+        return None
 
 
 def _unknown(run: SilentRun) -> FailureRecord:
@@ -285,8 +313,9 @@ def _unscheduled(run: SilentRun) -> FailureRecord:
 
 
 def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "failed"]) -> FailureRecord:
-    if run.error_json and outcome == "failed":
-        return FailureRecord.model_validate({**json.loads(run.error_json), "outcome": "failed"})
+    stored = _stored_failure(run.error_json) if outcome == "failed" else None
+    if stored is not None:
+        return stored.model_copy(update={"outcome": "failed"})
     return FailureRecord(
         type="TaskCancelled" if outcome == "cancelled" else "WorkerLost",
         message=report.error

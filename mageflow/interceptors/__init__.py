@@ -36,7 +36,7 @@ from mageflow.interceptors.locks import (
     LockWaiting,
     ResourceKey,
 )
-from mageflow.interceptors.state import RedisCall, SignatureLoad, SignatureWrite
+from mageflow.interceptors.state import DamageFound, RedisCall, SignatureLoad, SignatureWrite
 from mageflow.interceptors.tasks import (
     Attempt,
     Enqueue,
@@ -55,6 +55,7 @@ __all__ = [
     "CallbackSend",
     "ClientCreated",
     "ClusterView",
+    "DamageFound",
     "Deadlock",
     "DeadlockCheck",
     "Enqueue",

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mageflow.interceptors.events import Event
 from mageflow.types import SignatureKind
 
-__all__ = ["RedisCall", "SignatureLoad", "SignatureWrite"]
+__all__ = ["DamageFound", "RedisCall", "SignatureLoad", "SignatureWrite"]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,3 +41,16 @@ class RedisCall:
 
     operation: str
     """File name of the Lua script without ``.lua``, or the command in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamageFound(Event):
+    """Something in Redis cannot be read and was put aside. Published once, until the notes are cleared."""
+
+    kind: Literal["record", "index", "entry"]
+    """``record``: no reconciler visits it; ``index``: an index of another type, deleted; ``entry``: an entry of an
+    index that names nothing, removed."""
+    key: str
+    """Redis key, or the entry."""
+    reason: str
+    """What cannot be read."""

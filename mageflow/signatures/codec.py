@@ -135,7 +135,7 @@ def _decode(adapter: TypeAdapter[_T], key: str, text: str | None) -> _T:
 def _version_of(text: str | None) -> int | None:
     try:
         document: object = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     version = cast("dict[str, object]", document).get("v") if isinstance(document, dict) else None
     return version if isinstance(version, int) else None

@@ -31,6 +31,7 @@ from mageflow.store.paths import (
 )
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.census import Census
+from mageflow.store.records.damage import DamageNote, list_damaged
 from mageflow.store.records.decisions import (
     ClosedFlow,
     Decision,
@@ -76,6 +77,7 @@ __all__ = [
     "CancelEntry",
     "Census",
     "ClosedFlow",
+    "DamageNote",
     "Decision",
     "DedupeKey",
     "Description",
@@ -123,6 +125,7 @@ __all__ = [
     "flow_of_run",
     "flow_run_id",
     "join_member_key",
+    "list_damaged",
     "locate",
     "signature_id_of",
     "split_member_key",

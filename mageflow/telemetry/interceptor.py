@@ -15,6 +15,7 @@ from mageflow.interceptors import (
     CallbackSend,
     ClientCreated,
     ClusterView,
+    DamageFound,
     Deadlock,
     DeadlockCheck,
     Enqueue,
@@ -47,7 +48,7 @@ from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, res
 from mageflow.telemetry.gauges import ClusterGauges
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
-from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope
+from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope, damage_found
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry
@@ -70,6 +71,7 @@ class TelemetryInterceptor(Interceptor):
             FlowFinish: lambda event: finish_flow(recorder, event),
             CallbackSend: lambda event: send_callback(recorder, event),
             RunResend: lambda event: resend_run(recorder, event),
+            DamageFound: lambda event: damage_found(recorder, event),
             ClusterView: self._cluster_viewed,
             LockWaiting: self._locks.waiting,
             LeaseLost: self._locks.lost,

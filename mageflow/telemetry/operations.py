@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mageflow.interceptors import (
+    DamageFound,
     RedisCall,
     SignatureLoad,
     SignatureWrite,
@@ -23,7 +24,7 @@ from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
-__all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteScope"]
+__all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteScope", "damage_found"]
 
 
 class StaggerScope:
@@ -244,3 +245,11 @@ def _detach(recorder: Recorder, token: Token[Context] | None, site: str) -> None
     if token is not None:
         with recorder.guards.context.catching(site):
             otel_context.detach(token)
+
+
+def damage_found(recorder: Recorder, call: DamageFound) -> None:
+    """Record that something in Redis cannot be read and was put aside."""
+    if recorder.guards.metric.may_record:
+        with recorder.guards.metric.catching("damage_found"):
+            recorder.instruments.inc(metrics.STORE_DAMAGED, call.kind)
+    recorder.log.emit(events.STORE_DAMAGED, kind=call.kind, key=call.key, reason=call.reason)

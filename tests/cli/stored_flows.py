@@ -29,7 +29,12 @@ class StoredFlows:
         self.port = RedisPort(url)
         self.hatchet = FakeHatchet()
         settings = Settings()
-        store = Store(self.port, Keys("mageflow", "prod_"), settings)
+        self.keys = Keys("mageflow", "prod_")
+        store = Store(self.port, self.keys, settings)
         self.flows = Flows(store, self.hatchet, self.hatchet, settings)
         self.tasks = {"add": add, "fail": fail, "odd": odd, "callback": add}
         self.worker = FakeWorker(self.hatchet, self.flows, self.tasks)
+
+    def due(self, key: str) -> str:
+        """The reconciler's index that leads to a record."""
+        return self.keys.parse(key).due

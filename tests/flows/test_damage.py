@@ -4,13 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from mageflow.errors import SignatureInvalidError, StoreError
+from mageflow.errors import SignatureInvalidError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import AttemptOutcome, Store
+from mageflow.store import AttemptOutcome, Store, list_damaged
+from mageflow.telemetry import Telemetry
+from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
-from tests.flows.conftest import echo, until_ended
+from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
@@ -39,7 +42,7 @@ async def test_a_damaged_record_does_not_keep_the_others_waiting(
     working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     for each in waiting:
         assert await until_ended(quick, each.key, working) is Status.DONE
-    with pytest.raises(StoreError):
+    with pytest.raises(SignatureInvalidError):
         await quick.settle(f"{broken.key}#0", RunIdentity("run-0"), AttemptOutcome("succeeded"))
     assert await broken.remove()
     assert await store.port.command("KEYS", f"{broken.key}*") == []
@@ -131,3 +134,82 @@ async def test_a_callback_that_fails_leaves_the_error_of_its_flow(quick: Flows, 
         error = (await quick.load(key)).last_error
         assert error is not None
         assert error.type == "ValueError"
+
+
+DUE, TAG = "mageflow:{test/0}:due", "mageflow:{test/0}:"
+
+DAMAGE: dict[str, tuple[str, str, tuple[Any, ...]]] = {
+    "an index of another type": ("index", "SET", (DUE, "x", "EX", 600)),
+    "an entry that is not UTF-8": ("entry", "ZADD", (DUE, 1, TAG.encode() + b"chain:\xff\xff0")),
+    "an entry with control characters": ("entry", "ZADD", (DUE, 1, "\x1b[31mjunk\nlevel=critical")),
+    "an entry of another shard": ("entry", "ZADD", (DUE, 1, "mageflow:{test/1}:chain:a1")),
+    "a record of another type": ("record", "SET", (f"{TAG}chain:a0", "x", "EX", 600)),
+    "a count of another type": ("index", "SET", (f"{TAG}stats:chain:active", "x", "EX", 600)),
+    "items that are no counts": ("entry", "HSET", (f"{TAG}stats:items", "a0", "1,x,1e300")),
+    "starts of another type": ("index", "SET", (f"{TAG}stats:started:chain", "x", "EX", 600)),
+    "notes of another type": ("index", "SET", (f"{TAG}damaged", "x", "EX", 600)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_damage_is_put_aside_and_everything_else_goes_on(
+    quick: Flows, hatchet: FakeHatchet, store: Store, damage: str
+) -> None:
+    """Flows of every shard that are left to the reconciler end, the counts are read, and an operator sees one note."""
+    kind, command, arguments = DAMAGE[damage]
+    hatchet.is_away = True
+    waiting = [await quick.creation.chain(["one", "two"]) for _ in range(40)]
+    for each in waiting:
+        await quick.start(each)
+    hatchet.is_away = False
+    await store.port.command(command, *arguments)
+    if kind == "record":
+        await store.port.command("ZADD", DUE, 1, arguments[0])
+    if command != "SET":
+        await store.port.command("EXPIRE", arguments[0], 600)
+    await asyncio.sleep(0.05)
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
+    for each in waiting:
+        assert await until_ended(quick, each.key, working) is Status.DONE
+    census = await store.census()
+    assert all(0 <= count < 100 for count in [*census.active.values(), *census.items.values()])
+    await quick.reconciler().sweep()
+    notes = await list_damaged(store.port, store.keys)
+    assert [each.kind for each in notes] == [kind]
+    assert notes[0].reason
+    assert await list_damaged(store.port, store.keys, clear=True) == notes
+    assert await list_damaged(store.port, store.keys) == []
+
+
+async def test_damage_is_reported_once(store: Store, hatchet: FakeHatchet) -> None:
+    """One warning with key and reason, one count; the same again after the notes were cleared."""
+    registry = CollectorRegistry()
+    telemetry = Telemetry(QUICK, registry=registry)
+    observed = Store(store.port, store.keys, QUICK, telemetry.interceptor)
+    flows = Flows(observed, hatchet, hatchet, QUICK, telemetry.interceptor)
+    chain = await flows.creation.chain(["one", "two"])
+    await flows.start(chain)
+    await flows.drain()
+    due = store.keys.parse(chain.key).due
+    await store.port.command("HSET", f"{chain.key}:members", "0", "{not json")
+
+    async def sweep() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.05)  # the run is silent for the check time
+            await store.port.command("ZADD", due, 1, chain.key)
+            await store.port.command("ZADD", DUE, 1, "junk")
+            await flows.reconciler().sweep()
+
+    with capture_logs() as logs:
+        await sweep()
+        told = logs.named("mageflow.store.damaged")
+        assert sorted((each["kind"], each["key"]) for each in told) == [("entry", "junk"), ("record", chain.key)]
+        assert all(each["reason"] and each["level"] == "warning" for each in told)
+        assert await store.port.command("ZSCORE", due, chain.key) is None
+        await list_damaged(store.port, store.keys, clear=True)
+        assert await store.port.command("ZSCORE", due, chain.key) is not None
+        await sweep()
+        assert len(logs.named("mageflow.store.damaged")) == 4
+    for kind in ("record", "entry"):
+        assert registry.get_sample_value("mageflow_store_damaged_total", {"kind": kind}) == 2
+    await stop(flows)

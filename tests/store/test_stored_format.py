@@ -320,7 +320,14 @@ async def write_many_runs(stage: Stage, look: Look) -> None:
     await look()
 
 
-WRITERS = (write_scenarios, write_swarm, write_lost_runs, write_suspended_member, write_many_runs)
+async def write_damage(stage: Stage, look: Look) -> None:
+    """A record that cannot be read and is put aside."""
+    chain = await stage.flows.creation.chain(["price", "ship"])
+    await stage.store.put_aside(chain.key, "the state of 0 is no object")
+    await look()
+
+
+WRITERS = (write_scenarios, write_swarm, write_lost_runs, write_suspended_member, write_many_runs, write_damage)
 
 
 # -- another version ---------------------------------------------------------------------------------------------------

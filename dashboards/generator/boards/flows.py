@@ -138,6 +138,13 @@ _SIGNATURES = Section(
             "retried.",
             colour="red", empty="no errors",
         ),
+        lines(
+            "Damaged in Redis", "short",
+            [Query("round(sum by (kind) (increase(mageflow_store_damaged_total{S}[R])))", "{{kind}}")],
+            "Records, indexes and entries of indexes that could not be read and were put aside. `mageflow damaged` "
+            "lists them with the reason. Everything else goes on.",
+            bars=True, decimals=0, colour="red", empty="nothing damaged",
+        ),
     ),
 )  # fmt: skip
 

@@ -26,7 +26,7 @@
 --          this run have failed}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   of two runs of one member only one may execute the task function
--- INCLUDE  paths record flow restart
+-- INCLUDE  paths damage record flow restart
 local path, epoch, run_id, task_run_id, worker_id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local attempt_number, input, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
 if not read_header() then return {'missing', ''} end

@@ -8,6 +8,7 @@
 --          {pending, running, done, failed items}}
 -- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
 -- ATOMIC   the numbers of one reading belong together
+-- INCLUDE  damage
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local signatures, flows, items = {}, {}, {0, 0, 0, 0}
@@ -15,17 +16,17 @@ for i, pair in ipairs(ARGV) do
   signatures[i] = 0
   for _, shard in ipairs(KEYS) do
     local key = shard .. ':' .. pair
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+    on_index('ZREMRANGEBYSCORE', key, '-inf', now)
     signatures[i] = signatures[i] + redis.call('ZCARD', key)
   end
 end
 -- A flow that expires before it ends leaves its entry behind. The oldest flows expire first.
 local function forget_expired(shard, key, kind)
   local prefix = string.sub(shard, 1, -#'stats' - 1) .. kind .. ':'
-  for _, identity in ipairs(redis.call('ZRANGE', key, 0, 99)) do
+  for _, identity in ipairs(on_index('ZRANGE', key, 0, 99)) do
     if redis.call('EXISTS', prefix .. identity) == 1 then return end
     redis.call('ZREM', key, identity)
-    redis.call('HDEL', shard .. ':items', identity)
+    on_index('HDEL', shard .. ':items', identity)
   end
 end
 
@@ -36,16 +37,26 @@ for i, kind in ipairs({'chain', 'swarm'}) do
     forget_expired(shard, key, kind)
     count = count + redis.call('ZCARD', key)
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if first[2] and (oldest == 0 or tonumber(first[2]) < oldest) then oldest = tonumber(first[2]) end
+    local started_ms = tonumber(first[2])
+    if started_ms and (started_ms < 1 or started_ms > tonumber(now) * 2) then
+      redis.call('ZREM', key, first[1])
+      note_damage(shard, key .. ' ' .. first[1], 'entry', 'its time is out of range; removed', false)
+    elseif started_ms and (oldest == 0 or started_ms < oldest) then
+      oldest = started_ms
+    end
   end
   flows[i] = {count, oldest == 0 and 0 or tonumber(now) - oldest}
 end
 for _, shard in ipairs(KEYS) do
-  for _, value in ipairs(redis.call('HVALS', shard .. ':items')) do
-    local i = 1
-    for count in string.gmatch(value, '%d+') do
-      items[i] = items[i] + tonumber(count)
-      i = i + 1
+  local key = shard .. ':items'
+  local flat = on_index('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local counts = {string.match(flat[i + 1], '^(%-?%d+),(%-?%d+),(%-?%d+),(%-?%d+)$')}
+    if #counts == 4 and #flat[i + 1] < 64 then
+      for j = 1, 4 do items[j] = items[j] + math.max(0, tonumber(counts[j])) end
+    else
+      redis.call('HDEL', key, flat[i])
+      note_damage(shard, key .. ' ' .. flat[i], 'entry', 'it holds no four counts; removed', false)
     end
   end
 end

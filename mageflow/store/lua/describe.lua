@@ -21,15 +21,17 @@
 --          followed by its callbacks
 -- TTL      none changes: looking is not progress
 -- ATOMIC   a step that ends meanwhile must not be shown both running and behind the flow's end
--- INCLUDE  paths record
-local MAX_DEPTH, MAX_SHOWN, COLUMNS = 16, 2000, 4
+-- INCLUDE  paths damage record
+local MAX_DEPTH, MAX_SHOWN, MAX_LOOKS, COLUMNS = 16, 2000, 20000, 4
 local path, first, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not read_header() then return false end
 local root = definition(path)
 if not root then return false end
-local rows = {}
+local rows, looks = {}, 0
 
 local function show(member, depth)
+  looks = looks + 1
+  if looks > MAX_LOOKS then return end
   local def = definition(member)
   if not def or #rows > MAX_SHOWN * COLUMNS then return end
   if member ~= '' then

@@ -5,18 +5,51 @@
 -- ARGS
 --   limit    text   how many at most
 --   lease_ms text   how long they are put off
--- RESULT   keys of records, most overdue first within a shard
+-- RESULT   {keys of records, most overdue first within a shard; what was found damaged and not reported yet: key or
+--          entry, note (JSON), in turn}
 -- TTL      none changes
 -- ATOMIC   two reconcilers must not take the same record
+-- INCLUDE  damage
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local found = {}
-for _, index in ipairs(KEYS) do
-  local left = tonumber(ARGV[1]) - #found
-  if left <= 0 then break end
-  for _, record in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)) do
-    redis.call('ZADD', index, string.format('%.0f', now + tonumber(ARGV[2])), record)
-    found[#found + 1] = record
+local found, untold = {}, {}
+
+-- What an entry of the index may look like: the key of a record of this shard.
+local function is_record_key(index, entry)
+  local tag = string.match(index, '^(.-}):')
+  if string.sub(entry, 1, #tag + 1) ~= tag .. ':' then return false end
+  local kind, id = string.match(string.sub(entry, #tag + 2), '^(%l+):([%w_.-]+)$')
+  return (kind == 'task' or kind == 'chain' or kind == 'swarm') and string.sub(id, -1) == string.sub(tag, -2, -2)
+end
+
+local function take_untold(index)
+  local notes = string.match(index, '^(.-})') .. ':damaged'
+  if redis.call('EXISTS', notes) == 0 then return end
+  local flat = on_index('HGETALL', notes)
+  for i = 1, #flat, 2 do
+    local is_readable, note = pcall(cjson.decode, flat[i + 1])
+    if is_readable and type(note) == 'table' and not note.told then
+      note.told = true
+      redis.call('HSET', notes, flat[i], cjson.encode(note))
+      untold[#untold + 1], untold[#untold + 2] = flat[i], flat[i + 1]
+    end
   end
 end
-return found
+
+for _, index in ipairs(KEYS) do
+  local left = tonumber(ARGV[1]) - #found
+  if left > 0 then
+    local due = on_index('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)
+    for _, record in ipairs(due) do
+      if is_record_key(index, record) then
+        redis.call('ZADD', index, string.format('%.0f', now + tonumber(ARGV[2])), record)
+        found[#found + 1] = record
+      else
+        redis.call('ZREM', index, record)
+        note_damage(index, record, 'entry', 'it is no key of a record of this shard; removed from ' .. index, false)
+      end
+    end
+  end
+  take_untold(index)
+end
+return {found, untold}

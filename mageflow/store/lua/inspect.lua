@@ -18,13 +18,13 @@
 --          stored error, milliseconds of silence} of the runs to look up in Hatchet
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
--- INCLUDE  paths record flow
+-- INCLUDE  paths damage record flow
 local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 if not read_header() then
-  redis.call('ZREM', DUE, RECORD)
-  redis.call('ZREM', STARTED_FLOWS .. 'chain', IDENTITY)
-  redis.call('ZREM', STARTED_FLOWS .. 'swarm', IDENTITY)
-  redis.call('HDEL', ITEM_COUNTS, IDENTITY)
+  on_index('ZREM', DUE, RECORD)
+  on_index('ZREM', STARTED_FLOWS .. 'chain', IDENTITY)
+  on_index('ZREM', STARTED_FLOWS .. 'swarm', IDENTITY)
+  on_index('HDEL', ITEM_COUNTS, IDENTITY)
   return GONE
 end
 fill_places(false)
@@ -57,8 +57,8 @@ end
 if #silent > 0 then facts.silent = silent end
 local has_unsent = redis.call('HLEN', OUTBOX) > 0
 if ENDED[header.status] and not has_unsent and redis.call('ZCARD', LIVE) == 0 then
-  redis.call('ZREM', DUE, RECORD)
+  on_index('ZREM', DUE, RECORD)
 else
-  redis.call('ZADD', DUE, integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
+  on_index('ZADD', DUE, integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
 end
 return reply(header.status)

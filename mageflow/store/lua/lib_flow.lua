@@ -79,15 +79,15 @@ end
 
 local function update_item_counts()
   if header.kind ~= 'swarm' then return end
-  if ENDED[header.status] then return redis.call('HDEL', ITEM_COUNTS, IDENTITY) end
+  if ENDED[header.status] then return on_index('HDEL', ITEM_COUNTS, IDENTITY) end
   local pending = number('total') - number('next_item')
-  redis.call('HSET', ITEM_COUNTS, IDENTITY,
+  on_index('HSET', ITEM_COUNTS, IDENTITY,
     table.concat({pending, number('running'), number('succeeded'), number('failed')}, ','))
   redis.call('EXPIRE', ITEM_COUNTS, SETTINGS.active_ttl_s * 2)
 end
 
 local function set_started(started_ms)
-  redis.call('ZADD', STARTED_FLOWS .. header.kind, started_ms, IDENTITY)
+  on_index('ZADD', STARTED_FLOWS .. header.kind, started_ms, IDENTITY)
   redis.call('EXPIRE', STARTED_FLOWS .. header.kind, SETTINGS.active_ttl_s * 2)
 end
 
@@ -101,7 +101,7 @@ local function close_flow(transition, err, by, why)
   local root = definition('')
   if root and has_started() then dispatch_callbacks('', transition == 'succeed', root, ending_link) end
   if header.parent then send(PARENT_REPORT, {epoch = 0}) end
-  redis.call('ZREM', STARTED_FLOWS .. header.kind, IDENTITY)
+  on_index('ZREM', STARTED_FLOWS .. header.kind, IDENTITY)
   facts.closed = {
     status = status, kind = header.kind, started_ms = number('started_ms'), ended_ms = NOW_MS, steps = number('total'),
   }

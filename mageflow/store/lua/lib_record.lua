@@ -1,6 +1,6 @@
 -- Library of the record scripts: reading and writing one record, its status, its TTLs and its place in the indexes.
 -- Expects KEYS and ARGV[1] as every record script declares them, and FORMAT, TRANSITIONS and ENDED from the prelude.
--- Needs lib_paths.
+-- Needs lib_paths and lib_damage.
 --
 -- docs/storage.md holds the same table and says when each field goes. A test compares the two, and finds every field of
 -- them in Redis. WRITTEN BY names scripts; dispatch is every script that dispatches a member, fill every script that
@@ -91,6 +91,8 @@
 --   due                       zset         every change       record key -> epoch ms at which a reconciler looks at it
 --   stats:<kind>:<status>     zset         every change       id -> epoch ms at which the record expires
 --   stats:started:<kind>      zset         start              id -> epoch ms of the start, of flows that have not ended
+--   damaged                   hash         put_aside, every   key or entry of an index -> what cannot be read:
+--                                          change             kind, reason, at_ms, told
 --   stats:items               hash         fill, settle       id -> "<pending>,<running>,<succeeded>,<failed>" items of
 --                                                             a swarm that has not ended
 
@@ -100,18 +102,46 @@ local CLOCK = redis.call('TIME')
 local NOW_MS = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
 local IDENTITY = string.match(RECORD, '([^:]*)$')
 local MAX_HISTORY = 32
+local MAX_MISSING_DEFINITIONS = 1000
 local STARTED_FLOWS, ITEM_COUNTS = STATS .. ':started:', STATS .. ':items'
 
 local header = {}
 local facts = {}  -- what a reply says beside what has to be sent
 local to_send = {}  -- fields of the outbox that the reply carries
 
--- False when the record is not stored. A record of another format ends the script before it changes anything.
+-- Ends the script. The caller gets SignatureInvalidError with the reason.
+local function damaged(reason) error(redis.error_reply('DAMAGED ' .. reason)) end
+
+local function number(field)
+  local text = header[field]
+  if not text then return 0 end
+  if #text > 20 or not string.find(text, '^%-?%d+$') then damaged('the field ' .. field .. ' is no number') end
+  return tonumber(text)
+end
+
+-- Loops over steps and items run to these numbers. Redis serves nobody while a script runs, so a number that is far
+-- above what is stored ends the script.
+local function check_counts()
+  local total, stored = number('total'), redis.call('HLEN', DEFINITIONS)
+  if total < 0 or total > stored + MAX_MISSING_DEFINITIONS then
+    damaged('the field total is ' .. header.total .. ', with ' .. stored .. ' definitions')
+  end
+  for _, field in ipairs({'step', 'next_item'}) do
+    if number(field) < 0 or number(field) > total then damaged('the field ' .. field .. ' is ' .. header[field]) end
+  end
+end
+
+-- False when the record is not stored. A record of another format, or with counts that cannot be true, ends the script
+-- before it changes anything.
 local function read_header()
   local flat = redis.call('HGETALL', RECORD)
   for i = 1, #flat, 2 do header[flat[i]] = flat[i + 1] end
   if #flat == 0 then return false end
-  if header.format ~= FORMAT then error(redis.error_reply('FOREIGNFORMAT ' .. (header.format or '0'))) end
+  if header.format ~= FORMAT then
+    local stored = string.match(header.format or '', '^%d%d?%d?%d?$') or '0'
+    error(redis.error_reply('FOREIGNFORMAT ' .. stored))
+  end
+  if header.total then check_counts() end
   return true
 end
 
@@ -125,8 +155,6 @@ local function clear(field)
   header[field] = nil
   redis.call('HDEL', RECORD, field)
 end
-
-local function number(field) return tonumber(header[field] or '0') end
 
 local function integer(value) return string.format('%.0f', value) end
 
@@ -151,15 +179,21 @@ local function definition(path)
   if not raw then return nil end
   local letter, successes, errors, start = string.match(raw, '^(%a):(%d+):(%d+)|()')
   if not letter then return nil end
+  successes, errors = tonumber(successes), tonumber(errors)
+  if successes + errors >= redis.call('HLEN', DEFINITIONS) + MAX_MISSING_DEFINITIONS then
+    damaged('the definition of ' .. path .. ' has more callbacks than there are definitions')
+  end
   return {
-    is_task = letter == 'T', success_callbacks = tonumber(successes), error_callbacks = tonumber(errors),
-    json = string.sub(raw, start),
+    is_task = letter == 'T', success_callbacks = successes, error_callbacks = errors, json = string.sub(raw, start),
   }
 end
 
 local function state_of(path)
   local raw = redis.call('HGET', MEMBERS, path)
-  return raw and cjson.decode(raw) or nil
+  if not raw then return nil end
+  local state = cjson.decode(raw)
+  if type(state) ~= 'table' then damaged('the state of ' .. path .. ' is no object') end
+  return state
 end
 
 local function save_state(path, state)
@@ -176,9 +210,10 @@ local function unhold(what, path) redis.call('LREM', HELD, 0, held_as(what, path
 local function count_key(status) return STATS .. ':' .. (header.kind or '') .. ':' .. status end
 
 local function add_history(history, status, by, why)
-  history[#history + 1] = {at_ms = NOW_MS, status = status, by = by, why = why}
-  while #history > MAX_HISTORY do table.remove(history, 1) end
-  put('history', cjson.encode(history))
+  local kept = {}
+  for i = math.max(1, #history - MAX_HISTORY + 2), #history do kept[#kept + 1] = history[i] end
+  kept[#kept + 1] = {at_ms = NOW_MS, status = status, by = by, why = why}
+  put('history', cjson.encode(kept))
 end
 
 -- Add to the history what happened at an unchanged status; the same topic twice in a row is one entry.
@@ -196,7 +231,7 @@ end
 
 local function set_status(status, by, why)
   if header.status ~= status then
-    if header.status then redis.call('ZREM', count_key(header.status), IDENTITY) end
+    if header.status then on_index('ZREM', count_key(header.status), IDENTITY) end
     add_history(cjson.decode(header.history or '[]'), status, by or '', why or '')
   end
   put('status', status)
@@ -212,12 +247,12 @@ local function refresh()
   put('updated_ms', integer(NOW_MS))
   for i = 1, 7 do redis.call('EXPIRE', KEYS[i], ttl_s) end
   local counted_ttl_s = ENDED[header.status] and SETTINGS.done_ttl_s or SETTINGS.active_ttl_s
-  redis.call('ZADD', count_key(header.status), integer(NOW_MS + counted_ttl_s * 1000), IDENTITY)
+  on_index('ZADD', count_key(header.status), integer(NOW_MS + counted_ttl_s * 1000), IDENTITY)
   redis.call('EXPIRE', count_key(header.status), SETTINGS.active_ttl_s * 2)
   if is_over or (not is_open and (header.status == 'pending' or header.status == 'suspended')) then
-    redis.call('ZREM', DUE, RECORD)
+    on_index('ZREM', DUE, RECORD)
   else
-    redis.call('ZADD', DUE, 'LT', integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
+    on_index('ZADD', DUE, 'LT', integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
     redis.call('EXPIRE', DUE, SETTINGS.active_ttl_s * 2)
   end
 end

@@ -21,7 +21,7 @@
 --          that forbids it
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
--- INCLUDE  paths record flow
+-- INCLUDE  paths damage record flow
 local path, action, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if not read_header() then return GONE end
 

@@ -15,17 +15,20 @@
 -- RESULT   nothing when it is not stored, else the run ids that were live
 -- TTL      all keys of the record are deleted
 -- ATOMIC   a settlement in between would bring half of it back
--- INCLUDE  paths record
-if not read_header() then return false end
+-- INCLUDE  paths damage record
+local is_readable_header, is_stored = pcall(read_header)
+if is_readable_header and not is_stored then return false end
+if not is_readable_header and string.find(error_text(is_stored), 'FOREIGNFORMAT', 1, true) then error(is_stored) end
 -- A damaged record has to go as well: a state that cannot be read names no run.
 local run_ids = {}
 for _, path in ipairs(redis.pcall('ZRANGE', LIVE, 0, -1)) do
   local is_readable, state = pcall(state_of, path)
-  if is_readable and state and state.run_id then run_ids[#run_ids + 1] = state.run_id end
+  if is_readable and state and type(state.run_id) == 'string' then run_ids[#run_ids + 1] = state.run_id end
 end
-redis.call('ZREM', count_key(header.status or ''), IDENTITY)
-redis.call('ZREM', STARTED_FLOWS .. (header.kind or ''), IDENTITY)
-redis.call('HDEL', ITEM_COUNTS, IDENTITY)
-redis.call('ZREM', DUE, RECORD)
+on_index('ZREM', count_key(header.status or ''), IDENTITY)
+on_index('ZREM', STARTED_FLOWS .. (header.kind or ''), IDENTITY)
+on_index('HDEL', ITEM_COUNTS, IDENTITY)
+on_index('ZREM', DUE, RECORD)
+on_index('HDEL', string.match(DUE, '^(.-})') .. ':damaged', RECORD)
 redis.call('DEL', RECORD, DEFINITIONS, MEMBERS, RESULTS, LIVE, OUTBOX, HELD)
 return run_ids

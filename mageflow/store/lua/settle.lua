@@ -29,7 +29,7 @@
 --          worker reports that the task function runs)
 -- TTL      every key of the record: refreshed, the done TTL once everything is over
 -- ATOMIC   a crash between the end of one member and the dispatch of the next would lose the flow
--- INCLUDE  paths record flow restart
+-- INCLUDE  paths damage record flow restart
 local path, run_id, attempt_number, outcome, retry = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local result, err, input, traceparent = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 if not read_header() then return GONE end

@@ -21,7 +21,7 @@
 --          this parent before), owned (it had begun otherwise, or has ended) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
--- INCLUDE  paths record flow
+-- INCLUDE  paths damage record flow
 local message, parent_value, traceparent, parent, by = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if not read_header() then return GONE end
 facts.steps = number('total')

@@ -5,7 +5,7 @@ import re
 from typing import Any, Final
 
 from mageflow.config import Settings
-from mageflow.errors import SignatureVersionError, StoreError
+from mageflow.errors import SignatureInvalidError, SignatureVersionError, StoreError
 from mageflow.signatures import FORMAT_VERSION
 from mageflow.store.keys import RecordKeys
 from mageflow.store.redis.port import RedisPort
@@ -15,6 +15,12 @@ from mageflow.types import SignatureKind
 __all__ = ["call_record_script", "script_config"]
 
 _FOREIGN: Final = re.compile(r"\bFOREIGNFORMAT (\d+)")
+_DAMAGED: Final = re.compile(
+    r"^(?:ResponseError: )?(?:ERR )?(?:DAMAGED |WRONGTYPE |user_script:\d+: |Error running script|value is not )"
+)
+"""Errors of a script that met a value it cannot read. Refusals of the server (memory, permissions) have other codes."""
+
+_WHERE: Final = re.compile(r",? script: \w+, on @user_script.*$", re.DOTALL)
 
 
 def script_config(settings: Settings, kind: SignatureKind) -> str:
@@ -38,12 +44,15 @@ async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, 
 
     Raises:
         SignatureVersionError: Another release has stored the record; nothing was changed.
+        SignatureInvalidError: Something stored for the record cannot be read.
         StoreError: As `RedisPort.call`.
     """
     try:
         return await port.call(script, keys.all(), (config, *args))
     except StoreError as error:
         found = _FOREIGN.search(error.reason)
-        if found is None:
-            raise
-        raise SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION) from error
+        if found is not None:
+            raise SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION) from error
+        if _DAMAGED.match(error.reason):
+            raise SignatureInvalidError(keys.record, _WHERE.sub("", error.reason)) from error
+        raise

@@ -278,7 +278,7 @@ class Inspection(Decision):
         """Read the reply of ``inspect.lua``."""
         verdict, facts, common = _open(keys, reply)
         silent = tuple(
-            SilentRun(read_path(keys, path), run, int(attempt), error, int(silence) / 1000)
+            SilentRun(read_path(keys, path), _text(run), int(attempt), _text(error), int(silence) / 1000)
             for path, run, attempt, error, silence in facts.get("silent", ())
         )
         return cls(**common, status=None if verdict == "gone" else Status(verdict), silent=silent)
@@ -305,6 +305,12 @@ def _open(keys: RecordKeys, reply: Any) -> tuple[str, dict[str, Any], dict[str, 
         "traceparent": traceparent,
     }
     return verdict, facts, common
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where a text is stored")
+    return value
 
 
 def _closed(found: dict[str, Any] | None) -> ClosedFlow | None:

@@ -14,12 +14,14 @@ __all__ = [
     "ALIVE",
     "CENSUS",
     "CREATE",
+    "DAMAGED",
     "DESCRIBE",
     "DUE",
     "INSPECT",
     "LEAD",
     "LIFECYCLE",
     "LOAD",
+    "PUT_ASIDE",
     "RECORD_SCRIPTS",
     "REMOVE",
     "SETTLE",
@@ -52,8 +54,11 @@ DESCRIBE: Final = _record_script("describe", "path", "first", "limit")
 INSPECT: Final = _record_script("inspect", "lease_ms", "limit")
 DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
 LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
+PUT_ASIDE: Final = Script("put_aside", ("due",), ("record", "kind", "reason"))
+DAMAGED: Final = Script("damaged", ("...",), ("clear",))
 CENSUS: Final = Script("census", ("...",), ("...",))
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
+    PUT_ASIDE, DAMAGED,
 )  # fmt: skip

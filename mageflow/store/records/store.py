@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from mageflow.config import Settings
+from mageflow.error_text import clipped
 from mageflow.errors import IllegalTransitionError, SignatureInvalidError, SignatureNotFoundError
-from mageflow.interceptors import Interceptor, SignatureLoad, SignatureWrite
+from mageflow.interceptors import DamageFound, Interceptor, SignatureLoad, SignatureWrite
 from mageflow.signatures import (
     ChainSignature,
     FailureRecord,
@@ -25,6 +26,7 @@ from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.calls import call_record_script, script_config
 from mageflow.store.records.census import Census, read_census
+from mageflow.store.records.damage import read_notes
 from mageflow.store.records.decisions import (
     Inspection,
     LifecycleDecision,
@@ -36,7 +38,7 @@ from mageflow.store.records.decisions import (
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
-from mageflow.store.records.views import member_view, record_view
+from mageflow.store.records.views import guarded, member_view, record_view
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
@@ -89,7 +91,7 @@ class Store:
         call = SignatureWrite(keys.kind, "create", keys.id, size)
         with self._interceptor.write_signature(call):
             created, status = await self._call(scripts.CREATE, keys, keys.kind, json.dumps(header), by, *documents)
-        return bool(created), Status(status)
+        return bool(created), guarded(keys.record, lambda: Status(status))
 
     async def load(self, key: str) -> AnySignature:
         """A signature, a flow or a member of one, as it is now.
@@ -244,7 +246,7 @@ class Store:
                 run.traceparent,
                 *[part for each in acknowledged for part in each],
             )
-        return Settlement.parse(keys, reply)
+        return guarded(keys.record, lambda: Settlement.parse(keys, reply))
 
     async def start(
         self,
@@ -269,7 +271,7 @@ class Store:
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
             reply = await self._call(scripts.START, keys, message_json, parent_value_json, traceparent, parent, by)
-        return StartDecision.parse(keys, reply)
+        return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
 
     async def apply_lifecycle(
         self,
@@ -297,7 +299,7 @@ class Store:
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
             text = error.model_dump_json() if error else ""
             reply = await self._call(scripts.LIFECYCLE, keys, str(keys.member), action, by, why, text)
-        decision = LifecycleDecision.parse(keys, reply)
+        decision = guarded(keys.record, lambda: LifecycleDecision.parse(keys, reply))
         if decision is None:
             raise SignatureNotFoundError(key)
         if decision.verdict is LifecycleVerdict.ILLEGAL:
@@ -335,7 +337,7 @@ class Store:
         operation: Literal["update", "touch"] = "update" if documents else "touch"
         with self._interceptor.write_signature(SignatureWrite(keys.kind, operation, keys.id, sum(map(len, documents)))):
             reply = await self._call(scripts.SWARM, keys, close, token, *documents)
-        return SwarmDecision.parse(keys, reply)
+        return guarded(keys.record, lambda: SwarmDecision.parse(keys, reply))
 
     async def definitions(self, key: str) -> dict[str, str]:
         """The stored definitions (`StoredDefinition`) of a record, by definition path.
@@ -376,12 +378,37 @@ class Store:
         Args:
             limit: How many records at most; on a Cluster per shard.
             lease_seconds: For how long no other reconciler takes them.
+
+        Telemetry: the event ``mageflow.store.damaged`` and ``mageflow_store_damaged_total`` for what scripts have found
+        damaged since the last call.
         """
         lease = round(lease_seconds * 1000)
         indexes = [self.keys.due(shard) for shard in range(SHARDS)]
-        if not self.port.is_cluster:
-            return cast("list[str]", await self.port.call(scripts.DUE, indexes, (limit, lease)))
-        return [key for index in indexes for key in await self.port.call(scripts.DUE, [index], (limit, lease))]
+        found: list[str] = []
+        for group in [[each] for each in indexes] if self.port.is_cluster else [indexes]:
+            keys, untold = await self.port.call(scripts.DUE, group, (limit, lease))
+            found += keys
+            for each in read_notes(untold):
+                self._interceptor.event(each.event())
+        return found
+
+    async def put_aside(self, key: str, reason: str) -> None:
+        """Let no reconciler visit a record that cannot be read, and note it for an operator. One round trip.
+
+        A write to the record, or `clear_damaged`, lets reconcilers visit it again. Telemetry: the event
+        ``mageflow.store.damaged`` and ``mageflow_store_damaged_total``, once until the note is cleared.
+
+        Args:
+            key: An entry of the index of due records.
+            reason: What cannot be read.
+        """
+        try:
+            keys = self.keys.parse(key)
+        except SignatureNotFoundError:
+            return  # the script that reads the index removes what is no key
+        reason = clipped(reason, 1000)
+        if await self.port.call(scripts.PUT_ASIDE, [keys.due], (key, "record", reason)):
+            self._interceptor.event(DamageFound("record", key, reason))
 
     async def inspect(self, key: str, *, lease_seconds: float, limit: int = 200) -> Inspection:
         """Find the entries of an outbox that were never sent, and the runs that have been silent for the check time.
@@ -392,7 +419,8 @@ class Store:
             limit: How many entries and how many runs, at most.
         """
         keys = self.keys.parse(key)
-        return Inspection.parse(keys, await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit))
+        reply = await self._call(scripts.INSPECT, keys, round(lease_seconds * 1000), limit)
+        return guarded(keys.record, lambda: Inspection.parse(keys, reply))
 
     async def lead(self, owner: str, lease_seconds: float) -> float:
         """Take or keep the leader's lease of the namespace.

@@ -1,7 +1,7 @@
 """Stored documents as signatures: a header, a definition and a state become one frozen value."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,11 @@ from mageflow.store.records.stored import StoredHeader, StoredState
 __all__ = ["guarded", "member_view", "record_view"]
 
 _T = TypeVar("_T")
+
+_UNREADABLE: Final = (
+    ValidationError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError,
+)  # fmt: skip
+"""What reading a damaged document raises: wrong types, numbers that are no time, nesting without end."""
 
 
 def record_view(
@@ -79,7 +84,7 @@ def guarded(key: str, build: Callable[[], _T]) -> _T:
     """
     try:
         return build()
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except _UNREADABLE as error:
         raise SignatureInvalidError(key, f"its state cannot be read ({type(error).__name__}: {error})") from error
 
 

@@ -39,7 +39,7 @@ class RedisPort:
     """Runs scripts and commands, each in one round trip.
 
     Safe to use from several event loops and threads. Replies are text, or lists of text, whether or not the client
-    decodes responses.
+    decodes responses. A byte that is not UTF-8 is shown as an escape, as Python writes it. That is no JSON.
 
     Args:
         client: A redis-py client, a URL, or None.
@@ -150,7 +150,7 @@ def _reason(error: BaseException) -> str:
 
 def _text(reply: Any) -> Any:
     if isinstance(reply, bytes):
-        return reply.decode()
+        return reply.decode(errors="backslashreplace")
     if isinstance(reply, list):
         return [_text(each) for each in cast("list[Any]", reply)]
     if isinstance(reply, dict):

@@ -113,6 +113,10 @@ SIGNATURE_INVALID: Final = LogEvent(
     "mageflow.signature.invalid", "error", "A stored signature does not validate.",
     ("kind", "signature_id", "error_type"),
 )  # fmt: skip
+STORE_DAMAGED: Final = LogEvent(
+    "mageflow.store.damaged", "warning", "Something in Redis cannot be read and was put aside. Once, until cleared.",
+    ("kind", "key", "reason"),
+)  # fmt: skip
 REDIS_ERROR: Final = LogEvent(
     "mageflow.redis.error", "warning", "A round trip to Redis failed.", ("operation", "error_type")
 )

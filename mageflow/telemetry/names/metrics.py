@@ -59,6 +59,7 @@ STAGGER_OUTCOMES: Final = ("completed", "cancelled", "extension_failed")
 EXTENSION_REASONS: Final = ("stagger", "lock", "user")
 SIGNATURE_KINDS: Final = ("task", "chain", "swarm")
 LOAD_RESULTS: Final = ("hit", "missing", "invalid", "error")
+DAMAGE_KINDS: Final = ("record", "index", "entry")
 WRITE_OPERATIONS: Final = ("create", "update", "delete", "touch")
 FLOW_KINDS: Final = ("chain", "swarm")
 FLOW_OUTCOMES: Final = ("succeeded", "failed", "cancelled")
@@ -205,6 +206,11 @@ SIGNATURE_SIZE: Final = _histogram(
     "mageflow_signature_size_bytes", "Serialised size of signatures.", SIZE, unit="bytes", kind=SIGNATURE_KINDS
 )
 SIGNATURES: Final = _cluster("mageflow_signatures", "Stored signatures.", "kind", "status", kind=SIGNATURE_KINDS)
+STORE_DAMAGED: Final = _counter(
+    "mageflow_store_damaged_total",
+    "Records, indexes and entries of indexes in Redis that could not be read and were put aside.",
+    kind=DAMAGE_KINDS,
+)
 REDIS_ERRORS: Final = _counter("mageflow_redis_errors_total", "Failed Redis round trips.", "operation", "error")
 
 # Flows.
