@@ -10,7 +10,7 @@ PRIVATE = 0o600
 """Only this user may read the file: for tokens."""
 
 PUBLIC = 0o666
-"""Whoever the umask allows may read the file."""
+"""Every user that the umask allows may read the file."""
 
 
 def write_in_one_step(path: Path, text: str, *, mode: int) -> None:
