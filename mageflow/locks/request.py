@@ -69,13 +69,12 @@ class LockRequest:
         policy: VictimPolicy,
         on_lost: OnLost,
     ) -> "LockRequest":
-        """Check what a caller asks for.
+        """Make a request for resources that `check_resource` has accepted.
 
         Raises:
-            ConfigurationError: There is no resource, a resource cannot be locked, or the timeout is negative or not a
-                timedelta.
+            ConfigurationError: There is no resource, or the timeout is negative or not a timedelta.
         """
-        ordered = tuple(sorted({check_resource(each) for each in resources}))
+        ordered = tuple(sorted(set(resources)))
         if not ordered:
             raise ConfigurationError("name at least one resource to acquire")
         if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -13,7 +13,7 @@ from mageflow.locks.acquirer import Acquirer
 from mageflow.locks.block import LockBlock
 from mageflow.locks.enclosing import EnclosingLeases
 from mageflow.locks.report import LocksReport
-from mageflow.locks.request import LockRequest, OnLost, attempt_id_of
+from mageflow.locks.request import LockRequest, OnLost, attempt_id_of, check_resource
 from mageflow.locks.resource import Resource
 from mageflow.locks.sessions import Sessions
 from mageflow.locks.threads import ThreadBridge
@@ -112,7 +112,7 @@ class LockService:
         Raises:
             ConfigurationError: No target is given, one cannot be locked, or the timeout is negative or not a timedelta.
         """
-        resources = [each.key() if isinstance(each, Resource) else each for each in targets]
+        resources = [each.key() if isinstance(each, Resource) else check_resource(each) for each in targets]
         request = LockRequest.of(
             resources, timeout=timeout, extend_timeout=extend_timeout, policy=policy, on_lost=on_lost
         )
