@@ -1,6 +1,6 @@
 """Lock state as typed values: what the scripts in ``lua/lock_*.lua`` are given and what they answer.
 
-This file owns the values and the claim's JSON. Replies are parsed in `mageflow.store.locks.replies`.
+This file owns the values and the arguments of a claim. Replies are parsed in `mageflow.store.locks.replies`.
 """
 
 import json
@@ -89,25 +89,23 @@ class LockClaim:
     """Tokens of the leases whose blocks enclose this request."""
     can_wait: bool = True
 
-    def to_json(self) -> str:
-        """The first argument of ``lock_acquire``."""
-        return json.dumps(
-            {
-                "owner_id": owner_id(self.session_id, self.attempt_id),
-                "session_id": self.session_id,
-                "lease_ms": whole_ms(self.lease_seconds),
-                "session_is_open": self.session_is_open,
-                "request_id": self.request_id,
-                "can_wait": self.can_wait,
-                "policy": self.policy,
-                "born_ms": self.born_ms,
-                "priority": self.priority,
-                "info": self.owner.to_json(),
-                "traceparent": self.traceparent,
-                "wake_id": self.wake_id,
-                "enclosing_tokens": [token_text(each) for each in self.enclosing_tokens],
-            },
-            separators=(",", ":"),
+    def arguments(self) -> tuple[str | int, ...]:
+        """The arguments of ``lock_acquire``, in the order of its header."""
+        return (
+            self.request_id,
+            owner_id(self.session_id, self.attempt_id),
+            self.session_id,
+            self.wake_id,
+            int(self.session_is_open),
+            whole_ms(self.lease_seconds),
+            int(self.can_wait),
+            self.policy,
+            self.born_ms,
+            self.priority,
+            self.traceparent,
+            self.owner.to_json(),
+            json.dumps([token_text(each) for each in self.enclosing_tokens]),
+            *(lock_name(each) for each in self.resources),
         )
 
 

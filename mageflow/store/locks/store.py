@@ -33,7 +33,11 @@ from mageflow.store.redis.scripts import Script
 __all__ = ["LockStore"]
 
 _KEYS: Final = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake")
-_ACQUIRE: Final = Script("lock_acquire", _KEYS, ("claim", "..."))
+_CLAIM: Final = (
+    "request_id", "owner_id", "session_id", "wake_id", "session_is_open", "lease_ms", "can_wait",
+    "policy", "born_ms", "priority", "traceparent", "info", "enclosing_tokens", "...",
+)  # fmt: skip
+_ACQUIRE: Final = Script("lock_acquire", _KEYS, _CLAIM)
 _RELEASE: Final = Script("lock_release", _KEYS, ("request_id", "mode", "..."))
 _END: Final = Script("lock_end", _KEYS, ("scope", "..."))
 _RENEW: Final = Script("lock_renew", _KEYS, ("session_id", "lease_ms", "leases", "waiting", "granted"))
@@ -57,7 +61,7 @@ class LockStore:
         Returns:
             A verdict of kind granted, queued, deadlock, busy or session_lost.
         """
-        return await self._run(_ACQUIRE, claim.to_json(), *(lock_name(each) for each in claim.resources))
+        return await self._run(_ACQUIRE, *claim.arguments())
 
     async def release(self, request_id: str, resources: Sequence[ResourceKey]) -> LockReply:
         """End a request; its locks go to the next in each queue. A second call changes nothing."""

@@ -54,7 +54,7 @@ for _, request_id in ipairs(waiting) do
     }
   else
     local lock = wait.waiting_for
-    reply.waits[request_id] = { verdict = 'queued', waiting_for = lock, holder = describe_holder(lock, load(LOCKS, lock)) }
+    reply.waits[request_id] = { verdict = 'queued', waiting_for = lock, holder = describe(lock, load(LOCKS, lock)) }
   end
 end
 

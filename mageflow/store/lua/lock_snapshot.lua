@@ -33,9 +33,10 @@ local function add_owner(owner_id)
   if reply.owners[owner_id] then return end
   local owner = load(OWNERS, owner_id)
   if not owner then return end
+  local session_id = string.match(owner_id, '^[^/]*')
   reply.owners[owner_id] = {
     info = owner.info,
-    session_ends_ms = tonumber(redis.call('ZSCORE', SESSIONS, owner.session_id) or '0'),
+    session_ends_ms = tonumber(redis.call('ZSCORE', SESSIONS, session_id) or '0'),
   }
 end
 
