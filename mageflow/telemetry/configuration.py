@@ -3,10 +3,11 @@
 The only place in this room that changes something global. The rest uses what the program has set up.
 """
 
+import io
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, TextIO
 
@@ -17,6 +18,7 @@ from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.telemetry.logs import add_trace_context, hand_over
 from mageflow.telemetry.records import LogFields
+from mageflow.terminal import printable
 
 __all__ = ["configure"]
 
@@ -110,7 +112,7 @@ def _set_logs(logs: Literal["json", "console"], level: int | str, stream: TextIO
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_trace_context,
     ]
-    formatter, rendering = structlog.stdlib.ProcessorFormatter, [_console(stream or sys.stderr)]
+    formatter, rendering = structlog.stdlib.ProcessorFormatter, _console(stream or sys.stderr)
     if logs == "json":
         formatter = _JsonFormatter
         rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
@@ -129,5 +131,27 @@ def _set_logs(logs: Literal["json", "console"], level: int | str, stream: TextIO
     root.setLevel(level)
 
 
-def _console(stream: TextIO) -> Any:
-    return structlog.dev.ConsoleRenderer(colors=stream.isatty())
+def _console(stream: TextIO) -> Sequence[Any]:
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(),
+        exception_formatter=_plain_traceback,
+    )
+    return [_show_as_text, renderer]
+
+
+def _plain_traceback(output: TextIO, exc_info: Any) -> None:
+    """Write a traceback as plain text, without the values of local variables: they may be secrets."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    output.write(printable(text.getvalue(), keep="\n"))
+
+
+def _show_as_text(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what a terminal acts on: a name or an error message of a user must not control it or forge a line."""
+    for key, value in event.items():
+        # Tracebacks keep their lines; every other value is one line.
+        if isinstance(value, str):
+            event[key] = printable(value, keep="\n" if key in {"exception", "stack"} else "")
+        elif key not in {"exc_info", "stack_info"} and not isinstance(value, int | float | bool | None):
+            event[key] = printable(str(value))
+    return event
