@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from mageflow.telemetry import instrumentor
 from mageflow.telemetry.discovery import ServiceDirectory
 from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
 from mageflow.telemetry.gauges import Sample
+from mageflow.telemetry.log_delivery import delivered
 from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.recorder import Recorder
 
@@ -48,6 +50,7 @@ class WorkerTelemetry:
         self._sampler: asyncio.Task[None] | None = None
         self._directory: ServiceDirectory | None = None
         self._last_tick = time.monotonic()
+        self._logs = ExitStack()
         self._info = (name, _version(DISTRIBUTION), _version("hatchet-sdk"), platform.python_version())
         self.endpoint: Endpoint | None = None
         """The bound endpoint; None when metrics are off or no port was free."""
@@ -57,6 +60,7 @@ class WorkerTelemetry:
         recorder, guards = self._recorder, self._recorder.guards
         for info in self._tasks:
             recorder.declare(info)
+        self._logs.enter_context(delivered())
         self._tick()
         if recorder.settings.metrics:
             with guards.metric.catching("worker.start"):
@@ -107,6 +111,7 @@ class WorkerTelemetry:
                 if info in served:
                     served.remove(info)
             recorder.live.served = tuple(served)
+            self._logs.close()
 
     # -- endpoint ------------------------------------------------------------------------------------------------
 

@@ -196,3 +196,27 @@ print([m for m in ("prometheus_client", "hatchet_sdk", "redis", "pydantic", "mag
         [sys.executable, "-c", "import sys, mageflow.telemetry" + program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_console_logs_show_data_as_text():
+    """No value of a local variable, no escape sequence and no forged line reaches the terminal."""
+    shown = printed(
+        """
+configure(service_name="shop", logs="console", stream=sys.stdout)
+def charge(card):
+    secret = "sk_live_" + card
+    raise ValueError("declined \\x1b[31m")
+try:
+    charge("4242")
+except ValueError:
+    logging.getLogger("shop").exception("charge failed")
+structlog.get_logger("x").warning("event\\nforged", name="\\x1b]0;title\\x07", d={"a": "\\x9b31m"}, n=3)
+"""
+    )
+
+    assert "sk_live_4242" not in shown
+    assert "ValueError: declined \\x1b[31m" in shown
+    assert "event\\nforged" in shown
+    assert "\\x1b]0;title\\x07" in shown
+    assert "n=3" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\x9b"}
