@@ -21,7 +21,8 @@
     │   ├── LockLostError             the lease ended before the work did       (retryable)
     │   └── DeadlockError             this request closed a cycle and is the victim (retryable)
     ├── StoreError                    Redis refused an operation                (retryable)
-    │   └── StoreUnavailableError     Redis could not be reached                (retryable)
+    │   ├── StoreRefusedError         wrong password, unknown command
+    │   └── StoreUnavailableError     Redis could not be reached, or refuses for now (retryable)
     ├── DispatchError                 Hatchet could not be reached or refused   (retryable)
     ├── TimeoutExtensionError         the engine did not extend a task's timeout
     └── EngineError                   the local engine, or a worker that a test starts beside it, failed
@@ -309,14 +310,54 @@ class StoreError(MageflowError):
         return f"{self.operation} failed in Redis: {self.reason}"
 
 
-class StoreUnavailableError(StoreError):
-    """Redis could not be reached. It is unknown whether the operation was carried out; repeat it. Retryable."""
+class StoreRefusedError(StoreError):
+    """Redis refuses, and a repetition is refused too: wrong password, unknown command, a node of another slot."""
+
+    retryable = False
 
     def _message(self) -> str:
         return (
-            f"{self.operation} needs Redis, and Redis could not be reached ({self.reason}): check that the server "
-            "runs and that redis_client or MAGEFLOW_REDIS_URL names its address"
+            f"{self.operation} was refused by Redis ({self.reason}): correct the password, the user or the address in "
+            "redis_client or MAGEFLOW_REDIS_URL, and use Redis >= 7.0 or Valkey >= 7.2"
         )
+
+
+class StoreUnavailableError(StoreError):
+    """Redis could not be reached, or refuses for now. It is unknown whether the operation was done; repeat it.
+
+    Retryable. Admission and settlement of runs repeat it by themselves.
+
+    Attributes:
+        outage: Why: ``unreachable``, ``connections`` (no free one), ``full`` (memory), ``forbidden`` (ACL),
+            ``read_only``, ``no_replicas``, ``disk``, ``loading``, ``busy``, ``cluster_down``, ``master_down`` or
+            ``try_again``.
+        advice: What to do, one clause.
+    """
+
+    def __init__(self, operation: str, reason: str, outage: str = "unreachable") -> None:
+        self.outage = outage
+        self.advice = _OUTAGE_ADVICE.get(outage, _OUTAGE_ADVICE["unreachable"])
+        super().__init__(operation, reason)
+
+    def _message(self) -> str:
+        what = "Redis could not be reached" if self.outage == "unreachable" else "Redis refuses for now"
+        return f"{self.operation} needs Redis, and {what} ({self.reason}): {self.advice}"
+
+
+_OUTAGE_ADVICE = {
+    "unreachable": "check that the server runs and that redis_client or MAGEFLOW_REDIS_URL names its address",
+    "connections": "give the client a larger max_connections, or the server a larger maxclients",
+    "full": "its memory is full: raise maxmemory, or let other programs delete keys",
+    "forbidden": "its ACL forbids a command or a key: give the user the rules in docs/storage.md",
+    "read_only": "it is a replica: let redis_client name the primary, or wait for the end of a fail-over",
+    "no_replicas": "too few replicas are connected: see min-replicas-to-write",
+    "disk": "it cannot write to its disk: free space, or see stop-writes-on-bgsave-error",
+    "loading": "it loads its data: wait",
+    "busy": "a script of another program runs for too long: end it with SCRIPT KILL",
+    "cluster_down": "the cluster has no node for a slot: repair it",
+    "master_down": "the primary of the replica is away: wait for the end of a fail-over",
+    "try_again": "the cluster moves a slot: wait",
+}
 
 
 class DispatchError(MageflowError):

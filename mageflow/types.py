@@ -33,6 +33,22 @@ If several apply, the first of these is reported: ``skipped`` (not admitted, the
 SettledOutcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled"]
 """An `Outcome` with which a run of a signature is settled; a skipped run is not settled."""
 
+OutageReason = Literal[
+    "unreachable",
+    "connections",
+    "full",
+    "forbidden",
+    "read_only",
+    "no_replicas",
+    "disk",
+    "loading",
+    "busy",
+    "cluster_down",
+    "master_down",
+    "try_again",
+]
+"""Why Redis does not serve: it is away, has no free connection, or refuses in a way that passes."""
+
 Phase = Literal["loading", "stagger", "lock_wait", "running", "cancelling"]
 """What a live attempt does now."""
 

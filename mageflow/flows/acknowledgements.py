@@ -73,9 +73,8 @@ class Acknowledgements:
                 continue
             try:
                 await self._store.acknowledge(keys, due)
-            except StoreUnavailableError as error:
-                _log.warning("sent runs cannot be acknowledged yet: %s", error)
-                return
+            except StoreUnavailableError:
+                return  # the outage has its own warning; they wait
             except MageflowError as error:
                 _log.warning("sent runs of %s cannot be acknowledged: %s", record, error)
             for sent in due:

@@ -6,8 +6,7 @@ most one call to Hatchet, however many runs they send.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from mageflow.config import Settings
 from mageflow.errors import (
@@ -25,6 +24,8 @@ from mageflow.flows.lifecycle import Lifecycle
 from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.reconciler import Reconciler
+from mageflow.flows.repetition import while_unavailable
+from mageflow.flows.settlements import LateSettlements
 from mageflow.flows.swarms import Swarms
 from mageflow.interceptors import Attempt, FlowStep, Interceptor
 from mageflow.signatures import (
@@ -51,8 +52,6 @@ from mageflow.store import (
 from mageflow.types import Dispatcher, TaskCatalog
 
 __all__ = ["Flows"]
-
-_T = TypeVar("_T")
 
 
 class Flows:
@@ -91,6 +90,7 @@ class Flows:
         self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
         self._outbox = OutboxRelay(store, dispatcher, self._acknowledgements, self._interceptor)
         self._heartbeats = Heartbeats(store)
+        self._late_settlements = LateSettlements(self.settle, self._interceptor)
         members = MemberResolver(store, catalog)
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
@@ -224,8 +224,8 @@ class Flows:
             key: Key of the signature, as in the run's metadata (``mageflow_signature``).
             run: The run and the attempt.
             input_json: Input of the run, as the JSON text of an object.
-            retry_seconds: How long to retry while Redis is unavailable, so that a restart of Redis does not cost a run
-                one of its retries.
+            retry_seconds: How long to retry while Redis is away or refuses, so that this does not cost a run one of
+                its retries.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -236,13 +236,11 @@ class Flows:
             StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
             DispatchError: Hatchet did not say whether the run was replayed.
         """
-        admission = await _retry_while_unavailable(
-            lambda: self._store.admit(key, run, input_json=input_json), retry_seconds
-        )
+        admission = await while_unavailable(lambda: self._store.admit(key, run, input_json=input_json), retry_seconds)
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
-            admission = await _retry_while_unavailable(
+            admission = await while_unavailable(
                 lambda: self._store.admit(key, run, input_json=input_json, is_replayed=True), retry_seconds
             )
         if admission.signature is not None:
@@ -290,11 +288,40 @@ class Flows:
             SignatureNotFoundError: The key has another prefix or namespace than this client's.
         """
         acknowledged = self._acknowledgements.take(self._store.keys.parse(key).record)
-        settlement = await _retry_while_unavailable(
+        settlement = await while_unavailable(
             lambda: self._store.settle(key, run, ended, acknowledged=acknowledged), retry_seconds
         )
         await self._outbox.deliver(settlement, critical_task=ended.error.task if ended.error else "")
         return settlement
+
+    async def settle_surely(
+        self, key: str, run: RunIdentity, ended: AttemptOutcome, *, wait_seconds: float
+    ) -> Settlement | None:
+        """Record how an attempt ended: now, or in the background for as long as Redis does not take it.
+
+        As `settle`; but when Redis is still away, or refuses, after ``wait_seconds``, the settlement is kept in memory
+        and repeated until Redis takes it. If this process ends before that, a reconciler takes the outcome from
+        Hatchet after ``reconcile_check_seconds``. What is kept is bounded: 10,000 settlements and 64 MiB.
+
+        Telemetry: ``mageflow_settlements_pending``.
+
+        Args:
+            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
+            run: The run and the attempt.
+            ended: How the attempt ended.
+            wait_seconds: How long to repeat it before it goes to the background.
+
+        Returns:
+            What was decided; None if that will be known later.
+
+        Raises:
+            MageflowError: Redis refused in a way that does not pass.
+        """
+        try:
+            return await self.settle(key, run, ended, retry_seconds=wait_seconds)
+        except StoreUnavailableError:
+            self._late_settlements.add(key, run, ended)
+            return None
 
     async def was_timed_out(self, run: RunIdentity) -> bool:
         """True if this attempt ended at its execution timeout, and was not cancelled. One call to Hatchet.
@@ -323,24 +350,11 @@ class Flows:
         )
 
     async def drain(self) -> None:
-        """Acknowledge everything this process has sent. Call it when a worker stops.
+        """Settle what still waits, and acknowledge everything this process has sent. Call it when a worker stops.
 
-        Without it nothing is lost: reconcilers send the entries again, and the second run is turned away.
+        Without it nothing is lost: reconcilers take outcomes from Hatchet and send the entries again, and the second
+        run is turned away.
         """
         self._outbox.cancel_refills()
+        await self._late_settlements.close()
         await self._acknowledgements.flush()
-
-
-async def _retry_while_unavailable(operation: Callable[[], Awaitable[_T]], retry_seconds: float) -> _T:
-    """Repeat the operation, with growing pauses, for at most ``retry_seconds`` while Redis is unavailable."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + retry_seconds
-    pause = 0.05
-    while True:
-        try:
-            return await operation()
-        except StoreUnavailableError:
-            if loop.time() + pause >= deadline:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from mageflow.errors import MageflowError
+from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.interceptors import Attempt, current_attempt
 from mageflow.store import MemberPath, RecordKeys, Store
 from mageflow.types import SignatureKind
@@ -61,7 +61,7 @@ class Heartbeats:
         self._running.pop(id(attempt), None)
 
     async def run(self) -> None:
-        """Send heartbeats until cancelled. If Redis is unavailable, log a warning and retry at the next interval."""
+        """Send heartbeats until cancelled. If Redis is away, retry at the next interval."""
         while True:
             await asyncio.sleep(self.interval_seconds)
             await self.send()
@@ -76,5 +76,7 @@ class Heartbeats:
         for record, (keys, running) in due.items():
             try:
                 await self._store.keep_alive(keys, running)
+            except StoreUnavailableError:
+                return  # the outage has its own warning; the next interval tries again
             except MageflowError as error:
                 _log.warning("the heartbeat of %s could not be sent: %s", record, error)

@@ -25,6 +25,7 @@ from mageflow.errors import (
     SignatureInvalidError,
     SignatureNotFoundError,
     StoreError,
+    StoreUnavailableError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
 from mageflow.flows.inputs import build_nested_start, build_run, flow_name
@@ -103,6 +104,8 @@ class OutboxRelay:
             self._observe_resent(one)
             try:
                 queue += await self._send(one)
+            except StoreUnavailableError:
+                continue  # the outage has its own warning; reconcilers send the entries
             except (SignatureError, StoreError) as error:
                 _log.warning("the outbox of %s is left to the reconcilers: %s", one.keys.record, error)
 

@@ -122,7 +122,7 @@ class Reconciler:
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def run(self) -> None:
-        """Sweep and send heartbeats until cancelled. Logs an outage of Redis or Hatchet once and retries."""
+        """Sweep and send heartbeats until cancelled. Logs an outage of Hatchet once and retries."""
         is_unavailable = False
         heartbeats = asyncio.create_task(self._heartbeats.run(), name="mageflow-heartbeats")
         try:
@@ -135,6 +135,8 @@ class Reconciler:
     async def _sweep_and_wait(self, *, is_unavailable: bool) -> bool:
         try:
             swept = await self.sweep()
+        except StoreUnavailableError:
+            is_unavailable, swept = True, Sweep()  # the outage has its own warning
         except MageflowError as error:
             if not is_unavailable:
                 _log.warning("the reconciler pauses: %s", error)

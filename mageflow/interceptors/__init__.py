@@ -36,7 +36,14 @@ from mageflow.interceptors.locks import (
     LockWaiting,
     ResourceKey,
 )
-from mageflow.interceptors.state import DamageFound, RedisCall, SignatureLoad, SignatureWrite
+from mageflow.interceptors.state import (
+    DamageFound,
+    PendingSettlements,
+    RedisCall,
+    RedisOutage,
+    SignatureLoad,
+    SignatureWrite,
+)
 from mageflow.interceptors.tasks import (
     Attempt,
     Enqueue,
@@ -76,7 +83,9 @@ __all__ = [
     "LockHold",
     "LockParty",
     "LockWaiting",
+    "PendingSettlements",
     "RedisCall",
+    "RedisOutage",
     "ResourceKey",
     "RunResend",
     "SignatureLoad",

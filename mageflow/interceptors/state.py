@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mageflow.interceptors.events import Event
-from mageflow.types import SignatureKind
+from mageflow.types import OutageReason, SignatureKind
 
-__all__ = ["DamageFound", "RedisCall", "SignatureLoad", "SignatureWrite"]
+__all__ = ["DamageFound", "PendingSettlements", "RedisCall", "RedisOutage", "SignatureLoad", "SignatureWrite"]
 
 
 @dataclass(slots=True, eq=False)
@@ -54,3 +54,26 @@ class DamageFound(Event):
     """Redis key, or the entry."""
     reason: str
     """What cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOutage(Event):
+    """Redis went away or began to refuse, or it answers again. Published once for each of the two, per client."""
+
+    is_over: bool
+    reason: OutageReason
+    operation: str
+    """The operation that failed first; at the end, the one that succeeded."""
+    advice: str
+    """What to do about it, one clause."""
+    seconds: float = 0.0
+    """How long it lasted; 0 at its begin."""
+    failures: int = 1
+    """Failed round trips in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSettlements(Event):
+    """The number of ended attempts whose outcome Redis does not have yet has changed. This process repeats them."""
+
+    count: int

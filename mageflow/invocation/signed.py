@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mageflow.error_text import text_of
-from mageflow.errors import MageflowError, SignatureError
+from mageflow.errors import MageflowError, SignatureError, StoreRefusedError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
 from mageflow.metadata import KEY_DEDUPE
@@ -25,13 +25,14 @@ _log = logging.getLogger("mageflow")
 _RESERVE_SECONDS = 1.0
 """How long before its timeout an attempt gives up waiting for Redis."""
 
-_FAILURE_RETRY_SECONDS = 5.0
+_SETTLEMENT_WAIT_SECONDS = 1.0
+"""How long the end of an attempt waits for Redis before it is recorded in the background.
+
+Short, so that Hatchet learns the outcome soon: a worker that is killed before runs its task function again.
+"""
 
 _STORED_CHARACTERS = 32_768
 """Limit of an error's text: it is stored with the signature, and every error callback gets it."""
-
-_ADMISSION_RETRY_SECONDS = 10.0
-"""How long a run waits for Redis to come back, rather than spend a retry on its restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class SignedRuns:
     async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
-        Waits up to ten seconds for Redis to come back, within the attempt's own timeout.
+        While Redis is away or refuses, the attempt waits, until one second before its timeout.
 
         Args:
             attempt: The attempt; its ``flow_*`` fields and ``max_attempts`` are updated.
@@ -81,16 +82,17 @@ class SignedRuns:
             Skip: The run must not run.
             SignatureNotFoundError: The signature expired or was removed; Hatchet makes no further attempt.
             SignatureInvalidError: The stored document does not validate; Hatchet makes no further attempt.
-            StoreUnavailableError: Redis could not be reached; Hatchet may make another attempt.
+            StoreUnavailableError: Redis was away or refused until the timeout; Hatchet may make another attempt.
+            StoreRefusedError: Redis refuses for good; Hatchet makes no further attempt.
         """
         try:
             admission = await self._flows.admit(
                 attempt.signature_key,
                 self._identity(attempt),
                 input_json=input_json,
-                retry_seconds=max(0.0, min(_ADMISSION_RETRY_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS)),
+                retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
             )
-        except SignatureError as error:
+        except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         attempt.flow_kind, attempt.flow_id, attempt.flow_name = (
             admission.flow_kind or attempt.flow_kind,
@@ -109,23 +111,27 @@ class SignedRuns:
         return admission.signature
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:
-        """Record the result and send what comes next. Atomic; waits for Redis until one second before the timeout.
+        """Record the result and send what comes next. Atomic.
 
-        Raises:
-            StoreUnavailableError: Redis could not be reached for as long as the attempt's timeout allows.
+        Does not raise: the task function has succeeded, and Hatchet must learn that, or it runs again. While Redis is
+        away or refuses, this waits for a second at most; then the result is recorded in the background. If this process
+        ends before that, a reconciler takes the result from Hatchet.
         """
-        await self._flows.settle(
-            attempt.signature_key,
-            self._identity(attempt),
-            AttemptOutcome("succeeded", result_json=result_json),
-            retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
-        )
+        try:
+            await self._flows.settle_surely(
+                attempt.signature_key,
+                self._identity(attempt),
+                AttemptOutcome("succeeded", result_json=result_json),
+                wait_seconds=self._wait_seconds(attempt),
+            )
+        except MageflowError as failure:
+            _log.error("the result of %s could not be recorded: %s", attempt.signature_key, failure)
 
     async def fail(self, attempt: Attempt, error: BaseException, input_json: str) -> None:
         """Record a failure, a cancellation or a timeout, and send the callbacks it triggers. Atomic.
 
-        Does not raise: the task's own exception must reach Hatchet. What cannot be recorded within five seconds is
-        logged as a warning; a reconciler records it later. Fills in `Attempt.will_retry`.
+        Does not raise: the task's own exception must reach Hatchet. While Redis is away or refuses, this waits for a
+        second at most; then the failure is recorded in the background. Fills in `Attempt.will_retry`.
         """
         try:
             if attempt.outcome == "cancelled" and attempt.is_cancelled():
@@ -140,10 +146,11 @@ class SignedRuns:
                 max_failures=attempt.task.retries + 1,
                 input_json=input_json,
             )
-            settled = await self._flows.settle(
-                attempt.signature_key, self._identity(attempt), ended, retry_seconds=_FAILURE_RETRY_SECONDS
+            settled = await self._flows.settle_surely(
+                attempt.signature_key, self._identity(attempt), ended, wait_seconds=_SETTLEMENT_WAIT_SECONDS
             )
-            attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
+            if settled is not None:
+                attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
         except MageflowError as failure:
             _log.warning("the end of %s could not be recorded: %s", attempt.signature_key, failure)
 
@@ -156,6 +163,9 @@ class SignedRuns:
         if await self._flows.was_timed_out(self._identity(attempt)):
             attempt.outcome = "timed_out"
             attempt.will_retry = attempt.attempt_number < attempt.max_attempts
+
+    def _wait_seconds(self, attempt: Attempt) -> float:
+        return max(0.0, min(_SETTLEMENT_WAIT_SECONDS, attempt.remaining_seconds - _RESERVE_SECONDS))
 
     def _identity(self, attempt: Attempt) -> RunIdentity:
         return RunIdentity(

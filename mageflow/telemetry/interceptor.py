@@ -32,7 +32,9 @@ from mageflow.interceptors import (
     LockExpired,
     LockHold,
     LockWaiting,
+    PendingSettlements,
     RedisCall,
+    RedisOutage,
     RunResend,
     SignatureLoad,
     SignatureWrite,
@@ -49,6 +51,7 @@ from mageflow.telemetry.gauges import ClusterGauges
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope, damage_found
+from mageflow.telemetry.outages import SettlementGauge, record_outage
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry
@@ -73,6 +76,8 @@ class TelemetryInterceptor(Interceptor):
             RunResend: lambda event: resend_run(recorder, event),
             DamageFound: lambda event: damage_found(recorder, event),
             ClusterView: self._cluster_viewed,
+            RedisOutage: lambda event: record_outage(recorder, event),
+            PendingSettlements: SettlementGauge(recorder).update,
             LockWaiting: self._locks.waiting,
             LeaseLost: self._locks.lost,
             LeaseRenewal: self._locks.renewed,

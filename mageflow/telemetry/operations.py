@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
+from mageflow.errors import StoreUnavailableError
 from mageflow.interceptors import (
     DamageFound,
     RedisCall,
@@ -238,7 +239,8 @@ class RedisScope:
         if guards.metric.may_record:
             with guards.metric.catching("redis.exit"):
                 recorder.instruments.inc(metrics.REDIS_ERRORS, operation, error_type)
-        recorder.log.emit(events.REDIS_ERROR, operation=operation, error_type=error_type)
+        level = "debug" if isinstance(error, StoreUnavailableError) else ""
+        recorder.log.emit(events.REDIS_ERROR, level, operation=operation, error_type=error_type)
 
 
 def _detach(recorder: Recorder, token: Token[Context] | None, site: str) -> None:

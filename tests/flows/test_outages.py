@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from mageflow import Mageflow, Settings
 from mageflow.engine import LocalEngine
@@ -15,6 +17,7 @@ from mageflow.errors import MageflowError
 from mageflow.signatures import SwarmConfig
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.crash_injection.fork_server import ForkServer
+from tests.flows.crash_injection.verify import JOURNAL_FILE, read_journal
 
 FLOWS = 100
 
@@ -67,6 +70,30 @@ async def test_a_hundred_flows_survive_a_restart_of_redis(lasting: EmbeddedValke
             await asyncio.to_thread(lasting.start)
         ended = await all_ended(client, keys, 60)
     assert {str(each.status) for each in ended} == {"done"}
+    assert lasting.keys_without_ttl() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)  # a loaded machine takes its time to start workers
+async def test_a_hundred_flows_survive_a_redis_that_is_full(lasting: EmbeddedValkey, tmp_path: Path) -> None:
+    """It refuses for three seconds, twice, while all run: every flow ends as done, and every step was admitted once."""
+    async with ForkServer(lasting.url, tmp_path) as server, LocalEngine(worker_lost_after=5.0) as engine:
+        client = Mageflow(engine.client(namespace="outage"), lasting.url, settings=Settings(metrics=False))
+        await server.start(engine, "outage")
+        keys = await hundred(client)
+        with redis.Redis.from_url(lasting.url) as operator:
+            for _ in range(2):
+                await asyncio.sleep(0.3)
+                operator.config_set("maxmemory", "100kb")
+                await asyncio.sleep(3)
+                operator.config_set("maxmemory", "0")
+        ended = await all_ended(client, keys, 60)
+    assert {str(each.status) for each in ended} == {"done"}
+    bodies = Counter((each.record, each.path) for each in read_journal(tmp_path / JOURNAL_FILE))
+    doubled = [body for body, times in bodies.items() if times > 1]
+    print(f"\n{len(ended)} flows: 0 failed; {len(bodies)} task functions ran, {len(doubled)} of them twice")
+    assert len(bodies) >= FLOWS // 4 * 6 + FLOWS * 3 // 4 * 3
+    assert doubled == []
     assert lasting.keys_without_ttl() == []
 
 

@@ -5,8 +5,16 @@ import asyncio
 import pytest
 from opentelemetry.trace import StatusCode
 
-from mageflow.errors import StoreUnavailableError, TimeoutExtensionError
-from mageflow.interceptors import RedisCall, SignatureLoad, SignatureWrite, Stagger, TimeoutExtension
+from mageflow.errors import StoreError, StoreUnavailableError, TimeoutExtensionError
+from mageflow.interceptors import (
+    PendingSettlements,
+    RedisCall,
+    RedisOutage,
+    SignatureLoad,
+    SignatureWrite,
+    Stagger,
+    TimeoutExtension,
+)
 from tests.telemetry.conftest import STAGGERED, Bench
 
 
@@ -138,4 +146,34 @@ def test_a_redis_error_is_called_by_the_drivers_name(bench: Bench):
         "ConnectionRefusedError": 1.0
     }
     event = bench.logs.one("mageflow.redis.error")
-    assert (event["operation"], event["error_type"], event["level"]) == ("admit", "ConnectionRefusedError", "warning")
+    assert (event["operation"], event["error_type"], event["level"]) == ("admit", "ConnectionRefusedError", "debug")
+
+
+def test_an_error_of_redis_outside_of_an_outage_is_a_warning(bench: Bench):
+    """An outage has its own events; a refusal of one call has none."""
+    with pytest.raises(StoreError), bench.interceptor.redis(RedisCall("admit")):
+        raise StoreError("admit", "WRONGTYPE") from ValueError()
+    event = bench.logs.one("mageflow.redis.error")
+    assert (event["operation"], event["error_type"], event["level"]) == ("admit", "ValueError", "warning")
+
+
+def test_an_outage_is_counted_once_and_told_at_both_ends(bench: Bench):
+    """By its reason, with what to do, and with how long it took."""
+    bench.interceptor.event(RedisOutage(False, "full", "settle", "raise maxmemory"))
+    bench.interceptor.event(RedisOutage(True, "full", "settle", "raise maxmemory", seconds=2.5, failures=7))
+
+    assert bench.samples.value("mageflow_redis_outages_total", reason="full") == 1.0
+    begin, end = bench.logs.one("mageflow.redis.outage"), bench.logs.one("mageflow.redis.recovered")
+    assert (begin["level"], begin["reason"], begin["operation"], begin["advice"]) == (
+        "warning", "full", "settle", "raise maxmemory",
+    )  # fmt: skip
+    assert (end["level"], end["reason"], end["duration_s"], end["failures"]) == ("warning", "full", 2.5, 7)
+
+
+def test_settlements_that_wait_for_redis_are_a_gauge(bench: Bench):
+    """The number of this process; 0 when none waits."""
+    bench.interceptor.event(PendingSettlements(3))
+    bench.interceptor.event(RedisOutage(False, "full", "settle", "raise maxmemory"))
+    assert bench.samples.value("mageflow_settlements_pending") == 3.0
+    bench.interceptor.event(PendingSettlements(0))
+    assert bench.samples.value("mageflow_settlements_pending") == 0.0

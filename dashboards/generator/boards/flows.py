@@ -134,8 +134,7 @@ _SIGNATURES = Section(
         lines(
             "Redis errors", "ops",
             [Query("sum by (operation, error) (rate(mageflow_redis_errors_total{S}[R]))", "{{operation}} {{error}}")],
-            "Failed round trips to Redis. No line is good. Plain tasks do not need Redis; signed tasks fail and are "
-            "retried.",
+            "Failed round trips to Redis. No line is good. Plain tasks do not need Redis; signed tasks wait for it.",
             colour="red", empty="no errors",
         ),
         lines(
@@ -144,6 +143,18 @@ _SIGNATURES = Section(
             "Records, indexes and entries of indexes that could not be read and were put aside. `mageflow damaged` "
             "lists them with the reason. Everything else goes on.",
             bars=True, decimals=0, colour="red", empty="nothing damaged",
+        ),
+        lines(
+            "Redis outages", "short",
+            [Query("sum by (reason) (increase(mageflow_redis_outages_total{S}[R])) > 0", "{{reason}}")],
+            "Times that Redis went away or began to refuse. The log event mageflow.redis.outage says what to do.",
+            colour="red", empty="no outages",
+        ),
+        lines(
+            "Settlements that wait for Redis", "short",
+            [Query("sum(mageflow_settlements_pending{S})", "pending")],
+            "Ended attempts whose outcome Redis has not taken yet. Workers repeat them; the next steps wait for them.",
+            steps=((1, "orange"),),
         ),
     ),
 )  # fmt: skip

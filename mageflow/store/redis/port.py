@@ -11,9 +11,11 @@ import redis.asyncio.cluster
 import redis.cluster
 import redis.exceptions
 
-from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
+from mageflow.errors import ConfigurationError, RedisNotConfiguredError
 from mageflow.interceptors import Interceptor, RedisCall
 from mageflow.store.redis.connections import Connections, RedisClient
+from mageflow.store.redis.outages import OutageWatch
+from mageflow.store.redis.refusals import as_store_error
 from mageflow.store.redis.scripts import Script
 
 __all__ = ["RedisClient", "RedisPort"]
@@ -22,17 +24,7 @@ Argument = str | bytes | int | float
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 _UNKNOWN_SCRIPT = object()
-_UNAVAILABLE = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.ReadOnlyError,
-    ConnectionError,
-    TimeoutError,
-    OSError,
-)
+_FAILURES = (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError)
 
 
 class RedisPort:
@@ -53,6 +45,7 @@ class RedisPort:
         self._interceptor = interceptor or Interceptor()
         self._given = client
         self._connections = Connections(client)
+        self._outages = OutageWatch(self._interceptor)
         if isinstance(client, str):
             if not client.startswith(_SCHEMES):
                 scheme = client.partition("://")[0] if "://" in client else "none"
@@ -80,8 +73,9 @@ class RedisPort:
 
         Raises:
             RedisNotConfiguredError: No Redis was given.
-            StoreUnavailableError: The server could not be reached in time.
-            StoreError: The server refused or the script failed.
+            StoreUnavailableError: The server could not be reached in time, or refuses for now.
+            StoreRefusedError: The server refuses until somebody changes something.
+            StoreError: The script failed.
         """
         script.check(keys, args)
         operands: tuple[Argument, ...] = (len(keys), *keys, *args)
@@ -99,8 +93,9 @@ class RedisPort:
 
         Raises:
             RedisNotConfiguredError: No Redis was given.
-            StoreUnavailableError: The server could not be reached in time.
-            StoreError: The server refused.
+            StoreUnavailableError: The server could not be reached in time, or refuses for now.
+            StoreRefusedError: The server refuses until somebody changes something.
+            StoreError: The command failed.
         """
         return await self._execute(operation or str(command[0]).lower(), command)
 
@@ -124,14 +119,21 @@ class RedisPort:
             except redis.exceptions.NoScriptError:
                 # A new or restarted server does not know the hash. This is no failure, so no interceptor sees an error.
                 reply = _UNKNOWN_SCRIPT
-            except _UNAVAILABLE as error:
+            except _FAILURES as error:
                 _end_if_cancelled(task, cancellations, error)
-                raise StoreUnavailableError(operation, _reason(error)) from error
-            except redis.exceptions.RedisError as error:
-                _end_if_cancelled(task, cancellations, error)
-                raise StoreError(operation, _reason(error)) from error
+                failure = as_store_error(operation, error)
+                if not _is_idle_wait(command, error):
+                    self._outages.failed(failure)
+                raise failure from error
             _end_if_cancelled(task, cancellations, None)
+        if reply is not _UNKNOWN_SCRIPT:
+            self._outages.answered(operation)
         return _text(reply)
+
+
+def _is_idle_wait(command: Sequence[Argument], error: Exception) -> bool:
+    """Whether a blocking command met the client's own socket timeout: nothing happened, and Redis is not away."""
+    return command[0] == "BLMPOP" and isinstance(error, redis.exceptions.TimeoutError | TimeoutError)
 
 
 def _end_if_cancelled(task: "asyncio.Task[Any] | None", cancellations: int, error: Exception | None) -> None:
@@ -142,10 +144,6 @@ def _end_if_cancelled(task: "asyncio.Task[Any] | None", cancellations: int, erro
     """
     if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError from error
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _text(reply: Any) -> Any:

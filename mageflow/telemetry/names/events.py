@@ -118,8 +118,17 @@ STORE_DAMAGED: Final = LogEvent(
     ("kind", "key", "reason"),
 )  # fmt: skip
 REDIS_ERROR: Final = LogEvent(
-    "mageflow.redis.error", "warning", "A round trip to Redis failed.", ("operation", "error_type")
-)
+    "mageflow.redis.error", "warning",
+    "A round trip to Redis failed. At level debug in an outage, which has its own events.", ("operation", "error_type"),
+)  # fmt: skip
+REDIS_OUTAGE: Final = LogEvent(
+    "mageflow.redis.outage", "warning", "Redis went away or began to refuse. Once per outage.",
+    ("reason", "operation", "advice"),
+)  # fmt: skip
+REDIS_RECOVERED: Final = LogEvent(
+    "mageflow.redis.recovered", "warning", "Redis accepts again what it refused. Once per outage.",
+    ("reason", "operation", "duration_s", "failures"),
+)  # fmt: skip
 
 FLOW_STARTED: Final = LogEvent("mageflow.flow.started", "info", "A chain or swarm was started.", ("name", "steps"))
 FLOW_STEP_DONE: Final = LogEvent(

@@ -6,7 +6,9 @@ sets; its tables are written from here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+from mageflow.types import OutageReason
 
 Kind = Literal["counter", "gauge", "histogram"]
 View = Literal["process", "cluster"]
@@ -51,6 +53,7 @@ CYCLE: Final = (2.0, 3.0, 4.0, 5.0, 8.0, 16.0)
 # Closed sets of label values.
 OUTCOMES: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled", "skipped")
 OK_ERROR: Final = ("ok", "error")
+OUTAGE_REASONS: Final = get_args(OutageReason)
 STAGES: Final = ("signature_load", "stagger", "lock_wait", "body", "callbacks")
 PHASES: Final = ("loading", "stagger", "lock_wait", "running", "cancelling")
 SOURCES: Final = ("direct", "signature", "chain", "swarm", "callback", "schedule", "cron", "event")
@@ -212,6 +215,14 @@ STORE_DAMAGED: Final = _counter(
     kind=DAMAGE_KINDS,
 )
 REDIS_ERRORS: Final = _counter("mageflow_redis_errors_total", "Failed Redis round trips.", "operation", "error")
+REDIS_OUTAGES: Final = _counter(
+    "mageflow_redis_outages_total", "Times that Redis went away or began to refuse, by its reason.",
+    reason=OUTAGE_REASONS,
+)  # fmt: skip
+SETTLEMENTS_PENDING: Final = _gauge(
+    "mageflow_settlements_pending",
+    "Ended attempts whose outcome Redis has not taken yet; repeated until it does.",
+)
 
 # Flows.
 FLOWS_STARTED: Final = _counter("mageflow_flows_started_total", "Flows started.", "flow", "flow_name", flow=FLOW_KINDS)

@@ -1,0 +1,140 @@
+"""Settlements that Redis has not taken yet. They are repeated in the background, after their attempts have ended.
+
+A task function that has succeeded must not run again because Redis is away: Hatchet gets the success at once, and its
+record is written when Redis takes it. If this process ends first, Hatchet has the outcome, and a reconciler reads it
+there.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from mageflow.errors import MageflowError, StoreUnavailableError
+from mageflow.flows.repetition import FIRST_PAUSE, next_pause
+from mageflow.interceptors import Interceptor, PendingSettlements
+from mageflow.signatures import RunIdentity
+from mageflow.store import AttemptOutcome, Settlement
+
+__all__ = ["LateSettlements"]
+
+_MOST: Final = 10_000
+_MOST_CHARACTERS: Final = 64 * 1024 * 1024
+_AT_ONCE: Final = 16
+"""As many go to Redis together once it takes them: a fraction of the connections of a client."""
+_CLOSING_SECONDS: Final = 2.0
+
+_log = logging.getLogger("mageflow.flows")
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    key: str
+    run: RunIdentity
+    ended: AttemptOutcome
+
+    @property
+    def characters(self) -> int:
+        error = self.ended.error
+        return len(self.ended.result_json or "") + len(self.ended.input_json) + len(error.message if error else "")
+
+
+class LateSettlements:
+    """What waits for Redis, per event loop, oldest first.
+
+    Args:
+        settle: Settles one attempt and sends what follows.
+        interceptor: Gets a `PendingSettlements` when the number of them changes.
+    """
+
+    def __init__(
+        self, settle: Callable[[str, RunIdentity, AttemptOutcome], Awaitable[Settlement]], interceptor: Interceptor
+    ) -> None:
+        self._settle = settle
+        self._interceptor = interceptor
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
+
+    def add(self, key: str, run: RunIdentity, ended: AttemptOutcome) -> None:
+        """Keep a settlement and repeat it until Redis takes it. Above the limits it is left to the reconcilers."""
+        waiting = self._loops.setdefault(asyncio.get_running_loop(), _Waiting())
+        late = _Late(key, run, ended)
+        if len(waiting.queue) >= _MOST or waiting.characters + late.characters > _MOST_CHARACTERS:
+            if not waiting.is_full:
+                _log.warning("%d settlements wait for Redis; more are left to the reconcilers", len(waiting.queue))
+            waiting.is_full = True
+            return
+        waiting.queue.append(late)
+        waiting.characters += late.characters
+        self._publish()
+        if waiting.task is None or waiting.task.done():
+            # An empty context: this outlives the attempt, whose spans and log fields must not be those of others.
+            waiting.task = asyncio.get_running_loop().create_task(
+                self._repeat(waiting), name="mageflow-settlements", context=contextvars.Context()
+            )
+
+    async def close(self) -> None:
+        """Settle what waits in this loop if Redis takes it at once; leave the rest to the reconcilers."""
+        waiting = self._loops.pop(asyncio.get_running_loop(), None)
+        if waiting is None:
+            return
+        if waiting.task is not None:
+            waiting.task.cancel()
+            await asyncio.gather(waiting.task, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                while waiting.queue and await self._settle_oldest(waiting, _AT_ONCE):
+                    pass
+        except TimeoutError:
+            pass
+        if waiting.queue:
+            _log.warning("%d ended attempts are left to the reconcilers: Redis is away", len(waiting.queue))
+            waiting.queue.clear()
+        self._publish()
+
+    async def _repeat(self, waiting: "_Waiting") -> None:
+        pause = FIRST_PAUSE
+        while waiting.queue:
+            await asyncio.sleep(pause)
+            pause = next_pause(pause)
+            at_once = 1
+            while waiting.queue and await self._settle_oldest(waiting, at_once):
+                at_once, pause = _AT_ONCE, FIRST_PAUSE
+
+    async def _settle_oldest(self, waiting: "_Waiting", count: int) -> bool:
+        """Settle the oldest ones. Returns whether Redis takes them."""
+        oldest = list(waiting.queue)[:count]
+        done = await asyncio.gather(*(self._settle_one(each) for each in oldest))
+        for late, is_done in zip(oldest, done, strict=True):
+            if is_done:
+                waiting.queue.remove(late)
+                waiting.characters -= late.characters
+        if any(done):
+            waiting.is_full = False
+            self._publish()
+        return all(done)
+
+    async def _settle_one(self, late: _Late) -> bool:
+        try:
+            await self._settle(late.key, late.run, late.ended)
+        except StoreUnavailableError:
+            return False
+        except MageflowError as error:
+            _log.error("the end of %s could not be recorded: %s", late.key, error)
+        except Exception:  # noqa: BLE001 - the others must be settled
+            _log.exception("the end of %s could not be recorded", late.key)
+        return True
+
+    def _publish(self) -> None:
+        self._interceptor.event(PendingSettlements(sum(len(each.queue) for each in list(self._loops.values()))))
+
+
+class _Waiting:
+    def __init__(self) -> None:
+        self.queue: deque[_Late] = deque()
+        self.characters = 0
+        self.is_full = False
+        self.task: asyncio.Task[None] | None = None

@@ -1,0 +1,259 @@
+"""Redis refuses while flows run on real workers: nothing that succeeded runs again, and no retry is spent."""
+
+import asyncio
+import contextlib
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+import redis
+from pydantic import BaseModel
+
+from mageflow import Settings
+from mageflow.errors import MageflowError
+from mageflow.signatures import Status, TaskError
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
+
+QUICK = Settings(
+    metrics_port=0, reconcile_grace_seconds=0.5, reconcile_check_seconds=0.5, reconcile_interval_seconds=0.2
+)
+
+Refusal = Callable[[redis.Redis, EmbeddedValkey], contextlib.AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def full(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """OOM."""
+    server.config_set("maxmemory", "100kb")
+    yield
+    server.config_set("maxmemory", "0")
+
+
+@contextlib.contextmanager
+def forbidden(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """NOPERM, for EVALSHA itself."""
+    server.acl_setuser("default", enabled=True, nopass=True, commands=["-@all", "+ping", "+acl"])
+    yield
+    server.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+
+
+@contextlib.contextmanager
+def forbidden_in_script(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """NOPERM, for a command inside a script."""
+    server.acl_setuser("default", enabled=True, nopass=True, commands=["-hmget", "-hgetall", "-hget"])
+    yield
+    server.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+
+
+@contextlib.contextmanager
+def no_replicas(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """NOREPLICAS."""
+    server.config_set("min-replicas-to-write", "1")
+    yield
+    server.config_set("min-replicas-to-write", "0")
+
+
+@contextlib.contextmanager
+def read_only(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """READONLY: a primary that becomes a replica of nothing."""
+    server.execute_command("REPLICAOF", "127.0.0.1", "1")
+    yield
+    server.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextlib.contextmanager
+def master_down(server: redis.Redis, _: EmbeddedValkey) -> Generator[None]:
+    """MASTERDOWN: the same, and it serves no old data."""
+    server.config_set("replica-serve-stale-data", "no")
+    server.execute_command("REPLICAOF", "127.0.0.1", "1")
+    yield
+    server.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextlib.contextmanager
+def disk(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
+    """MISCONF: a snapshot cannot be written."""
+    server.config_set("save", "3600 1000000")
+    shutil.rmtree(str(server.config_get("dir")["dir"]))
+    with contextlib.suppress(redis.ResponseError):
+        server.bgsave()
+    while server.info("persistence")["rdb_last_bgsave_status"] == "ok":
+        time.sleep(0.02)
+    yield
+    server.config_set("stop-writes-on-bgsave-error", "no")
+
+
+@contextlib.contextmanager
+def busy(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
+    """BUSY: a script of somebody else does not end."""
+    server.config_set("busy-reply-threshold", "50")
+
+    def loop() -> None:
+        with redis.Redis.from_url(valkey.url) as other, contextlib.suppress(redis.RedisError):
+            other.eval("while true do end", 0)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    time.sleep(0.3)
+    yield
+    server.execute_command("SCRIPT", "KILL")
+    thread.join()
+
+
+@contextlib.contextmanager
+def away(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
+    """Nobody listens; everything was written to disk."""
+    valkey.kill()
+    yield
+    valkey.start()
+
+
+REFUSALS = [full, forbidden, forbidden_in_script, no_replicas, read_only, master_down, disk, busy, away]
+
+
+@pytest.fixture
+def own_valkey() -> Generator[EmbeddedValkey]:
+    """A server that may be spoiled."""
+    with EmbeddedValkey(append_only=True) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(own_valkey: EmbeddedValkey) -> Generator[redis.Redis]:
+    """The operator's connection."""
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.ping()
+        yield client
+
+
+@pytest.fixture
+def observed(make_observed: Any, own_valkey: EmbeddedValkey) -> Any:  # noqa: F811
+    """A client of that server."""
+    return make_observed(own_valkey.url, settings=QUICK)
+
+
+async def ended(client: Any, key: str, seconds: float = 30.0) -> Any:
+    """Wait until a flow or signature has ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(MageflowError):
+            found = await client.load_signature(key)
+            if found.has_ended:
+                return found
+        assert time.monotonic() < deadline, "it did not end"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_success_that_redis_refuses_to_record_is_final(
+    observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis, refusal: Refusal
+) -> None:
+    """Hatchet has the success while Redis still refuses; the chain goes on when Redis takes its record."""
+    client = observed.client
+    paid: Counter[str] = Counter()
+    may_pay = threading.Event()
+
+    @client.task(name="pay", retries=3)
+    async def pay(msg: dict[str, Any]) -> dict[str, Any]:
+        paid["begun"] += 1
+        while not may_pay.is_set():
+            await asyncio.sleep(0.02)
+        paid["ended"] += 1
+        return {"ok": 1}
+
+    mageflow_worker.in_process(client, "pay", workflows=[pay])
+    chain = await client.chain([pay, pay])
+    await chain.aio_run_no_wait()
+    await until(lambda: paid["begun"] == 1, 15)
+    run_id = (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id
+    with refusal(admin, own_valkey):
+        refused_at = time.monotonic()
+        may_pay.set()
+        while (await client.runs.aio_get_status(run_id)).name != "COMPLETED":
+            assert time.monotonic() - refused_at < 10, "Hatchet has no success while Redis refuses"
+            await asyncio.sleep(0.05)
+        assert time.monotonic() - refused_at < 5
+        await asyncio.sleep(max(0.0, refused_at + 2.5 - time.monotonic()))
+        assert paid == {"begun": 1, "ended": 1}
+    assert (await ended(client, chain.key)).status is Status.DONE
+    assert paid == {"begun": 2, "ended": 2}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("refusal", "seconds"), [(no_replicas, 3), (forbidden, 3), (away, 11)])
+async def test_a_run_that_redis_does_not_admit_waits_and_spends_no_retry(
+    observed: Any,
+    mageflow_worker: Any,
+    own_valkey: EmbeddedValkey,
+    admin: redis.Redis,
+    refusal: Refusal,
+    seconds: float,
+) -> None:
+    """The task has no retries: it runs once, as attempt 1, when Redis admits it."""
+    client = observed.client
+    attempts: list[int] = []
+
+    @client.task(name="plain")
+    async def plain(msg: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    @client.task(name="late", retries=0)
+    @client.with_ctx
+    async def late(msg: dict[str, Any], ctx: Any) -> dict[str, Any]:
+        attempts.append(ctx.attempt_number)
+        return {}
+
+    mageflow_worker.in_process(client, "late", workflows=[plain, late])
+    signature = await client.sign(late)
+    with refusal(admin, own_valkey):
+        run = await signature.aio_run_no_wait()  # needs no Redis
+        await asyncio.sleep(seconds)
+        assert attempts == []
+        assert (await client.runs.aio_get_status(run.workflow_run_id)).name == "RUNNING"
+    await until(lambda: attempts == [1], 15)
+    async with asyncio.timeout(10):
+        while (await client.runs.aio_get_status(run.workflow_run_id)).name != "COMPLETED":
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(90)
+async def test_a_failure_that_redis_refuses_to_record_calls_its_callback_later(
+    observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis
+) -> None:
+    """The error callback runs once, with the task's own error."""
+    client = observed.client
+    received: list[dict[str, Any]] = []
+    begun, may_fail = threading.Event(), threading.Event()
+
+    class Failure(BaseModel):
+        why: TaskError
+
+    @client.task(name="fails")
+    async def fails(msg: dict[str, Any]) -> dict[str, Any]:
+        begun.set()
+        while not may_fail.is_set():
+            await asyncio.sleep(0.02)
+        raise ValueError("no good")
+
+    @client.task(name="callback")
+    async def callback(msg: Failure) -> dict[str, Any]:
+        received.append(msg.why.model_dump())
+        return {}
+
+    mageflow_worker.in_process(client, "fails", workflows=[fails, callback])
+    chain = await client.chain([fails, fails], error=callback)
+    await chain.aio_run_no_wait()
+    await until(begun.is_set, 15)
+    with full(admin, own_valkey):
+        may_fail.set()
+        await asyncio.sleep(2.5)
+        assert received == []
+    await until(lambda: bool(received), 15)
+    await asyncio.sleep(0.5)
+    assert [(each["type"], each["message"]) for each in received] == [("ValueError", "no good")]
