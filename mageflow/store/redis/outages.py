@@ -45,7 +45,7 @@ class OutageWatch:
         if not self._outages:
             return  # the usual case takes no lock
         with self._lock:
-            over = {
+            over: dict[OutageReason, _Outage] = {
                 reason: outage
                 for reason, outage in self._outages.items()
                 # A full server still answers reads: only what it refused shows that it accepts again.
