@@ -28,8 +28,8 @@ local function take_untold(index)
   local flat = on_index('HGETALL', notes)
   for i = 1, #flat, 2 do
     local is_readable, note = pcall(cjson.decode, flat[i + 1])
-    if is_readable and type(note) == 'table' and not note.told then
-      note.told = true
+    if is_readable and type(note) == 'table' and not note.reported then
+      note.reported = true
       redis.call('HSET', notes, flat[i], cjson.encode(note))
       untold[#untold + 1], untold[#untold + 2] = flat[i], flat[i + 1]
     end

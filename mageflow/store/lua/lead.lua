@@ -5,7 +5,7 @@
 -- ARGS
 --   owner    text    who asks
 --   ttl_ms   text    for how long; 0 gives it back
--- RESULT   0 if the owner leads now (or has given it back), else how many ms the lease of the leader still runs, at least 1
+-- RESULT   0 if the owner leads now (or has released the lease), else the ms that the leader still has, at least 1
 -- TTL      the lease: ttl_ms
 -- ATOMIC   two processes must not both find it free, and none may give back another's
 local holder = redis.call('GET', KEYS[1])

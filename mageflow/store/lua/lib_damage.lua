@@ -1,9 +1,9 @@
 -- Library of the scripts over records and indexes: what cannot be read is noted and put aside, so that it stops nothing
 -- else. The notes of a shard share its hash tag, so that the script that meets the damage writes them.
 --
--- <prefix>:{<namespace>/<shard>}:damaged, a hash: key, or member of an index -> {kind, reason, at_ms, told}. Kinds:
+-- <prefix>:{<namespace>/<shard>}:damaged, a hash: key, or member of an index -> {kind, reason, at_ms, reported}. Kinds:
 -- record, a record that no reconciler visits until the notes are cleared; index, an index of another type that was
--- deleted; entry, an entry of an index that names nothing and was removed. told: a worker has reported it.
+-- deleted; entry, an entry of an index that names nothing and was removed. reported: a worker has reported it.
 local MAX_NOTES, MAX_REBUILT, NOTES_TTL_S = 1000, 10000, 7 * 24 * 3600
 
 local function error_text(failure) return type(failure) == 'table' and failure.err or tostring(failure) end
@@ -11,7 +11,7 @@ local function error_text(failure) return type(failure) == 'table' and failure.e
 local function is_wrong_type(failure) return string.find(error_text(failure), 'WRONGTYPE', 1, true) ~= nil end
 
 -- key: any key of the shard. True if the damage was not noted before. A full hash keeps no more, and then all is new.
-local function note_damage(key, what, kind, reason, told)
+local function note_damage(key, what, kind, reason, reported)
   local notes = string.match(key, '^(.-})') .. ':damaged'
   local count = redis.pcall('HLEN', notes)
   if type(count) == 'table' then
@@ -22,7 +22,7 @@ local function note_damage(key, what, kind, reason, told)
   if count < MAX_NOTES then
     local clock = redis.call('TIME')
     local at_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    redis.call('HSET', notes, what, cjson.encode({kind = kind, reason = reason, at_ms = at_ms, told = told}))
+    redis.call('HSET', notes, what, cjson.encode({kind = kind, reason = reason, at_ms = at_ms, reported = reported}))
     redis.call('EXPIRE', notes, NOTES_TTL_S)
   end
   return true

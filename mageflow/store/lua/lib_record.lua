@@ -92,7 +92,7 @@
 --   stats:<kind>:<status>     zset         every change       id -> epoch ms at which the record expires
 --   stats:started:<kind>      zset         start              id -> epoch ms of the start, of flows that have not ended
 --   damaged                   hash         put_aside, every   key or entry of an index -> what cannot be read:
---                                          change             kind, reason, at_ms, told
+--                                          change             kind, reason, at_ms, reported
 --   stats:items               hash         fill, settle       id -> "<pending>,<running>,<succeeded>,<failed>" items of
 --                                                             a swarm that has not ended
 
@@ -119,8 +119,8 @@ local function number(field)
   return tonumber(text)
 end
 
--- Loops over steps and items run to these numbers. Redis serves nobody while a script runs, so a number that is far
--- above what is stored ends the script.
+-- Loops over steps and items run to these numbers. Redis serves no other client while a script runs, so a number that
+-- is far above what is stored ends the script.
 local function check_counts()
   local total, stored = number('total'), redis.call('HLEN', DEFINITIONS)
   if total < 0 or total > stored + MAX_MISSING_DEFINITIONS then
