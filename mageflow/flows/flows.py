@@ -6,6 +6,7 @@ most one call to Hatchet, however many runs they send.
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from mageflow.config import Settings
@@ -195,7 +196,15 @@ class Flows:
             raise FlowFailedError(key, flow.status)
         raise FlowFailedError(key, flow.status, error.type, error.message, error.task)
 
-    async def admit(self, key: str, run: RunIdentity, *, input_json: str = "", retry_seconds: float = 0.0) -> Admission:
+    async def admit(
+        self,
+        key: str,
+        run: RunIdentity,
+        *,
+        input_json: str = "",
+        retry_seconds: float = 0.0,
+        task_names: Sequence[str] = (),
+    ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
         One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
@@ -226,6 +235,7 @@ class Flows:
             input_json: Input of the run, as the JSON text of an object.
             retry_seconds: How long to retry while Redis is away or refuses, so that this does not cost a run one of
                 its retries.
+            task_names: Names of the task that the run executes; empty compares none.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -236,12 +246,15 @@ class Flows:
             StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
             DispatchError: Hatchet did not say whether the run was replayed.
         """
-        admission = await while_unavailable(lambda: self._store.admit(key, run, input_json=input_json), retry_seconds)
+        admission = await while_unavailable(
+            lambda: self._store.admit(key, run, input_json=input_json, task_names=task_names), retry_seconds
+        )
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
             admission = await while_unavailable(
-                lambda: self._store.admit(key, run, input_json=input_json, is_replayed=True), retry_seconds
+                lambda: self._store.admit(key, run, input_json=input_json, is_replayed=True, task_names=task_names),
+                retry_seconds,
             )
         if admission.signature is not None:
             keys = self._store.keys.parse(key)

@@ -66,7 +66,7 @@ class SignedRuns:
         self._flows = flows
         self._non_retryable = non_retryable
 
-    async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay:
+    async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay | None:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
         While Redis is away or refuses, the attempt waits, until one second before its timeout.
@@ -76,7 +76,9 @@ class SignedRuns:
             input_json: The run's input.
 
         Returns:
-            The signature, now active; or a stored result to return instead of running the body.
+            The signature, now active; or a stored result to return instead of running the body. None if the signature
+            is of another task: the run has copied metadata, and is a plain run. Then the attempt has no signature and
+            no flow.
 
         Raises:
             Skip: The run must not run.
@@ -90,10 +92,15 @@ class SignedRuns:
                 attempt.signature_key,
                 self._identity(attempt),
                 input_json=input_json,
+                task_names=(attempt.task.workflow_name, attempt.task.name),
                 retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
             )
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
+        if admission.verdict == "foreign":
+            attempt.signature_key = attempt.signature_id = ""
+            attempt.flow_kind, attempt.flow_id, attempt.flow_step = "", "", 0
+            return None
         attempt.flow_kind, attempt.flow_id, attempt.flow_name = (
             admission.flow_kind or attempt.flow_kind,
             admission.flow_id or attempt.flow_id,

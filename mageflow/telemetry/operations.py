@@ -173,6 +173,8 @@ class LoadScope:
                 recorder.instruments.observe(metrics.SIGNATURE_LOAD_DURATION, took, call.kind)
         if call.result == "missing":
             recorder.log.emit(events.SIGNATURE_MISSING, kind=call.kind, signature_id=call.signature_id)
+        elif call.result == "foreign":
+            recorder.log.emit(events.SIGNATURE_FOREIGN, kind=call.kind, signature_id=call.signature_id)
         elif call.result == "invalid":
             recorder.log.emit(
                 events.SIGNATURE_INVALID,

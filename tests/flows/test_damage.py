@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mageflow.errors import SignatureInvalidError
+from mageflow.errors import SignatureError, SignatureInvalidError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import AttemptOutcome, Store, list_damaged
+from mageflow.store import AttemptOutcome, Store, describe_record, list_damaged
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
@@ -213,3 +213,49 @@ async def test_damage_is_reported_once(store: Store, hatchet: FakeHatchet) -> No
     for kind in ("record", "entry"):
         assert registry.get_sample_value("mageflow_store_damaged_total", {"kind": kind}) == 2
     await stop(flows)
+
+
+HUGE: dict[str, tuple[str, str, str]] = {
+    "total": ("", "total", "300000000"),
+    "a total below zero": ("", "total", "-1"),
+    "a total that is no number": ("", "total", "1e9"),
+    "a total of 5,000 digits": ("", "total", "9" * 5000),
+    "the next item": ("", "next_item", "-20000000"),
+    "callbacks of the flow": (":definitions", "", 'S:300000000:0|{"v":1,"kind":"swarm","name":"x"}'),
+    "callbacks of an item": (":definitions", "0", 'T:0:20000000|{"v":1,"kind":"task","task":"one"}'),
+    "nesting": (":members", "0", "[" * 100_000),
+    "a time that is none": ("", "created_ms", "1" + "0" * 300),
+    "history that is none": ("", "history", '{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("damage", HUGE)
+async def test_a_number_that_cannot_be_true_costs_no_time(
+    quick: Flows, hatchet: FakeHatchet, store: Store, damage: str
+) -> None:
+    """Every operation that reads it ends with a typed error or its effect within a second, and Redis serves others."""
+    swarm = await quick.creation.swarm(["one"] * 3, config=SwarmConfig(max_concurrency=2))
+    await quick.start(swarm)
+    part, field, value = HUGE[damage]
+    await store.port.command("HSET", f"{swarm.key}{part}", field, value)
+    run = RunIdentity("run-0", dedupe_key=f"{swarm.key}#0/0")
+    refused: list[str] = []
+    for operation in (
+        lambda: quick.load(swarm.key),
+        lambda: quick.load(f"{swarm.key}#0"),
+        lambda: describe_record(store.port, store.keys, swarm.key),
+        lambda: quick.admit(f"{swarm.key}#0", run),
+        lambda: quick.settle(f"{swarm.key}#0", run, AttemptOutcome("failed")),
+        lambda: store.extend_swarm(swarm.key, close="now"),
+        lambda: store.inspect(swarm.key, lease_seconds=1),
+        lambda: quick.lifecycle.interrupt(swarm.key),
+    ):
+        async with asyncio.timeout(1):
+            try:
+                await operation()
+            except SignatureError as error:
+                refused.append(str(error))
+            assert await store.port.command("EXISTS", "mageflow:other") == 0
+    assert refused
+    assert all(swarm.key in each for each in refused)
+    assert await quick.lifecycle.remove(swarm.key)

@@ -21,7 +21,8 @@
 --   input    text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
 --   replay   text   1 when Hatchet says that a user has replayed the run
--- RESULT   {run, replay, skip, ended, missing or invalid; status or stored result; header; definition; success
+--   tasks    text   names of the task that the run executes, in lower case, each between two line feeds; or nothing
+-- RESULT   {run, replay, skip, ended, foreign, missing or invalid; status or stored result; header; definition; success
 --          callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of
 --          this run have failed}
 -- TTL      every key of the record: refreshed
@@ -33,6 +34,20 @@ if not read_header() then return {'missing', ''} end
 local def = definition(path)
 if not def then return {'missing', ''} end
 if not def.is_task then return {'invalid', 'not a task'} end
+
+-- Metadata is copied: by users to runs of other tasks, and by whoever wants to take a step over. A run of another task
+-- is not this member, whatever its metadata says.
+local function is_foreign(tasks)
+  local task = string.match(def.json, '^{"v":%d+,"kind":"task","task":"([^"\\]*)"')
+  if not task then
+    local is_readable, document = pcall(cjson.decode, def.json)
+    task = is_readable and type(document) == 'table' and document.task
+  end
+  if type(task) ~= 'string' then return false end
+  return not string.find(tasks, '\n' .. string.lower(task) .. '\n', 1, true)
+end
+
+if ARGV[11] ~= '' and is_foreign(ARGV[11]) then return {'foreign', ''} end
 local state, own = state_of(path), is_user_run(path)
 if not state and not own then return {'skip', 'pending'} end
 state = state or {status = 'queued', epoch = 0, attempt_number = 0}

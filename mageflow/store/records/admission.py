@@ -19,7 +19,8 @@ class Admission:
             ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
             goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
             away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
-            when a newer dispatch or attempt does).
+            when a newer dispatch or attempt does). ``foreign``: the run executes another task than the member; its
+            metadata was copied, and it is a plain run.
         status: The record's status, or the reason.
         signature: Set when the verdict is ``run``.
         result_json: Set when the verdict is ``replay``.
@@ -35,7 +36,7 @@ class Admission:
         traceparent: The context a flow's runs belong under.
     """
 
-    verdict: Literal["run", "replay", "skip", "ended"]
+    verdict: Literal["run", "replay", "skip", "ended", "foreign"]
     status: str = ""
     signature: TaskSignature | None = None
     result_json: str | None = None

@@ -39,7 +39,7 @@ def _record_script(name: str, *args: str) -> Script:
 CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
-    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay"
+    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay", "tasks"
 )
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."

@@ -4,6 +4,7 @@ Which operations a run makes: `admit` before its body, `settle` after it. A plai
 """
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -135,11 +136,20 @@ class Store:
             call.result = "hit"
             return signature, result
 
-    async def admit(self, key: str, run: RunIdentity, *, input_json: str = "", is_replayed: bool = False) -> Admission:
+    async def admit(
+        self,
+        key: str,
+        run: RunIdentity,
+        *,
+        input_json: str = "",
+        is_replayed: bool = False,
+        task_names: Sequence[str] = (),
+    ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if so.
 
         Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
 
+        - The member is of another task than the run: ``foreign``; the run is a plain one.
         - The member succeeded: the same run gets the stored result (``replay``), another run is skipped.
         - A later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
           other run of an ended member is skipped, and every run of an interrupted one.
@@ -157,6 +167,7 @@ class Store:
             input_json: The run's input. The input of a user's run is stored until the run ends, in case the run has to
                 be sent again.
             is_replayed: True if Hatchet reports that a user replayed the run.
+            task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -178,6 +189,7 @@ class Store:
                 input_json if path.nonce is not None else "",
                 run.traceparent,
                 "1" if is_replayed else "",
+                _comparable(task_names, self.keys.namespace),
             )
             verdict, status, *rest = cast("list[Any]", reply)
             if verdict == "missing":
@@ -186,6 +198,9 @@ class Store:
             if verdict == "invalid":
                 call.result = "invalid"
                 raise SignatureInvalidError(key, status)
+            if verdict == "foreign":
+                call.result = "foreign"
+                return Admission("foreign")
             call.result = "hit"
             if verdict == "replay":
                 return Admission("replay", status="done", result_json=status)
@@ -445,3 +460,14 @@ class Store:
 
     async def _call(self, script: Script, keys: RecordKeys, *args: str | float) -> Any:
         return await call_record_script(self.port, script, keys, self._configs[keys.kind], *args)
+
+
+def _comparable(task_names: Sequence[str], namespace: str) -> str:
+    """The names with and without the namespace, as ``admit.lua`` compares them: in lower case, as in Hatchet."""
+    if not task_names:
+        return ""
+    names = {form for each in task_names for form in (each, each.removeprefix(namespace), f"{namespace}{each}")}
+    return "\n" + "\n".join(sorted(name.translate(_LOWER) for name in names)) + "\n"
+
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)

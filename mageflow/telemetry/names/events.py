@@ -113,6 +113,10 @@ SIGNATURE_INVALID: Final = LogEvent(
     "mageflow.signature.invalid", "error", "A stored signature does not validate.",
     ("kind", "signature_id", "error_type"),
 )  # fmt: skip
+SIGNATURE_FOREIGN: Final = LogEvent(
+    "mageflow.signature.foreign", "warning",
+    "The metadata of a run names the signature of another task: the run is a plain run.", ("kind", "signature_id"),
+)  # fmt: skip
 STORE_DAMAGED: Final = LogEvent(
     "mageflow.store.damaged", "warning", "Something in Redis cannot be read and was put aside. Once, until cleared.",
     ("kind", "key", "reason"),

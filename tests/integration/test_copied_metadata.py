@@ -1,0 +1,80 @@
+"""A run whose metadata names somebody else's signature is a plain run, on real workers and a real Valkey."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hatchet_sdk import Context, Hatchet
+from pydantic import BaseModel
+
+from mageflow import Status
+from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE
+from mageflow.testing import capture_logs
+from tests.integration.conftest import Observed
+
+
+class Message(BaseModel):
+    n: int = 0
+
+
+@pytest.fixture
+def signed(make_observed: Any, mageflow_redis: Any) -> Observed:
+    """A client with a real Valkey."""
+    return make_observed(mageflow_redis.url)
+
+
+async def test_a_user_passes_metadata_on_and_loses_nothing(signed: Observed, mageflow_worker: Any) -> None:
+    """The child that a bare client starts with the parent's metadata runs its own function, and the chain ends."""
+    client = signed.client
+
+    @client.task(name="copied-child")
+    async def child(msg: Message) -> dict[str, Any]:
+        return {"child": msg.n}
+
+    @client.task(name="copied-parent")
+    @client.with_ctx
+    async def parent(msg: Message, ctx: Context) -> dict[str, Any]:
+        bare = Hatchet().stubs.task(name="copied-child", input_validator=Message)
+        run = bare.aio_run(Message(n=7), additional_metadata=dict(ctx.additional_metadata))
+        return {"got": await asyncio.wait_for(run, 20)}
+
+    mageflow_worker.in_process(client, "copied", workflows=[child, parent])
+    with capture_logs() as logs:
+        signature = await client.sign(parent, n=2)
+        assert await signature.aio_run() == {"got": {"child": 7}}
+        chain = await client.chain([parent, parent], name="copied")
+        assert await chain.aio_run() == {"got": {"child": 7}}
+        told = logs.named("mageflow.signature.foreign")
+    assert [each["level"] for each in told] == ["warning"] * 3
+    assert (await client.load_signature(chain.key)).status is Status.DONE
+    assert signed.samples.by("result", "mageflow_signature_loads_total", kind="chain")["foreign"] == 2
+    spans = [each for each in signed.spans.named("load signature") if each.attributes]
+    assert [each.attributes["mageflow.signature.result"] for each in spans].count("foreign") == 3
+
+
+async def test_a_forged_run_does_not_become_the_step(signed: Observed, mageflow_worker: Any) -> None:
+    """A run of another task executes its own function and leaves the step to the run that belongs to it."""
+    client = signed.client
+    ran: list[str] = []
+
+    @client.task(name="forged-step")
+    async def step(msg: Message) -> dict[str, Any]:
+        ran.append("step")
+        return {"step": msg.n}
+
+    @client.task(name="forged-other")
+    async def other(msg: Message) -> dict[str, Any]:
+        ran.append("other")
+        return {"other": msg.n}
+
+    chain = await client.chain([step, step], name="victim")
+    await chain.suspend()
+    await chain.aio_run_no_wait(Message(n=3))
+    mageflow_worker.in_process(client, "forged", workflows=[step, other])
+    forged = {KEY_SIGNATURE: f"{chain.key}#0", KEY_FLOW: f"chain:{chain.key.rpartition(':')[2]}:0"}
+    bare = Hatchet().stubs.task(name="forged-other", input_validator=Message, output_validator=dict[str, Any])
+    assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=forged), 20) == {"other": 9}
+    assert ran == ["other"]
+    await chain.resume()
+    assert await asyncio.wait_for(chain.aio_run(), 20) == {"step": 0}  # the message is for the first step
+    assert ran == ["other", "step", "step"]
