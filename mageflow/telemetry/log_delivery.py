@@ -1,4 +1,4 @@
-"""Makes sure that somebody can read warnings and errors of mageflow while a worker runs.
+"""Keeps warnings and errors of mageflow readable while a worker runs.
 
 Two set-ups lose every event without a word. ``logging.config.dictConfig`` disables the loggers that exist, unless it is
 called with ``disable_existing_loggers: False``. And where the program has set up no handler, Python prints warnings and
