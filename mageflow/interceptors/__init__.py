@@ -1,4 +1,4 @@
-"""The public seam: an `Interceptor` observes what mageflow does. mageflow's own telemetry is one.
+"""The public hooks: an `Interceptor` observes what mageflow does. mageflow's own telemetry is one.
 
 `Interceptor` has one method for each operation it can wrap, and `Interceptor.event` for everything that only happens.
 An operation is described by a *call*, a dataclass with its facts. Its fields marked *filled in* have their value when

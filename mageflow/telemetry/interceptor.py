@@ -1,6 +1,6 @@
 """`Telemetry`, everything one client records, and the interceptor that records it.
 
-`TelemetryInterceptor` uses the public seam alone: what it can do, an interceptor of a program can do.
+`TelemetryInterceptor` uses the public hooks alone: an interceptor of a program can do what it does.
 """
 
 from collections.abc import Callable, Mapping

@@ -69,7 +69,7 @@ def test_the_other_project_of_this_import_name_is_reported(tmp_path):
 
 
 def test_no_line_of_the_project_installs_the_other_project(root):
-    """`pip install mageflow` and `pip install 'mageflow[...]'` fetch somebody else's program."""
+    """`pip install mageflow` and `pip install 'mageflow[...]'` fetch the program of another author."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     found = [
         f"{name}: {line.strip()}"

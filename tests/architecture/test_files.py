@@ -10,7 +10,7 @@ from mageflow.files import PRIVATE, PUBLIC, write_in_one_step
 
 
 def test_a_private_file_is_private_and_complete(tmp_path):
-    """Only this user may read it, whatever the umask allows."""
+    """Only this user may read it, also if the umask allows more."""
     path = tmp_path / "handshake.json"
     before = os.umask(0)
     try:
@@ -36,7 +36,7 @@ def test_a_public_file_follows_the_umask(tmp_path):
 
 
 def test_a_link_is_replaced_and_its_target_stays(tmp_path):
-    """Somebody who can write the directory cannot lead the text into another file."""
+    """A user who can write the directory cannot lead the text into another file."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     path = tmp_path / "handshake.json"

@@ -25,7 +25,7 @@ async def main():
     async with LocalEngine() as engine:
         client = Mageflow(engine.client())
 
-        @client.task(name="nobody-runs-this")
+        @client.task(name="has-no-worker")
         async def waits(message: dict) -> dict:
             return {}
 

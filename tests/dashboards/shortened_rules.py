@@ -9,7 +9,7 @@ SECONDS = {
 """How long each duration of the rules becomes. Lock renewals (5 s) and Prometheus's scrapes (1 s) keep their length."""
 
 WAIT_SECONDS = 2
-"""How long a condition must hold, whatever the alert says."""
+"""How long a condition must hold, for every alert."""
 
 DISCOVERY_SECONDS = 8
 """The same for MageflowWorkerUnreachable: Prometheus takes up to 5 s to drop a target that discovery has removed."""

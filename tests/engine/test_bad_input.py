@@ -256,7 +256,7 @@ ASKED_BY_ID: list[tuple[str, type[Message], str]] = [
 async def test_an_id_that_is_no_uuid_is_an_invalid_argument(
     client: RawClient, method: str, request_type: type[Message], field: str
 ) -> None:
-    """A UUID nobody has is NOT_FOUND; other text was never an id."""
+    """An unknown UUID is NOT_FOUND; other text is no id."""
     for text, expected in ((UNKNOWN_ID, "NOT_FOUND"), ("nope", "INVALID_ARGUMENT"), ("", "INVALID_ARGUMENT")):
         code, _ = await refusal(client.call(method, request_type(**{field: text}), dispatcher.HeartbeatResponse))
         assert code is grpc.StatusCode[expected], text

@@ -331,9 +331,9 @@ async def test_a_run_without_a_trace_gets_one(single: Single, sent: str | None) 
     metadata = {"mine": 1} if sent is None else {"mine": 1, "traceparent": sent}
     run = await client.run(single.name, additional_metadata=json.dumps(metadata))
     action = await single.worker.next()
-    told = json.loads(action.additional_metadata)
-    _, trace, root, flags = told.pop("traceparent").split("-")
-    assert (told, flags, len(trace), len(root)) == ({"mine": 1}, "01", 32, 16)
+    received = json.loads(action.additional_metadata)
+    _, trace, root, flags = received.pop("traceparent").split("-")
+    assert (received, flags, len(trace), len(root)) == ({"mine": 1}, "01", 32, 16)
     child = await client.run(single.name, parent_id=run, parent_task_run_external_id=run, child_index=0)
     assert json.loads((await single.worker.next()).additional_metadata)["traceparent"] == f"00-{trace}-{root}-01"
     rows = (await client.get(f"{client.stable}/traces", run_external_id=child))["rows"]

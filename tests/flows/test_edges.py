@@ -40,7 +40,7 @@ async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Sto
 
 
 @pytest.fixture
-async def strange(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
+async def oddly_named(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
     """Flows of a namespace with characters that have a meaning in Redis Cluster and in keys of mageflow."""
     keys = Keys("mageflow", "größe {x}/#1: 🪓_")
     flows = Flows(Store(store.port, keys, Settings()), hatchet, hatchet, Settings())
@@ -48,20 +48,22 @@ async def strange(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
     await stop(flows)
 
 
-async def test_any_character_may_be_anywhere(strange: Flows, hatchet: FakeHatchet) -> None:
+async def test_any_character_may_be_anywhere(oddly_named: Flows, hatchet: FakeHatchet) -> None:
     """Names, messages, results and reasons are read as they were written."""
     text = 'ß🪓 "\\" {}#/: \u2028 \x7f \ud83e\udd84'.encode("utf-16", "surrogatepass").decode("utf-16")
     task = "größe {1}/#: 🪓"
-    step = await strange.creation.sign(task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task])
-    chain = await strange.creation.chain([step, task], name=text)
+    step = await oddly_named.creation.sign(
+        task, task_identifiers={text: text}, bind={text: text}, success_callbacks=[task]
+    )
+    chain = await oddly_named.creation.chain([step, task], name=text)
     await chain.suspend(by=text, why=text)
-    await strange.start(chain, {text: text})
+    await oddly_named.start(chain, {text: text})
     await chain.resume(by=text, why=text)
-    await FakeWorker(hatchet, strange, {task: echo}).drain()
-    assert await strange.wait(chain.key) == {"mageflow_results": {text: text}}
-    loaded = await strange.load(chain.key)
+    await FakeWorker(hatchet, oddly_named, {task: echo}).drain()
+    assert await oddly_named.wait(chain.key) == {"mageflow_results": {text: text}}
+    loaded = await oddly_named.load(chain.key)
     assert (loaded.name, loaded.history[1].by, loaded.history[1].why) == (text, text, text)
-    assert (await strange.load(chain.steps[0])).task_identifiers == {text: text}
+    assert (await oddly_named.load(chain.steps[0])).task_identifiers == {text: text}
     assert hatchet.by_task() == {task: 3}
 
 

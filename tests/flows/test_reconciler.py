@@ -105,7 +105,7 @@ async def test_a_run_that_is_still_running_is_left_alone(quick: Flows, hatchet: 
 
 
 async def test_a_run_hatchet_lost_is_sent_again_unless_it_had_started(quick: Flows, hatchet: FakeHatchet) -> None:
-    """The engine was restarted: a run nobody had started is sent again, a started one has failed."""
+    """The engine was restarted: a run that no worker had started is sent again, a started one has failed."""
     waiting, begun = await quick.creation.chain(["one", "one"]), await quick.creation.chain(["two", "one"])
     await quick.start(begun)
     await admitted(hatchet, quick)

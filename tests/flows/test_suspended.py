@@ -1,4 +1,4 @@
-"""Work that a suspension holds back is neither lost nor counted wrong, whatever happens during it."""
+"""Work that a suspension holds back is neither lost nor counted wrong."""
 
 import asyncio
 from typing import Any

@@ -31,7 +31,7 @@ async def numbered(flows: Flows, task: str, count: int) -> list[Any]:
 
 
 async def test_results_come_in_task_order(flows: Flows, hatchet: FakeHatchet, worker: Any) -> None:
-    """In whatever order the items end, the callback receives their results in the order of the tasks."""
+    """The items may end in any order: the callback receives their results in the order of the tasks."""
     swarm = await flows.creation.swarm(await numbered(flows, "echo", 5), success_callbacks=["done"], closed=True)
     await flows.start(swarm, {"m": 1})
     hatchet.queue.reverse()

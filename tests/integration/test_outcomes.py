@@ -52,7 +52,7 @@ async def test_a_result_that_cannot_be_sent_is_a_failure_and_is_counted_as_one(o
 
 
 @pytest.mark.slow
-async def test_every_outcome_is_told_three_times_alike(observed, mageflow_worker):
+async def test_every_outcome_is_the_same_in_metric_span_and_log(observed, mageflow_worker):
     """Succeeded, failed, retried, timed out, cancelled; spans carry the outcome, logs the ids of their span."""
     client = observed.client
     started = asyncio.Event()
@@ -172,6 +172,6 @@ async def test_every_outcome_is_told_three_times_alike(observed, mageflow_worker
     assert [each["task"] for each in logs.named("mageflow.task.thread_orphaned")] == ["stuck-thread"]
 
     # The marker was in every input, in an output and in every exception: by default it is in no signal.
-    told = "".join(span.to_json() for span in observed.spans) + repr(logs.events)
-    assert CANARY not in told
+    recorded = "".join(span.to_json() for span in observed.spans) + repr(logs.events)
+    assert CANARY not in recorded
     assert CANARY not in repr(dict(samples))

@@ -1,4 +1,4 @@
-"""A program's own tracer does what mageflow's telemetry does, through the same seam, and does not disturb it."""
+"""A program's own tracer does what mageflow's telemetry does, through the same hooks, and does not disturb it."""
 
 import ast
 import contextlib
@@ -102,7 +102,7 @@ async def test_a_tracer_of_the_program_does_all_that_telemetry_does(
     assert {"send place-order", "process charge", "acquire ledger"} <= {name for name, _, _ in shape(beside)}
 
 
-def test_telemetry_has_no_door_but_the_seam(root: Path):
+def test_telemetry_is_reached_only_through_its_interceptor(root: Path):
     """The client makes it, hands its interceptor to the chain, and reaches nothing else of it."""
     used = {
         node.attr

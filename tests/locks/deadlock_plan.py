@@ -1,4 +1,4 @@
-"""PlannedDeadlock deadlocks of runs on real Hatchet workers: the plan, its execution, and the check of the results."""
+"""Planned deadlocks of runs on real Hatchet workers: the plan, its execution, and the check of the results."""
 
 import asyncio
 import itertools

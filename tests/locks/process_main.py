@@ -187,7 +187,7 @@ async def soak(url: str, index: int, tasks: int, operations: int, resources: int
     deadlocks = 0
 
     async def enter(name: str, lease: Any) -> None:
-        """In one transaction: the token must be larger than the last one's, and nobody else may be inside."""
+        """In one transaction: the token must be larger than the last one's, and no other run may be inside."""
         key = lease.resources[0]
         token = lease.token_of(key)
         # The check needs a script: reading and writing apart would itself be a race.

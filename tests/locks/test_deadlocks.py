@@ -38,7 +38,7 @@ class Detector(Interceptor):
         yield
 
 
-class Crossing:
+class TwoLockRun:
     """A run that holds one resource, waits for the test, then wants another."""
 
     def __init__(
@@ -49,9 +49,9 @@ class Crossing:
         self._locks = locks
         self._first, self._second = first, second
         self._policy: VictimPolicy = policy
-        self.task = start(self._cross(), within=run)
+        self.task = start(self._take_both(), within=run)
 
-    async def _cross(self) -> Ending:
+    async def _take_both(self) -> Ending:
         async with self._locks.resource(self._first).acquire():
             await self.gate.pass_through()
             try:
@@ -67,8 +67,8 @@ async def test_request_that_closes_a_cycle_is_answered_in_its_own_round_trip(ser
     detector = Detector()
     one = services()
     two = services(detector)
-    first = Crossing(one, attempt("r1"), "alpha", "beta")
-    second = Crossing(two, attempt("r2", retries=2), "beta", "alpha")
+    first = TwoLockRun(one, attempt("r1"), "alpha", "beta")
+    second = TwoLockRun(two, attempt("r2", retries=2), "beta", "alpha")
     await first.gate.reached()
     await second.gate.reached()
     first.gate.open()
@@ -117,8 +117,8 @@ async def test_victim_is_chosen_by_the_policy_of_the_closing_request(
         for index, each in enumerate(facts)
     ]
     crossings = [
-        Crossing(services(), runs[0], "alpha", "beta", policy),
-        Crossing(services(), runs[1], "beta", "alpha", policy),
+        TwoLockRun(services(), runs[0], "alpha", "beta", policy),
+        TwoLockRun(services(), runs[1], "beta", "alpha", policy),
     ]
     for each in crossings:
         await each.gate.reached()
@@ -136,7 +136,7 @@ async def test_victim_is_chosen_by_the_policy_of_the_closing_request(
 
 async def test_victim_keeps_its_other_locks_until_it_has_left_their_blocks(locks: LockService) -> None:
     """While the victim undoes its work under a lock, no other run may enter; then the next one does at once."""
-    first = Crossing(locks, attempt("r1"), "alpha", "beta")
+    first = TwoLockRun(locks, attempt("r1"), "alpha", "beta")
     await first.gate.reached()
     holds, undone = Gate(), Gate()
     order: list[str] = []
@@ -189,7 +189,7 @@ async def test_wait_outside_the_block_of_a_lease_is_no_edge(locks: LockService) 
     async def run() -> None:
         await asyncio.gather(worker(), waiter())
 
-    other = Crossing(locks, attempt("r2"), "beta", "alpha")
+    other = TwoLockRun(locks, attempt("r2"), "beta", "alpha")
     await other.gate.reached()
     task = start(run(), within=attempt("r1"))
     await work.reached()
@@ -220,7 +220,7 @@ async def test_cycle_through_two_branches_of_one_run_is_found(locks: LockService
     async def run() -> None:
         await asyncio.gather(branch(detector_gates[0], "a", "b"), branch(detector_gates[1], "c", "d"))
 
-    others = [Crossing(locks, attempt("r2"), "b", "c"), Crossing(locks, attempt("r3"), "d", "a")]
+    others = [TwoLockRun(locks, attempt("r2"), "b", "c"), TwoLockRun(locks, attempt("r3"), "d", "a")]
     task = start(run(), within=attempt("r1"))
     for gate in [*detector_gates, *(each.gate for each in others)]:
         await gate.reached()
@@ -265,15 +265,15 @@ async def test_hand_over_that_closes_a_cycle_is_noticed(services: Services) -> N
 
     first = start(holder_of_a(), within=attempt("r0"))
     await hold_a.reached()
-    crossing = Crossing(locks, attempt("r2"), "b", "c")
-    await crossing.gate.reached()
+    run_of_two = TwoLockRun(locks, attempt("r2"), "b", "c")
+    await run_of_two.gate.reached()
     second = start(wants_both(), within=attempt("r1"))
     await waiting(locks, 1)
-    crossing.gate.open()
+    run_of_two.gate.open()
     assert (await waiting(locks, 2)).cycles == ()
     hold_a.open()
     await asyncio.gather(first, second)
-    assert await crossing.task == "both"
+    assert await run_of_two.task == "both"
     assert outcome == ["victim of 2"]
     assert len(detector.deadlocks) == 1
     report = await locks.snapshot()

@@ -1,4 +1,4 @@
-"""Counts round trips through the same seam a user's interceptor has."""
+"""Counts round trips through the hooks that a user's interceptor has."""
 
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext

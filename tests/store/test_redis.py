@@ -83,7 +83,7 @@ async def test_without_redis_the_operation_is_named() -> None:
 
 
 async def test_an_unreachable_server_is_a_retryable_typed_error() -> None:
-    """Nobody listening is StoreUnavailableError with the driver's words."""
+    """A port without a listener is StoreUnavailableError with the driver's words."""
     port = RedisPort("redis://127.0.0.1:1/0")
     with pytest.raises(StoreUnavailableError, match="check that the server runs") as caught:
         await port.command("PING")
@@ -152,7 +152,7 @@ async def test_more_calls_than_connections_of_a_given_client_wait_for_one(
 
 
 async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> None:
-    """Whoever is cancelled while the server goes ends cancelled, not with the server's error: a worker stops."""
+    """A call that is cancelled while the server stops ends cancelled, not with the server's error."""
     with EmbeddedValkey() as server:
         port = RedisPort(server.url)
         calls: list[str] = []
@@ -173,7 +173,7 @@ async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> No
 
 @pytest.mark.parametrize("succeeds", [False, True])
 async def test_a_cancellation_the_driver_swallows_is_still_one(valkey: EmbeddedValkey, succeeds: bool) -> None:
-    """Whoever is cancelled in the middle of a call ends, whether the driver made an error or a second try of it."""
+    """A call that is cancelled ends, also if the driver raised an error or tried a second time."""
 
     class Swallowing(redis.asyncio.Redis):
         async def execute_command(self, *args: Any, **options: Any) -> Any:

@@ -240,7 +240,7 @@ def _move(cluster: ClusterOfThree, source: ServerProcess, target: ServerProcess,
 def test_a_second_event_loop_gets_connections_of_its_own(
     alone: ServerProcess, cluster: ClusterOfThree, kind: str
 ) -> None:
-    """Whatever the client's kind: connections of one loop are of no use to another."""
+    """With every kind of client: connections of one loop are of no use to another."""
     clients: dict[str, Callable[[], Any]] = {
         "asyncio": lambda: Asyncio.from_url(alone.url, client_name="shared"),
         "cluster": lambda: redis.asyncio.cluster.RedisCluster.from_url(cluster.url, client_name="shared"),

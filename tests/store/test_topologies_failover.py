@@ -65,7 +65,7 @@ async def test_locks_and_flows_outlive_a_fail_over(watched: Watched, is_sync: bo
                 try:
                     await parts.locks.snapshot()
                     break
-                except Exception:  # noqa: BLE001 - whatever a fail-over looks like
+                except Exception:  # noqa: BLE001 - a fail-over has many errors
                     await asyncio.sleep(0.1)
 
     await parts.run_flow(during=fail_over)
@@ -95,7 +95,7 @@ def test_second_event_loop_finds_the_master_by_itself(watched: Watched) -> None:
                 try:
                     answers.append(await use())
                     break
-                except Exception:  # noqa: BLE001 - whatever a fail-over looks like
+                except Exception:  # noqa: BLE001 - a fail-over has many errors
                     await asyncio.sleep(0.1)
         await port.aclose()
         return answers

@@ -48,7 +48,7 @@ async def test_documented_rules_are_enough_for_everything(server: ServerProcess)
     await parts.aclose()
 
 
-async def test_user_who_may_not_is_told_what_is_missing(server: ServerProcess) -> None:
+async def test_error_names_the_permission_that_is_missing(server: ServerProcess) -> None:
     """The server's own words are in the error."""
     rules = [each for each in documented() if each != "+zadd"]
     server.ask("ACL", "SETUSER", "lesser", "reset", "on", ">secret", *rules)

@@ -44,7 +44,7 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_server_ends_with_its_parent(number):
-    """Whatever signal ends the parent, neither the server nor its supervisor is left."""
+    """A signal ends the parent: neither the server nor its supervisor is left."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     with parent:
         assert parent.stdout is not None

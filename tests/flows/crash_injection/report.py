@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.flows.crash_injection.cases import Case
 from tests.flows.crash_injection.scenarios import SCENARIOS
-from tests.flows.crash_injection.verify import Body, Ledger, Verdict, verify
+from tests.flows.crash_injection.verify import Body, RedisHistory, Verdict, verify
 
 
 @dataclass
@@ -23,10 +23,10 @@ class Found:
 
     def verify(self, folder: Path, journal: Sequence[Body]) -> None:
         """Verify every case, from the append-only file in the folder and the task functions that ran."""
-        ledger, by_record = Ledger.read(folder), defaultdict(list)
+        history, by_record = RedisHistory.read(folder), defaultdict(list)
         for body in journal:
             by_record[body.record].append(body)
-        self.verdicts = {case.name: verify(case.name, case.scenario, ledger, by_record) for case in self.cases}
+        self.verdicts = {case.name: verify(case.name, case.scenario, history, by_record) for case in self.cases}
 
     @property
     def wrong(self) -> list[str]:

@@ -81,7 +81,7 @@ class Record:
     live: set[str] = field(default_factory=set)
 
 
-class Ledger:
+class RedisHistory:
     """All records, from an append-only file."""
 
     def __init__(self, records: dict[str, Record], flows: dict[str, set[str]]) -> None:
@@ -90,7 +90,7 @@ class Ledger:
         """The keys of the flows each case started."""
 
     @classmethod
-    def read(cls, folder: Path) -> "Ledger":
+    def read(cls, folder: Path) -> "RedisHistory":
         records: dict[str, Record] = defaultdict(Record)
         flows: dict[str, set[str]] = defaultdict(set)
         for path in sorted(folder.glob("appendonlydir/*.incr.aof")):
@@ -175,42 +175,42 @@ class Verdict:
         self.problems.append(problem)
 
 
-def verify(case: str, scenario: Scenario, ledger: Ledger, journal: dict[str, list[Body]]) -> Verdict:
+def verify(case: str, scenario: Scenario, history: RedisHistory, journal: dict[str, list[Body]]) -> Verdict:
     """Compare what happened with what must happen.
 
     Args:
         case: Name of the case.
         scenario: Its scenario.
-        ledger: Everything that was written to Redis.
+        history: Everything that was written to Redis.
         journal: The task functions that ran, by record.
     """
     verdict = Verdict()
-    keys = ledger.flows.get(case, set())
+    keys = history.flows.get(case, set())
     if len(keys) != 1:
         verdict.as_expected = False
         verdict.wrong(f"{len(keys)} flows were started")
         return verdict
     (key,) = keys
     reached: list[str] = []
-    found = _tree(ledger, key, reached)
+    found = _tree(history, key, reached)
     if found != scenario.expected:
         verdict.as_expected = False
         verdict.wrong(f"ended as {json.dumps(found)}")
-    _verify_results(verdict, scenario, ledger, key)
+    _verify_results(verdict, scenario, history, key)
     for each in reached:
-        _verify_record(verdict, each, ledger.records[each], journal.get(each, []))
+        _verify_record(verdict, each, history.records[each], journal.get(each, []))
     _verify_callbacks(verdict, scenario.expected, found)
     return verdict
 
 
-def _tree(ledger: Ledger, key: str, reached: list[str]) -> Tree:
+def _tree(history: RedisHistory, key: str, reached: list[str]) -> Tree:
     reached.append(key)
-    record = ledger.records[key]
+    record = history.records[key]
     members: dict[str, Any] = {}
     for path, member in record.members.items():
         nested = member.nested
         name = _normal(path)
-        members[name if name not in members else path] = _tree(ledger, nested, reached) if nested else member.status
+        members[name if name not in members else path] = _tree(history, nested, reached) if nested else member.status
     return {"status": record.header.get("status"), "members": dict(sorted(members.items()))}
 
 
@@ -222,8 +222,8 @@ def _normal(path: str) -> str:
     return f"@{mark}{callback}"
 
 
-def _verify_results(verdict: Verdict, scenario: Scenario, ledger: Ledger, key: str) -> None:
-    found = {_normal(path): json.loads(text) for path, text in ledger.records[key].results.items()}
+def _verify_results(verdict: Verdict, scenario: Scenario, history: RedisHistory, key: str) -> None:
+    found = {_normal(path): json.loads(text) for path, text in history.records[key].results.items()}
     for path, wanted in scenario.results.items():
         value = found.get(path)
         if value != wanted and (value or {}).get("type") not in scenario.also:
