@@ -202,9 +202,9 @@ async def test_damage_is_reported_once(store: Store, hatchet: FakeHatchet) -> No
 
     with capture_logs() as logs:
         await sweep()
-        told = logs.named("mageflow.store.damaged")
-        assert sorted((each["kind"], each["key"]) for each in told) == [("entry", "junk"), ("record", chain.key)]
-        assert all(each["reason"] and each["level"] == "warning" for each in told)
+        reported = logs.named("mageflow.store.damaged")
+        assert sorted((each["kind"], each["key"]) for each in reported) == [("entry", "junk"), ("record", chain.key)]
+        assert all(each["reason"] and each["level"] == "warning" for each in reported)
         assert await store.port.command("ZSCORE", due, chain.key) is None
         await list_damaged(store.port, store.keys, clear=True)
         assert await store.port.command("ZSCORE", due, chain.key) is not None
