@@ -90,7 +90,7 @@ def disk(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
 
 @contextlib.contextmanager
 def busy(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
-    """BUSY: a script of somebody else does not end."""
+    """BUSY: a script of another client does not end."""
     server.config_set("busy-reply-threshold", "50")
 
     def loop() -> None:
@@ -107,7 +107,7 @@ def busy(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
 
 @contextlib.contextmanager
 def away(server: redis.Redis, valkey: EmbeddedValkey) -> Generator[None]:
-    """Nobody listens; everything was written to disk."""
+    """The port has no listener; everything was written to disk."""
     valkey.kill()
     yield
     valkey.start()

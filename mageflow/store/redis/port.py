@@ -74,7 +74,7 @@ class RedisPort:
         Raises:
             RedisNotConfiguredError: No Redis was given.
             StoreUnavailableError: The server could not be reached in time, or refuses for now.
-            StoreRefusedError: The server refuses until somebody changes something.
+            StoreRefusedError: The server refuses until a person changes something.
             StoreError: The script failed.
         """
         script.check(keys, args)
@@ -94,7 +94,7 @@ class RedisPort:
         Raises:
             RedisNotConfiguredError: No Redis was given.
             StoreUnavailableError: The server could not be reached in time, or refuses for now.
-            StoreRefusedError: The server refuses until somebody changes something.
+            StoreRefusedError: The server refuses until a person changes something.
             StoreError: The command failed.
         """
         return await self._execute(operation or str(command[0]).lower(), command)

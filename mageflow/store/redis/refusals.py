@@ -1,7 +1,7 @@
-"""What an error of redis-py means: Redis is away or refuses for now, or it refuses until somebody changes something.
+"""What an error of redis-py means: Redis is away or refuses for now, or it refuses until a person changes something.
 
 A server that refuses for now (its memory is full, it is a replica, it loads its data) is treated like one that cannot
-be reached: the call is worth repeating, and nobody has to change the program. A wrong password or an unknown command
+be reached: the call is worth repeating, and the program needs no change. A wrong password or an unknown command
 does not pass by itself.
 """
 
