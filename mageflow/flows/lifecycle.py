@@ -40,6 +40,10 @@ class Lifecycle:
         One round trip to Redis, atomic for the record; one more for each nested flow, which is suspended a moment
         later. Refreshes the active TTL. No call to Hatchet.
 
+        A callback key of a task signature (``TaskSignature.success_callbacks``) stands for that callback of every run.
+        A signature that became a step, an item or a callback was copied: its own key suspends the runs that are made
+        of it, and the member has the key in ``ChainSignature.steps``, or ``<flow key>#<index>``.
+
         Args:
             key: Key of a signature, a flow, or a member (``<key>#<path>``).
             by: Who suspends; kept in the history.

@@ -8,6 +8,7 @@ import pytest
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
+from mageflow.types import DispatchRun
 from tests.flows.fake_hatchet import FakeHatchet
 
 
@@ -195,3 +196,39 @@ async def test_a_suspended_flow_costs_reconcilers_nothing(flows: Flows, hatchet:
     await flows.start(chain)
     indexed = [await store.port.command("ZCARD", store.keys.due(shard)) for shard in range(16)]
     assert sum(indexed) == 0
+
+
+async def test_a_suspended_callback_of_a_signature_waits_in_every_run(
+    flows: Flows, hatchet: FakeHatchet, worker: Any
+) -> None:
+    """Its key holds it back, whichever run it belongs to; at resume each run's callback runs once."""
+    signature = await flows.creation.sign("one", success_callbacks=["callback"], n=1)
+    working = worker(one=echo, callback=echo)
+    assert await flows.lifecycle.suspend(signature.success_callbacks[0]) is Status.SUSPENDED
+    for _ in range(2):
+        await hatchet.dispatch([DispatchRun("one", "{}", signature.key, flows.new_run_key(signature))])
+    await working.drain()
+    assert hatchet.by_task() == {"one": 2}
+    await flows.lifecycle.resume(signature.success_callbacks[0])
+    await working.drain()
+    assert hatchet.by_task() == {"one": 2, "callback": 2}
+    await hatchet.dispatch([DispatchRun("one", "{}", signature.key, flows.new_run_key(signature))])
+    await working.drain()
+    assert hatchet.by_task() == {"one": 3, "callback": 3}
+
+
+async def test_a_suspended_member_that_is_a_flow_suspends_the_flow(
+    flows: Flows, hatchet: FakeHatchet, worker: Any
+) -> None:
+    """Its steps wait, and go on when the member is resumed."""
+    inner = await flows.creation.chain(["one", "two"])
+    outer = await flows.creation.chain([inner, "three"])
+    await flows.start(outer)
+    await flows.lifecycle.suspend(f"{outer.key}#0")
+    working = worker(one=echo, two=echo, three=echo)
+    await working.drain()
+    assert (await flows.load(inner.key)).status is Status.SUSPENDED
+    assert working.started == {}
+    await flows.lifecycle.resume(f"{outer.key}#0")
+    await working.drain()
+    assert (await flows.load(outer.key)).status is Status.DONE

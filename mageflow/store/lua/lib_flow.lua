@@ -22,6 +22,14 @@ local function send_stop(run_id)
   end
 end
 
+-- Whether a user has suspended this callback of every run of a signature.
+local function is_suspended_for_all_runs(path)
+  local shared = definition_path(path)
+  if shared == path or shared == '' then return false end
+  local state = state_of(shared)
+  return state ~= nil and state.suspended == true
+end
+
 -- Dispatch a member: it is sent now, or held. Each dispatch has another epoch, so that a second legitimate dispatch of
 -- a member differs from the same one sent twice. remembered: what the new state keeps of the dispatches before.
 -- wait_ms: time until a reconciler sends it, instead of now. False when there is no such member.
@@ -32,7 +40,7 @@ local function dispatch(path, link, remembered, wait_ms)
   local state = remembered or {}
   state.status, state.epoch, state.link, state.attempt_number = 'queued', before and before.epoch + 1 or 0, link, 0
   local entry = {kind = def.is_task and 'run' or 'flow', epoch = state.epoch}
-  if before and before.suspended then
+  if before and before.suspended or is_suspended_for_all_runs(path) then
     state.status, state.suspended = 'held', true
     hold('member', path)
   elseif remembered and header.status == 'suspended' then

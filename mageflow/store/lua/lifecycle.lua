@@ -49,20 +49,45 @@ local function send_to_nested_flows()
   end
 end
 
+-- A member that is a nested flow and runs: the flow itself is suspended or resumed.
+local function send_to_nested_flow(state)
+  local flow = state.status == 'active' and flow_of_run(state.run_id)
+  if not flow then return end
+  put('actions_sent', integer(number('actions_sent') + 1))
+  redis.call('HDEL', OUTBOX, action_on('suspend', flow), action_on('resume', flow))
+  send(action_on(action, flow), {epoch = number('actions_sent')})
+end
+
 local function suspend_member(state)
   state.suspended = true
   save_state(path, state)
+  send_to_nested_flow(state)
   return finish('suspended')
 end
 
-local function resume_member(state)
+local function release(member, state)
   local waits = state.suspended and state.status == 'held'
   state.suspended = nil
-  save_state(path, state)
+  save_state(member, state)
   if waits then
-    unhold('member', path)
-    if header.status == 'suspended' then hold('start', path) else dispatch(path, state.link) end
+    unhold('member', member)
+    if header.status == 'suspended' then hold('start', member) else dispatch(member, state.link) end
   end
+end
+
+-- path: a callback of a signature without a run. It stands for this callback of every run.
+local function release_in_all_runs()
+  for _, entry in ipairs(redis.call('LRANGE', HELD, 0, -1)) do
+    local what, member = read_held(entry)
+    local state = what == 'member' and member ~= path and definition_path(member) == path and state_of(member)
+    if state then release(member, state) end
+  end
+end
+
+local function resume_member(state)
+  release(path, state)
+  release_in_all_runs()
+  send_to_nested_flow(state)
   return finish(state.status == 'active' and 'active' or 'pending')
 end
 
