@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dashboards.generator.files import contents, write
+from dashboards.generator.render.board import render
+from dashboards.generator.spec import BoardSpec, Section, stat
 from mageflow.dashboards import find_bundle
 
 BUNDLE = find_bundle()
@@ -106,6 +108,13 @@ def test_rows_are_filled_to_the_edge(board: dict) -> None:
             cells[y] = cells.get(y, 0) + at["w"]
     ragged = {y: width for y, width in cells.items() if width != 24}
     assert ragged == {}
+
+
+def test_a_row_with_a_gap_is_refused() -> None:
+    """The generator names the section of a panel that was added without room for it."""
+    board = BoardSpec("gap", "gap", "", (Section("Half full", (stat("Alone", "short", "vector(1)", "", width=12),)),))
+    with pytest.raises(ValueError, match="'Half full': the panels of its last row do not fill 24 columns"):
+        render(board)
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=UIDS)

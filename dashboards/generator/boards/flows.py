@@ -142,19 +142,19 @@ _SIGNATURES = Section(
             [Query("round(sum by (kind) (increase(mageflow_store_damaged_total{S}[R])))", "{{kind}}")],
             "Records, indexes and entries of indexes that could not be read and were put aside. `mageflow damaged` "
             "lists them with the reason. Everything else goes on.",
-            bars=True, decimals=0, colour="red", empty="nothing damaged",
+            width=8, bars=True, decimals=0, colour="red", empty="nothing damaged",
         ),
         lines(
             "Redis outages", "short",
             [Query("sum by (reason) (increase(mageflow_redis_outages_total{S}[R])) > 0", "{{reason}}")],
             "Times that Redis went away or began to refuse. The log event mageflow.redis.outage says what to do.",
-            colour="red", empty="no outages",
+            width=8, colour="red", empty="no outages",
         ),
         lines(
             "Settlements that wait for Redis", "short",
             [Query("sum(mageflow_settlements_pending{S})", "pending")],
             "Ended attempts whose outcome Redis has not taken yet. Workers repeat them; the next steps wait for them.",
-            steps=((1, "orange"),),
+            width=8, steps=((1, "orange"),),
         ),
     ),
 )  # fmt: skip

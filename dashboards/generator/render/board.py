@@ -148,6 +148,9 @@ def _with_section(board: Any, section: Section, next_id: int, top: int) -> tuple
         skyline[x : x + panel.width] = [y + panel.height] * panel.width
         placed.append(panels.build(panel, next_id, model.GridPos(h=panel.height, w=panel.width, x=x, y=y)))
         next_id += 1
+    if len(set(skyline)) > 1:
+        # A gap looks like a panel that failed to load.
+        raise ValueError(f"section {section.title!r}: the panels of its last row do not fill {COLUMNS} columns")
     if section.collapsed:
         for panel in placed:
             row = row.with_panel(panel)
