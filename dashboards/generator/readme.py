@@ -130,35 +130,40 @@ prometheus --config.file=dashboards/prometheus-local.yml --enable-feature=exempl
 `mageflow dashboards check --prometheus http://127.0.0.1:9090` then lists which panels get data. To see the boards,
 add this Prometheus to a Grafana as a data source and import `grafana/*.json`.
 
-## Change a board, add a metric
+## Change a board
 
-Do not edit the files in the table above: they are generated. In a checkout, change the generator and run
+Do not edit the files in the table above, nor this page: they are generated. The text of this page is in
+`generator/readme.py`. In a checkout, change the generator and run
 
 ```sh
 python -m dashboards.generator
 ```
 
 A test fails if the committed files differ from what the generator writes. The generator refuses a query that names a
-metric, label or label value that is not in `mageflow/telemetry/names/metrics.py`.
+metric, label or label value that is not in `mageflow/telemetry/names/metrics.py`. The section *Add a metric* of the
+repository's CONTRIBUTING says how a metric gets there.
 
-A new metric with a panel, in five steps:
+A new panel:
 
-1. `mageflow/telemetry/names/metrics.py`: add one constant with name, help text and labels, for example
-   `TASK_RETRIES = _counter("mageflow_task_retries_total", "Retried attempts.", "task")`.
-2. Record it in the module of `mageflow/telemetry/` that handles the event, inside `with guard.metrics.at(...)`:
-   `recorder.instruments.inc(metrics.TASK_RETRIES, task)`.
-3. `dashboards/generator/boards/`: add a panel (`stat`, `lines`, `heat` or `table`) to a section of a board. The widths
-   of the panels in a row add up to 24. `generator/queries.py` lists the macros for job, instance and task.
-4. Run `python -m dashboards.generator`.
-5. Test it: name, labels and value in `tests/telemetry/`. If nothing in `tests/dashboards/live_run.py` causes the event,
-   cause it there: `tests/dashboards/test_live_boards.py` demands data in every panel.
+1. `dashboards/generator/boards/`: add a panel (`stat`, `lines`, `heat` or `table`) to a section of a board.
+   `generator/queries.py` lists the macros for job, instance, task, lock and flow, and has functions for usual queries:
+   `rate_of_active` for a counter by labels, `quantile` for a histogram.
+2. Make room. A row has 24 columns, and panels that share a row have one height. A `stat` is 4 wide, every other panel
+   12. Give the new panel and its neighbours another `width`, for example 8 each. The generator refuses a section whose
+   last row has a gap.
+3. Run the generator. Its table of files counts the panels.
+4. `tests/dashboards/test_live_boards.py` demands data in every panel. If nothing in `tests/dashboards/live_run.py`
+   causes the event, cause it there. If the panel of a counter stays empty although the event occurred, its series began
+   at 1: `rate` and `increase` do not see the first step. Close the label (see *Add a metric*), or query with
+   `increase_from_zero`.
 
 A new alert: add it to the module of its subject in `dashboards/generator/alerts/`, with its runbook texts; add the
 incident it fires on and the healthy state it stays quiet in to `tests/dashboards/alert_cases.py`; run the generator.
 
 ```sh
+pytest tests/dashboards/test_board_regeneration.py    # ten seconds; run it first
 pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # two minutes
-pytest tests/dashboards/test_live_boards.py    # two workers and a real Prometheus: about a minute
+pytest tests/dashboards/test_live_boards.py    # three workers and a real Prometheus: two minutes; run it alone
 ```
 
 """
