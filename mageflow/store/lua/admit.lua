@@ -35,8 +35,8 @@ local def = definition(path)
 if not def then return {'missing', ''} end
 if not def.is_task then return {'invalid', 'not a task'} end
 
--- Metadata is copied: by users to runs of other tasks, and by whoever wants to take a step over. A run of another task
--- is not this member, whatever its metadata says.
+-- Metadata is copied: by users to runs of other tasks, and by programs that try to take over a step. A run of
+-- another task is not this member, even if its metadata says so.
 local function is_foreign(tasks)
   local task = string.match(def.json, '^{"v":%d+,"kind":"task","task":"([^"\\]*)"')
   if not task then
