@@ -1,4 +1,4 @@
-"""A run whose metadata names somebody else's signature is a plain run, on real workers and a real Valkey."""
+"""A run whose metadata names the signature of another run is a plain run, on real workers and a real Valkey."""
 
 import asyncio
 from typing import Any
