@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """Whether runs carry their source for Hatchet's metric ``hatchet_tenant_additional_metadata_queue_size``."""
 
     exception_detail: Literal["type", "message", "full"] = "type"
-    """What spans and logs have of an exception: its class, its message too, or its traceback too."""
+    """How much of an exception spans and logs show: its class, also its message, or also its traceback."""
 
     lock_resource_detail: Literal["hash", "raw"] = "hash"
     """How keys of locked resources appear in spans and logs: as 16 hex digits, or as they are."""

@@ -50,7 +50,7 @@ OutageReason = Literal[
 """Why Redis does not serve: it is away, has no free connection, or refuses in a way that passes."""
 
 Phase = Literal["loading", "stagger", "lock_wait", "running", "cancelling"]
-"""What a live attempt does now."""
+"""The activity of a live attempt."""
 
 Stage = Literal["signature_load", "stagger", "lock_wait", "body", "callbacks"]
 """What an attempt spends the worker's slot on."""

@@ -1,4 +1,4 @@
-"""What the commands that read Redis share: their options and the connection."""
+"""Options and connection of the commands that read Redis."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager

@@ -89,7 +89,7 @@ def differences(bundle: Bundle, other: Path) -> list[str]:
 
 
 def _expected(shipped: Path, copy: Path) -> bytes:
-    """What a copy of a file contains, with the objective that the copy has."""
+    """The shipped content of a file, with the objective that the copy has."""
     content = shipped.read_bytes()
     objective = objective_of(copy.read_text(encoding="utf-8", errors="replace"))
     return content if objective is None else with_objective(content.decode(), objective).encode()

@@ -50,7 +50,7 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class QueryParts:
-    """What a query names."""
+    """The selectors and labels that a query names."""
 
     selectors: tuple[Selector, ...]
     grouping_labels: tuple[str, ...]

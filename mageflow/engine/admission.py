@@ -1,4 +1,4 @@
-"""What a queued task must be granted before it may wait for a worker.
+"""Grants that a queued task needs before it may wait for a worker.
 
 First its run holds every concurrency limit of the workflow, then the task holds every limit of its own. Then it goes
 to the queue, or into the buffer of its batch. A run keeps its limits until it ends. A task keeps its limits until it

@@ -63,7 +63,7 @@ class ForbiddenError(RequestError):
 
 
 class PreconditionError(RequestError):
-    """What the request is about exists, but its status does not allow the request."""
+    """The object of the request exists, but its status does not allow the request."""
 
     grpc_status = "FAILED_PRECONDITION"
     http_status = 409

@@ -1,4 +1,4 @@
-"""What only swarms can do: take more items, and be closed."""
+"""Operations of swarms only: add items, and close."""
 
 from collections.abc import Sequence
 from typing import Literal

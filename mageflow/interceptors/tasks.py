@@ -33,7 +33,7 @@ class TaskInfo:
     """The label in every signal: the declared name of a stand-alone task, ``workflow:task`` for a task of a workflow.
     Without Hatchet's namespace."""
     workflow_name: str
-    """What is enqueued; the same as ``name`` for a stand-alone task."""
+    """The workflow that is enqueued; the same as ``name`` for a stand-alone task."""
     execution_timeout_seconds: float
     retries: int
     """How many further attempts Hatchet makes after a failure."""
@@ -100,7 +100,7 @@ class Attempt:
 
     phase: Phase = "running"
     stage: Stage = "body"
-    """What the current second of the attempt is charged to."""
+    """The stage that the current second of the attempt counts for."""
     stage_seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
     """Seconds spent in each stage that has ended."""
     extended_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What one attempt needs of Hatchet, as a port. ``mageflow.hatchet.compat`` implements it over the SDK.
+"""The port for what one attempt needs of Hatchet. ``mageflow.hatchet.compat`` implements it over the SDK.
 
 Words, in this room and everywhere above it:
 

@@ -32,7 +32,7 @@ class BodyLock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the decorators of one function record."""
+    """The marks that decorators recorded on one function."""
 
     ctx: bool = False
     signature: bool = False

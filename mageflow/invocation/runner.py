@@ -59,7 +59,7 @@ class RunHooks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunnerServices:
-    """What every task of one client shares."""
+    """The parts that all tasks of one client share."""
 
     interceptor: Interceptor
     random: RandomSource
@@ -81,7 +81,7 @@ class TaskRunner:
     """
 
     info: TaskInfo
-    """What the SDK made of the declaration. Set after the SDK declared the task and before its first attempt."""
+    """The task as the SDK declared it. Set after the declaration and before the first attempt."""
 
     def __init__(
         self,

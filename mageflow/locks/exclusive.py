@@ -21,7 +21,7 @@ __all__ = ["ExclusiveMark", "exclusive_mark"]
 
 @dataclass(frozen=True, slots=True)
 class ExclusiveMark:
-    """What ``@client.exclusive(...)`` records on a function."""
+    """The mark that ``@client.exclusive(...)`` records on a function."""
 
     locks: LockService
     resources: tuple[Resource, ...]

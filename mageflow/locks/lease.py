@@ -1,4 +1,4 @@
-"""What the holder of a lock has: the lease, its fencing tokens, and whether it is still valid.
+"""The lease of the holder of a lock: its fencing tokens, and whether it is still valid.
 
 This file owns the lease and the grant behind it. It does not talk to Redis.
 """
@@ -39,7 +39,7 @@ class Grant:
 
     @property
     def resources(self) -> tuple[ResourceKey, ...]:
-        """What it holds, in the order it was taken."""
+        """The resources it holds, in the order they were taken."""
         return tuple(each.resource for each in self.holds)
 
     @property

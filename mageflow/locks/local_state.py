@@ -1,4 +1,4 @@
-"""What one session believes to hold and to wait for.
+"""The holds and waits of one session, as this process knows them.
 
 This file owns that belief, and how answers of Redis correct it. It does not talk to Redis.
 """
@@ -29,11 +29,11 @@ class LocalState:
         self.waiting: dict[str, LockRequest] = {}
 
     def grants_of(self, attempt_id: str) -> list[Grant]:
-        """What an attempt holds. May be called from another thread."""
+        """The holds of an attempt. May be called from another thread."""
         return [each for each in list(self.grants.values()) if each.request.attempt_id == attempt_id]
 
     def waiting_of(self, attempt_id: str) -> list[LockRequest]:
-        """What an attempt waits for. May be called from another thread."""
+        """The waits of an attempt. May be called from another thread."""
         return [each for each in list(self.waiting.values()) if each.attempt_id == attempt_id]
 
     def resolve(self, request_id: str, verdict: LockVerdict) -> None:

@@ -27,7 +27,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-/]{0,127}")
 
 @dataclass(slots=True, eq=False)
 class LockRequest:
-    """What one block wants, who wants it, and where the request stands."""
+    """One request: the resources, the run that requests them, and the state of the request."""
 
     resources: tuple[ResourceKey, ...]
     """Sorted by name, then key; without repetition."""
@@ -101,7 +101,7 @@ class LockRequest:
 
     @property
     def owner(self) -> LockOwner:
-        """What others are shown of the requesting run."""
+        """The facts about the requesting run, as reports show them."""
         fields = self.call.traceparent.split("-")
         trace_id = fields[1] if len(fields) == 4 else ""  # noqa: PLR2004 - version, trace, span, flags
         attempt = self.attempt

@@ -1,4 +1,4 @@
-"""What happens to a request while it waits in a queue: its task is in phase ``lock_wait`` and its timeout grows."""
+"""The wait of a request in a queue: its task is in phase ``lock_wait`` and its timeout grows."""
 
 import asyncio
 from types import TracebackType

@@ -317,7 +317,7 @@ class TaskSignature(Signature):
 
     @property
     def origin(self) -> object:
-        """What it was created from, in the process that created it; None in any other. Saves a round trip."""
+        """The member specification it was created from; None in another process. Saves a round trip."""
         return self._origin
 
     def created_from(self, origin: object) -> Self:

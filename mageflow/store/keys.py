@@ -88,12 +88,12 @@ class RecordKeys:
 
     @property
     def outbox(self) -> str:
-        """What is decided and not known to be sent, by outbox field."""
+        """Entries that were decided and are not known to be sent, by outbox field."""
         return f"{self.record}:outbox"
 
     @property
     def held(self) -> str:
-        """What waits for resume, in order."""
+        """The members that wait for resume, in order."""
         return f"{self.record}:held"
 
     def all(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ class Keys:
         return self.tagged(f"{shard:x}", "due")
 
     def stats(self, shard: int) -> str:
-        """What the keys of the counts of one shard begin with."""
+        """The prefix of the keys with the counts of one shard."""
         return self.tagged(f"{shard:x}", "stats")
 
     def new(self, kind: SignatureKind, identity: str, member: MemberPath | None = None) -> RecordKeys:

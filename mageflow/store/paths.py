@@ -197,7 +197,7 @@ class MemberPath:
 
     @property
     def owner(self) -> "MemberPath | None":
-        """What this callback belongs to; None for what is no callback."""
+        """The member this callback belongs to; None if this is not a callback."""
         return replace(self, callbacks=self.callbacks[:-1]) if self.callbacks else None
 
     @property

@@ -15,7 +15,7 @@ __all__ = ["LiveAttempt", "LiveAttempts", "used_ratio"]
 
 
 class LiveAttempt:
-    """What telemetry knows of one running attempt, for everything recorded inside it."""
+    """One running attempt, as everything that is recorded inside it needs it."""
 
     __slots__ = (
         "attempt",
@@ -85,7 +85,7 @@ class LiveAttempts:
             self._orphans.add(attempt)
 
     def find(self, attempt: Attempt | None) -> LiveAttempt | None:
-        """What is known of a running attempt; None for any other."""
+        """The record of a running attempt; None if it does not run here."""
         return None if attempt is None else self._live.get(attempt)
 
     def __len__(self) -> int:

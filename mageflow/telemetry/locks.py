@@ -359,7 +359,7 @@ class HoldScope:
 
 
 def _holder_of(call: LockHold) -> dict[str, object]:
-    """Who held the lock. Leases are also lost and released outside of their attempt's context, so the event says it."""
+    """Fields that name the holder. A lease may be lost or released outside of its attempt's context."""
     attempt = call.attempt
     if attempt is None:
         return {}

@@ -23,7 +23,7 @@ class TaskRuns:
 
     task: str
     shows: str
-    """What the runs show, in a few words."""
+    """The feature that the runs show, in a few words."""
     runs: int
     """How many runs start at the beginning."""
     signed: int = 0

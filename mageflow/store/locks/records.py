@@ -32,7 +32,7 @@ VictimPolicy = Literal["requester", "youngest", "lowest_priority"]
 
 @dataclass(frozen=True, slots=True)
 class LockOwner:
-    """What others are shown of a run that holds or waits."""
+    """The facts about a run that holds or waits, as reports show them."""
 
     task: str = ""
     run_id: str = ""

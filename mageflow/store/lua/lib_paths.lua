@@ -5,7 +5,7 @@ local PARENT_REPORT, UNDELIVERABLE = '!parent', 'undeliverable'
 -- The path a member's definition is stored under: all runs of a signature share its definitions.
 local function definition_path(path) return (string.gsub(path, '^@[^.]*', '')) end
 
--- What a callback belongs to; nil for what is no callback.
+-- The member a callback belongs to; nil if the path is not a callback's.
 local function owner_of(path) return string.match(path, '^(.*)%.[se]%d+$') end
 
 local function is_success_callback(path) return string.match(path, '%.s%d+$') ~= nil end

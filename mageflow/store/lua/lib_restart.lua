@@ -5,7 +5,7 @@ local MAX_LOSSES_AFTER_START = 3
 
 local function is_user_run(path) return header.kind == 'task' and not owner_of(path) end
 
--- What people call a member of this record.
+-- The word for a member of this record in messages to users.
 local function role_of(path)
   if owner_of(path) then return 'callback' end
   return header.kind == 'chain' and 'step' or header.kind == 'swarm' and 'item' or 'run'

@@ -116,7 +116,7 @@ class Decision:
 
 
 class StartVerdict(StrEnum):
-    """What became of the start of a flow."""
+    """The result of starting a flow."""
 
     STARTED = "started"
     HELD = "held"
@@ -157,7 +157,7 @@ class StartDecision(Decision):
 
 
 class SettleVerdict(StrEnum):
-    """What became of a settlement."""
+    """The result of a settlement."""
 
     SETTLED = "settled"
     """The member has ended."""
@@ -191,7 +191,7 @@ class Settlement(Decision):
 
 
 class LifecycleVerdict(StrEnum):
-    """What became of a lifecycle action."""
+    """The result of a lifecycle action."""
 
     APPLIED = "applied"
     """Now, or by an earlier call."""
@@ -221,7 +221,7 @@ class LifecycleDecision(Decision):
 
 
 class SwarmVerdict(StrEnum):
-    """What became of a change to a swarm."""
+    """The result of a change to a swarm."""
 
     CHANGED = "changed"
     """Items were added, the swarm was closed, or free places were filled, as requested."""

@@ -35,7 +35,7 @@ class Acknowledgement(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AnyEntry:
-    """What every entry of an outbox has.
+    """The fields of every entry of an outbox.
 
     Attributes:
         field: Its name in the outbox.

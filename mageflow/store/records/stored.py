@@ -14,7 +14,7 @@ from mageflow.signatures import FailureRecord, HistoryEntry, LastRun, Status, Sw
 __all__ = ["StoredHeader", "StoredState", "chain_header", "moment", "swarm_header", "task_header"]
 
 _STATUSES: Final = {"queued": Status.PENDING, "sent": Status.PENDING, "held": Status.SUSPENDED}
-"""What a user is shown for the words that only members have."""
+"""The status that a user sees for the words that only members have."""
 
 
 def moment(milliseconds: str | float) -> datetime:

@@ -98,7 +98,7 @@ def _task_view(
     state_json: str,
 ) -> TaskSignature:
     key = path.key(keys.record)
-    # What becomes of a user's run becomes of its signature.
+    # A user's run of a signature is shown with the status, attempts and history of the signature.
     is_record = keys.kind == "task" and (path.is_record or path.is_user_run)
 
     def build() -> TaskSignature:
