@@ -26,7 +26,10 @@ def text_of(error: BaseException, limit: int = 8192) -> str:
 
 
 def clipped(text: str, limit: int) -> str:
-    """A text that can be sent and stored: no lone surrogates, and the middle of a very long one left out."""
+    """A text that can be sent and stored: the middle of a very long one left out, no lone surrogates and no NUL.
+
+    Hatchet's database stores no NUL and refuses the whole run. Both become escapes, such as a backslash and ``x00``.
+    """
     if len(text) > limit:
         text = f"{text[: limit // 2]}\n... {len(text) - limit} characters left out ...\n{text[-(limit // 2) :]}"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

@@ -24,6 +24,7 @@
     │   ├── StoreRefusedError         wrong password, unknown command
     │   └── StoreUnavailableError     Redis could not be reached, or refuses for now (retryable)
     ├── DispatchError                 Hatchet could not be reached or refused   (retryable)
+    │   └── MessageTooLargeError      the input of a run is larger than Hatchet takes
     ├── TimeoutExtensionError         the engine did not extend a task's timeout
     └── EngineError                   the local engine, or a worker that a test starts beside it, failed
         ├── EngineStartError          its process ended, or was not ready in time
@@ -376,6 +377,24 @@ class DispatchError(MageflowError):
         self.reason = reason
         self.refused = refused
         super().__init__(f"the request to Hatchet about {task!r} failed: {reason}")
+
+
+class MessageTooLargeError(DispatchError):
+    """The message of a run is larger than Hatchet takes (4 MiB by default). A retry is refused too.
+
+    Attributes:
+        task: The task to run.
+        reason: The message of the engine.
+        size_bytes: Size of the input of the run, or of the largest of several.
+    """
+
+    retryable = False
+
+    def __init__(self, task: str, reason: str, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        super().__init__(
+            task, f"its input of {size_bytes} bytes is too large, keep large data elsewhere: {reason}", refused=True
+        )
 
 
 class TimeoutExtensionError(MageflowError):

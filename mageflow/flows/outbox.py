@@ -21,6 +21,7 @@ from mageflow.errors import (
     DispatchError,
     IllegalTransitionError,
     MageflowError,
+    MessageTooLargeError,
     SignatureError,
     SignatureInvalidError,
     SignatureNotFoundError,
@@ -210,6 +211,14 @@ class OutboxRelay:
         try:
             with self._filling(decision, len(chunk)):
                 run_ids = await self._dispatcher.dispatch([run for _, run in chunk])
+        except MessageTooLargeError as error:
+            if len(chunk) == 1:
+                return [await self._fail(decision, chunk[0][0], error)]
+            half = len(chunk) // 2  # one of them is too large, or all together are
+            return [
+                *await self._dispatch_chunk(decision, chunk[:half]),
+                *await self._dispatch_chunk(decision, chunk[half:]),
+            ]
         except DispatchError as error:
             entry = chunk[0][0]
             if len(chunk) == 1 and error.refused and entry.tries >= _FAIL_AFTER_TRIES:

@@ -13,10 +13,10 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTriggerConfig
 from typing_extensions import override
 
-from mageflow.errors import DispatchError, FlowDefinitionError
+from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
@@ -51,6 +51,10 @@ class SdkDispatcher(Dispatcher):
     async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
         if not runs:
             return []
+        # The SDK repeats a call for seconds that its own channel has refused to send.
+        size_bytes = sum(len(each.input_json.encode()) for each in runs)
+        if size_bytes > self._admin.config.grpc_max_send_message_length:
+            raise _too_large(runs, f"{size_bytes} bytes in one call")
         call = Enqueue("run" if len(runs) == 1 else "run_many", [enqueue_item(each) for each in runs], runs[0].source)
         configs = [
             WorkflowRunTriggerConfig(
@@ -64,6 +68,8 @@ class SdkDispatcher(Dispatcher):
             with compat.outside_of_task():
                 return await self._admin.dispatch(call, configs)
         except DISPATCH_FAILURES as error:
+            if is_too_large(error):
+                raise _too_large(runs, describe(error)) from error
             raise DispatchError(runs[0].task_name, describe(error), refused=is_refusal(error)) from error
 
     @override
@@ -104,6 +110,11 @@ class SdkDispatcher(Dispatcher):
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
         return report
+
+
+def _too_large(runs: Sequence[DispatchRun], reason: str) -> MessageTooLargeError:
+    largest = max(runs, key=lambda each: len(each.input_json))
+    return MessageTooLargeError(largest.task_name, reason, len(largest.input_json.encode()))
 
 
 def _report(details: GetRunDetailsResponse) -> RunReport:

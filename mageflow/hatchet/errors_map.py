@@ -12,7 +12,7 @@ from hatchet_sdk.exceptions import (
     NonRetryableException,
 )
 
-__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_non_retryable", "is_refusal"]
+__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_non_retryable", "is_refusal", "is_too_large"]
 
 DISPATCH_FAILURES = (
     grpc.RpcError,
@@ -44,6 +44,17 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in _REFUSALS
     return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether a message is larger than Hatchet takes: by default 4 MiB. It never takes it."""
+    if (
+        not isinstance(error, grpc.Call | grpc.aio.AioRpcError)
+        or error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED
+    ):
+        return False
+    details = (error.details() or "").lower()
+    return "larger than max" in details or "message too large" in details or "exceeds maximum" in details
 
 
 def as_non_retryable(error: Exception) -> Exception:

@@ -1,0 +1,102 @@
+"""Final ends: messages that Hatchet never takes, error texts that it cannot store, a body that exits."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mageflow import Settings
+from mageflow.errors import FlowFailedError
+from mageflow.signatures import ReturnValue, TaskError
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
+
+QUICK = Settings(
+    metrics_port=0, reconcile_grace_seconds=1.0, reconcile_check_seconds=1.0, reconcile_interval_seconds=0.2
+)
+
+
+class Failure(BaseModel):
+    why: TaskError
+
+
+@pytest.fixture
+def observed(make_observed: Any, mageflow_redis: Any) -> Any:  # noqa: F811
+    """A client with a real Valkey and short intervals of the reconciler."""
+    yield make_observed(mageflow_redis.url, settings=QUICK)
+    assert mageflow_redis.keys_without_ttl() == []
+
+
+async def test_a_text_that_hatchet_cannot_store_reaches_the_callback(observed: Any, mageflow_worker: Any) -> None:
+    """A NUL and a lone surrogate become escapes."""
+    client = observed.client
+    received: list[TaskError] = []
+
+    @client.task(name="fails")
+    async def fails(msg: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError("converter said: \0 and \ud800")
+
+    @client.task(name="callback")
+    async def callback(msg: Failure) -> dict[str, Any]:
+        received.append(msg.why)
+        return {}
+
+    mageflow_worker.in_process(client, "texts", workflows=[fails, callback])
+    await (await client.chain([fails, fails], error=callback)).aio_run_no_wait()
+    await until(lambda: bool(received), 15)
+    assert received[0].message == "converter said: \\x00 and \\ud800"
+
+
+async def test_a_message_larger_than_hatchet_takes_ends_its_flow_at_once(observed: Any, mageflow_worker: Any) -> None:
+    """The next step's input holds two results of 3 MB; the flow fails with the size, and its callback runs."""
+    client = observed.client
+
+    class Big(BaseModel):
+        text: ReturnValue[dict[str, Any]]
+        bound: str = ""
+
+    @client.task(name="large")
+    async def large(msg: dict[str, Any]) -> dict[str, Any]:
+        return {"text": "x" * 3_000_000}
+
+    @client.task(name="after")
+    async def after(msg: Big) -> dict[str, Any]:
+        return {}
+
+    mageflow_worker.in_process(client, "large", workflows=[large, after])
+    chain = await client.chain([large, await client.sign(after, bound="y" * 3_000_000)])
+    begun = time.monotonic()
+    with pytest.raises(FlowFailedError, match=r"MessageTooLargeError: .*keep large data elsewhere"):
+        await chain.aio_run()
+    took = time.monotonic() - begun
+    print(f"\nended after {took:.1f} s")
+    assert took < 15
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it ends the worker, as it should
+@pytest.mark.parametrize("is_sync", [False, True])
+async def test_a_body_that_raises_system_exit_has_failed(observed: Any, mageflow_worker: Any, is_sync: bool) -> None:
+    """In a thread or on the loop: the chain fails, and its error callback gets the class."""
+    client = observed.client
+    received: list[TaskError] = []
+
+    def exits(msg: dict[str, Any]) -> dict[str, Any]:
+        raise SystemExit(3)
+
+    async def exits_too(msg: dict[str, Any]) -> dict[str, Any]:
+        raise SystemExit(3)
+
+    @client.task(name="callback")
+    async def callback(msg: Failure) -> dict[str, Any]:
+        received.append(msg.why)
+        return {}
+
+    task = client.task(name="exits")(exits if is_sync else exits_too)
+    mageflow_worker.in_process(client, "exits", workflows=[task, callback])
+    chain = await client.chain([task, task], error=callback)
+    await chain.aio_run_no_wait()
+    async with asyncio.timeout(15):
+        while not (found := await client.load_signature(chain.key)).has_ended:
+            await asyncio.sleep(0.05)
+    assert (str(found.status), found.last_error.type) == ("failed", "SystemExit")
