@@ -161,7 +161,7 @@ A new alert: add it to the module of its subject in `dashboards/generator/alerts
 incident it fires on and the healthy state it stays quiet in to `tests/dashboards/alert_cases.py`; run the generator.
 
 ```sh
-pytest tests/dashboards/test_board_regeneration.py    # ten seconds; run it first
+pytest tests/dashboards/test_board_regeneration.py tests/dashboards/test_board_legibility.py    # seconds; run it first
 pytest tests/dashboards --ignore tests/dashboards/test_live_boards.py    # two minutes
 pytest tests/dashboards/test_live_boards.py    # three workers and a real Prometheus: two minutes; run it alone
 ```

@@ -146,9 +146,9 @@ _SIGNATURES = Section(
         ),
         lines(
             "Redis outages", "short",
-            [Query("sum by (reason) (increase(mageflow_redis_outages_total{S}[R])) > 0", "{{reason}}")],
+            [Query("round(sum by (reason) (increase(mageflow_redis_outages_total{S}[R])))", "{{reason}}")],
             "Times that Redis went away or began to refuse. The log event mageflow.redis.outage says what to do.",
-            width=8, colour="red", empty="no outages",
+            width=8, bars=True, decimals=0, colour="red", empty="no outages",
         ),
         lines(
             "Settlements that wait for Redis", "short",
