@@ -12,11 +12,12 @@ from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
 
-__all__ = ["call_record_script", "script_config"]
+__all__ = ["as_damage", "call_record_script", "script_config"]
 
 _FOREIGN: Final = re.compile(r"\bFOREIGNFORMAT (\d+)")
 _DAMAGED: Final = re.compile(
-    r"^(?:ResponseError: )?(?:ERR )?(?:DAMAGED |WRONGTYPE |user_script:\d+: |Error running script|value is not )"
+    r"^(?:ResponseError: )?(?:ERR )?(?:DAMAGED |WRONGTYPE |user_script:\d+: "
+    r"|Error running script|value is not |Command arguments|Lua redis lib command)"
 )
 """Errors of a script that met a value it cannot read. Refusals of the server (memory, permissions) have other codes."""
 
@@ -50,9 +51,14 @@ async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, 
     try:
         return await port.call(script, keys.all(), (config, *args))
     except StoreError as error:
-        found = _FOREIGN.search(error.reason)
-        if found is not None:
-            raise SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION) from error
-        if _DAMAGED.match(error.reason):
-            raise SignatureInvalidError(keys.record, _WHERE.sub("", error.reason)) from error
-        raise
+        raise as_damage(keys, error) from error
+
+
+def as_damage(keys: RecordKeys, error: StoreError) -> StoreError | SignatureInvalidError:
+    """What an error of Redis says about a record: that it is damaged, or of another release. Else the error itself."""
+    found = _FOREIGN.search(error.reason)
+    if found is not None:
+        return SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION)
+    if _DAMAGED.match(error.reason):
+        return SignatureInvalidError(keys.record, _WHERE.sub("", error.reason))
+    return error

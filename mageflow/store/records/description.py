@@ -108,30 +108,34 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
     if reply is None:
         raise SignatureNotFoundError(key)
     flat, text, successes, errors, rows, ttl, now, unsent, live, held, due, total = cast("list[Any]", reply)
-    header = StoredHeader.read(flat)
-    members = tuple(
-        _member(record, read_path(record, path), definition, state, size)
-        for path, definition, state, size in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
-    )
-    return Description(
-        at=moment(now),
-        kind=record.kind,
-        path=record.member,
-        record=record.record,
-        signature=_signature(record, header, text, successes, errors, rows),
-        name=header.name,
-        started_at=header.started_at,
-        ended_at=header.ended_at if header.status in ENDED else None,
-        parent=header.parent,
-        expires_in_seconds=ttl / 1000,
-        unsent=unsent,
-        live=live,
-        held=held,
-        checked_in_seconds=(float(due) - now) / 1000 if due else None,
-        members=members,
-        first=first,
-        members_total=total,
-    )
+
+    def build() -> Description:
+        header = StoredHeader.read(flat)
+        members = tuple(
+            _member(record, read_path(record, path), definition, state, size)
+            for path, definition, state, size in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
+        )
+        return Description(
+            at=moment(now),
+            kind=record.kind,
+            path=record.member,
+            record=record.record,
+            signature=_signature(record, header, text, successes, errors, rows),
+            name=header.name,
+            started_at=header.started_at,
+            ended_at=header.ended_at if header.status in ENDED else None,
+            parent=header.parent,
+            expires_in_seconds=ttl / 1000,
+            unsent=unsent,
+            live=live,
+            held=held,
+            checked_in_seconds=(float(due) - now) / 1000 if due else None,
+            members=members,
+            first=first,
+            members_total=total,
+        )
+
+    return guarded(key, build)
 
 
 async def find_records(port: RedisPort, settings: Settings, namespace: str, identity: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from mageflow.config import Settings
 from mageflow.error_text import clipped
-from mageflow.errors import IllegalTransitionError, SignatureInvalidError, SignatureNotFoundError
+from mageflow.errors import IllegalTransitionError, SignatureInvalidError, SignatureNotFoundError, StoreError
 from mageflow.interceptors import DamageFound, Interceptor, SignatureLoad, SignatureWrite
 from mageflow.signatures import (
     ChainSignature,
@@ -25,7 +25,7 @@ from mageflow.store.keys import SHARDS, Keys, RecordKeys
 from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
-from mageflow.store.records.calls import call_record_script, script_config
+from mageflow.store.records.calls import as_damage, call_record_script, script_config
 from mageflow.store.records.census import Census, read_census
 from mageflow.store.records.damage import read_notes
 from mageflow.store.records.decisions import (
@@ -361,7 +361,10 @@ class Store:
             SignatureNotFoundError: It expired, was removed, or never was.
         """
         keys = self.keys.parse(key)
-        found = await self.port.command("HGETALL", keys.definitions, operation="definitions")
+        try:
+            found = await self.port.command("HGETALL", keys.definitions, operation="definitions")
+        except StoreError as error:
+            raise as_damage(keys, error) from error
         if not found:
             raise SignatureNotFoundError(key)
         if isinstance(found, dict):
