@@ -26,8 +26,8 @@ POLICIES = ("requester", "youngest", "lowest_priority")
 
 
 @dataclass(frozen=True)
-class PlannedDeadlock:
-    """A planned deadlock: task ``i`` holds resource ``i`` and wants resource ``i + 1``."""
+class CrossProcessDeadlock:
+    """A planned deadlock across processes: task ``i`` holds resource ``i`` and wants resource ``i + 1``."""
 
     number: int
     size: int
@@ -37,11 +37,11 @@ class PlannedDeadlock:
     process: tuple[int, ...]
 
 
-def plan(seed: int, count: int, processes: int, size: int) -> list[PlannedDeadlock]:
+def plan(seed: int, count: int, processes: int, size: int) -> list[CrossProcessDeadlock]:
     """The same plan in every process of a test."""
     source = random.Random(seed)
     return [
-        PlannedDeadlock(
+        CrossProcessDeadlock(
             number=number,
             size=size,
             policy=source.choice(POLICIES),
@@ -117,7 +117,7 @@ async def deadlocks(url: str, index: int, processes: int, seed: int, count: int,
     turns = asyncio.Semaphore(at_once)
     needed = 0
 
-    async def take_part(planned: PlannedDeadlock, place: int) -> None:
+    async def take_part(planned: CrossProcessDeadlock, place: int) -> None:
         nonlocal needed
         first = client.locks.resource("circle").acquire
         here, there = f"{planned.number}-{place}", f"{planned.number}-{(place + 1) % planned.size}"
@@ -135,7 +135,9 @@ async def deadlocks(url: str, index: int, processes: int, seed: int, count: int,
             if done:
                 break
 
-    async def cross(planned: PlannedDeadlock, place: int, number: int, acquire: Any, here: str, there: str) -> bool:
+    async def cross(
+        planned: CrossProcessDeadlock, place: int, number: int, acquire: Any, here: str, there: str
+    ) -> bool:
         nonlocal needed
         needed += 2
         async with acquire(here):
@@ -156,7 +158,7 @@ async def deadlocks(url: str, index: int, processes: int, seed: int, count: int,
                 )
                 return False
 
-    async def play(planned: PlannedDeadlock) -> None:
+    async def play(planned: CrossProcessDeadlock) -> None:
         mine = [place for place, process in enumerate(planned.process) if process == index]
         if mine:
             async with turns:

@@ -1,4 +1,4 @@
-"""The stored format of locks: both field tables are complete, and records of version 1 are read for ever."""
+"""The stored format of locks: both field tables are complete, and records of version 1 stay readable."""
 
 import json
 import re
