@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from mageflow.locks import LockService
 from mageflow.testing.valkey import EmbeddedValkey
@@ -112,3 +113,29 @@ async def finish(gates: list[Gate]) -> None:
 def locks(services: object) -> LockService:
     """Locks in the namespace of the command, as the SDK writes it."""
     return services(namespace="tests_")  # type: ignore[operator]
+
+
+async def test_a_damaged_lock_hides_no_other(locks: LockService, valkey: EmbeddedValkey) -> None:
+    """Records of locks, waits and owners that cannot be read are left out, and the rest is shown."""
+    gates = await hold_and_wait(locks)
+    with redis.Redis.from_url(valkey.url) as client:
+        keys = [key.decode() for key in client.keys("*:locks:*")]
+        for suffix in ("locks", "owners", "waits"):
+            [key] = [each for each in keys if each.endswith(f":{suffix}")]
+            for name, text in (("a", "{x"), ("b", "[]"), ("c", "5"), ("d", b"\xff"), ("e", '{"owner_id":"a"}')):
+                client.hset(key, name, text)
+        [queue] = [each for each in keys if each.endswith(":queue")]
+        client.zadd(queue, {"no zero byte": 0, b"lock\x00\xff": 0})
+    shown = command("--redis-url", valkey.url, "--namespace", "tests", "--json")
+    assert shown.returncode == 0, shown.stderr
+    document = json.loads(shown.stdout)
+    assert sorted(each["lock"] for each in document["holders"]) == ["orders", "stock"]
+    assert len(document["waiters"]) == 2
+    drawn = command("--redis-url", valkey.url, "--namespace", "tests")
+    assert drawn.returncode == 0, drawn.stderr
+    with redis.Redis.from_url(valkey.url) as client:
+        for suffix in ("locks", "owners", "waits"):
+            [key] = [each for each in keys if each.endswith(f":{suffix}")]
+            client.hdel(key, *"abcde")
+        client.zrem(queue, "no zero byte", b"lock\x00\xff")
+    await finish(gates)

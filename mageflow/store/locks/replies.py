@@ -60,6 +60,13 @@ def parse_snapshot(text: object) -> LockSnapshot:
         StoreError: The answer is not a JSON object.
     """
     document = _object(text, "lock_snapshot")
+    try:
+        return _snapshot(document)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise StoreError("lock_snapshot", f"the answer cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _snapshot(document: dict[str, Any]) -> LockSnapshot:
     now_ms = _number(document.get("now_ms"))
     owners, totals = _mapping(document.get("owners")), _mapping(document.get("totals"))
     holdings = [

@@ -29,10 +29,16 @@ local reply = {
   locks = {}, waits = {}, owners = {},
 }
 
+-- A record that cannot be read is left out: it hides no other. The totals count it.
+local function readable(read, ...)
+  local is_readable, record = pcall(read, ...)
+  return is_readable and type(record) == 'table' and type(record.owner_id) == 'string' and record or nil
+end
+
 local function add_owner(owner_id)
   if reply.owners[owner_id] then return end
-  local owner = load(OWNERS, owner_id)
-  if not owner then return end
+  local is_readable, owner = pcall(load, OWNERS, owner_id)
+  if not is_readable or type(owner) ~= 'table' then return end
   local session_id = string.match(owner_id, '^[^/]*')
   reply.owners[owner_id] = {
     info = owner.info,
@@ -47,23 +53,25 @@ repeat
   cursor = page[1]
   for index = 1, #fields, 2 do
     if #reply.locks < limit then
-      local lock, record = fields[index], cjson.decode(fields[index + 1])
-      reply.locks[#reply.locks + 1] = {
-        lock = lock,
-        owner_id = record.owner_id,
-        token = record.token,
-        held_since_ms = record.held_since_ms,
-      }
-      add_owner(record.owner_id)
+      local lock, record = fields[index], readable(cjson.decode, fields[index + 1])
+      if record and string.find(tostring(record.token), '^%d+$') and tonumber(record.held_since_ms) then
+        reply.locks[#reply.locks + 1] = {
+          lock = lock,
+          owner_id = record.owner_id,
+          token = record.token,
+          held_since_ms = record.held_since_ms,
+        }
+        add_owner(record.owner_id)
+      end
     end
   end
 until cursor == '0' or #reply.locks >= limit
 
 for _, member in ipairs(redis.call('ZRANGE', QUEUE, 0, limit - 1)) do
-  local lock_length = string.find(member, '\0', 1, true) - 1
-  local request_id = queued_request(member, lock_length)
-  local wait = load(WAITS, request_id)
-  if wait then
+  local lock_end = string.find(member, '\0', 1, true)
+  local request_id = lock_end and queued_request(member, lock_end - 1)
+  local wait = request_id and readable(load, WAITS, request_id)
+  if wait and type(wait.waiting_for) == 'string' and type(wait.locks) == 'table' and tonumber(wait.asked_ms) then
     reply.waits[#reply.waits + 1] = {
       request_id = request_id,
       owner_id = wait.owner_id,
