@@ -16,7 +16,7 @@ The least a Redis user must be allowed, with the default prefix (a Cluster clien
 ``+cluster +command +readonly``)::
 
     ACL SETUSER mageflow on >password ~mageflow:* resetchannels +blmpop +del +eval +evalsha +exists +expire \
-        +get +hdel +hexists +hget +hgetall +hkeys +hlen +hmget +hscan +hset +hstrlen +hvals +info +llen \
+        +get +hdel +hexists +hget +hgetall +hkeys +hlen +hmget +hscan +hset +hstrlen +info +llen \
         +lpos +lpush +lrange +lrem +ltrim +pexpire +pttl +rpush +set +time +zadd +zcard +zlexcount +zrange \
         +zrangebylex +zrangebyscore +zrem +zremrangebyscore +zscore
 

@@ -16,7 +16,7 @@ for i, pair in ipairs(ARGV) do
   signatures[i] = 0
   for _, shard in ipairs(KEYS) do
     local key = shard .. ':' .. pair
-    on_index('ZREMRANGEBYSCORE', key, '-inf', now)
+    if on_index('ZCARD', key) > 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
     signatures[i] = signatures[i] + redis.call('ZCARD', key)
   end
 end
