@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,29 +75,17 @@ async def test_a_message_larger_than_hatchet_takes_ends_its_flow_at_once(observe
     assert took < 15
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it ends the worker, as it should
-@pytest.mark.parametrize("is_sync", [False, True])
-async def test_a_body_that_raises_system_exit_has_failed(observed: Any, mageflow_worker: Any, is_sync: bool) -> None:
-    """In a thread or on the loop: the chain fails, and its error callback gets the class."""
+@pytest.mark.parametrize("task", ["exits-in-thread", "exits-on-loop"])
+async def test_a_body_that_raises_system_exit_has_failed(
+    observed: Any, mageflow_worker: Any, mageflow_redis: Any, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """In a thread or on the loop: the chain has failed with the class, before the exit ends the worker process."""
     client = observed.client
-    received: list[TaskError] = []
-
-    def exits(msg: dict[str, Any]) -> dict[str, Any]:
-        raise SystemExit(3)
-
-    async def exits_too(msg: dict[str, Any]) -> dict[str, Any]:
-        raise SystemExit(3)
-
-    @client.task(name="callback")
-    async def callback(msg: Failure) -> dict[str, Any]:
-        received.append(msg.why)
-        return {}
-
-    task = client.task(name="exits")(exits if is_sync else exits_too)
-    mageflow_worker.in_process(client, "exits", workflows=[task, callback])
-    chain = await client.chain([task, task], error=callback)
+    monkeypatch.setenv("PROBE_REDIS", mageflow_redis.url)
+    mageflow_worker(Path(__file__).with_name("exiting_worker.py"))
+    chain = await client.chain([task, task])
     await chain.aio_run_no_wait()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not (found := await client.load_signature(chain.key)).has_ended:
             await asyncio.sleep(0.05)
     assert (str(found.status), found.last_error.type) == ("failed", "SystemExit")
