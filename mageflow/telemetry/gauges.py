@@ -6,7 +6,7 @@ read when Prometheus scrapes.
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -32,10 +32,17 @@ class GaugeSource(Protocol):
 
 
 class ScrapeCollector(Collector):
-    """Merges the samples of all sources into metric families. Holds the sources weakly."""
+    """Merges the samples of all sources into metric families. Holds the sources weakly.
 
-    def __init__(self) -> None:
+    Args:
+        room: How many series one scrape may contain.
+        left_out: Called with the number of series for which a scrape had no room.
+    """
+
+    def __init__(self, room: Callable[[], int], left_out: Callable[[int], None]) -> None:
         self._sources: weakref.WeakSet[GaugeSource] = weakref.WeakSet()
+        self._room = room
+        self._left_out = left_out
 
     def add(self, source: GaugeSource) -> None:
         """Read this source too, from the next scrape on."""
@@ -56,11 +63,17 @@ class ScrapeCollector(Collector):
                     series[labels] = value
                 else:
                     series[labels] = known + value if metric.merge == "sum" else max(known, value)
-        for metric, series in merged.items():
+        room, wanted = self._room(), sum(len(series) for series in merged.values())
+        if wanted > room:
+            self._left_out(wanted - room)
+        # Slots and attempts come before locks: a program may have thousands of lock names, and only a few tasks.
+        for metric in sorted(merged, key=lambda each: "lock" in each.labels):
             family = _family(metric)
-            for labels, value in series.items():
+            for labels, value in list(merged[metric].items())[:room]:
                 family.add_metric(labels, value)
-            yield family
+            room -= len(family.samples)
+            if family.samples:
+                yield family
 
 
 def _family(metric: Metric) -> GaugeMetricFamily:

@@ -44,6 +44,8 @@ class _Refused:
 
 
 _REFUSED: Final = _Refused()
+_SHARE_OF_GAUGES: Final = 0.1
+"""Counters and histograms leave this share of the limit free, so that slots and attempts are always shown."""
 _TASK_LABELS: Final = frozenset({"task", "victim_task", "waiter_task", "holder_task"})
 _ZERO_HISTOGRAMS: Final = frozenset({names.TASK_RUN_DURATION, names.TASK_QUEUE_WAIT, names.TASK_TIMEOUT_USED})
 _STAGGER_ONLY: Final = frozenset({names.STAGGER_DELAY, names.STAGGERS})
@@ -71,7 +73,10 @@ class Instruments:
         """How many samples the instruments expose, without gauges."""
         if "PROMETHEUS_DISABLE_CREATED_SERIES" not in os.environ:
             prometheus_client.disable_created_metrics()
-        self.gauges = ScrapeCollector()
+        self.gauges = ScrapeCollector(
+            room=lambda: max(0, self.max_series - self.series),
+            left_out=lambda count: self._dropped(names.SERIES, count),
+        )
         registry.register(self.gauges)
 
     # -- recording -----------------------------------------------------------------------------------------------
@@ -170,9 +175,9 @@ class Instruments:
         self._dropped(label)
         return OTHER
 
-    def _dropped(self, label: str) -> None:
+    def _dropped(self, label: str, count: int = 1) -> None:
         if label != "label":
-            self.inc(names.TELEMETRY_DROPPED_LABELS, label)
+            self.inc(names.TELEMETRY_DROPPED_LABELS, label, by=count)
         if label not in self._folded:
             self._folded.add(label)
             write_raw(events.TELEMETRY_LABEL_FOLDED, label=label)
@@ -189,7 +194,8 @@ class Instruments:
 
     def _create(self, metric: Metric, values: tuple[str, ...]) -> _Child:
         size = len(metric.buckets) + 3 if metric.kind == "histogram" else 1
-        if self.series + size > self.max_series and metric is not names.TELEMETRY_DROPPED_LABELS:
+        room = self.max_series * (1.0 - _SHARE_OF_GAUGES) - self.series
+        if size > room and metric is not names.TELEMETRY_DROPPED_LABELS:
             self._dropped(names.SERIES)
             return _REFUSED
         family = self._families.get(metric)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -200,6 +201,32 @@ def test_the_number_of_series_has_a_hard_stop(registry: CollectorRegistry):
     assert instruments.series <= 101
     assert seen.value("mageflow_task_runs_total", task="task-0", outcome="succeeded") == 2.0
     assert seen.value("mageflow_telemetry_dropped_label_values_total", label="__series__") > 40.0
+
+
+def test_the_limit_of_series_holds_for_gauges(bench: Bench, make_bench: Callable[..., Bench]):
+    """A program with very many lock names: what has no room is counted, and slots and attempts are still shown."""
+
+    class Locks:
+        def samples(self):
+            for number in range(3000):
+                yield names.metrics.LOCK_WAITERS, (f"lock-{number}", "send"), 1.0
+                yield names.metrics.LOCK_HOLDERS, (f"lock-{number}", "send"), 1.0
+
+    small = make_bench(metrics_max_series=500)
+    locks = Locks()
+    for each in (small, bench):
+        each.telemetry.recorder.add_gauges(locks)
+        for number in range(300):
+            each.telemetry.recorder.instruments.allow_lock(f"lock-{number}")
+        each.telemetry.recorder.live.served = (TASK,)
+
+    seen = small.samples
+    assert len(seen) <= 500
+    assert seen.value("mageflow_task_timeout_seconds", task="send") == 30.0
+    assert seen.value("mageflow_worker_slots_used", pool="default") == 0.0
+    assert seen.value("mageflow_lock_waiters", lock="lock-0", task="send") == 1.0
+    assert seen.value("mageflow_telemetry_dropped_label_values_total", label="__series__") > 5000.0
+    assert len(bench.samples) <= 10_000
 
 
 def test_the_budget_of_series_holds():
