@@ -159,16 +159,22 @@ class LockService:
     def snapshot_in_thread(self, limit: int = 1000, timeout_seconds: float = 5.0) -> LocksReport:
         """`snapshot` for a thread that runs no event loop, such as the one that serves ``/debug/locks``.
 
+        It runs on the loop of the locks' own thread, so it answers while a task blocks the loop of the worker.
+
         Args:
             limit: Maximum number of holders, and of waiters.
-            timeout_seconds: Maximum wait for the event loop that runs the call.
+            timeout_seconds: Maximum wait for the answer.
 
         Raises:
             RedisNotConfiguredError: The client has no Redis.
             StoreError: Redis did not answer.
-            TimeoutError: The event loop did not answer in time.
+            TimeoutError: There was no answer in time.
         """
-        return asyncio.run_coroutine_threadsafe(self.snapshot(limit), self._threads.loop()).result(timeout_seconds)
+        call = asyncio.run_coroutine_threadsafe(self.snapshot(limit), self._threads.own_loop())
+        try:
+            return call.result(timeout_seconds)
+        finally:
+            call.cancel()
 
     async def _close_own_loop(self) -> None:
         await self._sessions.close_current()

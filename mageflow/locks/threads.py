@@ -44,6 +44,10 @@ class ThreadBridge:
         preferred = self.preferred_loop
         if preferred is not None and preferred.is_running():
             return preferred
+        return self.own_loop()
+
+    def own_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in a thread of its own, started now if it does not run. No task can block it."""
         with self._mutex:
             if self._own is None:
                 loop = asyncio.new_event_loop()

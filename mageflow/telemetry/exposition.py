@@ -1,14 +1,18 @@
-"""``/metrics``, ``/healthz`` and ``/debug/locks`` over HTTP, served by a daemon thread.
+"""``/metrics``, ``/healthz`` and ``/debug/locks`` over HTTP, served by daemon threads.
 
 Not by the event loop: rendering takes about 14 µs per series, and a large registry would stall every task of the worker
-during a scrape. The process that runs the tasks serves them, because the metrics are in its memory.
+during a scrape. The process that runs the tasks serves them, because the metrics are in its memory. For the same reason
+connections, threads and time are limited: peers of this port must not take file descriptors or time from tasks.
 """
 
 import json
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -21,10 +25,19 @@ from mageflow.telemetry.guards import Guard
 __all__ = ["Endpoint", "EndpointApp", "bind"]
 
 STALE_AFTER_SECONDS = 5.0
+MAX_CONNECTIONS = 16
+"""Each has a thread. A further peer takes the place of the one that has not sent its request for longest."""
+REQUEST_SECONDS = 10.0
+"""From the connection to the last byte of the answer. Then the connection is closed."""
 
 _POLL_SECONDS = 0.1
-"""How often the serving thread checks for its stop signal."""
+"""How often the serving thread checks for its stop signal, and for connections that are too old."""
+_FULL_PAUSE_SECONDS = 0.01
+"""Between two connections while every place is taken: a flood of peers must not take the processor from tasks."""
+_PLACE_SECONDS = 1.0
+"""How long a peer waits for a place. Peers behind it wait too."""
 
+_THREAD = "mageflow-metrics"
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -51,21 +64,29 @@ class EndpointApp:
         self._seconds_since_tick = seconds_since_tick
         self._lock_report = lock_report
         self._guard = guard
+        self._rendering = threading.Lock()
+
+    def turned_away(self) -> None:
+        """Count a peer for which there was no place."""
+        self._guard.count("connection", "ConnectionLimit")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; never raises."""
         path = str(environ.get("PATH_INFO", ""))
         try:
             if path == "/metrics":
-                return cast("Iterable[bytes]", self._metrics(environ, start_response))
-            status, content_type, body = self._answer(path, str(environ.get("REMOTE_ADDR", "")))
+                # One at a time: rendering holds the interpreter, which the tasks need.
+                with self._rendering:
+                    return cast("Iterable[bytes]", self._metrics(environ, start_response))
+            peer, host = str(environ.get("REMOTE_ADDR", "")), str(environ.get("HTTP_HOST", ""))
+            status, content_type, body = self._answer(path, peer, host)
         except Exception as error:  # noqa: BLE001 - the scraper gets a 500, the worker goes on
             self._guard.failed(path, error)
             status, content_type, body = "500 Internal Server Error", _TEXT, b"telemetry failed; see the worker's log\n"
         start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))])
         return [body]
 
-    def _answer(self, path: str, peer: str) -> tuple[str, str, bytes]:
+    def _answer(self, path: str, peer: str, host: str) -> tuple[str, str, bytes]:
         if path == "/healthz":
             seconds = self._seconds_since_tick()
             is_fresh = seconds <= STALE_AFTER_SECONDS
@@ -74,6 +95,8 @@ class EndpointApp:
         if path == "/debug/locks":
             if not _is_loopback(peer):
                 return "403 Forbidden", _TEXT, b"only for peers on this host\n"
+            if host and not _names_loopback(host):
+                return "403 Forbidden", _TEXT, b"only under the name localhost or a loopback address\n"
             return "200 OK", _JSON, json.dumps(self._lock_report(), default=str).encode()
         return "404 Not Found", _TEXT, b"/metrics, /healthz or /debug/locks\n"
 
@@ -87,16 +110,115 @@ def _is_loopback(peer: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def _names_loopback(host: str) -> bool:
+    """Whether a ``Host`` header names this host by itself.
+
+    A page in a browser on this host can reach the port under a name of its own that resolves to 127.0.0.1.
+    """
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return name.lower().rstrip(".") == "localhost" or _is_loopback(name)
+
+
+@dataclass(slots=True)
+class _Peer:
+    since: float
+    has_sent: bool = False
+    """Whether its request is complete."""
+
+
 class _Handler(WSGIRequestHandler):
-    timeout = 10.0
-    """Seconds for one request, so that a silent peer does not occupy a thread."""
+    timeout = REQUEST_SECONDS
+
+    def parse_request(self) -> bool:
+        """Mark the request as complete: from here on the connection is closed for its age only."""
+        is_valid = super().parse_request()
+        if is_valid:
+            cast("_Server", self.server).has_sent(self.request)
+        return is_valid
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of the base class
         """Log no requests."""
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class _Server(WSGIServer):
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._peers: dict[socket.socket, _Peer] = {}
+        self._lock = threading.Lock()
+        super().__init__(*args)
+
+    def has_sent(self, connection: socket.socket) -> None:
+        """The request of this connection is complete."""
+        with self._lock:
+            if connection in self._peers:
+                self._peers[connection].has_sent = True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread, or close it if no place becomes free."""
+        if not self._places.acquire(blocking=False):
+            time.sleep(_FULL_PAUSE_SECONDS)
+            self._end_silent()
+            if not self._places.acquire(timeout=_PLACE_SECONDS):
+                self.shutdown_request(request)
+                cast("EndpointApp", self.get_app()).turned_away()
+                return
+        with self._lock:
+            self._peers[request] = _Peer(time.monotonic())
+        try:
+            threading.Thread(target=self._serve, args=(request, client_address), name=_THREAD, daemon=True).start()
+        except BaseException:
+            self._leave(request)
+            raise
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            with suppress(Exception):  # the peer has gone
+                self.finish_request(request, client_address)
+            self.shutdown_request(request)
+        finally:
+            self._leave(request)
+
+    def _leave(self, request: socket.socket) -> None:
+        with self._lock:
+            self._peers.pop(request, None)
+        self._places.release()
+
+    def _end_silent(self) -> None:
+        with self._lock:
+            silent = [
+                (peer.since, number, each)
+                for number, (each, peer) in enumerate(self._peers.items())
+                if not peer.has_sent
+            ]
+        if silent:
+            _end(min(silent)[2])
+            cast("EndpointApp", self.get_app()).turned_away()
+
+    def service_actions(self) -> None:
+        """End connections that are too old. Called between connections, and `_POLL_SECONDS` after the last."""
+        oldest = time.monotonic() - REQUEST_SECONDS
+        with self._lock:
+            old = [each for each, peer in self._peers.items() if peer.since < oldest]
+        for each in old:
+            _end(each)
+
+    def get_request(self) -> Any:
+        """Accept a connection. Pause without a free file descriptor: the next try fails too."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_POLL_SECONDS)
+            raise
+
+    def server_close(self) -> None:
+        """Close the port and every connection."""
+        super().server_close()
+        with self._lock:
+            open_connections = list(self._peers)
+        for each in open_connections:
+            _end(each)
 
     def server_bind(self) -> None:
         # HTTPServer.server_bind would resolve the host's name, which may take seconds.
@@ -108,12 +230,18 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         """Ignore peers that disconnect."""
 
 
+def _end(connection: socket.socket) -> None:
+    """End a connection. Its thread sees the end of the stream, and closes it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
 class Endpoint:
-    """A bound endpoint, served by a daemon thread from `start` to `stop`."""
+    """A bound endpoint, served by daemon threads from `start` to `stop`."""
 
     def __init__(self, server: _Server) -> None:
         self._server = server
@@ -131,7 +259,7 @@ class Endpoint:
         """Start serving in a daemon thread."""
         self._server.set_app(app)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="mageflow-metrics", daemon=True
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name=_THREAD, daemon=True
         )
         self._thread.start()
 

@@ -296,6 +296,24 @@ def test_synchronous_program_needs_no_event_loop(valkey: EmbeddedValkey) -> None
     assert not [each for each in threading.enumerate() if each.name == "mageflow-locks"]
 
 
+async def test_report_for_threads_does_not_wait_for_the_loop_of_the_tasks(locks: LockService) -> None:
+    """A task that blocks its loop is when an operator looks at ``/debug/locks``."""
+    await locks.start()
+    seen: list[str] = []
+    blocked = threading.Event()
+
+    def look() -> None:
+        blocked.wait(20)
+        seen.extend(each.lock for each in locks.snapshot_in_thread().holders)
+
+    thread = threading.Thread(target=look)
+    async with locks.resource("orders").acquire():
+        thread.start()
+        blocked.set()
+        thread.join(20)  # blocks the loop, on purpose
+    assert seen == ["orders"]
+
+
 async def test_with_inside_a_coroutine_is_refused(locks: LockService) -> None:
     """It would block the loop that must answer it; the message says what to write."""
     with pytest.raises(ConfigurationError, match="async with"), locks.resource("orders").acquire():

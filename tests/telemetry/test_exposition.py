@@ -3,14 +3,17 @@
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
+from mageflow.telemetry import exposition
+from mageflow.telemetry.exposition import MAX_CONNECTIONS, Endpoint, EndpointApp, bind
 from mageflow.telemetry.guards import Guards
 from mageflow.testing import capture_logs
 
@@ -115,6 +118,22 @@ def test_every_loopback_address_is_this_host(app: EndpointApp, peer: str):
     assert answers == ["200 OK"]
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:18001", "127.0.0.1:18001", "[::1]:18001", "127.8.8.8"])
+def test_locks_are_shown_under_a_name_of_this_host(base: str, host: str):
+    """With a port or without."""
+    assert get(f"{base}/debug/locks", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:18001", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7", "["]
+)
+def test_locks_are_not_shown_under_another_name(base: str, host: str):
+    """A web page may give its own name the address 127.0.0.1, and a browser of this host would show it the answer."""
+    status, _, body = get(f"{base}/debug/locks", Host=host)
+    assert (status, "run_id" in body) == (403, False)
+    assert get(f"{base}/metrics", Host=host)[0] == 200, "Prometheus scrapes under any name"
+
+
 def test_other_paths_say_what_there_is(base: str):
     """404 with the list."""
     status, _, body = get(f"{base}/")
@@ -203,6 +222,45 @@ def test_a_silent_peer_does_not_block_others(base: str):
         assert get(f"{base}/healthz")[0] == 200
 
 
+def serving_threads() -> int:
+    return sum(thread.name == "mageflow-metrics" for thread in threading.enumerate())
+
+
+def test_silent_peers_take_a_bounded_number_of_threads(base: str, guards: Guards):
+    """The peer that has been silent for longest gives its place to the next: others are served, and it is counted."""
+    port = int(base.rpartition(":")[2])
+    with ExitStack() as stack:
+        for _ in range(20 * MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(b"G")
+        assert get(f"{base}/metrics")[0] == 200
+        assert get(f"{base}/debug/locks")[0] == 200
+        assert serving_threads() <= MAX_CONNECTIONS + 1
+        assert guards.exposition.total >= 18 * MAX_CONNECTIONS
+
+
+def test_a_request_has_a_limited_time(base: str, monkeypatch: pytest.MonkeyPatch):
+    """In whole: a peer that sends a byte now and then does not keep its connection."""
+    monkeypatch.setattr(exposition, "REQUEST_SECONDS", 1.0)
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as peer, suppress(OSError):
+        while time.monotonic() - started < 20.0:
+            peer.sendall(b"G")  # fails once the other side has closed
+            time.sleep(0.1)
+    assert 1.0 <= time.monotonic() - started < 20.0
+
+
+def test_a_stopped_endpoint_keeps_no_connection(app: EndpointApp):
+    """Also not that of a peer that never sent a request."""
+    endpoint = bind("127.0.0.1", [0])
+    assert endpoint is not None
+    endpoint.start(app)
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as peer:
+        while serving_threads() < 2:
+            time.sleep(0.01)
+        endpoint.stop()
+        assert peer.recv(1) == b""
+
+
 def test_serving_threads_are_daemons(app: EndpointApp):
     """A worker that is killed does not wait for its endpoint."""
     endpoint: Endpoint | None = bind("127.0.0.1", [0])
@@ -212,4 +270,4 @@ def test_serving_threads_are_daemons(app: EndpointApp):
     assert serving
     assert all(thread.daemon for thread in serving)
     endpoint.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name == "mageflow-metrics"]
+    assert serving_threads() == 0
