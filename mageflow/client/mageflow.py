@@ -29,6 +29,7 @@ from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, 
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
+from mageflow.telemetry.log_setup import prepare_logs_of_child
 from mageflow.types import AcceptParams, RandomSource
 
 __all__ = ["HatchetMageflow", "Mageflow"]
@@ -184,6 +185,7 @@ class Mageflow(StateOperations, DeclaringClient):
             TypeError: An item of ``workflows`` is not a task or workflow, for example a task *of* a workflow.
         """
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
+        sdk.prepare_listener(worker, prepare_logs_of_child)
         user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 

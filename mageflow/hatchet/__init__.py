@@ -5,7 +5,14 @@
 runs of signatures and flows.
 """
 
-from mageflow.hatchet.compat import HiddenFromLogForwarder, debug_of, set_lifespan, slots_of, tasks_of_worker
+from mageflow.hatchet.compat import (
+    HiddenFromLogForwarder,
+    debug_of,
+    prepare_listener,
+    set_lifespan,
+    slots_of,
+    tasks_of_worker,
+)
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
@@ -48,6 +55,7 @@ __all__ = [
     "debug_of",
     "instrumented_client",
     "is_non_retryable",
+    "prepare_listener",
     "set_lifespan",
     "signed_as",
     "slots_of",

@@ -55,6 +55,7 @@ __all__ = [
     "is_stub",
     "outside_of_task",
     "pool_of",
+    "prepare_listener",
     "run_details",
     "set_lifespan",
     "slots_of",
@@ -366,3 +367,37 @@ def set_lifespan(worker: Worker, lifespan: LifespanFn) -> LifespanFn | None:
     previous = worker._lifespan
     worker._lifespan = lifespan
     return previous
+
+
+def prepare_listener(worker: Worker, preparation: Callable[[], Callable[[], None] | None]) -> None:
+    """Run something in the listener process of a worker before the SDK's code.
+
+    The process is spawned: it imports the program, and does not run its main block.
+
+    Args:
+        worker: A worker that has not started.
+        preparation: Called when the process starts; returns what to run in it (can be pickled), or None.
+    """
+    worker._ctx = cast("Any", _PreparingContext(worker._ctx, preparation))
+
+
+class _PreparingContext:
+    """The multiprocessing context of a worker. It starts processes that prepare themselves first."""
+
+    def __init__(self, inner: Any, preparation: Callable[[], Callable[[], None] | None]) -> None:
+        self._inner = inner
+        self._preparation = preparation
+
+    def Process(self, *, target: Callable[..., None], args: tuple[Any, ...], **options: Any) -> Any:  # noqa: N802 - as in multiprocessing
+        prepare = self._preparation()
+        if prepare is not None:
+            target, args = _run_prepared, (prepare, target, *args)
+        return self._inner.Process(target=target, args=args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _run_prepared(prepare: Callable[[], None], target: Callable[..., None], *args: Any) -> None:
+    prepare()
+    target(*args)

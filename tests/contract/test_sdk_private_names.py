@@ -4,6 +4,7 @@ import inspect
 
 from hatchet_sdk import Context, DurableContext
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
+from hatchet_sdk.deprecated.worker import _legacy_start_action_listener
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.worker.runner.runner import Runner
@@ -63,11 +64,20 @@ def test_names_exist() -> None:
         Context: ["_action", "_dispatcher_client", "_exit_flag"],
         Standalone: ["_task", "_workflow"],
         BaseWorkflow: ["_config", "_client"],
-        Worker: ["_slot_config", "_action_registry", "_lifespan"],
+        Worker: ["_slot_config", "_action_registry", "_lifespan", "_ctx"],
     }.items():
         source = inspect.getsource(owner)
         for attribute in attributes:
             assert f"self.{attribute}" in source, (owner, attribute)
+
+
+def test_listener_processes_are_started_with_keywords() -> None:
+    """A context around the worker's own adds what runs first in the process."""
+    for start in (Worker._start_action_listener, _legacy_start_action_listener):
+        source = inspect.getsource(start)
+        assert "_ctx.Process(\n" in source
+        assert "target=" in source
+        assert "args=(" in source
 
 
 def test_mock_contexts_are_recognised_by_their_action() -> None:

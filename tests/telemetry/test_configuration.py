@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from mageflow.distribution import installs
 
 PROLOGUE = """
@@ -59,9 +61,9 @@ print(json_resource := provider.resource.attributes["service.name"])
 
 
 def test_an_exception_is_rendered_into_the_object():
-    """From any logger: its traceback is text in a field, on the same line."""
+    """From any logger: its traceback is text in a field, on the same line, if that is asked for."""
     lines = printed("""
-configure(service_name="shop", stream=sys.stdout)
+configure(service_name="shop", stream=sys.stdout, exception_detail="full")
 for log in (structlog.get_logger("shop"), logging.getLogger("shop.db")):
     try:
         raise KeyError("article")
@@ -74,6 +76,65 @@ for log in (structlog.get_logger("shop"), logging.getLogger("shop.db")):
         record = json.loads(line)
         assert (record["event"], record["level"]) == ("failed", "error")
         assert record["exception"].endswith("KeyError: 'article'")
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"),
+    [("", {"exception": "KeyError"}), ("message", {"exception": "KeyError", "message": "'article'"})],
+)
+def test_the_text_of_an_exception_is_left_out_unless_the_setting_lets_it_in(detail, expected):
+    """Its class and the line that raised it are always there."""
+    (line,) = printed(
+        """
+configure(service_name="shop", stream=sys.stdout)
+try:
+    raise KeyError("article")
+except KeyError:
+    logging.getLogger("shop.db").exception("failed")
+""",
+        **({"MAGEFLOW_EXCEPTION_DETAIL": detail} if detail else {}),
+    ).splitlines()
+
+    record = json.loads(line)
+    assert {key: record[key] for key in ("exception", "message") if key in record} == expected
+    assert record["raised_at"].startswith("__main__:")
+    assert "Traceback" not in line
+
+
+def test_other_handlers_on_the_standard_streams_write_the_same_format():
+    """Before the call and, for Hatchet's logger, after it; a logger that propagates writes a record once."""
+    lines = printed("""
+logging.basicConfig(stream=sys.stdout, format="plain %(message)s")
+library = logging.getLogger("library")
+library.addHandler(logging.StreamHandler(sys.stdout))
+closed = logging.getLogger("closed")
+closed.propagate = False
+closed.addHandler(logging.StreamHandler(sys.stdout))
+configure(service_name="shop", stream=sys.stdout)
+hatchet = logging.getLogger("hatchet")
+hatchet.propagate = False
+hatchet.addHandler(logging.StreamHandler(sys.stdout))
+for name in ("", "library", "closed", "hatchet"):
+    logging.getLogger(name).warning("once")
+""").splitlines()
+
+    assert [json.loads(line)["logger"] for line in lines] == ["root", "library", "closed", "hatchet"]
+
+
+def test_hooks_of_the_program_for_uncaught_exceptions_stay():
+    """An error tracker installs one, and it must get every exception."""
+    assert (
+        printed("""
+def mine(*_): print("mine")
+sys.excepthook = mine
+configure(service_name="shop", stream=sys.stdout)
+sys.excepthook(KeyError, KeyError("x"), None)
+configure(service_name="shop", logs="console", stream=sys.stdout)
+import threading
+print(sys.excepthook is mine, threading.excepthook is threading.__excepthook__)
+""")
+        == "mine\nTrue True\n"
+    )
 
 
 def test_the_console_is_for_people():

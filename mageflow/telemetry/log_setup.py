@@ -1,0 +1,173 @@
+"""Global logging as `configure` sets it up: one root handler, and nothing beside it on the standard streams.
+
+Libraries write past the root handler: the Hatchet SDK has a handler of its own on standard output, and Python prints
+warnings and uncaught exceptions itself. Each of these would be a line that a log store cannot parse.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+
+from mageflow.telemetry.log_format import (
+    SHARED_PROCESSORS,
+    ExceptionDetail,
+    Formatter,
+    console_formatter,
+    json_formatter,
+)
+from mageflow.telemetry.logs import hand_over
+
+__all__ = ["LogSetup", "prepare_logs_of_child"]
+
+_WITH_OWN_HANDLER: Final = ("hatchet", "hatchet.embedded")
+"""Loggers of the Hatchet SDK. It adds its handler when it is imported, maybe after `configure`."""
+
+
+@dataclass(frozen=True)
+class LogSetup:
+    """What `configure` was called with."""
+
+    kind: Literal["json", "console"]
+    level: int | str
+    exception_detail: ExceptionDetail
+    stream: TextIO | None = None
+    """Standard error if None."""
+
+    def apply(self) -> None:
+        """Replace the root handler of an earlier call, and take over the handlers on the standard streams."""
+        stream = self.stream or sys.stderr
+        handler = _RootHandler(stream)
+        handler.setFormatter(
+            json_formatter(self.exception_detail) if self.kind == "json" else console_formatter(stream)
+        )
+        structlog.configure(
+            processors=[*SHARED_PROCESSORS, hand_over],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            cache_logger_on_first_use=False,
+        )
+        root = logging.getLogger()
+        for each in [each for each in root.handlers if isinstance(each, _RootHandler)]:
+            root.removeHandler(each)
+        for logger in _loggers():
+            _take_over(logger, handler)
+        for name in _WITH_OWN_HANDLER:
+            _take_over_later(logging.getLogger(name), handler)
+        root.addHandler(handler)
+        root.setLevel(self.level)
+        _log_what_python_prints(enabled=self.kind == "json")
+        _current.clear()
+        _current.append(self)
+
+
+_current: list[LogSetup] = []
+
+
+def prepare_logs_of_child() -> Callable[[], None] | None:
+    """What sets up the logs of a child process like those of this one, can be pickled; None without `configure`."""
+    if not _current:
+        return None
+    setup = _current[0]
+    # A child has the standard streams of its parent, and no other stream.
+    is_stdout = setup.stream is not None and setup.stream in {sys.stdout, sys.__stdout__}
+    return partial(_apply_in_child, setup.kind, setup.level, setup.exception_detail, is_stdout=is_stdout)
+
+
+def _apply_in_child(
+    kind: Literal["json", "console"], level: int | str, exception_detail: ExceptionDetail, *, is_stdout: bool
+) -> None:
+    LogSetup(kind, level, exception_detail, sys.stdout if is_stdout else sys.stderr).apply()
+
+
+class _RootHandler(logging.StreamHandler[TextIO]):
+    """The root handler of `configure`, so that a second call replaces it and leaves other handlers alone."""
+
+
+# -- handlers on the standard streams ------------------------------------------------------------------------------
+
+
+class _TakeOver(logging.Filter):
+    """Takes over the handlers of a logger when it logs: they may have been added after `configure`."""
+
+    def __init__(self, logger: logging.Logger, handler: _RootHandler) -> None:
+        super().__init__()
+        self._logger = logger
+        self._handler = handler
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        _take_over(self._logger, self._handler)
+        return True
+
+
+def _take_over_later(logger: logging.Logger, handler: _RootHandler) -> None:
+    for each in [each for each in logger.filters if isinstance(each, _TakeOver)]:
+        logger.removeFilter(each)
+    logger.addFilter(_TakeOver(logger, handler))
+
+
+def _take_over(logger: logging.Logger, handler: _RootHandler) -> None:
+    """Make a logger write to the standard streams only as ``handler`` does, each record once."""
+    for each in list(logger.handlers):
+        # Subclasses have a purpose of their own, for example to capture records in a test.
+        if type(each) is not logging.StreamHandler or each.formatter is handler.formatter:
+            continue
+        if each.stream in _standard_streams() or isinstance(each.formatter, Formatter):
+            if logger.propagate:
+                logger.removeHandler(each)
+            else:
+                each.setFormatter(handler.formatter)
+                each.setStream(handler.stream)
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    yield logging.getLogger()
+    for each in list(logging.Logger.manager.loggerDict.values()):
+        if isinstance(each, logging.Logger):
+            yield each
+
+
+def _standard_streams() -> tuple[Any, ...]:
+    return sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+
+
+# -- what Python prints itself -------------------------------------------------------------------------------------
+
+_log = logging.getLogger("python")
+
+
+def _log_what_python_prints(*, enabled: bool) -> None:
+    """Log warnings and uncaught exceptions, unless the program has hooks of its own."""
+    logging.captureWarnings(enabled)
+    _swap(sys, "excepthook", sys.__excepthook__, _uncaught, enabled=enabled)
+    _swap(threading, "excepthook", threading.__excepthook__, _uncaught_in_thread, enabled=enabled)
+    _swap(sys, "unraisablehook", sys.__unraisablehook__, _unraisable, enabled=enabled)
+
+
+def _swap(module: Any, name: str, pythons: Any, ours: Any, *, enabled: bool) -> None:
+    if getattr(module, name) is (pythons if enabled else ours):
+        setattr(module, name, ours if enabled else pythons)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _log.critical("uncaught exception", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        exc_info = (args.exc_type, args.exc_value, args.exc_traceback)
+        structlog.get_logger("python").error(
+            "uncaught exception", exc_info=exc_info, thread=args.thread.name if args.thread else ""
+        )
+
+
+def _unraisable(args: Any) -> None:
+    if args.exc_value is not None:
+        _log.error("exception ignored", exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
