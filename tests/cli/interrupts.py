@@ -66,6 +66,8 @@ class Interrupt:
 def interrupt(program: str, number: signal.Signals, after_seconds: float) -> Interrupt:
     """Start a program, send it one signal, and see how it ends."""
     arguments, _ = PROGRAMS[program]
+    # A shell starts a program in the background with SIGINT ignored, `nohup` with SIGHUP; children inherit that.
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=subprocess.DEVNULL,
@@ -74,6 +76,8 @@ def interrupt(program: str, number: signal.Signals, after_seconds: float) -> Int
         start_new_session=True,
         text=True,
     )
+    for each, handler in before.items():
+        signal.signal(each, handler)
     time.sleep(after_seconds)
     below: list[psutil.Process] = []
     if process.poll() is None:

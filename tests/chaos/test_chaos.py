@@ -1,0 +1,20 @@
+"""A bounded part of ``python -m tests.chaos``: every flow ends as it must, and no body that succeeded runs again."""
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import run
+
+FLOWS = 10
+BY_NAME = {each.name: each for each in FAULTS}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("fault", ["no-replicas", "kill-redis", "damaged-records"])
+async def test_flows_end_as_they_must(fault: str) -> None:
+    """Chains, swarms and both in each other, with callbacks, on two worker processes."""
+    row = await run(BY_NAME[fault], FLOWS, seed=1)
+    assert row.problems == []
+    assert (row.flows, row.done, row.lost, row.doubled, row.stuck) == (FLOWS, FLOWS, 0, 0, 0)
+    assert row.is_right
