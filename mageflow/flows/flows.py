@@ -33,11 +33,11 @@ from mageflow.signatures import (
     ENDED,
     ChainSignature,
     RunIdentity,
+    SentMessage,
     SignatureRunner,
     Status,
     SwarmSignature,
     TaskSignature,
-    explicitly_set,
 )
 from mageflow.store import (
     Admission,
@@ -137,8 +137,8 @@ class Flows:
 
         Args:
             flow: The flow, or its key.
-            message: Input of the first step or of every item: a pydantic model, a dataclass, a mapping or None. Only
-                fields that are explicitly set count.
+            message: Input of the first step or of every item: a pydantic model, a dataclass, a mapping or None. Bound
+                values win over fields that the caller did not set.
             by: Who starts it; kept in the history.
 
         Returns:
@@ -154,7 +154,14 @@ class Flows:
         keys = self._store.keys.parse(key)
         if keys.kind == "task":
             raise FlowDefinitionError(f"{key!r} is a task signature: run it, only chains and swarms are started")
-        decision = await self._outbox.start(keys, json.dumps(explicitly_set(message)), name=name, by=by)
+        sent = SentMessage.of(message)
+        decision = await self._outbox.start(
+            keys,
+            json.dumps(sent.whole),
+            message_set_json="" if sent.is_all_set else json.dumps(sent.explicit),
+            name=name,
+            by=by,
+        )
         if decision.verdict is StartVerdict.GONE:
             raise SignatureNotFoundError(key)
         if decision.verdict is StartVerdict.OWNED and decision.status is not None:

@@ -4,9 +4,10 @@ A script passes user data on as text and does not parse it. This module merges t
 rules are in `mageflow.signatures.merge`):
 
 ===================== ============================================================================================
-A chain's first step  the chain's bound values, the step's, the message the chain was run with
+A chain's first step  the chain's whole message, the chain's bound values, the step's, what the message has set
 A later step          the chain's bound values, the step's, the previous result in its field
-A swarm's item        the swarm's bound values, the item's, the message the swarm was run with, the item's own message
+A swarm's item        the swarm's whole message, the item's, the swarm's bound values, the item's, what the message of
+                      the swarm has set, what the item's has
 A success callback    the callback's bound values, the result in its field
 An error callback     the input that failed, the callback's bound values, the error in its field
 ===================== ============================================================================================
@@ -16,7 +17,7 @@ the parent flow carries over, in the field for it.
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -26,6 +27,8 @@ from mageflow.signatures import (
     FailureRecord,
     FlowDefinition,
     FlowMember,
+    MemberDefinition,
+    SentMessage,
     TaskDefinition,
     TaskError,
     decode_definition,
@@ -44,6 +47,7 @@ class NestedStart:
 
     key: str
     message_json: str
+    message_set_json: str
     parent_value_json: str
     parent: str
 
@@ -105,13 +109,17 @@ def build_nested_start(decision: Decision, entry: MemberEntry) -> NestedStart:
             parent_value = f'{{"result":{entry.value_json}}}'
         elif entry.role == "error":
             parent_value = json.dumps({"error": _error(decision, entry)})
-        message: dict[str, Any] = {}
+        whole, explicit = {}, {}
         if entry.role in {"step", "item"}:
-            first = _object(decision.message_json) if entry.role == "item" or not entry.value_json else {}
-            message = deep_merge(_bound_values(decision), first, definition.message)
+            is_first = entry.role == "item" or not entry.value_json
+            messages = _messages(decision, definition) if is_first else ()
+            # Values that the outer flow binds are weaker than those that the nested flow binds.
+            whole = deep_merge(*(each.whole for each in messages), _bound_values(decision))
+            explicit = deep_merge(*(each.explicit for each in messages))
     return NestedStart(
         key=definition.key,
-        message_json=json.dumps(message),
+        message_json=json.dumps(whole),
+        message_set_json=json.dumps(explicit),
         parent_value_json=parent_value,
         parent=member_key,
     )
@@ -132,20 +140,33 @@ def _input_json(decision: Decision, entry: MemberEntry, definition: TaskDefiniti
 
 
 def _input(decision: Decision, entry: MemberEntry, definition: TaskDefinition) -> dict[str, Any]:
+    def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+        others = definition.other_keys
+        return deep_merge(*({others.get(key, key): value for key, value in layer.items()} for layer in layers))
+
     kwargs = definition.kwargs
     if entry.role == "success":
-        return deep_merge(kwargs, {definition.result_field: json.loads(entry.value_json)})
+        return merged(kwargs, {definition.result_field: json.loads(entry.value_json)})
     if entry.role == "error":
-        return deep_merge(_object(entry.input_json), kwargs, {definition.error_field: _error(decision, entry)})
+        return merged(_object(entry.input_json), kwargs, {definition.error_field: _error(decision, entry)})
     if entry.role == "step" and entry.value_json:
-        return deep_merge(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
-    return deep_merge(
+        return merged(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
+    messages = _messages(decision, definition)
+    return merged(
+        *(each.whole for each in messages),
         _bound_values(decision),
         kwargs,
-        _object(decision.message_json),
-        definition.message,
+        *(each.explicit for each in messages),
         _parent_value(decision, definition),
     )
+
+
+def _messages(decision: Decision, definition: MemberDefinition) -> tuple[SentMessage, SentMessage]:
+    """The message of the flow, and the member's own."""
+    whole = _object(decision.message_json)
+    explicit = _object(decision.message_set_json) if decision.message_set_json else whole
+    own = definition.message if definition.message_set is None else definition.message_set
+    return SentMessage(whole, explicit), SentMessage(definition.message, own)
 
 
 def _parent_value(decision: Decision, definition: TaskDefinition) -> dict[str, Any]:

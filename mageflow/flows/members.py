@@ -28,7 +28,9 @@ from mageflow.signatures import (
     decode_member,
     encode,
     error_field,
+    other_keys,
     result_field,
+    with_input_keys,
 )
 from mageflow.store import CallbackKind, MemberPath, Store, StoredDefinition
 from mageflow.types import TaskCatalog
@@ -161,7 +163,8 @@ class MemberResolver:
         return TaskDefinition(
             task=name,
             identifiers=as_json_object(identifiers),
-            kwargs=as_json_object(kwargs),
+            kwargs=with_input_keys(model, as_json_object(kwargs)),
+            other_keys=other_keys(model),
             result_field=result_field(model),
             error_field=error_field(model),
         )

@@ -115,6 +115,7 @@ class OutboxRelay:
         keys: RecordKeys,
         message_json: str,
         *,
+        message_set_json: str = "",
         parent_value_json: str = "",
         parent: str = "",
         name: str = "",
@@ -132,6 +133,7 @@ class OutboxRelay:
             decision = await self._store.start(
                 keys.record,
                 message_json,
+                message_set_json=message_set_json,
                 parent_value_json=parent_value_json,
                 traceparent=call.traceparent,
                 parent=parent,
@@ -235,7 +237,11 @@ class OutboxRelay:
             nested = build_nested_start(decision, entry)
             keys = self._store.keys.parse(nested.key)
             started = await self.start(
-                keys, nested.message_json, parent_value_json=nested.parent_value_json, parent=nested.parent
+                keys,
+                nested.message_json,
+                message_set_json=nested.message_set_json,
+                parent_value_json=nested.parent_value_json,
+                parent=nested.parent,
             )
         except (SignatureInvalidError, SignatureNotFoundError) as error:
             return [await self._fail(decision, entry, error)]

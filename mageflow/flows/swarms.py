@@ -7,7 +7,7 @@ from mageflow.errors import FlowDefinitionError, SignatureNotFoundError, SwarmCl
 from mageflow.flows.identity import new_identity
 from mageflow.flows.members import MemberResolver, MemberSpec, documents_of
 from mageflow.flows.outbox import OutboxRelay
-from mageflow.signatures import explicitly_set
+from mageflow.signatures import SentMessage
 from mageflow.store import MemberPath, Store, SwarmDecision, SwarmVerdict
 
 __all__ = ["Swarms"]
@@ -41,8 +41,8 @@ class Swarms:
         Args:
             key: Key of the swarm.
             tasks: A task, a name, a signature, a key, a flow, or a list of them.
-            message: Input of these items, merged over the message of the swarm; only fields that are explicitly set
-                count.
+            message: Input of these items, merged over the message of the swarm. Bound values win over fields that the
+                caller did not set.
             close_on_max_task: Close the swarm in the same script when it has reached ``max_task_allowed``.
 
         Returns:
@@ -55,10 +55,11 @@ class Swarms:
             SwarmFullError: It would hold more than ``max_task_allowed`` items; nothing is added.
         """
         targets: Sequence[object] = tasks if isinstance(tasks, list | tuple) else [tasks]
-        own = explicitly_set(message)
+        own = SentMessage.of(message)
+        change = {"message": own.whole, "message_set": None if own.is_all_set else own.explicit}
         documents: list[str] = []
         for index, member in enumerate(await self._members.resolve_members(targets, "tasks")):
-            definition = member.definition.model_copy(update={"message": own}) if own else member.definition
+            definition = member.definition.model_copy(update=change) if own.whole else member.definition
             documents += documents_of(MemberSpec(definition, member.success, member.error), MemberPath(index))
         token = new_identity("add", key, *documents)
         close: Literal["when_full", "no"] = "when_full" if close_on_max_task else "no"

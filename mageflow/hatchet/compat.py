@@ -8,6 +8,7 @@ Written against hatchet-sdk 1.43.1.
 """
 
 import asyncio
+import copy
 import functools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
@@ -35,6 +36,7 @@ from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
 from hatchet_sdk.utils.api_auth import create_authorization_header
 from hatchet_sdk.worker.runner.runner import Runner
 from hatchet_sdk.worker.worker import LifespanFn, Worker
+from pydantic import TypeAdapter
 from typing_extensions import override
 
 from mageflow.errors import DispatchError, TimeoutExtensionError
@@ -59,6 +61,7 @@ __all__ = [
     "run_details",
     "set_lifespan",
     "slots_of",
+    "taking_json",
     "task_of",
     "tasks_of_worker",
 ]
@@ -68,6 +71,7 @@ AroundSpawns = Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Aw
 
 dependency_type = Depends
 
+_JSON_OBJECT: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
 _MOCK_ACTION_ID = "mock:action"
 _DETAILS_TIMEOUT_SECONDS = 10.0
 _EXTENSION_TIMEOUT_SECONDS = 5.0
@@ -224,6 +228,17 @@ def debug_of(hatchet: Hatchet) -> bool:
 def task_of(standalone: Standalone[Any, Any]) -> Task[Any, Any]:
     """The task inside a stand-alone task."""
     return standalone._task
+
+
+def taking_json(runnable: BaseWorkflow[Any]) -> BaseWorkflow[Any]:
+    """A copy of a stand-alone task or a workflow whose runs take a dictionary of JSON values and send it as it is."""
+    config = runnable._config.model_copy(update={"input_validator": _JSON_OBJECT})
+    copied = copy.copy(runnable)
+    copied._config = config
+    if isinstance(copied, Standalone):
+        copied._workflow = copy.copy(copied._workflow)
+        copied._workflow._config = config
+    return copied
 
 
 def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:

@@ -15,9 +15,10 @@ from typing_extensions import override
 
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
+from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
-from mageflow.signatures import Signature, SignatureRunner, TaskSignature, deep_merge, explicitly_set
+from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 
 __all__ = ["SdkSignatureRunner"]
@@ -71,15 +72,21 @@ class SdkSignatureRunner(SignatureRunner):
         return await self.aio_run(signature, input, {**options, "wait_for_result": False})
 
     def _prepared(self, signature: TaskSignature, message: object) -> tuple[Any, object]:
-        merged = deep_merge(signature.kwargs, explicitly_set(message))
         declared = self._register.find_workflow(signature.task_name)
-        if declared is None:
+        validator = None if declared is None else declared.runnable.input_validator
+        sent = SentMessage.of(message, validator)
+        if isinstance(message, Mapping) and declared is not None:
+            values = with_input_keys(declared.runnable.input_validator_type, sent.whole)
+            sent = SentMessage(values, values)
+        merged = deep_merge(sent.whole, signature.kwargs, sent.explicit)
+        if declared is None or validator is None:
             runnable: BaseWorkflow[Any] = self._hatchet.stubs.task(
                 name=signature.task_name, input_validator=dict[str, Any], output_validator=dict[str, Any]
             )
             return runnable, merged
-        validator = declared.runnable.input_validator
-        return declared.runnable, validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
+        validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
+        # Not the validated object: the worker must validate what the caller's object held, and do it once.
+        return compat.taking_json(declared.runnable), merged
 
     def _dispatch_run(self, signature: TaskSignature) -> DispatchRun:
         if not signature.is_stored:

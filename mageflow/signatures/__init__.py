@@ -10,7 +10,7 @@ from mageflow.signatures.codec import (
     decode_member,
     encode,
 )
-from mageflow.signatures.merge import as_json_object, deep_merge, explicitly_set
+from mageflow.signatures.merge import deep_merge
 from mageflow.signatures.message import (
     ERROR_FIELD,
     RESULT_FIELD,
@@ -23,6 +23,7 @@ from mageflow.signatures.message import (
 from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
 from mageflow.signatures.ports import SignatureLifecycle, SwarmOperations
 from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
+from mageflow.signatures.sent import SentMessage, as_json_object, input_key, other_keys, with_input_keys
 from mageflow.signatures.states import ENDED, TRANSITIONS, LifecycleAction, Status, Transition, after, lua_table
 from mageflow.signatures.swarm import SwarmConfig, SwarmSignature
 
@@ -42,6 +43,7 @@ __all__ = [
     "MemberDefinition",
     "ReturnValue",
     "RunIdentity",
+    "SentMessage",
     "Signature",
     "SignatureLifecycle",
     "SignatureRunner",
@@ -60,7 +62,9 @@ __all__ = [
     "deep_merge",
     "encode",
     "error_field",
-    "explicitly_set",
+    "input_key",
     "lua_table",
+    "other_keys",
     "result_field",
+    "with_input_keys",
 ]

@@ -42,7 +42,9 @@ class TaskDefinition(_Document):
         task: Declared name of the task.
         identifiers: The caller's identifiers.
         kwargs: Bound values.
-        message: The message of a swarm item, merged over the message of the swarm.
+        message: The whole message of a swarm item, merged over the message of the swarm.
+        message_set: The part of it that the caller set, where this is not the whole.
+        other_keys: Further keys by which a caller may name a field of the input, and the field's key.
         result_field: Field of the input that receives the previous result.
         error_field: Field of the input that receives the error.
     """
@@ -52,6 +54,8 @@ class TaskDefinition(_Document):
     identifiers: dict[str, Any] = Field(default_factory=dict)
     kwargs: dict[str, Any] = Field(default_factory=dict)
     message: dict[str, Any] = Field(default_factory=dict)
+    message_set: dict[str, Any] | None = None
+    other_keys: dict[str, str] = Field(default_factory=dict)
     result_field: str = RESULT_FIELD
     error_field: str = ERROR_FIELD
 
@@ -61,12 +65,14 @@ class FlowMember(_Document):
 
     Attributes:
         key: Key of the flow.
-        message: The message of a swarm item, merged over the message of the swarm.
+        message: The whole message of a swarm item, merged over the message of the swarm.
+        message_set: The part of it that the caller set, where this is not the whole.
     """
 
     kind: Literal["flow"] = "flow"
     key: str = Field(min_length=1)
     message: dict[str, Any] = Field(default_factory=dict)
+    message_set: dict[str, Any] | None = None
 
 
 class FlowDefinition(_Document):

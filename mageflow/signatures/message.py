@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_h
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from mageflow.signatures.sent import input_key
 from mageflow.types import Outcome
 
 __all__ = ["ERROR_FIELD", "RESULT_FIELD", "FailureRecord", "ReturnValue", "TaskError", "error_field", "result_field"]
@@ -130,9 +131,7 @@ def _marked(model: object, default: str, wanted: Callable[[object], bool]) -> st
         return default
     for name, annotation in hints.items():
         if any(wanted(each) for each in _parts(annotation)):
-            fields = getattr(model, "model_fields", {})
-            alias = getattr(fields.get(name), "validation_alias", None)
-            return alias if isinstance(alias, str) else name
+            return input_key(model, name)
     return default
 
 

@@ -105,8 +105,8 @@ class Signature(BaseModel):
     def run(self, input: object = None, **options: Any) -> Any:  # noqa: A002 - the SDK's name
         """Run it and wait for the result. Blocks the thread.
 
-        The input is the bound values with the message merged over them. Objects merge key by key, lists are replaced.
-        Only fields that are explicitly set in the message count.
+        The input is the message as the caller's object holds it. Bound values fill the fields that the caller did not
+        set. Objects merge key by key, lists are replaced.
 
         A task signature makes one call to Hatchet, and its run costs two round trips to Redis in the worker. A chain
         or swarm makes one round trip and one call to Hatchet to start, and then polls Redis.

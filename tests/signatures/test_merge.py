@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from mageflow.errors import ConfigurationError
-from mageflow.signatures import as_json_object, deep_merge, explicitly_set
+from mageflow.signatures import SentMessage, as_json_object, deep_merge
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -40,18 +40,21 @@ def test_objects_merge_deeply_and_lists_are_replaced() -> None:
 def test_a_field_left_at_its_default_does_not_override_a_bound_value() -> None:
     """Only what the caller set in the message counts, at every depth."""
     bound = {"name": "bound", "inner": {"x": 7, "y": 7}}
-    assert deep_merge(bound, explicitly_set(Message(inner=Inner(y=2)))) == {"name": "bound", "inner": {"x": 7, "y": 2}}
+    assert deep_merge(bound, SentMessage.of(Message(inner=Inner(y=2))).explicit) == {
+        "name": "bound",
+        "inner": {"x": 7, "y": 2},
+    }
 
 
 def test_a_field_set_to_its_default_value_counts_as_set() -> None:
     """A field that the caller sets to its default is set."""
-    assert explicitly_set(Message(name="unset")) == {"name": "unset"}
+    assert SentMessage.of(Message(name="unset")).explicit == {"name": "unset"}
 
 
 def test_values_arrive_in_json_form() -> None:
     """Dates become text; nested models become objects."""
     moment = datetime(2030, 1, 2, tzinfo=UTC)
-    assert explicitly_set(Message(at=moment)) == {"at": "2030-01-02T00:00:00Z"}
+    assert SentMessage.of(Message(at=moment)).explicit == {"at": "2030-01-02T00:00:00Z"}
     assert as_json_object({"m": Inner(x=3)}) == {"m": {"x": 3, "y": 1}}
 
 
@@ -64,20 +67,20 @@ def test_a_dataclass_field_counts_when_it_differs_from_its_default() -> None:
         tags: list[str] = field(default_factory=list)
         note: str = ""
 
-    assert explicitly_set(Order(1, note="x")) == {"number": 1, "note": "x"}
+    assert SentMessage.of(Order(1, note="x")).explicit == {"number": 1, "note": "x"}
 
 
 def test_every_key_of_a_dictionary_is_set_and_none_sets_nothing() -> None:
     """Every key of a mapping counts as set; None sets no field."""
-    assert explicitly_set({"a": None}) == {"a": None}
-    assert explicitly_set(None) == {}
+    assert SentMessage.of({"a": None}).explicit == {"a": None}
+    assert SentMessage.of(None).explicit == {}
 
 
 @pytest.mark.parametrize("message", [3, "text", [1], Message])
 def test_an_object_that_is_no_message_is_refused(message: object) -> None:
     """Only objects with named fields are messages."""
     with pytest.raises(ConfigurationError, match="a message must be"):
-        explicitly_set(message)
+        SentMessage.of(message)
 
 
 def test_a_value_without_a_json_form_is_refused() -> None:

@@ -306,8 +306,8 @@ local function outbox_row(field)
   return {field, entry.kind, epoch, json, role, value, input, link, tries}
 end
 
--- The envelope: {verdict, facts, root definition, message, parent value, traceparent, outbox rows}. The facts are a
--- JSON object; any of them may be missing:
+-- The envelope: {verdict, facts, root definition, message, its set part, parent value, traceparent, outbox rows}.
+-- The facts are a JSON object; any of them may be missing:
 --   status           the record's, or the member's (start, lifecycle)
 --   steps            how many steps or items there are (start)
 --   members          the same, when something is to be sent
@@ -320,15 +320,15 @@ end
 --   resent           {path, reason, run_id, times}: this script sends the member again
 --   silent           {path, run id, attempt number, error, ms of silence} of each run to look up in Hatchet (inspect)
 local function reply(verdict)
-  local rows, root, message, parent_value = {}, '', '', ''
+  local rows, root, message, message_set, parent_value = {}, '', '', '', ''
   for _, field in ipairs(to_send) do rows[#rows + 1] = outbox_row(field) end
   if #rows > 0 or facts.closed or facts.filled then
     local def = definition('')
     root = def and def.json or ''
   end
   if #rows > 0 then
-    message, parent_value = header.message or '', header.parent_value or ''
+    message, message_set, parent_value = header.message or '', header.message_set or '', header.parent_value or ''
     facts.members = number('total')
   end
-  return {verdict, cjson.encode(facts), root, message, parent_value, header.traceparent or '', rows}
+  return {verdict, cjson.encode(facts), root, message, message_set, parent_value, header.traceparent or '', rows}
 end

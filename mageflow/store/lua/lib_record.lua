@@ -24,7 +24,8 @@
 --     attempts                number       admit              attempts admitted so far, of all members
 --     last_run                run          admit              the run admitted last: run_id, task_run_id, worker_id
 --     error                   JSON text    settle, lifecycle  the last error of a step, an item or a user's run
---     message                 JSON text    start              the message the flow was started with
+--     message                 JSON text    start              the whole message the flow was started with
+--     message_set             JSON text    start              the part of it that the caller set, if not the whole
 --     parent                  member key   start              the parent's member that this flow stands for
 --     parent_value            JSON text    start              what the parent handed to it: {"result": ...} or
 --                                                             {"error": ...}
@@ -166,7 +167,7 @@ local function is_flow() return header.kind ~= 'task' end
 local function flat_header()
   local flat = {}
   for field, value in pairs(header) do
-    if field ~= 'message' and field ~= 'parent_value' then
+    if field ~= 'message' and field ~= 'message_set' and field ~= 'parent_value' then
       flat[#flat + 1] = field
       flat[#flat + 1] = value
     end

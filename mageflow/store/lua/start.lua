@@ -12,7 +12,8 @@
 --   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
---   message  text   JSON of an object
+--   message  text   JSON of an object: the whole message
+--   message_set text   JSON: the part of it that the caller set, or nothing where this is the whole
 --   parent_value text   JSON: what the parent hands to a nested flow, {"result": ...} or {"error": ...}, or nothing
 --   trace    text   the context that runs of the flow belong under
 --   parent   text   <record key>#<path> of the flow this is a member of, or nothing
@@ -22,7 +23,7 @@
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  paths damage record flow
-local message, parent_value, traceparent, parent, by = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local message, message_set, parent_value, traceparent, parent, by = unpack(ARGV, 2, 7)
 if not read_header() then return GONE end
 facts.steps = number('total')
 if has_started() then
@@ -36,7 +37,10 @@ if header.status ~= 'pending' and header.status ~= 'suspended' then
 end
 put('started_ms', integer(NOW_MS))
 put('message', message)
-for field, value in pairs({parent_value = parent_value, traceparent = traceparent, parent = parent, started_by = by}) do
+local texts = {
+  message_set = message_set, parent_value = parent_value, traceparent = traceparent, parent = parent, started_by = by,
+}
+for field, value in pairs(texts) do
   if value ~= '' then put(field, value) end
 end
 set_started(header.started_ms)

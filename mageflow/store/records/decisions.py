@@ -96,7 +96,8 @@ class Decision:
         refill_after_seconds: Free places of a swarm are to be filled after this time; None when none waits for that.
         member_count: How many steps or items the flow has; 0 when nothing is sent.
         definition_json: The record's definition; empty when nothing here needs it.
-        message_json: The message a flow was started with; empty when nothing is sent.
+        message_json: The whole message a flow was started with; empty when nothing is sent.
+        message_set_json: The part of it that the caller set; empty where this is the whole.
         parent_value_json: What a nested flow was handed by its parent, ``{"result": …}`` or ``{"error": …}``.
         traceparent: The context that the flow's runs belong under.
     """
@@ -111,6 +112,7 @@ class Decision:
     member_count: int = 0
     definition_json: str = ""
     message_json: str = ""
+    message_set_json: str = ""
     parent_value_json: str = ""
     traceparent: str = ""
 
@@ -286,7 +288,7 @@ class Inspection(Decision):
 
 def _open(keys: RecordKeys, reply: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The verdict, the facts, and the fields of `Decision`, from the envelope of ``lib_flow.lua``."""
-    verdict, text, definition, message, parent_value, traceparent, rows = cast("list[Any]", reply)
+    verdict, text, definition, message, message_set, parent_value, traceparent, rows = cast("list[Any]", reply)
     facts: dict[str, Any] = json.loads(text)
     refill_after = facts.get("refill_after_ms")
     failed_callback = facts.get("failed_callback")
@@ -301,6 +303,7 @@ def _open(keys: RecordKeys, reply: Any) -> tuple[str, dict[str, Any], dict[str, 
         "member_count": int(facts.get("members", 0)),
         "definition_json": definition,
         "message_json": message,
+        "message_set_json": message_set,
         "parent_value_json": parent_value,
         "traceparent": traceparent,
     }

@@ -44,7 +44,7 @@ ADMIT: Final = _record_script(
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
 )
-START: Final = _record_script("start", "message", "parent_value", "trace", "parent", "by")
+START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
 REMOVE: Final = _record_script("remove")
 SWARM: Final = _record_script("swarm", "close", "token", "...")

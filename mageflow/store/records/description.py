@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from mageflow.config import Settings
 from mageflow.errors import SignatureNotFoundError
-from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member
+from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member, deep_merge
 from mageflow.store.keys import Keys, RecordKeys
 from mageflow.store.paths import MemberPath, join_member_key
 from mageflow.store.records.calls import call_record_script
@@ -49,7 +49,7 @@ class MemberDescription:
     """Of its last run."""
     changed_at: datetime | None
     values: dict[str, Any]
-    """Bound values, with an item's own message merged over them."""
+    """Bound values, merged with an item's own message."""
     result_bytes: int
 
 
@@ -169,6 +169,7 @@ def _member(keys: RecordKeys, path: MemberPath, text: str, state_json: str, size
     definition = decode_member(key, text)
     nested = definition if isinstance(definition, FlowMember) else None
     bound = {} if isinstance(definition, FlowMember) else definition.kwargs
+    explicit = definition.message if definition.message_set is None else definition.message_set
 
     def build() -> MemberDescription:
         state = StoredState.read(state_json)
@@ -185,7 +186,7 @@ def _member(keys: RecordKeys, path: MemberPath, text: str, state_json: str, size
             last_error=state.error,
             traceparent=state.traceparent,
             changed_at=state.changed_at,
-            values={**bound, **definition.message},
+            values=deep_merge(definition.message, bound, explicit),
             result_bytes=size,
         )
 

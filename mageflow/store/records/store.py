@@ -268,6 +268,7 @@ class Store:
         key: str,
         message_json: str,
         *,
+        message_set_json: str = "",
         parent_value_json: str = "",
         traceparent: str = "",
         parent: str = "",
@@ -277,7 +278,8 @@ class Store:
 
         Args:
             key: Of the flow.
-            message_json: The message it is started with: the JSON text of an object.
+            message_json: The whole message it is started with: the JSON text of an object.
+            message_set_json: The part of it that the caller set; empty where this is the whole.
             parent_value_json: For a nested flow what its parent hands to it: ``{"result": …}`` or ``{"error": …}``.
             traceparent: The context that the flow's runs belong under.
             parent: Key of the parent's member that the flow stands for; empty when it has no parent.
@@ -285,7 +287,9 @@ class Store:
         """
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
-            reply = await self._call(scripts.START, keys, message_json, parent_value_json, traceparent, parent, by)
+            reply = await self._call(
+                scripts.START, keys, message_json, message_set_json, parent_value_json, traceparent, parent, by
+            )
         return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
 
     async def apply_lifecycle(
