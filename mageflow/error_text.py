@@ -3,7 +3,12 @@
 This module imports nothing of mageflow.
 """
 
-__all__ = ["clipped", "text_of"]
+from typing import Final
+
+__all__ = ["STORED_CHARACTERS", "clipped", "text_of"]
+
+STORED_CHARACTERS: Final = 32_768
+"""Limit of an error's text: it is stored with the signature, and every error callback gets it."""
 
 
 def text_of(error: BaseException, limit: int = 8192) -> str:

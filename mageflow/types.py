@@ -110,9 +110,11 @@ class RunReport:
     Attributes:
         state: Its state.
         output_json: JSON text of the output of a stand-alone task whose run is ``completed``.
-        error: Hatchet's text for a ``failed`` run.
+        error: For a ``failed`` run the text of the exception that ended it, or what Hatchet says.
         input_json: JSON text of the run's input; empty if Hatchet did not return it.
         is_unscheduled: True if it is ``cancelled`` because no worker took it within its schedule timeout.
+        error_type: Class name of the exception that ended a ``failed`` run: that of the task function, or
+            ``TaskTimedOut``. Empty if Hatchet ended the run for another reason.
     """
 
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -120,6 +122,7 @@ class RunReport:
     error: str = ""
     input_json: str = ""
     is_unscheduled: bool = False
+    error_type: str = ""
 
 
 class Dispatcher(Protocol):

@@ -91,7 +91,9 @@ class Flows:
         self._acknowledgements = Acknowledgements(store, min(2.0, settings.reconcile_grace_seconds / 3))
         self._outbox = OutboxRelay(store, dispatcher, self._acknowledgements, self._interceptor)
         self._heartbeats = Heartbeats(store)
-        self._late_settlements = LateSettlements(self.settle, self._interceptor)
+        self._late_settlements = LateSettlements(
+            self.settle, self._interceptor, longest_pause_seconds=settings.reconcile_grace_seconds / 2
+        )
         members = MemberResolver(store, catalog)
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
@@ -365,6 +367,7 @@ class Flows:
             self._outbox,
             self._dispatcher,
             self._heartbeats,
+            self._late_settlements,
             interval_seconds=self._settings.reconcile_interval_seconds,
             lease_seconds=max(1.0, self._settings.reconcile_grace_seconds * 3),
         )

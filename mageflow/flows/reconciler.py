@@ -6,8 +6,8 @@ share the work. A sweep looks for two things in a record:
 - outbox entries older than the grace time are sent again. If the first send did arrive, the second run is turned away
   at admission;
 - live runs without a sign of life for the check time are looked up in Hatchet. A run that ended there without a
-  settlement in Redis is settled now. If it completed, its output is the result. If it failed, the error is that of its
-  last attempt, or ``WorkerLost`` if the worker reported none.
+  settlement in Redis is settled now. If it completed, its output is the result. If it failed, the error is the one that
+  Hatchet has, or that of its last attempt; ``WorkerLost`` if no task function raised one.
 
 A run that has not ended in Hatchet, and cannot end there, is sent again as a new run. If the old run appears later, it
 is turned away:
@@ -27,8 +27,9 @@ is turned away:
 
 Any other cancellation of a waiting run in Hatchet (by a person, or by a concurrency strategy) cancels the member.
 
-Hatchet can know of an end before the worker does: it enforces timeouts and informs the worker a second later. So a run
-that had started is settled only if it is still unsettled after the grace time, and the report of the worker wins.
+Hatchet can know of an end before the worker does: it enforces timeouts and informs the worker a second later. And a
+worker that could not reach Redis may still settle the run itself. So a run that had started is settled only if it is
+still unsettled after the grace time, and the report of the worker wins.
 
 The reconciler decides nothing itself: the scripts check each finding again.
 """
@@ -42,6 +43,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
+from mageflow.error_text import STORED_CHARACTERS, clipped
 from mageflow.errors import (
     DispatchError,
     MageflowError,
@@ -54,6 +56,7 @@ from mageflow.errors import (
 )
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.outbox import OutboxRelay
+from mageflow.flows.settlements import LateSettlements
 from mageflow.signatures import ENDED, ChainSignature, FailureRecord, RunIdentity, SwarmSignature
 from mageflow.store import (
     AttemptOutcome,
@@ -65,7 +68,7 @@ from mageflow.store import (
     Store,
     flow_of_run,
 )
-from mageflow.types import Dispatcher, RunReport
+from mageflow.types import Dispatcher, RunReport, SettledOutcome
 
 __all__ = ["Reconciler", "Sweep"]
 
@@ -93,6 +96,7 @@ class Reconciler:
         outbox: Sends outbox entries.
         dispatcher: Reports the state of runs in Hatchet.
         heartbeats: Run beside the sweeps, for the task functions of this process.
+        settlements: Those of this process that wait for Redis.
         interval_seconds: Mean time between sweeps. Each pause is random, from half to one and a half of it, so that the
             workers do not sweep together.
         batch: Most records of one sweep; a full sweep is followed by the next at once.
@@ -105,6 +109,7 @@ class Reconciler:
         outbox: OutboxRelay,
         dispatcher: Dispatcher,
         heartbeats: Heartbeats,
+        settlements: LateSettlements,
         *,
         interval_seconds: float,
         batch: int = 100,
@@ -114,6 +119,7 @@ class Reconciler:
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._heartbeats = heartbeats
+        self._settlements = settlements
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
@@ -157,7 +163,9 @@ class Reconciler:
             StoreError: Redis failed. Records visited before stay visited.
         """
         swept = Sweep()
-        for key in await self._store.due(self._batch, self._lease_seconds):
+        due = await self._store.due(self._batch, self._lease_seconds)
+        self._settlements.redis_answers()
+        for key in due:
             swept.records += 1
             try:
                 await self._visit(key, swept)
@@ -205,14 +213,18 @@ class Reconciler:
             await self._store.keep_alive(decision.keys)
 
     def _confirm_later(self, decision: Inspection, run: SilentRun, report: RunReport) -> None:
-        """Settle a run that has ended in Hatchet, unless its worker settles it within the grace time."""
+        """Settle a run that has ended in Hatchet, unless its worker settles it within the grace time.
+
+        What this process itself has to settle is left to it: it knows the outcome first-hand.
+        """
         if run.run_id in self._confirming:
             return
 
         async def confirm() -> None:
             try:
                 await asyncio.sleep(self._store.settings.reconcile_grace_seconds)
-                await self._check_run(decision, run, report, Sweep())
+                if not self._settlements.holds(run.run_id):
+                    await self._check_run(decision, run, report, Sweep())
             except MageflowError as error:
                 _log.warning("the run %s is left to the next sweep: %s", run.run_id, error)
             finally:
@@ -237,7 +249,9 @@ class Reconciler:
             ended = AttemptOutcome("unscheduled", error=_unscheduled(run), input_json=report.input_json)
             settled = await self._settle(decision, run, ended, swept)
             return settled.verdict is SettleVerdict.ALIVE
-        outcome: Literal["cancelled", "failed"] = "cancelled" if report.state == "cancelled" else "failed"
+        outcome: SettledOutcome = "cancelled" if report.state == "cancelled" else "failed"
+        if report.error_type == "TaskTimedOut":
+            outcome = "timed_out"
         ended = AttemptOutcome(outcome, error=_failure(run, report, outcome), input_json=report.input_json)
         await self._settle(decision, run, ended, swept)
         return False
@@ -314,14 +328,15 @@ def _unscheduled(run: SilentRun) -> FailureRecord:
     )
 
 
-def _failure(run: SilentRun, report: RunReport, outcome: Literal["cancelled", "failed"]) -> FailureRecord:
-    stored = _stored_failure(run.error_json) if outcome == "failed" else None
-    if stored is not None:
-        return stored.model_copy(update={"outcome": "failed"})
+def _failure(run: SilentRun, report: RunReport, outcome: SettledOutcome) -> FailureRecord:
+    if not report.error_type and outcome == "failed":
+        stored = _stored_failure(run.error_json)
+        if stored is not None:
+            return stored.model_copy(update={"outcome": "failed"})
+    words = f"the run {run.run_id} ended in Hatchet as {report.state}, and its worker did not report the end"
     return FailureRecord(
-        type="TaskCancelled" if outcome == "cancelled" else "WorkerLost",
-        message=report.error
-        or f"the run {run.run_id} ended in Hatchet as {report.state}, and its worker did not report the end",
+        type=report.error_type or ("TaskCancelled" if outcome == "cancelled" else "WorkerLost"),
+        message=clipped(report.error, STORED_CHARACTERS) or ("" if report.error_type else words),
         attempt=max(run.attempt_number, 1),
         outcome=outcome,
         at=datetime.now(UTC),

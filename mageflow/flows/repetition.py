@@ -10,15 +10,15 @@ from mageflow.errors import StoreUnavailableError
 __all__ = ["next_pause", "while_unavailable"]
 
 FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
+LONGEST_PAUSE: Final = 2.0
 
 _T = TypeVar("_T")
 _random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
 
-def next_pause(pause: float) -> float:
-    """The pause after this one: twice as long, two seconds at most, and a little random: workers do not go together."""
-    return min(pause * 2, _LONGEST_PAUSE) * _random.uniform(0.75, 1.0)
+def next_pause(pause: float, longest: float = LONGEST_PAUSE) -> float:
+    """The pause after this one: twice as long, up to the longest, and a little random: workers do not go together."""
+    return min(pause * 2, longest) * _random.uniform(0.75, 1.0)
 
 
 async def while_unavailable(operation: Callable[[], Awaitable[_T]], retry_seconds: float) -> _T:

@@ -6,6 +6,7 @@ there.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from collections import deque
@@ -15,7 +16,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from mageflow.errors import MageflowError, StoreUnavailableError
-from mageflow.flows.repetition import FIRST_PAUSE, next_pause
+from mageflow.flows.repetition import FIRST_PAUSE, LONGEST_PAUSE, next_pause
 from mageflow.interceptors import Interceptor, PendingSettlements
 from mageflow.signatures import RunIdentity
 from mageflow.store import AttemptOutcome, Settlement
@@ -49,13 +50,20 @@ class LateSettlements:
     Args:
         settle: Settles one attempt and sends what follows.
         interceptor: Gets a `PendingSettlements` when the number of them changes.
+        longest_pause_seconds: Longest time between two attempts, up to two seconds. Shorter than the grace time of the
+            reconcilers, so that a settlement is repeated before a reconciler reads the outcome from Hatchet.
     """
 
     def __init__(
-        self, settle: Callable[[str, RunIdentity, AttemptOutcome], Awaitable[Settlement]], interceptor: Interceptor
+        self,
+        settle: Callable[[str, RunIdentity, AttemptOutcome], Awaitable[Settlement]],
+        interceptor: Interceptor,
+        *,
+        longest_pause_seconds: float = LONGEST_PAUSE,
     ) -> None:
         self._settle = settle
         self._interceptor = interceptor
+        self._longest_pause = min(longest_pause_seconds, LONGEST_PAUSE)
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
 
     def add(self, key: str, run: RunIdentity, ended: AttemptOutcome) -> None:
@@ -75,6 +83,17 @@ class LateSettlements:
             waiting.task = asyncio.get_running_loop().create_task(
                 self._repeat(waiting), name="mageflow-settlements", context=contextvars.Context()
             )
+
+    def holds(self, run_id: str) -> bool:
+        """Whether a settlement of this run waits in this process."""
+        loops = [waiting for loop, waiting in list(self._loops.items()) if not loop.is_closed()]
+        return any(late.run.workflow_run_id == run_id for each in loops for late in list(each.queue))
+
+    def redis_answers(self) -> None:
+        """Repeat the oldest settlement of this loop now: another call of this process has succeeded."""
+        waiting = self._loops.get(asyncio.get_running_loop())
+        if waiting is not None:
+            waiting.is_due.set()
 
     async def close(self) -> None:
         """Settle what waits in this loop if Redis takes it at once; leave the rest to the reconcilers."""
@@ -98,8 +117,11 @@ class LateSettlements:
     async def _repeat(self, waiting: "_Waiting") -> None:
         pause = FIRST_PAUSE
         while waiting.queue:
-            await asyncio.sleep(pause)
-            pause = next_pause(pause)
+            waiting.is_due.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await waiting.is_due.wait()
+            pause = next_pause(pause, self._longest_pause)
             at_once = 1
             while waiting.queue and await self._settle_oldest(waiting, at_once):
                 at_once, pause = _AT_ONCE, FIRST_PAUSE
@@ -137,4 +159,5 @@ class _Waiting:
         self.queue: deque[_Late] = deque()
         self.characters = 0
         self.is_full = False
+        self.is_due = asyncio.Event()
         self.task: asyncio.Task[None] | None = None

@@ -16,7 +16,7 @@ from typing_extensions import override
 from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
@@ -122,8 +122,8 @@ def _report(details: GetRunDetailsResponse) -> RunReport:
     tasks = list(details.task_runs.values())
     if state == "completed" and len(tasks) == 1:
         return RunReport("completed", output_json=tasks[0].output.decode() or "{}")
-    error = next((each.error for each in tasks if each.error), "")
-    return RunReport(state, error=error, input_json=details.input.decode())
+    kind, error = raised_error(next((each.error for each in tasks if each.error), ""))
+    return RunReport(state, error_type=kind, error=error, input_json=details.input.decode())
 
 
 class SdkCatalog(TaskCatalog):

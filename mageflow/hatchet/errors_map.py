@@ -1,18 +1,29 @@
 """mageflow's errors as the SDK's, and the SDK's as mageflow's."""
 
 import functools
-from typing import cast
+import json
+import re
+from typing import Any, Final, cast
 
 import grpc
 from hatchet_sdk.clients.rest.exceptions import ApiException
 from hatchet_sdk.exceptions import (
+    TASK_RUN_ERROR_METADATA_KEY,
     BulkTriggerIdempotencyCollisionError,
     DedupeViolationError,
     IdempotencyCollisionError,
     NonRetryableException,
 )
 
-__all__ = ["DISPATCH_FAILURES", "as_non_retryable", "describe", "is_non_retryable", "is_refusal", "is_too_large"]
+__all__ = [
+    "DISPATCH_FAILURES",
+    "as_non_retryable",
+    "describe",
+    "is_non_retryable",
+    "is_refusal",
+    "is_too_large",
+    "raised_error",
+]
 
 DISPATCH_FAILURES = (
     grpc.RpcError,
@@ -83,6 +94,39 @@ def describe(error: BaseException) -> str:
 def is_non_retryable(error: BaseException) -> bool:
     """Whether Hatchet makes no further attempt after this error, also if the task has retries left."""
     return isinstance(error, NonRetryableException)
+
+
+def raised_error(text: str) -> tuple[str, str]:
+    """The class name and the text of the exception behind an error that Hatchet has stored for a run.
+
+    The SDK writes the error of a task function as ``<class>: <text>``, the traceback, and a line of JSON; a line feed
+    in the text has a backslash before it (``TaskRunError.serialize``, 1.43.1; its ``deserialize`` fails for a text of
+    several lines). Hatchet writes its own errors in words.
+
+    Returns:
+        Class name and text; ``TaskTimedOut`` and no text for a timeout; an empty name and the whole text if no task
+        function raised the error.
+    """
+    if _TIMED_OUT.match(text):
+        return "TaskTimedOut", ""
+    report, _, last_line = text.rpartition("\n")
+    if not _is_error_metadata(last_line):
+        return "", text
+    header = _END_OF_HEADER.split(report, maxsplit=1)[0]
+    kind, _, message = header.partition(": ")
+    return kind.replace(":::", ": "), message.replace("\\\n", "\n")
+
+
+_TIMED_OUT: Final = re.compile(r"Task exceeded timeout of \S+$")
+_END_OF_HEADER: Final = re.compile(r"(?<!\\)\n")
+
+
+def _is_error_metadata(line: str) -> bool:
+    try:
+        found: Any = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and TASK_RUN_ERROR_METADATA_KEY in found
 
 
 @functools.lru_cache(maxsize=64)

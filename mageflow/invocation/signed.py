@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from mageflow.error_text import text_of
+from mageflow.error_text import STORED_CHARACTERS, text_of
 from mageflow.errors import MageflowError, SignatureError, StoreRefusedError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
@@ -30,9 +30,6 @@ _SETTLEMENT_WAIT_SECONDS = 1.0
 
 Short, so that Hatchet learns the outcome soon: a worker that is killed before runs its task function again.
 """
-
-_STORED_CHARACTERS = 32_768
-"""Limit of an error's text: it is stored with the signature, and every error callback gets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +190,7 @@ def _record(
 ) -> FailureRecord:
     return FailureRecord(
         type=_NAMED.get(outcome) or type(error).__name__,
-        message=text_of(error, _STORED_CHARACTERS) if outcome not in _NAMED else "",
+        message=text_of(error, STORED_CHARACTERS) if outcome not in _NAMED else "",
         task=attempt.task.name,
         attempt=attempt.attempt_number,
         outcome=outcome,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,16 @@ from mageflow import Settings
 from mageflow.errors import MageflowError
 from mageflow.signatures import Status, TaskError
 from mageflow.testing.valkey import EmbeddedValkey
+from mageflow.testing.workers import WorkerProcess
 from tests.chaos.refusals import REFUSALS, Refusal, away, forbidden, full, no_replicas
 from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 
 QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=0.5, reconcile_check_seconds=0.5, reconcile_interval_seconds=0.2
 )
+
+SETTLING = Path(__file__).with_name("settling_worker.py")
+ROOT = SETTLING.parents[2]
 
 
 @pytest.fixture
@@ -165,3 +170,49 @@ async def test_a_failure_that_redis_refuses_to_record_calls_its_callback_later(
     await until(lambda: bool(received), 15)
     await asyncio.sleep(0.5)
     assert [(each["type"], each["message"]) for each in received] == [("ValueError", "no good")]
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_nothing(
+    observed: Any, mageflow_engine: Any, own_valkey: EmbeddedValkey, admin: redis.Redis, tmp_path: Path
+) -> None:
+    """SIGKILL while Redis is full: the reconciler of the next worker takes result and error from Hatchet."""
+    client = observed.client
+    environment = {"PROBE_REDIS": own_valkey.url, "PROBE_FOLDER": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    first, second = (
+        WorkerProcess(mageflow_engine, SETTLING, output=tmp_path / f"{each}.out", environment=environment)
+        for each in ("first", "second")
+    )
+    log = tmp_path / "log"
+
+    def noted(start: str) -> list[str]:
+        return [each for each in log.read_text().splitlines() if each.startswith(start)] if log.exists() else []
+
+    await first.aio_start()
+    try:
+        paying = [await client.chain(["pays", "pays"]) for _ in range(5)]
+        failing = await client.chain(["fails", "fails"], error="on-failure")
+        for chain in [*paying, failing]:
+            await chain.aio_run_no_wait()
+        await until(lambda: (len(noted("pays begins")), len(noted("fails begins"))) == (5, 1), 20)
+        runs = [
+            (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id for chain in [*paying, failing]
+        ]
+        with full(admin, own_valkey):
+            (tmp_path / "go").touch()
+            async with asyncio.timeout(20):
+                while {(await client.runs.aio_get_status(each)).name for each in runs} != {"COMPLETED", "FAILED"}:
+                    await asyncio.sleep(0.1)
+            first.kill()
+        await second.aio_start()
+        for chain in paying:
+            assert (await ended(client, chain.key)).status is Status.DONE
+        assert (await ended(client, failing.key)).status is Status.FAILED
+        await until(lambda: bool(noted("callback")), 15)
+        await asyncio.sleep(1.5)  # a second callback would come with the next sweeps
+    finally:
+        await second.aio_stop()
+    assert (len(noted("pays begins")), len(noted("pays ends")), len(noted("fails begins"))) == (10, 10, 1)
+    [received] = noted("callback")
+    error = TaskError.model_validate_json(received.removeprefix("callback "))
+    assert (error.type, error.message, error.task) == ("ValueError", "no good: line 1\nline 2", "fails")
