@@ -234,6 +234,8 @@ class AttemptScope:
             # The instrumentor records the function's exception on its own span.
             if cause is not None and self._is_owner:
                 spans.record(live.span, cause)
+        if not self._is_owner and live.span.is_recording():
+            instrumentor.hide_exception_text(live.span, spans.exception_attributes)
 
     def _close(self) -> None:
         guards, live = self._recorder.guards, self._live

@@ -7,16 +7,19 @@ looked up and not imported: a module that is not loaded is not active.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
 
-__all__ = ["PRIVATE_ATTRIBUTES", "consumer_span", "unexcluded_attributes", "wraps_producer"]
+from mageflow.telemetry.names import traces
 
-PRIVATE_ATTRIBUTES = ("payload", "additional_metadata")
-"""``HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES`` must list these to keep inputs out of traces."""
+__all__ = ["PRIVATE_ATTRIBUTES", "consumer_span", "hide_exception_text", "unexcluded_attributes", "wraps_producer"]
+
+PRIVATE_ATTRIBUTES = ("payload", "additional_metadata", "child_key", "child_workflow_key", "key")
+"""``HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES`` must list these to keep data of users out of traces."""
 
 
 def consumer_span() -> Span | None:
@@ -26,6 +29,26 @@ def consumer_span() -> Span | None:
         return None
     span = trace.get_current_span()
     return span if span.get_span_context().is_valid else None
+
+
+def hide_exception_text(span: Span, attributes_of: Callable[[BaseException], Mapping[str, AttributeValue]]) -> None:
+    """Have the instrumentor's span record an exception with these attributes only. Called when the attempt has ended.
+
+    The instrumentor records the message, the traceback and a status with the message afterwards, and has no setting
+    against it. Nothing else uses the span by then.
+    """
+    set_status = span.set_status
+
+    def record_exception(exception: BaseException, *_: object, **__: object) -> None:
+        if span.is_recording():
+            span.add_event(traces.EVENT_EXCEPTION, attributes_of(exception))
+
+    def set_error_type(status: Status | StatusCode, *_: object, **__: object) -> None:
+        code = status.status_code if isinstance(status, Status) else status
+        known = getattr(span, "status", None)
+        set_status(Status(code, known.description if isinstance(known, Status) and code is StatusCode.ERROR else None))
+
+    vars(span).update(record_exception=record_exception, set_status=set_error_type)
 
 
 def _instrumentor() -> Any:

@@ -68,7 +68,7 @@ def main() -> None:
     @client.with_ctx
     async def flaky(msg: Message, ctx: Context) -> dict[str, Any]:
         if ctx.attempt_number == 1:
-            raise ValueError("again")
+            raise ValueError(msg.secret)
         return {}
 
     client.worker("instrumented", slots=10, workflows=[parent, child, flaky]).start()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hatchet_sdk import Hatchet
 
+from mageflow.telemetry.instrumentor import PRIVATE_ATTRIBUTES
 from mageflow.testing import samples
 from tests.telemetry.test_exposition import get
 
@@ -91,9 +92,16 @@ def test_one_consumer_span_per_attempt_and_no_parent_missing(mageflow_worker: An
     assert seen.total("mageflow_telemetry_errors_total") == 0.0
     assert seen.total("mageflow_telemetry_dropped_label_values_total") == 0.0
 
+    # The instrumentor records exceptions without their text, too.
+    retried = by_task["hi-flaky"][0]
+    assert (retried["status"]["status_code"], retried["status"]["description"]) == ("ERROR", "ValueError")
+    assert [event["attributes"] for event in retried["events"] if event["name"] == "exception"] == [
+        {"exception.type": "builtins.ValueError"}
+    ]
+
     # Inputs are in the instrumentor's own attributes, of which there was a warning, and nowhere else.
     warned = [line for line in logs if line["event"] == "mageflow.privacy.hatchet_payload_exported"]
-    assert [line["not_excluded"] for line in warned] == [["payload", "additional_metadata"]]
+    assert [line["not_excluded"] for line in warned] == [list(PRIVATE_ATTRIBUTES)]
     for span in spans:
         for theirs in ("hatchet.payload", "hatchet.action_payload"):
             span["attributes"].pop(theirs, None)

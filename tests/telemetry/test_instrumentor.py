@@ -102,9 +102,9 @@ def test_a_batch_has_a_span_of_ours(said: dict[str, Any]):
 
 
 def test_exported_inputs_are_warned_of_once(said: dict[str, Any], root: Path):
-    """Unless both attributes are excluded."""
-    assert [event["not_excluded"] for event in said["warned"]] == [["payload", "additional_metadata"]]
-    excluded = run(root, HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES='["payload","additional_metadata"]')
+    """Unless all attributes with data of users are excluded."""
+    assert [event["not_excluded"] for event in said["warned"]] == [list(instrumentor.PRIVATE_ATTRIBUTES)]
+    excluded = run(root, HATCHET_CLIENT_OPENTELEMETRY_EXCLUDED_ATTRIBUTES=json.dumps(instrumentor.PRIVATE_ATTRIBUTES))
     assert excluded["warned"] == []
     assert excluded["runs"] == said["runs"] == 4.0
     assert excluded["errors"] == said["errors"] == 0.0

@@ -51,7 +51,7 @@ METRICS_MULTIPROC_ENV: Final = LogEvent(
 )  # fmt: skip
 PRIVACY_PAYLOAD_EXPORTED: Final = LogEvent(
     "mageflow.privacy.hatchet_payload_exported", "warning",
-    "The SDK's instrumentor exports inputs of runs with its spans. Once per client.", ("not_excluded",),
+    "The SDK's instrumentor exports inputs and keys of runs with its spans. Once per client.", ("not_excluded",),
 )  # fmt: skip
 
 TASK_ENQUEUED: Final = LogEvent(
