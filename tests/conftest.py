@@ -6,6 +6,7 @@ starts at once.
 """
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     if not config.pluginmanager.has_plugin("mageflow"):
         raise pytest.UsageError("the package is not installed here: pip install -e '.[test]'")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the captured output of a test sendable: a lone surrogate in it would end the process that runs the tests.
+
+    Tests log texts that are no UTF-8 on purpose, and parallel processes send their reports as UTF-8.
+    """
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")
