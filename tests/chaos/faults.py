@@ -14,6 +14,7 @@ from tests.chaos.refusals import REFUSALS, Refusal, away
 from tests.chaos.stage import Needs, Stage
 
 SECONDS = 4.0
+LOADED_COMMANDS = 12_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ def _refusing(refusal: Refusal) -> Callable[[Stage, random.Random], Awaitable[No
             await asyncio.to_thread(block.__exit__, None, None, None)
 
     return happen
+
+
+async def _load_slowly(stage: Stage, chance: random.Random) -> None:
+    """The server answers once in 1024 commands that it reads, so it gets many to read."""
+    with stage.operator() as operator:
+        pipe = operator.pipeline(transaction=False)
+        for _turn in range(LOADED_COMMANDS):
+            pipe.set("probe:loaded", "x", ex=3600)
+        await asyncio.to_thread(pipe.execute)
+    await _refusing(away)(stage, chance)
 
 
 async def _stop_redis(stage: Stage, _: random.Random) -> None:
@@ -129,16 +140,32 @@ def _damage(operator: redis.Redis, key: bytes, chance: random.Random) -> None:
         operator.expire(key, max(1, ttl))
 
 
-_TEXTS = {"away": "Redis is killed and starts again from its append-only file"}
+_TEXTS = {
+    "full": "Redis refuses: OOM",
+    "forbidden": "Redis refuses: NOPERM, for EVALSHA",
+    "forbidden_in_script": "Redis refuses: NOPERM, for a command in a script",
+    "no_replicas": "Redis refuses: NOREPLICAS",
+    "read_only": "Redis refuses: READONLY",
+    "master_down": "Redis refuses: MASTERDOWN",
+    "disk": "Redis refuses: MISCONF",
+    "busy": "Redis refuses: BUSY",
+    "away": "Redis is killed and starts again from its append-only file",
+}
 
 FAULTS = (
     *(
         Fault(
             "kill-redis" if each is away else each.__name__.replace("_", "-"),
-            _TEXTS.get(each.__name__) or f"Redis refuses: {(each.__doc__ or '').rstrip('.')}",
+            _TEXTS[each.__name__],
             _refusing(each),
         )
         for each in REFUSALS
+    ),
+    Fault(
+        "loading",
+        "Redis refuses: LOADING, after a restart",
+        _load_slowly,
+        Needs({"key-load-delay": "150"}),
     ),
     Fault("stop-redis", "Redis is stopped (SIGSTOP) for some seconds", _stop_redis),
     Fault("latency", "each answer of Redis takes 0.3 s longer", _slow_network, Needs(is_proxied=True)),

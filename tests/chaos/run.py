@@ -27,7 +27,7 @@ START_EVERY_SECONDS = 0.1
 FAULT_AFTER = 0.25
 """The share of flows that are started when the fault begins."""
 
-STUCK_SECONDS = 90.0
+STUCK_SECONDS = 180.0
 """After the fault and the last start; the engine and the reconciler need some of it."""
 
 

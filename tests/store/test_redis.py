@@ -206,3 +206,20 @@ async def test_a_call_made_by_a_task_that_is_being_cancelled_is_made(port: Redis
     await asyncio.sleep(0)
     task.cancel()
     assert await task == "clean"
+
+
+async def test_a_close_that_is_cancelled_leaves_no_connection(valkey: EmbeddedValkey) -> None:
+    """Its caller ends at once, and the server sees the connection end."""
+    async with redis.asyncio.Redis.from_url(valkey.url) as operator:
+        before = len(await operator.client_list())
+        port = RedisPort(valkey.url)
+        await port.command("PING")
+        assert len(await operator.client_list()) == before + 1
+        closing = asyncio.create_task(port.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        async with asyncio.timeout(10):
+            while len(await operator.client_list()) > before:
+                await asyncio.sleep(0.02)

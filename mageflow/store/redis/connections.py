@@ -136,7 +136,8 @@ class Connections:
         self._loop_clients.pop(loop, None)
         keeper = self._keepers.pop(loop, None)
         if keeper is not None:
-            await keeper.aclose()
+            # A caller that is cancelled ends at once; what it began to close is closed, and leaves no socket behind.
+            await asyncio.shield(loop.create_task(_finish(keeper)))
 
     def _client(self) -> Any:
         given = self._given
@@ -199,6 +200,10 @@ def _copy_of_cluster(cluster: redis.asyncio.cluster.RedisCluster) -> redis.async
         "address_remap": cluster.nodes_manager.address_remap,
     }
     return type(cluster)(**settings)
+
+
+async def _finish(keeper: AsyncGenerator[None]) -> None:
+    await keeper.aclose()
 
 
 async def _closing(client: Any) -> AsyncGenerator[None]:
