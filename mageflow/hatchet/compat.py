@@ -13,6 +13,8 @@ import functools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextvars import Context as Variables
+from contextvars import copy_context
 from datetime import UTC
 from typing import Any, cast
 
@@ -93,6 +95,7 @@ class SdkContext(AttemptContext):
         self._ctx = ctx
         self._task = task
         self._around_spawns = around_spawns
+        self.variables = Variables()
         self.workflow_run_id = ctx.workflow_run_id
         self.task_run_id = ctx.task_run_id
         self.worker_id = ctx.worker_id
@@ -184,7 +187,9 @@ def around_attempt(
 
     @asynccontextmanager
     async def unpack_within(ctx: Any) -> AsyncGenerator[dict[str, Any]]:
-        async with around(SdkContext(ctx, task, around_spawns)) as state, unpack(ctx) as dependencies:
+        context = SdkContext(ctx, task, around_spawns)
+        async with around(context) as state, unpack(ctx) as dependencies:
+            context.variables = copy_context()
             yield {**dependencies, STATE_KEYWORD: state}
 
     task._unpack_dependencies_with_cleanup = unpack_within
@@ -214,6 +219,10 @@ def around_batch(
     def batch_in_thread(items: Any, ctx: Context, **dependencies: Any) -> Any:
         if _is_mock(ctx):
             return function(items, ctx, **dependencies)
+        # The pooled thread has what the SDK left there for its last task.
+        return Variables().run(call, items, ctx)
+
+    def call(items: Any, ctx: Context) -> Any:
         with in_thread(SdkContext(ctx, task, around_spawns)):
             return function(items, ctx)
 

@@ -45,8 +45,8 @@ class Interceptor:
     def execute_in_thread(self, call: Attempt) -> Wrap:
         """Wrap a synchronous task function in its thread, inside `execute`.
 
-        Context variables set on the event loop are not visible in the thread: set them again here. The thread serves
-        other attempts afterwards: reset them on exit.
+        It runs in a copy of the attempt's context, with the function: variables set in `attempt` or `execute` are
+        visible, and what is set here or by the function is gone afterwards.
         """
         return _NOTHING
 

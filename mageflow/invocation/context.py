@@ -11,6 +11,7 @@ Words, in this room and everywhere above it:
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 __all__ = ["STATE_KEYWORD", "AttemptContext"]
@@ -40,6 +41,8 @@ class AttemptContext(Protocol):
     """How many items a batch attempt carries; 1 for other tasks."""
     is_resumed: bool
     """True when a durable task continues after an eviction and its body replays what it did before."""
+    variables: Context
+    """The context variables of the attempt when its function starts: a copy, in which a synchronous function runs."""
 
     @property
     def is_cancelled(self) -> bool:

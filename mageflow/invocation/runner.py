@@ -126,6 +126,11 @@ class TaskRunner:
                 return user_function(*positional, **keywords)
             if state.replay_json is not None:
                 return state.context.load_output(state.replay_json)
+            # Otherwise the variables of interceptors and loggers would not arrive, and what this body sets would be
+            # there for the next task of the pooled thread.
+            return state.context.variables.run(call_in_thread, state, message, ctx, dependencies)
+
+        def call_in_thread(state: AttemptState, message: Any, ctx: Any, dependencies: Mapping[str, Any]) -> Any:
             positional, keywords = self._arguments(message, ctx, state, dependencies)
             with self._in_thread(state):
                 result = user_function(*positional, **keywords)
@@ -142,17 +147,13 @@ class TaskRunner:
 
     @contextmanager
     def _in_thread(self, state: AttemptState) -> Generator[None]:
-        """Set up a thread of the pool: the SDK copies a fixed list of its own context variables and no others."""
         attempt = state.attempt
-        token = current_attempt.set(attempt)
         attempt.thread_running = True
         try:
-            state.context.inherit_metadata(state.inherited)
             with self._services.interceptor.execute_in_thread(attempt):
                 yield
         finally:
             attempt.thread_running = False
-            current_attempt.reset(token)
 
     def _keep(self, state: AttemptState, result: Any) -> None:
         """Serialise the result as the worker does. One that cannot be sent fails the attempt here, and is counted."""

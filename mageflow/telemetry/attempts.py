@@ -26,7 +26,7 @@ from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
 
-__all__ = ["AttemptScope", "ExecuteScope", "ThreadScope"]
+__all__ = ["AttemptScope", "ExecuteScope"]
 
 _CLOCK_TOLERANCE_SECONDS = 1.0
 """A larger difference between the clocks of two hosts is counted as a telemetry error."""
@@ -109,7 +109,6 @@ class AttemptScope:
             theirs.set_attributes(attributes)
             for link in arrival.links:
                 theirs.add_link(link.context)
-        live.context = otel_context.get_current()
         context = live.span.get_span_context()
         attempt.traceparent = traceparent_of(context) or attempt.traceparent
         if context.trace_flags.sampled:
@@ -270,7 +269,6 @@ class ExecuteScope:
             with guards.trace.catching("execute.enter"):
                 live.execute_span = self._recorder.spans.start(traces.SPAN_EXECUTE, live.attempt.task.name, live.ids)
                 self._token = otel_context.attach(trace.set_span_in_context(live.execute_span))
-                live.context = otel_context.get_current()
         if guards.context.may_record:
             with guards.context.catching("execute.bind"):
                 self._bound = bind(live.log_fields())
@@ -287,44 +285,6 @@ class ExecuteScope:
                 otel_context.detach(self._token)
             if self._bound is not None:
                 unbind(self._bound)
-
-
-class ThreadScope:
-    """Around a synchronous function, in its thread: sets the contexts, and leaves the pooled thread without any.
-
-    The SDK copies a fixed list of its own variables into the thread. structlog's are not among them, and the
-    OpenTelemetry context is attached and never detached (hatchet-sdk 1.43.1, ``worker/runner/utils/capture_logs.py``).
-    Does nothing once the attempt has ended.
-    """
-
-    __slots__ = ("_attempt", "_bound", "_recorder", "_token")
-
-    def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
-        self._recorder = recorder
-        self._attempt = attempt
-        self._bound: BOUND | None = None
-        self._token: Token[Context] | None = None
-
-    def __enter__(self) -> None:
-        live, guards = self._recorder.live.find(self._attempt), self._recorder.guards
-        if live is None:
-            return
-        if guards.context.may_record:
-            with guards.context.catching("thread.enter"):
-                self._bound = bind(live.log_fields())
-                if live.context is not None:
-                    self._token = otel_context.attach(live.context)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._recorder.guards.context.catching("thread.exit"):
-            if self._bound is not None:
-                unbind(self._bound)
-            if self._token is not None:
-                otel_context.detach(self._token)
-                # Otherwise the context that the SDK attached stays for the next task of this thread.
-                otel_context.attach(Context())
 
 
 def _ids(attempt: Attempt) -> Attributes:

@@ -44,7 +44,7 @@ from mageflow.interceptors import (
     TimeoutExtension,
     WorkerInfo,
 )
-from mageflow.telemetry.attempts import AttemptScope, ExecuteScope, ThreadScope
+from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
 from mageflow.telemetry.enqueues import EnqueueScope
 from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, resend_run, send_callback, step_flow
 from mageflow.telemetry.gauges import ClusterGauges
@@ -94,10 +94,6 @@ class TelemetryInterceptor(Interceptor):
     def execute(self, call: Attempt) -> ExecuteScope:
         """An ``execute`` span where the attempt has others beside it."""
         return ExecuteScope(self._recorder, call)
-
-    def execute_in_thread(self, call: Attempt) -> ThreadScope:
-        """The context of OpenTelemetry and structlog in the function's thread."""
-        return ThreadScope(self._recorder, call)
 
     def enqueue(self, call: Enqueue) -> EnqueueScope:
         """A ``send`` span, trace context in the metadata, and metrics."""

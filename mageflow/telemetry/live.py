@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mageflow.interceptors import Attempt, TaskInfo
@@ -31,8 +30,6 @@ class LiveAttempt:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.context: Context | None = None
-        """The context in which the function runs; attached again in the thread of a synchronous function."""
         self.execute_ended_at = 0
         """Nanoseconds since the epoch at which the function ended."""
         self.execute_span: Span | None = None

@@ -1,6 +1,8 @@
 """Round trips over every kind of client a program may have."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -53,6 +55,47 @@ async def test_a_synchronous_client_does_not_block_the_loop(valkey: EmbeddedValk
             ticks += 1
         assert await blocked is None
         assert ticks > 20
+
+
+async def test_a_synchronous_client_has_threads_of_its_own(valkey: EmbeddedValkey) -> None:
+    """A program that fills the threads of its event loop does not hold up a call to Redis."""
+
+    def own_threads() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name.startswith("mageflow-redis")} - before
+
+    before = set(threading.enumerate())
+    finished = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    blocked = asyncio.create_task(asyncio.to_thread(finished.wait, 60))
+    with redis.Redis.from_url(valkey.url) as client:
+        port = RedisPort(client)
+        try:
+            async with asyncio.timeout(30):
+                assert await port.command("ECHO", "answered") == "answered"
+            assert not blocked.done()
+            assert own_threads()
+        finally:
+            finished.set()
+            await blocked
+            await port.aclose()
+        async with asyncio.timeout(30):
+            while own_threads():
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", [redis.Redis, redis.asyncio.Redis])
+async def test_a_client_with_one_connection_is_not_kept_by_a_blocking_command(
+    valkey: EmbeddedValkey, kind: Any
+) -> None:
+    """Every other call of the program would wait for as long as it blocks."""
+    client = kind.from_url(valkey.url, single_connection_client=True)
+    port = RedisPort(client)
+    assert await port.blocking_seconds(2.0) <= 0.1
+    await port.aclose()
+    if kind is redis.Redis:
+        client.close()
+    else:
+        await client.aclose()
 
 
 def test_one_client_serves_several_event_loops(valkey: EmbeddedValkey) -> None:

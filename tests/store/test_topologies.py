@@ -91,6 +91,7 @@ CLIENTS: dict[str, Callable[[str], Any]] = {
     "pool of two": lambda url: Asyncio.from_url(url, max_connections=2),
     "pool of one": lambda url: Asyncio.from_url(url, max_connections=1),
     "synchronous pool of two": lambda url: Sync.from_url(url, max_connections=2),
+    "synchronous single connection": lambda url: Sync.from_url(url, single_connection_client=True),
     "single connection": lambda url: Asyncio.from_url(url, single_connection_client=True),
     "blocking pool of two": lambda url: Asyncio.from_pool(
         redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=2, timeout=5)

@@ -1,16 +1,23 @@
 """One Redis client for several event loops, and a queue for more calls than it has connections.
 
 The user's client is used as it is: its pool, TLS, Sentinel, Cluster, retry and socket settings stay. A synchronous
-client runs in a worker thread. The connections of an asyncio client belong to one event loop; for a second loop the
-client is copied with the same classes and settings. A URL becomes one client per running loop at its first use, and the
-client is closed when the loop ends. Creating these objects opens no connection.
+client runs in threads of its own, so that renewals of locks do not wait behind a program that fills the event loop's
+threads. The connections of an asyncio client belong to one event loop; for a second loop the client is copied with the
+same classes and settings. A URL becomes one client per running loop at its first use, and the client is closed when the
+loop ends. Creating these objects opens no connection.
+
+A forked child shares the sockets of its parent, so it gets connections of its own: an asyncio client is copied, the
+pool of a synchronous client opens new ones, and one with a single connection is replaced by a client over its pool.
 
 This module owns which client serves which loop. It refuses to know what is sent.
 """
 
 import asyncio
+import contextvars
 import inspect
-from collections.abc import AsyncGenerator, Callable
+import os
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -50,11 +57,14 @@ class LoopClient:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        is_sync = isinstance(client, redis.Redis | redis.cluster.RedisCluster)
-        self._send: Callable[..., Any] = (
-            partial(asyncio.to_thread, client.execute_command) if is_sync else client.execute_command
-        )
         self._capacity = _capacity(client)
+        self._threads: ThreadPoolExecutor | None = None
+        self._send = client.execute_command
+        if isinstance(client, redis.Redis | redis.cluster.RedisCluster):
+            # Threads start when they are needed, and end with this object.
+            workers = min(self._capacity, _MAX_CONNECTIONS)
+            self._threads = ThreadPoolExecutor(workers, thread_name_prefix="mageflow-redis")
+            self._send = self._send_in_thread
         self._gate = asyncio.Semaphore(self._capacity)
         self._wait_seconds: float | None = getattr(getattr(client, "connection_pool", None), "timeout", _WAIT_SECONDS)
 
@@ -77,6 +87,15 @@ class LoopClient:
             return await self._execute(command)
         finally:
             gate.release()
+
+    def close(self) -> None:
+        """End the threads of a synchronous client as soon as they are idle. The client stays open."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    async def _send_in_thread(self, *command: Any) -> Any:
+        call = partial(contextvars.copy_context().run, self.client.execute_command, *command)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def blocking_seconds(self, wanted: float) -> float:
         """For how long a blocking command may keep its connection; short if it is the only one."""
@@ -117,15 +136,23 @@ class Connections:
         self._loop_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopClient] = WeakKeyDictionary()
         self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
         self._is_adopted = False
+        self._is_forked = False
+        self._of_parent: object = None
+        self._process_id = os.getpid()
 
     async def loop_client(self) -> LoopClient:
         """The client of the running loop."""
+        if self._process_id != os.getpid():
+            self._begin_in_child()
         loop = asyncio.get_running_loop()
         loop_client = self._loop_clients.get(loop)
         if loop_client is None:
             client = self._client()
             loop_client = self._loop_clients[loop] = LoopClient(client)
-            if client is not self._given:
+            if (
+                isinstance(client, redis.asyncio.Redis | redis.asyncio.cluster.RedisCluster)
+                and client is not self._given
+            ):
                 keeper = self._keepers[loop] = _closing(client)
                 await anext(keeper)
         return loop_client
@@ -133,14 +160,26 @@ class Connections:
     async def aclose(self) -> None:
         """Close the client that was made for the running loop. The user's client stays open."""
         loop = asyncio.get_running_loop()
-        self._loop_clients.pop(loop, None)
+        loop_client = self._loop_clients.pop(loop, None)
+        if loop_client is not None:
+            loop_client.close()
         keeper = self._keepers.pop(loop, None)
         if keeper is not None:
             # A caller that is cancelled ends at once; what it began to close is closed, and leaves no socket behind.
             await asyncio.shield(loop.create_task(_finish(keeper)))
 
+    def _begin_in_child(self) -> None:
+        """Put aside what belongs to the parent of this forked process: its threads do not run here."""
+        self._process_id = os.getpid()
+        self._of_parent = self._loop_clients, self._keepers  # to end them here would write to sockets of the parent
+        self._is_adopted = self._is_forked = True
+        self._loop_clients = WeakKeyDictionary()
+        self._keepers = WeakKeyDictionary()
+
     def _client(self) -> Any:
         given = self._given
+        if self._is_forked and _is_single(given):
+            return redis.Redis(connection_pool=given.connection_pool)
         if isinstance(given, str):
             return redis.asyncio.Redis.from_pool(ConnectionPool.from_url(given, max_connections=_MAX_CONNECTIONS))
         if isinstance(given, redis.Redis | redis.cluster.RedisCluster):
@@ -155,12 +194,17 @@ class Connections:
 
 
 def _capacity(client: Any) -> int:
-    if getattr(client, "single_connection_client", False):
+    if getattr(client, "single_connection_client", False) or _is_single(client):
         return 1
     pool = getattr(client, "connection_pool", None)
     settings: dict[str, Any] = getattr(client, "connection_kwargs", None) or {}
     limit = getattr(pool, "max_connections", None) or settings.get("max_connections")
     return limit if isinstance(limit, int) and limit > 0 else _MAX_CONNECTIONS
+
+
+def _is_single(client: Any) -> bool:
+    """Whether a synchronous client keeps one connection for itself: redis-py 8.1 has no public name for the setting."""
+    return isinstance(client, redis.Redis) and client.connection is not None
 
 
 def _crowded(capacity: int) -> str:
