@@ -190,8 +190,9 @@ class DeclaringClient(Hatchet):
 
         Args:
             name: The name in Hatchet and the label in telemetry; the function's name by default.
-            input_validator: The input type. By default the annotation of the message parameter, if it is a pydantic
-                model, a dataclass, a TypedDict or a dict; else the SDK's ``EmptyModel``.
+            input_validator: The input type. By default the SDK's ``EmptyModel`` for a function that the plain client
+                runs as it stands, ``(input, ctx)`` without a decorator of mageflow. For any other function the
+                annotation of the message, if it is a pydantic model, a dataclass, a TypedDict or a dict.
             options: ``execution_timeout`` (60 s) and ``schedule_timeout`` (5 min) as timedelta or text (``"90s"``);
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``; ``default_priority`` (1 low to 3 high),
                 ``concurrency``, ``rate_limits``, ``slot_cost``, ``sticky``, ``desired_worker_labels``; ``on_events``,
@@ -247,8 +248,9 @@ class DeclaringClient(Hatchet):
 
         Args:
             name: The name in Hatchet and the label in telemetry; the function's name by default.
-            input_validator: The input type. By default the annotation of the message parameter, if it is a pydantic
-                model, a dataclass, a TypedDict or a dict; else the SDK's ``EmptyModel``.
+            input_validator: The input type. By default the SDK's ``EmptyModel`` for a function that the plain client
+                runs as it stands, ``(input, ctx)`` without a decorator of mageflow. For any other function the
+                annotation of the message, if it is a pydantic model, a dataclass, a TypedDict or a dict.
             options: The options of ``task`` without ``slot_cost``, and ``eviction_policy``: when a waiting task may
                 leave its slot (after 15 min, or when slots are short, by default).
 
@@ -291,7 +293,7 @@ class DeclaringClient(Hatchet):
 
         Args:
             name: The name in Hatchet and the label in telemetry; the function's name by default.
-            input_validator: The type of one message. By default that of the annotation ``dict[BatchMemberId, Model]``.
+            input_validator: The type of one message. By default as in ``task``, from ``dict[BatchMemberId, Model]``.
             options: ``batch_max_size`` (1), ``batch_max_interval`` (timedelta), ``batch_group_key``,
                 ``batch_group_max_runs``, ``broadcast_output``; ``execution_timeout`` (60 s) and ``schedule_timeout``
                 (5 min) as timedelta or text; ``backoff_factor``, ``backoff_max_seconds``; ``default_priority``,
@@ -345,8 +347,8 @@ class DeclaringClient(Hatchet):
 
         Args:
             name: The name in Hatchet.
-            input_validator: The input type of the run, which every task of the workflow gets as its message; the SDK's
-                ``EmptyModel`` by default.
+            input_validator: The input type of the run, which every task of the workflow gets as its message. By default
+                the one type that its tasks name, by the rule of ``task``; else the SDK's ``EmptyModel``.
             options: ``task_defaults`` (``hatchet_sdk.TaskDefaults``: timeouts, retries and backoff for tasks that set
                 none); ``default_priority`` (1 low to 3 high), ``concurrency``, ``sticky``; ``on_events``, ``on_crons``,
                 ``cron_input``, ``default_filters``; ``idempotency``, ``default_additional_metadata``, ``description``,
@@ -356,4 +358,5 @@ class DeclaringClient(Hatchet):
             A ``hatchet_sdk.Workflow`` whose decorators declare tasks of mageflow.
         """
         workflow = super().workflow(name=name, input_validator=input_validator, **options)
-        return sdk.MageflowWorkflow(cast("Any", workflow), self, self._declarations)
+        infers = input_validator is None
+        return sdk.MageflowWorkflow(cast("Any", workflow), self, self._declarations, infers_input=infers)

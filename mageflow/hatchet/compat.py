@@ -61,6 +61,7 @@ __all__ = [
     "pool_of",
     "prepare_listener",
     "run_details",
+    "set_input_type",
     "set_lifespan",
     "slots_of",
     "taking_json",
@@ -248,6 +249,11 @@ def taking_json(runnable: BaseWorkflow[Any]) -> BaseWorkflow[Any]:
         copied._workflow = copy.copy(copied._workflow)
         copied._workflow._config = config
     return copied
+
+
+def set_input_type(workflow: BaseWorkflow[Any], kind: Any) -> None:
+    """Set the input type of a workflow that has none."""
+    workflow._config.input_validator = TypeAdapter(kind)
 
 
 def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:

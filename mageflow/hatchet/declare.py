@@ -37,7 +37,8 @@ class BoundFunction:
     """None for the placeholder of ``hatchet.stubs``, which is only a name to trigger."""
     input_type: Any | None
     """The type that the message is annotated with, where the SDK can validate it: a pydantic model, a dataclass, a
-    TypedDict or a dict. None for anything else; then the SDK's default applies."""
+    TypedDict or a dict. None for anything else, and for a function that the plain Hatchet client runs as it stands.
+    Then the SDK's default applies."""
     is_batch: bool
 
 
@@ -92,7 +93,8 @@ class Declarations:
         if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
             annotation = get_args(annotation)[1]
         runner = TaskRunner(func, binding, self._services, locks=marks.locks)
-        return BoundFunction(func, marks, runner, _input_type(annotation), is_batch)
+        is_for_hatchet = binding.is_plain and marks == Marks() and self._params is AcceptParams.NO_CTX
+        return BoundFunction(func, marks, runner, None if is_for_hatchet else _input_type(annotation), is_batch)
 
     def standalone(
         self, declare: Callable[[Callable[..., Any]], Standalone[Any, Any]], bound: BoundFunction
@@ -108,11 +110,38 @@ class Declarations:
         declare: Callable[[Callable[..., Any]], Task[Any, Any]],
         bound: BoundFunction,
         workflow: BaseWorkflow[Any],
+        *,
+        infers_input: bool = False,
     ) -> Task[Any, Any]:
-        """Declare a task of a workflow with the SDK's decorator; its label is ``workflow:task``."""
+        """Declare a task of a workflow with the SDK's decorator; its label is ``workflow:task``.
+
+        Args:
+            declare: The SDK's decorator.
+            bound: The function.
+            workflow: The workflow.
+            infers_input: Whether the workflow takes the input type of this task; it must have none, or the same.
+
+        Raises:
+            DecorationError: Another task of the workflow has another input type.
+        """
+        if infers_input and bound.input_type is not None:
+            self._infer_input(workflow, bound)
         task = declare(bound.func if bound.runner is None else bound.runner.function())
         self._declared(bound, task, workflow, f"{compat.config_of(workflow).name}:{task.name}")
         return task
+
+    def _infer_input(self, workflow: BaseWorkflow[Any], bound: BoundFunction) -> None:
+        """All tasks of a workflow get one input, so it has one type."""
+        if workflow.input_validator_type is EmptyModel:
+            compat.set_input_type(workflow, bound.input_type)
+        elif workflow.input_validator_type != bound.input_type:
+            name, first = compat.config_of(workflow).name, workflow.input_validator_type
+            raise DecorationError(
+                "task",
+                _name_of(bound.func),
+                f"the tasks of a workflow get one input, and another task takes it as {_type_name(first)}, this one as "
+                f"{_type_name(bound.input_type)}: write client.workflow(name={name!r}, input_validator=...)",
+            )
 
     def _declared(self, bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> None:
         info = _info(bound, task, runnable, name)
@@ -163,6 +192,10 @@ def _input_type(annotation: object) -> Any | None:
 
 def _is_message(annotation: object) -> bool:
     return _input_type(annotation) is not None
+
+
+def _type_name(kind: object) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _name_of(func: object) -> str:

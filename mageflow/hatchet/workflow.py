@@ -34,9 +34,12 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     outcome and ``mageflow_task_run_duration_seconds``.
     """
 
-    def __init__(self, workflow: Workflow[TWorkflowInput], client: Any, declarations: Declarations) -> None:
+    def __init__(
+        self, workflow: Workflow[TWorkflowInput], client: Any, declarations: Declarations, *, infers_input: bool
+    ) -> None:
         super().__init__(compat.config_of(workflow), client)
         self._declarations = declarations
+        self._infers_input = infers_input
 
     @signed_as(Workflow.task)
     def task(
@@ -98,7 +101,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
         declare = super().on_failure_task(name, *positional, **cast("Any", options))
-        return cast("Any", self._decorator(declare))
+        return cast("Any", self._decorator(declare, is_hook=True))
 
     @signed_as(Workflow.on_success_task)
     def on_success_task(
@@ -113,10 +116,14 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
         declare = super().on_success_task(name, *positional, **cast("Any", options))
-        return cast("Any", self._decorator(declare))
+        return cast("Any", self._decorator(declare, is_hook=True))
 
-    def _decorator(self, declare: Any, *, is_batch: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    def _decorator(
+        self, declare: Any, *, is_batch: bool = False, is_hook: bool = False
+    ) -> Callable[[Callable[..., Any]], Any]:
         def decorate(func: Callable[..., Any]) -> Any:
-            return self._declarations.step(declare, self._declarations.bind(func, is_batch=is_batch), self)
+            bound = self._declarations.bind(func, is_batch=is_batch)
+            infers_input = self._infers_input and not is_hook
+            return self._declarations.step(declare, bound, self, infers_input=infers_input)
 
         return decorate

@@ -35,6 +35,11 @@ class Binding:
     """The parameter for the message; empty if the message goes to ``*args`` or is not passed."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the function takes exactly what the plain Hatchet client passes: the input, then the context."""
+        return self.positional == ("message", "ctx") and not self.keyword
+
+    @property
     def wants_signature(self) -> bool:
         """Whether the function gets its signature."""
         return "signature" in self.positional or any(role == "signature" for _, role in self.keyword)

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import typing
+from datetime import timedelta
 from typing import Annotated, Any
 
 import pytest
 import typing_extensions
-from hatchet_sdk import Context
+from hatchet_sdk import Context, Depends, EmptyModel, Hatchet
+from hatchet_sdk.runnables.types import BatchMemberId
+from hatchet_sdk.runnables.workflow import MCPProvider
 from pydantic import BaseModel
 
-from mageflow import Mageflow, TaskSignature
+from mageflow import AcceptParams, Mageflow, TaskSignature
 from mageflow.errors import DecorationError
 
 
@@ -120,3 +123,111 @@ async def test_methods_of_a_finished_class_are_functions(mageflow_client: Magefl
     """Static, class and bound methods are declared like functions."""
     task = mageflow_client.task(name="t")(method)
     assert await task.aio_mock_run(Message(x=3)) == {"x": 3}
+
+
+class Required(BaseModel):
+    n: int
+
+
+async def plain_model(input: Required, ctx: Context) -> dict[str, Any]:  # noqa: A002 - Hatchet's name
+    return {}
+
+
+async def plain_dict(input: dict[str, Any], ctx: Context) -> dict[str, Any]:  # noqa: A002
+    return {}
+
+
+async def plain_durable(input: Required, ctx: Any) -> dict[str, Any]:  # noqa: A002
+    return {}
+
+
+def dependency(input: Any, ctx: Context) -> int:  # noqa: A002
+    return 1
+
+
+async def plain_dependency(input: Required, ctx: Context, found: Annotated[int, Depends(dependency)]) -> None:  # noqa: A002
+    ...
+
+
+async def plain_items(items: dict[BatchMemberId, Required], ctx: Context) -> dict[BatchMemberId, dict[str, Any]]:
+    return {}
+
+
+PLAIN = [plain_model, plain_dict, plain_durable, plain_dependency]
+
+
+def options_of(kind: str) -> dict[str, Any]:
+    return {"name": "t", "description": "t", **({"batch_max_size": 2} if kind == "batch_task" else {})}
+
+
+@pytest.mark.parametrize(
+    ("kind", "func"),
+    [*((kind, func) for kind in ("task", "durable_task") for func in PLAIN), ("batch_task", plain_items)],
+)
+def test_a_function_for_the_plain_client_is_declared_as_hatchet_does(
+    mageflow_client: Mageflow, mageflow_hatchet: Hatchet, kind: str, func: Any
+) -> None:
+    """Same input type, same registration with the engine, same answer of ``mcp_tool``."""
+    ours, theirs = (getattr(client, kind)(**options_of(kind))(func) for client in (mageflow_client, mageflow_hatchet))
+    assert ours.input_validator_type is theirs.input_validator_type is EmptyModel
+    assert ours.to_proto() == theirs.to_proto()
+    for task in (ours, theirs):
+        with pytest.raises(ValueError, match="has no input validator"):
+            task.mcp_tool(MCPProvider.CLAUDE)
+
+
+@pytest.mark.parametrize("mark", ["with_ctx", "with_signature", "stagger_execution", "exclusive"])
+def test_a_decorated_function_names_its_input_type(mageflow_client: Mageflow, mark: str) -> None:
+    """A decorator of mageflow says that the function is written for this client."""
+    client = mageflow_client
+    if mark == "with_signature":
+
+        async def func(msg: Required, ctx: Context, signature: TaskSignature) -> None: ...
+    else:
+
+        async def func(msg: Required, ctx: Context) -> None: ...  # type: ignore[misc]
+
+    decorate = {
+        "with_ctx": client.with_ctx,
+        "with_signature": client.with_signature,
+        "stagger_execution": client.stagger_execution(timedelta(seconds=1)),
+        "exclusive": client.exclusive("door"),
+    }[mark]
+    assert client.task(name="t")(decorate(func)).input_validator_type is Required
+
+
+@pytest.mark.parametrize("params", [AcceptParams.ALL, AcceptParams.CTX_ONLY])
+def test_a_client_with_another_param_config_infers(mageflow_hatchet: Hatchet, params: AcceptParams) -> None:
+    """Its functions are written for it."""
+    client = Mageflow(mageflow_hatchet, param_config=params)
+
+    async def func(msg: Required, ctx: Context) -> None: ...
+
+    async def context_only(ctx: Context) -> None: ...
+
+    taken = client.task(name="t")(func if params is AcceptParams.ALL else context_only)
+    assert taken.input_validator_type is (Required if params is AcceptParams.ALL else EmptyModel)
+
+
+def test_a_workflow_takes_the_one_type_that_its_tasks_name(mageflow_client: Mageflow) -> None:
+    """By the rule of stand-alone tasks. Two types are refused, with the line to write; a given type stays."""
+    workflow = mageflow_client.workflow(name="w")
+    workflow.task()(plain_model)
+    assert workflow.input_validator_type is EmptyModel
+
+    async def first(msg: Required) -> None: ...
+
+    async def second(msg: Required) -> None: ...
+
+    async def other(msg: Message) -> None: ...
+
+    workflow.task()(first)
+    workflow.durable_task()(second)
+    assert workflow.input_validator_type is Required
+    with pytest.raises(DecorationError, match=r"takes it as Required, this one as Message: write client.workflow"):
+        workflow.task()(other)
+    workflow.on_failure_task()(other)
+
+    given = mageflow_client.workflow(name="given", input_validator=EmptyModel)
+    given.task()(first)
+    assert given.input_validator_type is EmptyModel

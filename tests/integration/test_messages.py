@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hatchet_sdk import Context, EmptyModel, Hatchet
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.integration.conftest import Observed
@@ -123,3 +124,24 @@ async def test_bound_values_fill_what_the_caller_did_not_set(signed: Observed, m
     again = await client.chain([filled, passes], id="flow", orderNumber=5)
     explicit = Message(id="set", number=4)
     assert await again.aio_run(explicit) == explicit.model_dump()
+
+
+async def test_a_function_for_the_plain_client_runs_as_there(signed: Observed, mageflow_worker: Any) -> None:
+    """No input type is made of its annotation, so an input that lacks a field reaches it as with the plain client."""
+    client = signed.client
+    plain = Hatchet()
+
+    class Required(BaseModel):
+        n: int
+
+    async def function(input: Required, ctx: Context) -> dict[str, Any]:  # noqa: A002 - Hatchet's name
+        return {"kind": type(input).__name__, "n": getattr(input, "n", None)}
+
+    ours = client.task(name="plain-ours")(function)
+    theirs = plain.task(name="plain-theirs")(function)
+    mageflow_worker.in_process(client, "as-plain", workflows=[ours, theirs])
+    for message in (EmptyModel(), EmptyModel(n=1)):
+        expected = await theirs.aio_run(message)
+        assert expected == {"kind": "EmptyModel", "n": getattr(message, "n", None)}
+        assert await ours.aio_run(message) == expected
+        assert await (await client.sign(ours)).aio_run(message) == expected
