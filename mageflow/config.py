@@ -4,26 +4,37 @@ Every field can be set with an environment variable with the prefix ``MAGEFLOW_`
 to ``Mageflow(settings=Settings(...))``. Fields that end in ``_seconds`` or ``_s`` are in seconds.
 """
 
+import logging
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mageflow.did_you_mean import hint
+from mageflow.errors import ConfigurationError
 from mageflow.types import SignatureKind
 
 __all__ = ["Settings"]
+
+_PREFIX: Final = "MAGEFLOW_"
+
+_log = logging.getLogger("mageflow")
 
 
 class Settings(BaseSettings):
     """Everything that can be tuned without a change of a task.
 
+    A variable that begins with ``MAGEFLOW_`` and names no setting is a warning in the log of ``mageflow``.
+
     Raises:
+        ConfigurationError: There is no such setting.
         pydantic.ValidationError: A value has the wrong type or is out of range; the message names the variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MAGEFLOW_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     redis_url: str | None = None
     """Redis for a client that is given no ``redis_client``. If unset, ``REDIS_URL`` is used."""
@@ -112,6 +123,16 @@ class Settings(BaseSettings):
     cluster_view: Literal["leader", "off"] = "leader"
     """Whether one worker, elected through Redis, exports the cluster-wide gauges."""
 
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, **fields: Any) -> None:
+            for name in fields:
+                if name not in Settings.model_fields and not name.startswith("_"):  # pydantic-settings has its own
+                    raise ConfigurationError(f"Settings has no field {name!r}{hint(name, Settings.model_fields)}")
+            super().__init__(**fields)
+            for warning in _unknown_variables(os.environ):
+                _log.warning(warning)
+
     @field_validator("trace_link_sources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -126,3 +147,10 @@ class Settings(BaseSettings):
     def resolved_redis_url(self) -> str | None:
         """The URL for a client without ``redis_client``: ``MAGEFLOW_REDIS_URL``, else ``REDIS_URL``, else None."""
         return self.redis_url or os.environ.get("REDIS_URL") or None
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in environment:
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            yield f"the environment variable {name} has no effect{hint(name.upper(), known)}"

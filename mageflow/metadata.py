@@ -48,6 +48,7 @@ __all__ = [
     "OWN_KEYS",
     "SHARED_KEYS",
     "blank",
+    "of_program",
     "stamp",
 ]
 
@@ -76,6 +77,12 @@ SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
 def blank(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with every own key blank: nothing that is true of one run alone is left for its children."""
     return {**metadata, **dict.fromkeys(OWN_KEYS, "")}
+
+
+def of_program(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without the keys of this module: what a program has given a run."""
+    keys = {*OWN_KEYS, *SHARED_KEYS, KEY_QUEUE_SOURCE}
+    return {key: value for key, value in metadata.items() if key not in keys}
 
 
 def stamp(

@@ -7,7 +7,7 @@ nothing of mageflow.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 class AcceptParams(StrEnum):
@@ -100,7 +100,7 @@ class DispatchRun:
     traceparent: str = ""
     link: str = ""
     priority: int | None = None
-    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class Mageflow(StateOperations, DeclaringClient):
         store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
             store,
-            sdk.SdkDispatcher(admin, self._client.runs),
+            sdk.SdkDispatcher(admin, self._client.runs, self._register),
             sdk.SdkCatalog(self._register),
             self.settings,
             interceptor,

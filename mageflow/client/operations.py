@@ -136,7 +136,8 @@ class StateOperations:
             The stored chain. Run it with ``aio_run`` (returns the last result) or start it with ``aio_run_no_wait``.
 
         Raises:
-            FlowDefinitionError: There are fewer than two tasks, or a task or callback cannot run alone.
+            FlowDefinitionError: There are fewer than two tasks, a task or callback cannot run alone, or a value is
+                bound to a field that no step has.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
@@ -189,7 +190,7 @@ class StateOperations:
             ``aio_run_no_wait``.
 
         Raises:
-            FlowDefinitionError: A task or callback cannot run alone.
+            FlowDefinitionError: A task or callback cannot run alone, or a value is bound to a field that no item has.
             SwarmFullError: There are more tasks than ``config.max_task_allowed``.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.

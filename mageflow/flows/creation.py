@@ -177,7 +177,8 @@ class Creation:
             The stored chain, able to run.
 
         Raises:
-            FlowDefinitionError: There are fewer than two tasks, or a task or callback cannot be run.
+            FlowDefinitionError: There are fewer than two tasks, a task or callback cannot be run, or a value is
+                bound to a field that no step has.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
@@ -192,6 +193,7 @@ class Creation:
             name=name or _default_name("chain", members),
             kwargs=as_json_object({**(bind or {}), **kwargs}),
         )
+        self._members.check_shared_values(definition.name, members, definition.kwargs)
         on_success = await self._members.resolve_members(_listed(success), "success")
         on_error = await self._members.resolve_members(_listed(error), "error")
         header = chain_header(definition.name, len(members))
@@ -257,7 +259,7 @@ class Creation:
             The stored swarm, able to run and to take tasks.
 
         Raises:
-            FlowDefinitionError: A task or callback cannot be run.
+            FlowDefinitionError: A task or callback cannot be run, or a value is bound to a field that no item has.
             SwarmFullError: There are more tasks than ``config.max_task_allowed``.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
@@ -271,6 +273,7 @@ class Creation:
             kwargs=as_json_object({**(bind or {}), **kwargs}),
             config=config,
         )
+        self._members.check_shared_values(definition.name, members, definition.kwargs)
         if config.max_task_allowed is not None and len(members) > config.max_task_allowed:
             raise SwarmFullError(definition.name, config.max_task_allowed)
         on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")

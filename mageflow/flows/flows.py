@@ -6,7 +6,8 @@ most one call to Hatchet, however many runs they send.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 from mageflow.config import Settings
@@ -33,6 +34,7 @@ from mageflow.signatures import (
     ENDED,
     ChainSignature,
     RunIdentity,
+    RunOptions,
     SentMessage,
     SignatureRunner,
     Status,
@@ -126,7 +128,12 @@ class Flows:
         return str(DedupeKey(keys.record, MemberPath.user_run(new_identity("run", signature.key)[:20])))
 
     async def start(
-        self, flow: str | ChainSignature | SwarmSignature, message: object = None, *, by: str = ""
+        self,
+        flow: str | ChainSignature | SwarmSignature,
+        message: object = None,
+        *,
+        by: str = "",
+        options: RunOptions | None = None,
     ) -> Status:
         """Start a chain or swarm. A second start changes nothing.
 
@@ -142,6 +149,8 @@ class Flows:
             message: Input of the first step or of every item: a pydantic model, a dataclass, a mapping or None. Bound
                 values win over fields that the caller did not set.
             by: Who starts it; kept in the history.
+            options: What every run of the flow is given, callbacks and nested flows included. A second start changes
+                nothing of it.
 
         Returns:
             ``Status.ACTIVE``; ``Status.SUSPENDED`` if it is suspended; the status it has if it was started before.
@@ -150,7 +159,7 @@ class Flows:
             FlowDefinitionError: The key is of a task signature, or another flow starts this one.
             SignatureNotFoundError: The flow expired, was removed, or never existed.
             IllegalTransitionError: It was interrupted before it was started.
-            ConfigurationError: The message has no JSON form.
+            ConfigurationError: The message or the metadata has no JSON form.
         """
         key, name = (flow, "") if isinstance(flow, str) else (flow.key, flow.name)
         keys = self._store.keys.parse(key)
@@ -163,6 +172,7 @@ class Flows:
             message_set_json="" if sent.is_all_set else json.dumps(sent.explicit),
             name=name,
             by=by,
+            options_json=options.text() if options else "",
         )
         if decision.verdict is StartVerdict.GONE:
             raise SignatureNotFoundError(key)
@@ -212,6 +222,7 @@ class Flows:
         *,
         input_json: str = "",
         retry_seconds: float = 0.0,
+        options: RunOptions | None = None,
         task_names: Sequence[str] = (),
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
@@ -244,6 +255,7 @@ class Flows:
             input_json: Input of the run, as the JSON text of an object.
             retry_seconds: How long to retry while Redis is away or refuses, so that this does not cost a run one of
                 its retries.
+            options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
             task_names: Names of the task that the run executes; empty compares none.
 
         Returns:
@@ -255,16 +267,23 @@ class Flows:
             StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
             DispatchError: Hatchet did not say whether the run was replayed.
         """
-        admission = await while_unavailable(
-            lambda: self._store.admit(key, run, input_json=input_json, task_names=task_names), retry_seconds
-        )
+        options_json = options.text() if options else ""
+
+        def admit(*, is_replayed: bool = False) -> Awaitable[Admission]:
+            return self._store.admit(
+                key,
+                run,
+                input_json=input_json,
+                is_replayed=is_replayed,
+                options_json=options_json,
+                task_names=task_names,
+            )
+
+        admission = await while_unavailable(admit, retry_seconds)
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
-            admission = await while_unavailable(
-                lambda: self._store.admit(key, run, input_json=input_json, is_replayed=True, task_names=task_names),
-                retry_seconds,
-            )
+            admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)

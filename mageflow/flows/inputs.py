@@ -28,6 +28,7 @@ from mageflow.signatures import (
     FlowDefinition,
     FlowMember,
     MemberDefinition,
+    RunOptions,
     SentMessage,
     TaskDefinition,
     TaskError,
@@ -50,6 +51,7 @@ class NestedStart:
     message_set_json: str
     parent_value_json: str
     parent: str
+    options_json: str
 
 
 def flow_name(decision: Decision) -> str:
@@ -77,6 +79,7 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
     definition = decode_member(member_key, entry.definition_json)
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(member_key, "a flow is stored where a task is expected")
+    options = RunOptions.read(member_key, entry.options_json)
     is_rerun = entry.role == "rerun"
     is_callback = entry.role in {"success", "error"}
     is_own_trace = entry.role == "item" and decision.member_count > fanout_limit
@@ -90,6 +93,8 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
         flow="" if keys.kind == "task" else str(FlowPlace(keys.kind, keys.id, entry.path)),
         traceparent=decision.traceparent,
         link=decision.traceparent if is_own_trace else entry.link,
+        priority=options.priority,
+        metadata=options.metadata,
     )
 
 
@@ -122,6 +127,7 @@ def build_nested_start(decision: Decision, entry: MemberEntry) -> NestedStart:
         message_set_json=json.dumps(explicit),
         parent_value_json=parent_value,
         parent=member_key,
+        options_json=entry.options_json,
     )
 
 

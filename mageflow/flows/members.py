@@ -7,15 +7,13 @@ callback cannot expire before the record it belongs to. Chains and swarms are no
 belong to the one flow that starts them.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from pydantic import BaseModel
-
 from mageflow.errors import FlowDefinitionError, SignatureInvalidError, SignatureNotFoundError
+from mageflow.flows.fields import check_bound_values, field_names
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -38,6 +36,10 @@ from mageflow.types import TaskCatalog
 __all__ = ["MemberResolver", "MemberSpec", "documents_of", "flow_document"]
 
 _MAX_DEPTH = 32
+
+_SIGN_PARAMETERS = ("task_identifiers", "success_callbacks", "error_callbacks", "bind")
+_FLOW_PARAMETERS = ("name", "config", "closed", "success", "error", "success_callbacks", "error_callbacks", "bind")
+"""Parameters of the methods that take bound values: a misspelt one looks like a bound value."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,7 @@ class MemberResolver:
             ConfigurationError: A value has no JSON form.
         """
         model = self._catalog.input_model(name)
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            _check_fields(name, model, kwargs)
+        check_bound_values(f"the input of {name!r}", [field_names(model)], kwargs, also=_SIGN_PARAMETERS)
         return TaskDefinition(
             task=name,
             identifiers=as_json_object(identifiers),
@@ -168,6 +169,20 @@ class MemberResolver:
             result_field=result_field(model),
             error_field=error_field(model),
         )
+
+    def check_shared_values(self, name: str, members: Sequence[MemberSpec], kwargs: Mapping[str, Any]) -> None:
+        """Refuse a value bound to a flow that the input of none of its members has.
+
+        Raises:
+            FlowDefinitionError: The field is unknown to every member. A member whose input is not known here, and a
+                nested flow, may have any field.
+        """
+        known = [
+            field_names(self._catalog.input_model(each.task)) if isinstance(each, TaskDefinition) else None
+            for each in (member.definition for member in members)
+        ]
+        if known:
+            check_bound_values(f"the input of every member of {name!r}", known, kwargs, also=_FLOW_PARAMETERS)
 
     async def _of_text(self, text: str) -> MemberSpec:
         if not text.startswith(f"{self._store.keys.prefix}:{{"):
@@ -199,20 +214,3 @@ def _read(key: str, found: Mapping[str, str], path: MemberPath, depth: int) -> M
         ),
         tuple(_read(key, found, path.callback("error", index), depth + 1) for index in range(stored.error_callbacks)),
     )
-
-
-def _check_fields(name: str, model: type[BaseModel], kwargs: Mapping[str, Any]) -> None:
-    if model.model_config.get("extra") == "allow" or not model.model_fields:
-        return
-    known: dict[str, None] = {}
-    for field_name, field in model.model_fields.items():
-        known |= dict.fromkeys(
-            [field_name, *[each for each in (field.alias, field.validation_alias) if isinstance(each, str)]]
-        )
-    for each in kwargs:
-        if each not in known:
-            near = difflib.get_close_matches(
-                each, [*known, "task_identifiers", "success_callbacks", "error_callbacks", "bind"], 1
-            )
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
-            raise FlowDefinitionError(f"the input of {name!r} has no field {each!r}{hint}")

@@ -120,6 +120,7 @@ class OutboxRelay:
         parent: str = "",
         name: str = "",
         by: str = "",
+        options_json: str = "",
     ) -> StartDecision:
         """Start a flow, once; the caller delivers the decision.
 
@@ -138,6 +139,7 @@ class OutboxRelay:
                 traceparent=call.traceparent,
                 parent=parent,
                 by=by,
+                options_json=options_json,
             )
             call.started = decision.verdict in {StartVerdict.STARTED, StartVerdict.HELD}
             call.name = flow_name(decision) or name
@@ -242,6 +244,7 @@ class OutboxRelay:
                 message_set_json=nested.message_set_json,
                 parent_value_json=nested.parent_value_json,
                 parent=nested.parent,
+                options_json=nested.options_json,
             )
         except (SignatureInvalidError, SignatureNotFoundError) as error:
             return [await self._fail(decision, entry, error)]

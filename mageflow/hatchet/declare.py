@@ -169,6 +169,7 @@ def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any
         is_async=inspect.iscoroutinefunction(func),
         stagger_window_seconds=window.total_seconds() if window else None,
         code_function_name=f"{func.__module__}.{func.__qualname__}",
+        default_priority=int(compat.config_of(runnable).default_priority or 1),
     )
 
 

@@ -41,11 +41,13 @@ class SdkDispatcher(Dispatcher):
     Args:
         admin: Sends runs, with their enqueue observed.
         runs: Cancels runs and reads their events.
+        register: Knows the default metadata of the tasks that this process declared.
     """
 
-    def __init__(self, admin: ObservedAdminClient, runs: RunsClient) -> None:
+    def __init__(self, admin: ObservedAdminClient, runs: RunsClient, register: TaskRegister) -> None:
         self._admin = admin
         self._runs = runs
+        self._register = register
 
     @override
     async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
@@ -55,7 +57,8 @@ class SdkDispatcher(Dispatcher):
         size_bytes = sum(len(each.input_json.encode()) for each in runs)
         if size_bytes > self._admin.config.grpc_max_send_message_length:
             raise _too_large(runs, f"{size_bytes} bytes in one call")
-        call = Enqueue("run" if len(runs) == 1 else "run_many", [enqueue_item(each) for each in runs], runs[0].source)
+        items = [enqueue_item(each, default_metadata=self._register.default_metadata(each.task_name)) for each in runs]
+        call = Enqueue("run" if len(runs) == 1 else "run_many", items, runs[0].source)
         configs = [
             WorkflowRunTriggerConfig(
                 workflow_name=each.task_name,

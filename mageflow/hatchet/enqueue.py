@@ -49,10 +49,15 @@ def on_behalf_of(run: DispatchRun) -> Generator[None]:
         _signed.reset(token)
 
 
-def enqueue_item(run: DispatchRun, metadata: Mapping[str, Any] | None = None) -> EnqueueItem:
-    """A run of a signature as an item of an enqueue."""
+def enqueue_item(
+    run: DispatchRun,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    default_metadata: Mapping[str, Any] | None = None,
+) -> EnqueueItem:
+    """A run of a signature as an item of an enqueue. The last of default, run and ``metadata`` wins."""
     stamped = stamp(
-        {**run.metadata, **(metadata or {})},
+        {**(default_metadata or {}), **run.metadata, **(metadata or {})},
         source=run.source,
         signature_key=run.signature_key,
         dedupe_key=run.dedupe_key,

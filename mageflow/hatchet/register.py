@@ -6,6 +6,7 @@ from typing import Any
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
+from mageflow.hatchet import compat
 from mageflow.interceptors import TaskInfo
 
 __all__ = ["Declared", "TaskRegister"]
@@ -36,6 +37,14 @@ class TaskRegister:
     def find_workflow(self, name: str) -> Declared | None:
         """The task of the workflow with this name; for a stand-alone task, the task itself."""
         return self._by_workflow.get(name)
+
+    def default_metadata(self, name: str) -> dict[str, Any]:
+        """What the declaration of a task gives each of its runs; nothing for a task that this process did not declare.
+
+        The SDK adds it in ``run`` and ``run_many`` only.
+        """
+        declared = self._by_workflow.get(name)
+        return {} if declared is None else dict(compat.config_of(declared.runnable).default_additional_metadata)
 
     def find_task(self, task: Task[Any, Any]) -> Declared | None:
         """The declaration of one of the SDK's tasks, if this client declared it."""

@@ -18,6 +18,7 @@ from mageflow.flows import Flows
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
+from mageflow.hatchet.run_options import check_task_options, flow_options
 from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 
@@ -42,6 +43,7 @@ class SdkSignatureRunner(SignatureRunner):
     def run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         if not isinstance(signature, TaskSignature):
             return _blocking(self.aio_run(signature, input, options), "run")
+        check_task_options(options)
         runnable, message = self._prepared(signature, input)
         with on_behalf_of(self._dispatch_run(signature)):
             return runnable.run(message, **options)
@@ -49,8 +51,9 @@ class SdkSignatureRunner(SignatureRunner):
     @override
     async def aio_run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         if not isinstance(signature, TaskSignature):
-            await self._flows.start(signature.key, input)
-            return await self._flows.wait(signature.key)
+            await self._flows.start(signature.key, input, options=flow_options(options))
+            return await self._flows.wait(signature.key) if options.get("wait_for_result", True) else signature
+        check_task_options(options)
         runnable, message = self._prepared(signature, input)
         with on_behalf_of(self._dispatch_run(signature)):
             return await runnable.aio_run(message, **options)
@@ -59,7 +62,7 @@ class SdkSignatureRunner(SignatureRunner):
     def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         # The reference of a flow's run is the signature itself.
         if not isinstance(signature, TaskSignature):
-            _blocking(self._flows.start(signature.key, input), "run_no_wait")
+            _blocking(self._flows.start(signature.key, input, options=flow_options(options)), "run_no_wait")
             return signature
         return self.run(signature, input, {**options, "wait_for_result": False})
 
@@ -67,7 +70,7 @@ class SdkSignatureRunner(SignatureRunner):
     async def aio_run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
         # The reference of a flow's run is the signature itself.
         if not isinstance(signature, TaskSignature):
-            await self._flows.start(signature.key, input)
+            await self._flows.start(signature.key, input, options=flow_options(options))
             return signature
         return await self.aio_run(signature, input, {**options, "wait_for_result": False})
 

@@ -46,6 +46,8 @@ class TaskInfo:
     """``wait_delta`` of ``stagger_execution``; None without it."""
     code_function_name: str = ""
     """Module and qualified name of the function."""
+    default_priority: int = 1
+    """Priority of a run that is given none."""
 
 
 @dataclass(frozen=True, slots=True)

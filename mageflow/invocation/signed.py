@@ -14,8 +14,8 @@ from mageflow.error_text import STORED_CHARACTERS, text_of
 from mageflow.errors import MageflowError, SignatureError, StoreRefusedError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt
-from mageflow.metadata import KEY_DEDUPE
-from mageflow.signatures import FailureRecord, RunIdentity, TaskSignature
+from mageflow.metadata import KEY_DEDUPE, of_program
+from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSignature
 from mageflow.store import AttemptOutcome, SettleVerdict
 
 __all__ = ["Replay", "SignedRuns", "Skip"]
@@ -89,6 +89,7 @@ class SignedRuns:
                 attempt.signature_key,
                 self._identity(attempt),
                 input_json=input_json,
+                options=_options(attempt),
                 task_names=(attempt.task.workflow_name, attempt.task.name),
                 retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
             )
@@ -183,6 +184,12 @@ class SignedRuns:
 
 
 _NAMED = {"timed_out": "TaskTimedOut", "cancelled": "TaskCancelled"}
+
+
+def _options(attempt: Attempt) -> RunOptions:
+    """What the callbacks of this run are given. The priority of the task itself is not handed on."""
+    priority = attempt.priority if attempt.priority != attempt.task.default_priority else None
+    return RunOptions(metadata=of_program(attempt.metadata), priority=priority)
 
 
 def _record(

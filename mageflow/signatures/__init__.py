@@ -21,6 +21,7 @@ from mageflow.signatures.message import (
     result_field,
 )
 from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
+from mageflow.signatures.options import RunOptions
 from mageflow.signatures.ports import SignatureLifecycle, SwarmOperations
 from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
 from mageflow.signatures.sent import SentMessage, as_json_object, input_key, other_keys, with_input_keys
@@ -43,6 +44,7 @@ __all__ = [
     "MemberDefinition",
     "ReturnValue",
     "RunIdentity",
+    "RunOptions",
     "SentMessage",
     "Signature",
     "SignatureLifecycle",

@@ -8,7 +8,7 @@ refused, with its key in the error, because it could only be understood in part.
 import json
 from typing import Any, Final, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from mageflow.errors import SignatureInvalidError, SignatureVersionError
 from mageflow.signatures.message import ERROR_FIELD, RESULT_FIELD
@@ -88,6 +88,15 @@ class FlowDefinition(_Document):
     name: str = Field(min_length=1)
     kwargs: dict[str, Any] = Field(default_factory=dict)
     config: SwarmConfig | None = None
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _known_fields(cls, value: object) -> object:
+        """Drop unknown fields here too: `SwarmConfig` refuses them, for they are misspelt when a program gives them."""
+        if not isinstance(value, dict):
+            return value
+        fields = cast("dict[str, object]", value)
+        return {name: each for name, each in fields.items() if name in SwarmConfig.model_fields}
 
 
 MemberDefinition = TaskDefinition | FlowMember

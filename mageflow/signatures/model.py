@@ -117,13 +117,16 @@ class Signature(BaseModel):
         Args:
             input: The message: a pydantic model, a dataclass, a mapping or None.
             options: For a task signature the keyword arguments of the SDK's ``Task.run``
-                (``additional_metadata``, ``priority`` and the rest). Ignored for a chain or swarm.
+                (``additional_metadata``, ``priority`` and the rest). Its callbacks get the same metadata and priority.
+                For a chain or swarm ``additional_metadata`` and ``priority``: every step, item, callback and nested
+                flow gets them.
 
         Returns:
             The result of the task; of the last step of a chain; the list of results of a swarm.
 
         Raises:
-            ConfigurationError: This copy was not made by a client, or it is a flow and this is an event loop.
+            ConfigurationError: This copy was not made by a client, it is a flow and this is an event loop, or an option
+                is unknown.
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
@@ -138,14 +141,14 @@ class Signature(BaseModel):
 
         Args:
             input: The message: a pydantic model, a dataclass, a mapping or None.
-            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``. Ignored for a chain or
-                swarm.
+            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``; for a chain or swarm
+                ``additional_metadata`` and ``priority``, as for `run`.
 
         Returns:
             The result of the task; of the last step of a chain; the list of results of a swarm.
 
         Raises:
-            ConfigurationError: This copy was not made by a client.
+            ConfigurationError: This copy was not made by a client, or an option is unknown.
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
@@ -160,14 +163,15 @@ class Signature(BaseModel):
 
         Args:
             input: The message: a pydantic model, a dataclass, a mapping or None.
-            options: For a task signature the keyword arguments of the SDK's ``Task.run``. Ignored for a chain or
-                swarm.
+            options: For a task signature the keyword arguments of the SDK's ``Task.run``; for a chain or swarm
+                ``additional_metadata`` and ``priority``, as for `run`.
 
         Returns:
             The SDK's reference to the run for a task signature; this signature for a chain or swarm.
 
         Raises:
-            ConfigurationError: This copy was not made by a client, or it is a flow and this is an event loop.
+            ConfigurationError: This copy was not made by a client, it is a flow and this is an event loop, or an option
+                is unknown.
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
@@ -181,14 +185,14 @@ class Signature(BaseModel):
 
         Args:
             input: The message: a pydantic model, a dataclass, a mapping or None.
-            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``. Ignored for a chain or
-                swarm.
+            options: For a task signature the keyword arguments of the SDK's ``Task.aio_run``; for a chain or swarm
+                ``additional_metadata`` and ``priority``, as for `run`.
 
         Returns:
             The SDK's reference to the run for a task signature; this signature for a chain or swarm.
 
         Raises:
-            ConfigurationError: This copy was not made by a client.
+            ConfigurationError: This copy was not made by a client, or an option is unknown.
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.

@@ -1,9 +1,11 @@
 """Swarms as values: limits, counts, and the two methods only swarms have. Pure, no I/O."""
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from mageflow.did_you_mean import hint
+from mageflow.errors import ConfigurationError
 from mageflow.signatures.model import Signature, unbound
 from mageflow.signatures.ports import SwarmOperations
 
@@ -20,6 +22,10 @@ class SwarmConfig(BaseModel):
         max_task_allowed: Most items the swarm may hold; at least 1. None for no limit.
         refill_linger_ms: Longest time in milliseconds that a free place waits until `refill_batch` places are free and
             are filled in one call to Hatchet. 0 fills each place at once, with one call per item.
+
+    Raises:
+        ConfigurationError: There is no such field.
+        pydantic.ValidationError: A value is out of range.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,6 +34,14 @@ class SwarmConfig(BaseModel):
     stop_after_n_failures: int | None = Field(default=None, ge=1)
     max_task_allowed: int | None = Field(default=None, ge=1)
     refill_linger_ms: int = Field(default=1000, ge=0)
+
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, **fields: Any) -> None:
+            for name in fields:
+                if name not in SwarmConfig.model_fields:
+                    raise ConfigurationError(f"SwarmConfig has no field {name!r}{hint(name, SwarmConfig.model_fields)}")
+            super().__init__(**fields)
 
     @property
     def refill_batch(self) -> int:

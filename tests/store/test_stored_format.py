@@ -238,7 +238,9 @@ async def write_swarm(stage: Stage, look: Look) -> None:
     config = SwarmConfig(max_concurrency=6, refill_linger_ms=5000, stop_after_n_failures=2, max_task_allowed=20)
     swarm = await stage.flows.creation.swarm(["price"] * 8, config=config)
     await stage.flows.swarms.add(swarm.key, ["price", "price"])
-    decision = await stage.store.start(swarm.key, "{}", traceparent="00-a-b-01", by="ana")
+    decision = await stage.store.start(
+        swarm.key, "{}", traceparent="00-a-b-01", by="ana", options_json='{"priority":3}'
+    )
     await asyncio.sleep(0.02)
     await stage.store.inspect(swarm.key, lease_seconds=1)
     await look()
@@ -316,7 +318,9 @@ async def write_many_runs(stage: Stage, look: Look) -> None:
     await stage.run_by_user(signature, {"order": 18})
     run = stage.hatchet.queue.pop()
     run.attempt = 1
-    await stage.store.admit(signature.key, identity(run), input_json=run.request.input_json)
+    await stage.store.admit(
+        signature.key, identity(run), input_json=run.request.input_json, options_json='{"priority":3}'
+    )
     await look()
 
 

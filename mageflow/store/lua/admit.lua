@@ -21,6 +21,7 @@
 --   input    text   the input of a user's own run, kept until it has ended: it may have to be sent again
 --   trace    text   the traceparent of the run
 --   replay   text   1 when Hatchet says that a user has replayed the run
+--   options  text   JSON: metadata and priority of a user's own run, for its callbacks; or nothing
 --   tasks    text   names of the task that the run executes, in lower case, each between two line feeds; or nothing
 -- RESULT   {run, replay, skip, ended, foreign, missing or invalid; status or stored result; header; definition; success
 --          callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of
@@ -47,10 +48,11 @@ local function is_foreign(tasks)
   return not string.find(tasks, '\n' .. string.lower(task) .. '\n', 1, true)
 end
 
-if ARGV[11] ~= '' and is_foreign(ARGV[11]) then return {'foreign', ''} end
+if ARGV[12] ~= '' and is_foreign(ARGV[12]) then return {'foreign', ''} end
 local state, own = state_of(path), is_user_run(path)
 if not state and not own then return {'skip', 'pending'} end
 state = state or {status = 'queued', epoch = 0, attempt_number = 0}
+if own and ARGV[11] ~= '' then state.options = ARGV[11] end
 if state.status == 'done' and state.run_id == run_id then
   return {'replay', redis.call('HGET', RESULTS, path) or 'null'}
 end

@@ -39,6 +39,7 @@ local function dispatch(path, link, remembered, wait_ms)
   local before = state_of(path)
   local state = remembered or {}
   state.status, state.epoch, state.link, state.attempt_number = 'queued', before and before.epoch + 1 or 0, link, 0
+  state.options = before and before.options
   local entry = {kind = def.is_task and 'run' or 'flow', epoch = state.epoch}
   if before and before.suspended or is_suspended_for_all_runs(path) then
     state.status, state.suspended = 'held', true
@@ -277,7 +278,17 @@ local function begin_flow()
   end
 end
 
--- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, input, link, tries}.
+-- What the runs of a member are given: the options of the flow, or of the user's run that a callback belongs to.
+local function options_of(path)
+  if is_flow() then return header.options or '' end
+  local owner = owner_of(path)
+  while owner do path, owner = owner, owner_of(owner) end
+  local state = state_of(path)
+  return state and state.options or ''
+end
+
+-- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, input, link, tries,
+-- options}.
 -- It holds all that the sender builds the input from; user data passes through as text and is not parsed here.
 local function outbox_row(field)
   local raw = redis.call('HGET', OUTBOX, field)
@@ -286,9 +297,9 @@ local function outbox_row(field)
   local epoch, tries = integer(entry.epoch), integer(entry.tries or 0)
   if field == PARENT_REPORT then
     local value = header.status == 'done' and flow_result() or header.error or ''
-    return {field, '', epoch, '', header.status, value, header.parent, ending_link or '', tries}
+    return {field, '', epoch, '', header.status, value, header.parent, ending_link or '', tries, ''}
   end
-  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries} end
+  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries, ''} end
   local def, state, owner = definition(field), state_of(field) or {}, owner_of(field)
   local json, link = def and def.json or '', state.link or ''
   local role, value, input = header.kind == 'chain' and 'step' or 'item', '', ''
@@ -303,7 +314,7 @@ local function outbox_row(field)
   elseif header.kind == 'chain' and tonumber(field) > 0 then
     value = redis.call('HGET', RESULTS, integer(tonumber(field) - 1)) or 'null'
   end
-  return {field, entry.kind, epoch, json, role, value, input, link, tries}
+  return {field, entry.kind, epoch, json, role, value, input, link, tries, options_of(field)}
 end
 
 -- The envelope: {verdict, facts, root definition, message, its set part, parent value, traceparent, outbox rows}.

@@ -26,6 +26,7 @@
 --     error                   JSON text    settle, lifecycle  the last error of a step, an item or a user's run
 --     message                 JSON text    start              the whole message the flow was started with
 --     message_set             JSON text    start              the part of it that the caller set, if not the whole
+--     options                 JSON text    start              metadata and priority of every run of the flow
 --     parent                  member key   start              the parent's member that this flow stands for
 --     parent_value            JSON text    start              what the parent handed to it: {"result": ...} or
 --                                                             {"error": ...}
@@ -76,6 +77,7 @@
 --     suspended               true         lifecycle          this member itself is suspended
 --     error                   JSON text    settle, lifecycle  the error of its last failed attempt
 --     failed_input            JSON text    settle             the input that failed, for error callbacks
+--     options                 JSON text    admit              of a user's run: metadata and priority of its callbacks
 --   members[added:<token>]    number       swarm              index of the first item of one addition
 --   results                   hash         settle             path -> result of the member, as JSON text
 --   results[input:<path>]     JSON text    admit              the input of a user's run
@@ -167,7 +169,7 @@ local function is_flow() return header.kind ~= 'task' end
 local function flat_header()
   local flat = {}
   for field, value in pairs(header) do
-    if field ~= 'message' and field ~= 'message_set' and field ~= 'parent_value' then
+    if field ~= 'message' and field ~= 'message_set' and field ~= 'parent_value' and field ~= 'options' then
       flat[#flat + 1] = field
       flat[#flat + 1] = value
     end

@@ -18,12 +18,13 @@
 --   trace    text   the context that runs of the flow belong under
 --   parent   text   <record key>#<path> of the flow this is a member of, or nothing
 --   by       text   who starts it
+--   options  text   JSON: metadata and priority of every run of the flow, or nothing
 -- RESULT   the envelope of lib_flow; verdict started, held (suspended: begins at resume), repeated (it had begun for
 --          this parent before), owned (it had begun otherwise, or has ended) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  paths damage record flow
-local message, message_set, parent_value, traceparent, parent, by = unpack(ARGV, 2, 7)
+local message, message_set, parent_value, traceparent, parent, by, options = unpack(ARGV, 2, 8)
 if not read_header() then return GONE end
 facts.steps = number('total')
 if has_started() then
@@ -39,6 +40,7 @@ put('started_ms', integer(NOW_MS))
 put('message', message)
 local texts = {
   message_set = message_set, parent_value = parent_value, traceparent = traceparent, parent = parent, started_by = by,
+  options = options,
 }
 for field, value in pairs(texts) do
   if value ~= '' then put(field, value) end

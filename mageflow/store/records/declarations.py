@@ -39,12 +39,12 @@ def _record_script(name: str, *args: str) -> Script:
 CREATE: Final = _record_script("create", "kind", "header", "by", "...")
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
-    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay", "tasks"
+    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay", "options", "tasks"
 )
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
 )
-START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by")
+START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by", "options")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
 REMOVE: Final = _record_script("remove")
 SWARM: Final = _record_script("swarm", "close", "token", "...")

@@ -64,6 +64,7 @@ class MemberEntry(_AnyEntry):
         value_json: The previous result, or the error; empty when there is none.
         input_json: For an error callback the input that failed; for a rerun the input of the run.
         link: Traceparent of the run that led to this one.
+        options_json: What the run is given (`mageflow.signatures.RunOptions`); empty when there is nothing.
     """
 
     path: MemberPath
@@ -73,6 +74,7 @@ class MemberEntry(_AnyEntry):
     value_json: str
     input_json: str
     link: str
+    options_json: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
     Raises:
         SignatureInvalidError: The row names no entry.
     """
-    field, kind, epoch, definition, role, value, extra, link, tries = row
+    field, kind, epoch, definition, role, value, extra, link, tries, options = row
     try:
         target = parse_outbox_field(field)
     except ValueError as error:
@@ -134,6 +136,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
                 value_json=value,
                 input_json=extra,
                 link=link,
+                options_json=options,
             )
         case ParentReport():
             return ReportEntry(

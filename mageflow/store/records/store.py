@@ -143,6 +143,7 @@ class Store:
         *,
         input_json: str = "",
         is_replayed: bool = False,
+        options_json: str = "",
         task_names: Sequence[str] = (),
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if so.
@@ -167,6 +168,7 @@ class Store:
             input_json: The run's input. The input of a user's run is stored until the run ends, in case the run has to
                 be sent again.
             is_replayed: True if Hatchet reports that a user replayed the run.
+            options_json: What a user's run hands on to its callbacks (`RunOptions`).
             task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
 
         Raises:
@@ -189,6 +191,7 @@ class Store:
                 input_json if path.nonce is not None else "",
                 run.traceparent,
                 "1" if is_replayed else "",
+                options_json if path.nonce is not None else "",
                 _comparable(task_names, self.keys.namespace),
             )
             verdict, status, *rest = cast("list[Any]", reply)
@@ -273,6 +276,7 @@ class Store:
         traceparent: str = "",
         parent: str = "",
         by: str = "",
+        options_json: str = "",
     ) -> StartDecision:
         """Begin a flow, once.
 
@@ -284,11 +288,20 @@ class Store:
             traceparent: The context that the flow's runs belong under.
             parent: Key of the parent's member that the flow stands for; empty when it has no parent.
             by: Who starts it, for the history.
+            options_json: What every run of the flow is given (`RunOptions`).
         """
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
             reply = await self._call(
-                scripts.START, keys, message_json, message_set_json, parent_value_json, traceparent, parent, by
+                scripts.START,
+                keys,
+                message_json,
+                message_set_json,
+                parent_value_json,
+                traceparent,
+                parent,
+                by,
+                options_json,
             )
         return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
 
