@@ -47,8 +47,8 @@ class EndpointApp:
 
     Args:
         registry: Served under ``/metrics``; OpenMetrics (with exemplars) when the client accepts it.
-        seconds_since_tick: Seconds since the event loop that runs the tasks last ran.
-        lock_report: The body of ``/debug/locks``; called in the serving thread.
+        seconds_since_tick: Seconds since the event loop that runs the tasks last ran; None for no ``/healthz``.
+        lock_report: The body of ``/debug/locks``, called in the serving thread; None for no such path.
         guard: Counts and logs failures of the endpoint.
     """
 
@@ -56,8 +56,8 @@ class EndpointApp:
         self,
         registry: CollectorRegistry,
         *,
-        seconds_since_tick: Callable[[], float],
-        lock_report: Callable[[], object],
+        seconds_since_tick: Callable[[], float] | None,
+        lock_report: Callable[[], object] | None,
         guard: Guard,
     ) -> None:
         self._metrics = make_wsgi_app(registry)
@@ -87,12 +87,12 @@ class EndpointApp:
         return [body]
 
     def _answer(self, path: str, peer: str, host: str) -> tuple[str, str, bytes]:
-        if path == "/healthz":
+        if path == "/healthz" and self._seconds_since_tick is not None:
             seconds = self._seconds_since_tick()
             is_fresh = seconds <= STALE_AFTER_SECONDS
             body = {"status": "ok" if is_fresh else "stalled", "seconds_since_tick": round(seconds, 3)}
             return "200 OK" if is_fresh else "503 Service Unavailable", _JSON, json.dumps(body).encode()
-        if path == "/debug/locks":
+        if path == "/debug/locks" and self._lock_report is not None:
             if not _is_loopback(peer):
                 return "403 Forbidden", _TEXT, b"only for peers on this host\n"
             if host and not _names_loopback(host):

@@ -53,6 +53,7 @@ from mageflow.telemetry.names import events, traces
 from mageflow.telemetry.operations import ExtensionScope, LoadScope, RedisScope, StaggerScope, WriteScope, damage_found
 from mageflow.telemetry.outages import SettlementGauge, record_outage
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.serving import ASGIApp, MetricsPort, asgi_app
 from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry
 
@@ -188,3 +189,31 @@ class Telemetry:
     def log(self) -> Any:
         """A structlog logger over the standard library's ``mageflow``, for records of the program's own."""
         return self.recorder.log.logger
+
+    def asgi_app(self) -> ASGIApp:
+        """An ASGI application with the metrics of this client, for a web application that sends work.
+
+        Mount it: ``app.mount("/metrics", client.telemetry.asgi_app())``. It renders in a thread, and OpenMetrics with
+        exemplars for a scraper that accepts it. Every path below the mount gets the same answer.
+        """
+        return asgi_app(self.recorder)
+
+    def serve(self, name: str = "sender") -> MetricsPort:
+        """Serve the metrics of this client at a port, for a program that sends work and has no worker.
+
+        Address and ports are those of `Settings.metrics_addr`, `Settings.metrics_port` and
+        `Settings.metrics_port_span`; with `Settings.metrics_sd_dir` Prometheus finds it. The daemon threads end with
+        the program, or with ``stop()`` of the result.
+
+        Args:
+            name: Of this program, in the entry for service discovery.
+
+        Returns:
+            The port; its ``url`` is empty if metrics are off or no port was free, which is logged.
+        """
+        port = MetricsPort(self.recorder, name)
+        if self.recorder.settings.metrics:
+            with self.recorder.guards.metric.catching("serve"):
+                self.recorder.zero_enqueues()
+            port.start()
+        return port

@@ -15,12 +15,12 @@ from opentelemetry import trace
 from mageflow.distribution import DISTRIBUTION
 from mageflow.interceptors import WorkerInfo
 from mageflow.telemetry import instrumentor
-from mageflow.telemetry.discovery import ServiceDirectory
-from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
+from mageflow.telemetry.exposition import Endpoint
 from mageflow.telemetry.gauges import Sample
 from mageflow.telemetry.log_delivery import delivered
 from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.serving import MetricsPort
 
 __all__ = ["WorkerTelemetry"]
 
@@ -48,12 +48,10 @@ class WorkerTelemetry:
         self._lock_report = call.lock_report
         self._zero_locks = zero_locks
         self._sampler: asyncio.Task[None] | None = None
-        self._directory: ServiceDirectory | None = None
+        self._port = MetricsPort(recorder, name)
         self._last_tick = time.monotonic()
         self._logs = ExitStack()
         self._info = (name, _version(DISTRIBUTION), _version("hatchet-sdk"), platform.python_version())
-        self.endpoint: Endpoint | None = None
-        """The bound endpoint; None when metrics are off or no port was free."""
 
     async def __aenter__(self) -> Self:
         """Start the endpoint and the sampler. What fails is logged, and the worker runs without it."""
@@ -70,8 +68,7 @@ class WorkerTelemetry:
                 self._zero_locks()
                 recorder.instruments.gauges.add(self)
                 recorder.live.served = (*recorder.live.served, *self._tasks)
-            with guards.exposition.catching("worker.start"):
-                self._expose()
+            self._port.start(seconds_since_tick=self.seconds_since_tick, lock_report=self._lock_report)
             if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
                 recorder.log.emit(events.METRICS_MULTIPROC_ENV, directory=directory)
         self._sampler = asyncio.create_task(self._sample(), name="mageflow-telemetry-sampler")
@@ -82,16 +79,21 @@ class WorkerTelemetry:
             version=self._info[1],
             tasks=[info.name for info in self._tasks],
             slots=self._slots,
-            metrics_url=self.endpoint.url if self.endpoint else "",
+            metrics_url=self._port.url,
             hatchet_instrumentor=instrumentor.wraps_producer(),
         )
         return self
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The bound endpoint; None when metrics are off or no port was free."""
+        return self._port.endpoint
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop the sampler and free the port."""
-        recorder, guards = self._recorder, self._recorder.guards
+        recorder = self._recorder
         recorder.log.emit(events.WORKER_STOPPING, worker=self._name, in_flight=len(recorder.live))
         try:
             if self.endpoint is not None and recorder.settings.metrics_linger_s:
@@ -100,50 +102,13 @@ class WorkerTelemetry:
             if self._sampler is not None:
                 self._sampler.cancel()
                 await asyncio.gather(self._sampler, return_exceptions=True)
-            with guards.exposition.catching("worker.stop"):
-                if self._directory is not None:
-                    self._directory.withdraw()
-                if self.endpoint is not None:
-                    endpoint, self.endpoint = self.endpoint, None
-                    await asyncio.to_thread(endpoint.stop)
+            await asyncio.to_thread(self._port.stop)
             served = list(recorder.live.served)
             for info in self._tasks:
                 if info in served:
                     served.remove(info)
             recorder.live.served = tuple(served)
             self._logs.close()
-
-    # -- endpoint ------------------------------------------------------------------------------------------------
-
-    def _expose(self) -> None:
-        recorder, settings = self._recorder, self._recorder.settings
-        first = settings.metrics_port
-        ports = [0] if first == 0 else list(range(first, first + settings.metrics_port_span))
-        if settings.metrics_sd_dir is not None:
-            self._directory = ServiceDirectory(settings.metrics_sd_dir)
-            with recorder.guards.exposition.catching("worker.prune"):
-                mine = [port for port in self._directory.prune().get(self._name, ()) if port in ports]
-                ports = [*mine, *(port for port in ports if port not in mine)]
-        endpoint = bind(settings.metrics_addr, ports)
-        if endpoint is None:
-            recorder.log.emit(
-                events.METRICS_BIND_FAILED, addr=settings.metrics_addr, ports_tried=len(ports), error_type="OSError"
-            )
-            self._directory = None
-            return
-        endpoint.start(
-            EndpointApp(
-                recorder.registry,
-                seconds_since_tick=self.seconds_since_tick,
-                lock_report=self._lock_report,
-                guard=recorder.guards.exposition,
-            )
-        )
-        self.endpoint = endpoint
-        recorder.log.emit(events.METRICS_LISTENING, addr=endpoint.address, port=endpoint.port)
-        if self._directory is not None:
-            with recorder.guards.exposition.catching("worker.publish"):
-                self._directory.publish(endpoint.address, endpoint.port, self._name)
 
     # -- sampler -------------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ async def test_an_endpoint_that_cannot_start_never_stops_a_worker(make_bench, mo
     def broken(*arguments: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("mageflow.telemetry.worker.bind", broken)
+    monkeypatch.setattr("mageflow.telemetry.serving.bind", broken)
     bench = make_bench()
     async with worker_of(bench) as worker:
         assert worker.endpoint is None

@@ -59,7 +59,8 @@ _FLOWS = Section(
                 Query("sum by (flow) (rate(mageflow_flows_started_total{F}[R]))", "{{flow}} started", dashed=True),
                 Query(rate_of_active("mageflow_flows_finished_total{F}", "flow", "outcome"), "{{flow}} {{outcome}}"),
             ],
-            "Flows started and closed per second. If started stays above finished, flows pile up.",
+            "Flows started and closed per second. If started stays above finished, flows pile up. If it stays below, "
+            "a program that starts flows is not scraped: serve or mount its metrics.",
         ),
         lines(
             "Flow duration p50 / p95", "s",
