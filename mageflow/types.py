@@ -30,6 +30,9 @@ If several apply, the first of these is reported: ``skipped`` (not admitted, the
 ``cancelled``, ``retried`` (failed, and Hatchet makes another attempt), ``failed``, ``succeeded``.
 """
 
+TaskEnding = Literal["succeeded", "failed", "timed_out", "cancelled"]
+"""How Hatchet recorded the end of an attempt. It does not distinguish ``failed`` and ``retried``."""
+
 SettledOutcome = Literal["succeeded", "failed", "retried", "timed_out", "cancelled"]
 """An `Outcome` with which a run of a signature is settled; a skipped run is not settled."""
 

@@ -5,6 +5,7 @@ It contains no rules of its own: ``mageflow.hatchet`` declares tasks, ``mageflow
 """
 
 import asyncio
+import functools
 import random as _random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -120,11 +121,15 @@ class Mageflow(StateOperations, DeclaringClient):
             interceptor,
         )
         self._cluster = ClusterObserver(store, self._locks, interceptor)
+        self._confirmations = invocation.OutcomeConfirmations(
+            functools.partial(sdk.ending_of, self._client.runs), interceptor
+        )
         services = invocation.RunnerServices(
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
             signed=invocation.SignedRuns(self._flows, sdk.as_non_retryable),
             extend=extend,
+            confirmations=self._confirmations,
             is_non_retryable=sdk.is_non_retryable,
             on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
         )
@@ -207,7 +212,7 @@ class Mageflow(StateOperations, DeclaringClient):
         info = WorkerInfo(worker.name, sdk.slots_of(worker), [each.info for each in declared if each is not None])
         if self._has_redis:
             info.lock_report = lambda: self._locks.snapshot_in_thread().document()
-        async with self._interceptor.worker(info), self._upkeep():
+        async with self._interceptor.worker(info), self._upkeep(), self._confirmations.running():
             yield
 
     @asynccontextmanager

@@ -29,6 +29,7 @@ from mageflow.hatchet.options import (
     signed_as,
 )
 from mageflow.hatchet.register import Declared, TaskRegister
+from mageflow.hatchet.run_events import ending_of
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
 from mageflow.hatchet.workflow import MageflowWorkflow
 
@@ -53,6 +54,7 @@ __all__ = [
     "WorkflowOptions",
     "as_non_retryable",
     "debug_of",
+    "ending_of",
     "instrumented_client",
     "is_non_retryable",
     "prepare_listener",

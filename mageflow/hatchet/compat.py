@@ -36,15 +36,14 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
 from hatchet_sdk.utils.api_auth import create_authorization_header
-from hatchet_sdk.worker.runner.runner import Runner
 from hatchet_sdk.worker.worker import LifespanFn, Worker
 from pydantic import TypeAdapter
 from typing_extensions import override
 
 from mageflow.errors import DispatchError, TimeoutExtensionError
-from mageflow.hatchet import durations
+from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.errors_map import describe
-from mageflow.invocation import STATE_KEYWORD, AttemptContext
+from mageflow.invocation import STATE_KEYWORD, AttemptContext, AttemptState
 
 # pyright: reportPrivateUsage=false
 
@@ -104,7 +103,8 @@ class SdkContext(AttemptContext):
         self.max_attempts = ctx.max_attempts
         self.priority: int = ctx.priority or 1
         self.metadata: dict[str, Any] = dict(ctx.additional_metadata)
-        self.batch_size = len(action.batch_items or ()) or 1
+        self.member_ids = tuple(action.batch_items or ())
+        self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
         self.is_resumed = (action.durable_task_invocation_count or 1) > 1
 
@@ -162,9 +162,9 @@ class SdkContext(AttemptContext):
 
     @override
     def dump_output(self, output: object) -> str:
-        # Runner.serialize_output uses its arguments only. Calling it keeps one rule for what may be sent.
-        validator = self._task._validators.step_output
-        return Runner.serialize_output(cast("Runner", None), validator, output) or "{}"
+        dumped = outputs.serialize(self._task._validators.step_output, output) or "{}"
+        outputs.refuse_too_large(self._ctx._action, _limit_bytes(self._ctx), [dumped])
+        return dumped
 
     @override
     def load_output(self, output_json: str) -> Any:
@@ -198,14 +198,17 @@ def around_attempt(
 
 def around_batch(
     task: Task[Any, Any],
-    on_loop: Callable[[AttemptContext], AbstractAsyncContextManager[object]],
-    in_thread: Callable[[AttemptContext], AbstractContextManager[object]],
+    on_loop: Callable[[AttemptContext], AbstractAsyncContextManager[AttemptState]],
+    in_thread: Callable[[AttemptContext], AbstractContextManager[AttemptState]],
     around_spawns: AroundSpawns,
 ) -> None:
     """Enter ``on_loop(context)`` or ``in_thread(context)`` around the function of a batch task.
 
     ``Runner.handle_start_batch`` calls ``task._fn`` itself, a synchronous one in the thread pool. ``mock_run`` enters
     nothing.
+
+    The worker examines the output after the function, and fails runs whose output it cannot report. Here it is examined
+    by the same rules, so that the attempt ends as Hatchet sees it.
     """
     function = cast("Callable[..., Any]", task._fn)
 
@@ -213,8 +216,10 @@ def around_batch(
     async def batch_on_loop(items: Any, ctx: Context, **dependencies: Any) -> Any:
         if _is_mock(ctx):
             return await function(items, ctx, **dependencies)
-        async with on_loop(SdkContext(ctx, task, around_spawns)):
-            return await function(items, ctx)
+        async with on_loop(SdkContext(ctx, task, around_spawns)) as state:
+            output = await function(items, ctx)
+            state.member_errors = _batch_errors(task, ctx, output)
+            return output
 
     @functools.wraps(function)
     def batch_in_thread(items: Any, ctx: Context, **dependencies: Any) -> Any:
@@ -224,10 +229,20 @@ def around_batch(
         return Variables().run(call, items, ctx)
 
     def call(items: Any, ctx: Context) -> Any:
-        with in_thread(SdkContext(ctx, task, around_spawns)):
-            return function(items, ctx)
+        with in_thread(SdkContext(ctx, task, around_spawns)) as state:
+            output = function(items, ctx)
+            state.member_errors = _batch_errors(task, ctx, output)
+            return output
 
     task._fn = cast("Any", batch_on_loop if task._is_async_function else batch_in_thread)
+
+
+def _limit_bytes(ctx: Context) -> int:
+    return ctx._dispatcher_client.config.grpc_max_send_message_length
+
+
+def _batch_errors(task: Task[Any, Any], ctx: Context, output: Any) -> tuple[BaseException | None, ...]:
+    return outputs.batch_errors(task, task._validators.step_output, ctx._action, _limit_bytes(ctx), output)
 
 
 def debug_of(hatchet: Hatchet) -> bool:

@@ -9,7 +9,7 @@ August 2026), so they are read up to four times within 2.5 seconds. Only runs th
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 from hatchet_sdk.clients.rest.api.task_api import TaskApi
@@ -18,13 +18,24 @@ from hatchet_sdk.clients.rest.models.v1_task_event import V1TaskEvent
 from hatchet_sdk.clients.rest.models.v1_task_event_type import V1TaskEventType
 from hatchet_sdk.features.runs import RunsClient
 
-__all__ = ["is_unscheduled", "was_replayed", "was_timed_out"]
+from mageflow.errors import DispatchError
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.types import TaskEnding
+
+__all__ = ["ending_of", "is_unscheduled", "was_replayed", "was_timed_out"]
 
 _PAUSES_SECONDS: Final = (0.0, 0.3, 0.7, 1.5)
 _MOST_EVENTS: Final = 200
 _CANCELLATIONS: Final = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.SCHEDULING_TIMED_OUT})
 _SIGNALS: Final = frozenset({V1TaskEventType.CANCELLED, V1TaskEventType.TIMED_OUT})
 _ANOTHER_ATTEMPT: Final = frozenset({V1TaskEventType.RETRIED_BY_USER, V1TaskEventType.REASSIGNED})
+
+_ENDINGS: Final[Mapping[V1TaskEventType, TaskEnding]] = {
+    V1TaskEventType.FINISHED: "succeeded",
+    V1TaskEventType.FAILED: "failed",
+    V1TaskEventType.TIMED_OUT: "timed_out",
+    V1TaskEventType.CANCELLED: "cancelled",
+}
 
 
 async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
@@ -72,6 +83,27 @@ async def was_timed_out(runs: RunsClient, run_id: str, attempt_number: int) -> b
     return False
 
 
+async def ending_of(runs: RunsClient, task_run_id: str, attempt_number: int) -> TaskEnding | None:
+    """How an attempt (from 1) of a task run ended; None if Hatchet has not recorded an end within 2.5 seconds.
+
+    The first end counts: a report that arrives after a timeout changes nothing.
+
+    Raises:
+        DispatchError: Hatchet could not be reached or refused.
+    """
+    try:
+        for pause_seconds in _PAUSES_SECONDS:
+            await asyncio.sleep(pause_seconds)
+            events = await asyncio.to_thread(_read_task, runs, task_run_id)
+            ends = [each for each in events if each.event_type in _ENDINGS]
+            ends = [each for each in ends if (each.retry_count or 0) == attempt_number - 1]
+            if ends:
+                return _ENDINGS[min(ends, key=_time).event_type]
+    except DISPATCH_FAILURES as error:
+        raise DispatchError(task_run_id, describe(error)) from error
+    return None
+
+
 async def _events(runs: RunsClient, run_id: str) -> AsyncGenerator[Sequence[V1TaskEvent]]:
     for pause_seconds in _PAUSES_SECONDS:
         await asyncio.sleep(pause_seconds)
@@ -86,8 +118,15 @@ def _read(runs: RunsClient, run_id: str) -> Sequence[V1TaskEvent]:
     try:
         if found := runs.get(run_id).task_events:
             return found
+    except NotFoundException:
+        return ()
+    return _read_task(runs, run_id)
+
+
+def _read_task(runs: RunsClient, task_run_id: str) -> Sequence[V1TaskEvent]:
+    try:
         with runs.client() as client:
-            return TaskApi(client).v1_task_event_list(run_id, limit=_MOST_EVENTS, offset=0).rows or ()
+            return TaskApi(client).v1_task_event_list(task_run_id, limit=_MOST_EVENTS, offset=0).rows or ()
     except NotFoundException:
         return ()
 

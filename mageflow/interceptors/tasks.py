@@ -17,6 +17,7 @@ __all__ = [
     "Enqueue",
     "EnqueueItem",
     "ExtendTimeout",
+    "OutcomeConfirmed",
     "Stagger",
     "TaskDeclared",
     "TaskInfo",
@@ -78,6 +79,8 @@ class Attempt:
     is_cancelled: Callable[[], bool]
     batch_size: int = 1
     """How many runs a batch has; 1 for anything else."""
+    member_ids: tuple[str, ...] = ()
+    """The task run ids of a batch; empty for anything else."""
     monotonic: Callable[[], float] = time.monotonic
     """Seconds of the clock that measures the attempt."""
     priority: int = 1
@@ -107,8 +110,18 @@ class Attempt:
     """Seconds spent in each stage that has ended."""
     extended_seconds: float = 0.0
     """Seconds that Hatchet has granted on top of the execution timeout."""
+    refused_extensions: int = 0
+    """How many requests for more time Hatchet has not granted."""
     outcome: Outcome | None = None
-    """Filled in; None for an invocation that is ``evicted``."""
+    """Filled in; None for an invocation that is ``evicted``. For a batch: ``succeeded`` if all its runs did."""
+    member_outcomes: tuple[Outcome, ...] = ()
+    """Filled in for a batch: how each of its runs ended, in the order of `member_ids`."""
+    member_errors: tuple[BaseException | None, ...] = ()
+    """Filled in for a batch: why each of its runs failed, in the order of `member_ids`."""
+    is_unconfirmed: bool = False
+    """Filled in: ``outcome`` is what the worker expects. Hatchet is asked, and an `OutcomeConfirmed` follows."""
+    corrections: list[tuple[Outcome, Outcome]] = field(default_factory=list[tuple[Outcome, Outcome]])
+    """Filled in: what the worker expected and what Hatchet answered, for each run where the two differ."""
     exception: BaseException | None = None
     """Filled in for failed, retried and timed-out attempts, even where the wrap is left without an exception."""
     will_retry: bool = False
@@ -126,6 +139,7 @@ class Attempt:
     started_at: float = 0.0
     """A reading of ``monotonic``."""
     _stage_since: float = 0.0
+    _ended_at: float | None = None
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -136,6 +150,12 @@ class Attempt:
         self.charge()
         self.phase, self.stage = phase, stage
 
+    def end(self) -> None:
+        """Charge the last stage and stop the clock. Once."""
+        if self._ended_at is None:
+            self.charge()
+            self._ended_at = self._stage_since
+
     def charge(self) -> None:
         """Charge the time since the last change to the current stage."""
         now = self.monotonic()
@@ -144,8 +164,8 @@ class Attempt:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds since the attempt arrived on the worker."""
-        return self.monotonic() - self.started_at
+        """Seconds since the attempt arrived on the worker, until it ended."""
+        return (self.monotonic() if self._ended_at is None else self._ended_at) - self.started_at
 
     @property
     def timeout_seconds(self) -> float:
@@ -156,6 +176,17 @@ class Attempt:
     def remaining_seconds(self) -> float:
         """What is left of the timeout; may be negative."""
         return self.timeout_seconds - self.elapsed_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeConfirmed(Event):
+    """The outcome of an attempt that was left with `Attempt.is_unconfirmed` is final now.
+
+    Sent in the context of the attempt, within ten seconds of its end.
+    """
+
+    attempt: Attempt
+    """Its ``outcome`` is Hatchet's. It is the worker's where Hatchet did not answer."""
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("mageflow_current_attempt", default=None)

@@ -6,6 +6,7 @@ Nothing here imports the SDK: `context` is the port for what one attempt needs o
 
 from mageflow.invocation.attempt_state import AttemptState
 from mageflow.invocation.binding import Binding, alternatives, bind, type_hints
+from mageflow.invocation.confirmation import EndingOf, OutcomeConfirmations
 from mageflow.invocation.context import STATE_KEYWORD, AttemptContext
 from mageflow.invocation.decorators import (
     BodyLock,
@@ -29,7 +30,9 @@ __all__ = [
     "AttemptState",
     "Binding",
     "BodyLock",
+    "EndingOf",
     "Marks",
+    "OutcomeConfirmations",
     "Replay",
     "RunHooks",
     "RunnerServices",

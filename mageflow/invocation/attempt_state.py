@@ -32,6 +32,10 @@ class AttemptState:
     """The stored output to return instead of running the body."""
     result_json: str | None = None
     """The body's output, once there is one."""
+    is_answered: bool = False
+    """Whether Hatchet was asked already how the attempt ended, for its settlement."""
+    member_errors: tuple[BaseException | None, ...] = ()
+    """Why the worker reports a failure of each run of a batch; None for those that it reports as succeeded."""
 
     @classmethod
     def open(cls, info: TaskInfo, context: AttemptContext) -> Self:
@@ -48,6 +52,7 @@ class AttemptState:
             metadata=metadata,
             is_cancelled=lambda: context.is_cancelled,
             batch_size=context.batch_size,
+            member_ids=context.member_ids,
             signature_key=signature_key,
             signature_id=signature_id_of(signature_key),
             is_resumed=context.is_resumed,

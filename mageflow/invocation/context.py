@@ -39,6 +39,8 @@ class AttemptContext(Protocol):
     """The additional metadata of the run; a copy."""
     batch_size: int
     """How many items a batch attempt carries; 1 for other tasks."""
+    member_ids: tuple[str, ...]
+    """The task run ids of the items of a batch; empty for other tasks."""
     is_resumed: bool
     """True when a durable task continues after an eviction and its body replays what it did before."""
     variables: Context
@@ -99,7 +101,8 @@ class AttemptContext(Protocol):
         """The output as the JSON text that the SDK sends; ``{}`` for an empty one.
 
         Raises:
-            hatchet_sdk.exceptions.IllegalTaskOutputError: The output cannot be serialised.
+            hatchet_sdk.exceptions.IllegalTaskOutputError: The output cannot be serialised, or is larger than the SDK
+                may send. In the second case Hatchet makes no further attempt.
         """
         ...
 

@@ -49,5 +49,6 @@ class TimeoutExtender:
                 call.granted_seconds = seconds
                 attempt.extended_seconds += seconds
         except TimeoutExtensionError:
+            attempt.refused_extensions += 1
             return 0.0
         return call.granted_seconds

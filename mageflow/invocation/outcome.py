@@ -1,15 +1,17 @@
 """The outcome of an attempt, inferred from what the worker observes. Pure."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mageflow.interceptors import Attempt
 from mageflow.types import Outcome
 
-__all__ = ["classify"]
+__all__ = ["classify", "failure", "is_uncertain", "worst"]
 
 _TIMEOUT_TOLERANCE_SECONDS = 1.0
 _TIMEOUT_TOLERANCE_SHARE = 0.25
+_LATE_MARGIN_SECONDS = 0.1
+"""Hatchet counts from the assignment: this much earlier than the worker's clock."""
 
 
 def classify(
@@ -35,11 +37,52 @@ def classify(
     if attempt.outcome == "skipped":
         return "skipped"
     if cancelled_after is not None and (error is not None or attempt.is_cancelled()):
-        tolerance = min(_TIMEOUT_TOLERANCE_SECONDS, attempt.timeout_seconds * _TIMEOUT_TOLERANCE_SHARE)
-        return "timed_out" if cancelled_after >= attempt.timeout_seconds - tolerance else "cancelled"
+        return "timed_out" if cancelled_after >= _earliest_timeout(attempt) else "cancelled"
     if error is None:
         return "succeeded"
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
-    may_retry = attempt.attempt_number < attempt.max_attempts and not is_non_retryable(error)
-    return "retried" if may_retry else "failed"
+    return failure(attempt, is_non_retryable=is_non_retryable(error))
+
+
+def failure(attempt: Attempt, *, is_non_retryable: bool = False) -> Outcome:
+    """The outcome of a failed attempt: ``retried`` if Hatchet makes another one."""
+    return "retried" if attempt.attempt_number < attempt.max_attempts and not is_non_retryable else "failed"
+
+
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a batch: ``succeeded`` if all its runs did, else the first other one."""
+    for each in outcomes:
+        if each != "succeeded":
+            return each
+    return "succeeded"
+
+
+def is_uncertain(
+    attempt: Attempt, *, cancelled_after: float | None, stalled_before: float, stalled_within: float
+) -> bool:
+    """Whether the worker cannot know how Hatchet ended this attempt, because its clock or the signal may be late.
+
+    - Hatchet did not grant more time: often because it had ended the attempt.
+    - No signal arrived, but the timeout may have passed: the event loop was blocked when the run arrived, or still is
+      when the function returns.
+    - A signal arrived, but it may have been sent on the other side of the timeout.
+
+    Args:
+        attempt: The attempt, concluded.
+        cancelled_after: Seconds into the attempt at which the cancel signal was seen, or None.
+        stalled_before: The longest time that the event loop was blocked shortly before the attempt began.
+        stalled_within: The same, for the time since then.
+    """
+    if attempt.outcome in (None, "skipped") or attempt.evicted:
+        return False
+    if attempt.refused_extensions:
+        return True
+    if cancelled_after is None:
+        return attempt.elapsed_seconds + stalled_before >= attempt.timeout_seconds - _LATE_MARGIN_SECONDS
+    return cancelled_after - stalled_within < _earliest_timeout(attempt) <= cancelled_after + stalled_before
+
+
+def _earliest_timeout(attempt: Attempt) -> float:
+    timeout = attempt.timeout_seconds
+    return timeout - min(_TIMEOUT_TOLERANCE_SECONDS, timeout * _TIMEOUT_TOLERANCE_SHARE)

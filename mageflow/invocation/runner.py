@@ -29,10 +29,11 @@ from mageflow.errors import StoreError
 from mageflow.interceptors import Attempt, Interceptor, TaskInfo, TimeoutExtension, current_attempt
 from mageflow.invocation.attempt_state import AttemptState
 from mageflow.invocation.binding import Binding
+from mageflow.invocation.confirmation import OutcomeConfirmations
 from mageflow.invocation.context import STATE_KEYWORD, AttemptContext
 from mageflow.invocation.decorators import BodyLock
 from mageflow.invocation.extension import TimeoutExtender
-from mageflow.invocation.outcome import classify
+from mageflow.invocation.outcome import classify, failure, worst
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 from mageflow.signatures import RunIdentity, TaskSignature
@@ -65,6 +66,7 @@ class RunnerServices:
     random: RandomSource
     signed: SignedRuns
     extend: TimeoutExtender
+    confirmations: OutcomeConfirmations
     is_non_retryable: Callable[[BaseException], bool]
     """Whether the engine makes no further attempt after an error."""
     on_end: tuple[RunHooks, ...] = ()
@@ -174,8 +176,12 @@ class TaskRunner:
     async def around_attempt(self, context: AttemptContext) -> AsyncGenerator[AttemptState]:
         """Around everything Hatchet does for one attempt, from assignment on the event loop to its result."""
         state = self._open(context)
-        attempt = state.attempt
-        with self._services.interceptor.attempt(attempt), self._services.extend.serving(attempt, context):
+        attempt, services = state.attempt, self._services
+        with (
+            services.confirmations.following(attempt),
+            services.interceptor.attempt(attempt),
+            services.extend.serving(attempt, context),
+        ):
             token = current_attempt.set(attempt)
             try:
                 try:
@@ -196,26 +202,28 @@ class TaskRunner:
                     await self._settle_failure(state, error)
                     raise
             finally:
-                attempt.charge()
-                for hook in self._services.on_end:
+                for hook in services.on_end:
                     await hook(attempt)
+                attempt.end()
+                if not state.is_answered:
+                    services.confirmations.examine(attempt, state.cancelled_after)
                 current_attempt.reset(token)
 
     @contextmanager
-    def around_batch_in_thread(self, context: AttemptContext) -> Generator[None]:
+    def around_batch_in_thread(self, context: AttemptContext) -> Generator[AttemptState]:
         """Around a batch whose function is synchronous: the SDK enters the thread pool before it calls mageflow.
 
         A batch has no signature, no stagger and no lock of its own, so nothing here needs the event loop, and its
         function needs no state.
         """
         state = AttemptState.open(self.info, context)
-        attempt = state.attempt
-        with self._services.interceptor.attempt(attempt):
+        attempt, services = state.attempt, self._services
+        with services.confirmations.following(attempt), services.interceptor.attempt(attempt):
             token = current_attempt.set(attempt)
             try:
-                with self._services.interceptor.execute(attempt):
+                with services.interceptor.execute(attempt):
                     attempt.enter("running", "body")
-                    yield
+                    yield state
             except BaseException as error:
                 self._conclude(state, error)
                 raise
@@ -223,7 +231,8 @@ class TaskRunner:
                 state.cancelled_after = attempt.elapsed_seconds if context.is_cancelled else None
                 self._conclude(state, None)
             finally:
-                attempt.charge()
+                attempt.end()
+                services.confirmations.examine(attempt, state.cancelled_after)
                 current_attempt.reset(token)
 
     def _open(self, context: AttemptContext) -> AttemptState:
@@ -273,7 +282,11 @@ class TaskRunner:
     def _user_extension(self, attempt: Attempt, seconds: float, request: Callable[[], None]) -> None:
         call = TimeoutExtension(attempt, "user", seconds)
         with self._services.interceptor.extend_timeout(call):
-            request()
+            try:
+                request()
+            except BaseException:
+                attempt.refused_extensions += 1
+                raise
             call.granted_seconds = seconds
             attempt.extended_seconds += seconds
 
@@ -287,9 +300,25 @@ class TaskRunner:
             cancelled_after=state.cancelled_after,
             is_non_retryable=self._services.is_non_retryable,
         )
+        if attempt.member_ids:
+            self._conclude_members(state)
         attempt.will_retry = (
             attempt.outcome in ("retried", "timed_out") and attempt.attempt_number < attempt.max_attempts
         )
+
+    def _conclude_members(self, state: AttemptState) -> None:
+        attempt = state.attempt
+        if attempt.outcome is None:
+            return
+        if attempt.outcome != "succeeded" or not any(state.member_errors):
+            attempt.member_outcomes = (attempt.outcome,) * len(attempt.member_ids)
+            attempt.member_errors = (attempt.exception,) * len(attempt.member_ids)
+            return
+        # Not the rule for the whole batch: the SDK lets Hatchet retry a run of a batch that it cannot report.
+        errors = attempt.member_errors = state.member_errors
+        attempt.member_outcomes = tuple("succeeded" if each is None else failure(attempt) for each in errors)
+        attempt.outcome = worst(attempt.member_outcomes)
+        attempt.exception = next(each for each in state.member_errors if each is not None)
 
     def _is_eviction(self, state: AttemptState, error: BaseException | None) -> bool:
         """Whether a durable invocation was evicted: it waits, and continues later.
@@ -328,7 +357,7 @@ class TaskRunner:
         if state.result_json is not None and isinstance(error, StoreError):
             return  # the body succeeded, only its settlement failed: the next attempt settles
         attempt.enter("running", "callbacks")
-        await self._services.signed.fail(attempt, error, state.context.input_json())
+        state.is_answered = await self._services.signed.fail(attempt, error, state.context.input_json())
 
 
 def _with_evaluated_signature(function: F) -> F:

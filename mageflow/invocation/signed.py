@@ -132,18 +132,23 @@ class SignedRuns:
         except MageflowError as failure:
             _log.error("the result of %s could not be recorded: %s", attempt.signature_key, failure)
 
-    async def fail(self, attempt: Attempt, error: BaseException, input_json: str) -> None:
+    async def fail(self, attempt: Attempt, error: BaseException, input_json: str) -> bool:
         """Record a failure, a cancellation or a timeout, and send the callbacks it triggers. Atomic.
 
         Does not raise: the task's own exception must reach Hatchet. While Redis is away or refuses, this waits for a
         second at most; then the failure is recorded in the background. Fills in `Attempt.will_retry`.
+
+        Returns:
+            Whether Hatchet was asked how the attempt ended.
         """
+        is_answered = False
         try:
             if attempt.outcome == "cancelled" and attempt.is_cancelled():
                 await self._correct_timeout(attempt)
+                is_answered = True
             outcome = attempt.outcome
             if outcome not in ("failed", "timed_out", "cancelled", "retried"):
-                return
+                return is_answered
             ended = AttemptOutcome(
                 outcome,
                 error=_record(attempt, outcome, error),
@@ -158,6 +163,7 @@ class SignedRuns:
                 attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
         except MageflowError as failure:
             _log.warning("the end of %s could not be recorded: %s", attempt.signature_key, failure)
+        return is_answered
 
     async def _correct_timeout(self, attempt: Attempt) -> None:
         """Change the outcome to ``timed_out`` if Hatchet's record says that the cancellation was a timeout.
@@ -166,6 +172,7 @@ class SignedRuns:
         cancel signal seems too early for a timeout. It matters: a cancellation ends a flow, a timeout may be retried.
         """
         if await self._flows.was_timed_out(self._identity(attempt)):
+            attempt.corrections.append(("cancelled", "timed_out"))
             attempt.outcome = "timed_out"
             attempt.will_retry = attempt.attempt_number < attempt.max_attempts
 

@@ -66,8 +66,10 @@ class LocalState:
             return
         for hold in grant.holds:
             hold.is_lost = grant.is_lost(hold.token)
-            if hold.is_lost:
+            if hold.is_lost and hold.token not in grant.lost_tokens:
+                # The block ends before a renewal has noticed it, as after a pause of the process.
                 grant.lost_tokens.add(hold.token)
+                self._events.lease_lost(hold)
         grant.is_ended = True
         grant.hold_scopes.close()
 

@@ -37,7 +37,7 @@ _PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagge
 class AttemptScope:
     """Around one attempt."""
 
-    __slots__ = ("_attempt", "_bound", "_is_owner", "_live", "_recorder", "_token")
+    __slots__ = ("_attempt", "_bound", "_cause", "_ended_at", "_is_owner", "_live", "_recorder", "_token")
 
     def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
         self._recorder = recorder
@@ -47,6 +47,8 @@ class AttemptScope:
         self._is_owner = False
         """True if the span is mageflow's own."""
         self._token: Token[Context] | None = None
+        self._cause: BaseException | None = None
+        self._ended_at: int | None = None
 
     # -- entry ---------------------------------------------------------------------------------------------------
 
@@ -130,23 +132,44 @@ class AttemptScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        attempt, guards = self._attempt, self._recorder.guards
+        attempt = self._attempt
         try:
-            attempt.charge()
-            outcome = None if attempt.evicted else attempt.outcome or _inferred(error)
+            attempt.end()
             # Not `or`: a program's exception may define __bool__, and that may raise.
-            cause = error if attempt.exception is None else attempt.exception
-            if guards.metric.may_record:
-                with guards.metric.catching("attempt.exit"):
-                    self._measure(outcome, cause)
-            with guards.log.catching("attempt.exit"):
-                self._log(outcome, cause)
-            if guards.trace.may_record:
-                with guards.trace.catching("attempt.exit"):
-                    self._complete_span(outcome, cause)
+            self._cause = error if attempt.exception is None else attempt.exception
+            if attempt.is_unconfirmed:
+                self._ended_at = time.time_ns()
+                self._recorder.unconfirmed[attempt] = self
+                if not self._is_owner:  # the instrumentor ends the span soon
+                    self._trace(attempt.outcome)
+            else:
+                self._record(None if attempt.evicted else attempt.outcome or _inferred(error))
         finally:
             self._recorder.live.remove(attempt)
             self._close()
+
+    def confirm(self) -> None:
+        """Record the end of an attempt that was left unconfirmed. Its span has the time of the end."""
+        try:
+            self._record(self._attempt.outcome)
+        finally:
+            self._ended_at, ended_at = None, self._ended_at
+            self._end_spans(ended_at)
+
+    def _record(self, outcome: Outcome | None) -> None:
+        guards = self._recorder.guards
+        if guards.metric.may_record:
+            with guards.metric.catching("attempt.exit"):
+                self._measure(outcome, self._cause)
+        with guards.log.catching("attempt.exit"):
+            self._log(outcome, self._cause)
+        self._trace(outcome)
+
+    def _trace(self, outcome: Outcome | None) -> None:
+        guards = self._recorder.guards
+        if guards.trace.may_record and self._live.span.is_recording():
+            with guards.trace.catching("attempt.exit"):
+                self._complete_span(outcome, self._cause)
 
     def _measure(self, outcome: Outcome | None, error: BaseException | None) -> None:
         instruments, attempt, task = self._recorder.instruments, self._attempt, self._attempt.task.name
@@ -154,6 +177,15 @@ class AttemptScope:
             instruments.inc(metrics.TASK_STAGE_SECONDS, task, stage, by=seconds)
         if outcome is None:
             return
+        for expected, answer in attempt.corrections:
+            instruments.inc(metrics.TASK_OUTCOMES_CORRECTED, expected, answer)
+        if not attempt.member_outcomes:
+            self._measure_run(outcome, error)
+        for each, why in zip(attempt.member_outcomes, attempt.member_errors, strict=True):
+            self._measure_run(each, why)
+
+    def _measure_run(self, outcome: Outcome, error: BaseException | None) -> None:
+        instruments, attempt, task = self._recorder.instruments, self._attempt, self._attempt.task.name
         instruments.inc(metrics.TASK_RUNS, task, outcome)
         if outcome in ("cancelled", "skipped"):
             return
@@ -237,17 +269,22 @@ class AttemptScope:
             instrumentor.hide_exception_text(live.span, spans.exception_attributes)
 
     def _close(self) -> None:
-        guards, live = self._recorder.guards, self._live
-        with guards.trace.catching("attempt.close"):
-            if live.execute_span is not None:
-                live.execute_span.end(live.execute_ended_at or None)
-            if self._is_owner:
-                live.span.end()
+        guards = self._recorder.guards
+        if self._ended_at is None:
+            self._end_spans()
         with guards.context.catching("attempt.close"):
             if self._token is not None:
                 otel_context.detach(self._token)
             if self._bound is not None:
                 unbind(self._bound)
+
+    def _end_spans(self, ended_at: int | None = None) -> None:
+        live = self._live
+        with self._recorder.guards.trace.catching("attempt.close"):
+            if live.execute_span is not None:
+                live.execute_span.end(live.execute_ended_at or None)
+            if self._is_owner:
+                live.span.end(ended_at)
 
 
 class ExecuteScope:

@@ -32,6 +32,7 @@ from mageflow.interceptors import (
     LockExpired,
     LockHold,
     LockWaiting,
+    OutcomeConfirmed,
     PendingSettlements,
     RedisCall,
     RedisOutage,
@@ -71,6 +72,7 @@ class TelemetryInterceptor(Interceptor):
             ClientCreated: self._client_created,
             TaskDeclared: lambda event: recorder.declare(event.task),
             LockDeclared: lambda event: self._locks.declare(event.name),
+            OutcomeConfirmed: self._outcome_confirmed,
             FlowStep: lambda event: step_flow(recorder, event),
             FlowFinish: lambda event: finish_flow(recorder, event),
             CallbackSend: lambda event: send_callback(recorder, event),
@@ -154,6 +156,10 @@ class TelemetryInterceptor(Interceptor):
         recorder.spans.server = server
         recorder.namespace = event.namespace
         recorder.log.hide_from_log_forwarder = event.hide_from_log_forwarder
+
+    def _outcome_confirmed(self, event: OutcomeConfirmed) -> None:
+        if (scope := self._recorder.unconfirmed.pop(event.attempt, None)) is not None:
+            scope.confirm()
 
     def _cluster_viewed(self, event: ClusterView) -> None:
         if self._cluster is None:

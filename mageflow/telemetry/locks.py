@@ -138,8 +138,14 @@ class LockTelemetry:
         )
 
     def lost(self, call: LeaseLost) -> None:
-        """Record a lease that was lost while its lock was held."""
+        """Record a lease that was lost while its lock was held. Here it is counted, once, however it was noticed.
+
+        A renewal reports it where Redis answers. Where Redis is away, or this process was stopped, only the clock does.
+        """
         hold = call.hold
+        if self.recorder.guards.metric.may_record:
+            with self.recorder.guards.metric.catching("lease_lost"):
+                self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, hold.resource.name, "lost")
         scope = self.holds.get(hold)
         if scope is not None and self.recorder.guards.trace.may_record:
             with self.recorder.guards.trace.catching("lease_lost"):
@@ -152,8 +158,8 @@ class LockTelemetry:
         )
 
     def renewed(self, call: LeaseRenewal) -> None:
-        """Count one lease of one renewal."""
-        if self.recorder.guards.metric.may_record:
+        """Count one lease of one renewal; a lost one is counted by `lost`."""
+        if call.result != "lost" and self.recorder.guards.metric.may_record:
             with self.recorder.guards.metric.catching("lease_renewal"):
                 self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, call.resource.name, call.result)
 

@@ -1,9 +1,11 @@
 """`Recorder`: what all telemetry of one client shares."""
 
+from typing import Protocol
+
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from mageflow.config import Settings
-from mageflow.interceptors import TaskInfo
+from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.telemetry.gauges import GaugeSource
 from mageflow.telemetry.guards import Guards
 from mageflow.telemetry.instrumentor import unexcluded_attributes
@@ -14,6 +16,14 @@ from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.spans import Spans
 
 __all__ = ["Recorder"]
+
+
+class Confirmable(Protocol):
+    """The record of an attempt whose end is not certain yet."""
+
+    def confirm(self) -> None:
+        """Record it with the outcome that the attempt has now."""
+        ...
 
 
 class Recorder:
@@ -33,6 +43,7 @@ class Recorder:
         "settings",
         "spans",
         "tasks",
+        "unconfirmed",
     )
 
     def __init__(self, settings: Settings, *, registry: CollectorRegistry | None, spans: Spans) -> None:
@@ -49,6 +60,8 @@ class Recorder:
         self.allowed_task_labels: set[str] = set()
         """Values of the ``task`` label: names of declared tasks, and of their workflows, because those are enqueued."""
         self.live = LiveAttempts(settings.near_timeout_ratio)
+        self.unconfirmed: dict[Attempt, Confirmable] = {}
+        """Attempts that have ended, but are counted when Hatchet has answered how."""
         self._instruments: Instruments | None = None
         self._has_warned_of_payloads = False
         self._sources: list[GaugeSource] = [self.live]

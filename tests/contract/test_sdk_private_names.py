@@ -44,6 +44,28 @@ def test_the_log_forwarder_forwards_nothing_outside_of_a_run() -> None:
     assert "if not step_run_id:\n            return" in source
 
 
+def test_the_worker_examines_the_output_of_a_batch_by_the_same_rules() -> None:
+    """``outputs.batch_errors`` repeats these, so that each run of a batch is counted as it is reported."""
+    source = inspect.getsource(Runner.handle_start_batch)
+    for rule in (
+        "if context.is_cancelled:\n                return",
+        "broadcast = task.batch is not None and task.batch.broadcast_output",
+        "if not isinstance(outputs, dict):",
+        "if len(outputs) != len(action.batch_items):",
+        "if diff := output_ids.difference(input_ids):",
+        "failed_items.append(",
+        "should_not_retry=False",
+        "if not serialized:",
+    ):
+        assert rule in source, rule
+
+
+def test_a_report_that_is_refused_for_its_size_is_given_up() -> None:
+    """``outputs.refuse_too_large`` fails such an attempt before. The dispatcher client has the limit."""
+    assert "self.config = config" in inspect.getsource(DispatcherClient.__init__)
+    assert "return None" in inspect.getsource(DispatcherClient.send_step_action_event)
+
+
 def test_serialize_output_looks_at_its_arguments_only() -> None:
     """It is called without a runner."""
     assert "self" not in inspect.getsource(Runner.serialize_output).replace("self,", "", 1)

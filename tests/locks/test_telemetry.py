@@ -1,12 +1,14 @@
 """Signals of locks: name, labels and value of every sample, spans with their links, log events with their fields."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -252,6 +254,41 @@ async def test_lost_lease_is_critical(
     assert (event["level"], event["lock"], event["task"], event["run_id"]) == ("critical", "orders", "writer", "r1")
     assert event["held_s"] > 0
     assert [event.name for event in spans.one("process writer").events] == ["mageflow.lock.lease_lost"]
+
+
+async def test_a_lease_that_ends_while_redis_is_frozen_is_counted(
+    process: Make, logs: LogCapture, valkey: EmbeddedValkey
+) -> None:
+    """Redis reports nothing: the clock of the process says that the lease is over."""
+    one = process("writer", lease_seconds=0.9)
+
+    async def hold() -> None:
+        async with one.locks.resource("orders").acquire(on_lost="flag") as lease:
+            with redis.Redis.from_url(valkey.url) as client:
+                client.client_pause(8000, all=True)  # longer than the client waits for an answer
+            await until(lambda: lease.is_lost)
+            await until(lambda: logs.named("mageflow.lock.lease_lost"))
+            with redis.Redis.from_url(valkey.url, socket_timeout=20) as client:
+                await asyncio.to_thread(client.ping)
+            await asyncio.sleep(1)  # a renewal that Redis answers again
+
+    await start(one.run(attempt("r1", task="writer"), hold))
+    assert one.samples.value("mageflow_lock_lease_renewals_total", lock="orders", result="lost") == 1
+    assert len(logs.named("mageflow.lock.lease_lost")) == 1
+
+
+async def test_a_lease_that_ends_while_the_process_stands_still_is_counted(process: Make, logs: LogCapture) -> None:
+    """The block ends right after the pause, before a renewal can notice anything."""
+    one = process("writer", lease_seconds=0.6)
+
+    async def hold() -> None:
+        async with one.locks.resource("orders").acquire(on_lost="flag") as lease:
+            time.sleep(1.5)  # noqa: ASYNC251 - as a stopped process, or a blocked loop
+            assert lease.is_lost
+
+    await start(one.run(attempt("r1", task="writer"), hold))
+    assert one.samples.value("mageflow_lock_lease_renewals_total", lock="orders", result="lost") == 1
+    assert logs.one("mageflow.lock.lease_lost")["run_id"] == "r1"
 
 
 async def test_resource_keys_appear_in_no_signal(process: Make, spans: SpanCapture, logs: LogCapture) -> None:

@@ -153,7 +153,15 @@ _PROCESSES = Section(
             "Telemetry errors", "ops",
             [Query("sum by (signal) (rate(mageflow_telemetry_errors_total{S}[R]))", "{{signal}}")],
             "Errors inside mageflow's telemetry, by signal. They do not affect tasks, but data is missing.",
-            colour="orange", height=6,
+            colour="orange", width=8, height=6,
+        ),
+        table(
+            "Ends corrected by Hatchet", "short",
+            "sum by (from, to) (increase(mageflow_task_outcomes_corrected_total{S}[$__range])) > 0",
+            (("from", "seen by the worker"), ("to", "counted")), "attempts in range",
+            "Attempts that Hatchet ended in another way than the worker saw. They are counted as Hatchet ended them. "
+            "Many of them mean that something blocks the event loop.",
+            width=8, height=6, steps=((1, "orange"),), empty="none",
         ),
         table(
             "Folded label values", "short",
@@ -161,7 +169,7 @@ _PROCESSES = Section(
             (("label", "label"),), "folded in range",
             "Label values counted as __other__, because they were not declared or the label reached its limit. Empty "
             "is good.",
-            height=6, steps=((1, "orange"),), empty="nothing folded",
+            width=8, height=6, steps=((1, "orange"),), empty="nothing folded",
         ),
     ),
 )  # fmt: skip

@@ -52,6 +52,7 @@ CYCLE: Final = (2.0, 3.0, 4.0, 5.0, 8.0, 16.0)
 
 # Closed sets of label values.
 OUTCOMES: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled", "skipped")
+ENDINGS: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled")
 OK_ERROR: Final = ("ok", "error")
 OUTAGE_REASONS: Final = get_args(OutageReason)
 STAGES: Final = ("signature_load", "stagger", "lock_wait", "body", "callbacks")
@@ -140,6 +141,11 @@ def _histogram(
 
 # Tasks.
 TASK_RUNS: Final = _counter("mageflow_task_runs_total", "Finished attempts.", "task", outcome=OUTCOMES)
+TASK_OUTCOMES_CORRECTED: Final = _counter(
+    "mageflow_task_outcomes_corrected_total",
+    "Attempts whose end was uncertain on the worker, and for which Hatchet's answer was another outcome.",
+    **{"from": ENDINGS, "to": ENDINGS},
+)
 TASK_RUN_DURATION: Final = _histogram(
     "mageflow_task_run_duration_seconds",
     "Wall time of finished attempts without their stagger sleep.",
