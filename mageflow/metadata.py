@@ -7,6 +7,8 @@ Key                       Written by                                            
 ``mageflow_dedupe``       `stamp`: the same for the same step, however often it   admission, to find a step that is sent
                           is sent                                                 twice
 ``mageflow_flow``         `stamp`: ``<kind>:<flow id>:<path>``                    the worker, for logs and spans
+``mageflow_sender``       `stamp`: id of the task that sent a signature's run;    admission, to find copied metadata
+                          blank outside of tasks
 ``mageflow_link``         `stamp`: traceparent of the step before; telemetry:     telemetry, for the span's link
                           see below
 ``mageflow_source``       `stamp`: why the run was sent (`types.Source`)          telemetry
@@ -41,6 +43,7 @@ __all__ = [
     "KEY_FLOW",
     "KEY_LINK",
     "KEY_QUEUE_SOURCE",
+    "KEY_SENDER",
     "KEY_SIGNATURE",
     "KEY_SOURCE",
     "KEY_TRACEPARENT",
@@ -48,6 +51,7 @@ __all__ = [
     "OWN_KEYS",
     "SHARED_KEYS",
     "blank",
+    "is_copied",
     "of_program",
     "stamp",
 ]
@@ -55,6 +59,7 @@ __all__ = [
 KEY_SIGNATURE: Final = "mageflow_signature"
 KEY_DEDUPE: Final = "mageflow_dedupe"
 KEY_FLOW: Final = "mageflow_flow"
+KEY_SENDER: Final = "mageflow_sender"
 KEY_LINK: Final = "mageflow_link"
 KEY_SOURCE: Final = "mageflow_source"
 KEY_ENQUEUED_AT: Final = "mageflow_enqueued_at"
@@ -67,7 +72,16 @@ KEY_TRACEPARENT: Final = "traceparent"
 KEY_TRACESTATE: Final = "tracestate"
 KEY_BAGGAGE: Final = "baggage"
 
-OWN_KEYS: Final = (KEY_SIGNATURE, KEY_DEDUPE, KEY_FLOW, KEY_LINK, KEY_SOURCE, KEY_ENQUEUED_AT, KEY_DUE_AT)
+OWN_KEYS: Final = (
+    KEY_SIGNATURE,
+    KEY_DEDUPE,
+    KEY_FLOW,
+    KEY_SENDER,
+    KEY_LINK,
+    KEY_SOURCE,
+    KEY_ENQUEUED_AT,
+    KEY_DUE_AT,
+)
 """Keys of mageflow's own that every run has, blank where unused."""
 
 SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
@@ -85,6 +99,19 @@ def of_program(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if key not in keys}
 
 
+def is_copied(metadata: Mapping[str, Any], parent_task_id: str) -> bool:
+    """Whether the keys in a run's metadata were written for another run.
+
+    A program may pass the metadata of its own run on, through a client that does not write the keys anew. Such a run is
+    a child of the running task, and the keys name the sender of another run.
+
+    Args:
+        metadata: Of the run.
+        parent_task_id: Hatchet's id of the task that sent the run; empty if it is unknown or there is none.
+    """
+    return bool(parent_task_id) and metadata.get(KEY_SENDER, parent_task_id) != parent_task_id
+
+
 def stamp(
     metadata: Mapping[str, Any],
     *,
@@ -93,6 +120,7 @@ def stamp(
     signature_key: str = "",
     dedupe_key: str = "",
     flow: str = "",
+    sender: str = "",
     link: str = "",
     now: float | None = None,
 ) -> dict[str, Any]:
@@ -107,6 +135,7 @@ def stamp(
         signature_key: Redis key of its signature.
         dedupe_key: See the table of the module.
         flow: See the table of the module.
+        sender: See the table of the module.
         link: Traceparent of the step before.
         now: Epoch seconds; the clock's unless given.
     """
@@ -115,6 +144,7 @@ def stamp(
         KEY_SIGNATURE: signature_key,
         KEY_DEDUPE: dedupe_key,
         KEY_FLOW: flow,
+        KEY_SENDER: sender,
         KEY_LINK: link,
         KEY_SOURCE: source,
         KEY_ENQUEUED_AT: f"{time.time() if now is None else now:.6f}",

@@ -224,6 +224,7 @@ class Flows:
         retry_seconds: float = 0.0,
         options: RunOptions | None = None,
         task_names: Sequence[str] = (),
+        is_copied: bool = False,
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
@@ -257,6 +258,7 @@ class Flows:
                 its retries.
             options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
             task_names: Names of the task that the run executes; empty compares none.
+            is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -277,6 +279,7 @@ class Flows:
                 is_replayed=is_replayed,
                 options_json=options_json,
                 task_names=task_names,
+                is_copied=is_copied,
             )
 
         admission = await while_unavailable(admit, retry_seconds)

@@ -60,6 +60,7 @@ __all__ = [
     "pool_of",
     "prepare_listener",
     "run_details",
+    "running_task_id",
     "set_input_type",
     "set_lifespan",
     "slots_of",
@@ -101,6 +102,7 @@ class SdkContext(AttemptContext):
         self.worker_id = ctx.worker_id
         self.attempt_number = ctx.attempt_number
         self.max_attempts = ctx.max_attempts
+        self.parent_task_id: str = action.parent_workflow_run_id or ""  # Hatchet sends the id of the task
         self.priority: int = ctx.priority or 1
         self.metadata: dict[str, Any] = dict(ctx.additional_metadata)
         self.member_ids = tuple(action.batch_items or ())
@@ -306,6 +308,11 @@ def outside_of_task() -> Generator[None]:
         ctx_additional_metadata.reset(metadata)
         for variable, token in tokens:
             cast("Any", variable).reset(token)
+
+
+def running_task_id() -> str:
+    """The id of the task that the SDK makes the parent of a run that is enqueued here; empty outside of tasks."""
+    return ctx_step_run_id.get() or ""
 
 
 class HiddenFromLogForwarder:

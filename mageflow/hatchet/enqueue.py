@@ -27,6 +27,7 @@ from hatchet_sdk.types.trigger import (
 from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
+from mageflow.hatchet.compat import running_task_id
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
 from mageflow.metadata import KEY_SOURCE, blank, stamp
 from mageflow.store import signature_id_of
@@ -54,14 +55,19 @@ def enqueue_item(
     metadata: Mapping[str, Any] | None = None,
     *,
     default_metadata: Mapping[str, Any] | None = None,
+    sender: str = "",
 ) -> EnqueueItem:
-    """A run of a signature as an item of an enqueue. The last of default, run and ``metadata`` wins."""
+    """A run of a signature as an item of an enqueue. The last of default, run and ``metadata`` wins.
+
+    ``sender`` is the id of the task that becomes the parent of the run.
+    """
     stamped = stamp(
         {**(default_metadata or {}), **run.metadata, **(metadata or {})},
         source=run.source,
         signature_key=run.signature_key,
         dedupe_key=run.dedupe_key,
         flow=run.flow,
+        sender=sender,
         link=run.link,
     )
     signature_id = signature_id_of(run.signature_key)
@@ -90,7 +96,7 @@ class Enqueuer:
         if signed is None:
             item = EnqueueItem(task, stamp(metadata, source=source, due_at=due))
         else:
-            item, source = enqueue_item(signed, metadata), signed.source
+            item, source = enqueue_item(signed, metadata, sender=running_task_id()), signed.source
         call = Enqueue(operation, [item], source=source, due_at=due)
         with self._interceptor.enqueue(call):
             yield item

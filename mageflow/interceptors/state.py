@@ -17,8 +17,8 @@ class SignatureLoad:
     signature_id: str
     """Id of the signature; for a member of a flow, of the flow."""
     result: Literal["hit", "missing", "invalid", "foreign", "error"] = "error"
-    """Filled in. ``invalid``: what is stored does not validate. ``foreign``: the run executes another task than the
-    signature; its metadata was copied, and it is a plain run."""
+    """Filled in. ``invalid``: what is stored does not validate. ``foreign``: the run's metadata was copied
+    from another run, or it executes another task than the signature: it is a plain run."""
     size_bytes: int = 0
     """Filled in: size of the stored definition."""
 

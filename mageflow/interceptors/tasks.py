@@ -93,6 +93,8 @@ class Attempt:
     """Redis key of the signature that the run was started from; empty for a plain run."""
     signature_id: str = ""
     """Id of that signature, or of the flow it is a member of: the id within ``signature_key``."""
+    has_copied_metadata: bool = False
+    """Whether mageflow's keys in ``metadata`` were written for another run: then this is a plain run."""
     flow_kind: Literal["", "chain", "swarm"] = ""
     """Empty for a run outside of flows; then the other ``flow_`` fields are empty too."""
     flow_id: str = ""

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.invocation.context import AttemptContext
-from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE, blank
+from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE, blank, is_copied
 from mageflow.signatures import TaskSignature
 from mageflow.store import FlowPlace, signature_id_of
 
@@ -55,6 +55,7 @@ class AttemptState:
             member_ids=context.member_ids,
             signature_key=signature_key,
             signature_id=signature_id_of(signature_key),
+            has_copied_metadata=is_copied(metadata, context.parent_task_id),
             is_resumed=context.is_resumed,
             priority=context.priority,
         )

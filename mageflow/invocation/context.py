@@ -33,6 +33,8 @@ class AttemptContext(Protocol):
     """From 1."""
     max_attempts: int
     """Retries plus one."""
+    parent_task_id: str
+    """Hatchet's id of the task that sent the run; empty if none did."""
     priority: int
     """Hatchet's priority of the run: 1 low, 2 medium, 3 high."""
     metadata: dict[str, Any]

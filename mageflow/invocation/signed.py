@@ -73,9 +73,9 @@ class SignedRuns:
             input_json: The run's input.
 
         Returns:
-            The signature, now active; or a stored result to return instead of running the body. None if the signature
-            is of another task: the run has copied metadata, and is a plain run. Then the attempt has no signature and
-            no flow.
+            The signature, now active; or a stored result to return instead of running the body. None if the run
+            has copied metadata, of a signature of another task or of another run: it is a plain run. Then the attempt
+            has no signature and no flow.
 
         Raises:
             Skip: The run must not run.
@@ -91,6 +91,7 @@ class SignedRuns:
                 input_json=input_json,
                 options=_options(attempt),
                 task_names=(attempt.task.workflow_name, attempt.task.name),
+                is_copied=attempt.has_copied_metadata,
                 retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
             )
         except (SignatureError, StoreRefusedError) as error:

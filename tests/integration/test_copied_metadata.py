@@ -78,3 +78,57 @@ async def test_a_forged_run_does_not_become_the_step(signed: Observed, mageflow_
     await chain.resume()
     assert await asyncio.wait_for(chain.aio_run(), 20) == {"step": 0}  # the message is for the first step
     assert ran == ["other", "step", "step"]
+
+
+async def test_a_run_of_the_same_task_with_copied_metadata_is_a_plain_run(
+    signed: Observed, mageflow_worker: Any, mageflow_redis: Any
+) -> None:
+    """A task that calls itself through a bare client, three deep; also when its own signature has expired meanwhile."""
+    client = signed.client
+
+    @client.task(name="calls-itself")
+    @client.with_ctx
+    async def calls_itself(msg: Message, ctx: Context) -> dict[str, Any]:
+        if msg.n == 0:
+            return {"leaf": True}
+        if msg.n == 10:
+            mageflow_redis.flush()
+            msg.n = 1
+        bare = Hatchet().stubs.task(name="calls-itself", input_validator=Message)
+        run = bare.aio_run(Message(n=msg.n - 1), additional_metadata=dict(ctx.additional_metadata))
+        return {"got": await asyncio.wait_for(run, 30)}
+
+    mageflow_worker.in_process(client, "recursive", workflows=[calls_itself])
+    deep = {"got": {"got": {"leaf": True}}}
+    with capture_logs() as logs:
+        signature = await client.sign(calls_itself, n=2)
+        assert await signature.aio_run() == deep
+        chain = await client.chain([signature, signature], name="recursive")
+        assert await chain.aio_run() == deep
+        assert (await client.load_signature(chain.key)).status is Status.DONE
+        assert len(logs.named("mageflow.signature.foreign")) == 6
+        expiring = await client.sign(calls_itself, n=10)
+        assert await expiring.aio_run() == {"got": {"leaf": True}}
+        assert len(logs.named("mageflow.signature.foreign")) == 7
+    assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 3
+    assert signed.samples.by("result", "mageflow_signature_loads_total", kind="chain")["foreign"] == 4
+
+
+async def test_a_signature_that_a_task_runs_is_no_copy(signed: Observed, mageflow_worker: Any) -> None:
+    """Its run is a child of the task, and it is signed."""
+    client = signed.client
+
+    @client.task(name="inner")
+    async def inner(msg: Message) -> dict[str, Any]:
+        return {"inner": msg.n}
+
+    @client.task(name="outer")
+    async def outer(msg: Message) -> dict[str, Any]:
+        signature = await client.sign(inner, n=5)
+        result = await signature.aio_run()
+        return {"result": result, "status": (await client.load_signature(signature.key)).status}
+
+    mageflow_worker.in_process(client, "nested", workflows=[inner, outer])
+    bare = Hatchet().stubs.task(name="outer", input_validator=Message, output_validator=dict[str, Any])
+    assert await asyncio.wait_for(bare.aio_run(Message()), 30) == {"result": {"inner": 5}, "status": "done"}
+    assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 0

@@ -19,8 +19,8 @@ class Admission:
             ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
             goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
             away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
-            when a newer dispatch or attempt does). ``foreign``: the run executes another task than the member; its
-            metadata was copied, and it is a plain run.
+            when a newer dispatch or attempt does). ``foreign``: the run's metadata was copied from another run, or
+            it executes another task than the member: it is a plain run.
         status: The record's status, or the reason.
         signature: Set when the verdict is ``run``.
         result_json: Set when the verdict is ``replay``.

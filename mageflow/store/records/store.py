@@ -145,12 +145,14 @@ class Store:
         is_replayed: bool = False,
         options_json: str = "",
         task_names: Sequence[str] = (),
+        is_copied: bool = False,
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if so.
 
         Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
 
-        - The member is of another task than the run: ``foreign``; the run is a plain one.
+        - The key was written for another run, or the member is of another task than the run: ``foreign``; the run is a
+          plain one.
         - The member succeeded: the same run gets the stored result (``replay``), another run is skipped.
         - A later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
           other run of an ended member is skipped, and every run of an interrupted one.
@@ -170,6 +172,7 @@ class Store:
             is_replayed: True if Hatchet reports that a user replayed the run.
             options_json: What a user's run hands on to its callbacks (`RunOptions`).
             task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
+            is_copied: True if the key was written for another run. Then there is no round trip.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -179,6 +182,9 @@ class Store:
         path, epoch = locate(keys, run)
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
+            if is_copied:
+                call.result = "foreign"
+                return Admission("foreign")
             reply = await self._call(
                 scripts.ADMIT,
                 keys,
