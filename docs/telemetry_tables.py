@@ -59,8 +59,14 @@ def _metrics_table() -> str:
 def _buckets_table() -> str:
     return _table(
         ("Set", "Upper bounds"),
-        ((name, ", ".join(f"{bound:g}" for bound in bounds)) for bounds, name in _bucket_sets().items()),
+        ((name, _bounds(bounds)) for bounds, name in _bucket_sets().items()),
     )
+
+
+def _bounds(bounds: tuple[float, ...]) -> str:
+    if bounds == metrics.grid(bounds[0], bounds[-1]):
+        return f"{bounds[0]:g} to {bounds[-1]:g}, {len(bounds)} bounds of the grid"
+    return ", ".join(f"{bound:g}" for bound in bounds)
 
 
 def _spans_table() -> str:

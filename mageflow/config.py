@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     metrics_linger_s: float = Field(default=0.0, ge=0.0)
     """How long the endpoint of a stopping worker serves after its last task has ended."""
 
-    metrics_max_series: int = Field(default=10_000, ge=100)
-    """Limit for the number of series in this process. Further series are not created."""
+    metrics_max_series: int = Field(default=50_000, ge=100)
+    """Limit for the number of series in this process. Near it, histograms of further tasks are merged into one."""
 
     near_timeout_ratio: float = Field(default=0.8, gt=0.0, lt=1.0)
     """A running attempt that has used this share of its timeout counts as near its timeout."""

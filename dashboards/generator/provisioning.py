@@ -65,8 +65,8 @@ PROMETHEUS_LOCAL = """\
 # Configuration of a Prometheus on the same machine as the workers, without containers:
 #
 #   mageflow demo --serve
-#   prometheus --config.file=prometheus-local.yml --enable-feature=exemplar-storage \\
-#     --storage.tsdb.path=/tmp/mageflow-tsdb
+#   prometheus --config.file=prometheus-local.yml --storage.tsdb.path=/tmp/mageflow-tsdb \\
+#     --enable-feature=exemplar-storage,created-timestamp-zero-ingestion
 #
 # Then open http://127.0.0.1:9090/targets, or add this Prometheus to a Grafana as a data source.
 global:

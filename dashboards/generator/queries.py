@@ -54,6 +54,46 @@ def increase_from_zero(series: str, targets: str, window: str, seconds: str = ""
     )
 
 
+def recent(series: str) -> str:
+    """The increase of a counter in the range ``$__rate_interval``, by `increase_from_zero`. Wrap it in a sum."""
+    # There is no variable with the seconds of $__rate_interval. It is at most a minute longer than $__interval_ms where
+    # Prometheus scrapes once in 15 s.
+    return increase_from_zero(series, "{S}", "$__rate_interval", "$__interval_ms / 1000 + 60")
+
+
+def in_range(series: str) -> str:
+    """The increase of a counter in the visible range, by `increase_from_zero`. Wrap it in a sum."""
+    return increase_from_zero(series, "{S}", "$__range", "$__range_s")
+
+
+def share_in_range(part: str, whole: str) -> str:
+    """The share of one counter in another in the visible range; NaN if nothing was counted."""
+    return f"sum({in_range(part)}) / sum({in_range(whole)})"
+
+
+def counts(series: str, *by: str) -> str:
+    """How often something happened per interval, by labels: for bars. A count of 0 is left out.
+
+    Args:
+        series: The counter's selector.
+        by: Labels to sum by.
+    """
+    return f"round(sum by ({', '.join(by)}) ({recent(series)})) > 0"
+
+
+def mean(histogram: str, selector: str, *by: str) -> str:
+    """The mean of a histogram's observations in the range ``$__rate_interval``, by labels.
+
+    Args:
+        histogram: The name of the metric.
+        selector: Label matchers in braces, for example ``{T}``.
+        by: Labels to keep.
+    """
+    summed = f"sum by ({', '.join(by)})"
+    total, number = (f"{summed} ({recent(f'{histogram}_{part}{selector}')})" for part in ("sum", "count"))
+    return f"{total} / {number}"
+
+
 def rate_of_active(series: str, *by: str) -> str:
     """The rate of a counter by labels, without the label values that did not occur in the visible range.
 
@@ -70,12 +110,14 @@ def rate_of_active(series: str, *by: str) -> str:
     )
 
 
-def quantile(share: float, buckets: str, *by: str) -> str:
-    """A quantile of a histogram, over all its series or by labels.
+def quantile(share: float, buckets: str, *by: str, visible_range: bool = False) -> str:
+    """A quantile of a histogram, over all its series or by labels. Its error is in ``docs/telemetry.md``.
 
     Args:
         share: From 0 to 1; 0.95 is the 95th percentile.
         buckets: The selector of the ``_bucket`` series.
         by: Labels to keep.
+        visible_range: Over the whole visible range instead of ``$__rate_interval``: for instant queries.
     """
-    return f"histogram_quantile({share:g}, sum by ({', '.join(('le', *by))}) (rate({buckets}[R])))"
+    increased = in_range(buckets) if visible_range else recent(buckets)
+    return f"histogram_quantile({share:g}, sum by ({', '.join(('le', *by))}) ({increased}))"

@@ -43,8 +43,14 @@ The repository has two more folders here: `generator/` writes the files above, a
 `docker-compose.yml` mounts.
 
 The files assume nothing about your installation: data sources, job, instance, task, lock and flow are variables, and
-no rule selects a job name. The boards need Grafana 10 or newer. Exemplars need Prometheus with
-`--enable-feature=exemplar-storage`.
+no rule selects a job name. The boards need Grafana 10 or newer.
+
+Start Prometheus with `--enable-feature=exemplar-storage,created-timestamp-zero-ingestion` (in Kubernetes:
+`enableFeatures` of the `Prometheus` resource). The first feature keeps exemplars. With the second one (Prometheus 3) a
+counter that appears with the value 1 has a 0 before it, so `rate` and `increase` in queries of your own count the first
+event. Queries of the boards and alerts count it with or without.
+
+The boards show counts per interval where things are rare. A panel says *no runs* where there is nothing to divide.
 
 """
 
@@ -123,8 +129,8 @@ If Prometheus is installed on your machine, two commands fill the same boards. `
 
 ```sh
 mageflow demo --serve &
-prometheus --config.file=dashboards/prometheus-local.yml --enable-feature=exemplar-storage \\
-  --storage.tsdb.path=/tmp/mageflow-tsdb
+prometheus --config.file=dashboards/prometheus-local.yml --storage.tsdb.path=/tmp/mageflow-tsdb \\
+  --enable-feature=exemplar-storage,created-timestamp-zero-ingestion
 ```
 
 `mageflow dashboards check --prometheus http://127.0.0.1:9090` then lists which panels get data. To see the boards,
@@ -147,15 +153,15 @@ A new panel:
 
 1. `dashboards/generator/boards/`: add a panel (`stat`, `lines`, `heat` or `table`) to a section of a board.
    `generator/queries.py` lists the macros for job, instance, task, lock and flow, and has functions for usual queries:
-   `rate_of_active` for a counter by labels, `quantile` for a histogram.
+   `counts` for a counter by labels (bars), `rate_of_active` where much happens all the time, `quantile` and `mean` for
+   a histogram.
 2. Make room. A row has 24 columns, and panels that share a row have one height. A `stat` is 4 wide, every other panel
    12. Give the new panel and its neighbours another `width`, for example 8 each. The generator refuses a section whose
    last row has a gap.
 3. Run the generator. Its table of files counts the panels.
 4. `tests/dashboards/test_live_boards.py` demands data in every panel. If nothing in `tests/dashboards/live_run.py`
    causes the event, cause it there. If the panel of a counter stays empty although the event occurred, its series began
-   at 1: `rate` and `increase` do not see the first step. Close the label (see *Add a metric*), or query with
-   `increase_from_zero`.
+   at 1: `rate` and `increase` do not see the first step. Query it with `counts`, `recent` or `in_range`.
 
 A new alert: add it to the module of its subject in `dashboards/generator/alerts/`, with its runbook texts; add the
 incident it fires on and the healthy state it stays quiet in to `tests/dashboards/alert_cases.py`; run the generator.

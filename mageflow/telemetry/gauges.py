@@ -11,11 +11,10 @@ from typing import Protocol
 
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
 
 from mageflow.interceptors import ClusterView
 from mageflow.telemetry.names import metrics
-from mageflow.telemetry.names.metrics import METRICS, Metric
+from mageflow.telemetry.names.metrics import Metric
 
 __all__ = ["ClusterGauges", "GaugeSource", "Sample", "ScrapeCollector"]
 
@@ -31,7 +30,7 @@ class GaugeSource(Protocol):
         ...
 
 
-class ScrapeCollector(Collector):
+class ScrapeCollector:
     """Merges the samples of all sources into metric families. Holds the sources weakly.
 
     Args:
@@ -48,12 +47,16 @@ class ScrapeCollector(Collector):
         """Read this source too, from the next scrape on."""
         self._sources.add(source)
 
-    def describe(self) -> Iterable[Family]:
-        """Reserve the names in the registry without reading a source."""
-        return [_family(metric) for metric in METRICS if metric.kind == "gauge"]
-
     def collect(self) -> Iterator[Family]:
-        """Read all sources. A gauge without a sample is absent, which is different from 0."""
+        """The values as metric families of ``prometheus_client``."""
+        for metric, values in self.read():
+            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for labels, value in values:
+                family.add_metric(labels, value)
+            yield family
+
+    def read(self) -> Iterator[tuple[Metric, list[tuple[tuple[str, ...], float]]]]:
+        """Read all sources: label values and value. A gauge without a sample is absent, which is different from 0."""
         merged: dict[Metric, dict[tuple[str, ...], float]] = {}
         for source in list(self._sources):
             for metric, labels, value in source.samples():
@@ -68,16 +71,10 @@ class ScrapeCollector(Collector):
             self._left_out(wanted - room)
         # Slots and attempts come before locks: a program may have thousands of lock names, and only a few tasks.
         for metric in sorted(merged, key=lambda each: "lock" in each.labels):
-            family = _family(metric)
-            for labels, value in list(merged[metric].items())[:room]:
-                family.add_metric(labels, value)
-            room -= len(family.samples)
-            if family.samples:
-                yield family
-
-
-def _family(metric: Metric) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            values = list(merged[metric].items())[:room]
+            room -= len(values)
+            if values:
+                yield metric, values
 
 
 class ClusterGauges:

@@ -11,12 +11,16 @@ Owns the folding of label values and the limit for the number of series. Gauges 
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, Final, Protocol, cast
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
 
 from mageflow.telemetry.gauges import ScrapeCollector
 from mageflow.telemetry.names import events
@@ -24,7 +28,18 @@ from mageflow.telemetry.names import metrics as names
 from mageflow.telemetry.names.metrics import METRICS, OTHER, Metric
 from mageflow.telemetry.records import write_raw
 
-__all__ = ["Instruments", "instruments_for"]
+__all__ = ["Instruments", "find_instruments", "instruments_for", "label_text"]
+
+
+def label_text(metric: Metric, values: tuple[str, ...]) -> str:
+    """The labels as in the exposition, without braces."""
+    escaped = (value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"") for value in values)
+    return ",".join(f'{label}="{value}"' for label, value in zip(metric.labels, escaped, strict=True))
+
+
+def series_of(metric: Metric) -> int:
+    """How many series one set of label values has."""
+    return len(metric.buckets) + 3 if metric.kind == "histogram" else 1
 
 
 class _Child(Protocol):
@@ -43,25 +58,46 @@ class _Refused:
         """Record nothing."""
 
 
+class _Merged:
+    """Instead of a histogram above the limit: counts into the one that many tasks share, and that this happened."""
+
+    def __init__(self, shared: _Child, lost: Callable[[], None]) -> None:
+        self._shared = shared
+        self._lost = lost
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Histograms only: never called."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Observe in the shared histogram."""
+        self._shared.observe(amount, exemplar)
+        self._lost()
+
+
+_FAMILIES: Final[Mapping[str, Callable[[str, str], Family]]] = {
+    "counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
+}  # fmt: skip
 _REFUSED: Final = _Refused()
 _SHARE_OF_GAUGES: Final = 0.1
 """Counters and histograms leave this share of the limit free, so that slots and attempts are always shown."""
+_SHARE_OF_COUNTERS: Final = 0.2
+"""Histograms leave this share free beside it: detail goes before counts do."""
 _TASK_LABELS: Final = frozenset({"task", "victim_task", "waiter_task", "holder_task"})
-_ZERO_HISTOGRAMS: Final = frozenset({names.TASK_RUN_DURATION, names.TASK_QUEUE_WAIT, names.TASK_TIMEOUT_USED})
-_STAGGER_ONLY: Final = frozenset({names.STAGGER_DELAY, names.STAGGERS})
+_STAGGER_ONLY: Final = frozenset({names.STAGGERS, names.TIMEOUT_EXTENSIONS})
+_ESSENTIAL: Final = frozenset({names.TASK_RUNS, names.TELEMETRY_ERRORS, names.TELEMETRY_DROPPED_LABELS})
+"""Counters that no limit refuses: a task that runs is always seen to run. There are few series of them."""
 
 
-class Instruments:
-    """Every counter and histogram of one registry, and the collector of its gauges.
+class Instruments(Collector):
+    """Every counter and histogram of one registry, and its gauges: one collector for all of them.
 
     Thread safe. May raise what ``prometheus_client`` raises; callers use a `mageflow.telemetry.guards.Guard`.
     """
 
     def __init__(self, registry: CollectorRegistry, *, max_series: int) -> None:
-        # A value of a WeakKeyDictionary must not hold its key.
-        self._registry = weakref.ref(registry)
         self._lock = threading.RLock()
         self._families: dict[Metric, Any] = {}
+        self._by_metric: dict[Metric, list[tuple[str, Any]]] = {}
         self._children: dict[tuple[object, ...], _Child] = {}
         self._seen: dict[str, set[str]] = {}
         self._folded: set[str] = set()
@@ -77,7 +113,37 @@ class Instruments:
             room=lambda: max(0, self.max_series - self.series),
             left_out=lambda count: self._dropped(names.SERIES, count),
         )
-        registry.register(self.gauges)
+        self._left_out = threading.local()
+        registry.register(self)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def describe(self) -> Iterable[Family]:
+        """Reserve all names in the registry."""
+        return [_FAMILIES[metric.kind](metric.name, metric.help) for metric in METRICS]
+
+    def collect(self) -> Iterator[Family]:
+        """Read everything, as any exporter of ``prometheus_client`` does."""
+        if not getattr(self._left_out, "now", False):
+            # Gauges first: they count what they have no room for.
+            yield from self.gauges.collect()
+            for family in list(self._families.values()):
+                yield from family.collect()
+
+    @contextmanager
+    def left_out(self) -> Generator[None]:
+        """Collect nothing of this in this thread: its text is made elsewhere."""
+        self._left_out.now = True
+        try:
+            yield
+        finally:
+            self._left_out.now = False
+
+    def by_metric(self) -> Iterator[tuple[Metric, list[tuple[str, Any]]]]:
+        """The counters and histograms, with their labels as text and their object of ``prometheus_client``."""
+        with self._lock:
+            found = [(metric, list(series)) for metric, series in self._by_metric.items()]
+        yield from found
 
     # -- recording -----------------------------------------------------------------------------------------------
 
@@ -102,13 +168,14 @@ class Instruments:
         self._locks.add(name)
         if ("lock", name) not in self._zeroed:
             self._zeroed.add(("lock", name))
-            self._zero({"lock": name}, (m for m in METRICS if m.kind != "gauge"))
+            self._zero({"lock": name}, METRICS)
 
     def zero_producer(self, workflow: str) -> None:
-        """Create the series of enqueues of this workflow or stand-alone task, with 0."""
+        """Create the series of direct enqueues of this workflow or stand-alone task, with 0."""
         if ("enqueue", workflow) not in self._zeroed:
             self._zeroed.add(("enqueue", workflow))
-            self._zero({"task": workflow}, (names.TASKS_ENQUEUED,))
+            for result in names.OK_ERROR:
+                self.inc(names.TASKS_ENQUEUED, workflow, "direct", result, by=0.0)
             self._zero_once()
 
     def zero_flow(self, flow: str, flow_name: str) -> None:
@@ -124,29 +191,30 @@ class Instruments:
     def _zero_once(self) -> None:
         if ("", "") not in self._zeroed:
             self._zeroed.add(("", ""))
-            self._zero({}, (names.TASK_ENQUEUE_DURATION, names.TELEMETRY_ERRORS))
+            self._zero({}, (names.TELEMETRY_ERRORS,))
             for result in names.OK_ERROR:
                 self.inc(names.TASKS_ENQUEUED, names.EVENT_TASK, "event", result, by=0.0)
             for label in names.FOLDED_LABELS:
                 self.inc(names.TELEMETRY_DROPPED_LABELS, label, by=0.0)
 
     def zero_worker(self, task: str, *, is_staggered: bool) -> None:
-        """Create the series of attempts of this task, with 0: `increase()` does not see a counter that starts at 1."""
+        """Create the counters of attempts of this task, with 0.
+
+        Histograms and rare counters are created when something happens: a worker has many tasks, and few of them do
+        everything.
+        """
         if ("attempt", task) in self._zeroed:
             return
         self._zeroed.add(("attempt", task))
-        wanted = [m for m in METRICS if m.kind == "counter" or m in _ZERO_HISTOGRAMS]
-        if is_staggered:
-            wanted.append(names.STAGGER_DELAY)
-        else:
-            wanted = [m for m in wanted if m not in _STAGGER_ONLY]
-        self._zero({"task": task}, wanted)
-        self._zero({}, (m for m in METRICS if m.kind != "gauge"))
+        unused = {names.TASKS_ENQUEUED, *(() if is_staggered else _STAGGER_ONLY)}
+        self._zero({"task": task}, (m for m in METRICS if m not in unused))
+        self._zero({}, METRICS)
         self._zero_once()
 
     def _zero(self, fixed: Mapping[str, str], metrics: Iterable[Metric]) -> None:
         for metric in metrics:
-            if {label for label in metric.labels if label not in metric.closed} == set(fixed):
+            is_wanted = metric.kind == "counter"
+            if is_wanted and {label for label in metric.labels if label not in metric.closed} == set(fixed):
                 choices = [metric.closed.get(label) or (fixed[label],) for label in metric.labels]
                 for values in product(*choices):
                     if (metric, *values) not in self._children:
@@ -193,30 +261,43 @@ class Instruments:
             return child
 
     def _create(self, metric: Metric, values: tuple[str, ...]) -> _Child:
-        size = len(metric.buckets) + 3 if metric.kind == "histogram" else 1
+        size = series_of(metric)
         room = self.max_series * (1.0 - _SHARE_OF_GAUGES) - self.series
-        if size > room and metric is not names.TELEMETRY_DROPPED_LABELS:
+        if metric.kind == "histogram" and size > room - self.max_series * _SHARE_OF_COUNTERS:
+            # The histogram of all tasks, locks or flows that have no room is still exact, and so is a sum over all.
+            shared = tuple(
+                v if label in metric.closed else OTHER for label, v in zip(metric.labels, values, strict=True)
+            )
+            if shared != values:
+                return _Merged(self._make(metric, shared), lambda: self._dropped(names.SERIES))
+        if size > room and metric not in _ESSENTIAL:
             self._dropped(names.SERIES)
             return _REFUSED
         family = self._families.get(metric)
         if family is None:
-            family = self._families[metric] = self._family(metric)
+            family = self._families[metric] = _family(metric)
         self.series += size
-        return cast("_Child", family.labels(*values) if metric.labels else family)
+        child = family.labels(*values) if metric.labels else family
+        self._by_metric.setdefault(metric, []).append((label_text(metric, values), child))
+        return cast("_Child", child)
 
-    def _family(self, metric: Metric) -> Counter | Histogram:
-        registry = self._registry()
-        if registry is None:
-            raise ReferenceError("the registry no longer exists")
-        if metric.kind == "counter":
-            return Counter(metric.name, metric.help, metric.labels, registry=registry)
-        if metric.kind == "histogram":
-            return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
-        raise TypeError(f"{metric.name} is a gauge: it is computed when scraped")
+
+def _family(metric: Metric) -> Counter | Histogram:
+    # Without a registry of its own: `Instruments` is the collector of all of them.
+    if metric.kind == "counter":
+        return Counter(metric.name, metric.help, metric.labels, registry=None)
+    if metric.kind == "histogram":
+        return Histogram(metric.name, metric.help, metric.labels, registry=None, buckets=metric.buckets)
+    raise TypeError(f"{metric.name} is a gauge: it is computed when scraped")
 
 
 _by_registry: weakref.WeakKeyDictionary[CollectorRegistry, Instruments] = weakref.WeakKeyDictionary()
 _by_registry_lock = threading.Lock()
+
+
+def find_instruments(registry: CollectorRegistry) -> Instruments | None:
+    """The instruments of this registry; None if nothing was recorded yet."""
+    return _by_registry.get(registry)
 
 
 def instruments_for(registry: CollectorRegistry, *, max_series: int) -> Instruments:

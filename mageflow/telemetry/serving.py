@@ -8,12 +8,11 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from prometheus_client.exposition import choose_encoder
-
 from mageflow.telemetry.discovery import ServiceDirectory
 from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
 from mageflow.telemetry.names import events
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.rendering import render
 
 __all__ = ["ASGIApp", "MetricsPort", "asgi_app"]
 
@@ -102,14 +101,14 @@ def asgi_app(recorder: Recorder) -> ASGIApp:
     """An ASGI application that answers each request with the metrics of the recorder's registry."""
     rendering = threading.Lock()
 
-    def render(accept: str) -> tuple[int, str, bytes]:
+    def answer(accept: str) -> tuple[int, str, bytes]:
         try:
             # One at a time: rendering holds the interpreter.
             with rendering:
                 if recorder.settings.metrics:
                     recorder.zero_enqueues()
-                encode, content_type = choose_encoder(accept)
-                return 200, content_type, encode(recorder.registry)
+                headers, body = render(recorder.registry, accept=accept, accept_encoding="", query="")
+                return 200, dict(headers)["Content-Type"], body
         except Exception as error:  # noqa: BLE001 - the scraper gets a 500, the application goes on
             recorder.guards.exposition.failed("asgi", error)
             return 500, "text/plain; charset=utf-8", b"telemetry failed; see the log of the application\n"
@@ -124,7 +123,7 @@ def asgi_app(recorder: Recorder) -> ASGIApp:
             return
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
         # In a thread: rendering would stall the requests of the application.
-        status, content_type, body = await asyncio.to_thread(render, accept)
+        status, content_type, body = await asyncio.to_thread(answer, accept)
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

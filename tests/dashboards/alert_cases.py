@@ -236,6 +236,13 @@ CASES: dict[str, Case] = {
         (gauge("mageflow_telemetry_errors_total", 'signal="traces"', "3x45"),),
         {**JOB, "signal": "traces"}, "100m", at="45m",
     ),
+    "MageflowSeriesLimitReached": Case(
+        (gauge("mageflow_telemetry_dropped_label_values_total", 'label="__series__"', "0+1x90"),),
+        # Long ago, and values of labels that were folded.
+        (gauge("mageflow_telemetry_dropped_label_values_total", 'label="__series__"', "5x90"),
+         gauge("mageflow_telemetry_dropped_label_values_total", 'label="exception"', "0+1x90")),
+        INSTANCE, "60", at="90m",
+    ),
     "MageflowLabelsFolded": Case(
         (gauge("mageflow_telemetry_dropped_label_values_total", 'label="exception"', "0+1x90"),),
         (gauge("mageflow_telemetry_dropped_label_values_total", 'label="exception"', "5x90"),),

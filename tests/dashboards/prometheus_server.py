@@ -15,6 +15,9 @@ from mageflow.dashboards.prometheus import PrometheusError, call_api
 from tests.dashboards.shortened_rules import shortened
 
 PROGRAM = shutil.which("prometheus")
+FEATURES = "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion"
+"""An old Prometheus ignores the second one, with a warning."""
+
 WHY_NOT = "Prometheus is not installed (Debian: apt install prometheus)"
 
 
@@ -55,7 +58,7 @@ class PrometheusServer:
             self._process = subprocess.Popen(
                 [
                     str(PROGRAM), f"--config.file={config}", f"--storage.tsdb.path={self.folder / 'tsdb'}",
-                    f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage",
+                    f"--web.listen-address=127.0.0.1:{port}", FEATURES,
                     "--log.level=warn",
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dashboards.generator.readme import IMAGES
+from tests.dashboards.prometheus_server import FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,9 @@ def test_datasources_point_to_services_of_the_stack(compose: dict[str, Any], roo
 
 
 def test_prometheus_of_the_stack_keeps_exemplars_and_loads_the_rules(compose: dict[str, Any], root: Path) -> None:
-    """Prometheus has the feature flag for exemplars, and the mounted rules are in its configuration."""
+    """Prometheus has its feature flags, and the mounted rules are in its configuration."""
     prometheus = compose["services"]["prometheus"]
-    assert "--enable-feature=exemplar-storage" in prometheus["command"]
+    assert FEATURES in prometheus["command"]
     assert any(volume.startswith("./dashboards/rules:/etc/prometheus/rules") for volume in prometheus["volumes"])
     config = yaml.safe_load((root / "dashboards/stack/prometheus.yml").read_text())
     assert config["rule_files"] == ["/etc/prometheus/rules/*.yml"]

@@ -83,7 +83,7 @@ async def test_what_is_declared_is_counted_from_zero_before_anything_happens(mak
     seen = samples(body)
     assert set(seen.by("result", "mageflow_lock_lease_renewals_total", lock="ledger").values()) == {0.0}
     assert set(seen.by("outcome", "mageflow_lock_acquisitions_total", lock="ledger").values()) == {0.0}
-    assert seen.by("le", "mageflow_lock_wait_seconds_bucket", lock="ledger")
+    assert seen.total("mageflow_lock_wait_seconds_count") == 0.0
     assert seen.by("source", "mageflow_tasks_enqueued_total", task="send-workflow")
     assert seen.by("result", "mageflow_tasks_enqueued_total", task="__event__") == {"ok": 0.0, "error": 0.0}
     assert seen.by("label", "mageflow_telemetry_dropped_label_values_total")["__series__"] == 0.0

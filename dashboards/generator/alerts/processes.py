@@ -6,7 +6,9 @@ from dashboards.generator.rules import Alert, Thresholds
 _TASK = "mageflow-task"
 _OVERVIEW = "mageflow-overview"
 
-_FOLDED = increase_from_zero("mageflow_telemetry_dropped_label_values_total", "", "1h", "3600")
+_DROPPED = "mageflow_telemetry_dropped_label_values_total"
+_FOLDED = increase_from_zero(f'{_DROPPED}{{label!="__series__"}}', "", "1h", "3600")
+_ABOVE_THE_LIMIT = increase_from_zero(f'{_DROPPED}{{label="__series__"}}', "", "1h", "3600")
 
 
 def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
@@ -131,6 +133,36 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             ),
             steps=(
                 "`mageflow.telemetry.error` in the logs has the site and the error type, at most once a minute each.",
+            ),
+        ),
+        Alert(
+            name="MageflowSeriesLimitReached",
+            severity="critical",
+            wait="0m",
+            expr=f"sum by (job, instance) ({_ABOVE_THE_LIMIT}) > 0",
+            summary="{{ $labels.instance }} has more series than its limit, so some of its numbers are missing",
+            description=(
+                "{{ $labels.instance }} (job {{ $labels.job }}) has reached MAGEFLOW_METRICS_MAX_SERIES: in the last "
+                "hour {{ $value | humanize }} observations or series had no room of their own."
+            ),
+            board=_OVERVIEW,
+            meaning=(
+                "Histograms of further tasks, locks and flows are merged into one with the value `__other__`, so "
+                "their quantiles are missing; sums over all tasks are still right. If the limit is far too small, "
+                "counters and gauges of locks and flows are missing too, and alerts about them cannot fire. Attempts "
+                "by task and outcome are always counted."
+            ),
+            causes=(
+                "The worker serves more tasks than the limit has room for: an active task has about 230 series.",
+                "The program declares resources, or names flows, at run time: each name has series of its own.",
+            ),
+            steps=(
+                "*Scrape cost* on the overview shows the number of samples of each worker.",
+                (
+                    '`count by (__name__) ({__name__=~"mageflow_.+", instance="..."})` shows which metric has the '
+                    "series. Use a fixed set of names for resources and flows, and put values that vary into keys."
+                ),
+                "Otherwise raise `MAGEFLOW_METRICS_MAX_SERIES`, or serve the tasks by more than one kind of worker.",
             ),
         ),
         Alert(

@@ -1,6 +1,6 @@
 """Board 5, chains, swarms and callbacks: flows from start to close, and the signatures stored for them."""
 
-from dashboards.generator.queries import quantile, rate_of_active
+from dashboards.generator.queries import counts, in_range, mean, quantile, rate_of_active, recent, share_in_range
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
 from mageflow.telemetry.names import traces
 
@@ -30,10 +30,12 @@ _RIGHT_NOW = Section(
         ),
         stat(
             "Success", "percentunit",
-            'sum(rate(mageflow_flows_finished_total{F,outcome="succeeded"}[R])) / '
-            "sum(rate(mageflow_flows_finished_total{F}[R]))",
-            "Share of closed flows that succeeded.",
-            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, empty="idle", width=6,
+            share_in_range(
+                'mageflow_flows_finished_total{F,outcome="succeeded"}',
+                "mageflow_flows_finished_total{F}",
+            ),
+            "Share of the flows closed in the selected time range that succeeded.",
+            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, instant=True, empty="no runs", width=6,
         ),
         stat(
             "Oldest active", "s", "max by (flow) (mageflow_flow_oldest_active_seconds{S})",
@@ -42,7 +44,7 @@ _RIGHT_NOW = Section(
         ),
         stat(
             "Failed callbacks in range", "short",
-            'sum(increase(mageflow_callbacks_total{S,result="failed"}[$__range]))',
+            "sum(" + in_range('mageflow_callbacks_total{S,result="failed"}') + ")",
             "Callbacks in the selected time range that could not be enqueued, or whose own task failed without further "
             "retries.",
             steps=((0.5, "red"),), instant=True, decimals=0, width=6, empty="none",
@@ -54,13 +56,14 @@ _FLOWS = Section(
     "Flows",
     (
         lines(
-            "Started and finished", "ops",
+            "Started and finished", "short",
             [
-                Query("sum by (flow) (rate(mageflow_flows_started_total{F}[R]))", "{{flow}} started", dashed=True),
-                Query(rate_of_active("mageflow_flows_finished_total{F}", "flow", "outcome"), "{{flow}} {{outcome}}"),
+                Query(counts("mageflow_flows_started_total{F}", "flow"), "{{flow}} started"),
+                Query(counts("mageflow_flows_finished_total{F}", "flow", "outcome"), "{{flow}} {{outcome}}"),
             ],
-            "Flows started and closed per second. If started stays above finished, flows pile up. If it stays below, "
+            "Flows started and closed per interval. If started stays above finished, flows pile up. If it stays below, "
             "a program that starts flows is not scraped: serve or mount its metrics.",
+            bars=True, decimals=0, empty="no runs",
         ),
         lines(
             "Flow duration p50 / p95", "s",
@@ -72,7 +75,7 @@ _FLOWS = Section(
             "open the trace of the whole flow.",
             drill="flow_name",
         ),
-        heat("Flow duration", "s", "sum by (le) (increase(mageflow_flow_duration_seconds_bucket{F}[R]))",
+        heat("Flow duration", "s", f"sum by (le) ({recent('mageflow_flow_duration_seconds_bucket{F}')})",
              "Distribution of durations of the selected flows."),
         lines(
             "Handover p95", "s",
@@ -83,8 +86,7 @@ _FLOWS = Section(
         ),
         lines(
             "Steps per flow", "short",
-            [Query("sum by (flow) (rate(mageflow_flow_steps_sum{S}[R])) / "
-                   "sum by (flow) (rate(mageflow_flow_steps_count{S}[R]))", "{{flow}}")],
+            [Query(mean("mageflow_flow_steps", "{S}", "flow"), "{{flow}}")],
             "Mean number of steps or items of a flow when it starts.", width=6,
         ),
         lines(
@@ -93,15 +95,15 @@ _FLOWS = Section(
             "Items of swarms that are not closed yet.", width=6, stacked=True,
         ),
         lines(
-            "Callbacks", "ops",
-            [Query(rate_of_active("mageflow_callbacks_total{S}", "kind", "result"), "{{kind}} {{result}}")],
-            "Success and error callbacks of signatures and flows. failed: it could not be enqueued, or its own task "
-            "failed without further retries.",
-            width=6,
+            "Callbacks", "short",
+            [Query(counts("mageflow_callbacks_total{S}", "kind", "result"), "{{kind}} {{result}}")],
+            "Success and error callbacks of signatures and flows, per interval. failed: it could not be enqueued, or "
+            "its own task failed without further retries.",
+            width=6, bars=True, decimals=0, empty="no callbacks",
         ),
         lines(
             "Resent runs", "short",
-            [Query("round(sum by (reason) (increase(mageflow_flow_resends_total{S}[R])))", "{{reason}}")],
+            [Query(counts("mageflow_flow_resends_total{S}", "reason"), "{{reason}}")],
             "Runs of steps, items and callbacks that were sent to Hatchet again. lost: Hatchet no longer knows the "
             "run. unscheduled: no worker took it within its schedule timeout, so there are too few workers.",
             width=6, bars=True, decimals=0, empty="nothing resent",
@@ -133,21 +135,22 @@ _SIGNATURES = Section(
             "Documents created, updated and deleted, and documents whose TTL was extended (touch).",
         ),
         lines(
-            "Redis errors", "ops",
-            [Query("sum by (operation, error) (rate(mageflow_redis_errors_total{S}[R]))", "{{operation}} {{error}}")],
-            "Failed round trips to Redis. No line is good. Plain tasks do not need Redis; signed tasks wait for it.",
-            colour="red", empty="no errors",
+            "Redis errors", "short",
+            [Query(counts("mageflow_redis_errors_total{S}", "operation", "error"), "{{operation}} {{error}}")],
+            "Failed round trips to Redis per interval. No bar is good. Plain tasks do not need Redis; signed tasks "
+            "wait for it.",
+            bars=True, decimals=0, colour="red", empty="no errors",
         ),
         lines(
             "Damaged in Redis", "short",
-            [Query("round(sum by (kind) (increase(mageflow_store_damaged_total{S}[R])))", "{{kind}}")],
+            [Query(counts("mageflow_store_damaged_total{S}", "kind"), "{{kind}}")],
             "Records, indexes and entries of indexes that could not be read and were put aside. `mageflow damaged` "
             "lists them with the reason. Everything else goes on.",
             width=8, bars=True, decimals=0, colour="red", empty="nothing damaged",
         ),
         lines(
             "Redis outages", "short",
-            [Query("round(sum by (reason) (increase(mageflow_redis_outages_total{S}[R])))", "{{reason}}")],
+            [Query(counts("mageflow_redis_outages_total{S}", "reason"), "{{reason}}")],
             "Times that Redis went away or began to refuse. The log event mageflow.redis.outage says what to do.",
             width=8, bars=True, decimals=0, colour="red", empty="no outages",
         ),

@@ -1,6 +1,6 @@
 """Board 4, locks and deadlocks: holders, waiters, the wait-for graph, and deadlocks."""
 
-from dashboards.generator.queries import increase_from_zero, quantile, rate_of_active
+from dashboards.generator.queries import counts, in_range, quantile, rate_of_active, recent
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
 
 
@@ -76,8 +76,7 @@ def mutual_wait(selector: str, *more: str) -> str:
     return f"{pairs} and on ({pair}) {swapped} unless on ({pair}) {itself}"
 
 
-_DEADLOCKS_IN_RANGE = increase_from_zero("mageflow_deadlocks_total{L}", "{S}", "$__range", "$__range_s")
-_DEADLOCKS_LATELY = increase_from_zero("mageflow_deadlocks_total{L}", "{S}", "$__rate_interval")
+_DEADLOCKS_IN_RANGE = in_range("mageflow_deadlocks_total{L}")
 
 _RIGHT_NOW = Section(
     "Right now",
@@ -159,7 +158,7 @@ _WAITING_AND_HOLDING = Section(
             "the holder's trace.",
             drill="lock",
         ),
-        heat("Wait", "s", "sum by (le) (increase(mageflow_lock_wait_seconds_bucket{L}[R]))",
+        heat("Wait", "s", f"sum by (le) ({recent('mageflow_lock_wait_seconds_bucket{L}')})",
              "Distribution of waits. The lowest row is requests that were granted at once."),
         lines(
             "Hold p95", "s", [Query(quantile(0.95, "mageflow_lock_hold_seconds_bucket{L}", "lock"), "{{lock}}")],
@@ -174,8 +173,8 @@ _WAITING_AND_HOLDING = Section(
         ),
         lines(
             "Contended share", "percentunit",
-            [Query('1 - sum by (lock) (rate(mageflow_lock_wait_seconds_bucket{L,le="0.01"}[R])) / '
-                   "sum by (lock) (rate(mageflow_lock_wait_seconds_count{L}[R]))", "{{lock}}")],
+            [Query("1 - sum by (lock) (" + recent('mageflow_lock_wait_seconds_bucket{L,le="0.01"}') + ") / "
+                   f"sum by (lock) ({recent('mageflow_lock_wait_seconds_count{L}')})", "{{lock}}")],
             "Share of requests that waited more than 10 ms. If it is high, stagger the tasks that use this lock.",
             width=8, drill="lock", maximum=1,
         ),
@@ -198,7 +197,7 @@ _OUTCOMES = Section(
         ),
         lines(
             "Deadlocks by victim", "short",
-            [Query(f"round(sum by (victim_task, lock, resolution) ({_DEADLOCKS_LATELY})) > 0",
+            [Query(counts("mageflow_deadlocks_total{L}", "victim_task", "lock", "resolution"),
                    "{{victim_task}} on {{lock}} {{resolution}}")],
             "Deadlocks broken, by the task whose attempt was aborted and what happened to it.",
             width=8, bars=True, decimals=0, empty="no deadlocks",

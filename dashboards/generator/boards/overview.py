@@ -1,12 +1,12 @@
 """Board 1, fleet overview: are all workers well, and if not, which task, pool or process has a problem."""
 
-from dashboards.generator.queries import increase_from_zero, quantile
+from dashboards.generator.queries import counts, in_range, quantile, recent
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
 """Limits series about processes and scrapes to mageflow workers."""
 
-_DEADLOCKS = increase_from_zero("mageflow_deadlocks_total{S}", "{S}", "$__range", "$__range_s")
+_DEADLOCKS = in_range("mageflow_deadlocks_total{S}")
 
 _RIGHT_NOW = Section(
     "Right now",
@@ -23,7 +23,7 @@ _RIGHT_NOW = Section(
             'sum(rate(mageflow_task_runs_total{S,outcome=~"succeeded|failed|timed_out"}[R]))',
             "Share of settled attempts that succeeded. Retried and cancelled attempts and skipped duplicates are not "
             "counted, because they do not show whether the task works.",
-            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, empty="idle",
+            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, empty="no runs",
         ),
         stat(
             "Slot use", "percentunit",
@@ -35,7 +35,7 @@ _RIGHT_NOW = Section(
         stat(
             "Queue wait p95", "s", quantile(0.95, "mageflow_task_queue_wait_seconds_bucket{S}"),
             "Time from enqueue (or due time) to the start of the first attempt, for runs that mageflow enqueued.",
-            steps=((10, "orange"), (60, "red")), empty="idle",
+            steps=((10, "orange"), (60, "red")), empty="no runs",
         ),
         stat(
             "Near timeout", "short", "sum(mageflow_tasks_near_timeout{S})",
@@ -82,7 +82,7 @@ _WORK = Section(
             "trace of one attempt.",
         ),
         heat(
-            "Queue wait", "s", "sum by (le) (increase(mageflow_task_queue_wait_seconds_bucket{S}[R]))",
+            "Queue wait", "s", f"sum by (le) ({recent('mageflow_task_queue_wait_seconds_bucket{S}')})",
             "How long runs waited for a slot, over time. If the band climbs, the backlog grows.",
         ),
     ),
@@ -107,9 +107,10 @@ _CAPACITY = Section(
             "Used and configured slots, for ordinary (default) and durable tasks.",
         ),
         lines(
-            "Enqueues by source", "ops",
-            [Query("sum by (source, result) (rate(mageflow_tasks_enqueued_total{S}[R]))", "{{source}} {{result}}")],
-            "Runs sent to Hatchet per second, by what started them. Result error: Hatchet did not accept the run.",
+            "Enqueues by source", "short",
+            [Query(counts("mageflow_tasks_enqueued_total{S}", "source", "result"), "{{source}} {{result}}")],
+            "Runs sent to Hatchet per interval, by what started them. Result error: Hatchet did not accept the run.",
+            bars=True, decimals=0, empty="no runs",
         ),
         lines(
             "Enqueue p95", "s",

@@ -1,21 +1,30 @@
 """Board 3, stagger and timeouts: delays and their windows, the slots they occupy, and timeout extensions."""
 
-from dashboards.generator.queries import quantile, rate_of_active
+from dashboards.generator.queries import counts, mean, quantile, recent, share_in_range
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat
 
-_MEAN = (
-    "sum by (task) (rate(mageflow_stagger_delay_seconds_sum{T}[R])) / "
-    "sum by (task) (rate(mageflow_stagger_delay_seconds_count{T}[R]))"
-)
+_MEAN = mean("mageflow_stagger_delay_seconds", "{T}", "task")
+_WINDOW = "max by (task) (mageflow_stagger_window_seconds{T})"
+
+
+def _delay(share: float) -> str:
+    """A quantile of the delays, at most the window: the bucket that has the window in it reaches above it."""
+    found = quantile(share, "mageflow_stagger_delay_seconds_bucket{T}", "task")
+    return f"({found} < on (task) {_WINDOW}) or on (task) ({_WINDOW} and on (task) {found} >= 0)"
+
 
 _RIGHT_NOW = Section(
     "Right now",
     (
         stat(
             "Mean delay", "s",
-            "sum(rate(mageflow_stagger_delay_seconds_sum{T}[R])) / "
-            "sum(rate(mageflow_stagger_delay_seconds_count{T}[R]))",
-            "Mean of the random delays; about half the window if they are evenly distributed.", empty="idle", width=5,
+            share_in_range(
+                "mageflow_stagger_delay_seconds_sum{T}",
+                "mageflow_stagger_delay_seconds_count{T}",
+            ),
+            "Mean of the random delays in the selected time range; about half the window if they are evenly "
+            "distributed.",
+            instant=True, empty="no runs", width=5,
         ),
         stat(
             "Sleeping attempts", "short", 'sum(mageflow_tasks_in_flight{T,phase="stagger"})',
@@ -30,11 +39,13 @@ _RIGHT_NOW = Section(
         ),
         stat(
             "Failed extensions", "percentunit",
-            'sum(rate(mageflow_timeout_extensions_total{T,result="error"}[R])) / '
-            "sum(rate(mageflow_timeout_extensions_total{T}[R]))",
-            "Share of timeout extensions that Hatchet did not grant. The task still runs, with a delay shortened to "
-            "fit its timeout.",
-            steps=((0.01, "red"),), empty="idle", width=5,
+            share_in_range(
+                'mageflow_timeout_extensions_total{T,result="error"}',
+                "mageflow_timeout_extensions_total{T}",
+            ),
+            "Share of timeout extensions in the selected time range that Hatchet did not grant. The task still runs, "
+            "with a delay shortened to fit its timeout.",
+            steps=((0.01, "red"),), instant=True, empty="no runs", width=5,
         ),
         stat(
             "Near timeout", "short", "sum(mageflow_tasks_near_timeout{T})",
@@ -48,43 +59,42 @@ _DELAYS = Section(
     "Delays",
     (
         heat(
-            "Delays", "s", "sum by (le) (increase(mageflow_stagger_delay_seconds_bucket{T}[R]))",
+            "Delays", "s", f"sum by (le) ({recent('mageflow_stagger_delay_seconds_bucket{T}')})",
             "The random delays. If they are evenly distributed, each bucket has a count in proportion to its width.",
         ),
         lines(
             "Delay p50 / p95 and window", "s",
             [
-                Query(quantile(0.5, "mageflow_stagger_delay_seconds_bucket{T}", "task"), "{{task}} p50"),
-                Query(quantile(0.95, "mageflow_stagger_delay_seconds_bucket{T}", "task"), "{{task}} p95"),
-                Query("max by (task) (mageflow_stagger_window_seconds{T})", "{{task}} window", dashed=True),
+                Query(_delay(0.5), "{{task}} p50"),
+                Query(_delay(0.95), "{{task}} p95"),
+                Query(_WINDOW, "{{task}} window", dashed=True),
             ],
-            "Quantiles of the delays, and the configured window. Buckets are coarse: a quantile may be up to one "
-            "bucket bound above the window.",
+            "Quantiles of the delays, and the configured window.",
             drill="task",
         ),
         lines(
             "Mean delay / window", "percentunit",
-            [Query(f"({_MEAN}) / on (task) max by (task) (mageflow_stagger_window_seconds{{T}})", "{{task}}")],
+            [Query(f"({_MEAN}) / on (task) {_WINDOW}", "{{task}}")],
             "50 % if the delays are evenly distributed; with few samples it varies around that.",
             width=8, drill="task", maximum=1,
         ),
         lines(
-            "Arrivals and starts", "ops",
+            "Arrivals and starts", "short",
             [
-                Query("sum(rate(mageflow_task_queue_wait_seconds_count{T}[R]) "
+                Query(f"sum({recent('mageflow_task_queue_wait_seconds_count{T}')} "
                       "and on (job, task) mageflow_stagger_window_seconds{T})", "first attempts arrived"),
-                Query('sum(rate(mageflow_staggers_total{T,outcome="completed"}[R]))', "staggers completed"),
+                Query("sum(" + recent('mageflow_staggers_total{T,outcome="completed"}') + ")", "staggers completed"),
             ],
             "The effect of staggering, over the staggered tasks: attempts arrive in bursts, and their functions start "
             "evenly.",
             width=8,
         ),
         lines(
-            "Stagger outcomes", "ops",
-            [Query(rate_of_active("mageflow_staggers_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
-            "How stagger sleeps ended: completed, cancelled during the sleep, or shortened because the timeout could "
-            "not be extended (extension_failed).",
-            width=8, stacked=True, drill="task",
+            "Stagger outcomes", "short",
+            [Query(counts("mageflow_staggers_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
+            "How stagger sleeps ended, per interval: completed, cancelled during the sleep, or shortened because the "
+            "timeout could not be extended (extension_failed).",
+            width=8, bars=True, decimals=0, drill="task", empty="no runs",
         ),
     ),
 )  # fmt: skip
@@ -93,10 +103,10 @@ _TIMEOUTS = Section(
     "Timeouts",
     (
         lines(
-            "Extensions by result", "ops",
-            [Query(rate_of_active("mageflow_timeout_extensions_total{T}", "reason", "result"),
-                   "{{reason}} {{result}}")],
-            "Requests to Hatchet for more execution time, by reason.", width=8,
+            "Extensions by result", "short",
+            [Query(counts("mageflow_timeout_extensions_total{T}", "reason", "result"), "{{reason}} {{result}}")],
+            "Requests to Hatchet for more execution time per interval, by reason.",
+            width=8, bars=True, decimals=0, empty="no extensions",
         ),
         lines(
             "Extension amount p95", "s",
@@ -110,9 +120,10 @@ _TIMEOUTS = Section(
             width=8, steps=((1, "red"),),
         ),
         lines(
-            "Timed-out attempts", "ops",
-            [Query('sum by (task) (rate(mageflow_task_runs_total{T,outcome="timed_out"}[R]))', "{{task}}")],
-            "Attempts that ended in a timeout, of staggered and other tasks.", drill="task", colour="red",
+            "Timed-out attempts", "short",
+            [Query(counts('mageflow_task_runs_total{T,outcome="timed_out"}', "task"), "{{task}}")],
+            "Attempts per interval that ended in a timeout, of staggered and other tasks.",
+            bars=True, decimals=0, drill="task", colour="red", empty="no timeouts",
         ),
         lines(
             "Near timeout by task", "short",

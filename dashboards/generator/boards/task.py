@@ -1,6 +1,6 @@
 """Board 2, decorated tasks: throughput, latency, failures, timeouts and signatures of one or a few tasks."""
 
-from dashboards.generator.queries import quantile, rate_of_active
+from dashboards.generator.queries import counts, quantile, rate_of_active, recent, share_in_range
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _RIGHT_NOW = Section(
@@ -11,15 +11,18 @@ _RIGHT_NOW = Section(
             "Finished attempts per second of the selected tasks, with any outcome.", empty="no task",
         ),
         stat(
-            "Duration p95", "s", quantile(0.95, "mageflow_task_run_duration_seconds_bucket{T}"),
-            "95 % of the attempts took less time than this, without their stagger sleep.", empty="idle",
+            "Duration p95", "s", quantile(0.95, "mageflow_task_run_duration_seconds_bucket{T}", visible_range=True),
+            "95 % of the attempts in the selected time range took less time than this, without their stagger sleep.",
+            instant=True, empty="no runs",
         ),
         stat(
             "Retry share", "percentunit",
-            'sum(rate(mageflow_task_runs_total{T,outcome="retried"}[R])) / '
-            "sum(rate(mageflow_task_runs_total{T}[R]))",
-            "Share of attempts that failed and are retried. Their work is done twice.",
-            steps=((0.1, "orange"), (0.3, "red")), empty="idle",
+            share_in_range(
+                'mageflow_task_runs_total{T,outcome="retried"}',
+                "mageflow_task_runs_total{T}",
+            ),
+            "Share of the attempts in the selected time range that failed and are retried. Their work is done twice.",
+            steps=((0.1, "orange"), (0.3, "red")), instant=True, empty="no runs",
         ),
         stat(
             "Configured timeout", "s", "max(mageflow_task_timeout_seconds{T})",
@@ -43,10 +46,10 @@ _OUTCOMES = Section(
     "Outcomes and latency",
     (
         lines(
-            "Outcomes", "ops",
-            [Query(rate_of_active("mageflow_task_runs_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
-            "Finished attempts per second by task and outcome. Outcomes that do not occur are not shown.",
-            stacked=True, drill="task",
+            "Outcomes", "short",
+            [Query(counts("mageflow_task_runs_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
+            "Finished attempts per interval by task and outcome. Outcomes that do not occur are not shown.",
+            bars=True, decimals=0, drill="task", empty="no runs",
         ),
         lines(
             "In flight by phase", "short",
@@ -63,7 +66,7 @@ _OUTCOMES = Section(
             drill="task",
         ),
         heat(
-            "Duration", "s", "sum by (le) (increase(mageflow_task_run_duration_seconds_bucket{T}[R]))",
+            "Duration", "s", f"sum by (le) ({recent('mageflow_task_run_duration_seconds_bucket{T}')})",
             "Distribution of durations. Two bands are two kinds of work, for example cache hits and cache misses.",
         ),
         lines(
@@ -73,10 +76,11 @@ _OUTCOMES = Section(
             drill="task", steps=((60, "red"),),
         ),
         lines(
-            "Failures by exception", "ops",
-            [Query("sum by (task, exception) (rate(mageflow_task_failures_total{T}[R]))", "{{task}} {{exception}}")],
-            "Attempts that ended with an exception, by its class. Messages and arguments are not recorded.",
-            drill="task",
+            "Failures by exception", "short",
+            [Query(counts("mageflow_task_failures_total{T}", "task", "exception"), "{{task}} {{exception}}")],
+            "Attempts per interval that ended with an exception, by its class. Messages and arguments are not "
+            "recorded.",
+            bars=True, decimals=0, drill="task", empty="no failures",
         ),
         lines(
             "Timeout budget used p95", "percentunit",

@@ -36,19 +36,43 @@ class Metric:
     """How the same gauge of two clients in one process is merged. Panels aggregate in the same way."""
 
 
+QUANTILE_ERROR: Final = 0.25
+"""The largest error of a quantile on a board, as a share of the true value, between the ends of the buckets."""
+
+_DECADE: Final = ("1", "1.25", "1.55", "1.9", "2.35", "2.9", "3.6", "4.5", "5.5", "6.8", "8.2")
+
+
+def grid(lowest: float, highest: float) -> tuple[float, ...]:
+    """Upper bounds of buckets, eleven in each power of ten. The last one is ``highest`` or the next one above it.
+
+    No bound is more than `QUANTILE_ERROR` above the one before it. A quantile and what `histogram_quantile` computes
+    for it are in the same bucket, so this is the largest error between the first and the last bound. All series of a
+    metric have the same bounds: they could not be summed by ``le`` otherwise.
+    """
+    bounds: list[float] = []
+    for power in range(-6, 12):
+        for step in _DECADE:
+            bound = float(f"{step}e{power}")
+            if bound >= lowest:
+                bounds.append(bound)
+            if bound >= highest:
+                return tuple(bounds)
+    raise ValueError(f"{highest} is too large")
+
+
 # Bucket sets, in seconds.
-DUR: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-WAIT: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-RPC: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-STAG: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
-LOAD: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
-LOCK: Final = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
-FLOW: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.0)
-LAG: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-RATIO: Final = (0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 1.0, 1.1)
-SIZE: Final = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
+DUR: Final = grid(0.01, 3600)
+WAIT: Final = grid(0.045, 3600)
+RPC: Final = grid(0.0045, 30)
+STAG: Final = grid(0.1, 1800)
+LOAD: Final = grid(0.00045, 2.5)
+LOCK: Final = grid(0.001, 900)
+FLOW: Final = grid(0.1, 86400)
+LAG: Final = grid(0.001, 10)
+RATIO: Final = (*grid(0.1, 0.68), 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
+SIZE: Final = grid(100, 1e6)
 STEPS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 1000.0)
-CYCLE: Final = (2.0, 3.0, 4.0, 5.0, 8.0, 16.0)
+CYCLE: Final = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0)
 
 # Closed sets of label values.
 OUTCOMES: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled", "skipped")
