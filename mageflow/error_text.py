@@ -5,7 +5,7 @@ This module imports nothing of mageflow.
 
 from typing import Final
 
-__all__ = ["STORED_CHARACTERS", "clipped", "text_of"]
+__all__ = ["STORED_CHARACTERS", "clipped", "shown", "text_of"]
 
 STORED_CHARACTERS: Final = 32_768
 """Limit of an error's text: it is stored with the signature, and every error callback gets it."""
@@ -28,6 +28,22 @@ def text_of(error: BaseException, limit: int = 8192) -> str:
     except Exception as failure:  # noqa: BLE001 - the reported error matters more than this one
         return f"<no text: str() raised {type(failure).__name__}>"
     return clipped(text, limit)
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """Any value for the text of an error. Never raises.
+
+    A value may be nested too deep for ``repr``, an integer may have more digits than Python writes.
+
+    Args:
+        value: Any value.
+        limit: The longest text in characters; of a longer one the middle is left out.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the error about the value matters more
+        return f"<{type(value).__qualname__}>"
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-(limit // 2) :]}"
 
 
 def clipped(text: str, limit: int) -> str:

@@ -24,6 +24,7 @@ from mageflow.signatures import (
     TaskDefinition,
     TaskSignature,
     as_json_object,
+    defined,
 )
 from mageflow.store import CallbackKind, MemberPath, RecordKeys, Store, chain_header, swarm_header, task_header
 
@@ -188,7 +189,8 @@ class Creation:
             raise FlowDefinitionError(
                 f"a chain needs at least two tasks, this one has {len(members)}: sign a single task"
             )
-        definition = FlowDefinition(
+        definition = defined(
+            FlowDefinition,
             kind="chain",
             name=name or _default_name("chain", members),
             kwargs=as_json_object({**(bind or {}), **kwargs}),
@@ -267,7 +269,8 @@ class Creation:
         """
         config = config or SwarmConfig()
         members = await self._members.resolve_members(tasks, "tasks")
-        definition = FlowDefinition(
+        definition = defined(
+            FlowDefinition,
             kind="swarm",
             name=name or _default_name("swarm", members),
             kwargs=as_json_object({**(bind or {}), **kwargs}),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from mageflow.error_text import shown
 from mageflow.errors import FlowDefinitionError, SignatureInvalidError, SignatureNotFoundError
 from mageflow.flows.fields import check_bound_values, field_names
 from mageflow.signatures import (
@@ -24,6 +25,7 @@ from mageflow.signatures import (
     TaskSignature,
     as_json_object,
     decode_member,
+    defined,
     encode,
     error_field,
     other_keys,
@@ -127,7 +129,7 @@ class MemberResolver:
         name = self._catalog.task_name(target)
         if name is None:
             raise FlowDefinitionError(
-                f"{target!r} cannot be part of a signature or a flow: give a task declared with this client, the "
+                f"{shown(target)} cannot be part of a signature or a flow: give a task declared with this client, the "
                 "name of a task, a signature, its key, a chain or a swarm"
             )
         return MemberSpec(self.task_definition(name, {}, {}))
@@ -145,7 +147,9 @@ class MemberResolver:
             SignatureInvalidError: A stored document does not validate.
         """
         if isinstance(targets, str | Mapping) or not isinstance(targets, Sequence):
-            raise FlowDefinitionError(f"{what} is a list of tasks, names, signatures, keys or flows; got {targets!r}")
+            raise FlowDefinitionError(
+                f"{what} is a list of tasks, names, signatures, keys or flows; got {shown(targets)}"
+            )
         known: dict[int, MemberSpec] = {}
         for each in cast("Sequence[object]", targets):
             if id(each) not in known:
@@ -161,7 +165,8 @@ class MemberResolver:
         """
         model = self._catalog.input_model(name)
         check_bound_values(f"the input of {name!r}", [field_names(model)], kwargs, also=_SIGN_PARAMETERS)
-        return TaskDefinition(
+        return defined(
+            TaskDefinition,
             task=name,
             identifiers=as_json_object(identifiers),
             kwargs=with_input_keys(model, as_json_object(kwargs)),

@@ -5,6 +5,8 @@ This file owns the public words about one resource.
 
 from datetime import timedelta
 
+from mageflow.error_text import shown
+from mageflow.errors import ConfigurationError
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.acquirer import Acquirer
 from mageflow.locks.block import LockBlock
@@ -34,9 +36,14 @@ class Resource:
             key: Any text without NUL characters, or a number.
 
         Raises:
-            ConfigurationError: The key contains a NUL character or a lone surrogate.
+            ConfigurationError: The key contains a NUL character or a lone surrogate, or has no text, such as a
+                number of over 4,300 digits.
         """
-        return check_resource(ResourceKey(self.name, str(key)))
+        try:
+            text = str(key)
+        except Exception as error:
+            raise ConfigurationError(f"a resource key is text or a number, not {shown(key)}: {error}") from error
+        return check_resource(ResourceKey(self.name, text))
 
     def acquire(
         self,

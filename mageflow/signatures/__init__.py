@@ -8,6 +8,7 @@ from mageflow.signatures.codec import (
     TaskDefinition,
     decode_definition,
     decode_member,
+    defined,
     encode,
 )
 from mageflow.signatures.merge import deep_merge
@@ -62,6 +63,7 @@ __all__ = [
     "decode_definition",
     "decode_member",
     "deep_merge",
+    "defined",
     "encode",
     "error_field",
     "input_key",

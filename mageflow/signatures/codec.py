@@ -9,8 +9,9 @@ import json
 from typing import Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic_core import PydanticSerializationError
 
-from mageflow.errors import SignatureInvalidError, SignatureVersionError
+from mageflow.errors import ConfigurationError, FlowDefinitionError, SignatureInvalidError, SignatureVersionError
 from mageflow.signatures.message import ERROR_FIELD, RESULT_FIELD
 from mageflow.signatures.swarm import SwarmConfig
 
@@ -22,6 +23,7 @@ __all__ = [
     "TaskDefinition",
     "decode_definition",
     "decode_member",
+    "defined",
     "encode",
 ]
 
@@ -100,14 +102,36 @@ class FlowDefinition(_Document):
 
 
 MemberDefinition = TaskDefinition | FlowMember
+_Defined = TypeVar("_Defined", TaskDefinition, FlowDefinition)
 
 _MEMBER: Final[TypeAdapter[MemberDefinition]] = TypeAdapter(MemberDefinition)
 _ANY: Final[TypeAdapter[TaskDefinition | FlowDefinition]] = TypeAdapter(TaskDefinition | FlowDefinition)
 
 
+def defined(model: type[_Defined], /, **fields: Any) -> _Defined:
+    """A definition with these fields.
+
+    Raises:
+        FlowDefinitionError: A field cannot be stored, such as a name that is empty or no Unicode text.
+    """
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"])).encode("utf-8", "backslashreplace").decode()
+        raise FlowDefinitionError(f"the {place} of a {model.__name__} cannot be stored: {first['msg']}") from error
+
+
 def encode(document: TaskDefinition | FlowMember | FlowDefinition) -> str:
-    """The document as JSON text, without fields that equal their default (but with ``v`` and ``kind``)."""
-    text = document.model_dump_json(exclude_defaults=True, exclude={"v", "kind"})
+    """The document as JSON text, without fields that equal their default (but with ``v`` and ``kind``).
+
+    Raises:
+        ConfigurationError: A text in it has lone surrogates, so it has no encoding.
+    """
+    try:
+        text = document.model_dump_json(exclude_defaults=True, exclude={"v", "kind"})
+    except PydanticSerializationError as error:
+        raise ConfigurationError(f"these values cannot be stored as JSON: {error}") from error
     head = f'{{"v":{document.v},"kind":"{document.kind}"'
     return head + "}" if text == "{}" else f"{head},{text[1:]}"
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_h
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from mageflow.error_text import STORED_CHARACTERS, clipped
 from mageflow.signatures.sent import input_key
 from mageflow.types import Outcome
 
@@ -63,7 +64,9 @@ class FailureRecord(BaseModel):
     @classmethod
     def interrupted(cls, why: str) -> Self:
         """The error of a signature or flow that is interrupted now."""
-        return cls(type="TaskInterrupted", message=why, outcome="cancelled", at=datetime.now(UTC))
+        return cls(
+            type="TaskInterrupted", message=clipped(why, STORED_CHARACTERS), outcome="cancelled", at=datetime.now(UTC)
+        )
 
 
 class TaskError(BaseModel):

@@ -9,6 +9,7 @@ names, else its alias. Hatchet alone sends the name in both cases, and then the 
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast, get_args, get_origin
@@ -87,6 +88,7 @@ def as_json_object(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         dumped = to_jsonable_python(dict(values), by_alias=False, context=dict(SERIALIZATION_CONTEXT))
+        json.dumps(dumped)  # it has limits of its own, such as 4,300 digits, and the runs are sent with it
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"these values cannot be stored as JSON: {error}") from error
     return cast("dict[str, Any]", _renamed(values, dumped))

@@ -10,6 +10,7 @@ from typing import Any, cast
 import redis.asyncio.cluster
 import redis.cluster
 import redis.exceptions
+from redis.asyncio.connection import parse_url
 
 from mageflow.errors import ConfigurationError, RedisNotConfiguredError
 from mageflow.interceptors import Interceptor, RedisCall
@@ -38,7 +39,7 @@ class RedisPort:
         interceptor: Observes every round trip (`Interceptor.redis`).
 
     Raises:
-        ConfigurationError: The URL has a scheme Redis does not know, or the object is no redis-py client.
+        ConfigurationError: The URL is wrong or has a scheme Redis does not know, or the object is no redis-py client.
     """
 
     def __init__(self, client: RedisClient, interceptor: Interceptor | None = None) -> None:
@@ -50,6 +51,10 @@ class RedisPort:
             if not client.startswith(_SCHEMES):
                 scheme = client.partition("://")[0] if "://" in client else "none"
                 raise ConfigurationError(f"a Redis URL starts with {', '.join(_SCHEMES)}; got the scheme {scheme!r}")
+            try:
+                parse_url(client)
+            except ValueError as error:
+                raise ConfigurationError(f"the Redis URL is wrong: {error}") from error
         elif client is not None and not hasattr(client, "execute_command"):
             raise ConfigurationError(f"redis_client must be a redis-py client, a URL or None, not {type(client)!r}")
 
@@ -119,6 +124,10 @@ class RedisPort:
             except redis.exceptions.NoScriptError:
                 # A new or restarted server does not know the hash. This is no failure, so no interceptor sees an error.
                 reply = _UNKNOWN_SCRIPT
+            except UnicodeEncodeError as error:
+                raise ConfigurationError(
+                    f"{operation}: Redis stores Unicode text, and a given text has lone surrogates: {error}"
+                ) from error
             except _FAILURES as error:
                 _end_if_cancelled(task, cancellations, error)
                 failure = as_store_error(operation, error)
