@@ -1,7 +1,7 @@
 -- Library of the record scripts: what follows from what. Callbacks, the next step, the next items, the end of a flow,
 -- and the outbox through which all of it is sent. Needs lib_paths and lib_record.
 
-local GONE = {'gone', '{}', '', '', '', '', {}}  -- the envelope of a record that is not stored
+local GONE = {'gone', '{}', '', '', '', '', '', {}}  -- the envelope of a record that is not stored
 
 local ending_link  -- traceparent of the run whose end this script concludes
 
