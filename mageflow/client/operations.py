@@ -1,12 +1,14 @@
 """The operations of the client that use Redis: locks, signatures, chains, swarms and their lifecycle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from mageflow.flows import Flows
 from mageflow.locks import LockService, Resource
 from mageflow.signatures import ChainSignature, Status, SwarmConfig, SwarmSignature, TaskSignature
-from mageflow.store import AnySignature, RedisPort
+from mageflow.store import AnySignature, FoundSignature, RedisPort
+from mageflow.types import SignatureKind
 
 __all__ = ["StateOperations"]
 
@@ -218,6 +220,47 @@ class StateOperations:
             SignatureInvalidError: The stored document does not validate.
         """
         return await self._flows.load(key)
+
+    def signatures(
+        self,
+        *,
+        status: Status | str | Collection[Status | str] | None = None,
+        task: object = None,
+        flow: str | None = None,
+        since: datetime | timedelta | None = None,
+    ) -> AsyncIterator[FoundSignature]:
+        """Find signatures, chains and swarms of this client's namespace: ``async for found in client.signatures()``.
+
+        Reads an index and never scans keys. One round trip to Redis for each 500 records that have the status; on a
+        Cluster at least one for each of 16 shards. Changes nothing. The order is not defined. Each record comes once;
+        one whose status changes meanwhile may be missed, or come with the status before. Members of flows are not
+        listed: load the flow. Telemetry: the metrics of Redis with the operation ``search``.
+
+        Args:
+            status: A status or several of them; all by default.
+            task: Only signatures of this task: a task declared with this client, or its name.
+            flow: Only chains and swarms of this name.
+            since: Only what was created at this moment or later (with a time zone), or in the last so much time.
+
+        Returns:
+            An iterator of `FoundSignature`: key, kind, name, status, times and attempts. ``load_signature`` reads the
+            rest.
+
+        Raises:
+            ConfigurationError: There is no such status, ``since`` has no time zone, or both ``task`` and ``flow`` are
+                given.
+        """
+        return self._flows.search.find(status=status, task=task, flow=flow, since=since)
+
+    async def signature_counts(self) -> dict[SignatureKind, dict[Status, int]]:
+        """Count signatures, chains and swarms of this client's namespace by kind and status.
+
+        One round trip to Redis; 16 on a Cluster. The numbers are those of the metric ``mageflow_signatures``.
+
+        Returns:
+            For example ``counts["chain"][Status.FAILED]``; 0 where there are none.
+        """
+        return await self._flows.search.counts()
 
     async def suspend(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
         """Start nothing more of a signature or flow until `resume`.

@@ -27,6 +27,7 @@ from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.reconciler import Reconciler
 from mageflow.flows.repetition import while_unavailable
+from mageflow.flows.search import Search
 from mageflow.flows.settlements import LateSettlements
 from mageflow.flows.swarms import Swarms
 from mageflow.interceptors import Attempt, FlowStep, Interceptor
@@ -67,6 +68,7 @@ class Flows:
         creation: Creates signatures, chains and swarms.
         lifecycle: Suspends, resumes, interrupts and removes them.
         swarms: Adds items to swarms and closes them.
+        search: Finds and counts what is stored.
 
     Args:
         store: Keeps their state.
@@ -99,6 +101,7 @@ class Flows:
         members = MemberResolver(store, catalog)
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
+        self.search = Search(store, catalog)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
         self.creation = Creation(store, members, self._binder)
 

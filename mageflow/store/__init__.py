@@ -59,6 +59,7 @@ from mageflow.store.records.entries import (
     ReportEntry,
 )
 from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
+from mageflow.store.records.search import FoundSignature, search_records
 from mageflow.store.records.store import AnySignature, Store
 from mageflow.store.records.stored import chain_header, swarm_header, task_header
 from mageflow.store.redis.port import RedisClient, RedisPort
@@ -84,6 +85,7 @@ __all__ = [
     "FilledPlaces",
     "FlowPlace",
     "FoundCycle",
+    "FoundSignature",
     "Inspection",
     "Keys",
     "LifecycleDecision",
@@ -127,6 +129,7 @@ __all__ = [
     "join_member_key",
     "list_damaged",
     "locate",
+    "search_records",
     "signature_id_of",
     "split_member_key",
     "swarm_header",

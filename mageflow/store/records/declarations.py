@@ -24,6 +24,7 @@ __all__ = [
     "PUT_ASIDE",
     "RECORD_SCRIPTS",
     "REMOVE",
+    "SEARCH",
     "SETTLE",
     "START",
     "SWARM",
@@ -57,8 +58,9 @@ LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
 PUT_ASIDE: Final = Script("put_aside", ("due",), ("record", "kind", "reason"))
 DAMAGED: Final = Script("damaged", ("...",), ("clear",))
 CENSUS: Final = Script("census", ("...",), ("...",))
+SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", "limit", "name", "since", "..."))
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
-    PUT_ASIDE, DAMAGED,
+    PUT_ASIDE, DAMAGED, SEARCH,
 )  # fmt: skip

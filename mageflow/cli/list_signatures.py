@@ -1,0 +1,124 @@
+"""``mageflow list``: lists signatures, chains and swarms by status, name and age.
+
+The command reads only, from an index; it never scans keys.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mageflow.cli.redis_options import PIPE_WIDTH, hatchet_namespace, open_redis, redis_options
+from mageflow.terminal import json_text
+
+if TYPE_CHECKING:
+    from mageflow.store import FoundSignature
+
+__all__ = ["list_signatures"]
+
+_EPILOG = """\b
+Examples:
+  mageflow list                              what changed last comes first
+  mageflow list --status failed --since 60   created in the last hour
+  mageflow list --task price --limit 500     signatures of one task
+  mageflow list --json | jq -r '.signatures[].key'
+
+\b
+The counts are those of everything stored in the namespace, not of the filter.
+Exit status: 0 listed, 1 Redis does not answer, 2 wrong arguments.
+"""
+
+_STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelled", "interrupted")
+
+
+@click.command(name="list", epilog=_EPILOG)
+@redis_options
+@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES), help="Only this; more than once.")
+@click.option("--task", metavar="NAME", help="Only signatures of this task.")
+@click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
+@click.option("--since", metavar="MINUTES", type=click.FloatRange(min=0), help="Only what was created since.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_signatures(
+    redis_url: str | None,
+    namespace: str | None,
+    statuses: tuple[str, ...],
+    task: str | None,
+    flow: str | None,
+    since: float | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    """List stored signatures, chains and swarms, with their counts.
+
+    Shows what matches, the latest change first. mageflow inspect KEY shows one of them whole.
+    """
+    if task and flow:
+        raise click.UsageError("--task and --flow exclude each other")
+    found, matches, counts = asyncio.run(_read(redis_url, namespace, statuses, task, flow, since, limit))
+    if as_json:
+        click.echo(json_text({"signatures": [_row(each) for each in found], "matches": matches, "counts": counts}))
+    else:
+        from mageflow.cli.console import DataConsole
+        from mageflow.cli.list_table import draw
+
+        draw(DataConsole(width=PIPE_WIDTH), found, matches=matches, counts=counts)
+
+
+def _row(each: "FoundSignature") -> dict[str, Any]:
+    return {
+        "key": each.key,
+        "kind": each.kind,
+        "name": each.name,
+        "status": each.status,
+        "created_at": each.created_at.isoformat(),
+        "updated_at": each.updated_at.isoformat(),
+        "attempts": each.attempts,
+    }
+
+
+async def _read(
+    redis_url: str | None,
+    namespace: str | None,
+    statuses: tuple[str, ...],
+    task: str | None,
+    flow: str | None,
+    since: float | None,
+    limit: int,
+) -> "tuple[list[FoundSignature], int, dict[str, dict[str, int]]]":
+    from mageflow.config import Settings
+    from mageflow.signatures import Status
+    from mageflow.store import Keys, Store, search_records
+
+    settings = Settings()
+    async with open_redis(redis_url, settings) as port:
+        store = Store(port, Keys(settings.key_prefix, hatchet_namespace(namespace)), settings)
+        latest: list[tuple[datetime, str, FoundSignature]] = []
+        matches = 0
+        async for each in search_records(
+            port,
+            store.keys,
+            kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
+            statuses=[Status(status) for status in statuses or _STATUSES],
+            name=task or flow or "",
+            since=0.0 if since is None else (datetime.now(UTC) - timedelta(minutes=since)).timestamp(),
+        ):
+            matches += 1
+            entry = (each.updated_at, each.key, each)
+            if len(latest) < limit:
+                heapq.heappush(latest, entry)
+            else:
+                heapq.heappushpop(latest, entry)
+        counts: dict[str, dict[str, int]] = {}
+        for (kind, status), count in (await store.census()).signatures.items():
+            counts.setdefault(kind, {})[status] = int(count)
+        return list(_newest_first(latest)), matches, counts
+
+
+def _newest_first(latest: "list[tuple[datetime, str, FoundSignature]]") -> "Iterator[FoundSignature]":
+    for _, _, each in sorted(latest, key=lambda entry: entry[:2], reverse=True):
+        yield each

@@ -1,0 +1,90 @@
+"""Finds records by kind, status, name and age, from the indexes that every write keeps. Never scans keys."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mageflow.signatures import Status
+from mageflow.store.keys import SHARDS, Keys
+from mageflow.store.records.declarations import SEARCH
+from mageflow.store.records.stored import moment
+from mageflow.store.redis.port import RedisPort
+from mageflow.types import SignatureKind
+
+__all__ = ["FoundSignature", "search_records"]
+
+_PAGE: Final = 500
+"""Entries of an index that one call reads. Redis serves no other client meanwhile: about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSignature:
+    """A signature, chain or swarm that a search has found, as it was at that moment.
+
+    Attributes:
+        key: For ``client.load_signature`` and the lifecycle methods.
+        kind: ``task``, ``chain`` or ``swarm``.
+        name: The task's name; for a flow its name in telemetry.
+        status: Its status.
+        created_at: When it was stored, in UTC.
+        updated_at: When anything of it last changed, in UTC.
+        attempts: Attempts admitted so far, of all its members.
+    """
+
+    key: str
+    kind: SignatureKind
+    name: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    attempts: int
+
+
+async def search_records(
+    port: RedisPort,
+    keys: Keys,
+    *,
+    kinds: Sequence[SignatureKind],
+    statuses: Sequence[Status],
+    name: str = "",
+    since: float = 0.0,
+    page: int = _PAGE,
+) -> AsyncIterator[FoundSignature]:
+    """Find records. One round trip for each ``page`` entries of the indexes; on a Cluster at least one per shard.
+
+    Each record comes once. One whose status changes meanwhile may be missed, or come with the status before.
+
+    Args:
+        port: Connects to Redis.
+        keys: Keys of the namespace.
+        kinds: The kinds to look at.
+        statuses: The statuses to look at.
+        name: Only records of this name; empty for all.
+        since: Only records created at this time or later, in epoch seconds.
+        page: Entries of the indexes that one call reads.
+
+    Raises:
+        StoreError: As `RedisPort.call`.
+    """
+    # In the order of a life, so that a record that goes on meanwhile is met again and not missed.
+    pairs = [f"{kind}:{status}" for status in Status if status in statuses for kind in kinds]
+    shards = [keys.stats(shard) for shard in range(SHARDS)]
+    seen: set[str] = set()
+    for group in [[each] for each in shards] if port.is_cluster else [shards]:
+        cursor: list[Any] = [1, 1, "", 0]
+        while cursor:
+            found, cursor = await port.call(SEARCH, group, (*cursor, page, name, f"{since * 1000:.0f}", *pairs))
+            for row in found:
+                record = _read(row)
+                if record is not None and record.key not in seen:
+                    seen.add(record.key)
+                    yield record
+
+
+def _read(row: Sequence[Any]) -> FoundSignature | None:
+    key, kind, name, status, created, updated, attempts = row
+    try:
+        return FoundSignature(key, kind, name, Status(status), moment(created), moment(updated), int(attempts))
+    except (ValueError, ArithmeticError, OSError):
+        return None  # damaged: the reconcilers report it
