@@ -191,6 +191,7 @@ class Mageflow(StateOperations, DeclaringClient):
         """
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
         sdk.prepare_listener(worker, prepare_logs_of_child)
+        sdk.send_storable_errors(worker)
         user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 

@@ -22,7 +22,11 @@ import grpc
 from hatchet_sdk import Context, DurableContext, Hatchet
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
-from hatchet_sdk.contracts.dispatcher_pb2 import RefreshTimeoutRequest, RefreshTimeoutResponse
+from hatchet_sdk.contracts.dispatcher_pb2 import (
+    STEP_EVENT_TYPE_FAILED,
+    RefreshTimeoutRequest,
+    RefreshTimeoutResponse,
+)
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsRequest, GetRunDetailsResponse
 from hatchet_sdk.runnables.contextvars import (
     ctx_action_key,
@@ -36,10 +40,12 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
 from hatchet_sdk.utils.api_auth import create_authorization_header
+from hatchet_sdk.worker.action_listener_process import QueuedBatchActionEvent
 from hatchet_sdk.worker.worker import LifespanFn, Worker
 from pydantic import TypeAdapter
 from typing_extensions import override
 
+from mageflow.error_text import clipped
 from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.errors_map import describe
@@ -61,6 +67,7 @@ __all__ = [
     "prepare_listener",
     "run_details",
     "running_task_id",
+    "send_storable_errors",
     "set_input_type",
     "set_lifespan",
     "slots_of",
@@ -412,6 +419,26 @@ def slots_of(worker: Worker) -> dict[str, int]:
 def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
     """The tasks registered on a worker so far."""
     return list(worker._action_registry.values())
+
+
+def send_storable_errors(worker: Worker) -> None:
+    """Make the error texts that a worker reports storable: a lone surrogate or a NUL becomes an escape.
+
+    The SDK cannot send a text with a surrogate, and Hatchet refuses one with a NUL: the run would go on until its
+    timeout. The texts pass through the queue to the listener's process, whose copy of the queue is not changed.
+    """
+    queue = cast("Any", worker._event_queue)
+    put: Callable[..., None] = queue.put
+
+    def put_storable(event: Any, *args: Any, **kwargs: Any) -> None:
+        if getattr(event, "type", None) == STEP_EVENT_TYPE_FAILED:
+            reports: list[Any] = event.items if isinstance(event, QueuedBatchActionEvent) else [event]
+            for each in reports:
+                if each.payload:
+                    each.payload = clipped(each.payload, len(each.payload))
+        put(event, *args, **kwargs)
+
+    queue.put = put_storable
 
 
 def set_lifespan(worker: Worker, lifespan: LifespanFn) -> LifespanFn | None:

@@ -8,8 +8,9 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Final
 
-from mageflow.errors import DeadlockError, LockTimeoutError
+from mageflow.errors import DeadlockError, LockTimeoutError, StoreUnavailableError
 from mageflow.interceptors import ExtendTimeout, Interceptor, ResourceKey, current_attempt
 from mageflow.locks.enclosing import EnclosingLeases
 from mageflow.locks.lease import Grant, Lease
@@ -21,6 +22,9 @@ from mageflow.locks.waiting import WaitPhases, WaitScope
 from mageflow.store import LockVerdict
 
 __all__ = ["Acquirer"]
+
+_RESERVE_SECONDS: Final = 1.0
+"""How long before its timeout an attempt gives up waiting for Redis."""
 
 
 class Acquirer:
@@ -122,7 +126,7 @@ class Acquirer:
     async def _until_granted(self, session: LockSession, request: LockRequest) -> Grant:
         call = request.call
         while True:
-            verdict = await session.send(request)
+            verdict = await self._send(session, request)
             if verdict.kind == "queued":
                 verdict = await self._wait(session, request, verdict)
             if verdict.kind == "granted":
@@ -132,6 +136,32 @@ class Acquirer:
             if verdict.kind in ("busy", "ended"):
                 blocked = verdict.waiting_for or call.waiting_for or call.resources[0]
                 raise LockTimeoutError(blocked.name, blocked.key, call.elapsed_seconds)
+
+    async def _send(self, session: LockSession, request: LockRequest) -> LockVerdict:
+        """Send a request, and again while Redis is away or refuses, as long as the request may wait.
+
+        That is its timeout, and in a task what is left of the attempt. A request outside of tasks without a timeout
+        waits for the length of a lease.
+
+        Raises:
+            StoreUnavailableError: Redis was away or refused all the time.
+        """
+        longest = session.session_lease.retry_seconds
+        pause = longest / 8
+        started_at = time.monotonic()
+        while True:
+            try:
+                return await session.send(request)
+            except StoreUnavailableError:
+                limits = [] if request.remaining_seconds is None else [request.remaining_seconds]
+                if request.attempt is not None:
+                    limits.append(request.attempt.remaining_seconds - _RESERVE_SECONDS)
+                elif not limits:
+                    limits.append(started_at + session.session_lease.lease_seconds - time.monotonic())
+                if session.is_closed or min(limits) <= pause:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, longest)
 
     async def _wait(self, session: LockSession, request: LockRequest, queued: LockVerdict) -> LockVerdict:
         call = request.call

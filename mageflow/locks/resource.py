@@ -84,7 +84,9 @@ class Resource:
             LockTimeoutError: It was not granted in time. Retryable.
             DeadlockError: This run is the victim of a deadlock. Retryable.
             RedisNotConfiguredError: The client has no Redis.
-            StoreError: Redis did not answer. Retryable.
+            StoreUnavailableError: Redis was away or refused as long as the request could wait: for its timeout, in a
+                task until a second before the attempt's timeout, else for 15 s. Retryable.
+            StoreError: Redis failed in another way.
 
         Atomicity: one script grants or queues, and searches for a cycle. One round trip to acquire and one to release
         without contention.

@@ -54,6 +54,11 @@ class LockSession:
         self._monotonic = monotonic
         self._is_closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the locks of this process were closed."""
+        return self._is_closed
+
     # -- requests ------------------------------------------------------------------------------------------------
 
     async def send(self, request: LockRequest) -> LockVerdict:

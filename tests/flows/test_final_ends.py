@@ -30,7 +30,7 @@ def observed(make_observed: Any, mageflow_redis: Any) -> Any:  # noqa: F811
 
 
 async def test_a_text_that_hatchet_cannot_store_reaches_the_callback(observed: Any, mageflow_worker: Any) -> None:
-    """A NUL and a lone surrogate become escapes."""
+    """A NUL and a lone surrogate become escapes, in the callback and in Hatchet, where the run has failed."""
     client = observed.client
     received: list[TaskError] = []
 
@@ -44,9 +44,16 @@ async def test_a_text_that_hatchet_cannot_store_reaches_the_callback(observed: A
         return {}
 
     mageflow_worker.in_process(client, "texts", workflows=[fails, callback])
-    await (await client.chain([fails, fails], error=callback)).aio_run_no_wait()
+    chain = await client.chain([fails, fails], error=callback)
+    await chain.aio_run_no_wait()
     await until(lambda: bool(received), 15)
     assert received[0].message == "converter said: \\x00 and \\ud800"
+    run_id = (await client.load_signature(chain.steps[0])).last_run.workflow_run_id
+    async with asyncio.timeout(20):  # the execution timeout is 60 s
+        while (await client.runs.aio_get_status(run_id)).name != "FAILED":
+            await asyncio.sleep(0.05)
+    [task] = (await client.runs.aio_get_details(run_id)).task_runs.values()
+    assert task.error.startswith("RuntimeError: converter said: \\x00 and \\ud800\n")
 
 
 async def test_a_message_larger_than_hatchet_takes_ends_its_flow_at_once(observed: Any, mageflow_worker: Any) -> None:
