@@ -1,13 +1,15 @@
-"""`configure`: sets up tracing and logging for programs that have not done so.
+"""`configure`: sets up traces, logs and metrics by OTLP for programs that have not done so.
 
 The only place in this room that changes something global. The rest uses what the program has set up.
 """
 
 import logging
 import os
+import socket
+import uuid
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from opentelemetry import trace
 
@@ -16,9 +18,20 @@ from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.telemetry.log_setup import LogSetup
 
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
 __all__ = ["configure"]
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_INSTANCE_ID = str(uuid.uuid4())
+
+_TRACES_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_METRICS_EXPORTER, _METRICS_ENDPOINT = "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+_METRICS_EXPORTERS = ("otlp", "prometheus", "none")
+_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
+
+_pushes: list[Any] = []
+"""The push of metrics that `configure` has started; one at most."""
 
 
 def configure(
@@ -28,46 +41,85 @@ def configure(
     level: int | str = logging.INFO,
     exception_detail: Literal["type", "message", "full"] | None = None,
     resource_attributes: Mapping[str, str] | None = None,
+    registry: "CollectorRegistry | None" = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Set up traces and logs for this process; call it once, before the worker starts.
+    """Set up traces, logs and metrics by OTLP for this process; call it once, before the worker starts.
 
     Traces: an SDK tracer provider, exporting by OTLP over HTTP when ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its
     ``_TRACES_`` form) is set, read now. A provider the program has set up already is kept as it is. Logs: structlog
     and the standard library both end in one root handler. Other handlers on the standard streams, Hatchet's too, write
     the same format or go; the SDK's listener process is set up alike. With ``"json"`` Python's warnings and uncaught
-    exceptions are log records. Calling it again replaces the root handler.
+    exceptions are log records. Metrics: sent by OTLP over HTTP too, beside the endpoint, when
+    ``OTEL_METRICS_EXPORTER`` is ``otlp`` or ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` is set; every
+    ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds (60000), cumulative, from a thread of their own. Calling it again
+    replaces the root handler and nothing else.
 
     Args:
-        service_name: The ``service.name`` of every span.
+        service_name: The ``service.name`` of every span and metric.
         logs: One JSON object per line, readable text, or None to leave logging alone.
         level: Of the root logger.
         exception_detail: What JSON lines show of an exception: its class, also its message, or its traceback. By
             default ``MAGEFLOW_EXCEPTION_DETAIL``, which is ``type`` if unset.
-        resource_attributes: More about this process, for every span.
+        resource_attributes: More about this process, for every span and metric.
+        registry: Whose metrics are sent; ``prometheus_client.REGISTRY`` unless given. Give it to the client too.
         stream: Where logs go; standard error unless given.
 
     Raises:
-        ConfigurationError: An OTLP endpoint is set and the exporter is not installed. Nothing has been set up then.
+        ConfigurationError: OTLP is asked for and the exporter is not installed, or a variable has a value that is not
+            known. Nothing has been set up then.
     """
-    exporter = _exporter()
+    traces_exporter = _exporter(_asks_for_traces(), "trace_exporter", "OTLPSpanExporter")
+    metrics_exporter = _exporter(_asks_for_metrics(), "metric_exporter", "OTLPMetricExporter")
+    interval = _interval_seconds()
     if not _has_provider():
-        _set_provider(service_name, resource_attributes or {}, exporter)
+        _set_provider(_resource(service_name, resource_attributes or {}), traces_exporter)
+    if metrics_exporter is not None and not _pushes:
+        _push(metrics_exporter, _resource(service_name, resource_attributes or {}), registry, interval)
     if logs is not None:
         LogSetup(logs, level, exception_detail or Settings().exception_detail, stream).apply()
 
 
-def _exporter() -> Any:
-    endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
-    if endpoint is None:
+def _asks_for_traces() -> str:
+    """The variable that asks for traces by OTLP; empty if none does."""
+    return next((name for name in _TRACES_ENDPOINTS if os.environ.get(name)), "")
+
+
+def _asks_for_metrics() -> str:
+    """The variable that asks for metrics by OTLP; empty if none does.
+
+    The general endpoint does not: it is often that of a backend for traces alone, and metrics have an endpoint already.
+    """
+    chosen = {each.strip() for each in os.environ.get(_METRICS_EXPORTER, "").split(",")} - {""}
+    if unknown := chosen.difference(_METRICS_EXPORTERS):
+        raise ConfigurationError(
+            f"{_METRICS_EXPORTER} is {', '.join(sorted(unknown))}; known are {', '.join(_METRICS_EXPORTERS)}"
+        )
+    if chosen:
+        return _METRICS_EXPORTER if "otlp" in chosen else ""
+    return _METRICS_ENDPOINT if os.environ.get(_METRICS_ENDPOINT) else ""
+
+
+def _exporter(variable: str, module: str, name: str) -> Any:
+    if not variable:
         return None
     try:
-        module = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        return getattr(import_module(f"opentelemetry.exporter.otlp.proto.http.{module}"), name)
     except ImportError as error:
         raise ConfigurationError(
-            f"{endpoint} is set, and the OTLP exporter is not installed: {installs('otlp')}"
+            f"{variable} is set, and the OTLP exporter is not installed: {installs('otlp')}"
         ) from error
-    return module.OTLPSpanExporter
+
+
+def _interval_seconds() -> float:
+    text = os.environ.get(_INTERVAL) or "60000"
+    try:
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = 0.0
+    if not 0.0 < milliseconds < float("inf"):
+        raise ConfigurationError(f"{_INTERVAL} is {text!r}, which is not a number of milliseconds above 0")
+    return milliseconds / 1000
 
 
 def _has_provider() -> bool:
@@ -76,12 +128,31 @@ def _has_provider() -> bool:
     return isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
-def _set_provider(service_name: str, attributes: Mapping[str, str], exporter: Any) -> None:
+def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
+    """What this process is: by the conventions, with ``OTEL_RESOURCE_ATTRIBUTES``; given attributes win."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+    found = {"service.instance.id": _INSTANCE_ID, "host.name": socket.gethostname(), "process.pid": os.getpid()}
+    if namespace := os.environ.get("HATCHET_CLIENT_NAMESPACE"):
+        found["hatchet.namespace"] = namespace
+    return Resource(found).merge(Resource.create({"service.name": service_name, **attributes}))
+
+
+def _set_provider(resource: Any, exporter: Any) -> None:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name, **attributes}))
+    provider = TracerProvider(resource=resource)
     if exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(exporter()))
     trace.set_tracer_provider(provider)
+
+
+def _push(exporter: Any, resource: Any, registry: "CollectorRegistry | None", interval: float) -> None:
+    from prometheus_client import REGISTRY  # noqa: PLC0415
+
+    from mageflow.telemetry.otlp_metrics import MetricsPush  # noqa: PLC0415
+
+    push = MetricsPush(exporter(), resource, REGISTRY if registry is None else registry, interval)
+    push.start()
+    _pushes.append(push)

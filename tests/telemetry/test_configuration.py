@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -281,3 +282,50 @@ structlog.get_logger("x").warning("event\\nforged", name="\\x1b]0;title\\x07", d
     assert "\\x1b]0;title\\x07" in shown
     assert "n=3" in shown
     assert not set(shown) & {"\x1b", "\x07", "\x9b"}
+
+
+def pushing(**environment: str) -> str:
+    return printed(
+        """
+from mageflow.errors import ConfigurationError
+import threading
+try:
+    configure(service_name="shop", logs=None)
+    configure(service_name="shop", logs=None)
+    print(len([each for each in threading.enumerate() if each.name == "mageflow-otlp-metrics"]), flush=True)
+except ConfigurationError as error:
+    print(error, flush=True)
+import os
+os._exit(0)
+""",
+        **environment,
+    ).strip()
+
+
+def test_metrics_are_sent_only_where_they_are_asked_for():
+    """The general endpoint is often one for traces alone; ``none`` wins over an endpoint."""
+    dead = "http://127.0.0.1:1"
+    assert pushing(OTEL_EXPORTER_OTLP_ENDPOINT=dead) == "0"
+    assert pushing(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=dead, OTEL_METRICS_EXPORTER="none") == "0"
+    assert pushing(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=dead) == "1"
+    assert pushing(OTEL_METRICS_EXPORTER="prometheus, otlp") == "1"
+
+
+def test_variables_of_metrics_with_unknown_values_are_refused():
+    """With the name of the variable and what it may be."""
+    assert pushing(OTEL_METRICS_EXPORTER="statsd") == (
+        "OTEL_METRICS_EXPORTER is statsd; known are otlp, prometheus, none"
+    )
+    assert pushing(OTEL_METRIC_EXPORT_INTERVAL="soon") == (
+        "OTEL_METRIC_EXPORT_INTERVAL is 'soon', which is not a number of milliseconds above 0"
+    )
+
+
+def test_a_dead_collector_of_metrics_does_not_keep_the_program_from_ending():
+    """The last push is given five seconds."""
+    before = time.monotonic()
+    printed(
+        "configure(service_name='shop', logs=None)",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://127.0.0.1:1/v1/metrics",
+    )
+    assert time.monotonic() - before < 50.0
