@@ -146,7 +146,7 @@ class IllegalTransitionError(SignatureError):
     Attributes:
         key: The signature's key.
         current: Its status.
-        operation: The operation: ``suspend``, ``resume``, ``interrupt`` or ``start``.
+        operation: The operation: ``suspend``, ``resume``, ``interrupt``, ``start`` or ``rebind``.
     """
 
     def __init__(self, key: str, current: str, operation: str) -> None:

@@ -221,6 +221,36 @@ class StateOperations:
         """
         return await self._flows.load(key)
 
+    async def rebind(
+        self, signature: AnySignature | str, *, bind: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> AnySignature:
+        """Change bound values of a signature, a flow or a member of one that has not begun.
+
+        Values are replaced or added by name; the others stay. For a flow they are the values bound to every member. A
+        signature has begun when its first run is admitted, a flow when it is started, a member when it is sent. Copies
+        that other processes have loaded keep the old values, and so do flows that the signature was copied into.
+
+        Three round trips to Redis. The change is atomic: a change by others in between is kept too. Starts the active
+        TTL again. Telemetry: ``mageflow_signature_writes_total{operation="update"}``.
+
+        Args:
+            signature: A signature, chain, swarm or member, or its key.
+            bind: Bound values whose names are parameters of this method.
+            kwargs: Bound values.
+
+        Returns:
+            The signature with the new values.
+
+        Raises:
+            FlowDefinitionError: No input has such a field, or it is a member that is a nested flow.
+            IllegalTransitionError: It has begun or ended.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: It expired or was removed.
+            SignatureInvalidError: What is stored does not validate.
+        """
+        await self._flows.rebinding.rebind(_key(signature), {**(bind or {}), **kwargs})
+        return await self._flows.load(_key(signature))
+
     def signatures(
         self,
         *,

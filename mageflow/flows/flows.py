@@ -25,6 +25,7 @@ from mageflow.flows.identity import new_identity
 from mageflow.flows.lifecycle import Lifecycle
 from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
+from mageflow.flows.rebinding import Rebinding
 from mageflow.flows.reconciler import Reconciler
 from mageflow.flows.repetition import while_unavailable
 from mageflow.flows.search import Search
@@ -69,6 +70,7 @@ class Flows:
         lifecycle: Suspends, resumes, interrupts and removes them.
         swarms: Adds items to swarms and closes them.
         search: Finds and counts what is stored.
+        rebinding: Changes bound values of what has not begun.
 
     Args:
         store: Keeps their state.
@@ -102,6 +104,7 @@ class Flows:
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
         self.search = Search(store, catalog)
+        self.rebinding = Rebinding(store, members, self._interceptor)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
         self.creation = Creation(store, members, self._binder)
 

@@ -59,6 +59,7 @@ from mageflow.store.records.entries import (
     ReportEntry,
 )
 from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
+from mageflow.store.records.rebinding import replace_definition
 from mageflow.store.records.search import FoundSignature, search_records
 from mageflow.store.records.store import AnySignature, Store
 from mageflow.store.records.stored import chain_header, swarm_header, task_header
@@ -129,6 +130,7 @@ __all__ = [
     "join_member_key",
     "list_damaged",
     "locate",
+    "replace_definition",
     "search_records",
     "signature_id_of",
     "split_member_key",

@@ -22,6 +22,7 @@ __all__ = [
     "LIFECYCLE",
     "LOAD",
     "PUT_ASIDE",
+    "REBIND",
     "RECORD_SCRIPTS",
     "REMOVE",
     "SEARCH",
@@ -47,6 +48,7 @@ SETTLE: Final = _record_script(
 )
 START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by", "options")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
+REBIND: Final = _record_script("rebind", "path", "before", "after")
 REMOVE: Final = _record_script("remove")
 SWARM: Final = _record_script("swarm", "close", "token", "...")
 ACK: Final = _record_script("ack", "...")
@@ -62,5 +64,5 @@ SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", 
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
-    PUT_ASIDE, DAMAGED, SEARCH,
+    PUT_ASIDE, DAMAGED, SEARCH, REBIND,
 )  # fmt: skip
