@@ -191,12 +191,17 @@ class SignedRuns:
         )
 
 
+_HIGHEST_PRIORITY = 3
 _NAMED = {"timed_out": "TaskTimedOut", "cancelled": "TaskCancelled"}
 
 
 def _options(attempt: Attempt) -> RunOptions:
-    """What the callbacks of this run are given. The priority of the task itself is not handed on."""
-    priority = attempt.priority if attempt.priority != attempt.task.default_priority else None
+    """What the callbacks of this run are given. The priority of the task itself is not handed on.
+
+    Hatchet gives a retry a priority above all that a caller can give; the first attempt has stored what it was.
+    """
+    is_given = attempt.priority != attempt.task.default_priority and attempt.priority <= _HIGHEST_PRIORITY
+    priority = attempt.priority if is_given else None
     return RunOptions(metadata=of_program(attempt.metadata), priority=priority)
 
 

@@ -6,10 +6,20 @@ Prints per fault: flows, done, lost, doubled (bodies that had succeeded and ran 
 import argparse
 import asyncio
 import json
+import traceback
 from dataclasses import asdict
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.run import Row, run, table
+
+
+def _row(fault: Fault, flows: int, seed: int) -> Row:
+    """The row of a fault; a run that fails as a whole does not keep the others from their turn."""
+    try:
+        return asyncio.run(run(fault, flows, seed))
+    except Exception as error:  # noqa: BLE001 - shown with its row
+        problem = "".join(traceback.format_exception(error))
+        return Row(fault.name, fault.text, seed, flows, lost=flows, problems=[problem])
 
 
 def main() -> None:
@@ -23,7 +33,7 @@ def main() -> None:
     rows: list[Row] = []
     for fault in FAULTS:
         if not options.fault or fault.name in options.fault:
-            rows.append(asyncio.run(run(fault, options.flows, options.seed)))
+            rows.append(_row(fault, options.flows, options.seed))
             if not options.json:
                 print(table(rows[-1:]).splitlines()[-1], *rows[-1].problems[:10], sep="\n", flush=True)
     if options.json:

@@ -91,6 +91,14 @@ async def _full_pool(_: Stage, __: random.Random) -> None:
     """The URL has limited the pool for the whole time."""
 
 
+async def _kill_node(stage: Stage, _: random.Random) -> None:
+    """Without one of its masters, a Cluster answers CLUSTERDOWN for every key."""
+    node = stage.cluster.nodes[1]
+    await asyncio.to_thread(node.kill)
+    await asyncio.sleep(SECONDS * 2)  # the others notice after 3 s
+    await asyncio.to_thread(node.start)
+
+
 async def _fail_over(stage: Stage, _: random.Random) -> None:
     await asyncio.to_thread(stage.watched.fail_over)
 
@@ -174,6 +182,7 @@ FAULTS = (
     Fault("full-pool", "the pool has 2 connections", _full_pool, Needs(parameters="?max_connections=2")),
     Fault("damaged-records", "records of 20 other flows are damaged", _damage_records),
     Fault("fail-over", "a Sentinel makes the replica the master", _fail_over, Needs(is_watched=True)),
+    Fault("cluster-down", "Redis refuses: CLUSTERDOWN, a master is away", _kill_node, Needs(is_cluster=True)),
     Fault("kill-engine", "Hatchet is killed and starts again with nothing", _kill_engine, kills_workers=True),
     Fault("kill-worker", "a worker is killed, three times", _kill_workers, kills_workers=True),
     Fault("stop-worker", "a worker is stopped (SIGSTOP) for 10 s", _stop_worker, kills_workers=True),

@@ -80,7 +80,7 @@ async def run(fault: Fault, flows: int, seed: int) -> Row:
         async with Stage(folder, fault.needs) as stage:
             wanted = [Flow(f"{number}", FLOWS[number % len(FLOWS)]) for number in range(flows)]
             await _run_flows(stage, fault, wanted, random.Random(seed))
-            history = RedisHistory.read(stage.history)
+            history = RedisHistory.read(*stage.histories)
         history.flows = {each.name: {each.key} for each in wanted if each.key}
         _judge(row, fault, wanted, history, folder)
     row.seconds = time.monotonic() - started

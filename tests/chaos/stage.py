@@ -6,20 +6,21 @@ import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 import redis.asyncio
+import redis.asyncio.cluster
 
 from mageflow import Mageflow
 from mageflow.engine import LocalEngine
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
 from tests.chaos.proxy import SlowProxy
-from tests.chaos.worker import SENTINEL, redis_client
+from tests.chaos.worker import CLUSTER, SENTINEL, redis_client
 from tests.flows.crash_injection.fork_server import SETTINGS
 from tests.flows.crash_injection.processes import WORKER_LOST_AFTER
-from tests.store.topologies import Watched, free_port, valkey_binary
+from tests.store.topologies import ClusterOfThree, Watched, free_port, valkey_binary
 
 ROOT = Path(__file__).parents[2]
 BODY_SECONDS = 0.2
@@ -34,12 +35,14 @@ class Needs:
     Attributes:
         options: Options of the server.
         is_watched: A master, a replica and a Sentinel instead of one server.
+        is_cluster: A Cluster of three masters instead of one server.
         is_proxied: The workers and the client are behind a proxy.
         parameters: Query of the URL of Redis, for redis-py.
     """
 
     options: dict[str, str] = field(default_factory=dict[str, str])
     is_watched: bool = False
+    is_cluster: bool = False
     is_proxied: bool = False
     parameters: str = ""
 
@@ -50,12 +53,16 @@ class Stage:
     Attributes:
         valkey: The one server, unless a Sentinel watches two.
         watched: The two servers and their Sentinel, if the fault needs them.
+        cluster: The Cluster, if the fault needs one.
         proxy: The proxy, if the fault needs one.
         workers: The worker processes that should live.
+        histories: Folders with the append-only files of what was written.
     """
 
     valkey: EmbeddedValkey
     watched: Watched
+    cluster: ClusterOfThree
+    histories: list[Path]
     proxy: SlowProxy
 
     def __init__(self, folder: Path, needs: Needs) -> None:
@@ -83,13 +90,20 @@ class Stage:
             await asyncio.gather(*(asyncio.to_thread(each.kill) for each in self.workers))
 
     def _start_redis(self, starting: ExitStack) -> str:
+        if self._needs.is_cluster:
+            self.cluster = starting.enter_context(ClusterOfThree(valkey_binary()))
+            for server in self.cluster.nodes:
+                server.ask("CONFIG", "SET", "appendonly", "yes")
+                server.ask("CONFIG", "REWRITE")
+            self.histories = [each.directory for each in self.cluster.nodes]
+            return f"{CLUSTER}{self.cluster.nodes[0].port}"
         if self._needs.is_watched:
             self.watched = starting.enter_context(Watched(valkey_binary()))
             for server in (self.watched.master, self.watched.replica):
                 server.ask("CONFIG", "SET", "appendonly", "yes")
-            self.history = self.watched.replica.directory
+            self.histories = [self.watched.replica.directory]
             return f"{SENTINEL}{self.watched.sentinel.port}/{self.watched.name}"
-        self.history = self._folder
+        self.histories = [self._folder]
         options = {"dir": str(self._folder), "auto-aof-rewrite-percentage": "0", **self._needs.options}
         self.valkey = starting.enter_context(EmbeddedValkey(append_only=True, options=options))
         return self.valkey.url
@@ -133,8 +147,10 @@ class Stage:
         """The operator's connection to the one server."""
         return redis.Redis.from_url(self.valkey.url, retry=None)
 
-    def reader(self) -> redis.asyncio.Redis:
+    def reader(self) -> Any:
         """A connection to look at the flows."""
+        if self._needs.is_cluster:
+            return redis.asyncio.cluster.RedisCluster.from_url(self.cluster.url, decode_responses=True)
         if self._needs.is_watched:
             return redis.asyncio.Redis.from_url(self.watched.replica.url, decode_responses=True)
         return redis.asyncio.Redis.from_url(self.valkey.url, decode_responses=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import redis.asyncio.cluster
 import redis.asyncio.sentinel
 from hatchet_sdk import ClientConfig, Hatchet
 
@@ -21,11 +22,17 @@ from tests.flows.crash_injection.verify import JOURNAL_FILE
 
 SUCCESSES_FILE = "successes.jsonl"
 SENTINEL = "sentinel://"
+CLUSTER = "cluster://"
 SLOTS = 20
 
 
 def redis_client(address: str) -> Any:
-    """What a program gives to its `Mageflow`: a URL, or a client that asks a Sentinel (``sentinel://PORT/NAME``)."""
+    """What a program gives to its `Mageflow`: a URL, or the client of a Cluster (``cluster://PORT``) or of a Sentinel.
+
+    The address of a master behind a Sentinel is ``sentinel://PORT/NAME``.
+    """
+    if address.startswith(CLUSTER):
+        return redis.asyncio.cluster.RedisCluster("127.0.0.1", int(address.removeprefix(CLUSTER)))
     if not address.startswith(SENTINEL):
         return address
     port, _, name = address.removeprefix(SENTINEL).partition("/")

@@ -277,3 +277,33 @@ def test_a_misspelt_variable_of_the_environment_is_a_warning(monkeypatch):
     assert warnings == [
         "the environment variable MAGEFLOW_METRICS_PROT has no effect; did you mean 'MAGEFLOW_METRICS_PORT'?"
     ]
+
+
+async def test_a_retry_runs_and_its_callbacks_get_the_priority_of_the_run(client, mageflow_worker):
+    """Hatchet itself gives retries priority 4, which no caller can give; the callback has what the run was given."""
+    seen: list[tuple[str, int]] = []
+
+    @client.task(name="retried", retries=2)
+    @client.with_ctx
+    async def retried(msg: Message, ctx: Context) -> dict[str, Any]:
+        seen.append(("retried", ctx.attempt_number))
+        if ctx.attempt_number == 1:
+            raise ValueError("not yet")
+        return {}
+
+    @client.task(name="after-retry")
+    @client.with_ctx
+    async def after(msg: Message, ctx: Context) -> dict[str, Any]:
+        seen.append(("after", ctx.priority))
+        return {}
+
+    mageflow_worker.in_process(client, "retries", workflows=[retried, after])
+    signature = await client.sign(retried, success_callbacks=[after])
+    await asyncio.wait_for(signature.aio_run(priority=Priority.HIGH), 30)
+    await until(lambda: len(seen) == 3)
+    chain = await client.chain([retried, retried], success=after)
+    await asyncio.wait_for(chain.aio_run(priority=Priority.MEDIUM), 30)
+    await until(lambda: len(seen) == 8)
+
+    assert seen[:3] == [("retried", 1), ("retried", 2), ("after", 3)]
+    assert seen[3:] == [("retried", 1), ("retried", 2), ("retried", 1), ("retried", 2), ("after", 2)]

@@ -52,7 +52,7 @@ if ARGV[12] ~= '' and is_foreign(ARGV[12]) then return {'foreign', ''} end
 local state, own = state_of(path), is_user_run(path)
 if not state and not own then return {'skip', 'pending'} end
 state = state or {status = 'queued', epoch = 0, attempt_number = 0}
-if own and ARGV[11] ~= '' then state.options = ARGV[11] end
+if own and ARGV[11] ~= '' and not state.options then state.options = ARGV[11] end
 if state.status == 'done' and state.run_id == run_id then
   return {'replay', redis.call('HGET', RESULTS, path) or 'null'}
 end

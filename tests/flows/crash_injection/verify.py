@@ -90,10 +90,10 @@ class RedisHistory:
         """The keys of the flows each case started."""
 
     @classmethod
-    def read(cls, folder: Path) -> "RedisHistory":
+    def read(cls, *folders: Path) -> "RedisHistory":
         records: dict[str, Record] = defaultdict(Record)
         flows: dict[str, set[str]] = defaultdict(set)
-        for path in sorted(folder.glob("appendonlydir/*.incr.aof")):
+        for path in (each for folder in folders for each in sorted(folder.glob("appendonlydir/*.incr.aof"))):
             for command, key, *rest in _commands(path):
                 if key.startswith(flows_key("")) and command == "SADD":
                     flows[key.removeprefix(flows_key(""))].update(rest)
