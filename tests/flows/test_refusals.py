@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,27 @@ async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_n
     [received] = noted("callback")
     error = TaskError.model_validate_json(received.removeprefix("callback "))
     assert (error.type, error.message, error.task) == ("ValueError", "no good: line 1\nline 2", "fails")
+
+
+@pytest.mark.timeout(120)
+async def test_an_outage_longer_than_the_timeout_fails_the_run_with_the_outage(
+    observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis
+) -> None:
+    """Hatchet counts the attempt: without retries the run has failed, and its body never ran."""
+    client = observed.client
+    ran: list[int] = []
+
+    @client.task(name="short", execution_timeout=timedelta(seconds=4), retries=0)
+    async def short(msg: dict[str, Any]) -> dict[str, Any]:
+        ran.append(1)
+        return {}
+
+    mageflow_worker.in_process(client, "short", workflows=[short])
+    signature = await client.sign(short)
+    with no_replicas(admin, own_valkey):
+        run = await signature.aio_run_no_wait()  # needs no Redis
+        async with asyncio.timeout(40):
+            while (await client.runs.aio_get_status(run.workflow_run_id)).name != "FAILED":
+                await asyncio.sleep(0.1)
+    [task] = (await client.runs.aio_get_details(run.workflow_run_id)).task_runs.values()
+    assert (task.error.partition(":")[0], ran) == ("StoreUnavailableError", [])
