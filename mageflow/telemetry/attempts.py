@@ -16,12 +16,11 @@ from opentelemetry.context import Context
 
 from mageflow.error_text import text_of
 from mageflow.interceptors import Attempt
-from mageflow.metadata import KEY_SOURCE
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.live import LiveAttempt, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
 from mageflow.telemetry.names import events, metrics, traces
-from mageflow.telemetry.propagation import arrive, queue_wait_seconds, traceparent_of
+from mageflow.telemetry.propagation import arrive, queue_wait_seconds, source_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
@@ -352,8 +351,8 @@ def _attributes(attempt: Attempt, ids: Attributes) -> Attributes:
         attributes[traces.CODE_FUNCTION_NAME] = task.code_function_name
     if task.is_batch:
         attributes[traces.MESSAGING_BATCH_COUNT] = attempt.batch_size
-    if source := attempt.metadata.get(KEY_SOURCE):
-        attributes[traces.ENQUEUE_SOURCE] = str(source)
+    if source := source_of(attempt.metadata):
+        attributes[traces.ENQUEUE_SOURCE] = source
     if attempt.signature_id:
         attributes[traces.SIGNATURE_ID] = attempt.signature_id
     return attributes

@@ -67,12 +67,15 @@ class EnqueueScope:
             return
         subject = self._subject()
         attributes = self._attributes(subject)
-        self._span = self._recorder.spans.start(traces.SPAN_SEND, subject, attributes, context=context)
+        # The conventions: producer is the kind of the span that is the parent of the runs.
+        has_creates = only is None and len(call.items) <= settings.trace_fanout_limit
+        name = traces.SPAN_SEND_ALL if has_creates else traces.SPAN_SEND
+        self._span = self._recorder.spans.start(name, subject, attributes, context=context)
         context = trace.set_span_in_context(self._span, context)
         self._token = otel_context.attach(context)
         if only is not None:
             self._inject(only, context)
-        elif len(call.items) <= settings.trace_fanout_limit:
+        elif has_creates:
             for item in call.items:
                 create = self._recorder.spans.start(
                     traces.SPAN_CREATE, self._name(item.task), self._item_attributes(item), context=context

@@ -7,6 +7,7 @@ schedule that fires for a year would be one trace).
 
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -31,12 +32,17 @@ __all__ = [
     "context_of",
     "inject",
     "queue_wait_seconds",
+    "source_of",
     "span_context_of",
     "traceparent_of",
 ]
 
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _BAGGAGE = W3CBaggagePropagator()
+
+_KEY_CRON = "hatchet__cron_expression"
+_KEY_CRON_DUE = "hatchet__cron_scheduled_at"
+"""Hatchet writes both on the runs of crons, those of ``on_crons`` too."""
 
 
 def traceparent_of(context: SpanContext) -> str:
@@ -88,6 +94,10 @@ def arrive(metadata: Mapping[str, object], *, link_sources: Collection[str], has
     if not carried.is_valid:
         return arrival
     arrival.is_external = not _text(metadata, KEY_ENQUEUED_AT)
+    if _is_cron(metadata):
+        # Nothing sent the run: the engine has made up the parent, and no one records that span.
+        arrival.parent, arrival.is_new_root = Context(), True
+        return arrival
     if link == traceparent or _text(metadata, KEY_SOURCE) in link_sources:
         arrival.links.append(Link(carried))
         arrival.is_new_root = True
@@ -98,15 +108,25 @@ def arrive(metadata: Mapping[str, object], *, link_sources: Collection[str], has
     return arrival
 
 
+def source_of(metadata: Mapping[str, object]) -> str:
+    """What started the run; empty for a run of another producer."""
+    return _text(metadata, KEY_SOURCE) or ("cron" if _is_cron(metadata) else "")
+
+
 def queue_wait_seconds(metadata: Mapping[str, object], now: float) -> float | None:
     """Seconds since the run was sent, or since its due time if that is later; None for a run of another producer.
+
+    For the run of a cron: since its due time, by Hatchet's clock.
 
     Negative if the clock of this host is behind the sender's.
     """
     times = [_text(metadata, key) for key in (KEY_ENQUEUED_AT, KEY_DUE_AT)]
-    if not times[0]:
-        return None
     try:
+        if _is_cron(metadata):
+            due = _text(metadata, _KEY_CRON_DUE)
+            return now - datetime.fromisoformat(due).timestamp() if due else None
+        if not times[0]:
+            return None
         return now - max(float(each) for each in times if each)
     except ValueError:
         return None
@@ -128,6 +148,11 @@ def inject(metadata: MutableMapping[str, object], context: Context, *, has_bagga
         _BAGGAGE.inject(carrier, context)
     if carrier or KEY_BAGGAGE in inherited:
         metadata[KEY_BAGGAGE] = carrier.get(KEY_BAGGAGE, "")
+
+
+def _is_cron(metadata: Mapping[str, object]) -> bool:
+    # A run that is sent from the run of a cron inherits the keys, but it is stamped.
+    return bool(_text(metadata, _KEY_CRON)) and not _text(metadata, KEY_ENQUEUED_AT)
 
 
 def _text(metadata: Mapping[str, object], key: str) -> str:

@@ -32,6 +32,7 @@ _STACK_CHARACTERS: Final = 32_768
 
 _KINDS: Final[Mapping[str, SpanKind]] = {
     "producer": SpanKind.PRODUCER,
+    "client": SpanKind.CLIENT,
     "consumer": SpanKind.CONSUMER,
     "internal": SpanKind.INTERNAL,
 }
@@ -74,8 +75,8 @@ class Spans:
         )
 
     def fail(self, span: Span, error: BaseException | None, error_type: str = "") -> None:
-        """Set status ERROR and ``error.type``: the given type, or the class of the exception."""
-        kind = error_type or (type(error).__name__ if error is not None else "")
+        """Set status ERROR and ``error.type``: the given type, or the class of the exception as ``exception.type``."""
+        kind = error_type or (_class_of(error) if error is not None else "")
         span.set_status(Status(StatusCode.ERROR, kind or None))
         if kind:
             span.set_attribute(traces.ERROR_TYPE, kind)
@@ -87,8 +88,7 @@ class Spans:
 
     def exception_attributes(self, error: BaseException) -> Attributes:
         """The exception's class; its message and traceback if `Settings.exception_detail` allows them."""
-        kind = type(error)
-        attributes: Attributes = {traces.EXCEPTION_TYPE: f"{kind.__module__}.{kind.__qualname__}"}
+        attributes: Attributes = {traces.EXCEPTION_TYPE: _class_of(error)}
         if self._detail != "type":
             attributes[traces.EXCEPTION_MESSAGE] = text_of(error)
         if self._detail == "full":
@@ -96,6 +96,12 @@ class Spans:
                 "".join(traceback.format_exception(error)), _STACK_CHARACTERS
             )
         return attributes
+
+
+def _class_of(error: BaseException) -> str:
+    """The class with its module, except for Python's own, as OpenTelemetry's SDK names it."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _version() -> str | None:

@@ -171,7 +171,7 @@ async def test_timeout_is_an_error_that_names_the_holders(process: Make, spans: 
     assert one.samples.value("mageflow_lock_acquisitions_total", lock="orders", outcome="timeout") == 1
     span = next(each for each in spans.named("acquire orders") if each.attributes["mageflow.lock.outcome"] == "timeout")
     assert span.status.status_code is StatusCode.ERROR
-    assert span.attributes["error.type"] == "LockTimeoutError"
+    assert span.attributes["error.type"] == "mageflow.errors.LockTimeoutError"
     event = logs.one("mageflow.lock.timeout")
     assert event["level"] == "warning"
     assert event["waited_s"] >= 0.1

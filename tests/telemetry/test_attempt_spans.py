@@ -1,6 +1,7 @@
 """The span of an attempt: name, parent, links, attributes, status."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from opentelemetry import baggage, trace
@@ -78,7 +79,7 @@ def test_status_separates_failures_from_decisions(
     assert span.attributes.get("error.type") == error_type
     assert span.attributes["mageflow.task.outcome"] == outcome
     exceptions = [dict(event.attributes) for event in span.events if event.name == "exception"]
-    assert exceptions == ([{"exception.type": "builtins.ValueError"}] if isinstance(error, ValueError) else [])
+    assert exceptions == ([{"exception.type": "ValueError"}] if isinstance(error, ValueError) else [])
 
 
 @pytest.mark.parametrize(("detail", "keys"), [("message", {"message"}), ("full", {"message", "stacktrace"})])
@@ -149,6 +150,38 @@ def test_runs_of_a_schedule_start_their_own_trace(bench: Bench, source: str):
     assert span.parent is None
     assert trace_of(span) != REMOTE.split("-")[1]
     assert [f"{link.context.trace_id:032x}" for link in span.links] == [REMOTE.split("-")[1]]
+
+
+def test_the_run_of_a_cron_is_a_root_and_waits_since_its_due_time(bench: Bench):
+    """Hatchet writes its metadata. The ``traceparent`` in it is of a span that the engine made up."""
+    due = datetime.now(UTC) - timedelta(seconds=40)
+    metadata = {
+        "hatchet__cron_expression": "* * * * *",
+        "hatchet__cron_scheduled_at": due.isoformat().replace("+00:00", "Z"),
+        "traceparent": REMOTE,
+    }
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+    bench.run(bench.attempt(metadata={**metadata, "hatchet__cron_scheduled_at": "noon"}), outcome="succeeded")
+
+    for span in bench.spans.named("process send"):
+        assert (span.parent, list(span.links)) == (None, [])
+        assert span.attributes["mageflow.enqueue.source"] == "cron"
+    assert bench.samples.value("mageflow_task_queue_wait_seconds_count", task="send") == 1
+    assert 40 <= bench.samples.value("mageflow_task_queue_wait_seconds_sum", task="send") < 60
+
+
+def test_a_run_sent_from_the_run_of_a_cron_is_none(bench: Bench):
+    """It inherits the keys of Hatchet, but it was sent by a program."""
+    metadata = {
+        "hatchet__cron_expression": "* * * * *",
+        "traceparent": REMOTE,
+        "mageflow_source": "direct",
+        "mageflow_enqueued_at": "1.0",
+    }
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+    span = bench.spans.one("process send")
+    assert span.parent is not None
+    assert span.attributes["mageflow.enqueue.source"] == "direct"
 
 
 def test_which_sources_link_is_a_setting(make_bench):

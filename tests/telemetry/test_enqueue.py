@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from mageflow.hatchet.enqueue import Enqueuer, enqueue_item, on_behalf_of
 from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, Interceptor, current_attempt
@@ -118,6 +118,7 @@ def test_items_of_a_bulk_call_have_spans_of_their_own(bench: Bench):
 
     send, creates = bench.spans.one("send send"), bench.spans.named("create send")
     assert {span.parent.span_id for span in creates} == {send.context.span_id}
+    assert (send.kind, {span.kind for span in creates}) == (SpanKind.CLIENT, {SpanKind.PRODUCER})
     assert [item.metadata["traceparent"].split("-")[2] for item in items] == [
         f"{span.context.span_id:016x}" for span in creates
     ]
@@ -132,6 +133,7 @@ def test_a_bulk_call_above_the_limit_links_instead(make_bench):
     items = enqueue(bench, 3)
 
     assert bench.spans.names == ["send send"]
+    assert bench.spans.one("send send").kind is SpanKind.PRODUCER
     assert {item.metadata["mageflow_link"] for item in items} == {items[0].metadata["traceparent"]}
     bench.run(bench.attempt(metadata=items[0].metadata), outcome="succeeded")
     process = bench.spans.one("process send")

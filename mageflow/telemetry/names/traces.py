@@ -16,7 +16,7 @@ class SpanName:
     """One kind of span. ``template`` may end in one field, which is filled with a declared name."""
 
     template: str
-    kind: Literal["producer", "consumer", "internal"]
+    kind: Literal["producer", "client", "consumer", "internal"]
     help: str
 
     def __call__(self, subject: str = "") -> str:
@@ -25,7 +25,8 @@ class SpanName:
         return self.template if start < 0 else self.template[:start] + subject
 
 
-SPAN_SEND: Final = SpanName("send {task}", "producer", "One call that hands runs to Hatchet.")
+SPAN_SEND: Final = SpanName("send {task}", "producer", "One call that hands runs to Hatchet; their parent.")
+SPAN_SEND_ALL: Final = SpanName("send {task}", "client", "One call with several runs, each with its `create`.")
 SPAN_CREATE: Final = SpanName("create {task}", "producer", "One item of a bulk call.")
 SPAN_PROCESS: Final = SpanName("process {task}", "consumer", "One attempt.")
 SPAN_LOAD_SIGNATURE: Final = SpanName("load signature", "internal", "Reading the signature of a run.")
