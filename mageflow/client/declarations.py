@@ -21,6 +21,9 @@ __all__ = ["DeclaringClient"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NO_FUNCTION: Any = None
+"""The default of a decorator's function, so that a decorator with parentheses gets a message that helps."""
+
 
 class DeclaringClient(Hatchet):
     """The part of `Mageflow` that declares tasks."""
@@ -30,7 +33,7 @@ class DeclaringClient(Hatchet):
 
     # -- decorators ----------------------------------------------------------------------------------------------
 
-    def with_ctx(self, func: F) -> F:
+    def with_ctx(self, func: F = _NO_FUNCTION) -> F:
         """Pass the Hatchet context to this task, with any ``param_config`` of the client.
 
         Write it between ``@client.task`` and the function, in any order with the other decorators. The context goes to
@@ -49,7 +52,7 @@ class DeclaringClient(Hatchet):
         """
         return invocation.with_ctx(func)
 
-    def with_signature(self, func: F) -> F:
+    def with_signature(self, func: F = _NO_FUNCTION) -> F:
         """Pass its own `TaskSignature` to this task.
 
         Write it between ``@client.task`` and the function, in any order with the other decorators. The signature goes
@@ -175,7 +178,7 @@ class DeclaringClient(Hatchet):
     ) -> sdk.TaskDecorator[TWorkflowInput]: ...
     @sdk.signed_as(Hatchet.task)
     def task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        self, *, name: str | None = None, input_validator: Any = None, **options: Any
+        self, *bare: Any, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
         """Declare a stand-alone task. Takes every keyword of the SDK's ``Hatchet.task`` and passes it on unchanged.
 
@@ -189,6 +192,7 @@ class DeclaringClient(Hatchet):
         ``mageflow_tasks_enqueued_total``.
 
         Args:
+            bare: Nothing: as in the SDK, keywords only. The function, of a decorator without parentheses, is refused.
             name: The name in Hatchet and the label in telemetry; the function's name by default.
             input_validator: The input type. By default the SDK's ``EmptyModel`` for a function that the plain client
                 runs as it stands, ``(input, ctx)`` without a decorator of mageflow. For any other function the
@@ -207,6 +211,7 @@ class DeclaringClient(Hatchet):
             DecorationError: The decorated object is not a function, or a parameter of it cannot be filled. The message
                 has the line to write.
         """
+        sdk.refuse_bare("client.task", bare)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func)
@@ -236,7 +241,7 @@ class DeclaringClient(Hatchet):
     ) -> sdk.TaskDecorator[TWorkflowInput]: ...
     @sdk.signed_as(Hatchet.durable_task)
     def durable_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        self, *, name: str | None = None, input_validator: Any = None, **options: Any
+        self, *bare: Any, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
         """Declare a stand-alone durable task. Takes every keyword of the SDK's ``Hatchet.durable_task``, unchanged.
 
@@ -247,6 +252,7 @@ class DeclaringClient(Hatchet):
         Telemetry is that of ``task``; the runs that it spawns are recorded as ``mageflow_tasks_enqueued_total``.
 
         Args:
+            bare: Nothing: as in the SDK, keywords only. The function, of a decorator without parentheses, is refused.
             name: The name in Hatchet and the label in telemetry; the function's name by default.
             input_validator: The input type. By default the SDK's ``EmptyModel`` for a function that the plain client
                 runs as it stands, ``(input, ctx)`` without a decorator of mageflow. For any other function the
@@ -261,6 +267,7 @@ class DeclaringClient(Hatchet):
             DecorationError: The decorated object is not a function, or a parameter of it cannot be filled. The message
                 has the line to write.
         """
+        sdk.refuse_bare("client.durable_task", bare)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func)
@@ -280,7 +287,7 @@ class DeclaringClient(Hatchet):
     ) -> sdk.TaskBatchDecorator[TWorkflowInput]: ...
     @sdk.signed_as(Hatchet.batch_task)
     def batch_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
-        self, *, name: str | None = None, input_validator: Any = None, **options: Any
+        self, *bare: Any, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
         """Declare a stand-alone batch task. Takes every keyword of the SDK's ``Hatchet.batch_task``, unchanged.
 
@@ -292,6 +299,7 @@ class DeclaringClient(Hatchet):
         ``messaging.batch.message_count`` has its size.
 
         Args:
+            bare: Nothing: as in the SDK, keywords only. The function, of a decorator without parentheses, is refused.
             name: The name in Hatchet and the label in telemetry; the function's name by default.
             input_validator: The type of one message. By default as in ``task``, from ``dict[BatchMemberId, Model]``.
             options: ``batch_max_size`` (1), ``batch_max_interval`` (timedelta), ``batch_group_key``,
@@ -307,6 +315,7 @@ class DeclaringClient(Hatchet):
             DecorationError: The decorated object is not a function, a parameter of it cannot be filled, or it has a
                 decorator that a batch cannot serve: ``with_signature``, ``stagger_execution`` or ``exclusive``.
         """
+        sdk.refuse_bare("client.batch_task", bare)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func, is_batch=True)

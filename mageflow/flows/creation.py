@@ -118,10 +118,13 @@ class Creation:
             raise FlowDefinitionError("a chain or swarm is a signature already: use it as it is")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
+        on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
+        on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
+        self._check_callbacks(on_success, on_error)
         member = MemberSpec(
             self._members.task_definition(base.definition.task, bound, identifiers),
-            base.success + await self._members.resolve_members(success_callbacks, "success_callbacks"),
-            base.error + await self._members.resolve_members(error_callbacks, "error_callbacks"),
+            base.success + on_success,
+            base.error + on_error,
         )
         documents = list(documents_of(member, MemberPath()))
         keys = self._store.keys.new("task", new_identity("task", *documents))
@@ -198,6 +201,8 @@ class Creation:
         self._members.check_shared_values(definition.name, members, definition.kwargs)
         on_success = await self._members.resolve_members(_listed(success), "success")
         on_error = await self._members.resolve_members(_listed(error), "error")
+        self._members.check_receives(members[1:], "result")
+        self._check_callbacks(on_success, on_error)
         header = chain_header(definition.name, len(members))
         keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         chain = ChainSignature(
@@ -281,6 +286,7 @@ class Creation:
             raise SwarmFullError(definition.name, config.max_task_allowed)
         on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
         on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
+        self._check_callbacks(on_success, on_error)
         header = swarm_header(definition.name, len(members), config, is_closed=closed)
         keys, status = await self._create_flow(definition, members, on_success, on_error, header)
         swarm = SwarmSignature(
@@ -296,6 +302,10 @@ class Creation:
             status=status,
         )
         return self._binder.bind(swarm)
+
+    def _check_callbacks(self, success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> None:
+        self._members.check_receives(success, "result")
+        self._members.check_receives(error, "error")
 
     async def _create_flow(
         self,

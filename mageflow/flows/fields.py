@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, cast
 
-from pydantic import AliasChoices, AliasPath, BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
 from mageflow.did_you_mean import hint
 from mageflow.errors import FlowDefinitionError
+from mageflow.signatures import input_key
 
-__all__ = ["check_bound_values", "field_names"]
+__all__ = ["check_bound_values", "check_types", "field_names", "forbids"]
 
 
 def field_names(model: object) -> frozenset[str] | None:
@@ -59,3 +60,42 @@ def _names_and_aliases(model: type[BaseModel]) -> Iterator[str]:
             first = alias.path[0] if isinstance(alias, AliasPath) else alias
             if isinstance(first, str):
                 yield first
+
+
+def check_types(what: str, model: object, bound: Mapping[str, Any]) -> None:
+    """Refuse a bound value that its field cannot take. Objects may be partial: the message fills in the rest.
+
+    Args:
+        what: What has the fields, for the error.
+        model: The input type; only pydantic models are checked, and only fields without validators of the user.
+        bound: The values under the keys of the input.
+
+    Raises:
+        FlowDefinitionError: A value does not fit.
+    """
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return
+    if any(each.info.mode != "after" for each in model.__pydantic_decorators__.model_validators.values()):
+        return  # it may read the whole input in its own way
+    own = {field for each in model.__pydantic_decorators__.field_validators.values() for field in each.info.fields}
+    for field_name, field in model.model_fields.items():
+        key = input_key(model, field_name)
+        if key not in bound or field_name in own or "*" in own:
+            continue
+        adapter: TypeAdapter[Any] = TypeAdapter(cast("Any", Annotated[cast("Any", field.annotation), field]))
+        try:
+            adapter.validate_python(bound[key])
+        except ValidationError as error:
+            found = [each for each in error.errors(include_url=False, include_input=False) if each["type"] != "missing"]
+            if found:
+                place = ".".join([field_name, *(str(each) for each in found[0]["loc"])])
+                raise FlowDefinitionError(
+                    f"the value bound to {place!r} of {what} does not fit: {found[0]['msg']}"
+                ) from error
+
+
+def forbids(model: object, field: str) -> bool:
+    """Whether the input type forbids unknown fields and does not have this one."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)) or model.model_config.get("extra") != "forbid":
+        return False
+    return field not in {input_key(model, name) for name in model.model_fields}

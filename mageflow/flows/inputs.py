@@ -154,7 +154,10 @@ def _input(decision: Decision, entry: MemberEntry, definition: TaskDefinition) -
     if entry.role == "success":
         return merged(kwargs, {definition.result_field: json.loads(entry.value_json)})
     if entry.role == "error":
-        return merged(_object(entry.input_json), kwargs, {definition.error_field: _error(decision, entry)})
+        error = _error(decision, entry)
+        if not definition.error_field:
+            return error
+        return merged(_object(entry.input_json), kwargs, {definition.error_field: error})
     if entry.role == "step" and entry.value_json:
         return merged(_bound_values(decision), kwargs, {definition.result_field: json.loads(entry.value_json)})
     messages = _messages(decision, definition)
@@ -179,7 +182,9 @@ def _parent_value(decision: Decision, definition: TaskDefinition) -> dict[str, A
     value = _object(decision.parent_value_json)
     if "result" in value:
         return {definition.result_field: value["result"]}
-    return {definition.error_field: value["error"]} if "error" in value else {}
+    if "error" in value:
+        return {definition.error_field: value["error"]} if definition.error_field else _mapping(value["error"])
+    return {}
 
 
 def _bound_values(decision: Decision) -> dict[str, Any]:

@@ -10,11 +10,11 @@ belong to the one flow that starts them.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from mageflow.error_text import shown
 from mageflow.errors import FlowDefinitionError, SignatureInvalidError, SignatureNotFoundError
-from mageflow.flows.fields import check_bound_values, field_names
+from mageflow.flows.fields import check_bound_values, check_types, field_names, forbids
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -156,20 +156,50 @@ class MemberResolver:
                 known[id(each)] = await self.resolve_member(each)
         return tuple(known[id(each)] for each in cast("Sequence[object]", targets))
 
+    def check_receives(self, members: Sequence[MemberSpec], value: Literal["result", "error"]) -> None:
+        """Refuse members whose input cannot hold the value they will be sent.
+
+        A task that this process did not declare is not checked.
+
+        Raises:
+            FlowDefinitionError: The input of a member takes an error and will get a result, or its model forbids
+                unknown fields and has none for the value.
+        """
+        for member in members:
+            if isinstance(member.definition, FlowMember):
+                continue
+            task = member.definition.task
+            if value == "result" and not member.definition.error_field:
+                raise FlowDefinitionError(
+                    f"{task!r} takes a TaskError, and here it gets a result: make it an error callback, or write "
+                    "data: ReturnValue[...] in an input model"
+                )
+            model = self._catalog.input_model(task)
+            field = member.definition.result_field if value == "result" else member.definition.error_field
+            if field and forbids(model, field):
+                line = "data: ReturnValue[...]" if value == "result" else "error: TaskError"
+                raise FlowDefinitionError(
+                    f"the input of {task!r} forbids unknown fields and has none for the {value}: write {line} in it"
+                )
+
     def task_definition(self, name: str, kwargs: Mapping[str, Any], identifiers: Mapping[str, Any]) -> TaskDefinition:
         """The definition of a task with bound values.
 
         Raises:
-            FlowDefinitionError: A value is bound to a field that the input model of the task does not have.
+            FlowDefinitionError: A value is bound to a field that the input model of the task does not have, or has
+                another type than the field.
             ConfigurationError: A value has no JSON form.
         """
         model = self._catalog.input_model(name)
-        check_bound_values(f"the input of {name!r}", [field_names(model)], kwargs, also=_SIGN_PARAMETERS)
+        bound = with_input_keys(model, as_json_object(kwargs))
+        what = f"the input of {name!r}"
+        check_bound_values(what, [field_names(model)], kwargs, also=_SIGN_PARAMETERS)
+        check_types(what, model, bound)
         return defined(
             TaskDefinition,
             task=name,
             identifiers=as_json_object(identifiers),
-            kwargs=with_input_keys(model, as_json_object(kwargs)),
+            kwargs=bound,
             other_keys=other_keys(model),
             result_field=result_field(model),
             error_field=error_field(model),

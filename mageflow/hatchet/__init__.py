@@ -27,6 +27,7 @@ from mageflow.hatchet.options import (
     TaskDecorator,
     TaskOptions,
     WorkflowOptions,
+    refuse_bare,
     signed_as,
 )
 from mageflow.hatchet.register import Declared, TaskRegister
@@ -59,6 +60,7 @@ __all__ = [
     "instrumented_client",
     "is_non_retryable",
     "prepare_listener",
+    "refuse_bare",
     "send_storable_errors",
     "set_lifespan",
     "signed_as",

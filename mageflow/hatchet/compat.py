@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import Context as Variables
 from contextvars import copy_context
+from dataclasses import is_dataclass
 from datetime import UTC
-from typing import Any, cast
+from typing import Annotated, Any, cast, get_origin
 
 import grpc
 from hatchet_sdk import Context, DurableContext, Hatchet
@@ -35,14 +36,14 @@ from hatchet_sdk.runnables.contextvars import (
     ctx_workflow_run_id,
 )
 from hatchet_sdk.runnables.task import Depends, Task
-from hatchet_sdk.runnables.types import WorkflowConfig
+from hatchet_sdk.runnables.types import EmptyModel, WorkflowConfig
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
 from hatchet_sdk.utils.api_auth import create_authorization_header
 from hatchet_sdk.worker.action_listener_process import QueuedBatchActionEvent
 from hatchet_sdk.worker.worker import LifespanFn, Worker
-from pydantic import TypeAdapter
+from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationInfo
 from typing_extensions import override
 
 from mageflow.error_text import clipped
@@ -50,6 +51,7 @@ from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.errors_map import describe
 from mageflow.invocation import STATE_KEYWORD, AttemptContext, AttemptState
+from mageflow.signatures import unpack_result
 
 # pyright: reportPrivateUsage=false
 
@@ -71,6 +73,7 @@ __all__ = [
     "set_input_type",
     "set_lifespan",
     "slots_of",
+    "take_any_result",
     "taking_json",
     "task_of",
     "tasks_of_worker",
@@ -82,6 +85,7 @@ AroundSpawns = Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Aw
 dependency_type = Depends
 
 _JSON_OBJECT: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
+_BARE_TYPES = (int, float, str, bool, list, tuple, set, frozenset)
 _MOCK_ACTION_ID = "mock:action"
 _DETAILS_TIMEOUT_SECONDS = 10.0
 _EXTENSION_TIMEOUT_SECONDS = 5.0
@@ -168,6 +172,17 @@ class SdkContext(AttemptContext):
             await self._ctx.aio_cancel()
         except Exception as error:
             raise DispatchError(self._ctx.task_name, f"the run could not be cancelled: {error}") from error
+
+    @override
+    def sendable(self, output: object) -> object:
+        # Without a return annotation the SDK serialises by its EmptyModel, which drops every field of a model.
+        if self._task._validators.step_output._type is not EmptyModel or isinstance(output, EmptyModel):
+            return output
+        if isinstance(output, BaseModel) or (is_dataclass(output) and not isinstance(output, type)):
+            adapter: TypeAdapter[Any] = TypeAdapter(type(output))
+            fields = adapter.dump_python(output, mode="json", context=HATCHET_PYDANTIC_SENTINEL)
+            return EmptyModel.model_validate(fields) if isinstance(fields, dict) else output
+        return output if unpack_result(output) is output else EmptyModel.model_validate(output)
 
     @override
     def dump_output(self, output: object) -> str:
@@ -272,7 +287,30 @@ def taking_json(runnable: BaseWorkflow[Any]) -> BaseWorkflow[Any]:
     if isinstance(copied, Standalone):
         copied._workflow = copy.copy(copied._workflow)
         copied._workflow._config = config
+    if isinstance(copied, Standalone):
+        copied._output_validator = _unpacking(copied._output_validator)
     return copied
+
+
+def _unpacking(validator: TypeAdapter[Any]) -> TypeAdapter[Any]:
+    """A validator of the result that a signed run packed, if it did."""
+
+    def validate(output: Any, info: ValidationInfo) -> Any:
+        result = unpack_result(output)
+        # A result that is no object needs no type: its task may have none that Hatchet knows.
+        return validator.validate_python(result, context=info.context) if result is output else result
+
+    return TypeAdapter(Annotated[Any, PlainValidator(validate)])
+
+
+def take_any_result(task: Task[Any, Any]) -> None:
+    """Let signed runs of a task whose annotation names a number, a text or a list send that, packed.
+
+    Plain runs of it fail as in Hatchet.
+    """
+    kind = task._validators.step_output._type
+    if (get_origin(kind) or kind) in _BARE_TYPES:
+        task._validators.step_output = TypeAdapter(Any)
 
 
 def set_input_type(workflow: BaseWorkflow[Any], kind: Any) -> None:

@@ -151,6 +151,7 @@ class Declarations:
             if bound.is_batch:
                 compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
             else:
+                compat.take_any_result(task)
                 compat.around_attempt(task, runner.around_attempt, self._around_spawns)
             self._register.add(Declared(info, task, runnable))
         self._services.interceptor.event(TaskDeclared(info))

@@ -1,6 +1,7 @@
 """How flows reach Hatchet, and what a client knows of its tasks: the `Dispatcher` and `TaskCatalog` ports."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,6 +21,7 @@ from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal,
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
+from mageflow.signatures import unpack_result
 from mageflow.types import Dispatcher, DispatchRun, RunReport, TaskCatalog
 
 __all__ = ["SdkCatalog", "SdkDispatcher"]
@@ -124,9 +126,15 @@ def _report(details: GetRunDetailsResponse) -> RunReport:
     state = _STATES[RunStatus.from_proto(details.status)]
     tasks = list(details.task_runs.values())
     if state == "completed" and len(tasks) == 1:
-        return RunReport("completed", output_json=tasks[0].output.decode() or "{}")
+        return RunReport("completed", output_json=_result_json(tasks[0].output.decode() or "{}"))
     kind, error = raised_error(next((each.error for each in tasks if each.error), ""))
     return RunReport(state, error_type=kind, error=error, input_json=details.input.decode())
+
+
+def _result_json(output_json: str) -> str:
+    output = json.loads(output_json)
+    result = unpack_result(output)
+    return output_json if result is output else json.dumps(result)
 
 
 class SdkCatalog(TaskCatalog):

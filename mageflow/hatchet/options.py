@@ -24,6 +24,8 @@ from hatchet_sdk.types.sticky import StickyStrategy
 from hatchet_sdk.utils.timedelta_to_expression import Duration
 from hatchet_sdk.utils.typing import CoroutineLike, JSONSerializableMapping
 
+from mageflow.errors import DecorationError
+
 __all__ = [
     "BatchOptions",
     "BatchStepOptions",
@@ -38,6 +40,7 @@ __all__ = [
     "TaskDecorator",
     "TaskOptions",
     "WorkflowOptions",
+    "refuse_bare",
     "signed_as",
 ]
 
@@ -52,6 +55,19 @@ def signed_as(theirs: Callable[..., Any]) -> Callable[[F], F]:
         return ours
 
     return sign
+
+
+def refuse_bare(decorator: str, bare: Sequence[object]) -> None:
+    """Refuse what was given by position where only keywords are taken: the function below a decorator without ``()``.
+
+    Raises:
+        DecorationError: Something was given.
+    """
+    if bare:
+        example = "batch_max_size=10" if decorator.endswith("batch_task") else ""
+        name = str(getattr(bare[0], "__qualname__", None) or repr(bare[0]))
+        written = f"@{decorator}({example})" if callable(bare[0]) else f"@{decorator}(name={bare[0]!r})"
+        raise DecorationError(decorator.rpartition(".")[2], name, f"it takes keywords only: write {written}")
 
 
 _Labels = dict[str, DesiredWorkerLabel] | list[DesiredWorkerLabel]

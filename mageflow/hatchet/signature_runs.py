@@ -86,7 +86,7 @@ class SdkSignatureRunner(SignatureRunner):
             runnable: BaseWorkflow[Any] = self._hatchet.stubs.task(
                 name=signature.task_name, input_validator=dict[str, Any], output_validator=dict[str, Any]
             )
-            return runnable, merged
+            return compat.taking_json(runnable), merged
         validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
         # Not the validated object: the worker must validate what the caller's object held, and do it once.
         return compat.taking_json(declared.runnable), merged

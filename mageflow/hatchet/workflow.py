@@ -15,6 +15,7 @@ from mageflow.hatchet.options import (
     HookOptions,
     StepDecorator,
     StepOptions,
+    refuse_bare,
     signed_as,
 )
 
@@ -55,6 +56,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``backoff_max_seconds``; ``rate_limits``, ``desired_worker_labels``, ``concurrency``, ``slot_cost``;
                 ``wait_for``, ``skip_if``, ``cancel_if``.
         """
+        refuse_bare("workflow.task", [name] if callable(name) else [])
         declare = super().task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
@@ -69,6 +71,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
             positional: The options by position, in the order of the SDK's ``Workflow.durable_task``.
             options: The options of ``task`` without ``slot_cost``, and ``eviction_policy``.
         """
+        refuse_bare("workflow.durable_task", [name] if callable(name) else [])
         declare = super().durable_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
@@ -85,6 +88,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 (60 s) as timedelta or text; ``parents``, ``rate_limits``, ``desired_worker_labels``,
                 ``backoff_factor``, ``backoff_max_seconds``.
         """
+        refuse_bare("workflow.batch_task", [name] if callable(name) else [])
         declare = cast("Any", super()).batch_task(name, **options)
         return self._decorator(declare, is_batch=True)
 
@@ -100,6 +104,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
             options: ``schedule_timeout`` (5 min) and ``execution_timeout`` (60 s) as timedelta or text;
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
+        refuse_bare("workflow.on_failure_task", [name] if callable(name) else [])
         declare = super().on_failure_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare, is_hook=True))
 
@@ -115,6 +120,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
             options: ``schedule_timeout`` (5 min) and ``execution_timeout`` (60 s) as timedelta or text;
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
+        refuse_bare("workflow.on_success_task", [name] if callable(name) else [])
         declare = super().on_success_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare, is_hook=True))
 

@@ -99,6 +99,10 @@ class AttemptContext(Protocol):
         """
         ...
 
+    def sendable(self, output: object) -> object:
+        """The output in a form of which the SDK loses nothing, where the function has no return annotation."""
+        ...
+
     def dump_output(self, output: object) -> str:
         """The output as the JSON text that the SDK sends; ``{}`` for an empty one.
 

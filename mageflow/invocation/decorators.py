@@ -126,6 +126,8 @@ def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
     Raises:
         DecorationError: ``func`` is not a function.
     """
+    if cast("object", func) is None:
+        raise DecorationError(decorator, "nothing", f"write @client.{decorator} without parentheses")
     if not inspect.isroutine(func):
         raise DecorationError(
             decorator,

@@ -11,8 +11,10 @@ round trip. An error while settling never replaces the user's own exception.
 """
 
 import asyncio
+import dataclasses
 import functools
 import inspect
+import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
@@ -25,6 +27,8 @@ from contextlib import (
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel
+
 from mageflow.errors import StoreError
 from mageflow.interceptors import Attempt, Interceptor, TaskInfo, TimeoutExtension, current_attempt
 from mageflow.invocation.attempt_state import AttemptState
@@ -36,7 +40,7 @@ from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.outcome import classify, failure, worst
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
-from mageflow.signatures import RunIdentity, TaskSignature
+from mageflow.signatures import RunIdentity, TaskSignature, pack_result, unpack_result
 from mageflow.types import RandomSource
 
 __all__ = ["RunHooks", "RunnerServices", "TaskRunner"]
@@ -112,11 +116,9 @@ class TaskRunner:
                     positional, keywords = self._arguments(message, ctx, None, dependencies)
                     return await user_function(*positional, **keywords)
                 if state.replay_json is not None:
-                    return state.context.load_output(state.replay_json)
+                    return _replayed(state.context, state.replay_json)
                 positional, keywords = self._arguments(message, ctx, state, dependencies)
-                result = await user_function(*positional, **keywords)
-                self._keep(state, result)
-                return result
+                return self._keep(state, await user_function(*positional, **keywords))
 
             return _with_evaluated_signature(call_async)
 
@@ -127,7 +129,7 @@ class TaskRunner:
                 positional, keywords = self._arguments(message, ctx, None, dependencies)
                 return user_function(*positional, **keywords)
             if state.replay_json is not None:
-                return state.context.load_output(state.replay_json)
+                return _replayed(state.context, state.replay_json)
             # Otherwise the variables of interceptors and loggers would not arrive, and what this body sets would be
             # there for the next task of the pooled thread.
             return state.context.variables.run(call_in_thread, state, message, ctx, dependencies)
@@ -136,8 +138,7 @@ class TaskRunner:
             positional, keywords = self._arguments(message, ctx, state, dependencies)
             with self._in_thread(state):
                 result = user_function(*positional, **keywords)
-            self._keep(state, result)
-            return result
+            return self._keep(state, result)
 
         return _with_evaluated_signature(call_sync)
 
@@ -157,9 +158,18 @@ class TaskRunner:
         finally:
             attempt.thread_running = False
 
-    def _keep(self, state: AttemptState, result: Any) -> None:
-        """Serialise the result as the worker does. One that cannot be sent fails the attempt here, and is counted."""
-        state.result_json = state.context.dump_output(result)
+    def _keep(self, state: AttemptState, result: Any) -> Any:
+        """Serialise the result as the worker does. One that cannot be sent fails the attempt here, and is counted.
+
+        Returns what Hatchet gets. Hatchet takes objects only, so another result of a signed run is packed into one.
+        """
+        if state.signature is None or result is None or _is_object(result):
+            output = state.context.sendable(result)
+            state.result_json = state.context.dump_output(output)
+            return output
+        packed = state.context.sendable(pack_result(result))
+        state.result_json = json.dumps(unpack_result(json.loads(state.context.dump_output(packed))))
+        return packed
 
     def _signature(self, ctx: Any, state: AttemptState | None) -> TaskSignature:
         if state is not None and state.signature is not None:
@@ -358,6 +368,16 @@ class TaskRunner:
             return  # the body succeeded, only its settlement failed: the next attempt settles
         attempt.enter("running", "callbacks")
         state.is_answered = await self._services.signed.fail(attempt, error, state.context.input_json())
+
+
+def _is_object(result: object) -> bool:
+    return isinstance(result, Mapping | BaseModel) or dataclasses.is_dataclass(result)
+
+
+def _replayed(context: AttemptContext, result_json: str) -> Any:
+    """A stored result as the object from which the SDK makes the same output again."""
+    result = json.loads(result_json)
+    return context.load_output(result_json) if isinstance(result, dict) else context.sendable(pack_result(result))
 
 
 def _with_evaluated_signature(function: F) -> F:

@@ -4,7 +4,7 @@ This file owns the two context managers. `Acquirer` gets and releases the locks.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 
 from mageflow.errors import ConfigurationError, LockLostError
@@ -32,6 +32,18 @@ class LockBlock:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cancelling = 0
         self._was_cancelled = False
+
+    def __await__(self) -> Generator[None, None, Lease]:
+        """Refuse ``await resource.acquire()``: a lock that is not held by a block would not be released.
+
+        Raises:
+            ConfigurationError: Always, with the line to write.
+        """
+        name = self._request.resources[0].name
+        raise ConfigurationError(
+            f"a lock is held by a block: write async with resource.acquire(...) as lease, not await (resource {name!r})"
+        )
+        yield  # makes it a generator, which await needs
 
     @property
     def resources(self) -> Sequence[ResourceKey]:

@@ -19,7 +19,9 @@ from mageflow.signatures.message import (
     ReturnValue,
     TaskError,
     error_field,
+    pack_result,
     result_field,
+    unpack_result,
 )
 from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
 from mageflow.signatures.options import RunOptions
@@ -69,6 +71,8 @@ __all__ = [
     "input_key",
     "lua_table",
     "other_keys",
+    "pack_result",
     "result_field",
+    "unpack_result",
     "with_input_keys",
 ]

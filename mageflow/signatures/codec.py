@@ -48,7 +48,7 @@ class TaskDefinition(_Document):
         message_set: The part of it that the caller set, where this is not the whole.
         other_keys: Further keys by which a caller may name a field of the input, and the field's key.
         result_field: Field of the input that receives the previous result.
-        error_field: Field of the input that receives the error.
+        error_field: Field of the input that receives the error; empty where the error is the whole input.
     """
 
     kind: Literal["task"] = "task"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Self, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -10,13 +10,40 @@ from mageflow.error_text import STORED_CHARACTERS, clipped
 from mageflow.signatures.sent import input_key
 from mageflow.types import Outcome
 
-__all__ = ["ERROR_FIELD", "RESULT_FIELD", "FailureRecord", "ReturnValue", "TaskError", "error_field", "result_field"]
+__all__ = [
+    "ERROR_FIELD",
+    "RESULT_FIELD",
+    "FailureRecord",
+    "ReturnValue",
+    "TaskError",
+    "error_field",
+    "pack_result",
+    "result_field",
+    "unpack_result",
+]
 
 RESULT_FIELD: Final = "mageflow_results"
 """The field that receives the previous result if no field of the input model is annotated `ReturnValue`."""
 
 ERROR_FIELD: Final = "mageflow_error"
 """The field that receives the error if no field of the input model is annotated `TaskError`."""
+
+
+_PACKED: Final = "mageflow_result"
+
+
+def pack_result(value: object) -> dict[str, Any]:
+    """A result that is no object, such as a number, as the object that Hatchet takes."""
+    return {_PACKED: value}
+
+
+def unpack_result(output: Any) -> Any:
+    """The result of a task from its output in Hatchet: the value that was packed, else the output as it is."""
+    if isinstance(output, dict):
+        found = cast("dict[str, Any]", output)
+        if found.keys() == {_PACKED}:
+            return found[_PACKED]
+    return output
 
 
 class ReturnValue:
@@ -72,8 +99,9 @@ class FailureRecord(BaseModel):
 class TaskError(BaseModel):
     """The error that an error callback receives.
 
-    Annotate a field of the callback's input model with this class: ``error: TaskError``. If no field is annotated so,
-    the error arrives in ``mageflow_error``. The other fields of the callback's input are those of the failed input.
+    Annotate the message of the callback with this class, ``async def on_error(error: TaskError)``, or a field of its
+    input model: ``error: TaskError``. Else the error arrives in the field ``mageflow_error``. The other fields of the
+    callback's input are those of the failed input.
 
     Attributes:
         type: Class name of the exception. If the task raised none: ``TaskTimedOut``, ``TaskCancelled``,
@@ -113,7 +141,12 @@ def result_field(model: object) -> str:
 
 
 def error_field(model: object) -> str:
-    """The field of an input model that receives the error; `ERROR_FIELD` if none is annotated `TaskError`."""
+    """The field of an input model that receives the error; `ERROR_FIELD` if none is annotated `TaskError`.
+
+    Empty if the model is `TaskError`: the error is the whole input.
+    """
+    if isinstance(model, type) and issubclass(model, TaskError):
+        return ""
     return _marked(model, ERROR_FIELD, _is_task_error)
 
 

@@ -14,7 +14,7 @@ from hatchet_sdk.runnables.workflow import MCPProvider
 from pydantic import BaseModel
 
 from mageflow import AcceptParams, Mageflow, TaskSignature
-from mageflow.errors import DecorationError
+from mageflow.errors import ConfigurationError, DecorationError
 
 
 class Message(BaseModel):
@@ -231,3 +231,42 @@ def test_a_workflow_takes_the_one_type_that_its_tasks_name(mageflow_client: Mage
     given = mageflow_client.workflow(name="given", input_validator=EmptyModel)
     given.task()(first)
     assert given.input_validator_type is EmptyModel
+
+
+async def bare(msg: Message) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("decorator", "line"),
+    [
+        ("task", "write @client.task()"),
+        ("durable_task", "write @client.durable_task()"),
+        ("batch_task", "write @client.batch_task(batch_max_size=10)"),
+    ],
+)
+def test_a_decorator_without_parentheses_is_refused_with_the_line(
+    mageflow_client: Mageflow, decorator: str, line: str
+) -> None:
+    """The SDK fails with a TypeError about positional arguments, or makes a task that never runs."""
+    with pytest.raises(DecorationError) as caught:
+        getattr(mageflow_client, decorator)(bare)
+    assert str(caught.value) == f"@{decorator} on bare: it takes keywords only: {line}"
+    workflow = mageflow_client.workflow(name="w")
+    with pytest.raises(DecorationError) as caught:
+        getattr(workflow, decorator)(bare)
+    assert line.replace("client", "workflow") in str(caught.value)
+    with pytest.raises(DecorationError, match=r"write @client.task\(name='name'\)"):
+        mageflow_client.task("name")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("decorator", ["with_ctx", "with_signature"])
+def test_a_decorator_with_parentheses_is_refused_with_the_line(mageflow_client: Mageflow, decorator: str) -> None:
+    """These two take the function itself."""
+    with pytest.raises(DecorationError, match=f"write @client.{decorator} without parentheses"):
+        getattr(mageflow_client, decorator)()
+
+
+async def test_a_lock_that_is_awaited_is_refused_with_the_line(mageflow_client: Mageflow) -> None:
+    """Python's own error says nothing of blocks."""
+    with pytest.raises(ConfigurationError, match=r"write async with resource.acquire\(...\) as lease, not await"):
+        await mageflow_client.resource("door").acquire()
