@@ -150,7 +150,7 @@ class WorkerTelemetry:
 
     def samples(self) -> Iterable[Sample]:
         """The worker's version and slots."""
-        yield metrics.WORKER_INFO, self._info, 1.0
+        yield metrics.WORKER_INFO, (*self._info, self._recorder.namespace), 1.0
         for pool in metrics.POOLS:
             yield metrics.WORKER_SLOTS, (pool,), float(self._slots.get(pool, 0))
 

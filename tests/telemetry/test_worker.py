@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, LockDeclared, WorkerInfo
+from mageflow.interceptors import Attempt, ClientCreated, LockDeclared, WorkerInfo
 from mageflow.telemetry.worker import WorkerTelemetry
 from mageflow.testing import samples
 from tests.telemetry.conftest import STAGGERED, TASK, Bench
@@ -52,6 +53,7 @@ def free_range() -> int:
 async def test_a_worker_says_what_it_is(make_bench):
     """Info, slots, zeros for what it serves, heartbeat and lag, and one record with where to look."""
     bench = make_bench(metrics_port=0)
+    bench.interceptor.event(ClientCreated("localhost", 7070, "staging_", nullcontext))
     async with worker_of(bench) as worker:
         await until(lambda: bench.samples.total("mageflow_event_loop_lag_seconds_count") > 0)
         status, _, body = await asyncio.to_thread(get, worker.endpoint.url)
@@ -59,7 +61,9 @@ async def test_a_worker_says_what_it_is(make_bench):
 
     assert (status, health[0]) == (200, 200)
     seen = samples(body)
-    assert seen.total("mageflow_worker_info", worker="mailer", hatchet_sdk="1.43.1") == 1.0
+    assert (
+        seen.total("mageflow_worker_info", worker="mailer", hatchet_sdk="1.43.1", hatchet_namespace="staging_") == 1.0
+    )
     assert seen.by("pool", "mageflow_worker_slots") == {"default": 10.0, "durable": 3.0}
     assert seen.by("pool", "mageflow_worker_slots_used") == {"default": 0.0, "durable": 0.0}
     assert seen.value("mageflow_tasks_near_timeout", task="send") == 0.0

@@ -324,7 +324,14 @@ DEADLOCK_CHECK_DURATION: Final = _histogram(
 
 # Worker and telemetry health.
 WORKER_INFO: Final = _gauge(
-    "mageflow_worker_info", "Always 1; what this worker is.", "worker", "version", "hatchet_sdk", "python", merge="max"
+    "mageflow_worker_info",
+    "Always 1; what this worker is.",
+    "worker",
+    "version",
+    "hatchet_sdk",
+    "python",
+    "hatchet_namespace",
+    merge="max",
 )
 WORKER_SLOTS: Final = _gauge("mageflow_worker_slots", "Configured slots.", pool=POOLS)
 WORKER_SLOTS_USED: Final = _gauge("mageflow_worker_slots_used", "Slots taken by live attempts.", pool=POOLS)
