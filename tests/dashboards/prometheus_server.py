@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -14,7 +15,9 @@ from typing import Any, Self
 from mageflow.dashboards.prometheus import PrometheusError, call_api
 from tests.dashboards.shortened_rules import shortened
 
-PROGRAM = shutil.which("prometheus")
+PROGRAM = os.environ.get("PROMETHEUS_PROGRAM") or shutil.which("prometheus")
+"""A current one in ``PROMETHEUS_PROGRAM`` shows what an old one of the system cannot do."""
+
 FEATURES = "--enable-feature=exemplar-storage,created-timestamp-zero-ingestion"
 """An old Prometheus ignores the second one, with a warning."""
 
@@ -86,6 +89,10 @@ class PrometheusServer:
             assert self._process.poll() is None, (self.folder / "prometheus.log").read_text()
             time.sleep(0.1)
         raise AssertionError("Prometheus was not ready in 20 s: " + (self.folder / "prometheus.log").read_text())
+
+    def stores_zeros(self) -> bool:
+        """Whether it knows the feature: it stores a 0 at the created timestamp of a counter."""
+        return "Unknown option" not in (self.folder / "prometheus.log").read_text()
 
     def scrape_producer(self, port: int) -> None:
         """Scrape a program that only enqueues, under a separate job."""

@@ -158,7 +158,7 @@ _PROCESSES = Section(
         ),
         table(
             "Ends corrected by Hatchet", "short",
-            "sum by (from, to) (increase(mageflow_task_outcomes_corrected_total{S}[$__range])) > 0",
+            f"round(sum by (from, to) ({in_range('mageflow_task_outcomes_corrected_total{S}')})) > 0",
             (("from", "seen by the worker"), ("to", "counted")), "attempts in range",
             "Attempts that Hatchet ended in another way than the worker saw. They are counted as Hatchet ended them. "
             "Many of them mean that something blocks the event loop.",
@@ -166,7 +166,7 @@ _PROCESSES = Section(
         ),
         table(
             "Folded label values", "short",
-            "sum by (label) (increase(mageflow_telemetry_dropped_label_values_total{S}[$__range])) > 0",
+            f"round(sum by (label) ({in_range('mageflow_telemetry_dropped_label_values_total{S}')})) > 0",
             (("label", "label"),), "folded in range",
             "Label values counted as __other__, because they were not declared or the label reached its limit. Empty "
             "is good.",
