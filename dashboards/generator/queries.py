@@ -71,14 +71,15 @@ def share_in_range(part: str, whole: str) -> str:
     return f"sum({in_range(part)}) / sum({in_range(whole)})"
 
 
-def counts(series: str, *by: str) -> str:
-    """How often something happened per interval, by labels: for bars. A count of 0 is left out.
+def counts(series: str, *by: str, zeros: bool = False) -> str:
+    """How often something happened per interval, by labels: for bars.
 
     Args:
         series: The counter's selector.
         by: Labels to sum by.
+        zeros: Keep counts of 0, where a legend with all values says that nothing happened.
     """
-    return f"round(sum by ({', '.join(by)}) ({recent(series)})) > 0"
+    return f"round(sum by ({', '.join(by)}) ({recent(series)}))" + ("" if zeros else " > 0")
 
 
 def mean(histogram: str, selector: str, *by: str) -> str:
@@ -108,6 +109,14 @@ def rate_of_active(series: str, *by: str) -> str:
         f"(sum by ({labels}) (rate({series}[R])) and on ({labels}) "
         f"sum by ({labels}) (increase({series}[$__range] @ end())) > 0)"
     )
+
+
+def quantile_of_all(share: float, buckets: str, *by: str) -> str:
+    """As `quantile`, without the first observation of each series in a Prometheus that stores no zeros.
+
+    For what is observed all the time, or over all tasks: there are very many buckets, and this reads each once.
+    """
+    return f"histogram_quantile({share:g}, sum by ({', '.join(('le', *by))}) (rate({buckets}[R])))"
 
 
 def quantile(share: float, buckets: str, *by: str, visible_range: bool = False) -> str:

@@ -99,6 +99,8 @@ class Incidents:
         for n in range(120):
             await self._shop.charge.aio_run(Order(number=n, seconds=25), wait_for_result=False)
         await asyncio.sleep(45)
+        await self._faulty.many_names.aio_run(Order(number=400), wait_for_result=False)
+        await asyncio.sleep(15)
         await self._faulty.block_loop.aio_run(Order(seconds=25), wait_for_result=False)
         await asyncio.sleep(28)
         for _ in range(2):

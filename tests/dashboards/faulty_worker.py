@@ -50,6 +50,14 @@ class FaultyTasks:
             async with till.acquire(timeout=timedelta(seconds=0.2)):
                 return {"counted": order.number}
 
+        @client.task(name="till.many_names", execution_timeout=timedelta(minutes=1))
+        async def many_names(order: Order) -> dict[str, int]:
+            """Declares as many resources as the order's number, one after the other: each has series of its own."""
+            for number in range(order.number):
+                async with client.resource(f"till-{number}").acquire():
+                    pass
+            return {"counted": order.number}
+
         @client.task(name=UNIQUE_ERROR_TASK)
         async def unique_error(order: Order) -> dict[str, int]:
             """Fails with a class of its own each time: more classes than a label may have."""
@@ -91,6 +99,7 @@ class FaultyTasks:
         self.fails_little = client.task(name="alerts.fails_little")(obey)
         self.block_loop, self.doze = block_loop, doze
         self.refused, self.impatient, self.unique_error, self.hold = refused, impatient, unique_error, hold
+        self.many_names = many_names
         self.hold_until_killed = hold_until_killed
 
     @property
@@ -98,7 +107,7 @@ class FaultyTasks:
         """The tasks for the workers of the shop. `KILLED_WORKER` serves the other one."""
         return [
             self.refused, self.impatient, self.unique_error, self.hold, self.block_loop, self.doze, self.fails_much,
-            self.fails_little,
+            self.fails_little, self.many_names,
         ]  # fmt: skip
 
 

@@ -103,7 +103,7 @@ _FLOWS = Section(
         ),
         lines(
             "Resent runs", "short",
-            [Query(counts("mageflow_flow_resends_total{S}", "reason"), "{{reason}}")],
+            [Query(counts("mageflow_flow_resends_total{S}", "reason", zeros=True), "{{reason}}")],
             "Runs of steps, items and callbacks that were sent to Hatchet again. lost: Hatchet no longer knows the "
             "run. unscheduled: no worker took it within its schedule timeout, so there are too few workers.",
             width=6, bars=True, decimals=0, empty="nothing resent",
@@ -143,14 +143,14 @@ _SIGNATURES = Section(
         ),
         lines(
             "Damaged in Redis", "short",
-            [Query(counts("mageflow_store_damaged_total{S}", "kind"), "{{kind}}")],
+            [Query(counts("mageflow_store_damaged_total{S}", "kind", zeros=True), "{{kind}}")],
             "Records, indexes and entries of indexes that could not be read and were put aside. `mageflow damaged` "
             "lists them with the reason. Everything else goes on.",
             width=8, bars=True, decimals=0, colour="red", empty="nothing damaged",
         ),
         lines(
             "Redis outages", "short",
-            [Query(counts("mageflow_redis_outages_total{S}", "reason"), "{{reason}}")],
+            [Query(counts("mageflow_redis_outages_total{S}", "reason", zeros=True), "{{reason}}")],
             "Times that Redis went away or began to refuse. The log event mageflow.redis.outage says what to do.",
             width=8, bars=True, decimals=0, colour="red", empty="no outages",
         ),

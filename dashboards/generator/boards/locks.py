@@ -1,6 +1,6 @@
 """Board 4, locks and deadlocks: holders, waiters, the wait-for graph, and deadlocks."""
 
-from dashboards.generator.queries import counts, in_range, quantile, rate_of_active, recent
+from dashboards.generator.queries import counts, in_range, quantile, quantile_of_all, rate_of_active, recent
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
 
 
@@ -212,8 +212,8 @@ _OUTCOMES = Section(
             "Deadlock detector", "ops",
             [
                 Query("sum by (result) (rate(mageflow_deadlock_checks_total{S}[R]))", "{{result}}"),
-                Query(quantile(0.99, "mageflow_deadlock_check_duration_seconds_bucket{S}"), "check p99", unit="s",
-                      dashed=True),
+                Query(quantile_of_all(0.99, "mageflow_deadlock_check_duration_seconds_bucket{S}"), "check p99",
+                      unit="s", dashed=True),
             ],
             "Deadlock checks per second (when a request starts to wait, and repeatedly while it waits), and the "
             "duration of one check (right axis). error: the round trip failed.",

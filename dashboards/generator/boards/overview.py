@@ -1,6 +1,6 @@
 """Board 1, fleet overview: are all workers well, and if not, which task, pool or process has a problem."""
 
-from dashboards.generator.queries import counts, in_range, quantile, recent
+from dashboards.generator.queries import counts, in_range, quantile_of_all
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
@@ -33,7 +33,7 @@ _RIGHT_NOW = Section(
             steps=((0.8, "orange"), (0.95, "red")),
         ),
         stat(
-            "Queue wait p95", "s", quantile(0.95, "mageflow_task_queue_wait_seconds_bucket{S}"),
+            "Queue wait p95", "s", quantile_of_all(0.95, "mageflow_task_queue_wait_seconds_bucket{S}"),
             "Time from enqueue (or due time) to the start of the first attempt, for runs that mageflow enqueued.",
             steps=((10, "orange"), (60, "red")), empty="no runs",
         ),
@@ -75,14 +75,14 @@ _WORK = Section(
         lines(
             "Duration p50 / p95 / p99", "s",
             [
-                Query(quantile(share, "mageflow_task_run_duration_seconds_bucket{S}"), f"p{share * 100:g}")
+                Query(quantile_of_all(share, "mageflow_task_run_duration_seconds_bucket{S}"), f"p{share * 100:g}")
                 for share in (0.5, 0.95, 0.99)
             ],
             "Duration of attempts without their stagger sleep, over all tasks. The dots are exemplars: each opens the "
             "trace of one attempt.",
         ),
         heat(
-            "Queue wait", "s", f"sum by (le) ({recent('mageflow_task_queue_wait_seconds_bucket{S}')})",
+            "Queue wait", "s", "sum by (le) (increase(mageflow_task_queue_wait_seconds_bucket{S}[R]))",
             "How long runs waited for a slot, over time. If the band climbs, the backlog grows.",
         ),
     ),
@@ -114,7 +114,8 @@ _CAPACITY = Section(
         ),
         lines(
             "Enqueue p95", "s",
-            [Query(quantile(0.95, "mageflow_task_enqueue_duration_seconds_bucket{S}", "operation"), "{{operation}}")],
+            [Query(quantile_of_all(0.95, "mageflow_task_enqueue_duration_seconds_bucket{S}", "operation"),
+                   "{{operation}}")],
             "Duration of the calls that send runs to Hatchet, from workers and producers.",
             steps=((1, "red"),),
         ),
@@ -126,7 +127,7 @@ _PROCESSES = Section(
     (
         lines(
             "Event loop lag p99 by instance", "s",
-            [Query(quantile(0.99, "mageflow_event_loop_lag_seconds_bucket{S}", "instance"), "{{instance}}")],
+            [Query(quantile_of_all(0.99, "mageflow_event_loop_lag_seconds_bucket{S}", "instance"), "{{instance}}")],
             "How late the event loop that runs the tasks wakes up. Above one second something blocks it, for example a "
             "synchronous call in an async task. Heartbeats and timeouts are then late too.",
             width=8, steps=((1, "red"),),

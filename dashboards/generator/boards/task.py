@@ -1,6 +1,6 @@
 """Board 2, decorated tasks: throughput, latency, failures, timeouts and signatures of one or a few tasks."""
 
-from dashboards.generator.queries import counts, quantile, rate_of_active, recent, share_in_range
+from dashboards.generator.queries import counts, quantile, quantile_of_all, rate_of_active, recent, share_in_range
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _RIGHT_NOW = Section(
@@ -117,7 +117,7 @@ _ALL_TASKS = Section(
         ),
         lines(
             "Signature load p99", "s",
-            [Query(quantile(0.99, "mageflow_signature_load_duration_seconds_bucket{S}", "kind"), "{{kind}}")],
+            [Query(quantile_of_all(0.99, "mageflow_signature_load_duration_seconds_bucket{S}", "kind"), "{{kind}}")],
             "One round trip to Redis. Above 100 ms the cause is Redis or the network.",
             width=8, steps=((0.1, "orange"),),
         ),
