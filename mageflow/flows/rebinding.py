@@ -20,6 +20,8 @@ from mageflow.store import MemberPath, RecordKeys, Store, StoredDefinition, repl
 __all__ = ["Rebinding"]
 
 _TRIES: Final = 20
+_MOST_DIGITS: Final = 10
+"""No flow has so many members: a longer path is damage, and Python refuses to read very long numbers."""
 
 
 class Rebinding:
@@ -79,7 +81,7 @@ class Rebinding:
 
 
 def _members(key: str, found: Mapping[str, str]) -> list[MemberSpec]:
-    paths = [path for path in found if path.isdecimal()]
+    paths = [path for path in found if path.isdecimal() and len(path) < _MOST_DIGITS]
     return [
         MemberSpec(decode_member(MemberPath(int(path)).key(key), _parsed(key, found[path]).document_json))
         for path in paths

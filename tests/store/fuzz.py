@@ -127,6 +127,9 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "inspect": lambda: store.inspect(key, lease_seconds=0.001),
         "census": store.census,
         "sweep": lambda: flows.reconciler().sweep(),
+        "search": lambda: _found(stage),
+        "rebind": lambda: flows.rebinding.rebind(key, {"y": 2}),
+        "rebind member": lambda: flows.rebinding.rebind(member, {"y": 2}),
         "derive": lambda: flows.creation.sign(member, x=1),
         "start": lambda: flows.start(key, {"a": 1}),
         "admit": lambda: flows.admit(member, run, input_json="{}", task_names=("price",)),
@@ -143,6 +146,10 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "damaged": lambda: list_damaged(stage.port, store.keys, clear=True),
         "remove": lambda: store.remove(key),
     }
+
+
+async def _found(stage: Stage) -> int:
+    return len([each async for each in stage.flows.search.find()])
 
 
 async def fuzz_once(stage: Stage, chance: random.Random, seed: object, counts: Counts) -> None:

@@ -357,6 +357,7 @@ async def test_a_record_of_another_version_is_refused_and_left_alone(stage: Stag
         lambda: stage.store.acknowledge(keys, []),
         lambda: stage.store.keep_alive(keys),
         lambda: stage.store.inspect(chain.key, lease_seconds=1),
+        lambda: stage.flows.rebinding.rebind(chain.key, {"order": 18}),
         lambda: stage.store.remove(chain.key),
         lambda: describe_record(stage.port, stage.store.keys, chain.key),
     ]

@@ -25,10 +25,10 @@ local field = definition_path(path)
 local stored = redis.call('HGET', DEFINITIONS, field)
 if not stored then return {'gone', ''} end
 local state = path ~= '' and state_of(path) or nil
-if state and state.epoch >= 0 then return {'begun', state.status} end
-if ENDED[header.status] then return {'begun', header.status} end
-if (path == '' or not is_flow()) and has_started() then return {'begun', header.status} end
-if stored ~= before then return {'changed', header.status} end
+if state and state.epoch >= 0 then return {'begun', state.status or ''} end
+if ENDED[header.status] then return {'begun', header.status or ''} end
+if (path == '' or not is_flow()) and has_started() then return {'begun', header.status or ''} end
+if stored ~= before then return {'changed', header.status or ''} end
 redis.call('HSET', DEFINITIONS, field, after)
 refresh()
-return {'done', header.status}
+return {'done', header.status or ''}
