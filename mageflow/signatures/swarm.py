@@ -12,8 +12,12 @@ from mageflow.signatures.ports import SwarmOperations
 __all__ = ["SwarmConfig", "SwarmSignature"]
 
 
+_HIGHEST = 1_000_000_000
+"""Scripts count exactly up to here, and more digits than Python writes cannot be stored."""
+
+
 class SwarmConfig(BaseModel):
-    """Limits of a swarm, and how its places are refilled. Fixed when the swarm is created.
+    """Limits of a swarm, and how its places are refilled. Fixed when the swarm is created. None is over a billion.
 
     Attributes:
         max_concurrency: Most items that are dispatched to Hatchet and have not ended; at least 1.
@@ -30,10 +34,10 @@ class SwarmConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    max_concurrency: int = Field(default=30, ge=1)
-    stop_after_n_failures: int | None = Field(default=None, ge=1)
-    max_task_allowed: int | None = Field(default=None, ge=1)
-    refill_linger_ms: int = Field(default=1000, ge=0)
+    max_concurrency: int = Field(default=30, ge=1, le=_HIGHEST)
+    stop_after_n_failures: int | None = Field(default=None, ge=1, le=_HIGHEST)
+    max_task_allowed: int | None = Field(default=None, ge=1, le=_HIGHEST)
+    refill_linger_ms: int = Field(default=1000, ge=0, le=_HIGHEST)
 
     if not TYPE_CHECKING:  # type checkers see the fields
 

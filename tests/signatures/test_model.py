@@ -86,3 +86,10 @@ def test_a_swarm_refills_in_bulk(concurrency: int, batch: int) -> None:
     """Twenty places at once, or two thirds of a small swarm."""
     assert SwarmConfig(max_concurrency=concurrency).refill_batch == batch
     assert SwarmConfig(max_concurrency=concurrency, refill_linger_ms=0).refill_batch == 1
+
+
+def test_limits_of_a_swarm_have_a_limit():
+    """A number of thousands of digits passed every check and could not be stored."""
+    with pytest.raises(ValueError, match="less than or equal to 1000000000"):
+        SwarmConfig(max_concurrency=int("9" * 4000))
+    assert SwarmConfig(max_task_allowed=1_000_000_000).max_task_allowed == 1_000_000_000
