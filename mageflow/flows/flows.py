@@ -50,6 +50,7 @@ from mageflow.store import (
     DedupeKey,
     MemberPath,
     Settlement,
+    StartRequest,
     StartVerdict,
     Store,
     locate,
@@ -172,14 +173,14 @@ class Flows:
         if keys.kind == "task":
             raise FlowDefinitionError(f"{key!r} is a task signature: run it, only chains and swarms are started")
         sent = SentMessage.of(message)
-        decision = await self._outbox.start(
-            keys,
+        request = StartRequest(
+            keys.record,
             json.dumps(sent.whole),
             message_set_json="" if sent.is_all_set else json.dumps(sent.explicit),
-            name=name,
             by=by,
             options_json=options.text() if options else "",
         )
+        decision = await self._outbox.start(request, name)
         if decision.verdict is StartVerdict.GONE:
             raise SignatureNotFoundError(key)
         if decision.verdict is StartVerdict.OWNED and decision.status is not None:

@@ -19,7 +19,6 @@ the parent flow carries over, in the field for it.
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 from mageflow.errors import SignatureInvalidError
@@ -36,22 +35,10 @@ from mageflow.signatures import (
     decode_member,
     deep_merge,
 )
-from mageflow.store import Decision, DedupeKey, FlowPlace, MemberEntry, MemberPath, join_member_key
+from mageflow.store import Decision, DedupeKey, FlowPlace, MemberEntry, MemberPath, StartRequest, join_member_key
 from mageflow.types import DispatchRun, Source
 
-__all__ = ["NestedStart", "build_nested_start", "build_run", "flow_name"]
-
-
-@dataclass(frozen=True, slots=True)
-class NestedStart:
-    """A nested flow to start, and the arguments of its start."""
-
-    key: str
-    message_json: str
-    message_set_json: str
-    parent_value_json: str
-    parent: str
-    options_json: str
+__all__ = ["build_nested_start", "build_run", "flow_name"]
 
 
 def flow_name(decision: Decision) -> str:
@@ -98,7 +85,7 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
     )
 
 
-def build_nested_start(decision: Decision, entry: MemberEntry) -> NestedStart:
+def build_nested_start(decision: Decision, entry: MemberEntry) -> StartRequest:
     """The nested flow to start for an outbox entry.
 
     Raises:
@@ -121,7 +108,7 @@ def build_nested_start(decision: Decision, entry: MemberEntry) -> NestedStart:
             # Values that the outer flow binds are weaker than those that the nested flow binds.
             whole = deep_merge(*(each.whole for each in messages), _bound_values(decision))
             explicit = deep_merge(*(each.explicit for each in messages))
-    return NestedStart(
+    return StartRequest(
         key=definition.key,
         message_json=json.dumps(whole),
         message_set_json=json.dumps(explicit),

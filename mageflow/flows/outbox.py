@@ -42,9 +42,9 @@ from mageflow.store import (
     DedupeKey,
     MemberEntry,
     OutboxEntry,
-    RecordKeys,
     ReportEntry,
     StartDecision,
+    StartRequest,
     StartVerdict,
     Store,
     flow_run_id,
@@ -110,37 +110,22 @@ class OutboxRelay:
             except (SignatureError, StoreError) as error:
                 _log.warning("the outbox of %s is left to the reconcilers: %s", one.keys.record, error)
 
-    async def start(
-        self,
-        keys: RecordKeys,
-        message_json: str,
-        *,
-        message_set_json: str = "",
-        parent_value_json: str = "",
-        parent: str = "",
-        name: str = "",
-        by: str = "",
-        options_json: str = "",
-    ) -> StartDecision:
+    async def start(self, request: StartRequest, name: str = "") -> StartDecision:
         """Start a flow, once; the caller delivers the decision.
+
+        Args:
+            request: The flow; its trace context is set here.
+            name: Name of the flow, if the caller knows it.
 
         Raises:
             StoreError: Redis failed.
         """
+        keys = self._store.keys.parse(request.key)
         if keys.kind == "task":
             return StartDecision(keys=keys, verdict=StartVerdict.GONE)
         call = FlowStart(keys.kind, keys.id, name)
         with self._interceptor.start_flow(call):
-            decision = await self._store.start(
-                keys.record,
-                message_json,
-                message_set_json=message_set_json,
-                parent_value_json=parent_value_json,
-                traceparent=call.traceparent,
-                parent=parent,
-                by=by,
-                options_json=options_json,
-            )
+            decision = await self._store.start(replace(request, traceparent=call.traceparent))
             call.started = decision.verdict in {StartVerdict.STARTED, StartVerdict.HELD}
             call.name = flow_name(decision) or name
             call.steps = decision.steps
@@ -170,7 +155,7 @@ class OutboxRelay:
             except SignatureInvalidError as error:
                 following += await self._fail_member(decision, entry, error)
             except SignatureError as error:
-                _log.warning("the entry %s of %s cannot be delivered: %s", entry.field, decision.keys.record, error)
+                _warn_undelivered(decision, entry, error)
         if runs:
             following += await self._dispatch(decision, runs)
         if cancellations:
@@ -197,7 +182,7 @@ class OutboxRelay:
                 return [await self._fail(decision, entry, error)]
             except SignatureError as failure:
                 error = SignatureInvalidError(decision.keys.record, str(failure))
-        _log.warning("the entry %s of %s cannot be delivered: %s", entry.field, decision.keys.record, error)
+        _warn_undelivered(decision, entry, error)
         return []
 
     async def _dispatch(self, decision: Decision, runs: Sequence[tuple[MemberEntry, DispatchRun]]) -> list[Decision]:
@@ -237,15 +222,7 @@ class OutboxRelay:
     async def _start_nested(self, decision: Decision, entry: MemberEntry) -> list[Decision]:
         try:
             nested = build_nested_start(decision, entry)
-            keys = self._store.keys.parse(nested.key)
-            started = await self.start(
-                keys,
-                nested.message_json,
-                message_set_json=nested.message_set_json,
-                parent_value_json=nested.parent_value_json,
-                parent=nested.parent,
-                options_json=nested.options_json,
-            )
+            started = await self.start(nested)
         except (SignatureInvalidError, SignatureNotFoundError) as error:
             return [await self._fail(decision, entry, error)]
         if started.verdict in {StartVerdict.GONE, StartVerdict.OWNED}:
@@ -356,6 +333,10 @@ class OutboxRelay:
         if entry.path.callback_kind is not None:
             call = CallbackSend(entry.path.callback_kind, result, target, decision.keys.id, error_type)
             self._interceptor.event(call)
+
+
+def _warn_undelivered(decision: Decision, entry: OutboxEntry, error: SignatureError) -> None:
+    _log.warning("the entry %s of %s cannot be delivered: %s", entry.field, decision.keys.record, error)
 
 
 def _stored_failure(text: str) -> FailureRecord:

@@ -58,11 +58,13 @@ from mageflow.store.records.entries import (
     OutboxEntry,
     ReportEntry,
 )
+from mageflow.store.records.lifecycle import StartRequest
 from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
 from mageflow.store.records.rebinding import replace_definition
 from mageflow.store.records.search import FoundSignature, search_records
-from mageflow.store.records.store import AnySignature, Store
+from mageflow.store.records.store import Store
 from mageflow.store.records.stored import chain_header, swarm_header, task_header
+from mageflow.store.records.views import AnySignature
 from mageflow.store.redis.port import RedisClient, RedisPort
 from mageflow.store.redis.scripts import Script, ScriptHeader
 from mageflow.store.redis.server import find_unsuitable, warn_unsuitable
@@ -115,6 +117,7 @@ __all__ = [
     "Settlement",
     "SilentRun",
     "StartDecision",
+    "StartRequest",
     "StartVerdict",
     "Store",
     "StoredDefinition",

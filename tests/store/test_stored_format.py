@@ -19,7 +19,7 @@ from mageflow.signatures import (
     RunIdentity,
     SwarmConfig,
 )
-from mageflow.store import AttemptOutcome, MemberPath, SettleVerdict, describe_record
+from mageflow.store import AttemptOutcome, MemberPath, SettleVerdict, StartRequest, describe_record
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.conftest import echo
 from tests.store.stored_records import NAMESPACE, SCENARIOS, Stage, identity, raw_keys
@@ -239,7 +239,7 @@ async def write_swarm(stage: Stage, look: Look) -> None:
     swarm = await stage.flows.creation.swarm(["price"] * 8, config=config)
     await stage.flows.swarms.add(swarm.key, ["price", "price"])
     decision = await stage.store.start(
-        swarm.key, "{}", traceparent="00-a-b-01", by="ana", options_json='{"priority":3}'
+        StartRequest(swarm.key, "{}", traceparent="00-a-b-01", by="ana", options_json='{"priority":3}')
     )
     await asyncio.sleep(0.02)
     await stage.store.inspect(swarm.key, lease_seconds=1)
@@ -351,7 +351,7 @@ async def test_a_record_of_another_version_is_refused_and_left_alone(stage: Stag
         lambda: stage.store.load(chain.key),
         lambda: stage.store.admit(f"{chain.key}#0", run),
         lambda: stage.store.settle(f"{chain.key}#0", run, AttemptOutcome("succeeded")),
-        lambda: stage.store.start(chain.key, "{}"),
+        lambda: stage.store.start(StartRequest(chain.key, "{}")),
         lambda: stage.store.apply_lifecycle(chain.key, "suspend"),
         lambda: stage.store.extend_swarm(chain.key),
         lambda: stage.store.acknowledge(keys, []),

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from mageflow.config import Settings
 from mageflow.errors import SignatureInvalidError, SignatureVersionError, StoreError
+from mageflow.interceptors import Interceptor
 from mageflow.signatures import FORMAT_VERSION
-from mageflow.store.keys import RecordKeys
+from mageflow.store.keys import Keys, RecordKeys
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 from mageflow.types import SignatureKind
 
-__all__ = ["as_damage", "call_record_script", "script_config"]
+__all__ = ["RecordOperations", "as_damage", "call_record_script", "script_config"]
 
 _FOREIGN: Final = re.compile(r"\bFOREIGNFORMAT (\d+)")
 _DAMAGED: Final = re.compile(
@@ -62,3 +63,21 @@ def as_damage(keys: RecordKeys, error: StoreError) -> StoreError | SignatureInva
     if _DAMAGED.match(error.reason):
         return SignatureInvalidError(keys.record, _WHERE.sub("", error.reason))
     return error
+
+
+class RecordOperations:
+    """What every group of operations over records needs. `Store` describes the arguments."""
+
+    def __init__(self, port: RedisPort, keys: Keys, settings: Settings, interceptor: Interceptor | None = None) -> None:
+        self.port = port
+        self.keys = keys
+        self.settings = settings
+        self._interceptor = interceptor or Interceptor()
+        self._configs: dict[SignatureKind, str] = {
+            "task": script_config(settings, "task"),
+            "chain": script_config(settings, "chain"),
+            "swarm": script_config(settings, "swarm"),
+        }
+
+    async def _call(self, script: Script, keys: RecordKeys, *args: str | float) -> Any:
+        return await call_record_script(self.port, script, keys, self._configs[keys.kind], *args)

@@ -15,9 +15,8 @@ from mageflow.store.paths import MemberPath, join_member_key
 from mageflow.store.records.calls import call_record_script
 from mageflow.store.records.declarations import DESCRIBE
 from mageflow.store.records.entries import read_path
-from mageflow.store.records.store import AnySignature
 from mageflow.store.records.stored import StoredHeader, StoredState, moment
-from mageflow.store.records.views import guarded, member_view, record_view
+from mageflow.store.records.views import AnySignature, guarded, member_view, record_view
 from mageflow.store.redis.port import RedisPort
 from mageflow.types import SignatureKind
 

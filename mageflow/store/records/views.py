@@ -21,8 +21,9 @@ from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import CallbackKind, MemberPath, join_member_key
 from mageflow.store.records.stored import StoredHeader, StoredState
 
-__all__ = ["guarded", "member_view", "record_view"]
+__all__ = ["AnySignature", "guarded", "member_view", "record_view"]
 
+AnySignature = TaskSignature | ChainSignature | SwarmSignature
 _T = TypeVar("_T")
 
 _UNREADABLE: Final = (
@@ -31,9 +32,7 @@ _UNREADABLE: Final = (
 """What reading a damaged document raises: wrong types, numbers that are no time, nesting without end."""
 
 
-def record_view(
-    keys: RecordKeys, header: StoredHeader, text: str, successes: int, errors: int
-) -> TaskSignature | ChainSignature | SwarmSignature:
+def record_view(keys: RecordKeys, header: StoredHeader, text: str, successes: int, errors: int) -> AnySignature:
     """A record as a signature.
 
     Args:

@@ -1,0 +1,133 @@
+"""Operations over what a record holds: creating, reading, adding to it and removing it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from mageflow.errors import SignatureNotFoundError, StoreError
+from mageflow.interceptors import SignatureLoad, SignatureWrite
+from mageflow.signatures import Status
+from mageflow.store.keys import RecordKeys
+from mageflow.store.records import declarations as scripts
+from mageflow.store.records.calls import RecordOperations, as_damage
+from mageflow.store.records.decisions import SwarmDecision
+from mageflow.store.records.stored import StoredHeader
+from mageflow.store.records.views import AnySignature, guarded, member_view, record_view
+
+__all__ = ["DocumentOperations"]
+
+
+class DocumentOperations(RecordOperations):
+    """Creates, reads, extends and removes records."""
+
+    async def create(
+        self, keys: RecordKeys, documents: Sequence[str], header: Mapping[str, str], *, by: str = ""
+    ) -> tuple[bool, Status]:
+        """Store a record with all its members, unless it is stored already.
+
+        Args:
+            keys: Where.
+            documents: Definition path and stored definition (`StoredDefinition`), in turn.
+            header: Its other header fields, see `mageflow.store.records.stored`.
+            by: Who creates it, for the history.
+
+        Returns:
+            Whether it was stored now, and its status.
+        """
+        size = sum(map(len, documents))
+        call = SignatureWrite(keys.kind, "create", keys.id, size)
+        with self._interceptor.write_signature(call):
+            created, status = await self._call(scripts.CREATE, keys, keys.kind, json.dumps(header), by, *documents)
+        return bool(created), guarded(keys.record, lambda: Status(status))
+
+    async def load(self, key: str) -> AnySignature:
+        """A signature, a flow or a member of one, as it is now.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+            SignatureInvalidError: What is stored does not validate.
+        """
+        signature, _ = await self.load_with_result(key, wants_result=False)
+        return signature
+
+    async def load_with_result(self, key: str, *, wants_result: bool = True) -> tuple[AnySignature, str]:
+        """Read a record or a member with its stored result, in one round trip.
+
+        Args:
+            key: Key of a record or a member.
+            wants_result: Whether to read the result.
+
+        Returns:
+            The signature as it is now, and the result as JSON text; an empty text if there is none.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+            SignatureInvalidError: What is stored does not validate.
+        """
+        keys = self.keys.parse(key)
+        call = SignatureLoad(keys.kind, keys.id)
+        with self._interceptor.load_signature(call):
+            reply = await self._call(scripts.LOAD, keys, str(keys.member), "1" if wants_result else "0")
+            if reply is None:
+                call.result = "missing"
+                raise SignatureNotFoundError(key)
+            flat, text, successes, errors, state, result = cast("list[Any]", reply)
+            call.size_bytes = len(text)
+            call.result = "invalid"
+            header = StoredHeader.read(flat)
+            if keys.member.is_record:
+                signature: AnySignature = record_view(keys, header, text, successes, errors)
+            else:
+                signature = member_view(keys, keys.member, header, text, successes, errors, state)
+            call.result = "hit"
+            return signature, result
+
+    async def definitions(self, key: str) -> dict[str, str]:
+        """The stored definitions (`StoredDefinition`) of a record, by definition path.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+        """
+        keys = self.keys.parse(key)
+        try:
+            found = await self.port.command("HGETALL", keys.definitions, operation="definitions")
+        except StoreError as error:
+            raise as_damage(keys, error) from error
+        if not found:
+            raise SignatureNotFoundError(key)
+        if isinstance(found, dict):
+            return cast("dict[str, str]", found)
+        return dict(zip(found[::2], found[1::2], strict=True))
+
+    async def extend_swarm(
+        self,
+        key: str,
+        documents: Sequence[str] = (),
+        *,
+        close: Literal["no", "now", "when_full"] = "no",
+        token: str = "",
+    ) -> SwarmDecision:
+        """Add items to a swarm, close it, or do both. With neither, fill the places that have waited long enough.
+
+        Args:
+            key: Of the swarm.
+            documents: Offset from the first new item (with a callback path behind it for a callback) and stored
+                definition, in turn.
+            close: Whether the swarm accepts no more items afterwards; ``when_full``: if it holds as many as it may.
+            token: Names this addition: the same token adds once, however often the call is repeated.
+        """
+        keys = self.keys.parse(key)
+        operation: Literal["update", "touch"] = "update" if documents else "touch"
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, operation, keys.id, sum(map(len, documents)))):
+            reply = await self._call(scripts.SWARM, keys, close, token, *documents)
+        return guarded(keys.record, lambda: SwarmDecision.parse(keys, reply))
+
+    async def remove(self, key: str) -> list[str] | None:
+        """Delete a record with everything stored for it.
+
+        Returns:
+            Ids of the runs that were live, or None when there was nothing to delete.
+        """
+        keys = self.keys.parse(key)
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "delete", keys.id)):
+            return cast("list[str] | None", await self._call(scripts.REMOVE, keys))

@@ -1,0 +1,92 @@
+"""Operations that begin a flow, and that suspend, resume or interrupt what is stored."""
+
+from dataclasses import dataclass
+
+from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
+from mageflow.interceptors import SignatureWrite
+from mageflow.signatures import FailureRecord, LifecycleAction
+from mageflow.store.records import declarations as scripts
+from mageflow.store.records.calls import RecordOperations
+from mageflow.store.records.decisions import LifecycleDecision, LifecycleVerdict, StartDecision
+from mageflow.store.records.views import guarded
+
+__all__ = ["LifecycleOperations", "StartRequest"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A flow to begin, and what it begins with.
+
+    Attributes:
+        key: Of the flow.
+        message_json: The whole message it is started with: the JSON text of an object.
+        message_set_json: The part of it that the caller set; empty where this is the whole.
+        parent_value_json: For a nested flow what its parent hands to it: ``{"result": …}`` or ``{"error": …}``.
+        traceparent: The context that the flow's runs belong under.
+        parent: Key of the parent's member that the flow stands for; empty when it has no parent.
+        by: Who starts it, for the history.
+        options_json: What every run of the flow is given (`RunOptions`).
+    """
+
+    key: str
+    message_json: str
+    message_set_json: str = ""
+    parent_value_json: str = ""
+    traceparent: str = ""
+    parent: str = ""
+    by: str = ""
+    options_json: str = ""
+
+
+class LifecycleOperations(RecordOperations):
+    """Starts flows, and suspends, resumes and interrupts."""
+
+    async def start(self, request: StartRequest) -> StartDecision:
+        """Begin a flow, once."""
+        keys = self.keys.parse(request.key)
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
+            reply = await self._call(
+                scripts.START,
+                keys,
+                request.message_json,
+                request.message_set_json,
+                request.parent_value_json,
+                request.traceparent,
+                request.parent,
+                request.by,
+                request.options_json,
+            )
+        return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
+
+    async def apply_lifecycle(
+        self,
+        key: str,
+        action: LifecycleAction,
+        *,
+        by: str = "",
+        why: str = "",
+        error: FailureRecord | None = None,
+    ) -> LifecycleDecision:
+        """Suspend, resume or interrupt a record or a member of one. Applying an action again changes nothing.
+
+        Args:
+            key: Of the record, or of a member of one.
+            action: What to do.
+            by: Who does it, for the history.
+            why: The reason, for the history.
+            error: For ``interrupt``: the error that error callbacks receive.
+
+        Raises:
+            SignatureNotFoundError: It expired or was removed.
+            IllegalTransitionError: The lifecycle does not allow it; nothing was changed.
+        """
+        keys = self.keys.parse(key)
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
+            text = error.model_dump_json() if error else ""
+            reply = await self._call(scripts.LIFECYCLE, keys, str(keys.member), action, by, why, text)
+        decision = guarded(keys.record, lambda: LifecycleDecision.parse(keys, reply))
+        if decision is None:
+            raise SignatureNotFoundError(key)
+        if decision.verdict is LifecycleVerdict.ILLEGAL:
+            raise IllegalTransitionError(key, decision.status, action)
+        return decision

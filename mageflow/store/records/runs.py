@@ -1,0 +1,170 @@
+"""Operations that a run makes: `admit` before its body, `settle` after it. A plain run makes none."""
+
+import string
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
+from mageflow.interceptors import SignatureLoad, SignatureWrite
+from mageflow.signatures import RunIdentity
+from mageflow.store.records import declarations as scripts
+from mageflow.store.records.admission import Admission, locate
+from mageflow.store.records.calls import RecordOperations
+from mageflow.store.records.decisions import Settlement
+from mageflow.store.records.entries import Acknowledgement
+from mageflow.store.records.outcome import AttemptOutcome
+from mageflow.store.records.stored import StoredHeader
+from mageflow.store.records.views import guarded, member_view
+
+__all__ = ["RunOperations"]
+
+
+class RunOperations(RecordOperations):
+    """Admits and settles runs."""
+
+    async def admit(
+        self,
+        key: str,
+        run: RunIdentity,
+        *,
+        input_json: str = "",
+        is_replayed: bool = False,
+        options_json: str = "",
+        task_names: Sequence[str] = (),
+        is_copied: bool = False,
+    ) -> Admission:
+        """Decide whether a run may execute its task function, and mark the signature active if so.
+
+        Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
+
+        - The key was written for another run, or the member is of another task than the run: ``foreign``; the run is a
+          plain one.
+        - The member succeeded: the same run gets the stored result (``replay``), another run is skipped.
+        - A later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
+          other run of an ended member is skipped, and every run of an interrupted one.
+        - A run of an earlier dispatch (before suspend and resume), or an earlier attempt: skipped as ``superseded``.
+        - A second run of the same dispatch: skipped as ``duplicate``; the first to arrive owns the member.
+        - The owner's next attempt, or the same attempt on another worker after reassignment: admitted.
+        - Suspended: skipped, and held with its input until resume.
+
+        Each run that a user starts from a plain signature is a member of its own and may run beside the others. A step,
+        an item or a callback is one member, however many runs it has.
+
+        Args:
+            key: ``mageflow_signature`` of the run's metadata.
+            run: Which run this is.
+            input_json: The run's input. The input of a user's run is stored until the run ends, in case the run has to
+                be sent again.
+            is_replayed: True if Hatchet reports that a user replayed the run.
+            options_json: What a user's run hands on to its callbacks (`RunOptions`).
+            task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
+            is_copied: True if the key was written for another run. Then there is no round trip.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+            SignatureInvalidError: What is stored does not validate.
+        """
+        keys = self.keys.parse(key)
+        path, epoch = locate(keys, run)
+        call = SignatureLoad(keys.kind, keys.id)
+        with self._interceptor.load_signature(call):
+            if is_copied:
+                call.result = "foreign"
+                return Admission("foreign")
+            reply = await self._call(
+                scripts.ADMIT,
+                keys,
+                str(path),
+                "" if epoch is None else epoch,
+                run.workflow_run_id,
+                run.task_run_id,
+                run.worker_id,
+                run.attempt_number,
+                input_json if path.nonce is not None else "",
+                run.traceparent,
+                "1" if is_replayed else "",
+                options_json if path.nonce is not None else "",
+                _comparable(task_names, self.keys.namespace),
+            )
+            verdict, status, *rest = cast("list[Any]", reply)
+            if verdict == "missing":
+                call.result = "missing"
+                raise SignatureNotFoundError(key)
+            if verdict == "invalid":
+                call.result = "invalid"
+                raise SignatureInvalidError(key, status)
+            if verdict == "foreign":
+                call.result = "foreign"
+                return Admission("foreign")
+            call.result = "hit"
+            if verdict == "replay":
+                return Admission("replay", status="done", result_json=status)
+            if verdict == "skip":
+                return Admission("skip", status=status)
+            if verdict == "ended":
+                return Admission("ended", status=status, ended_attempt=int(rest[0]))
+            flat, text, successes, errors, state, handover, failures = rest
+            call.result, call.size_bytes = "invalid", len(text)
+            header = StoredHeader.read(flat)
+            signature = member_view(keys, path, header, text, successes, errors, state)
+            call.result = "hit"
+        step = path.index if path.is_step_or_item else None
+        return Admission(
+            "run",
+            status=status,
+            signature=signature,
+            flow_kind=keys.kind if keys.kind != "task" and step is not None else "",
+            flow_id=keys.id if keys.kind != "task" else "",
+            flow_name=header.name,
+            step=step or 0,
+            steps=header.total,
+            handover_seconds=handover / 1000 if handover >= 0 else None,
+            failed_attempts=failures,
+            traceparent=header.traceparent,
+        )
+
+    async def settle(
+        self, key: str, run: RunIdentity, ended: AttemptOutcome, *, acknowledged: Sequence[Acknowledgement] = ()
+    ) -> Settlement:
+        """Record how an attempt ended, and decide what follows from it. One round trip, atomic, safe to repeat.
+
+        Args:
+            key: As for `admit`.
+            run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
+            ended: How the attempt ended.
+            acknowledged: Sent entries of this record, as for `acknowledge`; saves its round trip.
+
+        Raises:
+            SignatureNotFoundError: The key is none of this client's.
+        """
+        keys = self.keys.parse(key)
+        path, _ = locate(keys, run)
+        without_result = "null" if ended.outcome == "succeeded" else ""
+        call = SignatureWrite(keys.kind, "update", keys.id)
+        with self._interceptor.write_signature(call):
+            reply = await self._call(
+                scripts.SETTLE,
+                keys,
+                str(path),
+                run.workflow_run_id,
+                0 if ended.reported_by_engine else run.attempt_number,
+                ended.outcome,
+                max(1, ended.max_failures) if ended.will_retry else 0,
+                without_result if ended.result_json is None else ended.result_json,
+                ended.error.model_dump_json() if ended.error else "",
+                ended.input_json,
+                run.traceparent,
+                *[part for each in acknowledged for part in each],
+            )
+        return guarded(keys.record, lambda: Settlement.parse(keys, reply))
+
+
+def _comparable(task_names: Sequence[str], namespace: str) -> str:
+    """The names with and without the namespace, as ``admit.lua`` compares them: in lower case, as in Hatchet."""
+    if not task_names:
+        return ""
+    names = {form for each in task_names for form in (each, each.removeprefix(namespace), f"{namespace}{each}")}
+    return "\n" + "\n".join(sorted(name.translate(_LOWER) for name in names)) + "\n"
+
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
