@@ -103,6 +103,7 @@ class Mageflow(StateOperations, DeclaringClient):
         self._interceptor = interceptor
         self._port = port
         self._has_redis = port.is_configured
+        self._shutdown = invocation.Shutdown()
         self._locks = LockService(
             LockStore(port, keys),
             interceptor,
@@ -131,6 +132,7 @@ class Mageflow(StateOperations, DeclaringClient):
             extend=extend,
             confirmations=self._confirmations,
             is_non_retryable=sdk.is_non_retryable,
+            shutdown=self._shutdown,
             on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
         )
         self._declarations = sdk.Declarations(self._register, self.param_config, services, enqueuer.durable_spawn)
@@ -192,6 +194,7 @@ class Mageflow(StateOperations, DeclaringClient):
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
         sdk.prepare_listener(worker, prepare_logs_of_child)
         sdk.send_storable_errors(worker)
+        sdk.before_exit(worker, self._shutdown.begin)
         user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 
@@ -214,7 +217,10 @@ class Mageflow(StateOperations, DeclaringClient):
         if self._has_redis:
             info.lock_report = lambda: self._locks.snapshot_in_thread().document()
         async with self._interceptor.worker(info), self._upkeep(), self._confirmations.running():
-            yield
+            try:
+                yield
+            finally:
+                self._shutdown.end()
 
     @asynccontextmanager
     async def _upkeep(self) -> AsyncGenerator[None]:

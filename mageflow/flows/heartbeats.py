@@ -13,6 +13,7 @@ from typing import Final, get_args
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.interceptors import Attempt, current_attempt
 from mageflow.store import MemberPath, RecordKeys, Store
+from mageflow.telemetry import suppressed
 from mageflow.types import SignatureKind
 
 __all__ = ["Heartbeats"]
@@ -75,7 +76,8 @@ class Heartbeats:
                 due.setdefault(each.keys.record, (each.keys, []))[1].append((each.path, each.run_id))
         for record, (keys, running) in due.items():
             try:
-                await self._store.keep_alive(keys, running)
+                with suppressed():
+                    await self._store.keep_alive(keys, running)
             except StoreUnavailableError:
                 return  # the outage has its own warning; the next interval tries again
             except MageflowError as error:

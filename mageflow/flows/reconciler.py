@@ -68,6 +68,7 @@ from mageflow.store import (
     Store,
     flow_of_run,
 )
+from mageflow.telemetry import suppressed
 from mageflow.types import Dispatcher, RunReport, SettledOutcome
 
 __all__ = ["Reconciler", "Sweep"]
@@ -163,7 +164,8 @@ class Reconciler:
             StoreError: Redis failed. Records visited before stay visited.
         """
         swept = Sweep()
-        due = await self._store.due(self._batch, self._lease_seconds)
+        with suppressed():  # an idle worker has no traces
+            due = await self._store.due(self._batch, self._lease_seconds)
         self._settlements.redis_answers()
         for key in due:
             swept.records += 1

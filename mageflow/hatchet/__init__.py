@@ -7,6 +7,7 @@ runs of signatures and flows.
 
 from mageflow.hatchet.compat import (
     HiddenFromLogForwarder,
+    before_exit,
     debug_of,
     prepare_listener,
     send_storable_errors,
@@ -55,6 +56,7 @@ __all__ = [
     "TaskRegister",
     "WorkflowOptions",
     "as_non_retryable",
+    "before_exit",
     "debug_of",
     "ending_of",
     "instrumented_client",

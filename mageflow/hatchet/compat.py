@@ -60,6 +60,7 @@ __all__ = [
     "SdkContext",
     "around_attempt",
     "around_batch",
+    "before_exit",
     "config_of",
     "debug_of",
     "dependency_type",
@@ -477,6 +478,17 @@ def send_storable_errors(worker: Worker) -> None:
         put(event, *args, **kwargs)
 
     queue.put = put_storable
+
+
+def before_exit(worker: Worker, callback: Callable[[], None]) -> None:
+    """Call ``callback`` on the worker's loop when it begins to stop, before it waits for its tasks."""
+    exit_gracefully = worker.exit_gracefully
+
+    async def exit_after_callback() -> None:
+        callback()
+        await exit_gracefully()
+
+    worker.exit_gracefully = exit_after_callback
 
 
 def set_lifespan(worker: Worker, lifespan: LifespanFn) -> LifespanFn | None:

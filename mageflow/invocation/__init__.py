@@ -21,6 +21,7 @@ from mageflow.invocation.decorators import (
 from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.outcome import classify
 from mageflow.invocation.runner import RunHooks, RunnerServices, TaskRunner
+from mageflow.invocation.shutdown import GivenBackError, Shutdown
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 
@@ -31,11 +32,13 @@ __all__ = [
     "Binding",
     "BodyLock",
     "EndingOf",
+    "GivenBackError",
     "Marks",
     "OutcomeConfirmations",
     "Replay",
     "RunHooks",
     "RunnerServices",
+    "Shutdown",
     "SignedRuns",
     "Skip",
     "TaskRunner",

@@ -38,6 +38,7 @@ from mageflow.invocation.context import STATE_KEYWORD, AttemptContext
 from mageflow.invocation.decorators import BodyLock
 from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.outcome import classify, failure, worst
+from mageflow.invocation.shutdown import GivenBackError, Shutdown
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 from mageflow.signatures import RunIdentity, TaskSignature, pack_result, unpack_result
@@ -73,6 +74,8 @@ class RunnerServices:
     confirmations: OutcomeConfirmations
     is_non_retryable: Callable[[BaseException], bool]
     """Whether the engine makes no further attempt after an error."""
+    shutdown: Shutdown
+    """Whether a worker stops: attempts that sleep give their runs back."""
     on_end: tuple[RunHooks, ...] = ()
 
 
@@ -275,6 +278,7 @@ class TaskRunner:
                 extend=self._services.extend,
                 interceptor=self._services.interceptor,
                 cancelled=state.cancelled,
+                stopping=self._services.shutdown.event(),
             )
 
     @asynccontextmanager
@@ -335,7 +339,11 @@ class TaskRunner:
 
         The SDK cancels an evicted invocation at the moment it sets the cancel flag, and a cancelled one a second later
         (1.43.1, ``Runner._eviction_cancel_callback`` and ``Runner.handle_cancel_action``).
+
+        A run that a stopping worker gives back is treated alike: another worker continues.
         """
+        if isinstance(error, GivenBackError):
+            return True
         if self.info.pool != "durable" or state.cancelled_after is None or state.attempt.stage != "body":
             return False
         # A body may swallow the cancellation, so the asyncio task is examined: a durable task runs on the event loop.

@@ -2,14 +2,20 @@
 
 The order is: draw, extend, sleep. The engine counts the timeout from the assignment. If the extension came after the
 sleep, a delay longer than the timeout would end the attempt while it sleeps.
+
+A worker that stops sleeps out what ends within seconds, and gives every other run back.
 """
 
 import asyncio
 
 from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, Stagger
+from mageflow.invocation.shutdown import GivenBackError
 from mageflow.types import RandomSource
 
 __all__ = ["stagger"]
+
+_SLEPT_OUT_SECONDS = 5.0
+"""A worker that stops sleeps this much out: Hatchet takes longer to notice that the worker has gone."""
 
 _ROUND_TRIP_ALLOWANCE_SECONDS = 0.1
 """Added to the delay: the request takes time from the task's own timeout too."""
@@ -26,11 +32,13 @@ async def stagger(
     extend: ExtendTimeout,
     interceptor: Interceptor,
     cancelled: asyncio.Event,
+    stopping: asyncio.Event,
 ) -> None:
     """Sleep for a time drawn uniformly from 0 to ``window_seconds``; the attempt's timeout grows by as much.
 
     Raises:
         asyncio.CancelledError: The run was cancelled during the sleep. Raised at once.
+        GivenBackError: ``stopping`` was set while more than five seconds of the sleep were left. Raised at once.
     """
     call = Stagger(attempt, window_seconds, random.uniform(0.0, window_seconds))
     attempt.enter("stagger", "stagger")
@@ -42,10 +50,23 @@ async def stagger(
             delay = min(delay, max(0.0, attempt.remaining_seconds * _UNEXTENDED_SHARE))
         started = attempt.monotonic()
         try:
-            async with asyncio.timeout(delay):
+            if delay > _SLEPT_OUT_SECONDS:
+                await _sleep_unless_stopping(delay - _SLEPT_OUT_SECONDS, cancelled, stopping)
+            async with asyncio.timeout(started + delay - attempt.monotonic()):
                 await cancelled.wait()
         except TimeoutError:
             return
         finally:
             call.slept_seconds = attempt.monotonic() - started
         raise asyncio.CancelledError("cancelled while staggered")
+
+
+async def _sleep_unless_stopping(seconds: float, cancelled: asyncio.Event, stopping: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(each.wait()) for each in (cancelled, stopping)]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
+    if stopping.is_set() and not cancelled.is_set():
+        raise GivenBackError("the worker stops while the run is staggered")

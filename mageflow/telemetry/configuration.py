@@ -6,6 +6,7 @@ The only place in this room that changes something global. The rest uses what th
 import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Mapping
 from importlib import import_module
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["configure"]
+
+_LAST_SPANS_SECONDS = 5.0
+"""How long the end of the process waits for a collector. Kubernetes kills a process after 30 s."""
 
 _INSTANCE_ID = str(uuid.uuid4())
 
@@ -142,9 +146,19 @@ def _set_provider(resource: Any, exporter: Any) -> None:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
+    class Processor(BatchSpanProcessor):
+        def shutdown(self) -> None:
+            """Send what is left, for a limited time: the SDK repeats for half a minute if the collector is away."""
+            last = threading.Thread(target=super().shutdown, name="mageflow-last-spans", daemon=True)
+            try:
+                last.start()
+            except RuntimeError:  # the interpreter is too far on its way out for a thread
+                return
+            last.join(_LAST_SPANS_SECONDS)
+
     provider = TracerProvider(resource=resource)
     if exporter is not None:
-        provider.add_span_processor(BatchSpanProcessor(exporter()))
+        provider.add_span_processor(Processor(exporter()))
     trace.set_tracer_provider(provider)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,33 @@ async def test_a_run_survives_its_worker_and_metrics_stay_on_their_port(tmp_path
             assert scrape(port).value("mageflow_staggers_total", task="staggered-victim", outcome="completed") == 1
             [entry] = discovery.glob("*.json")
             assert json.loads(entry.read_text())[0]["targets"] == [f"127.0.0.1:{port}"]
+        finally:
+            await second.aio_stop()
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_asked_to_stop_gives_a_staggered_run_back(tmp_path):
+    """SIGTERM ends it in seconds and not after the day it sleeps; another worker runs the task."""
+    port = free_port()
+    environment = {"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(SCRIPT.parents[2])}
+    with LocalEngine(worker_lost_after=5.0) as engine:
+        client = engine.client()
+        first = WorkerProcess(
+            engine, SCRIPT, output=tmp_path / "first.log", environment={**environment, "STAGGER_SECONDS": "86400"}
+        )
+        second = WorkerProcess(
+            engine, SCRIPT, output=tmp_path / "second.log", environment={**environment, "STAGGER_SECONDS": "0.1"}
+        )
+        await first.aio_start()
+        try:
+            task = client.stubs.task(name="staggered-victim", input_validator=dict, output_validator=dict)
+            reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="stagger") == 1, 30)
+            os.kill(first.pid, signal.SIGTERM)
+            await until(lambda: first.returncode is not None, 60)
+            await second.aio_start()
+            result = await asyncio.wait_for(reference.aio_result(), 60)
+            assert (result["x"], result["pid"]) == (7, second.pid), "and the task has no retry to spend"
         finally:
             await second.aio_stop()
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from mageflow.interceptors import Attempt, Interceptor, Stagger, TaskInfo
-from mageflow.invocation import stagger
+from mageflow.invocation import GivenBackError, stagger
 from mageflow.types import ExtensionReason
 
 
@@ -68,6 +68,7 @@ async def delays(window: float, count: int, seed: int) -> list[float]:
                 extend=engine.extend,
                 interceptor=recorder,
                 cancelled=cancelled,
+                stopping=asyncio.Event(),
             )
     assert [seconds for seconds, _ in engine.asked] == pytest.approx(
         [call.delay_seconds + 0.1 for call in recorder.staggers]
@@ -96,6 +97,7 @@ async def test_the_extension_is_asked_for_before_the_sleep_and_covers_it() -> No
         extend=engine.extend,
         interceptor=recorder,
         cancelled=asyncio.Event(),
+        stopping=asyncio.Event(),
     )
     [(seconds, elapsed)] = engine.asked
     assert seconds > 0.05
@@ -113,6 +115,7 @@ async def test_without_an_extension_the_delay_is_cut_to_a_tenth_of_what_is_left(
         extend=Engine(grants=False).extend,
         interceptor=recorder,
         cancelled=asyncio.Event(),
+        stopping=asyncio.Event(),
     )
     assert recorder.staggers[0].extension_failed
     assert recorder.staggers[0].slept_seconds < 0.1
@@ -131,5 +134,43 @@ async def test_a_cancellation_ends_the_sleep_at_once() -> None:
             extend=Engine().extend,
             interceptor=recorder,
             cancelled=cancelled,
+            stopping=asyncio.Event(),
         )
     assert recorder.staggers[0].slept_seconds < 1.0
+
+
+@pytest.mark.parametrize("begins_before", [True, False])
+async def test_a_worker_that_stops_gives_a_long_sleep_back(begins_before: bool) -> None:
+    """At once, whether it was asked to stop before or during the sleep."""
+    recorder, stopping = Recorder(), asyncio.Event()
+    if begins_before:
+        stopping.set()
+    asyncio.get_running_loop().call_later(0.1, stopping.set)
+    with pytest.raises(GivenBackError):
+        async with asyncio.timeout(30):
+            await stagger(
+                attempt(),
+                window_seconds=1e6,
+                random=Fixed(1e6),
+                extend=Engine().extend,
+                interceptor=recorder,
+                cancelled=asyncio.Event(),
+                stopping=stopping,
+            )
+    assert recorder.staggers[0].slept_seconds < 30.0
+
+
+async def test_a_worker_that_stops_sleeps_a_short_rest_out() -> None:
+    """Hatchet would need longer to hand the run to another worker."""
+    recorder, stopping = Recorder(), asyncio.Event()
+    stopping.set()
+    await stagger(
+        attempt(),
+        window_seconds=1.0,
+        random=Fixed(0.5),
+        extend=Engine().extend,
+        interceptor=recorder,
+        cancelled=asyncio.Event(),
+        stopping=stopping,
+    )
+    assert recorder.staggers[0].slept_seconds >= 0.5

@@ -11,6 +11,7 @@ import pytest
 from mageflow.distribution import installs
 
 PROLOGUE = """
+import time
 import io, logging, sys, structlog
 from opentelemetry import trace
 from mageflow.telemetry import configure
@@ -246,6 +247,20 @@ os._exit(0)
         )
     )
     assert took < 2.0
+
+
+def test_a_dead_collector_does_not_keep_the_process():
+    """It ends within its grace period: the SDK alone waits for half a minute."""
+    program = """
+import time
+configure(service_name="shop", logs=None)
+tracer = trace.get_tracer("x")
+for _ in range(2000):
+    tracer.start_span("x").end()
+print(time.time(), flush=True)
+"""
+    began = float(printed(program, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1"))
+    assert time.time() - began < 25.0
 
 
 def test_importing_telemetry_loads_no_library():

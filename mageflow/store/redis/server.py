@@ -10,6 +10,7 @@ from typing import Final
 from mageflow.errors import MageflowError
 from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
+from mageflow.telemetry import suppressed
 
 __all__ = ["find_unsuitable", "problems_of", "warn_unsuitable"]
 
@@ -41,7 +42,9 @@ def problems_of(info: str) -> list[str]:
 async def warn_unsuitable(port: RedisPort) -> None:
     """Log a warning for each problem of `find_unsuitable`; nothing if the server does not answer. Does not raise."""
     try:
-        for problem in await find_unsuitable(port):
+        with suppressed():  # it belongs to no run
+            problems = await find_unsuitable(port)
+        for problem in problems:
             _log.warning("%s", problem)
     except MageflowError as error:
         _log.debug("the Redis server was not checked: %s", error)
