@@ -1,16 +1,16 @@
-"""``mageflow engine``: runs the local engine in the foreground and prints the variables that lead a program to it."""
+"""``mageflow engine``: runs the local engine in the foreground and writes the variables that lead a program to it."""
 
 import json
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
 
+from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
 from mageflow.cli.extras import require_local
 from mageflow.engine import LocalEngine
 from mageflow.errors import ConfigurationError, EngineError
@@ -23,16 +23,20 @@ _WATCH_SECONDS = 0.2
 _EPILOG = """\b
 Examples:
   mageflow engine --redis                        all that a program needs
-  mageflow engine --grpc-port 7077 --api-port 7078
-                                                 the same ports each time
+  mageflow engine --name second                  one more, on ports of its own
   mageflow engine --handshake-file engine.json   a file to wait for
   mageflow engine --json | head -1               the variables as JSON
   mageflow engine --speed 60                     a minute of sleep takes 1 s
 
 \b
-Copy the printed lines into another shell and start your program there:
-Hatchet() reads these variables, and the program needs no change. Without a
-second shell: HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine lets
+In another terminal:
+  mageflow run -- python worker.py               a program on this engine
+  eval "$(mageflow env)"                         or the whole shell
+
+\b
+Hatchet() reads the variables that these set; the program needs no change.
+Ports and token of an engine stay the same at each start. Without a second
+shell: HATCHET_CLIENT_EMBEDDED_BINARY_PATH=mageflow-engine lets
 Hatchet.from_embedded() start an engine itself.
 
 \b
@@ -42,14 +46,15 @@ Exit status: 0 stopped by Ctrl-C or SIGTERM, 1 not started or stopped by
 itself, 2 wrong arguments. Needs the extra "local".
 """
 
+_PORT = click.IntRange(0, 65535)
+
 
 @click.command(epilog=_EPILOG)
-@click.option("--grpc-port", type=click.IntRange(0, 65535), default=0, help="Port for workers. Default: a free port.")
-@click.option(
-    "--api-port", type=click.IntRange(0, 65535), default=0, help="Port of the REST API. Default: a free port."
-)
+@name_option
+@click.option("--grpc-port", type=_PORT, help="Port for workers. Default: 7077; 0 is a free one.")
+@click.option("--api-port", type=_PORT, help="Port of the REST API. Default: 7078; 0 is a free one.")
 @click.option("--redis", "with_redis", is_flag=True, help="Also run a Valkey server, for signatures, flows and locks.")
-@click.option("--redis-port", type=click.IntRange(0, 65535), default=0, help="Port of this server. Implies --redis.")
+@click.option("--redis-port", type=_PORT, help="Port of this server. Implies --redis. Default: 7079; 0 is a free one.")
 @click.option(
     "--speed",
     metavar="FACTOR",
@@ -65,9 +70,10 @@ itself, 2 wrong arguments. Needs the extra "local".
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the variables as one line of JSON.")
 def engine(
-    grpc_port: int,
-    api_port: int,
-    redis_port: int,
+    name: str,
+    grpc_port: int | None,
+    api_port: int | None,
+    redis_port: int | None,
     speed: float,
     handshake_file: Path | None,
     *,
@@ -76,7 +82,7 @@ def engine(
 ) -> None:
     """Run the local engine until Ctrl-C.
 
-    Prints export lines for another shell. A Hatchet program that is started there uses this engine.
+    Other terminals use it with `mageflow run -- PROGRAM`. Also prints its variables as export lines.
     """
     require_local("engine")
     stopped = threading.Event()
@@ -86,28 +92,15 @@ def engine(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with (
-        _valkey(redis_port, wanted=with_redis or redis_port != 0) as redis,
-        LocalEngine(speed=speed, grpc_port=grpc_port, api_port=api_port) as running,
-    ):
-        _serve(running, {**running.environment(), **redis}, stopped, handshake_file, as_json=as_json)
-
-
-@contextmanager
-def _valkey(port: int, *, wanted: bool) -> Generator[dict[str, str]]:
-    """Run a Valkey server for the length of the block, and yield the variables that lead a client to it."""
-    if not wanted:
-        yield {}
-        return
-    from mageflow.testing import EmbeddedValkey
-
-    with EmbeddedValkey(port=port) as valkey:
-        yield {"MAGEFLOW_REDIS_URL": valkey.url}
+    ports = DevelopmentPorts(grpc_port, api_port, redis_port)
+    with start_services(name, ports, with_redis=with_redis or redis_port is not None, speed=speed) as services:
+        running, environment = services
+        _serve(running, environment, stopped, handshake_file, as_json=as_json)
 
 
 def _serve(
     running: LocalEngine,
-    variables: Mapping[str, str],
+    environment: Environment,
     stopped: threading.Event,
     handshake_file: Path | None,
     *,
@@ -116,7 +109,7 @@ def _serve(
     try:
         if handshake_file is not None:
             _write(handshake_file, running.handshake.to_json())
-        _announce(variables, as_json=as_json)
+        _announce(environment, as_json=as_json)
         while not stopped.wait(_WATCH_SECONDS):
             if running.exit_code is not None:
                 raise EngineError(f"the engine stopped by itself with status {running.exit_code}")
@@ -133,11 +126,16 @@ def _write(path: Path, text: str) -> None:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _announce(variables: Mapping[str, str], *, as_json: bool) -> None:
+def _announce(environment: Environment, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(dict(variables)))
+        click.echo(json.dumps(dict(environment.variables)))
     else:
-        for name, value in variables.items():
-            click.echo(f"export {name}='{value}'")
-        click.echo("# The engine is ready. Copy these lines into another shell; Ctrl-C here stops it.", err=True)
+        for name, value in environment.variables.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+        option = "" if environment.name == DEFAULT_NAME else f"--name {environment.name} "
+        click.echo(
+            f"# The engine is ready. In another terminal: mageflow run {option}-- python PROGRAM.py\n"
+            f'# The whole shell: eval "$(mageflow env{f" {option}".rstrip()})". Ctrl-C here stops the engine.',
+            err=True,
+        )
     sys.stdout.flush()

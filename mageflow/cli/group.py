@@ -33,11 +33,13 @@ COMMANDS = {
     ),
     "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
+    "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
     "list": CommandHome(
         "mageflow.cli.list_signatures", "list_signatures", "List stored signatures, chains and swarms."
     ),
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
+    "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
 }
 """Every command, in the order of its name."""
 

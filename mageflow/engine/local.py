@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from mageflow.engine.settings import TOKEN_SECRET
 from mageflow.engine.stderr import StderrReader
 from mageflow.engine.tokens import Handshake
 from mageflow.errors import EngineError, EngineNotRunningError, EngineStartError
@@ -45,6 +46,8 @@ class LocalEngine:
         api_port: port of the REST API, 0 to 65535; 0 takes a free one.
         log_level: ``debug``, ``info``, ``warning`` or ``error``. The engine's log records appear in the log of this
             process, under the loggers ``mageflow.engine`` and below.
+        token_secret: the part of the token that cannot be guessed, of letters, digits, ``-`` and ``_``. With the same
+            secret and ports the token is the same at each start. None makes a new one.
         start_timeout: seconds to wait until the engine is ready.
 
     Raises:
@@ -61,6 +64,7 @@ class LocalEngine:
         grpc_port: int = 0,
         api_port: int = 0,
         log_level: str = "warning",
+        token_secret: str | None = None,
         start_timeout: float = 15.0,
     ) -> None:
         self._flags = {
@@ -71,6 +75,7 @@ class LocalEngine:
             "api-port": api_port,
             "log-level": log_level,
         }
+        self._secret = {TOKEN_SECRET: token_secret} if token_secret else {}
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -189,7 +194,7 @@ class LocalEngine:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | self._secret,
         )
         if self._process.stderr is not None:
             self._output = StderrReader(self._process.stderr)

@@ -14,9 +14,8 @@ from pathlib import Path
 from mageflow.engine.core import Engine
 from mageflow.engine.rest import bind_rest, start_rest
 from mageflow.engine.rpc import bind_grpc, start_grpc
-from mageflow.engine.settings import Settings
-from mageflow.engine.tokens import Handshake, issue_token
-from mageflow.engine.values import new_id
+from mageflow.engine.settings import TOKEN_SECRET, Settings
+from mageflow.engine.tokens import Handshake, issue_token, new_secret, tenant_of
 from mageflow.files import PRIVATE, write_in_one_step
 
 _log = logging.getLogger("mageflow.engine")
@@ -29,12 +28,13 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tenant_id = new_id()
+    secret = os.environ.pop(TOKEN_SECRET, "") or new_secret()
+    tenant_id = tenant_of(secret)
     bound = bind_rest(settings.api_port)
     api_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     grpc_server, interceptor, grpc_port = bind_grpc(settings.grpc_port)
     grpc_address = f"127.0.0.1:{grpc_port}"
-    token = issue_token(tenant_id, grpc_address, api_url)
+    token = issue_token(tenant_id, grpc_address, api_url, secret)
     interceptor.accept(token)
     engine = Engine(settings, tenant_id)
     await start_grpc(grpc_server, engine)

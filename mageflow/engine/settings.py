@@ -9,6 +9,9 @@ from dataclasses import dataclass
 # From this version on, the SDK uses every feature of the protocol and prints no warning.
 ENGINE_VERSION = "v0.111.0"
 
+TOKEN_SECRET = "MAGEFLOW_ENGINE_TOKEN_SECRET"  # noqa: S105 - the name of a variable
+"""The variable with the secret part of the token. It is no flag: every user of a machine can read the flags."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

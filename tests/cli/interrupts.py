@@ -35,10 +35,12 @@ asyncio.run(main())
 """
 """A program that waits for a run that no worker takes."""
 
+FREE_PORTS = ["--name", "interrupts", "--grpc-port", "0", "--api-port", "0", "--redis-port", "0"]
+
 PROGRAMS: dict[str, tuple[list[str], float]] = {
     "demo": (["-m", "mageflow", "demo", "--seconds", "1"], 14.0),
     "demo --serve": (["-m", "mageflow", "demo", "--seconds", "0", "--serve"], 30.0),
-    "engine --redis": (["-m", "mageflow", "engine", "--redis"], 3.0),
+    "engine --redis": (["-m", "mageflow", "engine", *FREE_PORTS], 3.0),
     "aio_run": (["-c", AIO_RUN], 8.0),
 }
 """By name: arguments of Python, and the seconds within which it is interrupted."""

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,12 +16,21 @@ import pytest
 import redis
 
 COMMAND = [sys.executable, "-c", "from mageflow.cli import main; main()", "engine"]
+FREE_PORTS = ("--grpc-port", "0", "--api-port", "0")
+
+
+@pytest.fixture(autouse=True)
+def own_env_files(tmp_path, monkeypatch):
+    """The env files of these engines are not those of the person who runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @contextmanager
 def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]]]:
     """The running command and its first lines. It is stopped with SIGTERM."""
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *FREE_PORTS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         count = 1 if "--json" in arguments else 6 if "--redis" in arguments else 5
         yield process, [process.stdout.readline().strip() for _ in range(count)]
@@ -58,7 +68,7 @@ def test_export_lines_can_be_pasted():
 
 def test_redis_brings_a_server_for_signatures_and_flows():
     """``--redis`` also runs a Valkey server, prints its URL, and stops it at the end."""
-    with running("--redis") as (_, lines):
+    with running("--redis", "--redis-port", "0") as (_, lines):
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
         with redis.Redis.from_url(variables["MAGEFLOW_REDIS_URL"]) as client:
             assert client.ping()
@@ -109,14 +119,104 @@ def test_program_that_knows_nothing_of_mageflow_runs_on_it(tmp_path):
     assert run.stdout.splitlines()[-1] == "[]"
 
 
-def test_taken_port_is_one_clear_line():
-    """An engine that cannot start prints the reason and exits with status 1."""
-    with running("--json") as (_, lines):
-        port = json.loads(json.loads(lines[0])["HATCHET_EMBEDDED_HANDSHAKE"])["grpc_address"].rpartition(":")[2]
-        run = subprocess.run([*COMMAND, "--grpc-port", port], capture_output=True, text=True, check=False, timeout=90)
+def test_a_taken_port_is_one_clear_line():
+    """An engine that cannot start prints the reason and what to do, and exits with status 1."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        run = subprocess.run(
+            [*COMMAND, "--grpc-port", str(port)], capture_output=True, text=True, check=False, timeout=90
+        )
 
     assert run.returncode == 1
     assert run.stdout == ""
-    assert run.stderr == (
-        f"mageflow: port {port} of 127.0.0.1 is in use or not allowed for gRPC: choose another, or 0 for a free one\n"
+    assert run.stderr.startswith(f"mageflow: port {port} of 127.0.0.1 is in use or not allowed: ")
+    assert "mageflow engine --name second" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_second_engine_says_how_to_be_another_one():
+    """The engine that runs can be used; another one needs another name, and then has its own ports and token."""
+    with running("--json") as (_, [first]):
+        grpc_port, api_port = (
+            json.loads(first)[name].rpartition(":")[2]
+            for name in ("HATCHET_CLIENT_HOST_PORT", "HATCHET_CLIENT_SERVER_URL")
+        )
+        ports = ("--grpc-port", grpc_port, "--api-port", api_port)
+        refused = subprocess.run([*COMMAND, *ports], capture_output=True, text=True, check=False, timeout=90)
+
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            f"mageflow: the development engine 'default' runs already (port {grpc_port}): use it with "
+            "`mageflow run -- PROGRAM`, or start another one: `mageflow engine --name second`\n"
+        )
+        with running("--name", "second", "--json") as (_, [second]):
+            assert json.loads(second)["HATCHET_CLIENT_TOKEN"] != json.loads(first)["HATCHET_CLIENT_TOKEN"]
+            assert is_alive(json.loads(second))
+            assert is_alive(json.loads(first))
+
+
+def test_token_and_ports_of_a_name_stay_the_same():
+    """A program that has the variables finds the engine after a restart too."""
+    with running("--name", "kept", "--redis", "--redis-port", "0", "--json") as (_, [first]):
+        pass
+    process = subprocess.Popen(
+        [*COMMAND, "--name", "kept", "--redis", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        again = json.loads(process.stdout.readline())
+        assert again == json.loads(first)
+        assert is_alive(json.loads(first))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def mageflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run another command, in a shell that has none of the variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HATCHET_", "MAGEFLOW_"))}
+    return subprocess.run(
+        [*COMMAND[:-1], *arguments], capture_output=True, text=True, check=False, timeout=90, env=environment
+    )
+
+
+def test_run_leads_a_program_to_the_engine(tmp_path):
+    """The program finds engine and Redis without a variable of the shell; its exit status is that of the command."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "from hatchet_sdk import Hatchet\n"
+        "print(Hatchet().workers.list().rows, os.environ['MAGEFLOW_REDIS_URL'])\n"
+        "sys.exit(7)\n"
+    )
+    with running("--redis", "--redis-port", "0", "--json") as (_, [line]):
+        run = mageflow("run", "--", sys.executable, str(program))
+
+    assert run.stdout == f"[] {json.loads(line)['MAGEFLOW_REDIS_URL']}\n", run.stderr
+    assert run.returncode == 7
+
+
+def test_env_is_read_by_a_shell():
+    """`eval "$(mageflow env)"` sets the variables as the engine has printed them; only the owner reads the file."""
+    with running("--json") as (_, [line]):
+        shell = mageflow("env").stdout + 'printf %s "$HATCHET_EMBEDDED_HANDSHAKE"'
+        evaluated = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout
+        path = Path(mageflow("env", "--path").stdout.strip())
+        assert path.stat().st_mode & 0o077 == 0
+        assert json.loads(mageflow("env", "--json").stdout) == json.loads(line)
+
+    assert evaluated == json.loads(line)["HATCHET_EMBEDDED_HANDSHAKE"]
+
+
+@pytest.mark.parametrize("command", [("env",), ("run", "--", "true")], ids=" ".join)
+def test_without_an_engine_the_remedy_is_printed(command):
+    """Nothing is on standard output, which a shell may evaluate."""
+    with running("--json"):
+        pass  # its env file stays
+    run = mageflow(*command)
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith("mageflow: no development engine 'default' runs on this machine: ")
+    assert "`mageflow engine --redis`" in run.stderr
+    assert run.stderr.count("\n") == 1
