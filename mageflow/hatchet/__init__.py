@@ -7,13 +7,7 @@ runs of signatures and flows.
 
 from mageflow.hatchet.compat import (
     HiddenFromLogForwarder,
-    before_exit,
     debug_of,
-    prepare_listener,
-    send_storable_errors,
-    set_lifespan,
-    slots_of,
-    tasks_of_worker,
 )
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
@@ -34,6 +28,14 @@ from mageflow.hatchet.options import (
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.run_events import ending_of
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
+from mageflow.hatchet.worker_compat import (
+    before_exit,
+    prepare_listener,
+    send_storable_errors,
+    set_lifespan,
+    slots_of,
+    tasks_of_worker,
+)
 from mageflow.hatchet.workflow import MageflowWorkflow
 
 __all__ = [

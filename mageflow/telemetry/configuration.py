@@ -18,6 +18,7 @@ from mageflow.config import Settings
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.telemetry.log_setup import LogSetup
+from mageflow.telemetry.names import traces
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -138,7 +139,7 @@ def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
 
     found = {"service.instance.id": _INSTANCE_ID, "host.name": socket.gethostname(), "process.pid": os.getpid()}
     if namespace := os.environ.get("HATCHET_CLIENT_NAMESPACE"):
-        found["hatchet.namespace"] = namespace
+        found[traces.HATCHET_NAMESPACE] = namespace
     return Resource(found).merge(Resource.create({"service.name": service_name, **attributes}))
 
 

@@ -107,7 +107,7 @@ def test_every_error_on_the_page_exists(page):
     errors = {word for word in in_backticks(page) if re.fullmatch(r"\w+Error", word)}
 
     assert errors
-    homes = [importlib.import_module("mageflow.errors"), importlib.import_module("mageflow")]
+    homes = [importlib.import_module(name) for name in ("mageflow.errors", "mageflow", "hatchet_sdk.exceptions")]
     assert [name for name in errors if not any(hasattr(home, name) for home in homes)] == []
 
 

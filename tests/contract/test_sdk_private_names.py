@@ -1,4 +1,4 @@
-"""The private names of the SDK that ``mageflow.hatchet.compat`` uses, each with the behaviour it depends on."""
+"""The private names of the SDK that ``mageflow.hatchet`` uses, each with the behaviour it depends on."""
 
 import inspect
 
