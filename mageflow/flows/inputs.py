@@ -19,7 +19,7 @@ the parent flow carries over, in the field for it.
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from mageflow.errors import SignatureInvalidError
 from mageflow.signatures import (
@@ -38,7 +38,10 @@ from mageflow.signatures import (
 from mageflow.store import Decision, DedupeKey, FlowPlace, MemberEntry, MemberPath, StartRequest, join_member_key
 from mageflow.types import DispatchRun, Source
 
-__all__ = ["build_nested_start", "build_run", "flow_name"]
+__all__ = ["build_item_input", "build_nested_start", "build_run", "flow_name"]
+
+_MOST_CHARACTERS: Final = 3_000_000
+"""Of an error callback's input, about; Hatchet takes messages up to 4 MB."""
 
 
 def flow_name(decision: Decision) -> str:
@@ -83,6 +86,32 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
         priority=options.priority,
         metadata=options.metadata,
     )
+
+
+def build_item_input(decision: Decision, path: MemberPath, definition: TaskDefinition) -> dict[str, Any]:
+    """The input that an item of a swarm gets, from what is stored of the swarm.
+
+    Args:
+        decision: The definition and the message of the swarm, and what its parent handed to it.
+        path: The item.
+        definition: Of the item.
+
+    Raises:
+        SignatureInvalidError: The stored input cannot be read.
+    """
+    entry = MemberEntry(
+        field=str(path),
+        epoch=0,
+        path=path,
+        starts="run",
+        definition_json="",
+        role="item",
+        value_json="",
+        input_json="",
+        link="",
+    )
+    with _readable(join_member_key(decision.keys.record, path)):
+        return _input(decision, entry, definition)
 
 
 def build_nested_start(decision: Decision, entry: MemberEntry) -> StartRequest:
@@ -185,8 +214,13 @@ def _error(decision: Decision, entry: MemberEntry) -> dict[str, Any]:
         FailureRecord.model_validate_json(entry.value_json).model_dump() if entry.value_json else {"type": "Unknown"}
     )
     original = json.loads(entry.input_json) if entry.input_json else None
+    # A callback's input has the message twice: in the error, and as the other fields.
+    size = len(entry.failed_input_json) + 2 * len(entry.input_json)
+    failed = json.loads(entry.failed_input_json) if entry.failed_input_json and size <= _MOST_CHARACTERS else None
     key = owner.key(decision.keys.record)
-    error = TaskError.model_validate({**failure, "signature": key, "original_message": original})
+    error = TaskError.model_validate(
+        {**failure, "signature": key, "original_message": original, "failed_input": failed}
+    )
     return error.model_dump(mode="json")
 
 

@@ -238,6 +238,7 @@ class OutboxRelay:
             outcome,
             result_json=entry.value_json if outcome == "succeeded" else None,
             error=_stored_failure(entry.value_json) if outcome != "succeeded" and entry.value_json else None,
+            input_json=entry.failed_input_json,
             reported_by_engine=True,
         )
         run = RunIdentity(flow_run_id(decision.keys.record), traceparent=entry.link)

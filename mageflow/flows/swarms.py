@@ -1,16 +1,26 @@
-"""Operations of swarms only: add items, and close."""
+"""Operations of swarms only: add items, close, and list the items that failed."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
-from mageflow.errors import FlowDefinitionError, SignatureNotFoundError, SwarmClosedError, SwarmFullError
+from mageflow.errors import (
+    ConfigurationError,
+    FlowDefinitionError,
+    SignatureNotFoundError,
+    SwarmClosedError,
+    SwarmFullError,
+)
 from mageflow.flows.identity import new_identity
+from mageflow.flows.inputs import build_item_input
 from mageflow.flows.members import MemberResolver, MemberSpec, documents_of
 from mageflow.flows.outbox import OutboxRelay
-from mageflow.signatures import SentMessage
-from mageflow.store import MemberPath, Store, SwarmDecision, SwarmVerdict
+from mageflow.signatures import FailedItem, FlowMember, SentMessage, decode_member
+from mageflow.store import Decision, FailedMember, MemberPath, Store, SwarmDecision, SwarmVerdict, list_failures
 
 __all__ = ["Swarms"]
+
+_MOST_LISTED: Final = 10_000
+_HIGHEST_ITEM: Final = 10**9
 
 
 class Swarms:
@@ -82,6 +92,39 @@ class Swarms:
         """
         await self._deliver(key, await self._store.extend_swarm(key, close="now"))
 
+    async def failed_items(self, key: str, *, first: int = 0, limit: int = 1000) -> tuple[FailedItem, ...]:
+        """List the items that ended without success, as they are now.
+
+        One round trip to Redis for each 10,000 items of the swarm, and for
+        each 500 items, or 4 MiB, that are returned; each shows one instant. Changes nothing.
+
+        Args:
+            key: Key of the swarm.
+            first: Number of the first item to look at, from 0.
+            limit: Most items to return, from 1 to 10,000.
+
+        Returns:
+            The items, in order.
+
+        Raises:
+            ConfigurationError: ``first`` or ``limit`` is out of range.
+            FlowDefinitionError: The key is not of a swarm.
+            SignatureNotFoundError: The swarm expired or was removed.
+            SignatureInvalidError: Something stored for it cannot be read.
+        """
+        if not (0 <= first <= _HIGHEST_ITEM and 1 <= limit <= _MOST_LISTED):
+            raise ConfigurationError(f"first is from 0, and limit from 1 to {_MOST_LISTED}; got {first} and {limit}")
+        keys = self._store.keys.parse(key)
+        if keys.kind != "swarm" or not keys.member.is_record:
+            raise FlowDefinitionError(f"{key!r} is not a swarm")
+        found: list[FailedItem] = []
+        look_at: int | None = first
+        while look_at is not None and len(found) < limit:
+            page = await list_failures(self._store.port, keys, first=look_at, limit=limit - len(found))
+            found += (_failed_item(page.swarm, each) for each in page.items)
+            look_at = page.next_first
+        return tuple(found)
+
     async def _deliver(self, key: str, decision: SwarmDecision) -> None:
         match decision.verdict:
             case SwarmVerdict.GONE:
@@ -95,3 +138,19 @@ class Swarms:
             case SwarmVerdict.CHANGED:
                 pass
         await self._outbox.deliver(decision)
+
+
+def _failed_item(swarm: Decision, item: FailedMember) -> FailedItem:
+    key = item.path.key(swarm.keys.record)
+    definition = decode_member(key, item.definition_json)
+    nested = definition if isinstance(definition, FlowMember) else None
+    return FailedItem(
+        index=item.path.index or 0,
+        key=key,
+        task="" if isinstance(definition, FlowMember) else definition.task,
+        flow_key=nested.key if nested else "",
+        status=item.status,
+        error=item.error,
+        input=None if isinstance(definition, FlowMember) else build_item_input(swarm, item.path, definition),
+        last_run=None if nested else item.last_run,
+    )

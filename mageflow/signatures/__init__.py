@@ -25,7 +25,7 @@ from mageflow.signatures.message import (
 )
 from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
 from mageflow.signatures.options import RunOptions
-from mageflow.signatures.ports import SignatureLifecycle, SwarmOperations
+from mageflow.signatures.ports import FailedItem, SignatureLifecycle, SwarmOperations
 from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
 from mageflow.signatures.sent import SentMessage, as_json_object, input_key, other_keys, with_input_keys
 from mageflow.signatures.states import ENDED, TRANSITIONS, LifecycleAction, Status, Transition, after, lua_table
@@ -38,6 +38,7 @@ __all__ = [
     "RESULT_FIELD",
     "TRANSITIONS",
     "ChainSignature",
+    "FailedItem",
     "FailureRecord",
     "FlowDefinition",
     "FlowMember",

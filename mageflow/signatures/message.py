@@ -115,6 +115,9 @@ class TaskError(BaseModel):
         at: When it failed, in UTC.
         signature: Key of the signature, the member or the flow that failed.
         original_message: Input of the failed task; for a flow, the message it was started with.
+        failed_input: For a flow, the input of the step or item whose failure ended it, also in a nested flow. None for
+            a task, if no input is known (an interrupted flow, a flow that could not be started), and if the error would
+            be larger than 3,000,000 characters with it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -127,6 +130,7 @@ class TaskError(BaseModel):
     at: datetime | None = None
     signature: str = ""
     original_message: Any = None
+    failed_input: Any = None
 
 
 def result_field(model: object) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from mageflow.did_you_mean import hint
 from mageflow.errors import ConfigurationError
 from mageflow.signatures.model import Signature, unbound
-from mageflow.signatures.ports import SwarmOperations
+from mageflow.signatures.ports import FailedItem, SwarmOperations
 
 __all__ = ["SwarmConfig", "SwarmSignature"]
 
@@ -127,6 +127,33 @@ class SwarmSignature(Signature):
         """
         await self._operations("close").close(self.key)
         return self
+
+    @property
+    def item_keys(self) -> tuple[str, ...]:
+        """Keys of the items in this copy, in order, for ``client.load_signature``. No round trip."""
+        return tuple(f"{self.key}#{index}" for index in range(self.total))
+
+    async def failed_items(self, *, first: int = 0, limit: int = 1000) -> tuple[FailedItem, ...]:
+        """Read which items failed, were cancelled or were interrupted, as they are now, with error and input.
+
+        Also while the swarm runs, and after it succeeded in spite of them. For the next ones call it again with
+        ``first=items[-1].index + 1``. One round trip to Redis for each 10,000 items of the swarm, and for
+        each 500 items, or 4 MiB, that are returned; each shows one instant. Changes nothing.
+
+        Args:
+            first: Number of the first item to look at, from 0.
+            limit: Most items to return, from 1 to 10,000.
+
+        Returns:
+            The items, in order. Empty if there are none.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client, or ``first`` or ``limit`` is out of range.
+            SignatureNotFoundError: The swarm expired or was removed.
+            SignatureInvalidError: Something stored for it cannot be read.
+            StoreUnavailableError: Redis is unreachable.
+        """
+        return await self._operations("failed_items").failed_items(self.key, first=first, limit=limit)
 
     async def aio_run_in_swarm(self, task: object, msg: object = None, *, close_on_max_task: bool = True) -> Any:
         """Add items, under the name other clients use; the same as `add` with ``msg`` for ``message``."""

@@ -58,6 +58,7 @@ from mageflow.store.records.entries import (
     OutboxEntry,
     ReportEntry,
 )
+from mageflow.store.records.failures import FailedMember, FailurePage, list_failures
 from mageflow.store.records.lifecycle import StartRequest
 from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
 from mageflow.store.records.rebinding import replace_definition
@@ -85,6 +86,8 @@ __all__ = [
     "Decision",
     "DedupeKey",
     "Description",
+    "FailedMember",
+    "FailurePage",
     "FilledPlaces",
     "FlowPlace",
     "FoundCycle",
@@ -132,6 +135,7 @@ __all__ = [
     "flow_run_id",
     "join_member_key",
     "list_damaged",
+    "list_failures",
     "locate",
     "replace_definition",
     "search_records",

@@ -130,6 +130,12 @@ async def test_an_error_callback_may_take_the_error_alone(signed: Observed, mage
     assert [each.message for each in errors] == ["no task", "no task", "no chain"]
     assert errors[2].signature == chain.key
     assert errors[2].original_message["value"] == "chain"
+    assert errors[2].failed_input["value"] == "chain"
+    swarm = await client.swarm([await client.sign(fails, value="item"), after], error_callbacks=[on_error], closed=True)
+    await swarm.aio_run()
+    [item] = await swarm.failed_items()
+    assert (item.index, item.task, item.error.message) == (0, "error-fails", "no item")
+    assert item.input["value"] == "item"
 
 
 async def test_callbacks_that_cannot_work_are_refused_when_the_flow_is_made(signed: Observed) -> None:

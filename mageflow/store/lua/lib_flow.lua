@@ -100,6 +100,13 @@ local function set_started(started_ms)
   redis.call('EXPIRE', STARTED_FLOWS .. header.kind, SETTINGS.active_ttl_s * 2)
 end
 
+-- Keep the input that failed last, for the error callbacks of this flow, or of the flow it is nested in.
+local function keep_failed_input(input)
+  local root = definition('')
+  local is_read = header.parent or root and root.error_callbacks > 0
+  if is_read and input ~= '' then put('failed_input', input) else clear('failed_input') end
+end
+
 -- The flow ends: dispatch its callbacks and report to its parent.
 local function close_flow(transition, err, by, why)
   local status = TRANSITIONS[header.status][transition]
@@ -107,6 +114,7 @@ local function close_flow(transition, err, by, why)
   set_status(status, by, why)
   put('ended_ms', integer(NOW_MS))
   if err then put('error', err) end
+  if transition ~= 'fail' and transition ~= 'cancel' then clear('failed_input') end
   local root = definition('')
   if root and has_started() then dispatch_callbacks('', transition == 'succeed', root, ending_link) end
   if header.parent then send(PARENT_REPORT, {epoch = 0}) end
@@ -261,7 +269,7 @@ local function conclude(path, state, def)
   local most_failures = number('stop_after_failures')
   if not succeeded and most_failures > 0 and number('failed') >= most_failures then
     stop_members('interrupted', state.error)
-    return close_flow('fail', state.error)
+    return close_flow('fail', header.error or state.error)
   end
   refill()
 end
@@ -288,7 +296,7 @@ local function options_of(path)
 end
 
 -- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, input, link, tries,
--- options}.
+-- options, failed input of the flow}.
 -- It holds all that the sender builds the input from; user data passes through as text and is not parsed here.
 local function outbox_row(field)
   local raw = redis.call('HGET', OUTBOX, field)
@@ -297,24 +305,26 @@ local function outbox_row(field)
   local epoch, tries = integer(entry.epoch), integer(entry.tries or 0)
   if field == PARENT_REPORT then
     local value = header.status == 'done' and flow_result() or header.error or ''
-    return {field, '', epoch, '', header.status, value, header.parent, ending_link or '', tries, ''}
+    return {field, '', epoch, '', header.status, value, header.parent, ending_link or '', tries, '',
+      header.failed_input or ''}
   end
-  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries, ''} end
+  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries, '', ''} end
   local def, state, owner = definition(field), state_of(field) or {}, owner_of(field)
   local json, link = def and def.json or '', state.link or ''
-  local role, value, input = header.kind == 'chain' and 'step' or 'item', '', ''
+  local role, value, input, failed_input = header.kind == 'chain' and 'step' or 'item', '', '', ''
   if owner and is_success_callback(field) then
     role = 'success'
     value = owner == '' and flow_result() or redis.call('HGET', RESULTS, owner) or 'null'
   elseif owner then
     local failed = owner == '' and {error = header.error, failed_input = header.message} or state_of(owner) or {}
     role, value, input = 'error', failed.error or '', failed.failed_input or ''
+    if owner == '' then failed_input = header.failed_input or '' end
   elseif header.kind == 'task' then
     role, input = 'rerun', redis.call('HGET', RESULTS, input_of(field)) or ''
   elseif header.kind == 'chain' and tonumber(field) > 0 then
     value = redis.call('HGET', RESULTS, integer(tonumber(field) - 1)) or 'null'
   end
-  return {field, entry.kind, epoch, json, role, value, input, link, tries, options_of(field)}
+  return {field, entry.kind, epoch, json, role, value, input, link, tries, options_of(field), failed_input}
 end
 
 -- The envelope: {verdict, facts, root definition, message, its set part, parent value, traceparent, outbox rows}.

@@ -24,6 +24,8 @@
 --     attempts                number       admit              attempts admitted so far, of all members
 --     last_run                run          admit              the run admitted last: run_id, task_run_id, worker_id
 --     error                   JSON text    settle, lifecycle  the last error of a step, an item or a user's run
+--     failed_input            JSON text    settle             the input of the step or item that failed last, if error
+--                                                             callbacks of the flow, or of its parent, may need it
 --     message                 JSON text    start              the whole message the flow was started with
 --     message_set             JSON text    start              the part of it that the caller set, if not the whole
 --     options                 JSON text    start              metadata and priority of every run of the flow
@@ -165,11 +167,15 @@ local function has_started() return header.started_ms ~= nil end
 
 local function is_flow() return header.kind ~= 'task' end
 
+local ONLY_FOR_SCRIPTS = {
+  message = true, message_set = true, parent_value = true, options = true, failed_input = true,
+}
+
 -- Header fields for a reader, without those that only scripts use and that may be large.
 local function flat_header()
   local flat = {}
   for field, value in pairs(header) do
-    if field ~= 'message' and field ~= 'message_set' and field ~= 'parent_value' and field ~= 'options' then
+    if not ONLY_FOR_SCRIPTS[field] then
       flat[#flat + 1] = field
       flat[#flat + 1] = value
     end

@@ -99,6 +99,7 @@ local function interrupt_member(state, def)
   unhold('start', path)
   send_stop(state.run_id)
   state.status, state.error = 'interrupted', err
+  if is_flow() and not owner_of(path) then clear('failed_input') end
   save_state(path, state)
   count_end(path, state, 1)
   if header.status == 'suspended' then hold('ended', path) else conclude(path, state, def) end

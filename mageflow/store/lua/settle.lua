@@ -20,7 +20,7 @@
 --   retry    text   0: the engine will not try again; 1: it will; n: it will unless so many attempts have failed
 --   result   text   JSON, for succeeded
 --   error    text   JSON, for everything else
---   input    text   JSON of the input that failed, for error callbacks
+--   input    text   JSON of the input that failed, for error callbacks of the member and of its flow
 --   trace    text   the traceparent of the run
 --   ...      text   entries of the outbox that were sent before: field, epoch, run id, ...
 -- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
@@ -111,6 +111,7 @@ else
   local is_cancelled = outcome == 'cancelled' or outcome == 'unscheduled' and is_user_run(path)
   state.status = is_cancelled and 'cancelled' or 'failed'
   if def.error_callbacks > 0 and input ~= '' then state.failed_input = input end
+  if is_flow() and not owner_of(path) and not ENDED[header.status] then keep_failed_input(input) end
 end
 save_state(path, state)
 redis.call('ZREM', LIVE, path)

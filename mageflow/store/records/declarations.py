@@ -17,6 +17,7 @@ __all__ = [
     "DAMAGED",
     "DESCRIBE",
     "DUE",
+    "FAILURES",
     "INSPECT",
     "LEAD",
     "LIFECYCLE",
@@ -54,6 +55,7 @@ SWARM: Final = _record_script("swarm", "close", "token", "...")
 ACK: Final = _record_script("ack", "...")
 ALIVE: Final = _record_script("alive", "...")
 DESCRIBE: Final = _record_script("describe", "path", "first", "limit")
+FAILURES: Final = _record_script("failures", "first", "limit")
 INSPECT: Final = _record_script("inspect", "lease_ms", "limit")
 DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
 LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
@@ -64,5 +66,5 @@ SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", 
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
-    PUT_ASIDE, DAMAGED, SEARCH, REBIND,
+    PUT_ASIDE, DAMAGED, SEARCH, REBIND, FAILURES,
 )  # fmt: skip

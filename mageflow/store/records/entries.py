@@ -65,6 +65,7 @@ class MemberEntry(_AnyEntry):
         input_json: For an error callback the input that failed; for a rerun the input of the run.
         link: Traceparent of the run that led to this one.
         options_json: What the run is given (`mageflow.signatures.RunOptions`); empty when there is nothing.
+        failed_input_json: For an error callback of a flow the input of the step or item whose failure ended it.
     """
 
     path: MemberPath
@@ -75,6 +76,7 @@ class MemberEntry(_AnyEntry):
     input_json: str
     link: str
     options_json: str = ""
+    failed_input_json: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +88,14 @@ class ReportEntry(_AnyEntry):
         status: What the flow ended as.
         value_json: Its result, or its error; empty when there is none.
         link: Traceparent of the run that ended it.
+        failed_input_json: The input that failed; empty when none did.
     """
 
     parent: str
     status: Status
     value_json: str
     link: str
+    failed_input_json: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
     Raises:
         SignatureInvalidError: The row names no entry.
     """
-    field, kind, epoch, definition, role, value, extra, link, tries, options = row
+    field, kind, epoch, definition, role, value, extra, link, tries, options, failed_input = row
     try:
         target = parse_outbox_field(field)
     except ValueError as error:
@@ -137,6 +141,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
                 input_json=extra,
                 link=link,
                 options_json=options,
+                failed_input_json=failed_input,
             )
         case ParentReport():
             return ReportEntry(
@@ -147,6 +152,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
                 status=Status(role),
                 value_json=value,
                 link=link,
+                failed_input_json=failed_input,
             )
         case RunCancellation():
             return CancelEntry(field=field, epoch=int(epoch), tries=int(tries), run_id=target.run_id)

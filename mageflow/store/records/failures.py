@@ -1,0 +1,82 @@
+"""The items of a swarm that ended without success, as they are stored."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from mageflow.errors import SignatureNotFoundError
+from mageflow.signatures import FailureRecord, LastRun, Status
+from mageflow.store.keys import RecordKeys
+from mageflow.store.paths import MemberPath
+from mageflow.store.records.calls import call_record_script
+from mageflow.store.records.decisions import Decision
+from mageflow.store.records.declarations import FAILURES
+from mageflow.store.records.entries import read_path
+from mageflow.store.records.stored import StoredState
+from mageflow.store.records.views import guarded
+from mageflow.store.redis.port import RedisPort
+
+__all__ = ["FailedMember", "FailurePage", "list_failures"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMember:
+    """An item that failed, was cancelled or was interrupted."""
+
+    path: MemberPath
+    definition_json: str
+    status: Status
+    error: FailureRecord | None
+    last_run: LastRun | None
+    """Of a nested flow it names the flow (`mageflow.store.flow_of_run`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePage:
+    """Items of a swarm at one instant."""
+
+    swarm: Decision
+    """What the inputs of its items are built from; nothing is to be sent."""
+    items: tuple[FailedMember, ...]
+    next_first: int | None
+    """Number of the item to go on with; None at the end."""
+
+
+async def list_failures(port: RedisPort, keys: RecordKeys, *, first: int, limit: int) -> FailurePage:
+    """List items of a swarm that ended without success. One round trip.
+
+    It looks at 10,000 items and lists 500 of them, or 4 MiB, at most: Redis serves no other client meanwhile.
+
+    Args:
+        port: Connects to Redis.
+        keys: Of the swarm.
+        first: Number of the first item to look at, from 0.
+        limit: How many items to list.
+
+    Raises:
+        SignatureNotFoundError: It expired, was removed, or never was.
+        SignatureInvalidError: Something stored for it cannot be read.
+        StoreError: As `RedisPort.call`.
+    """
+    reply = await call_record_script(port, FAILURES, keys, "{}", first, limit)
+    if reply is None:
+        raise SignatureNotFoundError(keys.record)
+    following, definition, message, message_set, parent_value, rows = cast("list[Any]", reply)
+
+    def read(path: str, text: str, state_json: str) -> FailedMember:
+        state = StoredState.read(state_json)
+        return FailedMember(read_path(keys, path), text, state.status, state.error, state.last_run)
+
+    return FailurePage(
+        Decision(
+            keys=keys,
+            definition_json=definition,
+            message_json=message,
+            message_set_json=message_set,
+            parent_value_json=parent_value,
+        ),
+        guarded(
+            keys.record,
+            lambda: tuple(read(*row) for row in zip(rows[::3], rows[1::3], rows[2::3], strict=True)),
+        ),
+        None if following < 0 else int(following),
+    )
