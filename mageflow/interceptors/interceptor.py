@@ -13,7 +13,11 @@ from mageflow.interceptors.tasks import Attempt, Enqueue, Stagger, TimeoutExtens
 __all__ = ["AsyncWrap", "Interceptor", "Wrap"]
 
 Wrap: TypeAlias = AbstractContextManager[object]
+"""What a wrap returns: a synchronous context manager around the operation. What it yields is ignored."""
+
 AsyncWrap: TypeAlias = AbstractAsyncContextManager[object]
+"""What `Interceptor.worker` returns: an asynchronous context manager. What it yields is ignored."""
+
 
 _NOTHING: nullcontext[None] = nullcontext()
 
