@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
+    "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, staggers, locks and deadlocks live."),
 }
 """Every command, in the order of its name."""
 

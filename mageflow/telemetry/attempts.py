@@ -65,7 +65,7 @@ class AttemptScope:
                 self._bound = bind(live.log_fields())
         wait = None
         with guards.clock.catching("queue_wait"):
-            wait = self._queue_wait()
+            wait = live.queue_wait = self._queue_wait()
         if wait is not None and guards.trace.may_record:
             with guards.trace.catching("attempt.wait"):
                 live.span.set_attribute(traces.QUEUE_WAIT_S, wait)
@@ -160,6 +160,15 @@ class AttemptScope:
         if guards.metric.may_record:
             with guards.metric.catching("attempt.exit"):
                 self._measure(outcome, self._cause)
+            with guards.exposition.catching("attempt.exit"):
+                self._recorder.recent.add(
+                    self._attempt,
+                    self._live.span,
+                    outcome=outcome,
+                    error=self._cause,
+                    queue_wait=self._live.queue_wait,
+                    ended_at=time.time() if self._ended_at is None else self._ended_at / 1e9,
+                )
         with guards.log.catching("attempt.exit"):
             self._log(outcome, self._cause)
         self._trace(outcome)

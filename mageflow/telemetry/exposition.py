@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/debug/locks`` over HTTP, served by daemon threads.
+"""``/metrics``, ``/healthz``, ``/debug/locks`` and ``/debug/runs`` over HTTP, served by daemon threads.
 
 Not by the event loop: a large registry takes a tenth of a second to render, which would stall every task of the worker.
 The process that runs the tasks serves them, because the metrics are in its memory. For the same reason connections,
@@ -50,6 +50,7 @@ class EndpointApp:
         registry: Served under ``/metrics``; OpenMetrics (with exemplars) when the client accepts it.
         seconds_since_tick: Seconds since the event loop that runs the tasks last ran; None for no ``/healthz``.
         lock_report: The body of ``/debug/locks``, called in the serving thread; None for no such path.
+        run_report: The same for ``/debug/runs``.
         guard: Counts and logs failures of the endpoint.
     """
 
@@ -59,11 +60,12 @@ class EndpointApp:
         *,
         seconds_since_tick: Callable[[], float] | None,
         lock_report: Callable[[], object] | None,
+        run_report: Callable[[], object] | None = None,
         guard: Guard,
     ) -> None:
         self._registry = registry
         self._seconds_since_tick = seconds_since_tick
-        self._lock_report = lock_report
+        self._reports = {"/debug/locks": lock_report, "/debug/runs": run_report}
         self._guard = guard
         self._rendering = threading.Lock()
 
@@ -100,13 +102,13 @@ class EndpointApp:
             is_fresh = seconds <= STALE_AFTER_SECONDS
             body = {"status": "ok" if is_fresh else "stalled", "seconds_since_tick": round(seconds, 3)}
             return "200 OK" if is_fresh else "503 Service Unavailable", _JSON, json.dumps(body).encode()
-        if path == "/debug/locks" and self._lock_report is not None:
+        if (report := self._reports.get(path)) is not None:
             if not _is_loopback(peer):
                 return "403 Forbidden", _TEXT, b"only for peers on this host\n"
             if host and not _names_loopback(host):
                 return "403 Forbidden", _TEXT, b"only under the name localhost or a loopback address\n"
-            return "200 OK", _JSON, json.dumps(self._lock_report(), default=str).encode()
-        return "404 Not Found", _TEXT, b"/metrics, /healthz or /debug/locks\n"
+            return "200 OK", _JSON, json.dumps(report(), default=str).encode()
+        return "404 Not Found", _TEXT, b"/metrics, /healthz, /debug/locks or /debug/runs\n"
 
 
 def _is_loopback(peer: str) -> bool:

@@ -1,6 +1,7 @@
 """The attempts that run in this process now, and the gauges computed from them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import Span
@@ -8,6 +9,7 @@ from opentelemetry.trace import Span
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.telemetry.gauges import Sample
 from mageflow.telemetry.names import metrics
+from mageflow.telemetry.recent import StaggerNow, describe_running
 from mageflow.telemetry.spans import Attributes
 
 __all__ = ["LiveAttempt", "LiveAttempts", "used_ratio"]
@@ -25,7 +27,9 @@ class LiveAttempt:
         "has_stages",
         "ids",
         "near_timeout_logged",
+        "queue_wait",
         "span",
+        "stagger",
     )
 
     def __init__(self, attempt: Attempt) -> None:
@@ -40,6 +44,9 @@ class LiveAttempt:
         self.ids: Attributes = {}
         """Attributes of every span inside this attempt."""
         self.near_timeout_logged = False
+        self.queue_wait: float | None = None
+        """Seconds that the run waited for its first attempt; None for a retry, and if it is not known."""
+        self.stagger: StaggerNow | None = None
         self.span: Span = trace.INVALID_SPAN
         """The span of the attempt: mageflow's, or that of the SDK's instrumentor."""
 
@@ -87,6 +94,11 @@ class LiveAttempts:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def running(self) -> Iterable[dict[str, Any]]:
+        """The attempts that run now, as data for JSON."""
+        for attempt, live in list(self._live.items()):
+            yield describe_running(attempt, live.span, live.queue_wait, live.stagger)
 
     def near_timeout(self) -> Iterable[tuple[LiveAttempt, float]]:
         """Running attempts that have used most of their timeout, with the share they have used."""

@@ -189,6 +189,7 @@ class LockTelemetry:
                     metrics.DEADLOCKS, victim.resource, self.task(victim.task), call.resolution
                 )
                 self.recorder.instruments.observe(metrics.DEADLOCK_CYCLE_LENGTH, len(call.cycle))
+                self.recorder.recent.add_deadlock(call)
         if guards.trace.may_record:
             with guards.trace.catching("deadlock"):
                 self._resolution_span(call)

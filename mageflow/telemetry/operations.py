@@ -22,6 +22,7 @@ from mageflow.interceptors import (
     current_attempt,
 )
 from mageflow.telemetry.names import events, metrics, traces
+from mageflow.telemetry.recent import StaggerNow
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
@@ -41,9 +42,11 @@ class StaggerScope:
 
     def __enter__(self) -> None:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
+        live = recorder.live.find(call.attempt)
+        if live is not None:
+            live.stagger = StaggerNow(call, call.attempt.monotonic())
         if guards.trace.may_record:
             with guards.trace.catching("stagger.enter"):
-                live = recorder.live.find(call.attempt)
                 attributes: Attributes = {} if live is None else dict(live.ids)
                 attributes[traces.STAGGER_DELAY_S] = call.delay_seconds
                 attributes[traces.STAGGER_WINDOW_S] = call.window_seconds

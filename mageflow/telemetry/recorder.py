@@ -1,6 +1,6 @@
 """`Recorder`: what all telemetry of one client shares."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -13,6 +13,7 @@ from mageflow.telemetry.instruments import Instruments, instruments_for
 from mageflow.telemetry.live import LiveAttempts
 from mageflow.telemetry.logs import EventLog
 from mageflow.telemetry.names import events, metrics
+from mageflow.telemetry.recent import RecentRuns
 from mageflow.telemetry.spans import Spans
 
 __all__ = ["Recorder"]
@@ -39,6 +40,7 @@ class Recorder:
         "live",
         "log",
         "namespace",
+        "recent",
         "registry",
         "settings",
         "spans",
@@ -60,6 +62,7 @@ class Recorder:
         self.allowed_task_labels: set[str] = set()
         """Values of the ``task`` label: names of declared tasks, and of their workflows, because those are enqueued."""
         self.live = LiveAttempts(settings.near_timeout_ratio)
+        self.recent = RecentRuns(settings)
         self.unconfirmed: dict[Attempt, Confirmable] = {}
         """Attempts that have ended, but are counted when Hatchet has answered how."""
         self._instruments: Instruments | None = None
@@ -86,6 +89,10 @@ class Recorder:
         self._sources.append(source)
         if self._instruments is not None:
             self._instruments.gauges.add(source)
+
+    def run_report(self) -> dict[str, Any]:
+        """The body of ``/debug/runs``. May be called from any thread."""
+        return self.recent.report(self.live.running())
 
     def declare(self, info: TaskInfo) -> None:
         """Accept a task's name in every signal. Creates no metric."""

@@ -47,17 +47,24 @@ class MetricsPort:
         *,
         seconds_since_tick: Callable[[], float] | None = None,
         lock_report: Callable[[], object] | None = None,
+        run_report: Callable[[], object] | None = None,
     ) -> None:
         """Serve the registry in daemon threads, on the first free port of the settings.
 
         Args:
             seconds_since_tick: For ``/healthz``; without it the path does not exist.
             lock_report: For ``/debug/locks``; without it the path does not exist.
+            run_report: The same for ``/debug/runs``.
         """
         with self._recorder.guards.exposition.catching("metrics.start"):
-            self._start(seconds_since_tick, lock_report)
+            self._start(seconds_since_tick, lock_report, run_report)
 
-    def _start(self, seconds_since_tick: Callable[[], float] | None, lock_report: Callable[[], object] | None) -> None:
+    def _start(
+        self,
+        seconds_since_tick: Callable[[], float] | None,
+        lock_report: Callable[[], object] | None,
+        run_report: Callable[[], object] | None,
+    ) -> None:
         recorder, settings = self._recorder, self._recorder.settings
         first = settings.metrics_port
         ports = [0] if first == 0 else list(range(first, first + settings.metrics_port_span))
@@ -78,6 +85,7 @@ class MetricsPort:
                 recorder.registry,
                 seconds_since_tick=seconds_since_tick,
                 lock_report=lock_report,
+                run_report=run_report,
                 guard=recorder.guards.exposition,
             )
         )

@@ -68,7 +68,11 @@ class WorkerTelemetry:
                 self._zero_locks()
                 recorder.instruments.gauges.add(self)
                 recorder.live.served = (*recorder.live.served, *self._tasks)
-            self._port.start(seconds_since_tick=self.seconds_since_tick, lock_report=self._lock_report)
+            self._port.start(
+                seconds_since_tick=self.seconds_since_tick,
+                lock_report=self._lock_report,
+                run_report=recorder.run_report,
+            )
             if directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
                 recorder.log.emit(events.METRICS_MULTIPROC_ENV, directory=directory)
         self._sampler = asyncio.create_task(self._sample(), name="mageflow-telemetry-sampler")

@@ -58,6 +58,7 @@ def app(health: Health, guards: Guards, registry: CollectorRegistry) -> Endpoint
         registry,
         seconds_since_tick=lambda: health.seconds,
         lock_report=lambda: health.locks,
+        run_report=dict,
         guard=guards.exposition,
     )
 
@@ -102,11 +103,12 @@ def test_locks_are_shown_to_peers_on_this_host(base: str, health: Health):
     assert json.loads(body) == health.locks
 
 
+@pytest.mark.parametrize("path", ["/debug/locks", "/debug/runs"])
 @pytest.mark.parametrize("peer", ["10.0.0.7", "192.0.2.1", "2001:db8::1", "", "::ffff:10.0.0.7"])
-def test_locks_are_shown_to_this_host_only(app: EndpointApp, peer: str):
+def test_locks_and_runs_are_shown_to_this_host_only(app: EndpointApp, peer: str, path: str):
     """On any address that the endpoint is bound to."""
     answers: list[str] = []
-    app({"PATH_INFO": "/debug/locks", "REMOTE_ADDR": peer}, lambda status, _: answers.append(status))
+    app({"PATH_INFO": path, "REMOTE_ADDR": peer}, lambda status, _: answers.append(status))
     assert answers == ["403 Forbidden"]
 
 

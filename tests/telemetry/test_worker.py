@@ -266,6 +266,16 @@ async def test_the_lock_report_of_the_worker_is_served(make_bench):
     assert json.loads(body) == {"holders": ["me"]}
 
 
+async def test_the_runs_of_the_worker_are_served(make_bench):
+    """``/debug/runs`` has the attempts of this process."""
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench) as worker:
+        bench.run(bench.attempt())
+        _, _, body = await asyncio.to_thread(get, worker.endpoint.url.replace("/metrics", "/debug/runs"))
+
+    assert [each["task"] for each in json.loads(body)["ended"]] == ["send"]
+
+
 async def test_a_scrape_of_a_large_registry_does_not_stall_the_loop(make_bench):
     """Rendering ten thousand series holds the interpreter; the loop still turns between slices of it."""
     from prometheus_client import Gauge

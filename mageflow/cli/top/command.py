@@ -1,0 +1,123 @@
+"""The command line of the live view. Textual is imported when the command runs."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
+from mageflow.errors import ConfigurationError
+from mageflow.terminal import json_text
+
+if TYPE_CHECKING:
+    from mageflow.cli.top.sources import Reader, Snapshot
+
+__all__ = ["top"]
+
+_EPILOG = """\b
+Examples:
+  mageflow top                                workers of this host, and Redis
+  mageflow top --redis-url redis://db:6379    another Redis
+  mageflow top --metrics http://w1:18001/metrics --metrics http://w2:18001/metrics
+  mageflow top --json | jq '.tasks[] | {task, per_second, duration_p95}'
+
+\b
+Keys: q quits, space pauses, r reads now. It changes nothing.
+Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
+"""
+
+
+@click.command(epilog=_EPILOG)
+@redis_options
+@click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics; more than once.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two readings.",
+)
+@click.option("--raw-keys", is_flag=True, help="Show keys of locked resources as they are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON: two readings, an interval apart.")
+def top(
+    redis_url: str | None,
+    namespace: str | None,
+    urls: tuple[str, ...],
+    interval: float,
+    *,
+    raw_keys: bool,
+    as_json: bool,
+) -> None:
+    """Watch tasks, staggers, locks and deadlocks live.
+
+    Reads /metrics of the workers of this host, and Redis. Single runs are shown for workers of this host.
+    """
+    if as_json:
+        from dataclasses import asdict
+
+        snapshot = asyncio.run(_two_readings(redis_url, namespace, urls, interval, raw_keys=raw_keys))
+        click.echo(json_text(asdict(snapshot)))
+        return
+    from mageflow.cli.extras import require_extra
+
+    require_extra("top", "top", "textual")
+    asyncio.run(_watch(redis_url, namespace, urls, interval, raw_keys=raw_keys))
+
+
+async def _watch(
+    redis_url: str | None, namespace: str | None, urls: tuple[str, ...], interval: float, *, raw_keys: bool
+) -> None:
+    from mageflow.cli.top.views import LiveView
+
+    async with open_reader(redis_url, namespace, urls, raw_keys=raw_keys) as reader:
+        await LiveView(reader, interval).run_async()
+
+
+async def _two_readings(
+    redis_url: str | None, namespace: str | None, urls: tuple[str, ...], interval: float, *, raw_keys: bool
+) -> "Snapshot":
+    async with open_reader(redis_url, namespace, urls, raw_keys=raw_keys) as reader:
+        await reader.read()
+        await asyncio.sleep(interval)
+        return await reader.read()
+
+
+@asynccontextmanager
+async def open_reader(
+    redis_url: str | None, namespace: str | None, urls: tuple[str, ...], *, raw_keys: bool = False
+) -> "AsyncGenerator[Reader]":
+    """A reader of the sources of the options or of the environment.
+
+    Args:
+        redis_url: URL of Redis.
+        namespace: Namespace of Hatchet, as the user writes it.
+        urls: URLs of ``/metrics``; empty for the workers of this host.
+        raw_keys: Whether keys of locked resources are shown as they are.
+
+    Raises:
+        ConfigurationError: A URL is not one of ``/metrics``, or not one of Redis.
+    """
+    from mageflow.cli.top.sources import Reader, endpoint_candidates
+    from mageflow.config import Settings
+    from mageflow.store import Keys
+
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"--metrics takes a URL such as http://127.0.0.1:18001/metrics, not {url!r}")
+    settings = Settings()
+    keys = Keys(settings.key_prefix, hatchet_namespace(namespace))
+
+    def candidates() -> list[str]:
+        return list(urls) or endpoint_candidates(settings)
+
+    if (redis_url or settings.resolved_redis_url()) is None:
+        async with Reader(candidates, None, keys, raw_keys=raw_keys) as reader:
+            yield reader
+        return
+    async with (
+        open_redis(redis_url, settings) as port,
+        Reader(candidates, port, keys, raw_keys=raw_keys) as reader,
+    ):
+        yield reader

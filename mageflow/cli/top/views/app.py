@@ -1,0 +1,125 @@
+"""The Textual application of the live view."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from rich.console import RenderableType
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Footer, Static, TabbedContent, TabPane
+
+from mageflow.cli.top.sources import Reader, Snapshot
+from mageflow.cli.top.views.overview import deadlocks_text, locks_tree, staggers_table, status_line, tasks_table
+
+__all__ = ["LiveView"]
+
+
+class _Panel(VerticalScroll):
+    """A titled box with one renderable, which is replaced at each reading."""
+
+    def __init__(self, name: str, title: str) -> None:
+        super().__init__(id=name)
+        self.border_title = title
+        self._content = Static()
+
+    def compose(self) -> ComposeResult:
+        yield self._content
+
+    def show(self, renderable: RenderableType) -> None:
+        """Replace what is shown."""
+        self._content.update(renderable)
+
+
+_PANELS: Mapping[str, tuple[str, Callable[[Snapshot], RenderableType]]] = {
+    "tasks": ("tasks", tasks_table),
+    "staggers": ("stagger", staggers_table),
+    "locks": ("locks", lambda snapshot: locks_tree(snapshot.locks)),
+    "deadlocks": ("deadlocks broken lately", deadlocks_text),
+}
+"""By id: the title of each panel, and what it shows of a snapshot."""
+
+
+class LiveView(App[None]):
+    """Shows a new snapshot every interval.
+
+    Args:
+        reader: Where snapshots come from. It is used on the application's event loop.
+        interval: Seconds between two readings.
+    """
+
+    TITLE = "mageflow top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Screen { overflow: hidden; }
+    TabbedContent { height: 1fr; }
+    #status { height: auto; padding: 0 1; background: $panel; }
+    _Panel { border: round $primary; padding: 0 1; }
+    #tasks { height: 3fr; }
+    #lower { height: 2fr; }
+    #locks { width: 3fr; }
+    #side { width: 2fr; }
+    TabPane { padding: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("space", "pause", "Pause"),
+        Binding("r", "read_now", "Read now"),
+    ]
+
+    def __init__(self, reader: Reader, interval: float) -> None:
+        super().__init__()
+        self._reader = reader
+        self._interval = interval
+        self._is_paused = False
+        # Kept, not looked up: a reading may end while the screen is being taken down.
+        self._status = Static(id="status")
+        self._panels = {name: _Panel(name, title) for name, (title, _) in _PANELS.items()}
+        self.snapshot: Snapshot | None = None
+        """The one that is shown; None before the first reading."""
+
+    def compose(self) -> ComposeResult:
+        """Lay out the screen."""
+        panels = self._panels
+        yield self._status
+        with TabbedContent(), TabPane("Overview", id="overview"), Vertical():
+            yield panels["tasks"]
+            with Horizontal(id="lower"):
+                yield panels["locks"]
+                with Vertical(id="side"):
+                    yield panels["staggers"]
+                    yield panels["deadlocks"]
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to read."""
+        self.set_interval(self._interval, self._tick)
+        self.action_read_now()
+
+    def _tick(self) -> None:
+        if not self._is_paused:
+            self.action_read_now()
+
+    def action_read_now(self) -> None:
+        """Read now. A reading that still lasts goes on: there are never two at once."""
+        if not any(worker.group == "read" and worker.is_running for worker in self.workers):
+            self.run_worker(self._read(), group="read")
+
+    def action_pause(self) -> None:
+        """Stop reading, or go on."""
+        self._is_paused = not self._is_paused
+        self.sub_title = "paused" if self._is_paused else ""
+        if self.snapshot is not None:
+            self._show(self.snapshot)
+
+    async def _read(self) -> None:
+        self._show(await self._reader.read())
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        status = status_line(snapshot)
+        if self._is_paused:
+            status.append(" · paused", "bold yellow")
+        self._status.update(status)
+        for name, (_, draw) in _PANELS.items():
+            self._panels[name].show(draw(snapshot))

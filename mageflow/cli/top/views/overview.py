@@ -1,0 +1,175 @@
+"""What the first screen shows: tasks, staggers, locks and deadlocks, as renderables of rich."""
+
+from datetime import datetime
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from mageflow.cli.console import data, span
+from mageflow.cli.top.sources.snapshot import BrokenDeadlock, Sleeper, Snapshot, TaskRow
+from mageflow.cli.top.sources.wait_forest import HeldLock, WaitingRun, wait_forest
+from mageflow.locks import LocksReport
+
+__all__ = ["deadlocks_text", "locks_tree", "staggers_table", "status_line", "tasks_table"]
+
+_PHASES = {"loading": "load", "stagger": "stagger", "lock_wait": "lock", "running": "run", "cancelling": "cancel"}
+_ID_WIDTH = 8
+_BAR = 12
+_JUST_BROKEN_SECONDS = 60.0
+_NO_TASK = "a program"
+
+
+def status_line(snapshot: Snapshot) -> Text:
+    """One line: workers, slots, locks, and what could not be read."""
+    used = sum(each.slots_used for each in snapshot.workers)
+    slots = sum(each.slots for each in snapshot.workers)
+    parts = [
+        f"{len(snapshot.workers)} process{'' if len(snapshot.workers) == 1 else 'es'}",
+        f"{used:.0f}/{slots:.0f} slots",
+    ]
+    if snapshot.locks is not None:
+        parts.append(f"{snapshot.locks.holders_total} locks held, {snapshot.locks.waiters_total} waits")
+    parts.append(f"rates over {snapshot.window_s:.0f} s")
+    line = Text(" · ".join((datetime.fromtimestamp(snapshot.at).astimezone().strftime("%H:%M:%S"), *parts)))
+    for problem in snapshot.problems:
+        line.append("\n")
+        line.append_text(data(problem, "yellow"))
+    return line
+
+
+def tasks_table(snapshot: Snapshot) -> RenderableType:
+    """One line for each task."""
+    if not snapshot.tasks:
+        return Text("no task is served", "dim")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1, min_width=12)
+    for name in (*_PHASES.values(), "ended", "failed", "/s", "failed/s", "p95", "queue p95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in snapshot.tasks:
+        failed = sum(row.outcomes.get(each, 0) for each in ("failed", "timed_out"))
+        table.add_row(
+            data(row.task, "" if row.running else "dim"),
+            *(Text(str(row.in_flight.get(phase, "")), "bold") for phase in _PHASES),
+            str(row.ended),
+            Text(str(failed), "red") if failed else Text("0", "dim"),
+            _rate(row.per_second),
+            _rate(row.unsuccessful_per_second, "red"),
+            _seconds(row.duration_p95, row),
+            _seconds(row.queue_wait_p95, row),
+        )
+    return table
+
+
+def _rate(value: float | None, style: str = "") -> Text:
+    if value is None:
+        return Text("…", "dim")
+    return Text(f"{value:.2f}", style) if value else Text("0", "dim")
+
+
+def _seconds(value: float | None, row: TaskRow) -> Text:
+    if value is None:
+        return Text("")
+    shown = f"{value * 1000:.0f} ms" if value < 1 else span(value)
+    return Text(shown, "" if row.is_recent else "dim")
+
+
+def staggers_table(snapshot: Snapshot) -> RenderableType:
+    """Who sleeps, for how long, and in which window."""
+    if not snapshot.sleepers:
+        count = sum(row.in_flight.get("stagger", 0) for row in snapshot.tasks)
+        windows = ", ".join(f"{task} up to {span(seconds)}" for task, seconds in snapshot.stagger_windows.items())
+        lines = [Text(f"{count} attempts sleep on other hosts" if count else "no attempt sleeps", "dim")]
+        if windows:
+            lines.append(data(windows, "dim"))
+        return Group(*lines)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("run", no_wrap=True)
+    table.add_column("slept", no_wrap=True)
+    for name in ("wakes in", "window"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in snapshot.sleepers:
+        table.add_row(
+            data(each.task),
+            data(each.run_id[:_ID_WIDTH], "dim"),
+            _progress(each),
+            span(each.delay_s - each.slept_s),
+            span(each.window_s),
+        )
+    return table
+
+
+def _progress(each: Sleeper) -> Text:
+    """The window as a bar: what was slept, what is still to sleep, and the rest of the window."""
+    window = max(each.window_s, each.delay_s, 1e-9)
+    delay = round(_BAR * each.delay_s / window)
+    slept = min(delay, round(_BAR * each.slept_s / window))
+    return Text.assemble(("█" * slept, "cyan"), ("░" * (delay - slept), "cyan"), ("·" * (_BAR - delay), "dim"))
+
+
+def locks_tree(report: LocksReport | None) -> RenderableType:
+    """The wait-for graph: each held lock, its holder, and below it who waits."""
+    if report is None:
+        return Text("Redis is not read", "dim")
+    if not report.holders:
+        return Text("no lock is held", "dim")
+    root = Tree(Text(f"longest chain of waits: {report.longest_path}", "dim"), guide_style="dim")
+
+    def add_lock(branch: Tree, held: HeldLock) -> None:
+        holder = held.holder
+        name = f"{holder.lock}({holder.resource})" if holder.resource else holder.lock
+        is_expired = holder.lease_remaining_s <= 0
+        leaf = branch.add(
+            Text.assemble(
+                data(name, "bold"),
+                " held by ",
+                data(holder.task or _NO_TASK, "green"),
+                data(f" {holder.run_id[:_ID_WIDTH]}", "dim"),
+                f" {span(holder.held_s)}",
+                (", lease expired", "red") if is_expired else "",
+            )
+        )
+        for run in held.waiting:
+            add_run(leaf, run)
+
+    def add_run(branch: Tree, run: WaitingRun) -> None:
+        waiter = run.waiter
+        leaf = branch.add(
+            Text.assemble(
+                f"{waiter.position}. ",
+                data(waiter.task or _NO_TASK, "yellow"),
+                data(f" {waiter.run_id[:_ID_WIDTH]}", "dim"),
+                f" waits {span(waiter.waited_s)}",
+            )
+        )
+        for held in run.holds:
+            add_lock(leaf, held)
+
+    for each in wait_forest(report):
+        add_lock(root, each)
+    return root
+
+
+def deadlocks_text(snapshot: Snapshot) -> RenderableType:
+    """The deadlocks that were broken lately, the latest first."""
+    if not snapshot.deadlocks:
+        text = f"{snapshot.deadlocks_total} deadlocks since the workers started" if snapshot.deadlocks_total else "none"
+        return Text(text, "dim")
+    return Group(*(_deadlock(each, snapshot.at) for each in snapshot.deadlocks))
+
+
+def _deadlock(each: BrokenDeadlock, now: float) -> Text:
+    age = now - each.at
+    text = Text.assemble(
+        (f"{span(age)} ago ", "bold red" if age < _JUST_BROKEN_SECONDS else "dim"),
+        data(f"victim {each.victim_task} {each.victim_run_id[:_ID_WIDTH]}, "),
+        "retried" if each.resolution == "victim_retried" else "failed",
+    )
+    for edge in each.cycle:
+        name = f"{edge.lock}({edge.resource})" if edge.resource else edge.lock
+        text.append("\n  ")
+        text.append_text(data(f"{edge.task} {edge.run_id[:_ID_WIDTH]} waits for {name}", "dim"))
+    return text

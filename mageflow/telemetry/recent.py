@@ -1,0 +1,192 @@
+"""What runs in this process now, and what ended lately: the report of ``/debug/runs``.
+
+Metrics have no ids, and spans leave the process. This report has ids and times of single runs, for ``mageflow top``. It
+has no payloads. It keeps a limited number of records, and each is a copy: a kept attempt would keep the frames of its
+exception.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from opentelemetry.trace import Span
+
+from mageflow.config import Settings
+from mageflow.error_text import text_of
+from mageflow.interceptors import Attempt, Deadlock, Stagger
+from mageflow.telemetry.spans import hashed
+from mageflow.types import Outcome, Phase, Stage
+
+__all__ = ["KEPT_ATTEMPTS", "KEPT_DEADLOCKS", "EndedAttempt", "RecentRuns", "StaggerNow", "describe_running"]
+
+KEPT_ATTEMPTS = 500
+KEPT_DEADLOCKS = 50
+_MESSAGE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StaggerNow:
+    """A stagger that may still sleep."""
+
+    call: Stagger
+    since: float
+    """A reading of the attempt's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """One attempt that has ended. All values are copies."""
+
+    task: str
+    run_id: str
+    task_run_id: str
+    attempt: int
+    max_attempts: int
+    worker: str
+    trace_id: str
+    """Empty without a recording tracer."""
+    flow: str
+    flow_kind: str
+    flow_id: str
+    flow_step: int
+    queue_wait_s: float | None
+    """Of the first attempt only."""
+    started_at: float
+    """Epoch seconds by the clock of this host."""
+    elapsed_s: float
+    stages: Mapping[Stage, float]
+    """Seconds by stage, as in ``mageflow_task_stage_seconds_total``."""
+    outcome: Outcome | None
+    """None: a durable invocation was suspended and will be resumed."""
+    exception: str
+    """The name of its class; empty without one."""
+    message: str
+    """Empty with the default of ``MAGEFLOW_EXCEPTION_DETAIL``."""
+    will_retry: bool
+
+
+class RecentRuns:
+    """The last attempts that ended and the last deadlocks of one client. Any thread may read it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._has_messages = settings.exception_detail != "type"
+        self._resource_detail: Literal["hash", "raw"] = settings.lock_resource_detail
+        self._ended: deque[EndedAttempt] = deque(maxlen=KEPT_ATTEMPTS)
+        self._deadlocks: deque[Mapping[str, object]] = deque(maxlen=KEPT_DEADLOCKS)
+
+    def add(
+        self,
+        attempt: Attempt,
+        span: Span,
+        *,
+        outcome: Outcome | None,
+        error: BaseException | None,
+        queue_wait: float | None,
+        ended_at: float,
+    ) -> None:
+        """Keep a copy of an attempt that has ended.
+
+        Args:
+            attempt: The attempt.
+            span: Its span.
+            outcome: How it ended.
+            error: Why it failed.
+            queue_wait: Seconds that its run waited for it; None for a retry.
+            ended_at: Epoch seconds.
+        """
+        cause = error if outcome in ("failed", "retried", "timed_out") else None
+        elapsed = attempt.elapsed_seconds
+        self._ended.append(
+            EndedAttempt(
+                **_facts(attempt, span),
+                queue_wait_s=queue_wait,
+                started_at=ended_at - elapsed,
+                elapsed_s=elapsed,
+                stages=dict(attempt.stage_seconds),
+                outcome=outcome,
+                exception="" if cause is None else type(cause).__name__,
+                message=text_of(cause)[:_MESSAGE_LENGTH] if self._has_messages and cause is not None else "",
+                will_retry=attempt.will_retry or outcome == "retried",
+            )
+        )
+
+    def add_deadlock(self, event: Deadlock) -> None:
+        """Keep a deadlock that was broken, with the same details as its log event."""
+        self._deadlocks.append(
+            {
+                "at": time.time(),
+                "policy": event.policy,
+                "resolution": event.resolution,
+                "victim": {"task": event.victim.task, "run_id": event.victim.run_id},
+                "cycle": [
+                    {
+                        "task": each.task,
+                        "run_id": each.run_id,
+                        "lock": each.resource,
+                        "resource": hashed(each.key, self._resource_detail) if each.key else "",
+                    }
+                    for each in event.cycle
+                ],
+            }
+        )
+
+    def report(self, running: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """The body of ``/debug/runs``.
+
+        Args:
+            running: The attempts that run now, see `describe_running`.
+        """
+        return {
+            "at": time.time(),
+            "running": list(running),
+            "ended": [asdict(each) for each in list(self._ended)],
+            "deadlocks": list(self._deadlocks),
+        }
+
+
+def describe_running(
+    attempt: Attempt, span: Span, queue_wait: float | None, stagger: StaggerNow | None
+) -> dict[str, Any]:
+    """One attempt that runs now, as data for JSON."""
+    now = attempt.monotonic()
+    elapsed = attempt.elapsed_seconds
+    stages = dict(attempt.stage_seconds)
+    # The stage that lasts has not been charged yet.
+    stages[attempt.stage] = stages.get(attempt.stage, 0.0) + max(0.0, elapsed - sum(stages.values()))
+    sleeping = None
+    if stagger is not None and attempt.phase == "stagger":
+        sleeping = {
+            "window_s": stagger.call.window_seconds,
+            "delay_s": stagger.call.delay_seconds,
+            "slept_s": now - stagger.since,
+        }
+    phase: Phase = attempt.phase
+    return {
+        **_facts(attempt, span),
+        "queue_wait_s": queue_wait,
+        "started_at": time.time() - elapsed,
+        "elapsed_s": elapsed,
+        "timeout_s": attempt.timeout_seconds,
+        "stages": stages,
+        "phase": phase,
+        "stagger": sleeping,
+    }
+
+
+def _facts(attempt: Attempt, span: Span) -> dict[str, Any]:
+    context = span.get_span_context()
+    return {
+        "task": attempt.task.name,
+        "run_id": attempt.workflow_run_id,
+        "task_run_id": attempt.task_run_id,
+        "attempt": attempt.attempt_number,
+        "max_attempts": attempt.max_attempts,
+        "worker": attempt.worker_id,
+        "trace_id": f"{context.trace_id:032x}" if context.is_valid else "",
+        "flow": attempt.flow_name,
+        "flow_kind": attempt.flow_kind,
+        "flow_id": attempt.flow_id,
+        "flow_step": attempt.flow_step,
+    }
