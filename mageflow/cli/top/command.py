@@ -20,7 +20,7 @@ _EPILOG = """\b
 Examples:
   mageflow top                                workers of this host, and Redis
   mageflow top --redis-url redis://db:6379    another Redis
-  mageflow top --metrics http://w1:18001/metrics --metrics http://w2:18001/metrics
+  mageflow top --metrics http://w1:18001/metrics   a worker of another host
   mageflow top --json | jq '.tasks[] | {task, per_second, duration_p95}'
 
 \b
