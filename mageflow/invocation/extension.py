@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from mageflow.errors import TimeoutExtensionError
+from mageflow.forks import when_forked
 from mageflow.interceptors import Attempt, Interceptor, TimeoutExtension
 from mageflow.invocation.context import AttemptContext
 from mageflow.types import ExtensionReason
@@ -23,6 +24,10 @@ class TimeoutExtender:
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
         self._contexts: dict[Attempt, AttemptContext] = {}
+        when_forked(self._begin_in_child)
+
+    def _begin_in_child(self) -> None:
+        self._contexts = {}  # the attempts run in the parent, and so does their connection to the engine
 
     @contextmanager
     def serving(self, attempt: Attempt, context: AttemptContext) -> Generator[None]:
@@ -31,7 +36,7 @@ class TimeoutExtender:
         try:
             yield
         finally:
-            del self._contexts[attempt]
+            self._contexts.pop(attempt, None)
 
     async def __call__(self, attempt: Attempt, seconds: float, reason: ExtensionReason) -> float:
         """Request ``seconds`` more and add what is granted to `Attempt.extended_seconds`.

@@ -85,6 +85,8 @@ class LockBlock:
             LockLostError: The lease was lost, and ``on_lost`` is ``cancel``.
         """
         lease = self._left()
+        if lease.is_inherited:
+            return
         if lease.grant is not None and self._cancel in lease.grant.on_lost:
             lease.grant.on_lost.remove(self._cancel)  # from here on LockLostError reports it
         task, self._task = self._task, None
@@ -133,8 +135,10 @@ class LockBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Like ``async with``."""
+        """Like ``async with``. In a forked child nothing happens: the lock is the parent's."""
         lease = self._left()
+        if lease.is_inherited:
+            return
         # A loop that has stopped takes its session with it: the lease ends by itself.
         if self._loop is not None and self._loop.is_running():
             self._acquirer.threads.run(self._acquirer.leave(lease), self._loop)

@@ -27,10 +27,10 @@ class EnclosingLeases:
 
     def current(self) -> tuple[Lease, ...]:
         """The enclosing leases, outermost first."""
-        entered = _entered.get()
+        entered = tuple(each for each in _entered.get() if not each.is_inherited)
         attempt = current_attempt.get()
         around = self._around_body.get(attempt, ()) if attempt is not None else ()
-        return (*(each for each in around if each not in entered), *entered)
+        return (*(each for each in around if each not in entered and not each.is_inherited), *entered)
 
     def enter(self, lease: Lease, *, is_around_body: bool) -> None:
         """The running code has entered the block of this lease."""

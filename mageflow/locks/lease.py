@@ -4,6 +4,7 @@ This file owns the lease and the grant behind it. It does not talk to Redis.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ class Lease:
         self.grant = grant
         self._parts = dict(parts)
         self.waited_seconds = waited_seconds
+        self._process_id = os.getpid()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a fork of the one that holds the lease, which alone renews and releases it."""
+        return self._process_id != os.getpid()
 
     @property
     def resources(self) -> tuple[ResourceKey, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from mageflow.forks import when_forked
 from mageflow.interceptors import Interceptor
 from mageflow.locks.session import LockSession
 from mageflow.locks.threads import ThreadBridge, run_on
@@ -26,6 +27,8 @@ class Sessions:
         self._lease_seconds = lease_seconds
         self._threads = threads
         self._by_loop: dict[asyncio.AbstractEventLoop, LockSession] = {}
+        self._of_parents: list[object] = []
+        when_forked(self._begin_in_child)
 
     def __len__(self) -> int:
         return len(self._by_loop)
@@ -40,6 +43,11 @@ class Sessions:
             session = self._by_loop[loop] = LockSession(self._store, self._interceptor, self._lease_seconds)
             self._threads.offer(loop)
         return session
+
+    def _begin_in_child(self) -> None:
+        """Leave the sessions to the parent of this forked process, which renews and ends them."""
+        self._of_parents.append(self._by_loop)
+        self._by_loop = {}
 
     async def end_attempt(self, attempt_id: str) -> None:
         """Release what an attempt still holds and waits for, on whichever loop."""

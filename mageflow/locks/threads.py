@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError, Future, wait
 from typing import Any, Final, Generic, TypeVar
 
 from mageflow.errors import ConfigurationError
+from mageflow.forks import when_forked
 
 __all__ = ["ThreadBridge", "run_on"]
 
@@ -32,6 +33,8 @@ class ThreadBridge:
         self.preferred_loop: asyncio.AbstractEventLoop | None = None
         self._own: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._mutex = threading.Lock()
+        self._of_parents: list[object] = []
+        when_forked(self._begin_in_child)
 
     def offer(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let a loop serve threads, unless another one does."""
@@ -70,6 +73,11 @@ class ThreadBridge:
         asyncio.run_coroutine_threadsafe(before_stop(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+    def _begin_in_child(self) -> None:
+        self._of_parents.append((self.preferred_loop, self._own))
+        self.preferred_loop = self._own = None
+        self._mutex = threading.Lock()
 
     def run(
         self,

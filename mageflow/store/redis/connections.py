@@ -15,7 +15,6 @@ This module owns which client serves which loop. It refuses to know what is sent
 import asyncio
 import contextvars
 import inspect
-import os
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,6 +28,8 @@ import redis.asyncio.sentinel
 import redis.cluster
 import redis.exceptions
 from redis.asyncio.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
+
+from mageflow.forks import when_forked
 
 __all__ = ["Connections", "LoopClient", "RedisClient"]
 
@@ -137,13 +138,11 @@ class Connections:
         self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = WeakKeyDictionary()
         self._is_adopted = False
         self._is_forked = False
-        self._of_parent: object = None
-        self._process_id = os.getpid()
+        self._of_parents: list[object] = []
+        when_forked(self._begin_in_child)
 
     async def loop_client(self) -> LoopClient:
         """The client of the running loop."""
-        if self._process_id != os.getpid():
-            self._begin_in_child()
         loop = asyncio.get_running_loop()
         loop_client = self._loop_clients.get(loop)
         if loop_client is None:
@@ -170,8 +169,7 @@ class Connections:
 
     def _begin_in_child(self) -> None:
         """Put aside what belongs to the parent of this forked process: its threads do not run here."""
-        self._process_id = os.getpid()
-        self._of_parent = self._loop_clients, self._keepers  # to end them here would write to sockets of the parent
+        self._of_parents.append((self._loop_clients, self._keepers))  # to end them would write to the parent's sockets
         self._is_adopted = self._is_forked = True
         self._loop_clients = WeakKeyDictionary()
         self._keepers = WeakKeyDictionary()

@@ -5,6 +5,7 @@ import time
 from typing import Final, cast
 
 from mageflow.errors import StoreError, StoreUnavailableError
+from mageflow.forks import when_forked
 from mageflow.interceptors import Interceptor, RedisOutage
 from mageflow.types import OutageReason
 
@@ -25,6 +26,10 @@ class OutageWatch:
         self._interceptor = interceptor
         self._lock = threading.Lock()
         self._outages: dict[OutageReason, _Outage] = {}
+        when_forked(self._begin_in_child)
+
+    def _begin_in_child(self) -> None:
+        self._lock = threading.Lock()  # another thread of the parent may have held it
 
     def failed(self, error: StoreError) -> None:
         """A round trip failed. Begins an outage if a repetition may heal the error, and none of its reason goes on."""
