@@ -11,6 +11,7 @@
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
     │   │   └── SignatureVersionError another release of mageflow has stored it
     │   └── IllegalTransitionError    the lifecycle does not allow this step
+    │       └── SignatureCopiedError  the signature is part of several flows: name the member
     ├── FlowError
     │   ├── FlowDefinitionError       the chain or swarm cannot work as defined
     │   ├── FlowFailedError           the awaited flow did not succeed
@@ -154,6 +155,24 @@ class IllegalTransitionError(SignatureError):
         self.current = current
         self.operation = operation
         super().__init__(f"cannot {operation} {key!r}: it is {current}")
+
+
+class SignatureCopiedError(IllegalTransitionError):
+    """A signature has become a member or a callback more than once, so the key does not say which is meant.
+
+    Nothing was changed. Give the key of the member: one of `copies`.
+
+    Attributes:
+        copies: Keys of the members that have not ended, the oldest first.
+        has_more: Whether older ones are not named: a signature keeps the last 32.
+    """
+
+    def __init__(self, key: str, operation: str, copies: Sequence[str], *, has_more: bool = False) -> None:
+        self.copies = tuple(copies)
+        self.has_more = has_more
+        named = ", ".join(repr(copy) for copy in self.copies)
+        more = " and older ones" if has_more else ""
+        super().__init__(key, f"copied, so {operation} a copy by its key: {named}{more}", operation)
 
 
 class FlowError(MageflowError):

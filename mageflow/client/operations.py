@@ -297,7 +297,8 @@ class StateOperations:
 
         A body that runs goes on to its end and its result is stored; the next step, the next items and the callbacks
         wait. A run that arrives ends as cancelled in Hatchet (outcome ``skipped``); `resume` sends it again with the
-        same input. Running nested flows are suspended too.
+        same input. Running nested flows are suspended too. A signature that became a member or a callback is suspended
+        there too.
 
         One round trip to Redis, atomic, and one more for each nested flow. Starts the active TTL again. Repeating it
         changes nothing. Telemetry: ``mageflow_signature_writes_total{operation="update"}``.
@@ -312,7 +313,9 @@ class StateOperations:
 
         Raises:
             SignatureNotFoundError: It expired or was removed.
-            IllegalTransitionError: It has ended.
+            SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
+                nothing was changed. The error has their keys.
+            IllegalTransitionError: It has ended, or it is a member that can never begin.
         """
         return await self._flows.lifecycle.suspend(_key(signature), by=by, why=why)
 
@@ -337,7 +340,9 @@ class StateOperations:
 
         Raises:
             SignatureNotFoundError: It expired or was removed.
-            IllegalTransitionError: It has ended.
+            SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
+                nothing was changed. The error has their keys.
+            IllegalTransitionError: It has ended, or it is a member that can never begin.
         """
         return await self._flows.lifecycle.resume(_key(signature), by=by, why=why)
 
@@ -363,7 +368,9 @@ class StateOperations:
 
         Raises:
             SignatureNotFoundError: It expired or was removed.
-            IllegalTransitionError: It has ended in another way.
+            SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
+                nothing was changed. The error has their keys.
+            IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
         """
         return await self._flows.lifecycle.interrupt(_key(signature), by=by, why=why)
 

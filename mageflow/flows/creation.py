@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mageflow.errors import FlowDefinitionError, SwarmFullError
 from mageflow.flows.identity import new_identity
-from mageflow.flows.members import MemberResolver, MemberSpec, documents_of, flow_document
+from mageflow.flows.members import MemberResolver, MemberSpec, callback_places, copies_of, documents_of, flow_document
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -128,7 +128,8 @@ class Creation:
         )
         documents = list(documents_of(member, MemberPath()))
         keys = self._store.keys.new("task", new_identity("task", *documents))
-        _, status = await self._store.create(keys, documents, task_header(member.name))
+        copies = copies_of(callback_places(member.success, member.error))
+        _, status = await self._store.create(keys, documents, task_header(member.name), copies=copies)
         assert isinstance(member.definition, TaskDefinition)  # noqa: S101 - narrows the type
         signature = TaskSignature(
             key=keys.record,
@@ -320,7 +321,9 @@ class Creation:
             documents += documents_of(member, MemberPath(index))
         identity = new_identity(definition.kind, *documents, *header.values())
         keys = self._store.keys.new(definition.kind, identity)
-        _, status = await self._store.create(keys, documents, header)
+        places = ((str(index), member) for index, member in enumerate(members))
+        copies = copies_of([*places, *callback_places(success, error)])
+        _, status = await self._store.create(keys, documents, header, copies=copies)
         return keys, status
 
 

@@ -4,13 +4,24 @@ Each action is one script. The script changes Redis atomically, and a repeated a
 what the script decided: runs of the next steps, cancellations, actions on nested flows.
 """
 
-from mageflow.errors import FlowDefinitionError
+from dataclasses import dataclass, field
+from typing import Final
+
+from mageflow.errors import (
+    FlowDefinitionError,
+    IllegalTransitionError,
+    SignatureCopiedError,
+    SignatureInvalidError,
+    SignatureNotFoundError,
+)
 from mageflow.flows.outbox import OutboxRelay
-from mageflow.signatures import FailureRecord, Status
-from mageflow.store import LifecycleDecision, Store, flow_of_run
+from mageflow.signatures import FailureRecord, LifecycleAction, Status
+from mageflow.store import LifecycleDecision, LifecycleVerdict, Store, flow_of_run
 from mageflow.types import Dispatcher
 
 __all__ = ["Lifecycle"]
+
+_MAX_DEPTH: Final = 32
 
 
 class Lifecycle:
@@ -41,8 +52,8 @@ class Lifecycle:
         later. Refreshes the active TTL. No call to Hatchet.
 
         A callback key of a task signature (``TaskSignature.success_callbacks``) stands for that callback of every run.
-        A signature that became a step, an item or a callback was copied: its own key suspends the runs that are made
-        of it, and the member has the key in ``ChainSignature.steps``, or ``<flow key>#<index>``.
+        A signature that became a step, an item or a callback was copied. Its key reaches its own runs and the copy, if
+        there is one that has not ended; three round trips more. Of several copies each has to be named by its own key.
 
         Args:
             key: Key of a signature, a flow, or a member (``<key>#<path>``).
@@ -54,9 +65,10 @@ class Lifecycle:
 
         Raises:
             SignatureNotFoundError: The record expired or was removed.
-            IllegalTransitionError: It has ended.
+            SignatureCopiedError: It was copied more than once; nothing was changed.
+            IllegalTransitionError: It has ended, or it can never begin.
         """
-        return await self._apply(await self._store.apply_lifecycle(key, "suspend", by=by, why=why))
+        return await self._apply(key, "suspend", by, why)
 
     async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
         """Continue a suspended signature or flow.
@@ -78,9 +90,10 @@ class Lifecycle:
 
         Raises:
             SignatureNotFoundError: The record expired or was removed.
-            IllegalTransitionError: It has ended.
+            SignatureCopiedError: It was copied more than once; nothing was changed.
+            IllegalTransitionError: It has ended, or it can never begin.
         """
-        return await self._apply(await self._store.apply_lifecycle(key, "resume", by=by, why=why))
+        return await self._apply(key, "resume", by, why)
 
     async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
         """End a signature or flow now.
@@ -103,11 +116,10 @@ class Lifecycle:
 
         Raises:
             SignatureNotFoundError: The record expired or was removed.
-            IllegalTransitionError: It has ended in another way.
+            SignatureCopiedError: It was copied more than once; nothing was changed.
+            IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
         """
-        error = FailureRecord.interrupted(why)
-        decision = await self._store.apply_lifecycle(key, "interrupt", by=by, why=why, error=error)
-        return await self._apply(decision)
+        return await self._apply(key, "interrupt", by, why, FailureRecord.interrupted(why))
 
     async def remove(self, key: str) -> bool:
         """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
@@ -134,6 +146,64 @@ class Lifecycle:
             await self._dispatcher.cancel(live)
         return run_ids is not None
 
-    async def _apply(self, decision: LifecycleDecision) -> Status:
-        await self._outbox.deliver(decision)
-        return decision.status
+    async def _apply(
+        self, key: str, action: LifecycleAction, by: str, why: str, error: FailureRecord | None = None
+    ) -> Status:
+        decision = await self._store.apply_lifecycle(key, action, by=by, why=why, error=error)
+        if decision.verdict is not LifecycleVerdict.COPIED:
+            await self._outbox.deliver(decision)
+            return decision.status
+        found = await self._copies(key, decision, action)
+        if len(found.last) > 1 or (found.last and found.has_more):
+            raise SignatureCopiedError(key, action, tuple(found.last), has_more=found.has_more)
+        # First what runs: when the copy refuses, nothing is changed.
+        reached: Status | None = None
+        for each in (*found.last, *found.between, key):
+            try:
+                decision = await self._store.apply_lifecycle(each, action, by=by, why=why, error=error, scope="own")
+            except (IllegalTransitionError, SignatureNotFoundError):
+                if reached is None:
+                    raise
+                continue
+            await self._outbox.deliver(decision)
+            reached = reached or decision.status
+        return reached or decision.status
+
+    async def _copies(
+        self, key: str, decision: LifecycleDecision, action: LifecycleAction, depth: int = 0
+    ) -> "_Copies":
+        """What became of a signature, and of what it became in turn.
+
+        A callback of a signature that was copied itself is a member of that signature and of the flow.
+        """
+        found = _Copies(has_more=decision.copies.has_more)
+        below = str(self._store.keys.parse(key).member)  # of a callback its path: the copy has it below its own
+        for copy in decision.copies.keys:
+            key = copy + below
+            try:
+                look = await self._store.apply_lifecycle(key, action, scope="look")
+            except (IllegalTransitionError, SignatureNotFoundError):
+                continue  # it has ended, or was never stored because its worker died
+            except SignatureInvalidError:
+                found.last[key] = None  # the action itself reports the damage
+                continue
+            further = _Copies()
+            if look.verdict is LifecycleVerdict.COPIED and depth < _MAX_DEPTH:
+                further = await self._copies(key, look, action, depth + 1)
+            if further.last:
+                found.last |= further.last
+                found.between |= {key: None} | further.between
+                found.has_more |= further.has_more
+            else:
+                found.last[key] = None
+        return found
+
+
+@dataclass
+class _Copies:
+    """Keys of copies; dictionaries keep their order and each once."""
+
+    last: dict[str, None] = field(default_factory=dict[str, None])
+    """Those that were not copied further, and have not ended."""
+    between: dict[str, None] = field(default_factory=dict[str, None])
+    has_more: bool = False

@@ -3,12 +3,12 @@
 A `MemberSpec` is a tree: a task with its bound values, and its callbacks, which can have callbacks too. A signature
 that becomes a member or a callback is **copied** into the record: the copy has the TTL and the Cluster slot of the
 record, and the signature stays as it is. So one signature can be a member of many flows, or of one flow twice, and a
-callback cannot expire before the record it belongs to. Chains and swarms are not copied. They keep their key and
-belong to the one flow that starts them.
+callback cannot expire before the record it belongs to. The signature keeps where it was copied to. Chains and swarms
+are not copied. They keep their key and belong to the one flow that starts them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -32,10 +32,10 @@ from mageflow.signatures import (
     result_field,
     with_input_keys,
 )
-from mageflow.store import CallbackKind, MemberPath, Store, StoredDefinition
+from mageflow.store import CallbackKind, MemberPath, SignatureCopies, Store, StoredDefinition
 from mageflow.types import TaskCatalog
 
-__all__ = ["MemberResolver", "MemberSpec", "documents_of", "flow_document"]
+__all__ = ["MemberResolver", "MemberSpec", "callback_places", "copies_of", "documents_of", "flow_document"]
 
 _MAX_DEPTH = 32
 
@@ -51,6 +51,8 @@ class MemberSpec:
     definition: MemberDefinition
     success: tuple["MemberSpec", ...] = ()
     error: tuple["MemberSpec", ...] = ()
+    copied_from: str = ""
+    """Key of the signature that it is a copy of."""
 
     @property
     def name(self) -> str:
@@ -65,6 +67,12 @@ class MemberSpec:
         """
         own = StoredDefinition(self.definition.kind, len(self.success), len(self.error), encode(self.definition))
         return (("", str(own)), *_callbacks(self.success, self.error))
+
+    @cached_property
+    def copies(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a signature's key and the path of its copy, relative to the member; of everything under it."""
+        own = ((self.copied_from, ""),) if self.copied_from else ()
+        return (*own, *_callback_copies(self.success, self.error))
 
 
 def documents_of(member: MemberSpec, path: MemberPath) -> Iterator[str]:
@@ -86,13 +94,29 @@ def flow_document(
         yield text
 
 
-def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
+def copies_of(members: Iterable[tuple[str, MemberSpec]]) -> list[SignatureCopies]:
+    """The signatures that are copied into a record with members at these paths."""
+    return SignatureCopies.gather((key, place + below) for place, member in members for key, below in member.copies)
+
+
+def callback_places(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, MemberSpec]]:
+    """The callbacks of a record, each with its path."""
     groups: tuple[tuple[CallbackKind, Sequence[MemberSpec]], ...] = (("success", success), ("error", error))
     for kind, members in groups:
         for index, member in enumerate(members):
-            place = str(MemberPath().callback(kind, index))
-            for below, text in member.relative:
-                yield place + below, text
+            yield str(MemberPath().callback(kind, index)), member
+
+
+def _callback_copies(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
+    for place, member in callback_places(success, error):
+        for key, below in member.copies:
+            yield key, place + below
+
+
+def _callbacks(success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> Iterator[tuple[str, str]]:
+    for place, member in callback_places(success, error):
+        for below, text in member.relative:
+            yield place + below, text
 
 
 class MemberResolver:
@@ -123,7 +147,9 @@ class MemberResolver:
         if isinstance(target, ChainSignature | SwarmSignature):
             return MemberSpec(FlowMember(key=target.key))
         if isinstance(target, TaskSignature):
-            return target.origin if isinstance(target.origin, MemberSpec) else await self._of_key(target.key)
+            if not isinstance(target.origin, MemberSpec):
+                return await self._of_key(target.key)
+            return replace(target.origin, copied_from=target.key)
         if isinstance(target, str):
             return await self._of_text(target)
         name = self._catalog.task_name(target)
@@ -232,7 +258,8 @@ class MemberResolver:
         path = parsed.member.definition
         if str(path) not in found:
             raise SignatureNotFoundError(key)
-        return _read(key, found, path, 0)
+        spec = _read(key, found, path, 0)
+        return replace(spec, copied_from=key) if parsed.kind == "task" and parsed.member.is_record else spec
 
 
 def _read(key: str, found: Mapping[str, str], path: MemberPath, depth: int) -> MemberSpec:

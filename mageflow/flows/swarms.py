@@ -12,7 +12,7 @@ from mageflow.errors import (
 )
 from mageflow.flows.identity import new_identity
 from mageflow.flows.inputs import build_item_input
-from mageflow.flows.members import MemberResolver, MemberSpec, documents_of
+from mageflow.flows.members import MemberResolver, MemberSpec, copies_of, documents_of
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import FailedItem, FlowMember, SentMessage, decode_member
 from mageflow.store import Decision, FailedMember, MemberPath, Store, SwarmDecision, SwarmVerdict, list_failures
@@ -68,12 +68,14 @@ class Swarms:
         own = SentMessage.of(message)
         change = {"message": own.whole, "message_set": None if own.is_all_set else own.explicit}
         documents: list[str] = []
-        for index, member in enumerate(await self._members.resolve_members(targets, "tasks")):
+        members = await self._members.resolve_members(targets, "tasks")
+        for index, member in enumerate(members):
             definition = member.definition.model_copy(update=change) if own.whole else member.definition
             documents += documents_of(MemberSpec(definition, member.success, member.error), MemberPath(index))
         token = new_identity("add", key, *documents)
         close: Literal["when_full", "no"] = "when_full" if close_on_max_task else "no"
-        decision = await self._store.extend_swarm(key, documents, close=close, token=token)
+        copies = copies_of((str(index), member) for index, member in enumerate(members))
+        decision = await self._store.extend_swarm(key, documents, close=close, token=token, copies=copies)
         await self._deliver(key, decision)
         first, record = decision.first_item, decision.keys.record
         return tuple(MemberPath(first + index).key(record) for index in range(len(targets)))

@@ -31,6 +31,7 @@ from mageflow.store.paths import (
 )
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.census import Census
+from mageflow.store.records.copies import SignatureCopies
 from mageflow.store.records.damage import DamageNote, list_damaged
 from mageflow.store.records.decisions import (
     ClosedFlow,
@@ -118,6 +119,7 @@ __all__ = [
     "ScriptHeader",
     "SettleVerdict",
     "Settlement",
+    "SignatureCopies",
     "SilentRun",
     "StartDecision",
     "StartRequest",

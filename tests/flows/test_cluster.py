@@ -79,3 +79,19 @@ async def test_flows_that_span_slots_run_on_a_cluster(cluster: Store) -> None:
     assert await cluster.lead("me", 5) == 0.0
     assert await chain.remove()
     await stop(flows)
+
+
+async def test_a_signature_reaches_its_copy_in_another_slot(cluster: Store) -> None:
+    """As a step, and as an item that is added later."""
+    hatchet = FakeHatchet()
+    flows = Flows(cluster, hatchet, hatchet, QUICK)
+    steps = [await flows.creation.sign("one", number=number) for number in range(8)]
+    items = [await flows.creation.sign("two", number=number) for number in range(8)]
+    chain = await flows.creation.chain(steps)
+    swarm = await flows.creation.swarm(["one"])
+    keys = [*chain.steps, *await swarm.add(items)]
+    assert len({flows._store.keys.parse(each.key).shard for each in (*steps, *items)}) > 1
+    for signature, key in zip((*steps, *items), keys, strict=True):
+        await flows.lifecycle.suspend(signature.key)
+        assert (await flows.load(key)).status is Status.SUSPENDED
+    await stop(flows)

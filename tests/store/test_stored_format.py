@@ -194,6 +194,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "JSON text": is_json(object),
     "[change]": is_json(list),
     "run": is_json(dict),
+    "copies": is_json(dict),
     "hash": matches("hash"),
     "zset": matches("zset"),
     "list": matches("list"),

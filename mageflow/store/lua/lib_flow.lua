@@ -333,6 +333,7 @@ end
 --   steps            how many steps or items there are (start)
 --   members          the same, when something is to be sent
 --   first_item       number of the first new item (swarm)
+--   copies           JSON of the field copies (lifecycle)
 --   limit            how many items a swarm may hold (swarm)
 --   closed           {kind, status, started_ms, ended_ms, steps}: this script ended the flow
 --   filled           {count, running, pending}: this script filled places of the swarm

@@ -50,6 +50,8 @@
 --                                                             places
 --     refill_batch            number       create             of a swarm: so many free places are filled at once
 --     closed                  0 or 1       create, swarm      of a swarm: whether it accepts no more items
+--     copies                  copies       create, swarm,     of a signature: where it was copied to, the last 32
+--                                          copied             member keys, and whether there are more
 --     freed_ms                epoch ms     fill               of a swarm: since when free places wait
 --   definitions               hash         create, swarm      definition path -> definition: <letter>:<success
 --                                                             callbacks>:<error callbacks>|<JSON text>, with T task, F

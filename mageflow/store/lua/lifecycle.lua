@@ -17,12 +17,13 @@
 --   by       text   who
 --   why      text   why
 --   error    text   JSON of the error an interrupt leaves
--- RESULT   the envelope of lib_flow; verdict applied, illegal or gone; facts.status is the status after it, or the one
---          that forbids it
+--   scope    text   own: this record alone; look: change nothing, say what would be; or nothing
+-- RESULT   the envelope of lib_flow; verdict applied, illegal, gone, or copied (a signature that was copied; nothing was
+--          changed, facts.copies says where to); facts.status is the status after it, or the one that forbids it
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
 -- INCLUDE  paths damage record flow
-local path, action, by, why, err = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local path, action, by, why, err, scope = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if not read_header() then return GONE end
 
 local function refuse(status)
@@ -155,6 +156,30 @@ local function interrupt_record()
   put('error', err)
 end
 
+-- The status for which a member that was not reached never will be; nil if it may be.
+local function forbidden_by()
+  local child, owner = path, owner_of(path)
+  while owner and owner ~= '' do
+    local state = state_of(owner)
+    if state and ENDED[state.status] and (state.status == 'done') ~= is_success_callback(child) then
+      return state.status
+    end
+    if state and state.epoch >= 0 then return nil end
+    child, owner = owner, owner_of(owner)
+  end
+  if ENDED[header.status] and (is_flow() or not TRANSITIONS[header.status].start) then return header.status end
+end
+
+local function look()
+  facts.status = header.status
+  return reply('applied')
+end
+
+if header.copies and scope ~= 'own' and definition_path(path) == path then
+  if path ~= '' and not definition(path) then return GONE end
+  facts.status, facts.copies = header.status, header.copies
+  return reply('copied')
+end
 if path ~= '' then
   local def = definition(path)
   if not def then return GONE end
@@ -167,12 +192,16 @@ if path ~= '' then
     end
     return refuse(state.status)
   end
+  local forbidding = state.epoch < 0 and forbidden_by()
+  if forbidding then return refuse(forbidding) end
+  if scope == 'look' then return look() end
   if action == 'suspend' then return suspend_member(state) end
   if action == 'resume' then return resume_member(state) end
   return interrupt_member(state, def)
 end
 
 if not TRANSITIONS[header.status][action] then return refuse(header.status) end
+if scope == 'look' then return look() end
 if action == 'suspend' then
   if header.status ~= 'suspended' then suspend_record() end
 elseif action == 'resume' then

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from mageflow.config import Settings
@@ -34,7 +35,9 @@ def script_config(settings: Settings, kind: SignatureKind) -> str:
     return json.dumps({"active_ttl_s": active, "done_ttl_s": done, "grace_ms": grace, "check_ms": check})
 
 
-async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, config: str, *args: str | float) -> Any:
+async def call_record_script(
+    port: RedisPort, script: Script, keys: RecordKeys, config: str, *args: str | float, more_keys: Sequence[str] = ()
+) -> Any:
     """Run a script over one record. One round trip.
 
     Args:
@@ -43,6 +46,7 @@ async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, 
         keys: The record.
         config: See `script_config`; ``{}`` for a script that changes nothing.
         args: The script's other arguments.
+        more_keys: Keys of other records, for a script that takes them.
 
     Raises:
         SignatureVersionError: Another release has stored the record; nothing was changed.
@@ -50,7 +54,7 @@ async def call_record_script(port: RedisPort, script: Script, keys: RecordKeys, 
         StoreError: As `RedisPort.call`.
     """
     try:
-        return await port.call(script, keys.all(), (config, *args))
+        return await port.call(script, [*keys.all(), *more_keys], (config, *args))
     except StoreError as error:
         raise as_damage(keys, error) from error
 
@@ -79,5 +83,6 @@ class RecordOperations:
             "swarm": script_config(settings, "swarm"),
         }
 
-    async def _call(self, script: Script, keys: RecordKeys, *args: str | float) -> Any:
-        return await call_record_script(self.port, script, keys, self._configs[keys.kind], *args)
+    async def _call(self, script: Script, keys: RecordKeys, *args: str | float, more_keys: Sequence[str] = ()) -> Any:
+        config = self._configs[keys.kind]
+        return await call_record_script(self.port, script, keys, config, *args, more_keys=more_keys)

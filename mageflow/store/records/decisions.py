@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, cast
 from mageflow.signatures import Status
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import MemberPath
+from mageflow.store.records.copies import StoredCopies
 from mageflow.store.records.entries import OutboxEntry, read_entry, read_path
 
 __all__ = [
@@ -199,6 +200,8 @@ class LifecycleVerdict(StrEnum):
     """Now, or by an earlier call."""
     ILLEGAL = "illegal"
     """The status does not allow it; nothing was changed."""
+    COPIED = "copied"
+    """The signature was copied; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +211,12 @@ class LifecycleDecision(Decision):
     Attributes:
         verdict: What became of it.
         status: The status after it; for ``illegal`` the status that forbids it.
+        copies: For ``copied``: where to.
     """
 
     verdict: LifecycleVerdict
     status: Status
+    copies: StoredCopies
 
     @classmethod
     def parse(cls, keys: RecordKeys, reply: Any) -> Self | None:
@@ -219,7 +224,8 @@ class LifecycleDecision(Decision):
         verdict, facts, common = _open(keys, reply)
         if verdict == "gone":
             return None
-        return cls(**common, verdict=LifecycleVerdict(verdict), status=Status(facts["status"]))
+        copies = StoredCopies.parse(facts["copies"]) if "copies" in facts else StoredCopies()
+        return cls(**common, verdict=LifecycleVerdict(verdict), status=Status(facts["status"]), copies=copies)
 
 
 class SwarmVerdict(StrEnum):

@@ -13,6 +13,7 @@ __all__ = [
     "ADMIT",
     "ALIVE",
     "CENSUS",
+    "COPIED",
     "CREATE",
     "DAMAGED",
     "DESCRIBE",
@@ -35,11 +36,13 @@ __all__ = [
 _KEYS: Final = ("record", "definitions", "members", "results", "live", "outbox", "held", "due", "stats")
 
 
-def _record_script(name: str, *args: str) -> Script:
-    return Script(name, _KEYS, ("config", *args), prelude=f"local FORMAT = '{FORMAT_VERSION}'\n{lua_table()}")
+def _record_script(name: str, *args: str, more_keys: bool = False) -> Script:
+    keys = (*_KEYS, "...") if more_keys else _KEYS
+    return Script(name, keys, ("config", *args), prelude=f"local FORMAT = '{FORMAT_VERSION}'\n{lua_table()}")
 
 
-CREATE: Final = _record_script("create", "kind", "header", "by", "...")
+CREATE: Final = _record_script("create", "kind", "header", "by", "copies", "...", more_keys=True)
+COPIED: Final = Script("copied", ("...",), ("format", "record", "first", "copies"))
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
     "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay", "options", "tasks"
@@ -48,10 +51,10 @@ SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
 )
 START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by", "options")
-LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error")
+LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error", "scope")
 REBIND: Final = _record_script("rebind", "path", "before", "after")
 REMOVE: Final = _record_script("remove")
-SWARM: Final = _record_script("swarm", "close", "token", "...")
+SWARM: Final = _record_script("swarm", "close", "token", "copies", "...", more_keys=True)
 ACK: Final = _record_script("ack", "...")
 ALIVE: Final = _record_script("alive", "...")
 DESCRIBE: Final = _record_script("describe", "path", "first", "limit")
@@ -66,5 +69,5 @@ SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", 
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
-    PUT_ASIDE, DAMAGED, SEARCH, REBIND, FAILURES,
+    PUT_ASIDE, DAMAGED, SEARCH, REBIND, FAILURES, COPIED,
 )  # fmt: skip

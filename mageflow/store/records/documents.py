@@ -6,11 +6,12 @@ from typing import Any, Literal, cast
 
 from mageflow.errors import SignatureNotFoundError, StoreError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
-from mageflow.signatures import Status
+from mageflow.signatures import FORMAT_VERSION, Status
 from mageflow.store.keys import RecordKeys
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.calls import RecordOperations, as_damage
-from mageflow.store.records.decisions import SwarmDecision
+from mageflow.store.records.copies import SignatureCopies, copies_json
+from mageflow.store.records.decisions import SwarmDecision, SwarmVerdict
 from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import AnySignature, guarded, member_view, record_view
 
@@ -21,7 +22,13 @@ class DocumentOperations(RecordOperations):
     """Creates, reads, extends and removes records."""
 
     async def create(
-        self, keys: RecordKeys, documents: Sequence[str], header: Mapping[str, str], *, by: str = ""
+        self,
+        keys: RecordKeys,
+        documents: Sequence[str],
+        header: Mapping[str, str],
+        *,
+        by: str = "",
+        copies: Sequence[SignatureCopies] = (),
     ) -> tuple[bool, Status]:
         """Store a record with all its members, unless it is stored already.
 
@@ -30,6 +37,8 @@ class DocumentOperations(RecordOperations):
             documents: Definition path and stored definition (`StoredDefinition`), in turn.
             header: Its other header fields, see `mageflow.store.records.stored`.
             by: Who creates it, for the history.
+            copies: Signatures that are copied into it. They keep where to: in the same script; on a Cluster a signature
+                of another shard before it, in a round trip of its own.
 
         Returns:
             Whether it was stored now, and its status.
@@ -37,7 +46,18 @@ class DocumentOperations(RecordOperations):
         size = sum(map(len, documents))
         call = SignatureWrite(keys.kind, "create", keys.id, size)
         with self._interceptor.write_signature(call):
-            created, status = await self._call(scripts.CREATE, keys, keys.kind, json.dumps(header), by, *documents)
+            near, far = self._near_and_far(keys, copies)
+            await self._note_copies(keys, far)
+            created, status = await self._call(
+                scripts.CREATE,
+                keys,
+                keys.kind,
+                json.dumps(header),
+                by,
+                copies_json(near),
+                *documents,
+                more_keys=[each.key for each in near],
+            )
         return bool(created), guarded(keys.record, lambda: Status(status))
 
     async def load(self, key: str) -> AnySignature:
@@ -106,6 +126,7 @@ class DocumentOperations(RecordOperations):
         *,
         close: Literal["no", "now", "when_full"] = "no",
         token: str = "",
+        copies: Sequence[SignatureCopies] = (),
     ) -> SwarmDecision:
         """Add items to a swarm, close it, or do both. With neither, fill the places that have waited long enough.
 
@@ -115,12 +136,36 @@ class DocumentOperations(RecordOperations):
                 definition, in turn.
             close: Whether the swarm accepts no more items afterwards; ``when_full``: if it holds as many as it may.
             token: Names this addition: the same token adds once, however often the call is repeated.
+            copies: As for `create`, with offsets from the first new item for paths; on a Cluster a signature of another
+                shard keeps it after the script.
         """
         keys = self.keys.parse(key)
         operation: Literal["update", "touch"] = "update" if documents else "touch"
         with self._interceptor.write_signature(SignatureWrite(keys.kind, operation, keys.id, sum(map(len, documents)))):
-            reply = await self._call(scripts.SWARM, keys, close, token, *documents)
-        return guarded(keys.record, lambda: SwarmDecision.parse(keys, reply))
+            near, far = self._near_and_far(keys, copies)
+            more_keys = [each.key for each in near]
+            reply = await self._call(
+                scripts.SWARM, keys, close, token, copies_json(near), *documents, more_keys=more_keys
+            )
+            decision = guarded(keys.record, lambda: SwarmDecision.parse(keys, reply))
+            if decision.verdict is SwarmVerdict.CHANGED:
+                await self._note_copies(keys, far, decision.first_item)
+        return decision
+
+    def _near_and_far(
+        self, keys: RecordKeys, copies: Sequence[SignatureCopies]
+    ) -> tuple[list[SignatureCopies], list[SignatureCopies]]:
+        """Those that one script can write together with the record, and the others."""
+        near, far = list[SignatureCopies](), list[SignatureCopies]()
+        for each in copies:
+            is_near = not self.port.is_cluster or self.keys.parse(each.key).due == keys.due
+            (near if is_near else far).append(each)
+        return near, far
+
+    async def _note_copies(self, keys: RecordKeys, copies: Sequence[SignatureCopies], first: int = 0) -> None:
+        for each in copies:
+            args = (str(FORMAT_VERSION), keys.record, first, copies_json([each]))
+            await self.port.call(scripts.COPIED, [each.key], args)
 
     async def remove(self, key: str) -> list[str] | None:
         """Delete a record with everything stored for it.

@@ -1,6 +1,7 @@
 """Operations that begin a flow, and that suspend, resume or interrupt what is stored."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
 from mageflow.interceptors import SignatureWrite
@@ -66,6 +67,7 @@ class LifecycleOperations(RecordOperations):
         by: str = "",
         why: str = "",
         error: FailureRecord | None = None,
+        scope: Literal["", "own", "look"] = "",
     ) -> LifecycleDecision:
         """Suspend, resume or interrupt a record or a member of one. Applying an action again changes nothing.
 
@@ -75,6 +77,11 @@ class LifecycleOperations(RecordOperations):
             by: Who does it, for the history.
             why: The reason, for the history.
             error: For ``interrupt``: the error that error callbacks receive.
+            scope: ``own``: the record alone, without the copies of a signature; ``look``: change nothing, only say what
+                would become of it.
+
+        Returns:
+            What it led to; with the verdict ``copied`` where the signature was copied to, and nothing was changed.
 
         Raises:
             SignatureNotFoundError: It expired or was removed.
@@ -83,7 +90,7 @@ class LifecycleOperations(RecordOperations):
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
             text = error.model_dump_json() if error else ""
-            reply = await self._call(scripts.LIFECYCLE, keys, str(keys.member), action, by, why, text)
+            reply = await self._call(scripts.LIFECYCLE, keys, str(keys.member), action, by, why, text, scope)
         decision = guarded(keys.record, lambda: LifecycleDecision.parse(keys, reply))
         if decision is None:
             raise SignatureNotFoundError(key)

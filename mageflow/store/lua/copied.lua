@@ -1,0 +1,15 @@
+-- copied: note at signatures where they were copied to. Only on a Cluster, where the record of a flow and that of a
+-- signature may be in different slots; else create and swarm do it.
+--
+-- KEYS
+--   ...      hash   headers of the signatures
+-- ARGS
+--   format   text   version of the stored format
+--   record   text   the record that has the copies
+--   first    text   number that is added to the index of each path
+--   copies   json   for each key {paths of its copies, whether there are more}
+-- RESULT   nothing
+-- TTL      none changes: the copy has the TTL of its record
+-- ATOMIC   of two flows that copy a signature at the same moment, both must be noted
+-- INCLUDE  copies
+note_copies(ARGV[4], 1, ARGV[2], ARGV[1], tonumber(ARGV[3]))
