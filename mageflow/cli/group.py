@@ -32,6 +32,7 @@ COMMANDS = {
         "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
     ),
     "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
+    "dev": CommandHome("mageflow.cli.dev", "dev", "Run engine, Valkey and your worker, with reload and one log."),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
     "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
@@ -41,6 +42,7 @@ COMMANDS = {
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
     "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, staggers, locks and deadlocks live."),
+    "worker": CommandHome("mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."),
 }
 """Every command, in the order of its name."""
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, overload
 
 from hatchet_sdk import Hatchet
 from hatchet_sdk.runnables.types import EmptyModel, TWorkflowInput
+from hatchet_sdk.runnables.workflow import BaseWorkflow
 from typing_extensions import Unpack
 
 from mageflow import hatchet as sdk
@@ -30,6 +31,21 @@ class DeclaringClient(Hatchet):
 
     _declarations: sdk.Declarations
     _locks: LockService
+    _register: sdk.TaskRegister
+
+    @property
+    def declared_workflows(self) -> list[BaseWorkflow[Any]]:
+        """Every task and workflow that this client has declared so far, for ``worker(workflows=...)``.
+
+        In the order of declaration. Of two with the same name it has the later one. Workflows without a task and
+        ``stubs`` are not in it.
+        """
+        return self._register.runnables()
+
+    @property
+    def repeated_names(self) -> list[str]:
+        """Names that more than one task or workflow of this client has. A worker runs only one of them."""
+        return self._register.repeated_names()
 
     # -- decorators ----------------------------------------------------------------------------------------------
 

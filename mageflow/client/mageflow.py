@@ -97,6 +97,15 @@ class Mageflow(StateOperations, DeclaringClient):
         enqueuer = sdk.Enqueuer(interceptor)
         debug = sdk.debug_of(hatchet_client)
         self._client, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
+        enqueuer.watch(
+            sdk.UnservedWatch(
+                self.config,
+                self._client.runs,
+                self._client.workers,
+                interceptor,
+                self.settings.unserved_warning_seconds,
+            )
+        )
         port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
         keys = Keys(self.settings.key_prefix, self.namespace)
         extend = invocation.TimeoutExtender(interceptor)

@@ -28,6 +28,7 @@ from mageflow.hatchet.options import (
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.run_events import ending_of
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
+from mageflow.hatchet.unserved import UnservedWatch
 from mageflow.hatchet.worker_compat import (
     before_exit,
     prepare_listener,
@@ -56,6 +57,7 @@ __all__ = [
     "TaskDecorator",
     "TaskOptions",
     "TaskRegister",
+    "UnservedWatch",
     "WorkflowOptions",
     "as_non_retryable",
     "before_exit",

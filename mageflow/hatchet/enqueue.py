@@ -28,6 +28,7 @@ from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
 from mageflow.hatchet.compat import running_task_id
+from mageflow.hatchet.unserved import UnservedWatch
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
 from mageflow.metadata import KEY_SOURCE, blank, stamp
 from mageflow.store import signature_id_of
@@ -79,6 +80,11 @@ class Enqueuer:
 
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
+        self._watch: UnservedWatch | None = None
+
+    def watch(self, watch: UnservedWatch) -> None:
+        """Note every run that is about to be sent, so that one that does not start is noticed."""
+        self._watch = watch
 
     @contextmanager
     def single(
@@ -98,7 +104,7 @@ class Enqueuer:
         else:
             item, source = enqueue_item(signed, metadata, sender=running_task_id()), signed.source
         call = Enqueue(operation, [item], source=source, due_at=due)
-        with self._interceptor.enqueue(call):
+        with self.around(call):
             yield item
 
     @contextmanager
@@ -111,7 +117,7 @@ class Enqueuer:
             for each in configs
         ]
         operation: Literal["run", "run_many"] = "run" if is_durable_spawn and len(items) == 1 else "run_many"
-        with self._interceptor.enqueue(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
+        with self.around(Enqueue(operation, items, is_durable_spawn=is_durable_spawn)):
             yield _stamped_configs(configs, items), items
 
     async def durable_spawn(self, configs: list[WorkflowRunTriggerConfig], spawn: Callable[..., Any]) -> Any:
@@ -123,6 +129,8 @@ class Enqueuer:
 
     def around(self, call: Enqueue) -> Any:
         """The interceptor's context manager for a call that its caller has described."""
+        if self._watch is not None and call.operation in ("run", "run_many"):
+            self._watch.note(call.items)
         return self._interceptor.enqueue(call)
 
 

@@ -28,15 +28,27 @@ class TaskRegister:
     def __init__(self) -> None:
         self._by_workflow: dict[str, Declared] = {}
         self._by_task: dict[int, Declared] = {}
+        self._repeated: dict[str, None] = {}
 
     def add(self, declared: Declared) -> None:
         """Add a task."""
+        before = self._by_workflow.get(declared.info.workflow_name)
+        if before is not None and before.runnable is not declared.runnable:
+            self._repeated[declared.info.workflow_name] = None
         self._by_workflow[declared.info.workflow_name] = declared
         self._by_task[id(declared.task)] = declared
 
     def find_workflow(self, name: str) -> Declared | None:
         """The task of the workflow with this name; for a stand-alone task, the task itself."""
         return self._by_workflow.get(name)
+
+    def runnables(self) -> list[BaseWorkflow[Any]]:
+        """Every stand-alone task and workflow, in the order of declaration; of two with one name the later one."""
+        return [each.runnable for each in self._by_workflow.values()]
+
+    def repeated_names(self) -> list[str]:
+        """The names that more than one task or workflow was declared with."""
+        return list(self._repeated)
 
     def default_metadata(self, name: str) -> dict[str, Any]:
         """What the declaration of a task gives each of its runs; nothing for a task that this process did not declare.

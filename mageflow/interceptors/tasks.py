@@ -18,6 +18,7 @@ __all__ = [
     "EnqueueItem",
     "ExtendTimeout",
     "OutcomeConfirmed",
+    "RunUnserved",
     "Stagger",
     "TaskDeclared",
     "TaskInfo",
@@ -224,6 +225,20 @@ class Enqueue:
     """Epoch seconds at which the runs are due, if that is later than now."""
     is_durable_spawn: bool = False
     """Whether a durable task spawns the runs. The SDK's instrumentor writes no trace context for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunUnserved(Event):
+    """A run that this process sent has not started, and will not without a change. Published once per task."""
+
+    task: str
+    """Its task, as in `EnqueueItem.task`."""
+    reason: Literal["unreachable", "no_worker", "not_served"]
+    """Hatchet does not answer; no worker is connected; the connected ones do not run this task."""
+    advice: str
+    """What is wrong and what to do, one sentence."""
+    run_id: str = ""
+    """The run that waits; empty if it was not sent."""
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from mageflow.interceptors import Enqueue, EnqueueItem
+from mageflow.interceptors import Enqueue, EnqueueItem, RunUnserved
 from mageflow.metadata import KEY_LINK, KEY_QUEUE_SOURCE, KEY_TRACEPARENT
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.names import events, metrics, traces
@@ -23,7 +23,7 @@ from mageflow.telemetry.propagation import context_of, inject
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
-__all__ = ["EnqueueScope"]
+__all__ = ["EnqueueScope", "warn_unserved"]
 
 
 class EnqueueScope:
@@ -185,3 +185,14 @@ class EnqueueScope:
         for create, item in zip(self._creates, self._call.items, strict=False):
             if item.run_id:
                 create.set_attribute(traces.MESSAGING_MESSAGE_ID, item.run_id)
+
+
+def warn_unserved(recorder: Recorder, event: RunUnserved) -> None:
+    """Write the log event of a run that does not start."""
+    recorder.log.emit(
+        events.TASK_UNSERVED,
+        target=event.task,
+        reason=event.reason,
+        advice=event.advice,
+        waiting_run_id=event.run_id,
+    )

@@ -37,6 +37,7 @@ from mageflow.interceptors import (
     RedisCall,
     RedisOutage,
     RunResend,
+    RunUnserved,
     SignatureLoad,
     SignatureWrite,
     Stagger,
@@ -46,7 +47,7 @@ from mageflow.interceptors import (
     WorkerInfo,
 )
 from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
-from mageflow.telemetry.enqueues import EnqueueScope
+from mageflow.telemetry.enqueues import EnqueueScope, warn_unserved
 from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, resend_run, send_callback, step_flow
 from mageflow.telemetry.gauges import ClusterGauges
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
@@ -79,6 +80,7 @@ class TelemetryInterceptor(Interceptor):
             RunResend: lambda event: resend_run(recorder, event),
             DamageFound: lambda event: damage_found(recorder, event),
             ClusterView: self._cluster_viewed,
+            RunUnserved: lambda event: warn_unserved(recorder, event),
             RedisOutage: lambda event: record_outage(recorder, event),
             PendingSettlements: SettlementGauge(recorder).update,
             LockWaiting: self._locks.waiting,

@@ -4,12 +4,14 @@ The file stays when the engine ends. The next engine of the same name reads its 
 were started with the variables find that engine too.
 """
 
+import json
 import os
 import re
 import shlex
-import socket
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -129,14 +131,16 @@ class Environment:
         return self.variables.get("HATCHET_CLIENT_TOKEN", "").rpartition(".")[2] or None
 
     def is_answering(self) -> bool:
-        """Whether a server listens on the engine's port."""
-        port = self.grpc_port
-        if port is None:
-            return False
+        """Whether this engine runs: its REST API takes the token."""
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_SECONDS):
-                return True
-        except OSError:
+            handshake = json.loads(self.variables.get("HATCHET_EMBEDDED_HANDSHAKE", "{}"))
+            request = urllib.request.Request(  # noqa: S310 - the address of our own engine
+                f"{handshake['api_url']}/api/v1/tenants/{handshake['tenant_id']}/worker",
+                headers={"Authorization": f"Bearer {handshake['token']}"},
+            )
+            with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS) as response:  # noqa: S310 - as above
+                return response.status == HTTPStatus.OK
+        except (OSError, ValueError, KeyError):
             return False
 
 

@@ -61,6 +61,11 @@ TASK_ENQUEUE_FAILED: Final = LogEvent(
     "mageflow.task.enqueue_failed", "error", "Runs could not be handed to Hatchet.",
     ("target", "source", "batch", "error_type"),
 )  # fmt: skip
+TASK_UNSERVED: Final = LogEvent(
+    "mageflow.task.unserved", "warning",
+    "A run that was sent some seconds ago has not started and will not by itself. Once per task and client.",
+    ("target", "reason", "advice", "waiting_run_id"),
+)  # fmt: skip
 TASK_STARTED: Final = LogEvent(
     "mageflow.task.started", "info", "An attempt has arrived on the worker.", ("queue_wait_s",)
 )

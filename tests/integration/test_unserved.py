@@ -1,0 +1,120 @@
+"""A run that no worker takes is one warning at the sender, within seconds, with what to do."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
+
+from mageflow import Settings
+from mageflow.engine import LocalEngine
+from mageflow.interceptors import Interceptor, RunUnserved
+from tests.integration.conftest import MakeClient, until
+
+FAST = Settings(metrics_port=0, unserved_warning_seconds=0.5)
+
+
+class Seen(Interceptor):
+    """Keeps what was published."""
+
+    def __init__(self) -> None:
+        self.events: list[RunUnserved] = []
+
+    def event(self, event: Any) -> None:
+        if isinstance(event, RunUnserved):
+            self.events.append(event)
+
+
+def looking() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "mageflow-unserved"]
+
+
+async def test_without_a_worker_the_sender_is_warned_once(make_observed: MakeClient, mageflow_logs):
+    """Two runs of one task are one warning, with the run and the remedy."""
+    with LocalEngine() as engine:
+        client = make_observed(hatchet=engine.client(), settings=FAST).client
+
+        @client.task(name="waits-for-a-worker")
+        async def waits(message: dict) -> dict:
+            return {}
+
+        first = await waits.aio_run({}, wait_for_result=False)
+        await waits.aio_run({}, wait_for_result=False)
+        await until(lambda: bool(mageflow_logs.named("mageflow.task.unserved")), 20)
+        await until(lambda: not looking(), 20)
+
+        [warning] = mageflow_logs.named("mageflow.task.unserved")
+        assert warning["level"] == "warning"
+        assert warning["target"] == "waits-for-a-worker"
+        assert warning["reason"] == "no_worker"
+        assert warning["waiting_run_id"] == first.workflow_run_id
+        assert "no worker is connected to Hatchet" in warning["advice"]
+        assert "mageflow worker MODULE" in warning["advice"]
+
+
+async def test_a_task_that_no_worker_has_is_named(make_observed: MakeClient, mageflow_engine, mageflow_worker):
+    """Workers are connected, and none has the task; a task that one has is no warning, also while it is busy."""
+    seen = Seen()
+    client = make_observed(settings=FAST, interceptors=[seen]).client
+
+    @client.task(name="served-and-busy")
+    async def busy(message: dict) -> dict:
+        await asyncio.sleep(2)
+        return {}
+
+    @client.task(name="left-out-of-the-worker")
+    async def left_out(message: dict) -> dict:
+        return {}
+
+    mageflow_worker.in_process(client, "not-complete", workflows=[busy], slots=1)
+    running = [await busy.aio_run({}, wait_for_result=False) for _ in range(2)]
+    await left_out.aio_run({}, wait_for_result=False)
+    await until(lambda: bool(seen.events), 20)
+    await asyncio.gather(*(each.aio_result() for each in running))
+    await until(lambda: not looking(), 20)
+
+    [event] = seen.events
+    assert (event.task, event.reason) == ("left-out-of-the-worker", "not_served")
+    assert "not-complete" in event.advice
+
+
+async def test_without_hatchet_the_address_is_named(make_observed: MakeClient, mageflow_engine):
+    """The SDK goes on trying; the warning comes first."""
+    seen = Seen()
+    config = ClientConfig(
+        token=mageflow_engine.handshake.token, host_port="127.0.0.1:1", tls_config=ClientTLSConfig(strategy="none")
+    )
+    client = make_observed(hatchet=Hatchet(config=config), settings=FAST, interceptors=[seen]).client
+
+    @client.task(name="sent-to-nowhere")
+    async def nowhere(message: dict) -> dict:
+        return {}
+
+    sending = asyncio.create_task(nowhere.aio_run({}, wait_for_result=False))
+    await until(lambda: bool(seen.events), 20)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+
+    [event] = seen.events
+    assert (event.reason, event.run_id) == ("unreachable", "")
+    assert "Hatchet does not answer at 127.0.0.1:1" in event.advice
+
+
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
+async def test_a_sender_that_ends_waits_for_nothing(make_observed: MakeClient, mageflow_engine, seconds):
+    """The look-up is in a daemon thread, and 0 turns it off."""
+    before = len(looking())
+    settings = Settings(metrics_port=0, unserved_warning_seconds=seconds)
+    client = make_observed(settings=settings).client
+
+    @client.task(name="ends-at-once")
+    async def ends(message: dict) -> dict:
+        return {}
+
+    began = time.monotonic()
+    await ends.aio_run({}, wait_for_result=False)
+    assert len(looking()) == before + (1 if seconds else 0)
+    assert all(each.daemon for each in looking())
+    assert time.monotonic() - began < 20
