@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
-    "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, staggers, locks and deadlocks live."),
+    "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, locks, flows, errors and traces live."),
     "worker": CommandHome("mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."),
 }
 """Every command, in the order of its name."""

@@ -96,7 +96,8 @@ class RecentRuns:
             queue_wait: Seconds that its run waited for it; None for a retry.
             ended_at: Epoch seconds.
         """
-        cause = error if outcome in ("failed", "retried", "timed_out") else None
+        # The exception of a timeout is its cancellation, which says nothing.
+        cause = error if outcome in ("failed", "retried") else None
         elapsed = attempt.elapsed_seconds
         self._ended.append(
             EndedAttempt(

@@ -24,7 +24,7 @@ Examples:
   mageflow top --json | jq '.tasks[] | {task, per_second, duration_p95}'
 
 \b
-Keys: q quits, space pauses, r reads now. It changes nothing.
+Keys: 1 to 4 tabs, space pauses, r reads now, q quits. It changes nothing.
 Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
 """
 
@@ -50,7 +50,7 @@ def top(
     raw_keys: bool,
     as_json: bool,
 ) -> None:
-    """Watch tasks, staggers, locks and deadlocks live.
+    """Watch tasks, staggers, locks, flows, errors and traces live.
 
     Reads /metrics of the workers of this host, and Redis. Single runs are shown for workers of this host.
     """

@@ -4,10 +4,12 @@ import shutil
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from mageflow.cli.top.sources import Reader
+from mageflow.cli.top.sources.snapshot import FlowNode, MemberNode, RunAttempt
 from mageflow.cli.top.views import LiveView
 from mageflow.interceptors import ResourceKey
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
@@ -134,3 +136,36 @@ async def test_redis_goes_away_and_comes_back(mageflow_redis: EmbeddedValkey, po
         terminal.wait_for(lambda text: "account held by order.pay" in text)
         terminal.press("q")
         terminal.wait_for(lambda text: "status 0" in text)
+
+
+HOSTILE_ATTEMPT = {
+    "task": "{}", "run_id": "{}", "task_run_id": "x{}", "attempt": 1, "max_attempts": 3, "worker": "{}",
+    "trace_id": "t{}", "flow": "{}", "flow_kind": "chain", "flow_id": "{}", "flow_step": 0, "queue_wait_s": 0.5,
+    "started_at": 1000.0, "elapsed_s": 1.0, "stages": {"body": 1.0}, "phase": "", "outcome": "retried",
+    "exception": "E{}", "message": "M{}", "will_retry": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+async def test_hostile_flows_errors_and_traces_are_text(port: RedisPort, hostile: str, mageflow_redis: EmbeddedValkey):
+    """On every tab."""
+    facts = {
+        name: value.format(hostile) if isinstance(value, str) else value for name, value in HOSTILE_ATTEMPT.items()
+    }
+    run = RunAttempt(**facts)
+    member = MemberNode("0", "step", hostile, "failed", "failed", 2, hostile, 1.0, f"F{hostile}", None)
+    flow = FlowNode("k:chain:" + hostile, "chain", f"N{hostile}", "failed", 1.0, 2.0, 0, 1, f"G{hostile}", (member,), 1)
+    expected = {"flows": [f"N{hostile}", f"F{hostile}", f"G{hostile}"], "errors": [f"E{hostile}: M{hostile}"]}
+    expected["traces"] = [hostile]
+    async with view(mageflow_redis, port) as app, app.run_test(size=(400, 50)) as pilot:
+        await pilot.press("space")
+        while app.snapshot is None:
+            await pilot.pause(0.05)
+        app._show(replace(app.snapshot, attempts=(run,), flows=(flow,)))
+        for number, (tab, texts) in enumerate(expected.items(), start=2):
+            await pilot.press(str(number))
+            await pilot.pause(0.1)
+            text = "\n".join(screen_of(app))
+            assert CONTROL.search(text) is None
+            for each in texts:
+                assert visible(each) in text, (tab, text)

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from mageflow.cli.top.sources.endpoints import Scrape, scrape
-from mageflow.cli.top.sources.snapshot import Snapshot
+from mageflow.cli.top.sources.flows import read_flows
+from mageflow.cli.top.sources.snapshot import FlowNode, Snapshot
 from mageflow.cli.top.sources.window import WINDOW_SECONDS, CounterWindow
 from mageflow.cli.top.sources.workers import (
     attempts_of,
@@ -28,6 +29,8 @@ __all__ = ["Reader"]
 _SEARCH_SECONDS = 5.0
 """Between two searches for endpoints: most of the ports have none."""
 _LOCK_LIMIT = 500
+_FLOWS_SECONDS = 2.0
+"""Between two readings of flows, which take more round trips than everything else."""
 
 
 class Reader:
@@ -50,6 +53,8 @@ class Reader:
         self._window = CounterWindow()
         self._known: set[str] = set()
         self._searched_at = float("-inf")
+        self._flows: tuple[FlowNode, ...] = ()
+        self._flows_read_at = float("-inf")
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="mageflow-top")
 
     async def __aenter__(self) -> Self:
@@ -65,7 +70,7 @@ class Reader:
     async def read(self) -> Snapshot:
         """Read every source once. Never raises for a source that does not answer."""
         problems: list[str] = []
-        scrapes, locks = await asyncio.gather(self._scrape(problems), self._read_locks(problems))
+        scrapes, (locks, flows) = await asyncio.gather(self._scrape(problems), self._read_redis(problems))
         return Snapshot(
             at=time.time(),
             window_s=min(self._window.seconds, WINDOW_SECONDS),
@@ -77,6 +82,7 @@ class Reader:
             deadlocks=deadlocks_of(scrapes),
             deadlocks_total=deadlocks_total(scrapes),
             attempts=attempts_of(scrapes),
+            flows=flows,
             problems=tuple(problems),
         )
 
@@ -102,13 +108,16 @@ class Reader:
             )
         return scrapes
 
-    async def _read_locks(self, problems: list[str]) -> LocksReport | None:
+    async def _read_redis(self, problems: list[str]) -> tuple[LocksReport | None, tuple[FlowNode, ...]]:
         if self._port is None:
             problems.append("no Redis is named: write --redis-url redis://HOST:6379, or set MAGEFLOW_REDIS_URL")
-            return None
+            return None, ()
         try:
             snapshot = await LockStore(self._port, self._keys).snapshot(_LOCK_LIMIT)
+            if time.monotonic() - self._flows_read_at >= _FLOWS_SECONDS:
+                self._flows = await read_flows(self._port, self._keys)
+                self._flows_read_at = time.monotonic()
         except MageflowError as error:
             problems.append(str(error))
-            return None
-        return LocksReport.of(snapshot, raw_keys=self._raw_keys)
+            return None, ()
+        return LocksReport.of(snapshot, raw_keys=self._raw_keys), self._flows

@@ -8,6 +8,8 @@ from mageflow.locks import LocksReport
 __all__ = [
     "BrokenDeadlock",
     "CycleEdge",
+    "FlowNode",
+    "MemberNode",
     "RunAttempt",
     "Sleeper",
     "Snapshot",
@@ -128,6 +130,50 @@ class RunAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberNode:
+    """A step, an item or a callback of a flow."""
+
+    path: str
+    role: str
+    task: str
+    """Empty for a nested flow."""
+    status: str
+    stage: str
+    """The stored word, finer than the status; empty when it was not reached."""
+    attempts: int
+    run_id: str
+    """Of its last run; empty before it."""
+    changed_at: float | None
+    """Epoch seconds."""
+    error: str
+    """Of its last failed attempt."""
+    nested: "FlowNode | None"
+    """The flow that the member is; None for a task, and below the depth that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowNode:
+    """A chain or a swarm."""
+
+    key: str
+    kind: str
+    name: str
+    status: str
+    started_at: float | None
+    """Epoch seconds."""
+    seconds: float | None
+    """From its start to its end, or until now."""
+    done: int
+    """Steps that succeeded; of a swarm, items that ended."""
+    total: int
+    error: str
+    members: tuple[MemberNode, ...]
+    """The first of them, each followed by its callbacks."""
+    members_total: int
+    """Steps or items, shown or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the live view shows, at one instant."""
 
@@ -150,5 +196,7 @@ class Snapshot:
     """Since the workers started."""
     attempts: tuple[RunAttempt, ...] = ()
     """Running ones and those that ended lately, by start."""
+    flows: tuple[FlowNode, ...] = ()
+    """Those that have not ended first."""
     problems: tuple[str, ...] = ()
     """What could not be read, one sentence each."""

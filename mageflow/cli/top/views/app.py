@@ -4,15 +4,23 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from rich.console import RenderableType
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual.widgets import Footer, OptionList, Static, TabbedContent, TabPane
+from textual.widgets.option_list import Option
 
 from mageflow.cli.top.sources import Reader, Snapshot
+from mageflow.cli.top.sources.timeline import TraceView, traces_of
+from mageflow.cli.top.views.errors import errors_table
+from mageflow.cli.top.views.flows import flows_trees
 from mageflow.cli.top.views.overview import deadlocks_text, locks_tree, staggers_table, status_line, tasks_table
+from mageflow.cli.top.views.waterfall import Waterfall, trace_line
 
 __all__ = ["LiveView"]
+
+_TRACES = 200
 
 
 class _Panel(VerticalScroll):
@@ -36,6 +44,8 @@ _PANELS: Mapping[str, tuple[str, Callable[[Snapshot], RenderableType]]] = {
     "staggers": ("stagger", staggers_table),
     "locks": ("locks", lambda snapshot: locks_tree(snapshot.locks)),
     "deadlocks": ("deadlocks broken lately", deadlocks_text),
+    "flow-trees": ("flows", flows_trees),
+    "failures": ("attempts that failed lately", errors_table),
 }
 """By id: the title of each panel, and what it shows of a snapshot."""
 
@@ -59,9 +69,15 @@ class LiveView(App[None]):
     #lower { height: 2fr; }
     #locks { width: 3fr; }
     #side { width: 2fr; }
+    #trace-list { width: 2fr; height: 1fr; border: round $primary; }
+    #waterfall { width: 3fr; }
     TabPane { padding: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"tab('{name}')", name.capitalize())
+            for number, name in enumerate(("overview", "flows", "errors", "traces"), start=1)
+        ),
         Binding("q", "quit", "Quit"),
         Binding("space", "pause", "Pause"),
         Binding("r", "read_now", "Read now"),
@@ -75,6 +91,10 @@ class LiveView(App[None]):
         # Kept, not looked up: a reading may end while the screen is being taken down.
         self._status = Static(id="status")
         self._panels = {name: _Panel(name, title) for name, (title, _) in _PANELS.items()}
+        self._trace_list = OptionList(id="trace-list")
+        self._trace_list.border_title = "traces"
+        self._waterfall = _Panel("waterfall", "where its time went")
+        self._traces: dict[str, TraceView] = {}
         self.snapshot: Snapshot | None = None
         """The one that is shown; None before the first reading."""
 
@@ -82,13 +102,21 @@ class LiveView(App[None]):
         """Lay out the screen."""
         panels = self._panels
         yield self._status
-        with TabbedContent(), TabPane("Overview", id="overview"), Vertical():
-            yield panels["tasks"]
-            with Horizontal(id="lower"):
-                yield panels["locks"]
-                with Vertical(id="side"):
-                    yield panels["staggers"]
-                    yield panels["deadlocks"]
+        with TabbedContent():
+            with TabPane("Overview", id="overview"), Vertical():
+                yield panels["tasks"]
+                with Horizontal(id="lower"):
+                    yield panels["locks"]
+                    with Vertical(id="side"):
+                        yield panels["staggers"]
+                        yield panels["deadlocks"]
+            with TabPane("Flows", id="flows"):
+                yield panels["flow-trees"]
+            with TabPane("Errors", id="errors"):
+                yield panels["failures"]
+            with TabPane("Traces", id="traces"), Horizontal():
+                yield self._trace_list
+                yield self._waterfall
         yield Footer()
 
     def on_mount(self) -> None:
@@ -123,3 +151,31 @@ class LiveView(App[None]):
         self._status.update(status)
         for name, (_, draw) in _PANELS.items():
             self._panels[name].show(draw(snapshot))
+        self._show_traces(snapshot)
+
+    def _show_traces(self, snapshot: Snapshot) -> None:
+        traces = traces_of(snapshot.attempts)[:_TRACES]
+        chosen = self._trace_list.highlighted_option
+        self._traces = {trace.id: trace for trace in traces}
+        self._trace_list.set_options([Option(trace_line(trace, snapshot.at), id=trace.id) for trace in traces])
+        ids = list(self._traces)
+        # The one that was chosen stays chosen while it is known; else the one that began last.
+        if ids:
+            is_known = chosen is not None and chosen.id in self._traces
+            self._trace_list.highlighted = ids.index(str(chosen.id)) if chosen is not None and is_known else 0
+        self._show_waterfall()
+
+    def _show_waterfall(self) -> None:
+        chosen = self._trace_list.highlighted_option
+        trace = None if chosen is None else self._traces.get(str(chosen.id))
+        self._waterfall.show(Text("no attempt is known on this host", "dim") if trace is None else Waterfall(trace))
+
+    def on_option_list_option_highlighted(self) -> None:
+        """Show the trace that the user has chosen."""
+        self._show_waterfall()
+
+    def action_tab(self, name: str) -> None:
+        """Change to a tab."""
+        self.query_one(TabbedContent).active = name
+        if name == "traces":
+            self._trace_list.focus()

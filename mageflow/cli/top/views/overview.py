@@ -11,6 +11,7 @@ from rich.tree import Tree
 from mageflow.cli.console import data, span
 from mageflow.cli.top.sources.snapshot import BrokenDeadlock, Sleeper, Snapshot, TaskRow
 from mageflow.cli.top.sources.wait_forest import HeldLock, WaitingRun, wait_forest
+from mageflow.cli.top.views.durations import short
 from mageflow.locks import LocksReport
 
 __all__ = ["deadlocks_text", "locks_tree", "staggers_table", "status_line", "tasks_table"]
@@ -72,8 +73,7 @@ def _rate(value: float | None, style: str = "") -> Text:
 def _seconds(value: float | None, row: TaskRow) -> Text:
     if value is None:
         return Text("")
-    shown = f"{value * 1000:.0f} ms" if value < 1 else span(value)
-    return Text(shown, "" if row.is_recent else "dim")
+    return Text(short(value), "" if row.is_recent else "dim")
 
 
 def staggers_table(snapshot: Snapshot) -> RenderableType:
