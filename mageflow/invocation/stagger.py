@@ -7,12 +7,13 @@ A worker that stops sleeps out what ends within seconds, and gives every other r
 """
 
 import asyncio
+from collections.abc import Callable
 
 from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, Stagger
 from mageflow.invocation.shutdown import GivenBackError
 from mageflow.types import RandomSource
 
-__all__ = ["stagger"]
+__all__ = ["delay_overrides", "stagger"]
 
 _SLEPT_OUT_SECONDS = 5.0
 """A worker that stops sleeps this much out: Hatchet takes longer to notice that the worker has gone."""
@@ -22,6 +23,9 @@ _ROUND_TRIP_ALLOWANCE_SECONDS = 0.1
 
 _UNEXTENDED_SHARE = 0.1
 """Without an extension the sleep takes time from the body: it takes at most this share of the time left."""
+
+delay_overrides: list[Callable[[str, float], float]] = []
+"""For tests: the last one gets the name of the task and the window, and decides every delay of this process."""
 
 
 async def stagger(
@@ -40,7 +44,11 @@ async def stagger(
         asyncio.CancelledError: The run was cancelled during the sleep. Raised at once.
         GivenBackError: ``stopping`` was set while more than five seconds of the sleep were left. Raised at once.
     """
-    call = Stagger(attempt, window_seconds, random.uniform(0.0, window_seconds))
+    if delay_overrides:
+        drawn = delay_overrides[-1](attempt.task.name, window_seconds)
+    else:
+        drawn = random.uniform(0.0, window_seconds)
+    call = Stagger(attempt, window_seconds, drawn)
     attempt.enter("stagger", "stagger")
     with interceptor.stagger(call):
         granted = await extend(attempt, call.delay_seconds + _ROUND_TRIP_ALLOWANCE_SECONDS, "stagger")

@@ -1,8 +1,9 @@
 """Tests of programs that use mageflow: a real engine, a real Valkey server, real workers, and their telemetry.
 
 `mageflow.testing.plugin` has the pytest fixtures; pytest finds it through its entry point. The objects behind the
-fixtures are public too: `capture_spans`, `capture_logs`, `samples`, `EmbeddedValkey`, `WorkerProcess` and
-`running_worker`. There is no fake Redis and no fake engine here: the real ones start in less than a second.
+fixtures are public too: `capture_spans`, `capture_logs`, `samples`, `StartedRuns`, `Leftovers`, `control_stagger`,
+`EmbeddedValkey`, `WorkerProcess` and `running_worker`. There is no fake Redis and no fake engine here: the real ones
+start in less than a second.
 
 Names are imported on first use (PEP 562), so that the plugin costs nothing in a test run that does not use it.
 """
@@ -20,31 +21,43 @@ if TYPE_CHECKING:
         capture_spans,
         samples,
     )
+    from mageflow.testing.runs import Leftovers, StartedRun, StartedRuns
+    from mageflow.testing.stagger import StaggerControl, control_stagger
     from mageflow.testing.valkey import EmbeddedValkey
     from mageflow.testing.workers import RunningWorker, WorkerProcess, running_worker
 
 __all__ = [
     "EmbeddedValkey",
+    "Leftovers",
     "LogCapture",
     "RunningWorker",
     "Samples",
     "SpanCapture",
+    "StaggerControl",
+    "StartedRun",
+    "StartedRuns",
     "WorkerProcess",
     "capture_logs",
     "capture_spans",
+    "control_stagger",
     "running_worker",
     "samples",
 ]
 
 _HOMES = {
     "EmbeddedValkey": "mageflow.testing.valkey",
+    "Leftovers": "mageflow.testing.runs",
     "LogCapture": "mageflow.testing.capture",
     "RunningWorker": "mageflow.testing.workers",
     "Samples": "mageflow.testing.capture",
     "SpanCapture": "mageflow.testing.capture",
+    "StaggerControl": "mageflow.testing.stagger",
+    "StartedRun": "mageflow.testing.runs",
+    "StartedRuns": "mageflow.testing.runs",
     "WorkerProcess": "mageflow.testing.workers",
     "capture_logs": "mageflow.testing.capture",
     "capture_spans": "mageflow.testing.capture",
+    "control_stagger": "mageflow.testing.stagger",
     "running_worker": "mageflow.testing.workers",
     "samples": "mageflow.testing.capture",
 }

@@ -19,6 +19,8 @@ from mageflow.distribution import installs
 if TYPE_CHECKING:
     from mageflow.engine import LocalEngine
     from mageflow.testing.capture import LogCapture, Samples, SpanCapture
+    from mageflow.testing.runs import Leftovers, StartedRuns
+    from mageflow.testing.stagger import StaggerControl
     from mageflow.testing.valkey import EmbeddedValkey
     from mageflow.testing.workers import RunningWorker, WorkerProcess
 
@@ -262,6 +264,62 @@ def mageflow_worker(mageflow_engine: "LocalEngine", tmp_path: Path) -> Generator
     """
     with contextlib.ExitStack() as stack:
         yield Workers(mageflow_engine, tmp_path, stack)
+
+
+@pytest.fixture
+def mageflow_runs(mageflow_engine: "LocalEngine") -> "StartedRuns":
+    """The runs that are started during the test, by any process: for assertions about what the code dispatches.
+
+    Scope: function. Runs of other tests are not in it. A run counts when the engine has accepted it, before a worker
+    takes it; a worker must have registered its task. It uses ``mageflow_engine`` and needs the extra ``local``.
+
+    Returns:
+        The `mageflow.testing.StartedRuns`: ``started(task, input=..., count=...)``, ``not_started(task)``, ``all()``.
+    """
+    from mageflow.testing.runs import StartedRuns  # noqa: PLC0415 - as above
+
+    return StartedRuns(mageflow_engine)
+
+
+@pytest.fixture
+def mageflow_stagger() -> "Generator[StaggerControl]":
+    """Decides how long staggered attempts of this process sleep. Without a call, each sleeps 0 s.
+
+    Scope: function. It acts on every client of the process, also on one that exists already. Worker processes draw
+    their own delays: use ``mageflow_worker.in_process``, or give their client ``random=``.
+
+    Yields:
+        The `mageflow.testing.StaggerControl`: ``fix(seconds)``, ``whole_window()`` and ``drawn``.
+    """
+    from mageflow.testing.stagger import control_stagger  # noqa: PLC0415 - as above
+
+    with control_stagger() as control:
+        yield control
+
+
+@pytest.fixture
+def mageflow_leftovers(
+    mageflow_redis: "EmbeddedValkey",
+    mageflow_runs: "StartedRuns",
+    mageflow_worker: Workers,  # noqa: ARG001 - so that workers still run when this fixture looks
+) -> "Generator[Leftovers]":
+    """Fails a test that leaves runs, locks or keys behind.
+
+    After the test, while its workers still run, it waits up to 5 s until no run is queued or running, no lock is held
+    or waited for, no signature or flow is unfinished, and no key in ``mageflow_redis`` is without a TTL. What is left
+    then is an error of the test, with one line for each thing.
+
+    Scope: function. ``pytestmark = pytest.mark.usefixtures("mageflow_leftovers")`` uses it for a file.
+
+    Yields:
+        The `mageflow.testing.Leftovers`: ``find()`` looks during the test.
+    """
+    from mageflow.testing.runs import Leftovers  # noqa: PLC0415 - as above
+
+    leftovers = Leftovers(mageflow_runs, mageflow_redis)
+    yield leftovers
+    if found := leftovers.wait_for_none(timeout_seconds=5.0):
+        pytest.fail("the test left behind:\n" + "\n".join(f"- {each}" for each in found), pytrace=False)
 
 
 def _needs(module: str, fixture: str) -> None:

@@ -69,10 +69,10 @@ def test_tutorial(root, tmp_path, mageflow_worker, mageflow_redis, monkeypatch):
 
 
 def test_test_of_the_page_passes(root, tmp_path):
-    """The page's own test passes in a pytest of its own, with nothing but the plugin."""
+    """The page's own tests pass in a pytest of its own, with nothing but the plugin."""
     save(root / "docs/testing.md", tmp_path)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py", "test_shop.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -80,7 +80,7 @@ def test_test_of_the_page_passes(root, tmp_path):
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "1 passed" in run.stdout
+    assert "2 passed" in run.stdout
 
 
 def compiled(page: str, block: Block) -> Any:
