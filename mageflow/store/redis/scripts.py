@@ -34,6 +34,24 @@ __all__ = ["Script", "ScriptHeader"]
 _SECTION = re.compile(r"^-- (KEYS|ARGS|RESULT|TTL|ATOMIC|INCLUDE)\b *(.*)$")
 _SLOT = re.compile(r"^--   (\S+)(?: |$)")
 _REQUIRED = ("RESULT", "TTL", "ATOMIC")
+_COMMAND = re.compile(r"\b(?:redis\.p?call|on_index)\('([A-Z]+)'")
+_WRITES = frozenset(
+    ("DEL", "EXPIRE", "HDEL", "HSET", "LPUSH", "LREM", "LTRIM", "PEXPIRE", "RPUSH", "SET", "ZADD", "ZREM")
+)
+_CHECK = """do
+  local function check(command, key)
+    if redis.acl_check_cmd(command, key) then return end
+    error(redis.error_reply('NOPERM no permissions to run the command ' .. command .. ' on ' .. key))
+  end
+  if redis.acl_check_cmd and KEYS[1] then
+    for _, command in ipairs({%s}) do check(command, KEYS[1]) end
+    for i, key in ipairs(KEYS) do
+      if i == %d then key = key .. ':x' end  -- what the keys of counts begin with
+      check('HSET', key)
+      check('HGET', key)
+    end
+  end
+end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +125,8 @@ class Script:
                 f"but is declared with {tuple(self.keys)} and {tuple(self.args)}"
             )
         libraries = header.notes.get("INCLUDE", "").split()
-        return "\n".join([self.prelude, *(_read(f"lib_{each}") for each in libraries), text])
+        body = "\n".join([*(_read(f"lib_{each}") for each in libraries), text])
+        return "\n".join([self.prelude, _permission_check(self.keys, body), body])
 
     @cached_property
     def sha(self) -> str:
@@ -128,6 +147,18 @@ class Script:
                 f"{self.name} takes keys {tuple(self.keys)} and arguments {tuple(self.args)}; "
                 f"it was given {len(keys)} and {len(args)}"
             )
+
+
+def _permission_check(keys: Sequence[str], body: str) -> str:
+    """Lua that ends a script before it writes anything, if the user may not run one of its commands.
+
+    Redis checks each command of a script on its own, and takes nothing back when the third of five is refused.
+    """
+    commands = sorted(set(_COMMAND.findall(body)))
+    if not set(commands) & _WRITES:
+        return ""
+    prefix = keys.index("stats") + 1 if "stats" in keys else 0
+    return _CHECK % (",".join(f"'{each}'" for each in commands), prefix)
 
 
 def _read(name: str) -> str:
