@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     reconcile_interval_seconds: float = Field(default=2.0, gt=0.0)
     """How often a worker looks for runs that were decided but not sent, and for runs without a result."""
 
+    redis_wait_extension_seconds: float = Field(default=600.0, ge=0.0)
+    """How much more time an attempt requests from Hatchet, at most, while it waits for Redis; 0: none."""
+
     metrics: bool = True
     """Whether workers record metrics and serve ``/metrics``."""
 

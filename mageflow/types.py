@@ -63,7 +63,7 @@ Source = Literal["direct", "signature", "chain", "swarm", "callback", "schedule"
 
 SignatureKind = Literal["task", "chain", "swarm"]
 
-ExtensionReason = Literal["stagger", "lock", "user"]
+ExtensionReason = Literal["stagger", "lock", "redis", "user"]
 
 Pool = Literal["default", "durable"]
 

@@ -137,7 +137,9 @@ class Mageflow(StateOperations, DeclaringClient):
         services = invocation.RunnerServices(
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
-            signed=invocation.SignedRuns(self._flows, sdk.as_non_retryable),
+            signed=invocation.SignedRuns(
+                self._flows, sdk.as_non_retryable, extend, self.settings.redis_wait_extension_seconds
+            ),
             extend=extend,
             confirmations=self._confirmations,
             is_non_retryable=sdk.is_non_retryable,

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mageflow.error_text import STORED_CHARACTERS, text_of
-from mageflow.errors import MageflowError, SignatureError, StoreRefusedError
+from mageflow.errors import MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
 from mageflow.flows import Flows
-from mageflow.interceptors import Attempt
+from mageflow.interceptors import Attempt, ExtendTimeout
 from mageflow.metadata import KEY_DEDUPE, of_program
 from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSignature
-from mageflow.store import AttemptOutcome, SettleVerdict
+from mageflow.store import Admission, AttemptOutcome, SettleVerdict
 
 __all__ = ["Replay", "SignedRuns", "Skip"]
 
@@ -24,6 +24,12 @@ _log = logging.getLogger("mageflow")
 
 _RESERVE_SECONDS = 1.0
 """How long before its timeout an attempt gives up waiting for Redis."""
+
+_EXTENSION_SECONDS = 10.0
+"""Length of one extension. The end of an outage is not known; a task keeps what it was granted in excess."""
+
+_AHEAD_SECONDS = 3.0
+"""How long before its timeout an attempt requests more time, if half of what is left is not less."""
 
 _SETTLEMENT_WAIT_SECONDS = 1.0
 """How long the end of an attempt waits for Redis before it is recorded in the background.
@@ -53,20 +59,27 @@ class SignedRuns:
     Args:
         flows: Where runs are admitted and settled.
         non_retryable: Turns an error into one after which the engine makes no further attempt.
+        extend: Requests more execution time from Hatchet.
+        max_extension_seconds: How much an attempt requests, at most, while it waits for Redis.
     """
 
     def __init__(
         self,
         flows: Flows,
         non_retryable: Callable[[Exception], Exception],
+        extend: ExtendTimeout,
+        max_extension_seconds: float,
     ) -> None:
         self._flows = flows
         self._non_retryable = non_retryable
+        self._extend = extend
+        self._max_extension_seconds = max_extension_seconds
 
     async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay | None:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
-        While Redis is away or refuses, the attempt waits, until one second before its timeout.
+        While Redis is away or refuses, the attempt waits, and requests more time from Hatchet, ten seconds at a time
+        and by at most ``Settings.redis_wait_extension_seconds``. It gives up one second before its timeout.
 
         Args:
             attempt: The attempt; its ``flow_*`` fields and ``max_attempts`` are updated.
@@ -85,15 +98,7 @@ class SignedRuns:
             StoreRefusedError: Redis refuses for good; Hatchet makes no further attempt.
         """
         try:
-            admission = await self._flows.admit(
-                attempt.signature_key,
-                self._identity(attempt),
-                input_json=input_json,
-                options=_options(attempt),
-                task_names=(attempt.task.workflow_name, attempt.task.name),
-                is_copied=attempt.has_copied_metadata,
-                retry_seconds=max(0.0, attempt.remaining_seconds - _RESERVE_SECONDS),
-            )
+            admission = await self._admit_patiently(attempt, input_json)
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
@@ -115,6 +120,30 @@ class SignedRuns:
         # Redis, this number is one too high; then a reconciler settles the run after Hatchet has ended it.
         attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return admission.signature
+
+    async def _admit_patiently(self, attempt: Attempt, input_json: str) -> Admission:
+        limit, granted = self._max_extension_seconds, 0.0
+        while True:
+            reserve = _RESERVE_SECONDS
+            if granted < limit:
+                reserve = max(reserve, min(_AHEAD_SECONDS, attempt.remaining_seconds / 2))
+            try:
+                return await self._flows.admit(
+                    attempt.signature_key,
+                    self._identity(attempt),
+                    input_json=input_json,
+                    options=_options(attempt),
+                    task_names=(attempt.task.workflow_name, attempt.task.name),
+                    is_copied=attempt.has_copied_metadata,
+                    retry_seconds=max(0.0, attempt.remaining_seconds - reserve),
+                )
+            except StoreUnavailableError:
+                if granted >= limit:
+                    raise
+            more = await self._extend(attempt, min(_EXTENSION_SECONDS, limit - granted), "redis")
+            granted += more
+            if more == 0.0:
+                limit = granted  # refused: wait for what is left of the timeout
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:
         """Record the result and send what comes next. Atomic.

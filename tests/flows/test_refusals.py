@@ -220,11 +220,41 @@ async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_n
 
 
 @pytest.mark.timeout(120)
-async def test_an_outage_longer_than_the_timeout_fails_the_run_with_the_outage(
+async def test_an_outage_longer_than_the_timeout_spends_no_retry(
     observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis
 ) -> None:
-    """Hatchet counts the attempt: without retries the run has failed, and its body never ran."""
+    """The attempt requests more time from Hatchet while it waits, and its body runs when Redis is back."""
     client = observed.client
+    ran: list[int] = []
+
+    @client.task(name="short", execution_timeout=timedelta(seconds=4), retries=0)
+    async def short(msg: dict[str, Any]) -> dict[str, Any]:
+        ran.append(1)
+        return {}
+
+    mageflow_worker.in_process(client, "short", workflows=[short])
+    signature = await client.sign(short)
+    with no_replicas(admin, own_valkey):
+        run = await signature.aio_run_no_wait()  # needs no Redis
+        await asyncio.sleep(18)  # longer than the timeout and one extension
+        assert (await client.runs.aio_get_status(run.workflow_run_id)).name == "RUNNING"
+        assert ran == []
+    found = await ended(client, signature.key)
+    assert (found.status, found.attempts, ran) == (Status.DONE, 1, [1])
+    granted = observed.samples.total("mageflow_timeout_extension_seconds_sum", task="short", reason="redis")
+    assert granted in {20.0, 30.0}
+
+
+@pytest.mark.timeout(120)
+async def test_an_outage_longer_than_the_extensions_fails_the_run_with_the_outage(
+    make_observed: Any,  # noqa: F811
+    mageflow_worker: Any,
+    own_valkey: EmbeddedValkey,
+    admin: redis.Redis,
+) -> None:
+    """Hatchet counts the attempt: without retries the run has failed, and its body never ran."""
+    settings = QUICK.model_copy(update={"redis_wait_extension_seconds": 2.0})
+    client = make_observed(own_valkey.url, settings=settings).client
     ran: list[int] = []
 
     @client.task(name="short", execution_timeout=timedelta(seconds=4), retries=0)
