@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     """How much of an exception spans and logs show: its class, also its message, or also its traceback."""
 
     unserved_warning_seconds: float = Field(default=3.0, ge=0.0)
-    """How long after it was sent a run is looked up, to warn if no worker serves its task. 0 never looks."""
+    """How long after it was sent a run is looked up, to warn if no worker serves its task. Also how long an awaited
+    swarm may be open with nothing left to run. 0 never warns."""
 
     lock_resource_detail: Literal["hash", "raw"] = "hash"
     """How keys of locked resources appear in spans and logs: as 16 hex digits, or as they are."""

@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
     "dev": CommandHome("mageflow.cli.dev", "dev", "Run engine, Valkey and your worker, with reload and one log."),
+    "doctor": CommandHome("mageflow.cli.doctor", "doctor", "Examine what workers depend on, and say how to mend it."),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
     "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),

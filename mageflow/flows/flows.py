@@ -22,6 +22,7 @@ from mageflow.flows.acknowledgements import Acknowledgements
 from mageflow.flows.creation import Creation, SignatureBinder
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.identity import new_identity
+from mageflow.flows.left_open import OpenSwarmWatch
 from mageflow.flows.lifecycle import Lifecycle
 from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
@@ -194,7 +195,8 @@ class Flows:
         """Wait until a flow has ended and return its result.
 
         Polls Redis: every 20 ms at first, then less often, down to every ``poll_seconds``. Waits as long as it takes;
-        use ``asyncio.timeout`` for a limit.
+        use ``asyncio.timeout`` for a limit. A swarm that is left open with nothing to run is one warning,
+        ``mageflow.swarm.left_open``.
 
         Args:
             key: Key of the flow.
@@ -209,10 +211,12 @@ class Flows:
             SignatureNotFoundError: It expired or was removed.
         """
         pause = min(0.02, poll_seconds)
+        watch = OpenSwarmWatch(self._interceptor, self._settings.unserved_warning_seconds)
         while True:
             flow, result = await self._store.load_with_result(key)
             if flow.status in ENDED:
                 break
+            watch.look(flow)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, poll_seconds)
         if flow.status is Status.DONE:

@@ -21,6 +21,7 @@ from mageflow.interceptors.flows import (
     FlowStep,
     RunResend,
     SwarmFill,
+    SwarmLeftOpen,
 )
 from mageflow.interceptors.interceptor import AsyncWrap, Interceptor, Wrap
 from mageflow.interceptors.locks import (
@@ -96,6 +97,7 @@ __all__ = [
     "SignatureWrite",
     "Stagger",
     "SwarmFill",
+    "SwarmLeftOpen",
     "TaskDeclared",
     "TaskInfo",
     "TimeoutExtension",

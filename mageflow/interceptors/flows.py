@@ -7,7 +7,16 @@ from typing import Literal
 
 from mageflow.interceptors.events import Event
 
-__all__ = ["CallbackSend", "ClusterView", "FlowFinish", "FlowStart", "FlowStep", "RunResend", "SwarmFill"]
+__all__ = [
+    "CallbackSend",
+    "ClusterView",
+    "FlowFinish",
+    "FlowStart",
+    "FlowStep",
+    "RunResend",
+    "SwarmFill",
+    "SwarmLeftOpen",
+]
 
 FlowKind = Literal["chain", "swarm"]
 
@@ -57,6 +66,17 @@ class FlowFinish(Event):
     """Of the span that started the flow (`FlowStart.traceparent`)."""
     critical_task: str = ""
     """The task whose end ended the flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmLeftOpen(Event):
+    """A caller waits for a swarm whose items have all ended and which is not closed. Published once per wait."""
+
+    flow_id: str
+    name: str
+    items: int
+    advice: str
+    """What to do, one sentence."""
 
 
 @dataclass(slots=True, eq=False)

@@ -14,13 +14,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
-from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, RunResend, SwarmFill
+from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, RunResend, SwarmFill, SwarmLeftOpen
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.propagation import context_of, span_context_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
-__all__ = ["FillScope", "StartFlowScope", "finish_flow", "resend_run", "send_callback", "step_flow"]
+__all__ = ["FillScope", "StartFlowScope", "finish_flow", "resend_run", "send_callback", "step_flow", "warn_left_open"]
 
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -205,4 +205,11 @@ def resend_run(recorder: Recorder, call: RunResend) -> None:
         lost_run_id=call.run_id,
         times=call.times,
         signature_id=call.signature_id,
+    )
+
+
+def warn_left_open(recorder: Recorder, event: SwarmLeftOpen) -> None:
+    """Write the log event of a swarm that its caller awaits and that will not end."""
+    recorder.log.emit(
+        events.SWARM_LEFT_OPEN, target=event.name, swarm_id=event.flow_id, items=event.items, advice=event.advice
     )

@@ -42,13 +42,22 @@ from mageflow.interceptors import (
     SignatureWrite,
     Stagger,
     SwarmFill,
+    SwarmLeftOpen,
     TaskDeclared,
     TimeoutExtension,
     WorkerInfo,
 )
 from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
 from mageflow.telemetry.enqueues import EnqueueScope, warn_unserved
-from mageflow.telemetry.flows import FillScope, StartFlowScope, finish_flow, resend_run, send_callback, step_flow
+from mageflow.telemetry.flows import (
+    FillScope,
+    StartFlowScope,
+    finish_flow,
+    resend_run,
+    send_callback,
+    step_flow,
+    warn_left_open,
+)
 from mageflow.telemetry.gauges import ClusterGauges
 from mageflow.telemetry.locks import AcquireScope, HoldScope, LockTelemetry
 from mageflow.telemetry.names import events, traces
@@ -81,6 +90,7 @@ class TelemetryInterceptor(Interceptor):
             DamageFound: lambda event: damage_found(recorder, event),
             ClusterView: self._cluster_viewed,
             RunUnserved: lambda event: warn_unserved(recorder, event),
+            SwarmLeftOpen: lambda event: warn_left_open(recorder, event),
             RedisOutage: lambda event: record_outage(recorder, event),
             PendingSettlements: SettlementGauge(recorder).update,
             LockWaiting: self._locks.waiting,

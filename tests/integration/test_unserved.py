@@ -10,7 +10,7 @@ from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
 
 from mageflow import Settings
 from mageflow.engine import LocalEngine
-from mageflow.interceptors import Interceptor, RunUnserved
+from mageflow.interceptors import Interceptor, RunUnserved, SwarmLeftOpen
 from tests.integration.conftest import MakeClient, until
 
 FAST = Settings(metrics_port=0, unserved_warning_seconds=0.5)
@@ -21,10 +21,13 @@ class Seen(Interceptor):
 
     def __init__(self) -> None:
         self.events: list[RunUnserved] = []
+        self.open_swarms: list[SwarmLeftOpen] = []
 
     def event(self, event: Any) -> None:
         if isinstance(event, RunUnserved):
             self.events.append(event)
+        if isinstance(event, SwarmLeftOpen):
+            self.open_swarms.append(event)
 
 
 def looking() -> list[threading.Thread]:
@@ -100,6 +103,38 @@ async def test_without_hatchet_the_address_is_named(make_observed: MakeClient, m
     [event] = seen.events
     assert (event.reason, event.run_id) == ("unreachable", "")
     assert "Hatchet does not answer at 127.0.0.1:1" in event.advice
+
+
+async def test_a_swarm_that_is_never_closed_is_named(
+    make_observed: MakeClient, mageflow_redis, mageflow_worker, mageflow_logs
+):
+    """The caller would wait for ever. One warning; a swarm with items that run, or that is closed, gets none."""
+    seen = Seen()
+    client = make_observed(mageflow_redis.url, settings=FAST, interceptors=[seen]).client
+
+    @client.task(name="item-of-open-swarm")
+    async def item(message: dict) -> dict:
+        await asyncio.sleep(message.get("seconds", 0))
+        return {}
+
+    mageflow_worker.in_process(client, "open-swarms", workflows=[item])
+    closed = await client.swarm([item], "closed", closed=True)
+    assert await closed.aio_run({"seconds": 2}) == [{}]
+    assert seen.open_swarms == []
+
+    swarm = await client.swarm([item, item], "left-open")
+    waiting = asyncio.create_task(swarm.aio_run({}))
+    await until(lambda: bool(seen.open_swarms), 20)
+    await asyncio.sleep(1.5)
+    await swarm.close()
+    assert await asyncio.wait_for(waiting, 20) == [{}, {}]
+    await client.aclose()
+
+    [event] = seen.open_swarms
+    assert (event.name, event.items) == ("left-open", 2)
+    [warning] = mageflow_logs.named("mageflow.swarm.left_open")
+    assert (warning["level"], warning["target"], warning["items"]) == ("warning", "left-open", 2)
+    assert "await swarm.close()" in warning["advice"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.0])

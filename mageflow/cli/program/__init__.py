@@ -1,6 +1,6 @@
 """The user's program: how a command imports it, finds its client, and checks what a worker of it needs."""
 
 from mageflow.cli.program.loading import load_client
-from mageflow.cli.program.preflight import troubles_of
+from mageflow.cli.program.preflight import address_trouble, troubles_of
 
-__all__ = ["load_client", "troubles_of"]
+__all__ = ["address_trouble", "load_client", "troubles_of"]

@@ -148,6 +148,11 @@ FLOW_FINISHED: Final = LogEvent(
     "mageflow.flow.finished", "info", "A chain or swarm ended. Once, by the process that ended it.",
     ("outcome", "duration_s", "steps"),
 )  # fmt: skip
+SWARM_LEFT_OPEN: Final = LogEvent(
+    "mageflow.swarm.left_open", "warning",
+    "A caller waits for a swarm that has nothing left to run and is not closed. Once per wait.",
+    ("target", "swarm_id", "items", "advice"),
+)  # fmt: skip
 CALLBACK_FAILED: Final = LogEvent(
     "mageflow.callback.failed", "error", "A callback could not be sent, or failed for good.",
     ("kind", "target", "error_type"),
