@@ -5,7 +5,8 @@
     MageflowError
     ├── ConfigurationError            the program or its settings must change; raised early
     │   ├── DecorationError           a decorator cannot work on this function
-    │   └── RedisNotConfiguredError   an operation needs Redis and none was given
+    │   ├── RedisNotConfiguredError   an operation needs Redis and none was given
+    │   └── SdkFeatureError           the installed hatchet-sdk is too old for it
     ├── SignatureError
     │   ├── SignatureNotFoundError    expired, removed or never stored
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
@@ -88,6 +89,20 @@ class RedisNotConfiguredError(ConfigurationError):
             "Mageflow(Hatchet(), redis_client='redis://localhost:6379'), or set MAGEFLOW_REDIS_URL or REDIS_URL. "
             "Plain tasks need no Redis."
         )
+
+
+class SdkFeatureError(ConfigurationError):
+    """The installed hatchet-sdk lacks something that a newer one has, for example batch tasks.
+
+    Attributes:
+        feature: What it lacks.
+        installed: The version that is installed.
+    """
+
+    def __init__(self, feature: str, installed: str) -> None:
+        self.feature = feature
+        self.installed = installed
+        super().__init__(f"hatchet-sdk {installed} has no {feature}: pip install --upgrade hatchet-sdk")
 
 
 class SignatureError(MageflowError):

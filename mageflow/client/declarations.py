@@ -228,6 +228,7 @@ class DeclaringClient(Hatchet):
                 has the line to write.
         """
         sdk.refuse_bare("client.task", bare)
+        sdk.refuse_absent(Hatchet.task, sdk.TaskOptions.__annotations__, options)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func)
@@ -284,6 +285,7 @@ class DeclaringClient(Hatchet):
                 has the line to write.
         """
         sdk.refuse_bare("client.durable_task", bare)
+        sdk.refuse_absent(Hatchet.durable_task, sdk.DurableOptions.__annotations__, options)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func)
@@ -301,7 +303,7 @@ class DeclaringClient(Hatchet):
     def batch_task(
         self, *, name: str | None = None, input_validator: type[TWorkflowInput], **options: Unpack[sdk.BatchOptions]
     ) -> sdk.TaskBatchDecorator[TWorkflowInput]: ...
-    @sdk.signed_as(Hatchet.batch_task)
+    @sdk.signed_as(sdk.method_of(Hatchet, "batch_task"))
     def batch_task(  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         self, *bare: Any, name: str | None = None, input_validator: Any = None, **options: Any
     ) -> Any:
@@ -336,9 +338,7 @@ class DeclaringClient(Hatchet):
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func, is_batch=True)
             validator = input_validator or bound.input_type
-            declare = cast("Any", super(DeclaringClient, self)).batch_task(
-                name=name, input_validator=validator, **options
-            )
+            declare = sdk.method_of(Hatchet, "batch_task")(self, name=name, input_validator=validator, **options)
             return self._declarations.standalone(declare, bound)
 
         return decorate
@@ -382,6 +382,7 @@ class DeclaringClient(Hatchet):
         Returns:
             A ``hatchet_sdk.Workflow`` whose decorators declare tasks of mageflow.
         """
+        sdk.refuse_absent(Hatchet.workflow, sdk.WorkflowOptions.__annotations__, options)
         workflow = super().workflow(name=name, input_validator=input_validator, **options)
         infers = input_validator is None
         return sdk.MageflowWorkflow(cast("Any", workflow), self, self._declarations, infers_input=infers)

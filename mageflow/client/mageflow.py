@@ -163,7 +163,7 @@ class Mageflow(StateOperations, DeclaringClient):
         Returns:
             A client without Redis of its own: it uses ``MAGEFLOW_REDIS_URL`` or ``REDIS_URL`` where set.
         """
-        return cls(Hatchet.from_embedded(config))
+        return cls(sdk.method_of(Hatchet, "from_embedded")(config))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the client itself: objects that hold it can be copied, its connections and metrics cannot."""

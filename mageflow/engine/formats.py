@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from mageflow.engine.contracts import Timestamp
 
 
 def timestamp(moment: datetime) -> Timestamp:

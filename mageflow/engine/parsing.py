@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from mageflow.engine.contracts import Timestamp
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.values import JsonObject
 

@@ -1,9 +1,8 @@
 """Import a submodule without running the ``__init__`` of its package.
 
-Two packages load far more in their ``__init__`` than the engine needs: ``hatchet_sdk`` the whole client (1.5 to
-2 seconds), ``cel`` a terminal program with prompt-toolkit. While their submodules are imported, an empty package with
-the same search path replaces the real one. It is removed afterwards, so a later import of the real package in the same
-process works as usual and finds the submodules already loaded.
+``cel`` loads far more in its ``__init__`` than the engine needs: a terminal program with prompt-toolkit. While its
+submodule is imported, an empty package with the same search path replaces the real one. It is removed afterwards, so a
+later import of the real package in the same process works as usual and finds the submodule already loaded.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@
 runs of signatures and flows.
 """
 
+from mageflow.hatchet.features import method_of, refuse_absent  # the first: it refuses an SDK that is too old
+
+# isort: split
 from mageflow.hatchet.compat import (
     HiddenFromLogForwarder,
     debug_of,
@@ -65,7 +68,9 @@ __all__ = [
     "ending_of",
     "instrumented_client",
     "is_non_retryable",
+    "method_of",
     "prepare_listener",
+    "refuse_absent",
     "refuse_bare",
     "send_storable_errors",
     "set_lifespan",

@@ -23,10 +23,12 @@ import grpc
 from hatchet_sdk import Context, DurableContext, Hatchet
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
+from hatchet_sdk.connection import new_conn
 from hatchet_sdk.contracts.dispatcher_pb2 import (
     RefreshTimeoutRequest,
     RefreshTimeoutResponse,
 )
+from hatchet_sdk.contracts.dispatcher_pb2_grpc import DispatcherStub
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsRequest, GetRunDetailsResponse
 from hatchet_sdk.runnables.contextvars import (
     ctx_action_key,
@@ -59,6 +61,7 @@ __all__ = [
     "config_of",
     "debug_of",
     "dependency_type",
+    "is_batch",
     "is_stub",
     "outside_of_task",
     "pool_of",
@@ -107,7 +110,7 @@ class SdkContext(AttemptContext):
         self.parent_task_id: str = action.parent_workflow_run_id or ""  # Hatchet sends the id of the task
         self.priority: int = ctx.priority or 1
         self.metadata: dict[str, Any] = dict(ctx.additional_metadata)
-        self.member_ids = tuple(action.batch_items or ())
+        self.member_ids = tuple(getattr(action, "batch_items", None) or ())  # since 1.37
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
         self.is_resumed = (action.durable_task_invocation_count or 1) > 1
@@ -140,7 +143,7 @@ class SdkContext(AttemptContext):
     async def extend_timeout(self, seconds: float) -> float:
         # Not `ctx.aio_refresh_timeout`: it takes a thread, and drops the engine's answer.
         dispatcher = self._ctx._dispatcher_client
-        client = cast("Any", dispatcher._get_or_create_aio_client())
+        client = _aio_client(dispatcher)
         request = RefreshTimeoutRequest(
             task_run_external_id=self.task_run_id, increment_timeout_by=durations.milliseconds(seconds)
         )
@@ -252,6 +255,16 @@ def around_batch(
     task._fn = cast("Any", batch_on_loop if task._is_async_function else batch_in_thread)
 
 
+def _aio_client(dispatcher: DispatcherClient) -> Any:
+    make: Callable[[], Any] | None = getattr(dispatcher, "_get_or_create_aio_client", None)
+    if make is not None:
+        return make()
+    # Up to 1.33 the SDK made it where it was used.
+    if dispatcher.aio_client is None:
+        dispatcher.aio_client = DispatcherStub(new_conn(dispatcher.config, aio=True))
+    return dispatcher.aio_client
+
+
 def _limit_bytes(ctx: Context) -> int:
     return ctx._dispatcher_client.config.grpc_max_send_message_length
 
@@ -317,6 +330,11 @@ def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
 def pool_of(task: Task[Any, Any]) -> str:
     """The slots that the task takes: ``durable`` or ``default``."""
     return "durable" if task._is_durable else "default"
+
+
+def is_batch(task: Task[Any, Any]) -> bool:
+    """Whether it is a batch task; SDKs before 1.37 have none."""
+    return getattr(task, "batch", None) is not None
 
 
 def is_stub(func: Callable[..., Any]) -> bool:

@@ -160,7 +160,7 @@ class SdkCatalog(TaskCatalog):
                 f"{name!r} is a workflow of {len(tasks)} tasks, which do not end as one: sign a stand-alone task, or "
                 "make its steps a chain"
             )
-        if tasks[0].batch is not None:
+        if compat.is_batch(tasks[0]):
             raise FlowDefinitionError(f"{name!r} is a batch task: sign the tasks that feed it")
         return name
 

@@ -9,11 +9,11 @@ import grpc
 from hatchet_sdk.clients.rest.exceptions import ApiException
 from hatchet_sdk.exceptions import (
     TASK_RUN_ERROR_METADATA_KEY,
-    BulkTriggerIdempotencyCollisionError,
     DedupeViolationError,
-    IdempotencyCollisionError,
     NonRetryableException,
 )
+
+from mageflow.hatchet.features import BulkTriggerIdempotencyCollisionError, IdempotencyCollisionError
 
 __all__ = [
     "DISPATCH_FAILURES",

@@ -13,10 +13,9 @@ from hatchet_sdk import Context
 from hatchet_sdk.conditions import Condition, OrGroup
 from hatchet_sdk.runnables.eviction import EvictionPolicy
 from hatchet_sdk.runnables.task import Task
-from hatchet_sdk.runnables.types import BatchMemberId, DefaultFilter, EmptyModel, R, TaskDefaults, TWorkflowInput
+from hatchet_sdk.runnables.types import DefaultFilter, EmptyModel, R, TaskDefaults, TWorkflowInput
 from hatchet_sdk.runnables.workflow import Standalone
 from hatchet_sdk.types.concurrency import ConcurrencyExpression
-from hatchet_sdk.types.idempotency import StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
 from hatchet_sdk.types.labels import DesiredWorkerLabel
 from hatchet_sdk.types.priority import Priority
 from hatchet_sdk.types.rate_limit import RateLimit
@@ -25,6 +24,7 @@ from hatchet_sdk.utils.timedelta_to_expression import Duration
 from hatchet_sdk.utils.typing import CoroutineLike, JSONSerializableMapping
 
 from mageflow.errors import DecorationError
+from mageflow.hatchet.features import BatchMemberId, StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
 
 __all__ = [
     "BatchOptions",

@@ -8,7 +8,6 @@ are those of ``Runner.serialize_output`` and ``Runner.handle_start_batch`` (hatc
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from hatchet_sdk.contracts.dispatcher_pb2 import BatchActionEvent, BatchActionEventItem
 from hatchet_sdk.exceptions import IllegalTaskOutputError
 from hatchet_sdk.runnables.action import Action
 from hatchet_sdk.runnables.task import Task
@@ -21,7 +20,9 @@ __all__ = ["batch_errors", "refuse_too_large", "serialize"]
 
 _MOST_BYTES_PER_CHARACTER: Final = 4
 _REPORT_BYTES: Final = 256
-"""What a report contains beside the output and what `refuse_too_large` counts: at most this much."""
+"""What a report contains beside the outputs: at most this much."""
+_ITEM_BYTES: Final = 64
+"""What a report contains beside one output of a batch: the id of the run, and lengths."""
 
 
 def serialize(validator: TypeAdapter[Any], output: object) -> str | None:
@@ -79,13 +80,9 @@ def refuse_too_large(action: Action, limit_bytes: int, outputs: Sequence[str]) -
     """
     if limit_bytes <= 0 or sum(map(len, outputs)) * _MOST_BYTES_PER_CHARACTER < limit_bytes - _REPORT_BYTES:
         return
-    report = BatchActionEvent(
-        worker_id=action.worker_id,
-        job_id=action.job_id,
-        action_id=action.action_id,
-        items=[BatchActionEventItem(task_run_external_id=action.step_run_id, event_payload=each) for each in outputs],
-    )
-    if (size := report.ByteSize() + _REPORT_BYTES) > limit_bytes:
+    # As in the report of a batch, which is larger than that of one run.
+    size = _REPORT_BYTES + sum(len(each.encode()) + _ITEM_BYTES for each in outputs)
+    if size > limit_bytes:
         raise as_non_retryable(
             IllegalTaskOutputError(
                 f"The output of {action.action_id} is too large: its report has {size} bytes, and one message to "

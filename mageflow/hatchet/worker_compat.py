@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from hatchet_sdk.contracts.dispatcher_pb2 import STEP_EVENT_TYPE_FAILED
 from hatchet_sdk.runnables.task import Task
-from hatchet_sdk.worker.action_listener_process import QueuedBatchActionEvent
 from hatchet_sdk.worker.worker import LifespanFn, Worker
 
 from mageflow.error_text import clipped
+from mageflow.hatchet.features import QueuedBatchActionEvent
 
 # pyright: reportPrivateUsage=false
 

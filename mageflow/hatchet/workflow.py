@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 
 from mageflow.hatchet import compat
 from mageflow.hatchet.declare import Declarations
+from mageflow.hatchet.features import method_of, refuse_absent
 from mageflow.hatchet.options import (
     BatchStepOptions,
     DurableStepOptions,
@@ -57,6 +58,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``wait_for``, ``skip_if``, ``cancel_if``.
         """
         refuse_bare("workflow.task", [name] if callable(name) else [])
+        refuse_absent(Workflow.task, StepOptions.__annotations__, options)
         declare = super().task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
@@ -72,10 +74,11 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
             options: The options of ``task`` without ``slot_cost``, and ``eviction_policy``.
         """
         refuse_bare("workflow.durable_task", [name] if callable(name) else [])
+        refuse_absent(Workflow.durable_task, DurableStepOptions.__annotations__, options)
         declare = super().durable_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare))
 
-    @signed_as(Workflow.batch_task)
+    @signed_as(method_of(Workflow, "batch_task"))
     def batch_task(self, name: str | None = None, **options: Unpack[BatchStepOptions]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] wider functions, same keywords
         """Declare a batch task of this workflow: one call for the messages of many runs, by task run id.
 
@@ -89,7 +92,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``backoff_factor``, ``backoff_max_seconds``.
         """
         refuse_bare("workflow.batch_task", [name] if callable(name) else [])
-        declare = cast("Any", super()).batch_task(name, **options)
+        declare = method_of(Workflow, "batch_task")(self, name, **options)
         return self._decorator(declare, is_batch=True)
 
     @signed_as(Workflow.on_failure_task)
@@ -105,6 +108,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
         refuse_bare("workflow.on_failure_task", [name] if callable(name) else [])
+        refuse_absent(Workflow.on_failure_task, HookOptions.__annotations__, options)
         declare = super().on_failure_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare, is_hook=True))
 
@@ -121,6 +125,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
                 ``retries`` (0), ``backoff_factor``, ``backoff_max_seconds``, ``rate_limits``, ``concurrency``.
         """
         refuse_bare("workflow.on_success_task", [name] if callable(name) else [])
+        refuse_absent(Workflow.on_success_task, HookOptions.__annotations__, options)
         declare = super().on_success_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare, is_hook=True))
 

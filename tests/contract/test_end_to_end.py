@@ -1,0 +1,100 @@
+"""What every supported SDK must do: a task, a chain, a lock and a durable task on the local engine, with telemetry."""
+
+from datetime import timedelta
+from inspect import signature
+from typing import Any
+
+import pytest
+from hatchet_sdk import DurableContext, Hatchet
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from mageflow import Mageflow, ReturnValue
+from mageflow.engine import LocalEngine
+from mageflow.errors import SdkFeatureError
+from mageflow.testing import EmbeddedValkey, samples
+
+
+class Order(BaseModel):
+    number: int = 0
+    before: ReturnValue[Any] = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """What the client counts."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def client(mageflow_engine: LocalEngine, mageflow_redis: EmbeddedValkey, registry: CollectorRegistry) -> Mageflow:
+    """A client with a real Valkey, on the local engine."""
+    return Mageflow(mageflow_engine.client(), mageflow_redis.url, registry=registry)
+
+
+# Some SDKs use their own deprecated names in a worker; as errors they would end the run that asks.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_task_a_chain_a_lock_and_a_durable_task(
+    client: Mageflow, mageflow_worker: Any, registry: CollectorRegistry
+) -> None:
+    """Their results arrive, and every attempt is counted with its outcome."""
+    till = client.resource("till")
+
+    @client.task(name="matrix-double")
+    async def double(msg: Order) -> dict[str, int]:
+        return {"number": msg.number * 2}
+
+    @client.task(name="matrix-pay", execution_timeout=timedelta(seconds=30))
+    @client.exclusive(till)
+    def pay(msg: Order) -> dict[str, Any]:
+        return {"paid": msg.before}
+
+    @client.durable_task(name="matrix-wait")
+    @client.with_ctx
+    async def wait(msg: Order, ctx: DurableContext) -> dict[str, Any]:
+        async with till.acquire(timeout=timedelta(seconds=10)):
+            await ctx.aio_sleep_for(timedelta(milliseconds=50))
+        return await double.aio_run(Order(number=msg.number + 1))
+
+    @client.task(name="matrix-fail")
+    async def fail(msg: Order) -> None:
+        raise ValueError("on purpose")
+
+    mageflow_worker.in_process(client, "matrix", workflows=[double, pay, wait, fail], slots=5)
+    assert await double.aio_run(Order(number=2)) == {"number": 4}
+    assert await (await client.chain([double, pay])).aio_run(Order(number=4)) == {"paid": {"number": 8}}
+    assert await wait.aio_run(Order(number=5)) == {"number": 12}
+    with pytest.raises(Exception, match="on purpose"):
+        await fail.aio_run(Order())
+    counted = samples(registry)
+    runs = {
+        task: counted.total("mageflow_task_runs_total", task=task, outcome="succeeded")
+        for task in ("matrix-double", "matrix-pay", "matrix-wait")
+    }
+    assert runs == {"matrix-double": 3.0, "matrix-pay": 1.0, "matrix-wait": 1.0}
+    assert counted.total("mageflow_task_runs_total", task="matrix-fail", outcome="failed") == 1.0
+    assert counted.total("mageflow_lock_hold_seconds_count", lock="till") == 2.0
+
+
+def test_what_the_sdk_lacks_is_refused_with_the_way_out(mageflow_client: Mageflow) -> None:
+    """Where the SDK has it, it works; where not, the error names the versions."""
+    client: Any = mageflow_client
+    workflow = client.workflow(name="w")
+    has_batches, has_idempotency = (
+        hasattr(Hatchet, "batch_task"),
+        "idempotency" in signature(Hatchet.workflow).parameters,
+    )
+    for is_there, use in (
+        (has_batches, lambda: client.batch_task(name="b", batch_max_size=2)(_batch)),
+        (has_batches, lambda: workflow.batch_task(name="b", batch_max_size=2)(_batch)),
+        (has_idempotency, lambda: client.workflow(name="i", idempotency=None)),
+    ):
+        if is_there:
+            assert use() is not None
+        else:
+            with pytest.raises(SdkFeatureError, match="pip install --upgrade hatchet-sdk"):
+                use()
+
+
+async def _batch(items: dict[str, Any]) -> dict[str, Any]:
+    return items
