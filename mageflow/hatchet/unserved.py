@@ -16,7 +16,6 @@ from hatchet_sdk.clients.rest.api.workflow_runs_api import WorkflowRunsApi
 from hatchet_sdk.clients.rest.exceptions import NotFoundException
 from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from hatchet_sdk.clients.rest.models.worker import Worker
-from hatchet_sdk.clients.rest.models.worker_status import WorkerStatus
 
 from mageflow.interceptors import EnqueueItem, Interceptor, RunUnserved
 
@@ -120,7 +119,7 @@ class UnservedWatch:
                 "On this machine: mageflow engine --redis, then mageflow run -- python PROGRAM.py",
             )
         rows = self._workers.list().rows or []
-        active = [row for row in rows if row.status is WorkerStatus.ACTIVE]
+        active = [row for row in rows if row.status == "ACTIVE"]
         if len(active) > _MOST_WORKERS or any(self._serves(row, item.task) for row in active):
             return None
         status = self._status(item.run_id)
@@ -140,7 +139,7 @@ class UnservedWatch:
                 "worker and start that worker again, or check the spelling and HATCHET_CLIENT_NAMESPACE",
                 item.run_id,
             )
-        paused = sum(row.status is WorkerStatus.PAUSED for row in rows)
+        paused = sum(row.status == "PAUSED" for row in rows)
         connected = f"the connected workers ({paused}) are paused" if paused else "no worker is connected to Hatchet"
         return RunUnserved(
             item.task,

@@ -22,7 +22,7 @@ MACHINE = re.compile(
         ]
     )
 )
-BINARY = {".png", ".gif", ".ico", ".rdb"}
+BINARY = {".png", ".gif", ".ico", ".rdb", ".binpb"}
 
 
 def tracked(root: Path) -> list[Path]:
