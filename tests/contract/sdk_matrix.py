@@ -1,0 +1,157 @@
+"""Runs the contract suite under several versions of hatchet-sdk, each in a new virtual environment.
+
+``python -m tests.contract.sdk_matrix`` takes the oldest supported SDK, one between and the newest that the package
+index has; ``--sdk 1.38.2`` takes others. The other dependencies are those of this environment. ``--write`` writes the
+results to ``docs/compatibility.md``.
+
+Without a package index nothing is run: it says so on standard error and ends with status 0, because a machine without a
+network has shown nothing wrong. Any failure ends with status 1.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import venv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mageflow.hatchet.features import OLDEST_SDK
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "compatibility.md"
+BETWEEN = "1.37.5"
+NEWEST = "newest"
+
+# The types and the private names of the newest SDK are written down once; an older SDK differs from them by design.
+EVERY = ("tests/contract/test_end_to_end.py",)
+NEWEST_ONLY = (
+    "tests/contract/test_declarations.py",
+    "tests/contract/test_protocol.py",
+    "tests/contract/test_sdk_private_names.py",
+    "tests/contract/test_sdk_surface.py",
+)
+_SUMMARY = re.compile(r"(?:(\d+) failed)?(?:, )?(?:(\d+) passed)?.* in [\d.]+s")
+_TABLE = re.compile(r"(<!-- sdk matrix -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one SDK did."""
+
+    sdk: str
+    passed: int
+    failed: int
+    seconds: float
+    lacks: str
+
+    @property
+    def row(self) -> str:
+        """The row of the page."""
+        return f"| {self.sdk} | {self.passed} passed, {self.failed} failed | {self.lacks or '-'} |"
+
+
+def install(sdk: str, directory: Path) -> Path | None:
+    """Make an environment with this SDK in front of the packages of this one. None if the index cannot be reached."""
+    venv.create(directory, with_pip=False)
+    python = directory / "bin" / "python"
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(directory)}))
+    requirement = "hatchet-sdk<2" if sdk == NEWEST else f"hatchet-sdk=={sdk}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    installed = subprocess.run(
+        [*pip, "--retries", "1", "--timeout", "10", "--target", str(packages), requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if installed.returncode:
+        sys.stderr.write(installed.stderr)
+        # pip says of both that it finds no version.
+        if "connection" in installed.stderr.lower():
+            return None
+        raise SystemExit(f"hatchet-sdk {sdk} could not be installed")
+    # After the SDK, so that it wins; editable installs among them are .pth files of their own.
+    own = [each for each in sys.path if each.endswith("site-packages")]
+    lines = [f"import site; site.addsitedir({each!r})" for each in own]
+    (packages / "dependencies.pth").write_text("\n".join([*lines, ""]))
+    return python
+
+
+def run(sdk: str, python: Path) -> Result:
+    """Run the suite with this interpreter."""
+    ask = "from importlib.metadata import version; print(version('hatchet-sdk'))"
+    version = _output(python, ask)
+    lacks = _output(python, _LACKS)
+    files = EVERY + NEWEST_ONLY if sdk == NEWEST else EVERY
+    began = time.monotonic()
+    ran = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)},
+    )
+    seconds = time.monotonic() - began
+    last = ran.stdout.strip().splitlines()[-1:] or [""]
+    found = _SUMMARY.search(last[0])
+    failed, passed = (int(each or 0) for each in found.groups()) if found else (0, 0)
+    if ran.returncode:
+        sys.stderr.write(f"--- hatchet-sdk {version} ---\n{ran.stdout}{ran.stderr}\n")
+        failed = failed or 1
+    return Result(version, passed, failed, seconds, lacks)
+
+
+_LACKS = """
+import inspect, warnings
+warnings.simplefilter("ignore")
+from hatchet_sdk import Hatchet
+lacks = [name for name in ("batch_task", "from_embedded") if not hasattr(Hatchet, name)]
+lacks += ["idempotency"] * ("idempotency" not in inspect.signature(Hatchet.task).parameters)
+print(", ".join(f"`{name}`" for name in lacks))
+"""
+
+
+def _output(python: Path, code: str) -> str:
+    ran = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.strip()
+
+
+def written(page: str, results: Sequence[Result]) -> str:
+    """The page with these results in its table."""
+    rows = [
+        "| hatchet-sdk | contract suite | lacks, and raises `SdkFeatureError` for |",
+        "|---|---|---|",
+        *(each.row for each in results),
+    ]
+    return _TABLE.sub(lambda found: found[1] + "\n".join(rows) + "\n" + found[2], page)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.contract.sdk_matrix", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--sdk", nargs="+", default=[OLDEST_SDK, BETWEEN, NEWEST], help="versions, or 'newest'")
+    parser.add_argument("--write", action="store_true", help="write the results to docs/compatibility.md")
+    options = parser.parse_args(arguments)
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="mageflow-sdk-") as scratch:
+        for sdk in options.sdk:
+            python = install(sdk, Path(scratch, sdk))
+            if python is None:
+                print(f"!!! hatchet-sdk {sdk} could not be installed: the SDK matrix was NOT run !!!", file=sys.stderr)
+                continue
+            results.append(run(sdk, python))
+            print(f"hatchet-sdk {results[-1].sdk}: {results[-1].passed} passed, {results[-1].failed} failed, "
+                  f"{results[-1].seconds:.0f} s", flush=True)  # fmt: skip
+    if options.write and results:
+        PAGE.write_text(written(PAGE.read_text(), results))
+    return int(any(each.failed or not each.passed for each in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
