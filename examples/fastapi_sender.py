@@ -6,7 +6,7 @@
 Prints::
 
     {"run":"..."}
-    mageflow_tasks_enqueued_total{result="ok",source="direct",task="ship-order"} 1.0
+    mageflow_tasks_enqueued_total{task="ship-order",source="direct",result="ok"} 1.0
 """
 
 import asyncio

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
-from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
 from mageflow.did_you_mean import hint
@@ -82,7 +83,7 @@ def check_types(what: str, model: object, bound: Mapping[str, Any]) -> None:
         key = input_key(model, field_name)
         if key not in bound or field_name in own or "*" in own:
             continue
-        adapter: TypeAdapter[Any] = TypeAdapter(cast("Any", Annotated[cast("Any", field.annotation), field]))
+        adapter = _adapter(field)
         try:
             adapter.validate_python(bound[key])
         except ValidationError as error:
@@ -92,6 +93,15 @@ def check_types(what: str, model: object, bound: Mapping[str, Any]) -> None:
                 raise FlowDefinitionError(
                     f"the value bound to {place!r} of {what} does not fit: {found[0]['msg']}"
                 ) from error
+
+
+def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
+    """Validates one value as the field does. Without the field's alias: pydantic warns of one outside of a model."""
+    constraints = [*field.metadata, *([Field(discriminator=field.discriminator)] if field.discriminator else [])]
+    kind: Any = field.annotation
+    if constraints:
+        kind = cast("Any", Annotated)[(kind, *constraints)]
+    return TypeAdapter(kind)
 
 
 def forbids(model: object, field: str) -> bool:
