@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     cluster_view: Literal["leader", "off"] = "leader"
     """Whether one worker, elected through Redis, exports the cluster-wide gauges."""
 
+    queue_interval_s: float = Field(default=15.0, ge=0.0)
+    """How often the elected worker asks Hatchet what waits, with one request; 0 does not ask."""
+
     if not TYPE_CHECKING:  # type checkers see the fields
 
         def __init__(self, **fields: Any) -> None:

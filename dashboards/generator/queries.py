@@ -18,6 +18,8 @@ More matchers may follow: ``mageflow_task_runs_total{T,outcome="failed"}``.
 import re
 from collections.abc import Mapping
 
+from mageflow.dashboards.vocabulary import metric_of
+
 _MACROS: Mapping[str, str] = {
     "S": 'job=~"$job", instance=~"$instance"',
     "T": 'job=~"$job", instance=~"$instance", task=~"$task"',
@@ -25,6 +27,10 @@ _MACROS: Mapping[str, str] = {
     "F": 'job=~"$job", instance=~"$instance", flow_name=~"$flow_name"',
 }
 _MACRO = re.compile(r"\{([STLF])(?=[,}])")
+
+
+ENDED = 'outcome=~"succeeded|failed|timed_out|cancelled|skipped"'
+"""A matcher for attempts that ended their run: all but those that Hatchet retries."""
 
 
 def expand_macros(expr: str) -> str:
@@ -82,6 +88,19 @@ def counts(series: str, *by: str, zeros: bool = False) -> str:
     return f"round(sum by ({', '.join(by)}) ({recent(series)}))" + ("" if zeros else " > 0")
 
 
+def per_step(series: str, only: str = "") -> str:
+    """How often something happened in each step of a graph, summed: with a step as short as the scrape interval.
+
+    ``increase`` needs several samples, so its range is at least four scrapes, and two bursts in it are one. This is the
+    difference of two samples. A restart gives 0 instead of a negative number.
+
+    Args:
+        series: The counter's selector.
+        only: A set operation that limits the series, for example ``and on (task) x``.
+    """
+    return f"clamp_min(sum({series} {only}) - sum({series} offset $__interval {only}), 0)"
+
+
 def mean(histogram: str, selector: str, *by: str) -> str:
     """The mean of a histogram's observations in the range ``$__rate_interval``, by labels.
 
@@ -109,6 +128,29 @@ def rate_of_active(series: str, *by: str) -> str:
         f"(sum by ({labels}) (rate({series}[R])) and on ({labels}) "
         f"sum by ({labels}) (increase({series}[$__range] @ end())) > 0)"
     )
+
+
+def with_rows(buckets: str, selector: str) -> str:
+    """The selector with some buckets of a histogram, for heat maps: three in each power of ten up to a minute.
+
+    All buckets would be sixty rows, with labels that cover each other.
+    """
+    metric = metric_of(buckets)
+    if metric is None:
+        raise ValueError(f"{buckets} is not a metric of mageflow")
+    bounds = [bound for bound in metric.buckets[:-1] if f"{bound:e}".split("e")[0].rstrip("0") in _steps(bound)]
+    # Prometheus 2 stores the text of the exporter, which writes 1000.0; OTLP and Prometheus 3 may write 1000.
+    texts = (f"{bound:.10g}".replace(".", "[.]") for bound in (*bounds, metric.buckets[-1]))
+    rows = "|".join(text if "[.]" in text else f"{text}([.]0)?" for text in texts) + "|[+]Inf"
+    return selector.removesuffix("}") + f',le=~"{rows}"}}'
+
+
+def _steps(bound: float) -> tuple[str, ...]:
+    # Above a minute the labels are in minutes and hours: 6 minutes, 1 hour, 10 hours.
+    return ("1.", "2.35", "5.5") if bound < _MINUTE else ("3.6",)
+
+
+_MINUTE = 60
 
 
 def quantile_of_all(share: float, buckets: str, *by: str) -> str:

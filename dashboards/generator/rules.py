@@ -23,6 +23,7 @@ class Thresholds:
     least_failures: float = 3
     """A ratio of failures is judged from this many failures: one failure of a rare task is no incident."""
     queue_wait_seconds: float = 60
+    waiting_seconds: float = 300
     slots_used_ratio: float = 0.95
     stagger_share: float = 0.5
     extension_error_ratio: float = 0.01

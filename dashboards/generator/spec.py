@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-PanelKind = Literal["stat", "timeseries", "heatmap", "table", "nodeGraph", "traces"]
+from dashboards.generator.queries import recent, with_rows
+
+PanelKind = Literal["stat", "timeseries", "heatmap", "table", "nodeGraph", "traces", "trend"]
 Drill = Literal["", "task", "lock", "flow_name"]
 """The label whose value is a link to the board of that task, lock or flow."""
 Step = tuple[float, str]
@@ -53,6 +55,8 @@ class PanelSpec:
     """For tables: label and heading, in order."""
     value_heading: str = "value"
     maximum: float | None = None
+    has_exemplars: bool = True
+    """Draw exemplars, if a query has any. On a heat map they hide nothing; on lines beside one they are left out."""
     colour: str = ""
     """One colour in shades for all series, for example red where any line is bad news."""
 
@@ -125,16 +129,40 @@ def lines(
     colour: str = "",
     empty: str = "no data",
     decimals: int | None = None,
+    has_exemplars: bool = True,
 ) -> PanelSpec:
     """Series over time, as lines, stacked areas or bars."""
     return PanelSpec(
         "timeseries", title, description, unit, tuple(queries), width, height, tuple(steps),
         stacked=stacked, bars=bars, drill=drill, maximum=maximum, colour=colour, empty=empty, decimals=decimals,
+        has_exemplars=has_exemplars,
     )  # fmt: skip
 
 
-def heat(title: str, unit: str, expr: str, description: str, *, width: int = 12, height: int = 8) -> PanelSpec:
-    """A histogram over time, one row per bucket."""
+def curve(
+    title: str, unit: str, queries: Sequence[Query], label: str, description: str, *, width: int = 12
+) -> PanelSpec:
+    """Lines over the numbers in a label, at the end of the time range. Each query is one line, named by its legend."""
+    return PanelSpec(
+        "trend", title, description, unit, tuple(queries), width, instant=True, columns=((label, label),),
+    )  # fmt: skip
+
+
+def heat(
+    title: str, unit: str, buckets: str, selector: str, description: str, *, width: int = 12, height: int = 8
+) -> PanelSpec:
+    """A histogram over time, three rows for each power of ten.
+
+    Args:
+        title: Of the panel.
+        unit: Of the histogram.
+        buckets: The name of the ``_bucket`` series.
+        selector: Label matchers in braces, for example ``{T}``.
+        description: Of the panel.
+        width: In columns.
+        height: In rows of 30 pixels.
+    """
+    expr = f"sum by (le) ({recent(buckets + with_rows(buckets, selector))})"
     return PanelSpec("heatmap", title, description, unit, (Query(expr, "{{le}}"),), width, height)
 
 

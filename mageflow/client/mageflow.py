@@ -22,7 +22,7 @@ from mageflow import hatchet as sdk
 from mageflow import invocation
 from mageflow.client.declarations import DeclaringClient
 from mageflow.client.operations import StateOperations
-from mageflow.cluster import ClusterObserver
+from mageflow.cluster import ClusterObserver, QueueObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
@@ -131,6 +131,12 @@ class Mageflow(StateOperations, DeclaringClient):
             interceptor,
         )
         self._cluster = ClusterObserver(store, self._locks, interceptor)
+        self._queue = QueueObserver(
+            lambda: sdk.waiting_runs(self._client.metrics, self._register.tasks()),
+            lambda: self._cluster.leads,
+            interceptor,
+            interval_seconds=self.settings.queue_interval_s,
+        )
         self._confirmations = invocation.OutcomeConfirmations(
             functools.partial(sdk.ending_of, self._client.runs), interceptor
         )
@@ -246,6 +252,8 @@ class Mageflow(StateOperations, DeclaringClient):
         ]
         if self.settings.cluster_view == "leader":
             tasks.append(asyncio.create_task(self._cluster.run(), name="mageflow-cluster-view"))
+            if self.settings.queue_interval_s:
+                tasks.append(asyncio.create_task(self._queue.run(), name="mageflow-queue-view"))
         try:
             yield
         finally:

@@ -5,5 +5,6 @@ This room owns the election and the readings. It refuses to name metrics (`magef
 """
 
 from mageflow.cluster.observer import ClusterObserver
+from mageflow.cluster.queue_observer import QueueObserver
 
-__all__ = ["ClusterObserver"]
+__all__ = ["ClusterObserver", "QueueObserver"]

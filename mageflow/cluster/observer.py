@@ -58,6 +58,11 @@ class ClusterObserver:
         self._leads_until = 0.0
         self._cannot_read_locks = False
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process exports the cluster view now."""
+        return time.monotonic() < self._leads_until
+
     async def run(self) -> None:
         """Read until cancelled. While Redis is unavailable, retry; each outage is logged once."""
         is_failing = False
@@ -93,7 +98,7 @@ class ClusterObserver:
             StoreError: Redis did not answer.
         """
         await self._observe()
-        return time.monotonic() < self._leads_until
+        return self.leads
 
     async def _observe(self) -> float:
         """Read once; returns the seconds until the next reading."""

@@ -109,6 +109,7 @@ def fill_variables(expr: str, *, rate_interval: str, range_: str, values: Mappin
     # Grafana's interval is the rate interval without one scrape, or less.
     milliseconds = rate_interval.removesuffix("s").replace("h", "*3600").replace("m", "*60") + "*1000"
     filled = expr.replace("$__interval_ms", milliseconds).replace("$__rate_interval", rate_interval)
+    filled = filled.replace("$__interval", rate_interval)
     filled = filled.replace("$__range_s", seconds).replace("$__range", range_)
     chosen = values or {}
     return re.sub(r"\$\{?([a-zA-Z_]\w*)\}?", lambda found: chosen.get(found[1], ".+"), filled)

@@ -64,7 +64,8 @@ def find_problems(expr: str, recorded: Mapping[str, frozenset[str]] | None = Non
             problems.append(f"{selector.metric} is not a metric of mageflow")
             continue
         allowed |= labels
-        problems += _problems_of_selector(selector, labels)
+        is_difference = any(o.metric == selector.metric and o.function == "offset" for o in parts.selectors)
+        problems += _problems_of_selector(selector, labels, is_difference=is_difference)
     unknown = [label for label in parts.grouping_labels if label not in allowed]
     return problems + [f"no series of the query has the label {label}" for label in unknown]
 
@@ -96,12 +97,13 @@ def _labels_of(selector: Selector, recorded: Mapping[str, frozenset[str]]) -> fr
     return frozenset(metric.labels) | TARGET_LABELS | bucket
 
 
-def _problems_of_selector(selector: Selector, labels: frozenset[str]) -> list[str]:
+def _problems_of_selector(selector: Selector, labels: frozenset[str], *, is_difference: bool) -> list[str]:
     problems: list[str] = []
     metric = metric_of(selector.metric)
     if metric is not None and metric.kind == "histogram" and selector.metric == metric.name:
         problems.append(f"{metric.name} is a histogram: query _bucket, _sum or _count")
-    if metric is not None and metric.kind != "gauge" and selector.function not in COUNTER_FUNCTIONS:
+    is_read = is_difference or selector.function in COUNTER_FUNCTIONS
+    if metric is not None and metric.kind != "gauge" and not is_read:
         problems.append(f"{selector.metric} only increases: read it through rate or increase")
     if metric is not None and metric.kind == "gauge" and selector.function in {"rate", "increase"}:
         problems.append(f"{selector.metric} is a gauge: rate and increase are for counters")
@@ -116,7 +118,7 @@ def _problems_of_selector(selector: Selector, labels: frozenset[str]) -> list[st
 def _problems_of_value(metric: Metric, label: str, value: str) -> list[str]:
     if value.startswith("$"):
         return []
-    if label == "le" and value not in {str(bound) for bound in metric.buckets}:
+    if label == "le" and "|" not in value and value not in {str(bound) for bound in metric.buckets}:
         return [f"{metric.name} has no bucket le={value!r}"]
     closed = metric.closed.get(label)
     if closed is None:

@@ -32,6 +32,7 @@ from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.run_events import ending_of
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
 from mageflow.hatchet.unserved import UnservedWatch
+from mageflow.hatchet.waiting_runs import waiting_runs
 from mageflow.hatchet.worker_compat import (
     before_exit,
     prepare_listener,
@@ -77,4 +78,5 @@ __all__ = [
     "signed_as",
     "slots_of",
     "tasks_of_worker",
+    "waiting_runs",
 ]

@@ -58,6 +58,10 @@ class TaskRegister:
         declared = self._by_workflow.get(name)
         return {} if declared is None else dict(compat.config_of(declared.runnable).default_additional_metadata)
 
+    def tasks(self) -> tuple[TaskInfo, ...]:
+        """All declared tasks, those of workflows included."""
+        return tuple(declared.info for declared in self._by_task.values())
+
     def find_task(self, task: Task[Any, Any]) -> Declared | None:
         """The declaration of one of the SDK's tasks, if this client declared it."""
         return self._by_task.get(id(task))

@@ -37,6 +37,7 @@ from mageflow.interceptors.locks import (
     LockWaiting,
     ResourceKey,
 )
+from mageflow.interceptors.queue import QueueView, WaitingRuns
 from mageflow.interceptors.state import (
     DamageFound,
     PendingSettlements,
@@ -88,6 +89,7 @@ __all__ = [
     "LockWaiting",
     "OutcomeConfirmed",
     "PendingSettlements",
+    "QueueView",
     "RedisCall",
     "RedisOutage",
     "ResourceKey",
@@ -101,6 +103,7 @@ __all__ = [
     "TaskDeclared",
     "TaskInfo",
     "TimeoutExtension",
+    "WaitingRuns",
     "WorkerInfo",
     "Wrap",
     "current_attempt",

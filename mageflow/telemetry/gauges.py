@@ -12,7 +12,7 @@ from typing import Protocol
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from mageflow.interceptors import ClusterView
+from mageflow.interceptors import ClusterView, QueueView
 from mageflow.telemetry.names import metrics
 from mageflow.telemetry.names.metrics import Metric
 
@@ -86,6 +86,7 @@ class ClusterGauges:
 
     def __init__(self) -> None:
         self._view: ClusterView | None = None
+        self._queue: QueueView | None = None
 
     def update(self, view: ClusterView) -> bool:
         """Replace the reading.
@@ -97,6 +98,10 @@ class ClusterGauges:
         self._view = view
         return was_leader != view.is_leader
 
+    def update_queue(self, queue: QueueView) -> None:
+        """Replace the reading of what waits in Hatchet."""
+        self._queue = queue
+
     def samples(self) -> Iterable[Sample]:
         """Nothing before the first reading."""
         view = self._view
@@ -106,6 +111,11 @@ class ClusterGauges:
         yield metrics.CLUSTER_LEADER, (), float(leads)
         if leads:
             yield from _cluster_samples(view)
+        queue = self._queue
+        if leads and queue is not None and time.monotonic() < queue.valid_until:
+            for task, runs in queue.waiting.items():
+                yield metrics.TASKS_WAITING, (task,), float(runs.count)
+                yield metrics.TASK_OLDEST_WAITING, (task,), runs.oldest_seconds
 
 
 def _cluster_samples(view: ClusterView) -> Iterable[Sample]:

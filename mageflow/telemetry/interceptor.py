@@ -34,6 +34,7 @@ from mageflow.interceptors import (
     LockWaiting,
     OutcomeConfirmed,
     PendingSettlements,
+    QueueView,
     RedisCall,
     RedisOutage,
     RunResend,
@@ -91,6 +92,7 @@ class TelemetryInterceptor(Interceptor):
             ClusterView: self._cluster_viewed,
             RunUnserved: lambda event: warn_unserved(recorder, event),
             SwarmLeftOpen: lambda event: warn_left_open(recorder, event),
+            QueueView: self._queue_viewed,
             RedisOutage: lambda event: record_outage(recorder, event),
             PendingSettlements: SettlementGauge(recorder).update,
             LockWaiting: self._locks.waiting,
@@ -179,6 +181,10 @@ class TelemetryInterceptor(Interceptor):
             self._recorder.add_gauges(self._cluster)
         if self._cluster.update(event):
             self._recorder.log.emit(events.CLUSTER_LEADER_CHANGED, state="acquired" if event.is_leader else "lost")
+
+    def _queue_viewed(self, event: QueueView) -> None:
+        if self._cluster is not None:
+            self._cluster.update_queue(event)
 
 
 class Telemetry:

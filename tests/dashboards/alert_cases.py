@@ -92,6 +92,12 @@ CASES: dict[str, Case] = {
         buckets("mageflow_task_queue_wait_seconds", 'task="pay"', {"1.0": 60, "60.0": 60, "120.0": 60, "+Inf": 60}),
         TASK, "1m 57s",
     ),
+    "MageflowRunsWaitLong": Case(
+        # A follower, and the leader before it, export nothing of this.
+        (gauge("mageflow_task_oldest_waiting_seconds", 'task="pay"', "0+60x30"),),
+        (gauge("mageflow_task_oldest_waiting_seconds", 'task="pay"', "0x10 290x10 400x3 0x7"),),
+        TASK, "30m 0s",
+    ),
     "MageflowSlotsSaturated": Case(
         (gauge("mageflow_worker_slots_used", 'pool="default"', "10x30"),
          gauge("mageflow_worker_slots", 'pool="default"', "10x30")),

@@ -36,12 +36,14 @@ class FaultyTasks:
     """Tasks with faults, declared beside the shop's."""
 
     def __init__(self, client: Mageflow) -> None:
-        till, vault = client.resource("till"), client.resource("vault")
+        till, vault, shelf = (client.resource(name) for name in ("till", "vault", "shelf"))
 
         @client.task(name=REFUSED_TASK, execution_timeout=timedelta(seconds=20))
         @client.stagger_execution(wait_delta=timedelta(seconds=1))
         async def refused(order: Order) -> dict[str, int]:
-            """Asks for a timeout extension that the engine refuses."""
+            """Asks for a timeout extension that the engine refuses. Holds a lock for longer than a scrape."""
+            async with shelf.acquire(key=order.number):
+                await asyncio.sleep(1.5)
             return {"synced": order.number}
 
         @client.task(name="till.impatient")
@@ -77,6 +79,12 @@ class FaultyTasks:
                 await asyncio.sleep(order.seconds)
             return {"held": order.number}
 
+        @client.task(name="alerts.nearly_late", execution_timeout=timedelta(seconds=40))
+        async def nearly_late(order: Order) -> dict[str, int]:
+            """Ends shortly before its timeout, if the order takes 38 seconds."""
+            await asyncio.sleep(order.seconds)
+            return {"ended": order.number}
+
         @client.task(name="alerts.block_loop", execution_timeout=timedelta(minutes=2))
         async def block_loop(order: Order) -> dict[str, int]:
             """Blocks the event loop of its worker, as a synchronous call in an asynchronous task does."""
@@ -99,7 +107,7 @@ class FaultyTasks:
         self.fails_little = client.task(name="alerts.fails_little")(obey)
         self.block_loop, self.doze = block_loop, doze
         self.refused, self.impatient, self.unique_error, self.hold = refused, impatient, unique_error, hold
-        self.many_names = many_names
+        self.many_names, self.nearly_late = many_names, nearly_late
         self.hold_until_killed = hold_until_killed
 
     @property
@@ -107,7 +115,7 @@ class FaultyTasks:
         """The tasks for the workers of the shop. `KILLED_WORKER` serves the other one."""
         return [
             self.refused, self.impatient, self.unique_error, self.hold, self.block_loop, self.doze, self.fails_much,
-            self.fails_little, self.many_names,
+            self.fails_little, self.many_names, self.nearly_late,
         ]  # fmt: skip
 
 

@@ -112,12 +112,14 @@ class LiveWorkload:
 
     async def failures(self) -> None:
         """Failures, timeouts and exceptions of many classes."""
+        # The only attempt of its task, and near its timeout for six seconds.
+        await self.workload.run(self.faulty.nearly_late, Order(seconds=38))
         for n in range(2):
             await self.workload.render(Order(number=n, seconds=12))
         for n in range(5):
             await self.workload.run(self.shop.flaky, Order(number=n))
         for n in range(UNIQUE_ERRORS):
-            if n % 20 == 0 and n < 100:  # so that at every moment of some seconds one is near its timeout
+            if n % 20 == 0 and n < 100:
                 await self.workload.run(self.shop.hang, Order(number=n))
             await self.workload.run(self.faulty.unique_error, Order(number=n), "failed")
             await asyncio.sleep(0.05)
@@ -267,6 +269,7 @@ def _worker(
             "MAGEFLOW_REDIS_URL": valkey.url,
             "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
             "MAGEFLOW_METRICS_PORT": "0",
+            "MAGEFLOW_QUEUE_INTERVAL_S": "2",
             "LIVE_WORKER": name,
             "LIVE_SPANS": str(folder / f"{name}-spans.jsonl"),
         },

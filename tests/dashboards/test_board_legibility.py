@@ -16,6 +16,7 @@ import yaml
 from dashboards.generator.queries import increase_from_zero
 from mageflow.dashboards import find_bundle
 from mageflow.dashboards.promql import fill_variables, scan
+from mageflow.dashboards.vocabulary import metric_of
 
 BUNDLE = find_bundle()
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in BUNDLE.boards]
@@ -118,9 +119,9 @@ def test_ids_in_the_wait_for_graph_have_no_space() -> None:
             assert " " not in made, made
 
 
-def test_the_table_of_flows_has_one_row_per_flow_and_readable_headings() -> None:
+@pytest.mark.parametrize("panel", [each for each in PANELS if each.values[0]["datasource"]["type"] == "tempo"])
+def test_a_table_of_traces_has_one_row_per_span_and_readable_headings(panel: dict[str, Any]) -> None:
     """The table lists spans, not traces (name and duration of a trace are its root's); each column has a heading."""
-    (panel,) = [each.values[0] for each in PANELS if each.values[0]["datasource"]["type"] == "tempo"]
     (target,) = panel["targets"]
     assert target["tableType"] == "spans"
     (organize,) = panel["transformations"]
@@ -132,6 +133,28 @@ def test_the_table_of_flows_has_one_row_per_flow_and_readable_headings() -> None
     assert set(attributes[1:]) | {"Name", "Duration", "Start time", "Span ID"} == set(renamed)
     assert all(re.fullmatch(r"[a-z]+", heading) for heading in renamed.values())
     assert set(organize["options"]["excludeByName"]) == {"Trace Service", "Trace Name"}
+
+
+@pytest.mark.parametrize("panel", of_type("timeseries"))
+def test_a_legend_is_not_cut(panel: dict[str, Any]) -> None:
+    """Below a graph, Grafana shows three lines of a table. It is beside a wide graph, and a list below a narrow one."""
+    legend, is_wide = panel["options"]["legend"], panel["gridPos"]["w"] >= 12
+    assert (legend["placement"], legend["displayMode"]) == (("right", "table") if is_wide else ("bottom", "list"))
+
+
+@pytest.mark.parametrize("panel", of_type("heatmap"))
+def test_rows_of_a_heat_map_have_room_for_their_labels(panel: dict[str, Any]) -> None:
+    """At most 20 rows: more labels would cover each other. Each bound is one that the histogram has."""
+    (target,) = panel["targets"]
+    matchers = [m for s in scan(target["expr"]).selectors for m in s.matchers if m.label == "le"]
+    assert matchers
+    for matcher in matchers:
+        metric = next(found for s in scan(target["expr"]).selectors if (found := metric_of(s.metric)) is not None)
+        rows = [bound for bound in metric.buckets if re.fullmatch(matcher.value, str(bound))]
+        assert 6 <= len(rows) <= 20
+        assert len(rows) == matcher.value.count("|")
+        assert re.fullmatch(matcher.value, "+Inf")
+        assert [bound for bound in metric.buckets if re.fullmatch(matcher.value, f"{bound:.10g}")] == rows
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=[board["uid"] for board in BOARDS])

@@ -1,7 +1,7 @@
 """The rules of grafana/dashboard-linter, one test each, over the committed JSON.
 
-The linter is a Go program. Its rules are written again here so that they run with the suite. Two panels are excluded,
-each with its reason.
+The linter is a Go program. Its rules are written again here so that they run with the suite. The panels in
+`EXCLUDED` are left out, each with its reason.
 """
 
 import json
@@ -11,16 +11,20 @@ import pytest
 from mageflow.dashboards import find_bundle
 from mageflow.dashboards.promql import scan
 from mageflow.dashboards.vocabulary import EXTERNAL_SERIES, metric_of
+from mageflow.telemetry.names import METRICS
 
 BOARDS = [json.loads(path.read_text(encoding="utf-8")) for path in find_bundle().boards]
 IDS = [board["uid"] for board in BOARDS]
 EXCLUDED = {
     "Engine backlog by workflow": "scraped from Hatchet under another job, which the job variable does not list",
     "Recent and slow flows": "TraceQL against Tempo, not PromQL",
+    "Deadlocks and their runs": "TraceQL against Tempo, not PromQL",
 }
 
 UNITS = {"none", "short", "percent", "percentunit", "s", "ms", "bytes", "ops", "reqps", "bool"}
 """The units used here, a part of the linter's list."""
+
+RANGE_FUNCTIONS = {"increase", "max_over_time"}
 
 boards = pytest.mark.parametrize("board", BOARDS, ids=IDS)
 
@@ -148,21 +152,23 @@ def test_target_job_and_instance_rules(board: dict, label: str) -> None:
 
 @boards
 def test_target_rate_interval_rule(board: dict) -> None:
-    """Rate uses $__rate_interval; increase may use $__range, in panels about the whole time range."""
+    """Rate uses $__rate_interval; increase and a maximum may use $__range, in panels about the whole time range."""
     for panel, expr in targets_of(board):
         for selector in scan(expr).selectors:
             if selector.range:
-                allowed = {"$__rate_interval"} | ({"$__range"} if selector.function == "increase" else set())
+                allowed = {"$__rate_interval"} | ({"$__range"} if selector.function in RANGE_FUNCTIONS else set())
                 assert selector.range in allowed, panel["title"]
 
 
 @boards
 def test_target_counter_agg_rule(board: dict) -> None:
-    """A counter is read through rate, irate or increase, or by a macro that also counts its first sample."""
+    """A counter is read through rate, irate or increase, or by a macro: its first sample too, or what a step adds."""
     for panel, expr in targets_of(board):
         allowed = {"rate", "irate", "increase"}
         if " unless " in expr and "or increase(" in expr:
             allowed |= {"unless", "offset"}
+        if " offset $__interval" in expr:
+            allowed |= {"sum", "offset"}
         for selector in scan(expr).selectors:
             if selector.metric.endswith("_total"):
                 assert selector.function in allowed, panel["title"]
@@ -180,23 +186,51 @@ def test_no_loki_targets(board: dict) -> None:
     assert not [panel for panel in panels_of(board) if panel["datasource"]["type"] == "loki"]
 
 
-@boards
-def test_quantile_panels_show_exemplars(board: dict) -> None:
-    """Exemplars are on for the highest quantile of a histogram with exemplars, and off for every other query.
+def families_of(target: dict) -> set[str]:
+    """The histograms with exemplars that a query reads."""
+    if "expr" not in target:
+        return set()
+    families = {metric_of(s.metric) for s in scan(target["expr"]).selectors if s.metric.endswith("_bucket")}
+    return {metric.name for metric in families if metric is not None and metric.exemplars}
 
-    All quantiles of one histogram have the same exemplars, which would be drawn several times.
-    """
+
+@boards
+def test_exemplars_hide_no_lines(board: dict) -> None:
+    """Exemplars are on a heat map of their histogram. A graph has them where no heat map of the board has, once."""
+    on_heat = {
+        name
+        for panel in panels_of(board)
+        if panel["type"] == "heatmap"
+        for target in panel["targets"]
+        if target["exemplar"]
+        for name in families_of(target)
+    }
     for panel in panels_of(board):
+        if panel["type"] == "heatmap":
+            assert [bool(families_of(target)) for target in panel["targets"]] == [
+                target["exemplar"] for target in panel["targets"]
+            ]
         if panel["type"] != "timeseries":
             continue
-        carriers: list[dict] = []
-        for target in panel["targets"]:
-            is_quantile = "histogram_quantile(" in target["expr"]
-            selectors = scan(target["expr"]).selectors if is_quantile else ()
-            families = [metric_of(s.metric) for s in selectors if s.metric.endswith("_bucket")]
-            if any(metric is not None and metric.exemplars for metric in families):
-                carriers.append(target)
-        assert [target for target in panel["targets"] if target["exemplar"]] == carriers[-1:], panel["title"]
+        carriers = [target for target in panel["targets"] if target["exemplar"]]
+        assert len(carriers) <= 1, panel["title"]
+        for target in carriers:
+            assert "histogram_quantile(" in target["expr"], panel["title"]
+            assert families_of(target), panel["title"]
+            assert not families_of(target) & on_heat, panel["title"]
+
+
+def test_every_histogram_with_exemplars_shows_them_somewhere() -> None:
+    """One click leads from a distribution to a trace."""
+    shown = {
+        name
+        for board in BOARDS
+        for panel in panels_of(board)
+        for target in panel["targets"]
+        if target.get("exemplar")
+        for name in families_of(target)
+    }
+    assert shown == {metric.name for metric in METRICS if metric.exemplars}
 
 
 @boards

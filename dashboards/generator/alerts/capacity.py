@@ -36,6 +36,29 @@ def capacity_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             ),
         ),
         Alert(
+            name="MageflowRunsWaitLong",
+            severity="warning",
+            wait="5m",
+            expr=f"max by (job, task) (mageflow_task_oldest_waiting_seconds) > {limits.waiting_seconds:g}",
+            summary="A run of {{ $labels.task }} has waited {{ $value | humanizeDuration }} in Hatchet",
+            description=(
+                "The oldest run of {{ $labels.task }} that no worker has started waits since "
+                "{{ $value | humanizeDuration }}. It is not in the queue wait, which is known when a run starts."
+            ),
+            board=_OVERVIEW,
+            meaning="Runs wait, and some of them do not start at all.",
+            causes=(
+                "No worker that is running has the task.",
+                "All slots are in use, or a concurrency or rate limit of Hatchet holds the runs back.",
+                "Hatchet counts by task name over the namespaces of a tenant: another namespace has no worker.",
+            ),
+            steps=(
+                "*Waiting in Hatchet* on the overview: one task or all tasks?",
+                "One task: start a worker that registers it, or look at its concurrency and rate limits.",
+                "All tasks: *Slot use*. Add workers; `docs/telemetry.md` has an example that scales by this metric.",
+            ),
+        ),
+        Alert(
             name="MageflowSlotsSaturated",
             severity="warning",
             wait="5m",

@@ -67,8 +67,8 @@ def task_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             ),
             steps=(
                 (
-                    "Open the task's board. *Failures by exception* shows the exception class; *Outcomes* separates "
-                    "failures from timeouts."
+                    "Open the task's board. *Failures by exception* shows the exception class; *Attempts by outcome* "
+                    "separates failures from timeouts."
                 ),
                 (
                     "Click an exemplar of a line with outcome error on *Duration p95 by task and outcome*. The trace "

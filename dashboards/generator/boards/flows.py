@@ -1,6 +1,6 @@
 """Board 5, chains, swarms and callbacks: flows from start to close, and the signatures stored for them."""
 
-from dashboards.generator.queries import counts, in_range, mean, quantile, rate_of_active, recent, share_in_range
+from dashboards.generator.queries import counts, in_range, mean, quantile, rate_of_active, share_in_range
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
 from mageflow.telemetry.names import traces
 
@@ -71,12 +71,11 @@ _FLOWS = Section(
                 Query(quantile(0.5, "mageflow_flow_duration_seconds_bucket{F}", "flow_name"), "{{flow_name}} p50"),
                 Query(quantile(0.95, "mageflow_flow_duration_seconds_bucket{F}", "flow_name"), "{{flow_name}} p95"),
             ],
-            "From start to close by the clock of Redis, so clock differences between hosts have no effect. Exemplars "
-            "open the trace of the whole flow.",
-            drill="flow_name",
+            "From start to close by the clock of Redis, so clock differences between hosts have no effect.",
+            drill="flow_name", has_exemplars=False,
         ),
-        heat("Flow duration", "s", f"sum by (le) ({recent('mageflow_flow_duration_seconds_bucket{F}')})",
-             "Distribution of durations of the selected flows."),
+        heat("Flow duration", "s", "mageflow_flow_duration_seconds_bucket", "{F}",
+             "Distribution of durations of the selected flows. Each dot opens the trace of one flow."),
         lines(
             "Handover p95", "s",
             [Query(quantile(0.95, "mageflow_flow_handover_seconds_bucket{S}", "flow"), "{{flow}}")],

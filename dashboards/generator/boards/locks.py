@@ -2,6 +2,7 @@
 
 from dashboards.generator.queries import counts, in_range, quantile, quantile_of_all, rate_of_active, recent
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
+from mageflow.telemetry.names import traces
 
 
 def _with_labels(expr: str, **labels: tuple[str, str]) -> str:
@@ -154,12 +155,12 @@ _WAITING_AND_HOLDING = Section(
                 Query(quantile(0.5, "mageflow_lock_wait_seconds_bucket{L}", "lock"), "{{lock}} p50"),
                 Query(quantile(0.95, "mageflow_lock_wait_seconds_bucket{L}", "lock"), "{{lock}} p95"),
             ],
-            "How long requests waited, granted or not. Exemplars open the trace of a waiting attempt, which links to "
-            "the holder's trace.",
-            drill="lock",
+            "How long requests waited, granted or not.",
+            drill="lock", has_exemplars=False,
         ),
-        heat("Wait", "s", f"sum by (le) ({recent('mageflow_lock_wait_seconds_bucket{L}')})",
-             "Distribution of waits. The lowest row is requests that were granted at once."),
+        heat("Wait", "s", "mageflow_lock_wait_seconds_bucket", "{L}",
+             "Distribution of waits. The lowest row is requests that were granted at once. Dots open the trace of a "
+             "waiting attempt, which links to the holder's trace."),
         lines(
             "Hold p95", "s", [Query(quantile(0.95, "mageflow_lock_hold_seconds_bucket{L}", "lock"), "{{lock}}")],
             "How long locks are held. Long holds cause long waits, so shorten the holds first.",
@@ -221,10 +222,35 @@ _OUTCOMES = Section(
     ),
 )  # fmt: skip
 
+_RESOLVED = (
+    f'{{ name = "{traces.SPAN_RESOLVE_DEADLOCK()}" }} | '
+    f"select(name, span.{traces.DEADLOCK_VICTIM_TASK}, span.{traces.DEADLOCK_RESOLUTION}, "
+    f"span.{traces.DEADLOCK_CYCLE_LENGTH}, span.{traces.DEADLOCK_MEMBERS})"
+)
+
+_TRACES = Section(
+    "Deadlocks one by one (needs Tempo)",
+    (
+        PanelSpec(
+            "traces", "Deadlocks and their runs",
+            "One row per deadlock, the latest first. Click the span to open its trace: it links to the attempts in the "
+            "cycle and has an event for each wait. Click the runs to find them in Hatchet.",
+            "short", (Query(_RESOLVED),), 24, 8,
+            empty="no deadlocks",
+            columns=(
+                ("Start time", "found"), ("Name", "name"), (traces.DEADLOCK_VICTIM_TASK, "victim"),
+                (traces.DEADLOCK_RESOLUTION, "resolution"), (traces.DEADLOCK_CYCLE_LENGTH, "members"),
+                (traces.DEADLOCK_MEMBERS, "runs"), ("Duration", "duration"), ("Span ID", "span"),
+            ),
+        ),
+    ),
+)  # fmt: skip
+
 BOARD = BoardSpec(
     uid="mageflow-locks",
     title="mageflow / Locks and deadlocks",
     description="Resource locks: holders, waiters, the wait-for graph between tasks, and every deadlock broken.",
     variables=("lock",),
-    sections=(_RIGHT_NOW, _GRAPH, _WAITING_AND_HOLDING, _OUTCOMES),
+    needs_tempo=True,
+    sections=(_RIGHT_NOW, _GRAPH, _WAITING_AND_HOLDING, _OUTCOMES, _TRACES),
 )

@@ -1,6 +1,6 @@
 """Board 1, fleet overview: are all workers well, and if not, which task, pool or process has a problem."""
 
-from dashboards.generator.queries import counts, in_range, quantile_of_all
+from dashboards.generator.queries import ENDED, counts, in_range, quantile_of_all
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
@@ -56,20 +56,29 @@ _WORK = Section(
     "Work",
     (
         lines(
-            "Runs by outcome", "ops",
+            "Runs by end state", "short",
+            [Query(counts(f"mageflow_task_runs_total{{S,{ENDED}}}", "outcome"), "{{outcome}}")],
+            "Runs that ended, per interval. Attempts that Hatchet retries are left out: a run that fails twice and "
+            "then succeeds is one success.",
+            bars=True, decimals=0, empty="no runs",
+        ),
+        lines(
+            "Attempts by outcome", "ops",
             [Query("sum by (outcome) (rate(mageflow_task_runs_total{S}[R]))", "{{outcome}}")],
             "Finished attempts per second. timed_out is not part of failed. An attempt that Hatchet will retry is "
             "retried, not failed.",
             stacked=True,
         ),
         lines(
-            "Worst tasks by error ratio", "percentunit",
+            "Worst tasks by end state", "percentunit",
             [Query(
-                'topk(10, sum by (task) (rate(mageflow_task_runs_total{S,outcome=~"failed|timed_out"}[R])) / '
-                "sum by (task) (rate(mageflow_task_runs_total{S}[R]))) > 0", "{{task}}",
+                'topk(10, sum by (task, outcome) (rate(mageflow_task_runs_total{S,outcome=~"failed|timed_out"}[R])) / '
+                "on (task) group_left () sum by (task) "
+                '(rate(mageflow_task_runs_total{S,outcome=~"succeeded|failed|timed_out"}[R]))) > 0',
+                "{{task}} {{outcome}}",
             )],
-            "The ten tasks with the largest share of attempts that timed out or failed without further retries. Click "
-            "a line to open the task.",
+            "The largest shares of runs that failed for good or timed out, by task and end state. Retries, "
+            "cancellations and skipped duplicates are not counted. Click a line to open the task.",
             drill="task", steps=((0.05, "red"),), maximum=1, empty="no task fails",
         ),
         lines(
@@ -78,12 +87,28 @@ _WORK = Section(
                 Query(quantile_of_all(share, "mageflow_task_run_duration_seconds_bucket{S}"), f"p{share * 100:g}")
                 for share in (0.5, 0.95, 0.99)
             ],
-            "Duration of attempts without their stagger sleep, over all tasks. The dots are exemplars: each opens the "
-            "trace of one attempt.",
+            "Duration of attempts without their stagger sleep, over all tasks. The task board has the traces: one dot "
+            "for each.",
+            has_exemplars=False,
         ),
         heat(
-            "Queue wait", "s", "sum by (le) (increase(mageflow_task_queue_wait_seconds_bucket{S}[R]))",
-            "How long runs waited for a slot, over time. If the band climbs, the backlog grows.",
+            "Queue wait", "s", "mageflow_task_queue_wait_seconds_bucket", "{S}",
+            "How long runs waited for a slot, over time. If the band climbs, the backlog grows. Only runs that began "
+            "are here; Waiting in Hatchet shows the others.",
+            width=8,
+        ),
+        lines(
+            "Waiting in Hatchet", "short",
+            [Query("topk(10, max by (task) (mageflow_tasks_waiting{S}))", "{{task}}")],
+            "Runs that no worker has started, as Hatchet counts them, for the ten tasks with the most. One elected "
+            "worker reads them. Absent while Hatchet does not answer.",
+            drill="task", decimals=0, width=8, empty="not known",
+        ),
+        lines(
+            "Oldest waiting run", "s",
+            [Query("topk(10, max by (task) (mageflow_task_oldest_waiting_seconds{S}))", "{{task}}")],
+            "How long the oldest of them has waited. It climbs by a second each second if no worker takes the task.",
+            drill="task", steps=((60, "orange"), (300, "red")), width=8, empty="not known",
         ),
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Board 2, decorated tasks: throughput, latency, failures, timeouts and signatures of one or a few tasks."""
 
-from dashboards.generator.queries import counts, quantile, quantile_of_all, rate_of_active, recent, share_in_range
+from dashboards.generator.queries import ENDED, counts, quantile, quantile_of_all, rate_of_active, share_in_range
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _RIGHT_NOW = Section(
@@ -46,10 +46,28 @@ _OUTCOMES = Section(
     "Outcomes and latency",
     (
         lines(
-            "Outcomes", "short",
+            "Runs by end state", "short",
+            [Query(counts(f"mageflow_task_runs_total{{T,{ENDED}}}", "task", "outcome"), "{{task}} {{outcome}}")],
+            "Runs that ended, per interval, by task and end state. A run that fails twice and then succeeds is one "
+            "success here, and three attempts beside.",
+            bars=True, decimals=0, drill="task", empty="no runs",
+        ),
+        lines(
+            "Attempts by outcome", "short",
             [Query(counts("mageflow_task_runs_total{T}", "task", "outcome"), "{{task}} {{outcome}}")],
             "Finished attempts per interval by task and outcome. Outcomes that do not occur are not shown.",
             bars=True, decimals=0, drill="task", empty="no runs",
+        ),
+        lines(
+            "Waiting in Hatchet", "short",
+            [
+                Query("max by (task) (mageflow_tasks_waiting{T})", "{{task}} runs"),
+                Query("max by (task) (mageflow_task_oldest_waiting_seconds{T})", "{{task}} oldest", unit="s",
+                      dashed=True),
+            ],
+            "Runs that no worker has started, and the age of the oldest (right axis), as Hatchet counts them. Absent "
+            "while Hatchet does not answer.",
+            drill="task", decimals=0, empty="not known",
         ),
         lines(
             "In flight by phase", "short",
@@ -63,24 +81,29 @@ _OUTCOMES = Section(
             [Query(quantile(0.95, "mageflow_task_run_duration_seconds_bucket{T}", "task", "outcome"),
                    "{{task}} {{outcome}}")],
             "Failures and successes have separate lines, so fast failures do not lower the latency of successes.",
-            drill="task",
+            drill="task", has_exemplars=False,
         ),
         heat(
-            "Duration", "s", f"sum by (le) ({recent('mageflow_task_run_duration_seconds_bucket{T}')})",
-            "Distribution of durations. Two bands are two kinds of work, for example cache hits and cache misses.",
+            "Duration", "s", "mageflow_task_run_duration_seconds_bucket", "{T}",
+            "Distribution of durations. Two bands are two kinds of work, for example cache hits and cache misses. Each "
+            "dot opens the trace of one attempt.",
         ),
         lines(
             "Queue wait p95 by task", "s",
             [Query(quantile(0.95, "mageflow_task_queue_wait_seconds_bucket{T}", "task"), "{{task}}")],
             "From enqueue or due time to the start of the first attempt. Retries are not counted.",
-            drill="task", steps=((60, "red"),),
+            drill="task", steps=((60, "red"),), width=8, has_exemplars=False,
+        ),
+        heat(
+            "Queue wait", "s", "mageflow_task_queue_wait_seconds_bucket", "{T}",
+            "Distribution of queue waits. Each dot opens the trace of one attempt.", width=8,
         ),
         lines(
             "Failures by exception", "short",
             [Query(counts("mageflow_task_failures_total{T}", "task", "exception"), "{{task}} {{exception}}")],
             "Attempts per interval that ended with an exception, by its class. Messages and arguments are not "
             "recorded.",
-            bars=True, decimals=0, drill="task", empty="no failures",
+            bars=True, decimals=0, drill="task", width=8, empty="no failures",
         ),
         lines(
             "Timeout budget used p95", "percentunit",

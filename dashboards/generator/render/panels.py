@@ -13,6 +13,7 @@ from grafana_foundation_sdk.builders import (
     table,
     tempo,
     timeseries,
+    trend,
 )
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
@@ -85,13 +86,14 @@ def _target(spec: PanelSpec, query: Query, ref: str, *, exemplars: bool) -> prom
     )
     if query.legend:
         target = target.legend_format(query.legend)
-    if spec.kind in {"table", "nodeGraph"}:
+    if spec.kind in {"table", "nodeGraph", "trend"}:
         return target.instant().format(prometheus_model.PromQueryFormat.TABLE)
     if spec.kind == "heatmap":
-        return target.range().format(prometheus_model.PromQueryFormat.HEATMAP)
+        carries = any(metric.exemplars for metric in metrics_in(expand_macros(query.expr)))
+        return target.range().format(prometheus_model.PromQueryFormat.HEATMAP).exemplar(carries)
     if spec.instant:
         return target.instant()
-    return target.range().exemplar(spec.kind == "timeseries" and exemplars)
+    return target.range().exemplar(spec.kind == "timeseries" and spec.has_exemplars and exemplars)
 
 
 def _thresholds(spec: PanelSpec) -> dashboard.ThresholdsConfig:
@@ -126,15 +128,7 @@ def _stat(spec: PanelSpec) -> Any:
 
 
 def _timeseries(spec: PanelSpec) -> Any:
-    legend = (
-        common.VizLegendOptions()
-        .display_mode(common_model.LegendDisplayMode.TABLE)
-        .placement(common_model.LegendPlacement.BOTTOM)
-        .calcs(["lastNotNull", "max"])
-        .sort_by("Max")
-        .sort_desc(True)
-        .show_legend(True)
-    )
+    legend = _legend(spec)
     tooltip = (
         common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI).sort(common_model.SortOrder.DESCENDING)
     )
@@ -175,6 +169,21 @@ def _timeseries(spec: PanelSpec) -> Any:
     for number, query in enumerate(spec.queries):
         panel = _series_of_query(panel, spec, query, query.ref or chr(ord("A") + number))
     return _coloured(panel, spec)
+
+
+def _legend(spec: PanelSpec) -> common.VizLegendOptions:
+    """A table beside a wide graph, as Grafana shows three lines of it below. Below a narrow one, names side by side."""
+    legend = common.VizLegendOptions().show_legend(True).calcs([])
+    is_wide = spec.width >= _WIDE
+    legend = legend.placement(common_model.LegendPlacement.RIGHT if is_wide else common_model.LegendPlacement.BOTTOM)
+    if not is_wide:
+        return legend.display_mode(common_model.LegendDisplayMode.LIST)
+    # The number that the graph is read for, largest first: the last value of a line, the sum of bars.
+    legend = legend.display_mode(common_model.LegendDisplayMode.TABLE).calcs(["sum"] if spec.bars else ["max"])
+    return legend.sort_by("Total" if spec.bars else "Max").sort_desc(True)
+
+
+_WIDE = 12
 
 
 def _fill(spec: PanelSpec) -> int:
@@ -282,6 +291,44 @@ def _table(spec: PanelSpec) -> Any:
     return _targets(panel, spec)
 
 
+def _trend(spec: PanelSpec) -> Any:
+    # Each query is a table with the label and a value; joined by the label they are columns.
+    ((label, _),) = spec.columns
+    refs = [query.ref or chr(ord("A") + number) for number, query in enumerate(spec.queries)]
+    names = {f"Value #{ref}": query.legend for ref, query in zip(refs, spec.queries, strict=True)}
+    times = {f"Time{suffix}": True for suffix in ("", *(f" {number + 1}" for number in range(len(refs))))}
+    steps = (
+        ("joinByField", {"byField": label, "mode": "outer"}),
+        ("convertFieldType", {"conversions": [{"targetField": label, "destinationType": "number"}], "fields": {}}),
+        ("organize", {"excludeByName": times, "indexByName": {}, "renameByName": names}),
+        ("sortBy", {"fields": {}, "sort": [{"field": label}]}),
+    )
+    panel = (
+        trend.Panel()
+        .unit(spec.unit)
+        .min(0)
+        .max(1)
+        .no_value(spec.empty)
+        .line_width(2)
+        .x_field(label)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(common_model.LegendDisplayMode.LIST)
+            .placement(common_model.LegendPlacement.BOTTOM)
+            .calcs([])
+            .show_legend(True)
+        )
+        .tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
+    )
+    for name, options in steps:
+        panel = panel.with_transformation(model.DataTransformerConfig(id_val=name, options=options))
+    for query in spec.queries:
+        if query.dashed:
+            dash = model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]})
+            panel = panel.override_by_name(query.legend, [dash])
+    return _targets(panel, spec)
+
+
 def _node_graph(spec: PanelSpec) -> Any:
     # Grafana identifies the two frames by their refIds, and reads fields by name: labels become fields of the same
     # name. It draws straight lines: none from a node to itself, and one for all edges between two nodes.
@@ -311,4 +358,5 @@ _BUILDERS: dict[str, Callable[[PanelSpec], Any]] = {
     "table": _table,
     "nodeGraph": _node_graph,
     "traces": _traces,
+    "trend": _trend,
 }

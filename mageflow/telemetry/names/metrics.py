@@ -184,6 +184,10 @@ TASK_STAGE_SECONDS: Final = _counter(
     "mageflow_task_stage_seconds_total", "Slot-seconds spent per stage; its rate is the mean number of slots.",
     "task", stage=STAGES,
 )  # fmt: skip
+TASKS_WAITING: Final = _cluster("mageflow_tasks_waiting", "Runs in Hatchet that no worker has started.", "task")
+TASK_OLDEST_WAITING: Final = _cluster(
+    "mageflow_task_oldest_waiting_seconds", "Age of the oldest waiting run; 0 if none waits.", "task", unit="s"
+)
 TASKS_IN_FLIGHT: Final = _gauge("mageflow_tasks_in_flight", "Live attempts by phase.", "task", phase=PHASES)
 TASK_FAILURES: Final = _counter(
     "mageflow_task_failures_total", "Attempts that ended with an exception, by class name.", "task", "exception"

@@ -1,5 +1,5 @@
-// The panel types of the boards. Numbers, tables and graphs over time are Grafana's own components; the heatmap and the
-// node graph are in none of its libraries and are drawn here after its description.
+// The panel types of the boards. Numbers, tables and graphs over time are Grafana's own components; the heatmap, the
+// curve and the node graph are in none of its libraries and are drawn here after its description.
 import {
   FieldColorModeId, FieldConfigProperty, FieldType, PanelPlugin, formattedValueToString, getFieldDisplayValues,
   getValueFormat, identityOverrideProcessor, type DataFrame, type GrafanaTheme2, type PanelProps,
@@ -127,7 +127,7 @@ function oranges(share: number, theme: GrafanaTheme2): string {
   return `rgb(${low.map((value, index) => Math.round(value + (high[index] - value) * at))})`;
 }
 
-const MARGIN = { left: 60, right: 8, bottom: 60 };
+const MARGIN = { left: 72, right: 8, bottom: 60 };
 
 function Heat({ data, width, height, options, timeRange }: Props) {
   const theme = useTheme2();
@@ -170,6 +170,16 @@ function Heat({ data, width, height, options, timeRange }: Props) {
       context.fillText(text, x, y);
     };
     const format = getValueFormat(options.yAxis.unit);
+    const bounds = frames.map((frame) => Number((frame.fields[1].labels?.le ?? '').replace('+Inf', 'Infinity')));
+    context.fillStyle = options.exemplars?.color ?? 'magenta';
+    for (const marks of data.annotations ?? []) {
+      marks.fields[0].values.forEach((time: number, at: number) => {
+        const bucket = bounds.findIndex((bound) => marks.fields[1].values[at] <= bound);
+        if (time >= start && time <= end && bucket >= 0) {
+          context.fillRect(place(time) - 2, tall - (bucket + 0.5) * row - 2, 4, 4);
+        }
+      });
+    }
     for (let bucket = 0; bucket < frames.length; bucket += Math.ceil(14 / row)) {
       const bound = frames[bucket].fields[1].labels?.le ?? '';
       const text = bound === '+Inf' ? bound : formattedValueToString(format(Number(bound)));
@@ -187,6 +197,47 @@ function Heat({ data, width, height, options, timeRange }: Props) {
     write(most.toFixed(1), MARGIN.left + 200, tall + 48, 'center');
   });
   return frames.length ? <canvas ref={canvas} width={width} height={height} /> : <Words>No data</Words>;
+}
+
+const COLOURS = ['#73bf69', '#f2cc0c', '#8ab8ff', '#ff780a'];
+
+/** Lines over the numbers of one column. */
+function Trend({ data, width, height, options, fieldConfig }: Props) {
+  const theme = useTheme2();
+  const fields = data.series[0]?.fields ?? [];
+  const across = fields.find((field) => field.name === options.xField);
+  const lines = fields.filter((field) => field !== across && field.type === FieldType.number);
+  if (!across || !lines.length) {
+    return <Words>{fieldConfig.defaults.noValue ?? 'No data'}</Words>;
+  }
+  const [left, bottom] = [50, 52];
+  const [inner, tall] = [width - left - 16, height - bottom - 8];
+  const x = (value: number) => left + value * inner;
+  const y = (value: number) => 8 + (1 - value) * tall;
+  const ticks = [0, 0.2, 0.4, 0.6, 0.8, 1];
+  return (
+    <svg width={width} height={height} fontSize={12} fill={theme.colors.text.primary}>
+      {ticks.map((tick) => (
+        <g key={tick}>
+          <path d={`M${x(0)} ${y(tick)}H${x(1)}M${x(tick)} ${y(0)}V${y(1)}`} stroke={theme.colors.border.weak} />
+          <text x={left - 6} y={y(tick) + 4} textAnchor="end">{`${tick * 100}%`}</text>
+          <text x={x(tick)} y={y(0) + 16} textAnchor="middle">{tick}</text>
+        </g>
+      ))}
+      {lines.map((line, number) => {
+        const name = line.config.displayName ?? line.name;
+        const points = Array.from(line.values, (value, at) => `${x(Number(across.values[at]))},${y(Number(value))}`);
+        const dash = line.config.custom?.lineStyle?.fill === 'dash' ? '8 6' : undefined;
+        return (
+          <g key={name}>
+            <polyline points={points.join(' ')} fill="none" stroke={COLOURS[number]} strokeWidth={2} strokeDasharray={dash} />
+            <path d={`M${left + number * 90} ${height - 12}h14`} stroke={COLOURS[number]} strokeWidth={4} />
+            <text x={left + number * 90 + 20} y={height - 8}>{name}</text>
+          </g>
+        );
+      })}
+    </svg>
+  );
 }
 
 type Item = Record<string, string>;
@@ -278,6 +329,10 @@ export const PLUGINS: Record<string, PanelPlugin<any, any>> = {
     .setDataSupport({ annotations: true, alertStates: false }),
   stat: new PanelPlugin<any>(Numbers).useFieldConfig({}),
   table: new PanelPlugin<any>(Rows).useFieldConfig({ useCustomConfig: options(CELLS) }),
-  heatmap: new PanelPlugin<any>(Heat).useFieldConfig({ useCustomConfig: options({ hideFrom: GRAPH.hideFrom }) }),
+  heatmap: new PanelPlugin<any>(Heat).useFieldConfig({ useCustomConfig: options({ hideFrom: GRAPH.hideFrom }) })
+    .setDataSupport({ annotations: true, alertStates: false }),
+  trend: new PanelPlugin<any>(Trend).useFieldConfig({
+    standardOptions: { [FieldConfigProperty.Color]: palette }, useCustomConfig: options(GRAPH),
+  }),
   nodeGraph: new PanelPlugin<any>(Graph).useFieldConfig({}),
 };

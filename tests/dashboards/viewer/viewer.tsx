@@ -169,8 +169,10 @@ async function show() {
   provideServices();
   const uid = location.pathname.split('/').at(-1);
   const board = await (await fetch(`/boards/${uid}.json`)).json();
-  // One board asks a Tempo as well, in a collapsed row; there is none here.
-  board.templating.list = board.templating.list.filter((each: any) => each.query !== 'tempo');
+  // Some panels ask Tempo or a log store as well; there is none here.
+  const isOther = (each: any) => ['tempo', 'loki'].includes(each.datasource?.type);
+  board.panels = board.panels.filter((each: any) => !isOther(each));
+  board.templating.list = board.templating.list.filter((each: any) => !['tempo', 'loki'].includes(each.query));
   const scene = sceneOf(board);
   Object.assign(report, { board, scene });
   createRoot(document.getElementById('root')!).render(

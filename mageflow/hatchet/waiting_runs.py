@@ -1,0 +1,71 @@
+"""What waits in Hatchet, by task: runs that no worker has started, and since when the oldest of them waits."""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from hatchet_sdk.clients.rest.api.tenant_api import TenantApi
+from hatchet_sdk.features.metrics import MetricsClient
+
+from mageflow.errors import DispatchError
+from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.interceptors import TaskInfo, WaitingRuns
+
+__all__ = ["waiting_runs"]
+
+_MOST_TASKS: Final = 500
+_LIMIT_SECONDS: Final = 5.0
+
+
+async def waiting_runs(metrics: MetricsClient, declared: Collection[TaskInfo]) -> Mapping[str, WaitingRuns]:
+    """Read what waits, with one request and without a retry.
+
+    Hatchet counts by the name of the task, over all workflows and namespaces of the tenant. The name of a task of a
+    workflow becomes ``workflow:task`` if one declared task has it.
+
+    Args:
+        metrics: Of the client.
+        declared: Tasks that are in the result also if nothing waits.
+
+    Returns:
+        By task label. Of tasks that are not declared, the 500 with the most runs.
+
+    Raises:
+        DispatchError: Hatchet could not be reached or refused.
+    """
+    try:
+        found = await asyncio.to_thread(_read, metrics)
+    except DISPATCH_FAILURES as error:
+        raise DispatchError("task stats", describe(error)) from error
+    labels = _labels(declared)
+    waiting = {info.name: WaitingRuns(0, 0.0) for info in declared}
+    others: dict[str, WaitingRuns] = {}
+    for name, runs in found.items():
+        label = labels.get(name, name)
+        (waiting if label in waiting else others)[label] = runs
+    most = sorted(others, key=lambda name: others[name].count, reverse=True)[:_MOST_TASKS]
+    return waiting | {name: others[name] for name in most}
+
+
+def _labels(declared: Collection[TaskInfo]) -> Mapping[str, str]:
+    """Labels by the name that Hatchet counts by. A name of two declared tasks stays as it is."""
+    labels: dict[str, str] = {}
+    for info in declared:
+        name = info.name.removeprefix(f"{info.workflow_name}:")
+        labels[name] = name if name in labels else info.name
+    return labels
+
+
+def _read(metrics: MetricsClient) -> Mapping[str, WaitingRuns]:
+    with metrics.client() as client:
+        tenant = metrics.client_config.tenant_id
+        stats = TenantApi(client).tenant_get_task_stats(tenant, _request_timeout=_LIMIT_SECONDS)
+    now = time.time()
+    waiting: dict[str, WaitingRuns] = {}
+    for name, stat in stats.items():
+        queued = stat.queued
+        if queued is not None and queued.total:
+            oldest = now if queued.oldest is None else queued.oldest.timestamp()
+            waiting[name] = WaitingRuns(queued.total, max(0.0, now - oldest))
+    return waiting
