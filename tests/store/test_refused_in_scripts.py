@@ -15,10 +15,13 @@ from mageflow.store import (
     AttemptOutcome,
     DedupeKey,
     MemberPath,
+    Script,
     StartRequest,
     StoredDefinition,
     chain_header,
 )
+from mageflow.store.locks import store as lock_store
+from mageflow.store.records.declarations import RECORD_SCRIPTS
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.store.fuzz import QUICK
 from tests.store.stored_records import FIXTURES, Stage, raw_keys, read_fixture, write_raw_keys
@@ -123,3 +126,17 @@ def _glob(text: str) -> str:
 
 def _without_times(found: dict[str, Any]) -> dict[str, Any]:
     return {key: (each["type"], each["value"]) for key, each in found.items()}
+
+
+async def test_every_script_that_writes_asks_first(allowed: Stage) -> None:
+    """Of records and of locks; the server says which commands write."""
+    asking = 0
+    lock_scripts = [each for each in vars(lock_store).values() if isinstance(each, Script)]
+    assert len(lock_scripts) == 5
+    for script in (*RECORD_SCRIPTS, *lock_scripts):
+        commands = set(re.findall(r"\b(?:redis\.p?call|on_index)\('([A-Z]+)'", script.source))
+        infos = [await allowed.port.command("COMMAND", "INFO", each) for each in sorted(commands)]
+        writes = ["write" in str(info) for info in infos]
+        assert ("acl_check_cmd" in script.source) == any(writes), script.name
+        asking += any(writes)
+    assert asking > 20
