@@ -84,6 +84,8 @@ class UnservedWatch:
 
     def _look_up_later(self, item: EnqueueItem, due: float) -> None:
         with self._lock:
+            if len(self._noted) >= _MOST_TASKS:
+                return  # Hatchet answers slowly, or not at all
             self._noted.append((due, item))
             if self._thread is None:
                 # A daemon: a program that has sent its runs may end at once.

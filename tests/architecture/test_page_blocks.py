@@ -47,9 +47,9 @@ def run_program(directory: Path) -> str:
 
 
 def test_first_task_of_the_front_page(root, tmp_path, mageflow_worker):
-    """The worker of the page starts, and the program of the page prints five reservations."""
+    """The worker of the page starts as `mageflow dev` starts it, and the program prints five reservations."""
     save(root / "README.md", tmp_path)
-    mageflow_worker(tmp_path / "worker.py")
+    mageflow_worker("mageflow", "worker", str(tmp_path / "worker.py"))
 
     assert run_program(tmp_path).count("'reserved'") == 5
 

@@ -41,6 +41,7 @@ PROGRAMS: dict[str, tuple[list[str], float]] = {
     "demo": (["-m", "mageflow", "demo", "--seconds", "1"], 14.0),
     "demo --serve": (["-m", "mageflow", "demo", "--seconds", "0", "--serve"], 30.0),
     "engine --redis": (["-m", "mageflow", "engine", *FREE_PORTS], 3.0),
+    "dev": (["-m", "mageflow", "dev", "examples/stagger.py", "--name", "interrupts-dev"], 12.0),
     "aio_run": (["-c", AIO_RUN], 8.0),
 }
 """By name: arguments of Python, and the seconds within which it is interrupted."""

@@ -17,12 +17,15 @@ from tests.cli.interrupts import interrupt
         ("engine --redis", signal.SIGINT, 2.0),
         ("engine --redis", signal.SIGHUP, 2.0),
         ("engine --redis", signal.SIGKILL, 2.0),
+        ("dev", signal.SIGINT, 8.0),
+        ("dev", signal.SIGKILL, 8.0),
         ("aio_run", signal.SIGINT, 5.0),
         ("aio_run", signal.SIGKILL, 5.0),
     ],
 )
-def test_an_interrupted_program_ends_and_leaves_nothing(program, number, after_seconds):
+def test_an_interrupted_program_ends_and_leaves_nothing(program, number, after_seconds, tmp_path, monkeypatch):
     """One signal is enough, and servers, workers and the SDK's listeners are gone too."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     seen = interrupt(program, number, after_seconds)
 
     assert seen.is_right, seen
