@@ -58,4 +58,21 @@ _HOMES = {
     "TaskSignature": "mageflow.signatures",
 }
 
-__getattr__, __dir__ = lazy_names(globals(), _HOMES)
+_METHODS = {
+    "achain": "await client.achain([...])",
+    "asign": "await client.asign(task)",
+    "aswarm": "await client.aswarm([...])",
+    "chain": "await client.chain([...])",
+    "init_mageflow": "client = Mageflow(Hatchet(), redis_client=...), which needs no call before the first use",
+    "load_signature": "await client.load_signature(key)",
+    "lock_task": "await client.load_signature(key): every change of a signature is atomic",
+    "pause": "await client.suspend(key)",
+    "remove": "await client.remove(key)",
+    "resume": "await client.resume(key)",
+    "sign": "await client.sign(task)",
+    "start_mageflow": "client = Mageflow(Hatchet(), redis_client=...), which needs no call before the first use",
+    "swarm": "await client.swarm([...])",
+}
+"""The functions of mageflow 0.3, which belong to a client here: one process may have several."""
+
+__getattr__, __dir__ = lazy_names(globals(), _HOMES, _METHODS)

@@ -403,8 +403,76 @@ class StateOperations:
         await self._port.aclose()
 
     asign = sign
-    achain = chain
-    aswarm = swarm
+
+    async def achain(
+        self,
+        tasks: Sequence[object],
+        name: str | None = None,
+        error: object = (),
+        success: object = (),
+        *,
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> ChainSignature:
+        """Store a chain, with the order of arguments of mageflow 0.3: ``error`` before ``success``.
+
+        Everything else is as in `chain`.
+
+        Args:
+            tasks: At least two of: tasks declared with this client, names of tasks, signatures, keys, chains, swarms.
+            name: Name in telemetry; ``chain:<first task>`` by default.
+            error: One callback or a list of them, to run with a `TaskError`.
+            success: One callback or a list of them, to run with the result of the last step.
+            bind: Bound values whose names are parameters of this method.
+            kwargs: Values bound to every step. Values bound to a step win.
+
+        Returns:
+            The stored chain.
+
+        Raises:
+            FlowDefinitionError: There are fewer than two tasks, a task or callback cannot run alone, or a value is
+                bound to a field that no step has.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: A given signature or key expired or was removed.
+            SignatureInvalidError: A given signature or key holds a document that does not validate.
+        """
+        return await self.chain(tasks, name, success, error, bind=bind, **kwargs)
+
+    async def aswarm(
+        self,
+        tasks: Sequence[object] = (),
+        task_name: str | None = None,
+        *,
+        is_swarm_closed: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        bind: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> SwarmSignature:
+        """Store a swarm, with the names of arguments of mageflow 0.3.
+
+        Everything else is as in `swarm`.
+
+        Args:
+            tasks: Tasks, names, signatures, keys, chains or swarms.
+            task_name: The ``name`` of `swarm`.
+            is_swarm_closed: The ``closed`` of `swarm`.
+            kwargs: Values bound to every item.
+            bind: The same, as in `swarm`; these win.
+            options: ``config``, ``success_callbacks``, ``error_callbacks``, and the names of `swarm` for the others.
+                What is none of them is bound to every item.
+
+        Returns:
+            The stored swarm. ``aio_run_in_swarm`` and ``close_swarm`` start it.
+
+        Raises:
+            FlowDefinitionError: A task or callback cannot run alone, or a value is bound to a field that no item has.
+            SwarmFullError: There are more tasks than ``config.max_task_allowed``.
+            ConfigurationError: A value has no JSON form.
+            SignatureNotFoundError: A given signature or key expired or was removed.
+            SignatureInvalidError: A given signature or key holds a document that does not validate.
+        """
+        name, closed = options.pop("name", task_name), options.pop("closed", is_swarm_closed)
+        return await self.swarm(tasks, name, closed=closed, bind={**(kwargs or {}), **(bind or {})}, **options)
 
 
 def _key(signature: AnySignature | str) -> str:

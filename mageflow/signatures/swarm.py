@@ -1,11 +1,12 @@
 """Swarms as values: limits, counts, and the two methods only swarms have. Pure, no I/O."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mageflow.did_you_mean import hint
-from mageflow.errors import ConfigurationError
+from mageflow.errors import ConfigurationError, FlowDefinitionError
 from mageflow.signatures.model import Signature, unbound
 from mageflow.signatures.ports import FailedItem, SwarmOperations
 
@@ -156,12 +157,52 @@ class SwarmSignature(Signature):
         return await self._operations("failed_items").failed_items(self.key, first=first, limit=limit)
 
     async def aio_run_in_swarm(self, task: object, msg: object = None, *, close_on_max_task: bool = True) -> Any:
-        """Add items, under the name other clients use; the same as `add` with ``msg`` for ``message``."""
-        return await self.add(task, msg, close_on_max_task=close_on_max_task)
+        """Add items and start the swarm if it has not been started, as in mageflow 0.3.
+
+        The same as `add` with ``msg`` for ``message``, and ``aio_run_no_wait``, which changes nothing in a swarm that
+        has been started. One round trip to Redis more.
+
+        Args:
+            task: The ``tasks`` of `add`.
+            msg: The ``message`` of `add`.
+            close_on_max_task: As in `add`.
+
+        Returns:
+            Keys of the new items, in order.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            FlowDefinitionError: A task cannot be run.
+            SwarmClosedError: The swarm is closed or has ended.
+            SwarmFullError: It would hold more than ``config.max_task_allowed`` items; nothing is added.
+            SignatureNotFoundError: The swarm, or a signature given as a task, expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
+        """
+        keys = await self.add(task, msg, close_on_max_task=close_on_max_task)
+        await self._start_own()
+        return keys
 
     async def close_swarm(self) -> Self:
-        """Accept no more items, under the name other clients use; the same as `close`."""
-        return await self.close()
+        """Accept no more items, and start the swarm if it has not been started, as in mageflow 0.3.
+
+        The same as `close` and ``aio_run_no_wait``. One round trip to Redis more.
+
+        Returns:
+            This copy, unchanged; load the swarm to read its new state.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            SignatureNotFoundError: The swarm expired or was removed.
+            StoreUnavailableError: Redis is unreachable.
+        """
+        await self.close()
+        await self._start_own()
+        return self
+
+    async def _start_own(self) -> None:
+        # A swarm that belongs to a flow is started by that flow.
+        with suppress(FlowDefinitionError):
+            await self.aio_run_no_wait()
 
     def _operations(self, operation: str) -> SwarmOperations:
         if self._swarm is None:
