@@ -67,6 +67,10 @@ ExtensionReason = Literal["stagger", "lock", "redis", "user"]
 
 Pool = Literal["default", "durable"]
 
+WorkflowPart = Literal["", "task", "hook"]
+"""What a task is in its run: the only task (empty), one of several tasks of a workflow, or the workflow's task for its
+success or failure."""
+
 
 class RandomSource(Protocol):
     """Draws stagger delays and backoffs. ``random.Random`` satisfies it."""
@@ -112,7 +116,10 @@ class RunReport:
 
     Attributes:
         state: Its state.
-        output_json: JSON text of the output of a stand-alone task whose run is ``completed``.
+        output_json: JSON text of the output of a run that is ``completed``: of its only task, or `outputs_json`.
+        outputs_json: JSON text of the output of a ``completed`` run of a workflow: an object with the output of each
+            task by the task's name, as Hatchet gives it.
+        task: Name of the task of a workflow that failed first; empty for a stand-alone task.
         error: For a ``failed`` run the text of the exception that ended it, or what Hatchet says.
         input_json: JSON text of the run's input; empty if Hatchet did not return it.
         is_unscheduled: True if it is ``cancelled`` because no worker took it within its schedule timeout.
@@ -126,6 +133,8 @@ class RunReport:
     input_json: str = ""
     is_unscheduled: bool = False
     error_type: str = ""
+    outputs_json: str | None = None
+    task: str = ""
 
 
 class Dispatcher(Protocol):
@@ -185,8 +194,7 @@ class TaskCatalog(Protocol):
         """The declared name of a task or workflow object, or of the task with this name. None if it is not known.
 
         Raises:
-            FlowDefinitionError: It is a workflow of several tasks, or a batch task: neither has one body whose end
-                could be recorded.
+            FlowDefinitionError: It is a workflow without tasks, or has a batch task.
         """
         ...
 

@@ -72,7 +72,7 @@ class StateOperations:
         ``mageflow_signature_size_bytes``.
 
         Args:
-            task: A task declared with this client, the name of a task, or a signature to derive from. A derived
+            task: A task or a workflow declared with this client, its name, or a signature to derive from. A derived
                 signature keeps the bound values, identifiers and callbacks of the first; ``kwargs`` win over them.
             task_identifiers: JSON values of your own; the task reads them as ``signature.task_identifiers``.
             success_callbacks: Tasks, names, signatures, keys, chains or swarms that run with the result.

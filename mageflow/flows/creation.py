@@ -94,7 +94,7 @@ class Creation:
         ``mageflow_signature_size_bytes``.
 
         Args:
-            task: A task declared with this client, the name of a task, or a signature to derive from. A derived
+            task: A task or a workflow declared with this client, its name, or a signature to derive from. A derived
                 signature keeps the bound values, identifiers and callbacks of the first; ``kwargs`` win over them.
             task_identifiers: JSON values to recognise the signature by; the task finds them in
                 ``signature.task_identifiers``.

@@ -7,8 +7,9 @@ most one call to Hatchet, however many runs they send.
 import asyncio
 import json
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from mageflow.config import Settings
 from mageflow.errors import (
@@ -32,6 +33,7 @@ from mageflow.flows.repetition import while_unavailable
 from mageflow.flows.search import Search
 from mageflow.flows.settlements import LateSettlements
 from mageflow.flows.swarms import Swarms
+from mageflow.flows.workflow_runs import WorkflowRuns
 from mageflow.interceptors import Attempt, FlowStep, Interceptor
 from mageflow.signatures import (
     ENDED,
@@ -56,9 +58,11 @@ from mageflow.store import (
     Store,
     locate,
 )
-from mageflow.types import Dispatcher, TaskCatalog
+from mageflow.types import Dispatcher, TaskCatalog, WorkflowPart
 
 __all__ = ["Flows"]
+
+_WORKFLOW_WAIT_SECONDS: Final = 1.0
 
 
 class Flows:
@@ -105,6 +109,7 @@ class Flows:
         members = MemberResolver(store, catalog)
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
+        self._workflow_runs = WorkflowRuns(dispatcher, self._settle_workflow)
         self.search = Search(store, catalog)
         self.rebinding = Rebinding(store, members, self._interceptor)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
@@ -236,6 +241,7 @@ class Flows:
         options: RunOptions | None = None,
         task_names: Sequence[str] = (),
         is_copied: bool = False,
+        workflow: WorkflowPart = "",
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
@@ -270,6 +276,8 @@ class Flows:
             options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
             task_names: Names of the task that the run executes; empty compares none.
             is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
+            workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
+                settled by `task_ended`.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -291,6 +299,7 @@ class Flows:
                 options_json=options_json,
                 task_names=task_names,
                 is_copied=is_copied,
+                workflow=workflow,
             )
 
         admission = await while_unavailable(admit, retry_seconds)
@@ -304,7 +313,7 @@ class Flows:
             self._acknowledgements.forget(keys.record, str(path))
             self._heartbeats.start(keys, path, run.workflow_run_id)
             self._binder.bind(admission.signature)
-            if admission.flow_kind:
+            if admission.flow_kind and not admission.goes_on:
                 self._interceptor.event(
                     FlowStep(
                         admission.flow_kind,
@@ -378,6 +387,19 @@ class Flows:
             self._late_settlements.add(key, run, ended)
             return None
 
+    def task_ended(self, key: str, run: RunIdentity) -> None:
+        """Settle the run of a workflow if this was its last task. Returns at once; Hatchet is asked in the background.
+
+        Args:
+            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
+            run: The run.
+        """
+        self._workflow_runs.task_ended(key, run)
+
+    async def _settle_workflow(self, key: str, run: RunIdentity, ended: AttemptOutcome) -> None:
+        ended = replace(ended, reported_by_engine=True)
+        await self.settle_surely(key, run, ended, wait_seconds=_WORKFLOW_WAIT_SECONDS)
+
     async def was_timed_out(self, run: RunIdentity) -> bool:
         """True if this attempt ended at its execution timeout, and was not cancelled. One call to Hatchet.
 
@@ -412,5 +434,6 @@ class Flows:
         run is turned away.
         """
         self._outbox.cancel_refills()
+        await self._workflow_runs.close()
         await self._late_settlements.close()
         await self._acknowledgements.flush()

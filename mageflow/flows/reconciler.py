@@ -41,9 +41,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from pydantic import ValidationError
-
-from mageflow.error_text import STORED_CHARACTERS, clipped
 from mageflow.errors import (
     DispatchError,
     MageflowError,
@@ -54,6 +51,7 @@ from mageflow.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from mageflow.flows.ended_runs import ended_run, failure_of
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.settlements import LateSettlements
@@ -69,7 +67,7 @@ from mageflow.store import (
     flow_of_run,
 )
 from mageflow.telemetry import suppressed
-from mageflow.types import Dispatcher, RunReport, SettledOutcome
+from mageflow.types import Dispatcher, RunReport
 
 __all__ = ["Reconciler", "Sweep"]
 
@@ -241,22 +239,17 @@ class Reconciler:
                 return True
             settled = await self._settle(decision, run, AttemptOutcome("lost", error=_unknown(run)), swept)
             return settled.verdict is SettleVerdict.ALIVE
-        if report.state in {"queued", "running"}:
+        ended = ended_run(
+            run.run_id,
+            report,
+            attempt_number=run.attempt_number,
+            stored_error_json=run.error_json,
+            is_workflow=run.is_workflow,
+        )
+        if ended is None:
             return True
-        if report.state == "completed":
-            ended = AttemptOutcome("succeeded", result_json=report.output_json or "null")
-            await self._settle(decision, run, ended, swept)
-            return False
-        if report.is_unscheduled:
-            ended = AttemptOutcome("unscheduled", error=_unscheduled(run), input_json=report.input_json)
-            settled = await self._settle(decision, run, ended, swept)
-            return settled.verdict is SettleVerdict.ALIVE
-        outcome: SettledOutcome = "cancelled" if report.state == "cancelled" else "failed"
-        if report.error_type == "TaskTimedOut":
-            outcome = "timed_out"
-        ended = AttemptOutcome(outcome, error=_failure(run, report, outcome), input_json=report.input_json)
-        await self._settle(decision, run, ended, swept)
-        return False
+        settled = await self._settle(decision, run, ended, swept)
+        return settled.verdict is SettleVerdict.ALIVE
 
     async def _check_flow(self, decision: Inspection, run: SilentRun, key: str, swept: Sweep) -> bool:
         try:
@@ -302,44 +295,15 @@ class Reconciler:
         return settled
 
 
-def _stored_failure(text: str) -> FailureRecord | None:
-    try:
-        return FailureRecord.model_validate_json(text) if text else None
-    except ValidationError:
-        return None
-
-
 def _unknown(run: SilentRun) -> FailureRecord:
     if run.attempt_number > 0:
-        return _failure(run, RunReport("failed", error="Hatchet does not know the run"), "failed")
+        report = RunReport("failed", error="Hatchet does not know the run")
+        return failure_of(
+            run.run_id, report, "failed", attempt_number=run.attempt_number, stored_error_json=run.error_json
+        )
     return FailureRecord(
         type="UnknownTaskError",
         message="Hatchet accepted the run and does not know it: no worker has declared its task; start one that does",
         outcome="failed",
-        at=datetime.now(UTC),
-    )
-
-
-def _unscheduled(run: SilentRun) -> FailureRecord:
-    return FailureRecord(
-        type="TaskUnscheduled",
-        message=f"no worker took the run {run.run_id} within its schedule timeout: start more workers or raise it",
-        attempt=max(run.attempt_number, 1),
-        outcome="cancelled",
-        at=datetime.now(UTC),
-    )
-
-
-def _failure(run: SilentRun, report: RunReport, outcome: SettledOutcome) -> FailureRecord:
-    if not report.error_type and outcome == "failed":
-        stored = _stored_failure(run.error_json)
-        if stored is not None:
-            return stored.model_copy(update={"outcome": "failed"})
-    words = f"the run {run.run_id} ended in Hatchet as {report.state}, and its worker did not report the end"
-    return FailureRecord(
-        type=report.error_type or ("TaskCancelled" if outcome == "cancelled" else "WorkerLost"),
-        message=clipped(report.error, STORED_CHARACTERS) or ("" if report.error_type else words),
-        attempt=max(run.attempt_number, 1),
-        outcome=outcome,
         at=datetime.now(UTC),
     )

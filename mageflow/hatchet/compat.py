@@ -37,7 +37,7 @@ from hatchet_sdk.runnables.contextvars import (
     ctx_workflow_run_id,
 )
 from hatchet_sdk.runnables.task import Depends, Task
-from hatchet_sdk.runnables.types import EmptyModel, WorkflowConfig
+from hatchet_sdk.runnables.types import EmptyModel, StepType, WorkflowConfig
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
@@ -50,6 +50,7 @@ from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.errors_map import describe
 from mageflow.invocation import STATE_KEYWORD, AttemptContext, AttemptState
 from mageflow.signatures import unpack_result
+from mageflow.types import WorkflowPart
 
 # pyright: reportPrivateUsage=false
 
@@ -114,6 +115,7 @@ class SdkContext(AttemptContext):
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
         self.is_resumed = (action.durable_task_invocation_count or 1) > 1
+        self.workflow_part = _workflow_part(task)
 
     @property
     @override
@@ -187,6 +189,12 @@ class SdkContext(AttemptContext):
     @override
     def load_output(self, output_json: str) -> Any:
         return self._task._validators.step_output.validate_json(output_json, context=HATCHET_PYDANTIC_SENTINEL)
+
+
+def _workflow_part(task: Task[Any, Any]) -> WorkflowPart:
+    if len(task._workflow.tasks) < 2:  # noqa: PLR2004 - several
+        return ""
+    return "task" if task.type is StepType.DEFAULT else "hook"
 
 
 def around_attempt(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from hatchet_sdk.clients.admin import RunStatus
-from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse
+from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse, TaskRunDetail
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
@@ -125,10 +125,32 @@ def _too_large(runs: Sequence[DispatchRun], reason: str) -> MessageTooLargeError
 def _report(details: GetRunDetailsResponse) -> RunReport:
     state = _STATES[RunStatus.from_proto(details.status)]
     tasks = list(details.task_runs.values())
-    if state == "completed" and len(tasks) == 1:
-        return RunReport("completed", output_json=_result_json(tasks[0].output.decode() or "{}"))
-    kind, error = raised_error(next((each.error for each in tasks if each.error), ""))
-    return RunReport(state, error_type=kind, error=error, input_json=details.input.decode())
+    if len(tasks) > 1 and not details.done and state != "queued":
+        return RunReport("running")  # one task has failed, and others still run
+    if state == "completed":
+        outputs = _outputs_json(tasks)
+        output = _result_json(tasks[0].output.decode() or "{}") if len(tasks) == 1 else outputs
+        return RunReport("completed", output_json=output, outputs_json=outputs)
+    failed = sorted((each for each in tasks if each.error), key=_has_not_failed)
+    kind, error = raised_error(failed[0].error if failed else "")
+    return RunReport(
+        state,
+        error_type=kind,
+        error=error,
+        input_json=details.input.decode(),
+        task=failed[0].readable_id if failed and len(tasks) > 1 else "",
+    )
+
+
+def _has_not_failed(task: TaskRunDetail) -> bool:
+    """False for a task that failed: tasks that were cancelled because of it may have an error too."""
+    return RunStatus.from_proto(task.status) is not RunStatus.FAILED
+
+
+def _outputs_json(tasks: Sequence[TaskRunDetail]) -> str:
+    """The output of each task by its name. As in a result of the SDK, a task without an output is left out."""
+    texts = {each.readable_id: each.output.decode() for each in tasks}
+    return json.dumps({name: json.loads(text) for name, text in texts.items() if text not in ("", "null")})
 
 
 def _result_json(output_json: str) -> str:
@@ -155,13 +177,10 @@ class SdkCatalog(TaskCatalog):
             return None
         name = compat.config_of(task).name
         tasks = task.tasks
-        if len(tasks) != 1:
-            raise FlowDefinitionError(
-                f"{name!r} is a workflow of {len(tasks)} tasks, which do not end as one: sign a stand-alone task, or "
-                "make its steps a chain"
-            )
-        if compat.is_batch(tasks[0]):
-            raise FlowDefinitionError(f"{name!r} is a batch task: sign the tasks that feed it")
+        if not tasks:
+            raise FlowDefinitionError(f"the workflow {name!r} has no task")
+        if any(compat.is_batch(each) for each in tasks):
+            raise FlowDefinitionError(f"{name!r} is or has a batch task: sign the tasks that feed it")
         return name
 
     @override

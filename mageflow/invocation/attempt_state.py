@@ -37,6 +37,11 @@ class AttemptState:
     member_errors: tuple[BaseException | None, ...] = ()
     """Why the worker reports a failure of each run of a batch; None for those that it reports as succeeded."""
 
+    @property
+    def is_settled_here(self) -> bool:
+        """Whether the end of this attempt is the end of its signature's run. A workflow has several tasks."""
+        return self.signature is not None and not self.context.workflow_part
+
     @classmethod
     def open(cls, info: TaskInfo, context: AttemptContext) -> Self:
         """Start the clock of an attempt of this task."""

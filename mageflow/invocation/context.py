@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, Final, Protocol
 
+from mageflow.types import WorkflowPart
+
 __all__ = ["STATE_KEYWORD", "AttemptContext"]
 
 STATE_KEYWORD: Final = "_mageflow_state"
@@ -45,6 +47,8 @@ class AttemptContext(Protocol):
     """The task run ids of the items of a batch; empty for other tasks."""
     is_resumed: bool
     """True when a durable task continues after an eviction and its body replays what it did before."""
+    workflow_part: WorkflowPart
+    """What the task is in its run. The end of one of several tasks is not the end of the run."""
     variables: Context
     """The context variables of the attempt when its function starts: a copy, in which a synchronous function runs."""
 

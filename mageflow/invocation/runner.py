@@ -166,7 +166,7 @@ class TaskRunner:
 
         Returns what Hatchet gets. Hatchet takes objects only, so another result of a signed run is packed into one.
         """
-        if state.signature is None or result is None or _is_object(result):
+        if not state.is_settled_here or result is None or _is_object(result):
             output = state.context.sendable(result)
             state.result_json = state.context.dump_output(output)
             return output
@@ -218,6 +218,8 @@ class TaskRunner:
                 for hook in services.on_end:
                     await hook(attempt)
                 attempt.end()
+                if state.signature is not None and not state.is_settled_here and not attempt.evicted:
+                    services.signed.task_ended(attempt)
                 if not state.is_answered:
                     services.confirmations.examine(attempt, state.cancelled_after)
                 current_attempt.reset(token)
@@ -265,7 +267,9 @@ class TaskRunner:
         attempt = state.attempt
         if attempt.signature_key:
             attempt.enter("loading", "signature_load")
-            admitted = await self._services.signed.admit(attempt, state.context.input_json())
+            admitted = await self._services.signed.admit(
+                attempt, state.context.input_json(), workflow=state.context.workflow_part
+            )
             if isinstance(admitted, Replay):
                 state.replay_json = admitted.result_json
                 return
@@ -359,7 +363,7 @@ class TaskRunner:
 
     async def _settle_success(self, state: AttemptState) -> None:
         attempt = state.attempt
-        if state.signature is not None and state.result_json is not None:
+        if state.is_settled_here and state.result_json is not None:
             attempt.enter("running", "callbacks")
             await self._services.signed.succeed(attempt, state.result_json)
 
@@ -370,7 +374,7 @@ class TaskRunner:
 
     async def _settle_failure(self, state: AttemptState, error: BaseException) -> None:
         attempt = state.attempt
-        if state.signature is None or attempt.evicted:
+        if not state.is_settled_here or attempt.evicted:
             return
         if state.result_json is not None and isinstance(error, StoreError):
             return  # the body succeeded, only its settlement failed: the next attempt settles

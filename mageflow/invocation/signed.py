@@ -17,6 +17,7 @@ from mageflow.interceptors import Attempt, ExtendTimeout
 from mageflow.metadata import KEY_DEDUPE, of_program
 from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSignature
 from mageflow.store import Admission, AttemptOutcome, SettleVerdict
+from mageflow.types import WorkflowPart
 
 __all__ = ["Replay", "SignedRuns", "Skip"]
 
@@ -75,7 +76,9 @@ class SignedRuns:
         self._extend = extend
         self._max_extension_seconds = max_extension_seconds
 
-    async def admit(self, attempt: Attempt, input_json: str) -> TaskSignature | Replay | None:
+    async def admit(
+        self, attempt: Attempt, input_json: str, *, workflow: WorkflowPart = ""
+    ) -> TaskSignature | Replay | None:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
         While Redis is away or refuses, the attempt waits, and requests more time from Hatchet, ten seconds at a time
@@ -84,9 +87,11 @@ class SignedRuns:
         Args:
             attempt: The attempt; its ``flow_*`` fields and ``max_attempts`` are updated.
             input_json: The run's input.
+            workflow: Which part of a workflow of several tasks the task is.
 
         Returns:
-            The signature, now active; or a stored result to return instead of running the body. None if the run
+            The signature, now active; or a stored result to return instead of running the body. None if the workflow of
+            the task has ended: what it does now is a part of no flow. None if the run
             has copied metadata, of a signature of another task or of another run: it is a plain run. Then the attempt
             has no signature and no flow.
 
@@ -98,7 +103,7 @@ class SignedRuns:
             StoreRefusedError: Redis refuses for good; Hatchet makes no further attempt.
         """
         try:
-            admission = await self._admit_patiently(attempt, input_json)
+            admission = await self._admit_patiently(attempt, input_json, workflow)
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
@@ -111,6 +116,8 @@ class SignedRuns:
             admission.flow_name,
         )
         attempt.flow_step, attempt.flow_steps = admission.step or attempt.flow_step, admission.steps
+        if admission.verdict == "over":
+            return None
         if admission.verdict == "replay":
             return Replay(admission.result_json or "{}")
         if admission.verdict == "skip" or admission.signature is None:
@@ -118,10 +125,11 @@ class SignedRuns:
         # Hatchet repeats an attempt that was lost with its worker under the next number, and does not count it against
         # the retries (FailTaskInternalFailure), so the number of the last attempt is higher. If a failure did not reach
         # Redis, this number is one too high; then a reconciler settles the run after Hatchet has ended it.
-        attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
+        if not workflow:
+            attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return admission.signature
 
-    async def _admit_patiently(self, attempt: Attempt, input_json: str) -> Admission:
+    async def _admit_patiently(self, attempt: Attempt, input_json: str, workflow: WorkflowPart) -> Admission:
         limit, granted = self._max_extension_seconds, 0.0
         while True:
             reserve = _RESERVE_SECONDS
@@ -135,6 +143,7 @@ class SignedRuns:
                     options=_options(attempt),
                     task_names=(attempt.task.workflow_name, attempt.task.name),
                     is_copied=attempt.has_copied_metadata,
+                    workflow=workflow,
                     retry_seconds=max(0.0, attempt.remaining_seconds - reserve),
                 )
             except StoreUnavailableError:
@@ -144,6 +153,10 @@ class SignedRuns:
             granted += more
             if more == 0.0:
                 limit = granted  # refused: wait for what is left of the timeout
+
+    def task_ended(self, attempt: Attempt) -> None:
+        """Settle the run of a workflow in the background, if this attempt was its end. Does not raise."""
+        self._flows.task_ended(attempt.signature_key, self._identity(attempt))
 
     async def succeed(self, attempt: Attempt, result_json: str) -> None:
         """Record the result and send what comes next. Atomic.

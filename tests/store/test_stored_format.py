@@ -325,6 +325,21 @@ async def write_many_runs(stage: Stage, look: Look) -> None:
     await look()
 
 
+async def write_workflow(stage: Stage, look: Look) -> None:
+    """A step whose run has several tasks, and fails with one of them."""
+    chain = await stage.flows.creation.chain(["price", "ship"], error=["apology"])
+    await stage.flows.start(chain, {"order": 17})
+    run = stage.hatchet.queue.pop()
+    run.attempt = 1
+    key = MemberPath(0).key(chain.key)
+    await stage.store.admit(key, identity(run), workflow="task")
+    await look()
+    failed = AttemptOutcome("failed", error=FailureRecord.interrupted("x"), input_json='{"order": 17}')
+    await stage.store.settle(key, identity(run), failed)
+    await look()
+    stage.hatchet.queue.clear()
+
+
 async def write_damage(stage: Stage, look: Look) -> None:
     """A record that cannot be read and is put aside."""
     chain = await stage.flows.creation.chain(["price", "ship"])
@@ -332,7 +347,10 @@ async def write_damage(stage: Stage, look: Look) -> None:
     await look()
 
 
-WRITERS = (write_scenarios, write_swarm, write_lost_runs, write_suspended_member, write_many_runs, write_damage)
+WRITERS = (
+    write_scenarios, write_swarm, write_lost_runs, write_suspended_member, write_many_runs, write_workflow,
+    write_damage,
+)  # fmt: skip
 
 
 # -- another version ---------------------------------------------------------------------------------------------------

@@ -23,14 +23,17 @@
 --   replay   text   1 when Hatchet says that a user has replayed the run
 --   options  text   JSON: metadata and priority of a user's own run, for its callbacks; or nothing
 --   tasks    text   names of the task that the run executes, in lower case, each between two line feeds; or nothing
--- RESULT   {run, replay, skip, ended, foreign, missing or invalid; status or stored result; header; definition; success
+--   workflow text   task: one of several tasks of a workflow, each of which calls this with attempt 1; hook: its task
+--                   for the end; or nothing
+-- RESULT   {run, go_on, over, replay, skip, ended, foreign, missing or invalid; status or stored result; header; definition; success
 --          callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of
---          this run have failed}
+--          this run have failed}; go_on: as run, for a further task of the workflow; over: the workflow has ended
 -- TTL      every key of the record: refreshed
 -- ATOMIC   of two runs of one member only one may execute the task function
 -- INCLUDE  paths damage record flow restart
 local path, epoch, run_id, task_run_id, worker_id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local attempt_number, input, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
+local workflow = ARGV[13]
 if not read_header() then return {'missing', ''} end
 local def = definition(path)
 if not def then return {'missing', ''} end
@@ -53,13 +56,22 @@ local state, own = state_of(path), is_user_run(path)
 if not state and not own then return {'skip', 'pending'} end
 state = state or {status = 'queued', epoch = 0, attempt_number = 0}
 if own and ARGV[11] ~= '' and not state.options then state.options = ARGV[11] end
-if state.status == 'done' and state.run_id == run_id then
+if state.status == 'done' and state.run_id == run_id and workflow == '' then
   return {'replay', redis.call('HGET', RESULTS, path) or 'null'}
 end
 -- A later attempt of a run that had failed: a user has replayed it, or its worker died before Hatchet knew of the
 -- failure. Only Hatchet can distinguish the two.
 local is_later_attempt = (state.status == 'failed' or state.status == 'cancelled') and state.run_id == run_id
   and attempt_number > state.attempt_number and (state.task_run_id or task_run_id) == task_run_id
+-- A run of a workflow is settled when all its tasks have ended. A task that comes after a failure was replayed.
+local is_own_workflow = workflow ~= '' and state.run_id == run_id
+if is_own_workflow and (state.status == 'failed' or state.status == 'cancelled') and workflow == 'task' then
+  is_later_attempt, is_replay = true, true
+elseif is_own_workflow and ENDED[state.status] and state.status ~= 'interrupted' then
+  return {'over', state.status}
+end
+-- A workflow that has begun goes to its end, as a task function does.
+local goes_on = is_own_workflow and state.status == 'active'
 if ENDED[state.status] and not is_later_attempt then return {'skip', state.status} end
 if is_later_attempt and not is_replay then return {'ended', state.status, state.attempt_number} end
 if epoch ~= '' and tonumber(epoch) ~= state.epoch then return {'skip', 'superseded'} end
@@ -70,7 +82,7 @@ if is_later_attempt then
   state.status, state.failures, state.failed_attempt = 'sent', nil, nil
 end
 
-if header.status == 'suspended' or state.suspended then
+if (header.status == 'suspended' or state.suspended) and not goes_on then
   if state.status ~= 'held' then
     state.status, state.run_id = 'held', nil
     if own and input ~= '' then redis.call('HSET', RESULTS, input_of(path), input) end
@@ -83,7 +95,8 @@ if header.status == 'suspended' or state.suspended then
   return {'skip', 'suspended'}
 end
 
-if own then
+if goes_on then  -- nothing of the record changes
+elseif own then
   if TRANSITIONS[header.status].start ~= 'active' then return {'skip', header.status} end
   set_status('active')
   if not has_started() then put('started_ms', integer(NOW_MS)) end
@@ -100,6 +113,7 @@ state.status, state.run_id, state.attempt_number = 'active', run_id, attempt_num
 state.task_run_id, state.worker_id = task_run_id, worker_id
 state.attempts = (state.attempts or 0) + 1
 state.lost_before_start, state.unscheduled_ms, state.heartbeat_ms = nil, nil, nil
+state.is_workflow = workflow ~= '' or nil
 if traceparent ~= '' then state.traceparent = traceparent end
 if own and input ~= '' then redis.call('HSET', RESULTS, input_of(path), input) end
 save_state(path, state)
@@ -110,6 +124,6 @@ put('attempts', integer(number('attempts') + 1))
 delete_old_runs()
 refresh()
 return {
-  'run', header.status, flat_header(), def.json, def.success_callbacks, def.error_callbacks, cjson.encode(state),
+  goes_on and 'go_on' or 'run', header.status, flat_header(), def.json, def.success_callbacks, def.error_callbacks, cjson.encode(state),
   handover_ms, state.failures or 0,
 }

@@ -15,7 +15,7 @@
 --   lease_ms text   for how long the found entries belong to the caller
 --   limit    text   how many of each at most
 -- RESULT   the envelope of lib_flow; verdict gone or the status; facts.silent lists {path, run id, attempt number,
---          stored error, milliseconds of silence} of the runs to look up in Hatchet
+--          stored error, milliseconds of silence, whether it is of a workflow} of the runs to look up in Hatchet
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
 -- INCLUDE  paths damage record flow
@@ -48,7 +48,9 @@ for _, path in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', latest, 'LIMIT',
   local state = state_of(path)
   if state and state.run_id then
     local silence_ms = integer(NOW_MS - state.changed_ms)
-    silent[#silent + 1] = {path, state.run_id, integer(state.attempt_number), state.error or '', silence_ms}
+    silent[#silent + 1] = {
+      path, state.run_id, integer(state.attempt_number), state.error or '', silence_ms, state.is_workflow or false,
+    }
     set_live(path)
   else
     redis.call('ZREM', LIVE, path)

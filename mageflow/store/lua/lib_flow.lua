@@ -340,7 +340,8 @@ end
 --   refill_after_ms  free places are to be filled after this time
 --   failed_callback  path of a callback that failed for good
 --   resent           {path, reason, run_id, times}: this script sends the member again
---   silent           {path, run id, attempt number, error, ms of silence} of each run to look up in Hatchet (inspect)
+--   silent           {path, run id, attempt number, error, ms of silence, whether it is of a workflow} of each run to look
+--                    up in Hatchet (inspect)
 local function reply(verdict)
   local rows, root, message, message_set, parent_value = {}, '', '', '', ''
   for _, field in ipairs(to_send) do rows[#rows + 1] = outbox_row(field) end

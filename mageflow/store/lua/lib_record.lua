@@ -66,6 +66,7 @@
 --     run_id                  run id       send, admit        the run that owns the member
 --     task_run_id             text         admit              Hatchet's id of the task in the run
 --     worker_id               text         admit              the worker
+--     is_workflow             true         admit              its run has several tasks: a workflow
 --     attempts                number       admit              attempts admitted, of all dispatches
 --     failures                number       settle             failed attempts of this run
 --     failed_attempt          number       settle             the highest attempt that is counted in failures

@@ -20,7 +20,8 @@ class Admission:
             goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
             away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
             when a newer dispatch or attempt does). ``foreign``: the run's metadata was copied from another run, or
-            it executes another task than the member: it is a plain run.
+            it executes another task than the member: it is a plain run. ``over``: the member is a workflow that has
+            ended as `status`, and this is a task of it: it runs, and its end is of no interest.
         status: The record's status, or the reason.
         signature: Set when the verdict is ``run``.
         result_json: Set when the verdict is ``replay``.
@@ -34,9 +35,10 @@ class Admission:
             number was lost with its worker, and Hatchet does not count it against the task's retries.
         ended_attempt: The attempt that ended the member; 0 when it never began.
         traceparent: The context a flow's runs belong under.
+        goes_on: Another task of the same workflow was admitted before.
     """
 
-    verdict: Literal["run", "replay", "skip", "ended", "foreign"]
+    verdict: Literal["run", "replay", "skip", "ended", "foreign", "over"]
     status: str = ""
     signature: TaskSignature | None = None
     result_json: str | None = None
@@ -49,6 +51,7 @@ class Admission:
     failed_attempts: int = 0
     ended_attempt: int = 0
     traceparent: str = ""
+    goes_on: bool = False
 
 
 def locate(keys: RecordKeys, run: RunIdentity) -> tuple[MemberPath, int | None]:

@@ -79,6 +79,8 @@ class SilentRun:
     error_json: str
     """The error of its last failed attempt; empty when there is none."""
     silent_seconds: float
+    is_workflow: bool = False
+    """Its run has several tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,8 +288,10 @@ class Inspection(Decision):
         """Read the reply of ``inspect.lua``."""
         verdict, facts, common = _open(keys, reply)
         silent = tuple(
-            SilentRun(read_path(keys, path), _text(run), int(attempt), _text(error), int(silence) / 1000)
-            for path, run, attempt, error, silence in facts.get("silent", ())
+            SilentRun(
+                read_path(keys, path), _text(run), int(attempt), _text(error), int(silence) / 1000, bool(is_workflow)
+            )
+            for path, run, attempt, error, silence, is_workflow in facts.get("silent", ())
         )
         return cls(**common, status=None if verdict == "gone" else Status(verdict), silent=silent)
 

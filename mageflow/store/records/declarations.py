@@ -45,7 +45,19 @@ CREATE: Final = _record_script("create", "kind", "header", "by", "copies", "..."
 COPIED: Final = Script("copied", ("...",), ("format", "record", "first", "copies"))
 LOAD: Final = _record_script("load", "path", "result")
 ADMIT: Final = _record_script(
-    "admit", "path", "epoch", "run", "task_run", "worker", "attempt", "input", "trace", "replay", "options", "tasks"
+    "admit",
+    "path",
+    "epoch",
+    "run",
+    "task_run",
+    "worker",
+    "attempt",
+    "input",
+    "trace",
+    "replay",
+    "options",
+    "tasks",
+    "workflow",
 )
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."

@@ -15,6 +15,7 @@ from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import guarded, member_view
+from mageflow.types import WorkflowPart
 
 __all__ = ["RunOperations"]
 
@@ -32,6 +33,7 @@ class RunOperations(RecordOperations):
         options_json: str = "",
         task_names: Sequence[str] = (),
         is_copied: bool = False,
+        workflow: WorkflowPart = "",
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if so.
 
@@ -46,6 +48,8 @@ class RunOperations(RecordOperations):
         - A second run of the same dispatch: skipped as ``duplicate``; the first to arrive owns the member.
         - The owner's next attempt, or the same attempt on another worker after reassignment: admitted.
         - Suspended: skipped, and held with its input until resume.
+        - A further task of a workflow whose run owns the member: admitted, also while suspended. After the end it is
+          ``over``, except after a failure: then a user has replayed the run, and the member is active again.
 
         Each run that a user starts from a plain signature is a member of its own and may run beside the others. A step,
         an item or a callback is one member, however many runs it has.
@@ -59,6 +63,7 @@ class RunOperations(RecordOperations):
             options_json: What a user's run hands on to its callbacks (`RunOptions`).
             task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
             is_copied: True if the key was written for another run. Then there is no round trip.
+            workflow: Which part of a workflow of several tasks the run's task is; empty for a task on its own.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
@@ -79,12 +84,13 @@ class RunOperations(RecordOperations):
                 run.workflow_run_id,
                 run.task_run_id,
                 run.worker_id,
-                run.attempt_number,
+                run.attempt_number if not workflow else 1,
                 input_json if path.nonce is not None else "",
                 run.traceparent,
                 "1" if is_replayed else "",
                 options_json if path.nonce is not None else "",
                 _comparable(task_names, self.keys.namespace),
+                workflow,
             )
             verdict, status, *rest = cast("list[Any]", reply)
             if verdict == "missing":
@@ -99,8 +105,8 @@ class RunOperations(RecordOperations):
             call.result = "hit"
             if verdict == "replay":
                 return Admission("replay", status="done", result_json=status)
-            if verdict == "skip":
-                return Admission("skip", status=status)
+            if verdict in ("skip", "over"):
+                return Admission(verdict, status=status)
             if verdict == "ended":
                 return Admission("ended", status=status, ended_attempt=int(rest[0]))
             flat, text, successes, errors, state, handover, failures = rest
@@ -121,6 +127,7 @@ class RunOperations(RecordOperations):
             handover_seconds=handover / 1000 if handover >= 0 else None,
             failed_attempts=failures,
             traceparent=header.traceparent,
+            goes_on=verdict == "go_on",
         )
 
     async def settle(
