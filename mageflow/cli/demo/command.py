@@ -19,6 +19,7 @@ Examples:
   mageflow demo --seconds 3          the shortest demo, about 12 s
   mageflow demo --json | jq .tasks   the report as JSON
   mageflow demo --serve              go on until Ctrl-C; scrape /metrics
+  mageflow demo --watch              the live view of a busy worker
   mageflow demo --keep out           keep spans, log and metrics in out/
 
 \b
@@ -37,12 +38,13 @@ does not start, 2 wrong arguments. Needs the extra "local".
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object on standard output.")
 @click.option("--serve", is_flag=True, help="After the report, start runs until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Start runs of every kind and open the live view, instead of the report.")
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Copy the spans, the worker's log and its metrics to this directory.",
 )
-def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> None:
+def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool, watch: bool) -> None:
     """Run tasks of every kind on this machine and report what happened.
 
     Starts a Valkey server, an engine and a worker as processes on 127.0.0.1. Runs tasks with each decorator, a chain,
@@ -51,9 +53,13 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
     began = time.monotonic()
     from mageflow.cli.console import DataConsole
     from mageflow.cli.demo.services import start_services
-    from mageflow.cli.extras import require_local
+    from mageflow.cli.extras import require_extra, require_local
 
     require_local("demo")
+    if watch:
+        if as_json or serve or keep is not None:
+            raise click.UsageError("--watch has no report: it excludes --json, --serve and --keep")
+        require_extra("demo --watch", "top", "textual")
 
     if keep is not None:
         _make_directory(keep)
@@ -65,6 +71,10 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool) -> No
         # Needs the SDK, which is imported in a thread while the processes start.
         from mageflow.cli.demo import session
 
+        if watch:
+            session.watch(services)
+            console.print("Stopping: the worker ends its tasks, for at most a few seconds.", style="dim")
+            return
         observed = session.observe(console, services, seconds)
         is_met = session.report(console, observed, time.monotonic() - began, as_json=as_json)
         if keep is not None:

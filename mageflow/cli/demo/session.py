@@ -27,7 +27,7 @@ from mageflow.cli.demo.shop.spans import JsonLinesExporter, read_spans
 from mageflow.cli.demo.summary import summarize
 from mageflow.testing import samples
 
-__all__ = ["observe", "open_workload", "report", "serve"]
+__all__ = ["observe", "open_workload", "report", "serve", "watch"]
 
 _STOP_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
@@ -129,6 +129,29 @@ def serve(console: Console, services: Services) -> None:
             await asyncio.wait([traffic], timeout=_STOP_SECONDS)
 
     asyncio.run(run())
+
+
+def watch(services: Services) -> None:
+    """Start runs of every kind, and show the live view until its user quits.
+
+    Raises:
+        EngineError: The worker has ended.
+    """
+    from mageflow.cli.top import open_reader
+    from mageflow.cli.top.views import LiveView
+
+    async def run() -> None:
+        async with (
+            open_workload(services, registry=CollectorRegistry()) as workload,
+            open_reader(services.valkey.url, None, (services.metrics_url,)) as reader,
+        ):
+            traffic = asyncio.create_task(send_traffic(workload))
+            await LiveView(reader, interval=1.0).run_async()
+            traffic.cancel()
+            await asyncio.wait([traffic], timeout=_STOP_SECONDS)
+
+    asyncio.run(run())
+    services.samples()
 
 
 @asynccontextmanager

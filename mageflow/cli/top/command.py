@@ -1,6 +1,9 @@
 """The command line of the live view. Textual is imported when the command runs."""
 
 import asyncio
+import os
+import shlex
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -14,13 +17,14 @@ from mageflow.terminal import json_text
 if TYPE_CHECKING:
     from mageflow.cli.top.sources import Reader, Snapshot
 
-__all__ = ["top"]
+__all__ = ["open_reader", "top"]
 
 _EPILOG = """\b
 Examples:
   mageflow top                                workers of this host, and Redis
   mageflow top --redis-url redis://db:6379    another Redis
   mageflow top --metrics http://w1:18001/metrics   a worker of another host
+  mageflow top --web                          the same in a browser
   mageflow top --json | jq '.tasks[] | {task, per_second, duration_p95}'
 
 \b
@@ -40,14 +44,18 @@ Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
     help="Seconds between two readings.",
 )
 @click.option("--raw-keys", is_flag=True, help="Show keys of locked resources as they are.")
+@click.option("--web", "in_browser", is_flag=True, help="Serve it to browsers of this machine, on 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65535), default=18080, show_default=True, help="Port of --web.")
 @click.option("--json", "as_json", is_flag=True, help="Print one snapshot as JSON: two readings, an interval apart.")
 def top(
     redis_url: str | None,
     namespace: str | None,
     urls: tuple[str, ...],
     interval: float,
+    port: int,
     *,
     raw_keys: bool,
+    in_browser: bool,
     as_json: bool,
 ) -> None:
     """Watch tasks, staggers, locks, flows, errors and traces live.
@@ -62,8 +70,27 @@ def top(
         return
     from mageflow.cli.extras import require_extra
 
-    require_extra("top", "top", "textual")
+    require_extra("top", "top", "textual", "textual_serve")
+    if in_browser:
+        _serve(redis_url, namespace, urls, interval, port, raw_keys=raw_keys)
+        return
     asyncio.run(_watch(redis_url, namespace, urls, interval, raw_keys=raw_keys))
+
+
+def _serve(
+    redis_url: str | None, namespace: str | None, urls: tuple[str, ...], interval: float, port: int, *, raw_keys: bool
+) -> None:
+    from mageflow.cli.top.web import serve
+
+    arguments = [sys.executable, "-m", "mageflow", "top", "--interval", str(interval)]
+    arguments += [each for url in urls for each in ("--metrics", url)]
+    arguments += ["--raw-keys"] if raw_keys else []
+    # Not as arguments: a URL of Redis may have a password, and every user of a machine sees arguments.
+    if redis_url is not None:
+        os.environ["MAGEFLOW_REDIS_URL"] = redis_url
+    if namespace is not None:
+        os.environ["HATCHET_CLIENT_NAMESPACE"] = namespace
+    serve(shlex.join(arguments), port, lambda address: click.echo(f"{address} (Ctrl-C ends it)"))
 
 
 async def _watch(

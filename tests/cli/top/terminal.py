@@ -54,7 +54,7 @@ def open_terminal(
     """A terminal in which a shell runs the command, and then prints ``status`` with its exit status."""
     name = f"mageflow-{uuid.uuid4().hex[:8]}"
     exports = [f"{key}={value}" for key, value in environment.items()]
-    line = f"{shlex.join(['env', *exports, *command])}; echo status $?; sleep 60"
+    line = f"{shlex.join(['env', '-u', 'COLUMNS', '-u', 'LINES', *exports, *command])}; echo status $?; sleep 60"
     size = ["-x", str(columns), "-y", str(lines)]
     subprocess.run(["tmux", "-L", name, "-f", "/dev/null", "new-session", "-d", *size, line], check=True)
     try:

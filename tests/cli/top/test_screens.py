@@ -111,7 +111,7 @@ async def test_in_a_terminal(mageflow_redis: EmbeddedValkey, port: RedisPort):
     with open_terminal(command, environment) as terminal:
         screen = terminal.wait_for(lambda text: "account held by order.pay" in text)
         assert "no worker serves metrics here" in screen
-        assert "1 locks held" in screen
+        assert "locks: 1 held, 0 waited for" in screen
         await store.acquire(claim(2, ResourceKey("account", ""), task="order.pack"))
         terminal.wait_for(lambda text: "1. order.pack" in text)
         terminal.press("Space")
@@ -169,3 +169,18 @@ async def test_hostile_flows_errors_and_traces_are_text(port: RedisPort, hostile
             assert CONTROL.search(text) is None
             for each in texts:
                 assert visible(each) in text, (tab, text)
+
+
+@needs_tmux
+@pytest.mark.slow
+def test_the_demo_opens_the_view():
+    """``mageflow demo --watch`` shows its own busy worker, and ends everything with the view."""
+    with open_terminal([sys.executable, "-m", "mageflow", "demo", "--watch"], {}) as terminal:
+        terminal.wait_for(lambda text: "checkout.charge" in text and "1 process" in text, seconds=90)
+        terminal.press("2")
+        terminal.wait_for(lambda text: "fulfilment" in text or "inventory" in text, seconds=60)
+        terminal.press("1")
+        terminal.resize(80, 24)
+        terminal.wait_for(lambda text: "checkout.charge" in text and max(map(len, text.splitlines())) <= 80)
+        terminal.press("q")
+        terminal.wait_for(lambda text: "status 0" in text, seconds=60)

@@ -67,8 +67,8 @@ class LiveView(App[None]):
     _Panel { border: round $primary; padding: 0 1; }
     #tasks { height: 3fr; }
     #lower { height: 2fr; }
-    #locks { width: 3fr; }
-    #side { width: 2fr; }
+    #locks { width: 1fr; }
+    #side { width: 1fr; }
     #trace-list { width: 2fr; height: 1fr; border: round $primary; }
     #waterfall { width: 3fr; }
     TabPane { padding: 0; }

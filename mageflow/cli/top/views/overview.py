@@ -1,9 +1,10 @@
 """What the first screen shows: tasks, staggers, locks and deadlocks, as renderables of rich."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -21,6 +22,9 @@ _ID_WIDTH = 8
 _BAR = 12
 _JUST_BROKEN_SECONDS = 60.0
 _NO_TASK = "a program"
+_WIDE = 120
+_TASK_WIDTH = 12
+_LEFT_OUT = frozenset({"load", "cancel", "failed/s", "queue p95"})
 
 
 def status_line(snapshot: Snapshot) -> Text:
@@ -32,7 +36,7 @@ def status_line(snapshot: Snapshot) -> Text:
         f"{used:.0f}/{slots:.0f} slots",
     ]
     if snapshot.locks is not None:
-        parts.append(f"{snapshot.locks.holders_total} locks held, {snapshot.locks.waiters_total} waits")
+        parts.append(f"locks: {snapshot.locks.holders_total} held, {snapshot.locks.waiters_total} waited for")
     parts.append(f"rates over {snapshot.window_s:.0f} s")
     line = Text(" · ".join((datetime.fromtimestamp(snapshot.at).astimezone().strftime("%H:%M:%S"), *parts)))
     for problem in snapshot.problems:
@@ -43,25 +47,42 @@ def status_line(snapshot: Snapshot) -> Text:
 
 def tasks_table(snapshot: Snapshot) -> RenderableType:
     """One line for each task."""
-    if not snapshot.tasks:
-        return Text("no task is served", "dim")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1, min_width=12)
-    for name in (*_PHASES.values(), "ended", "failed", "/s", "failed/s", "p95", "queue p95"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in snapshot.tasks:
-        failed = sum(row.outcomes.get(each, 0) for each in ("failed", "timed_out"))
-        table.add_row(
-            data(row.task, "" if row.running else "dim"),
-            *(Text(str(row.in_flight.get(phase, "")), "bold") for phase in _PHASES),
-            str(row.ended),
-            Text(str(failed), "red") if failed else Text("0", "dim"),
-            _rate(row.per_second),
-            _rate(row.unsuccessful_per_second, "red"),
-            _seconds(row.duration_p95, row),
-            _seconds(row.queue_wait_p95, row),
-        )
-    return table
+    return _Tasks(snapshot) if snapshot.tasks else Text("no task is served", "dim")
+
+
+class _Tasks:
+    """The table of tasks. Where it is narrow, columns that say less are left out, and the name of a task stays."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        is_wide = options.max_width >= _WIDE
+        names = ["task", *_PHASES.values(), "ended", "failed", "/s", "failed/s", "p95", "queue p95"]
+        wanted = [name for name in names if is_wide or name not in _LEFT_OUT]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, padding=(0, 1 if is_wide else 0))
+        for name in wanted:
+            if name == "task":
+                table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1, min_width=_TASK_WIDTH)
+            else:
+                table.add_column(name, justify="right", no_wrap=True)
+        for row in self._snapshot.tasks:
+            cells = dict(zip(names, _cells(row), strict=True))
+            table.add_row(*(cells[name] for name in wanted))
+        yield table
+
+
+def _cells(row: TaskRow) -> Iterator[Text]:
+    failed = sum(row.outcomes.get(each, 0) for each in ("failed", "timed_out"))
+    yield data(row.task, "" if row.running else "dim")
+    for phase in _PHASES:
+        yield Text(str(row.in_flight.get(phase, "")), "bold")
+    yield Text(str(row.ended))
+    yield Text(str(failed), "red") if failed else Text("0", "dim")
+    yield _rate(row.per_second)
+    yield _rate(row.unsuccessful_per_second, "red")
+    yield _seconds(row.duration_p95, row)
+    yield _seconds(row.queue_wait_p95, row)
 
 
 def _rate(value: float | None, style: str = "") -> Text:
@@ -86,7 +107,7 @@ def staggers_table(snapshot: Snapshot) -> RenderableType:
             lines.append(data(windows, "dim"))
         return Group(*lines)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
     table.add_column("run", no_wrap=True)
     table.add_column("slept", no_wrap=True)
     for name in ("wakes in", "window"):
