@@ -1,8 +1,9 @@
 """The messages of Hatchet's protocol, whichever version of the SDK is installed.
 
-They come from ``protocol.binpb``, the descriptors of the newest SDK: an older SDK lacks messages and fields that the
-engine uses, and protobuf ignores what a peer does not know. They live in a pool of their own, so they can differ from
-those of the SDK in the same process. ``python -m tests.contract.write_protocol`` writes the file anew.
+They come from ``protocol.json``: names, numbers and types of the fields of each message, as the newest SDK has them. An
+older SDK lacks messages and fields that the engine uses, and protobuf ignores what a peer does not know. They live in a
+pool of their own, so they can differ from those of the SDK in the same process. ``python -m
+tests.contract.write_protocol`` writes the file anew.
 
 For a type checker the messages are those of the SDK. The engine does not use the generated servicers, which are
 untyped; ``rpc/table.py`` declares the methods.
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import any_pb2, descriptor_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf import any_pb2, descriptor_pb2, json_format, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message_factory import GetMessageClass
@@ -32,21 +33,27 @@ __all__ = [
     "condition_pb2",
     "dispatcher_pb2",
     "events_pb2",
+    "read_protocol",
     "trigger_pb2",
     "v1_dispatcher_pb2",
     "v1_workflows_pb2",
     "workflows_pb2",
 ]
 
-PROTOCOL = Path(__file__).with_name("protocol.binpb")
+PROTOCOL = Path(__file__).with_name("protocol.json")
 _GOOGLE = (any_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
+
+
+def read_protocol() -> descriptor_pb2.FileDescriptorSet:
+    """What ``protocol.json`` contains: protobuf's own JSON of descriptors."""
+    return json_format.Parse(PROTOCOL.read_text(encoding="utf-8"), descriptor_pb2.FileDescriptorSet())
 
 
 def _read() -> DescriptorPool:
     pool = DescriptorPool()
     for each in _GOOGLE:
         pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
-    for file in descriptor_pb2.FileDescriptorSet.FromString(PROTOCOL.read_bytes()).file:
+    for file in read_protocol().file:
         pool.AddSerializedFile(file.SerializeToString())
     return pool
 

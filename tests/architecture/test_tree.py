@@ -22,7 +22,7 @@ MACHINE = re.compile(
         ]
     )
 )
-BINARY = {".png", ".gif", ".ico", ".rdb", ".binpb"}
+BINARY = {".png", ".gif", ".ico", ".rdb"}
 
 
 def tracked(root: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 
-from mageflow.engine.contracts import PROTOCOL
+from mageflow.engine.contracts import read_protocol
 from tests.contract.write_protocol import protocol_of_sdk
 
 
@@ -30,6 +30,6 @@ def _all(files: FileDescriptorSet) -> set[tuple[str, int, str]]:
 
 def test_the_engine_knows_the_protocol_of_the_installed_sdk() -> None:
     """A newer SDK fails this: run ``python -m tests.contract.write_protocol`` and see what the engine must answer."""
-    engine = _all(FileDescriptorSet.FromString(PROTOCOL.read_bytes()))
+    engine = _all(read_protocol())
     assert len(engine) > 500
     assert _all(protocol_of_sdk()) <= engine

@@ -11,9 +11,9 @@ from uuid import uuid4
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
+from mageflow.engine.contracts import Timestamp
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
