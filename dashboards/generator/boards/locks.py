@@ -234,7 +234,7 @@ _TRACES = Section(
         PanelSpec(
             "traces", "Deadlocks and their runs",
             "One row per deadlock, the latest first. Click the span to open its trace: it links to the attempts in the "
-            "cycle and has an event for each wait. Click the runs to find them in Hatchet.",
+            "cycle and has an event for each wait. The runs have Hatchet's ids.",
             "short", (Query(_RESOLVED),), 24, 8,
             empty="no deadlocks",
             columns=(
