@@ -7,6 +7,7 @@ callback cannot expire before the record it belongs to. The signature keeps wher
 are not copied. They keep their key and belong to the one flow that starts them.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -153,6 +154,11 @@ class MemberResolver:
         if isinstance(target, str):
             return await self._of_text(target)
         name = self._catalog.task_name(target)
+        if name is None and inspect.isroutine(target):
+            raise FlowDefinitionError(
+                f"{target.__name__} is a function and not a task: declare it with @client.task(name=...), and "
+                "give what that returns"
+            )
         if name is None:
             raise FlowDefinitionError(
                 f"{shown(target)} cannot be part of a signature or a flow: give a task declared with this client, the "

@@ -29,8 +29,8 @@ class Block:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """The front page and every page directly in ``docs/``, by name, in order."""
-    found = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    """The front page and every page directly in ``docs/`` and in ``docs/how-to/``, by name, in order."""
+    found = [root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted((root / "docs/how-to").glob("*.md"))]
     return {str(page.relative_to(root)): page.read_text() for page in found}
 
 
