@@ -58,9 +58,10 @@ def test_tutorial(root, tmp_path, mageflow_worker, mageflow_redis, monkeypatch):
     """Every step of the tutorial prints what the page says: a price, five staggered runs, a chain, two transfers."""
     monkeypatch.setenv("MAGEFLOW_REDIS_URL", mageflow_redis.url)
     save(root / "docs/tutorial.md", tmp_path)
-    mageflow_worker(tmp_path / "worker.py")
+    worker = mageflow_worker(tmp_path / "worker.py")
 
     printed = run_program(tmp_path)
+    assert "deadlock.detected" in worker.output()
     assert "{'price': 107}" in printed
     assert printed.count("'attempt': 1") == 5
     assert "{'packed': 7, 'shipped': True}" in printed
