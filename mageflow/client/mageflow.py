@@ -152,7 +152,10 @@ class Mageflow(StateOperations, DeclaringClient):
             shutdown=self._shutdown,
             on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
         )
-        self._declarations = sdk.Declarations(self._register, self.param_config, services, enqueuer.durable_spawn)
+        self._hooks = sdk.Hooks(interceptor)
+        self._declarations = sdk.Declarations(
+            self._register, self.param_config, services, enqueuer.durable_spawn, self._hooks
+        )
         self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
 
     @classmethod
@@ -209,10 +212,15 @@ class Mageflow(StateOperations, DeclaringClient):
             TypeError: An item of ``workflows`` is not a task or workflow, for example a task *of* a workflow.
         """
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
-        sdk.prepare_listener(worker, prepare_logs_of_child)
-        sdk.send_storable_errors(worker)
-        sdk.before_exit(worker, self._shutdown.begin)
-        user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
+        user_lifespan: LifespanFn | None = None
+        with self._hooks.installing("listener", "logs of the listener process have no context"):
+            sdk.prepare_listener(worker, prepare_logs_of_child)
+        with self._hooks.installing("reports", "an error text that Hatchet cannot store is not sent"):
+            sdk.send_storable_errors(worker)
+        with self._hooks.installing("exit", "the worker is not prepared for its end"):
+            sdk.before_exit(worker, self._shutdown.begin)
+        with self._hooks.installing("lifespan", "the worker serves no metrics and reconciles no flows"):
+            user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 
     async def _lifespan(self, worker: Worker, user_lifespan: LifespanFn | None) -> AsyncGenerator[Any, Any]:
@@ -229,8 +237,10 @@ class Mageflow(StateOperations, DeclaringClient):
 
     @asynccontextmanager
     async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
-        declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
-        info = WorkerInfo(worker.name, sdk.slots_of(worker), [each.info for each in declared if each is not None])
+        info = WorkerInfo(worker.name, {}, [])
+        with self._hooks.installing("worker", "the metrics of slots are missing"):
+            declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
+            info = WorkerInfo(worker.name, sdk.slots_of(worker), [each.info for each in declared if each is not None])
         if self._has_redis:
             info.lock_report = lambda: self._locks.snapshot_in_thread().document()
         async with self._interceptor.worker(info), self._upkeep(), self._confirmations.running():

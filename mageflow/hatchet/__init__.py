@@ -16,6 +16,7 @@ from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
 from mageflow.hatchet.errors_map import as_non_retryable, is_non_retryable
+from mageflow.hatchet.hooks import Hooks
 from mageflow.hatchet.options import (
     BatchOptions,
     DurableOptions,
@@ -50,6 +51,7 @@ __all__ = [
     "DurableOptions",
     "Enqueuer",
     "HiddenFromLogForwarder",
+    "Hooks",
     "InferringBatchDecorator",
     "InferringDecorator",
     "MageflowWorkflow",

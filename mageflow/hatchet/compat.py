@@ -337,7 +337,7 @@ def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
 
 def pool_of(task: Task[Any, Any]) -> str:
     """The slots that the task takes: ``durable`` or ``default``."""
-    return "durable" if task._is_durable else "default"
+    return "durable" if getattr(task, "_is_durable", False) else "default"
 
 
 def is_batch(task: Task[Any, Any]) -> bool:

@@ -6,6 +6,7 @@ The SDK makes the task. mageflow gives it a function that binds arguments, and r
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from importlib.metadata import version
 from typing import Any, Self, cast, get_args, get_origin
 
 from hatchet_sdk import Context
@@ -17,8 +18,9 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
-from mageflow.errors import DecorationError
+from mageflow.errors import DecorationError, SdkFeatureError
 from mageflow.hatchet import compat, durations
+from mageflow.hatchet.hooks import Hooks
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskDeclared, TaskInfo
 from mageflow.invocation import Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
@@ -50,6 +52,7 @@ class Declarations:
         params: The client's choice of arguments.
         services: What every task of the client shares.
         around_spawns: Spawns the children of a durable task.
+        hooks: Installs what runs around attempts.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class Declarations:
         params: AcceptParams,
         services: RunnerServices,
         around_spawns: compat.AroundSpawns,
+        hooks: Hooks,
     ) -> None:
         self._register = register
         self._params = params
         self._services = services
         self._around_spawns = around_spawns
+        self._hooks = hooks
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: a workflow that is copied declares for the same client."""
@@ -148,11 +153,14 @@ class Declarations:
         runner = bound.runner
         if runner is not None:  # a stub is neither wrapped nor does it replace the real task in the register
             runner.info = info
-            if bound.is_batch:
-                compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
-            else:
-                compat.take_any_result(task)
-                compat.around_attempt(task, runner.around_attempt, self._around_spawns)
+            with self._hooks.installing("attempt", "attempts have no telemetry, no stagger and no signature"):
+                if bound.is_batch:
+                    compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
+                else:
+                    compat.around_attempt(task, runner.around_attempt, self._around_spawns)
+                    compat.take_any_result(task)
+            if bound.marks.locks and not self._hooks.has("attempt"):
+                raise SdkFeatureError("place for the locks of @client.exclusive", version("hatchet-sdk"))
             self._register.add(Declared(info, task, runnable))
         self._services.interceptor.event(TaskDeclared(info))
 

@@ -1,0 +1,54 @@
+"""A newer SDK whose inside has moved: a copy of the installed one in which the private names have other names."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import hatchet_sdk
+import pytest
+
+from mageflow.engine import LocalEngine
+
+MOVED = ("_unpack_dependencies_with_cleanup", "_lifespan", "_event_queue", "_slot_config", "_action_registry")
+
+
+@pytest.fixture
+def moved_sdk(tmp_path: Path) -> Path:
+    """A folder with the copy."""
+    folder = tmp_path / "moved"
+    copy = shutil.copytree(
+        Path(hatchet_sdk.__file__).parent, folder / "hatchet_sdk", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    pattern = re.compile(rf"\b({'|'.join(MOVED)})\b")
+    for file in copy.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if pattern.search(text):
+            file.write_text(pattern.sub(r"_moved\1", text), encoding="utf-8")
+    return folder
+
+
+async def test_tasks_run_and_what_is_missing_is_logged_once_and_counted(
+    mageflow_engine: LocalEngine, mageflow_worker: Any, moved_sdk: Path
+) -> None:
+    """Locks are refused: a body without its locks must not run."""
+    path = os.pathsep.join([str(moved_sdk), os.environ.get("PYTHONPATH", "")])
+    worker = mageflow_worker(
+        Path(__file__).with_name("moved_worker.py"), name="moved", environment={"PYTHONPATH": path}
+    )
+    stubs: Any = mageflow_engine.client().stubs
+    found = [
+        await stubs.task(name=name, input_validator=dict[str, Any], output_validator=dict[str, Any]).aio_run(
+            {"number": 1}
+        )
+        for name in ("moved-async", "moved-sync")
+    ]
+    assert found[0] == {"number": 2}
+    assert found[1]["number"] == 3
+    assert found[1]["errors"] >= 3
+    output = worker.output()
+    # The listener's process imports the program too.
+    assert 1 <= output.count("attempts have no telemetry") <= 2
+    assert output.count("serves no metrics") == 1
+    assert "refused: hatchet-sdk" in output
