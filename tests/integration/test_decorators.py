@@ -168,9 +168,9 @@ async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, 
     failed = await asyncio.gather(*(batch_sync.aio_run(Message(x=-1)) for _ in range(2)), return_exceptions=True)
     assert all("ValueError" in str(each) for each in failed)
     samples = observed.samples
-    assert samples.value("mageflow_task_runs_total", task="batch-async", outcome="succeeded") == 1
-    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="succeeded") == 1
-    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="failed") == 1
+    assert samples.value("mageflow_task_runs_total", task="batch-async", outcome="succeeded") == 3
+    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="succeeded") == 2
+    assert samples.value("mageflow_task_runs_total", task="batch-sync", outcome="failed") == 2
     assert observed.spans.one("process batch-async").attributes["messaging.batch.message_count"] == 3
 
 
