@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from mageflow.engine import LocalEngine
+from mageflow.engine.contracts import Timestamp
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from mageflow.engine.core import Engine
