@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -18,6 +19,11 @@ _WATCH_MILLISECONDS: Final = 300
 _GRACE_SECONDS: Final = 10.0
 _READ_SECONDS: Final = 5.0
 _SHOWN_FILES: Final = 3
+_POLL_SECONDS: Final = 0.1
+_RESULTS_SECONDS: Final = 1.0
+"""For the results of the last tasks, which the SDK's listener still sends."""
+_TASKS_ENDED: Final = b'"mageflow.worker.stopping"'
+"""The event after the last task, the lifespan and mageflow's own work have ended."""
 
 
 class ReloadedWorker:
@@ -36,9 +42,11 @@ class ReloadedWorker:
         self._view = view
         self._process: ChildProcess | None = None
         self._reader: threading.Thread | None = None
+        self._tasks_ended = threading.Event()
 
     def start(self) -> None:
         """Start the process."""
+        self._tasks_ended.clear()
         read, write = os.pipe()
         with os.fdopen(write, "wb") as output:
             self._process = ChildProcess(self._command, output=output, environment=self._environment)
@@ -58,12 +66,23 @@ class ReloadedWorker:
         if process is None:
             return
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
+        if not self._ends_within(process, _GRACE_SECONDS):
             self._view.note("Tasks are still running after 10 s: the worker is killed.", "bold yellow")
         process.kill()
         self._finish()
+
+    def _ends_within(self, process: ChildProcess, seconds: float) -> bool:
+        """Wait for the end of the process, or of its tasks and a moment more: the SDK's listener takes 6 s to end."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                process.wait(_POLL_SECONDS)
+                return True
+            except subprocess.TimeoutExpired:
+                if self._tasks_ended.is_set():
+                    time.sleep(_RESULTS_SECONDS)
+                    return True
+        return False
 
     def _finish(self) -> None:
         self._process = None
@@ -74,6 +93,8 @@ class ReloadedWorker:
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
+                if _TASKS_ENDED in line:
+                    self._tasks_ended.set()
                 self._view.line(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
