@@ -5,6 +5,7 @@
     MageflowError
     ├── ConfigurationError            the program or its settings must change; raised early
     │   ├── DecorationError           a decorator cannot work on this function
+    │   ├── ForkedProcessError        Hatchet was called before the fork, and again in the child
     │   ├── RedisNotConfiguredError   an operation needs Redis and none was given
     │   └── SdkFeatureError           the installed hatchet-sdk is too old for it
     ├── SignatureError
@@ -73,6 +74,22 @@ class DecorationError(ConfigurationError):
         self.target = target
         self.reason = reason
         super().__init__(f"@{decorator} on {target}: {reason}")
+
+
+class ForkedProcessError(ConfigurationError):
+    """Hatchet was called in a forked child whose parent had used gRPC before the fork. The call would wait for ever.
+
+    Attributes:
+        call: What was called, for example ``TriggerWorkflow``.
+    """
+
+    def __init__(self, call: str) -> None:
+        self.call = call
+        super().__init__(
+            f"{call}: gRPC does not work in this forked child, because its parent had used it before the fork: start "
+            'the child with multiprocessing.get_context("spawn"), fork before the first call to Hatchet, or make the '
+            "call in the parent"
+        )
 
 
 class RedisNotConfiguredError(ConfigurationError):

@@ -237,6 +237,7 @@ class Mageflow(StateOperations, DeclaringClient):
 
     @asynccontextmanager
     async def _serving(self, worker: Worker) -> AsyncGenerator[None]:
+        sdk.note_worker()
         info = WorkerInfo(worker.name, {}, [])
         with self._hooks.installing("worker", "the metrics of slots are missing"):
             declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]

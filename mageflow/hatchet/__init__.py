@@ -16,6 +16,7 @@ from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
 from mageflow.hatchet.errors_map import as_non_retryable, is_non_retryable
+from mageflow.hatchet.forked_clients import note_worker
 from mageflow.hatchet.hooks import Hooks
 from mageflow.hatchet.options import (
     BatchOptions,
@@ -72,6 +73,7 @@ __all__ = [
     "instrumented_client",
     "is_non_retryable",
     "method_of",
+    "note_worker",
     "prepare_listener",
     "refuse_absent",
     "refuse_bare",

@@ -1,4 +1,4 @@
-"""The private names of the SDK: for attempts, declarations and clients. Those of a worker are in ``worker_compat.py``.
+"""The private names of the SDK. More of them: ``worker_compat.py`` and ``client_compat.py``.
 
 `SdkContext` is what the runner needs of one attempt; the functions serve declarations and clients.
 ``tests/contract/test_sdk_private_names.py`` fails when a new SDK version moves one of the names. Everything else in

@@ -28,6 +28,7 @@ from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
 from mageflow.hatchet.compat import running_task_id
+from mageflow.hatchet.forked_clients import watch_forks
 from mageflow.hatchet.unserved import UnservedWatch
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
 from mageflow.metadata import KEY_SOURCE, blank, stamp
@@ -356,6 +357,7 @@ def instrumented_client(config: ClientConfig, *, debug: bool, enqueuer: Enqueuer
     client.runs = ObservedRunsClient(client, admin, enqueuer)
     client.scheduled = ObservedScheduledClient(config, enqueuer)
     client.cron = SourcedCronClient(config)
+    watch_forks(client)
     return client, admin
 
 

@@ -13,6 +13,7 @@ from hatchet_sdk.exceptions import (
     NonRetryableException,
 )
 
+from mageflow.errors import ForkedProcessError
 from mageflow.hatchet.features import BulkTriggerIdempotencyCollisionError, IdempotencyCollisionError
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 DISPATCH_FAILURES = (
+    ForkedProcessError,
     grpc.RpcError,
     ApiException,
     DedupeViolationError,

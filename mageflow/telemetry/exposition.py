@@ -273,6 +273,11 @@ class Endpoint:
         )
         self._thread.start()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close its copy of the port, which would stay open after the parent has ended."""
+        self._thread = None
+        self._server.socket.close()
+
     def stop(self) -> None:
         """Stop serving and free the port. Blocks for up to `_POLL_SECONDS`."""
         if self._thread is not None:

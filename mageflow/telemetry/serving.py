@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from mageflow.forks import when_forked
 from mageflow.telemetry.discovery import ServiceDirectory
 from mageflow.telemetry.exposition import Endpoint, EndpointApp, bind
 from mageflow.telemetry.names import events
@@ -35,12 +36,19 @@ class MetricsPort:
         self._name = name
         self._directory: ServiceDirectory | None = None
         self.endpoint: Endpoint | None = None
-        """None before `start`, after `stop`, and if no port was free."""
+        """None before `start`, after `stop`, in a forked child, and if no port was free."""
+        when_forked(self._begin_in_child)
 
     @property
     def url(self) -> str:
         """The URL of ``/metrics``; empty without an endpoint."""
         return self.endpoint.url if self.endpoint else ""
+
+    def _begin_in_child(self) -> None:
+        """The parent serves, under its own entry. Another port can be started here."""
+        endpoint, self.endpoint, self._directory = self.endpoint, None, None
+        if endpoint is not None:
+            endpoint.leave_to_parent()
 
     def start(
         self,

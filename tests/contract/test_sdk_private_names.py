@@ -2,7 +2,7 @@
 
 import inspect
 
-from hatchet_sdk import Context, DurableContext
+from hatchet_sdk import Context, DurableContext, Hatchet
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.deprecated.worker import _legacy_start_action_listener
 from hatchet_sdk.runnables.task import Task
@@ -105,3 +105,13 @@ def test_listener_processes_are_started_with_keywords() -> None:
 def test_mock_contexts_are_recognised_by_their_action() -> None:
     """``mock_run`` must find neither engine nor telemetry."""
     assert 'action_id="mock:action"' in inspect.getsource(Task._create_mock_context)
+
+
+def test_stubs_exist_once_they_are_used(mageflow_hatchet: Hatchet) -> None:
+    """A forked child is refused if its parent has used one, and every call goes through one."""
+    client = mageflow_hatchet._client
+    stubs = [client.admin.client, client.admin.v0_client, client.event._client, client.event._aio_client]
+    stubs += [client.dispatcher.client, client.dispatcher.aio_client, client.workflow_listener.client]
+    assert stubs == [None] * 7
+    assert client.admin._get_or_create_v0_client() is client.admin.v0_client
+    assert client.event._get_or_create_client() is client.event._client

@@ -1,0 +1,126 @@
+"""A program that forks, beside a worker of its own or without one: ``fork_program.py CASE``.
+
+The child calls Hatchet in every way, and the program prints one line of JSON: what the child met, and whether the
+parent still works.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from hatchet_sdk import Hatchet
+from pydantic import BaseModel
+
+from mageflow import Mageflow, Settings
+
+METRICS_PORT = int(os.environ.get("METRICS_PORT", "0"))
+
+client = Mageflow(Hatchet(), settings=Settings(metrics_port=METRICS_PORT))
+
+
+class Message(BaseModel):
+    x: int = 0
+
+
+@client.task(name="forked-plain")
+async def plain(msg: Message) -> dict[str, Any]:
+    return {"x": msg.x}
+
+
+@client.task(name="forked-parent", execution_timeout=timedelta(seconds=90))
+def parent(msg: Message) -> dict[str, Any]:
+    """Forks in the thread of a synchronous task."""
+    answer = in_child({**ways(None), "port": has_no_port})
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=5) as response:
+        return {**answer, "served": response.status}
+
+
+def has_no_port() -> None:
+    """In the child: it would keep the port after the parent has ended."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as each:
+            if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and each.getsockname()[1] == METRICS_PORT:
+                raise AssertionError("the child has the port too")
+
+
+def met(call: Callable[[], Any]) -> str:
+    """How a call ends. One that hangs fails the test by the time of the whole child."""
+    started_at = time.monotonic()
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - the test compares the kind
+        outcome = type(error).__name__
+    else:
+        outcome = "ok"
+    return outcome if time.monotonic() - started_at < 20 else f"{outcome}, late"
+
+
+async def wait_for_chain() -> None:
+    chain = await client.chain([await client.sign(plain), await client.sign(plain)])
+    await chain.aio_run(Message(x=1))
+
+
+def ways(reference: Any) -> dict[str, Callable[[], Any]]:
+    """Calls over gRPC, a signature and a chain, which need Redis, and a client that is made in the child."""
+
+    def made_in_child() -> None:
+        other = Mageflow(Hatchet())
+        other.stubs.task(name="forked-plain", input_validator=Message).run(Message(), wait_for_result=False)
+
+    async def signed() -> None:
+        await client.sign(plain, x=2)
+
+    found = {
+        "run": lambda: plain.run(Message(x=1)),
+        "no_wait": lambda: plain.run(Message(x=1), wait_for_result=False),
+        "aio_run": lambda: asyncio.run(plain.aio_run(Message(x=1))),
+        "many": lambda: plain.run_many([plain.create_bulk_run_item(Message(x=1))]),
+        "event": lambda: client.event.push("forked", {"x": 1}),
+        "aio_event": lambda: asyncio.run(client.event.aio_push("forked", {"x": 1})),
+        "made_in_child": made_in_child,
+        "sign": lambda: asyncio.run(signed()),
+        "chain": lambda: asyncio.run(wait_for_chain()),
+    }
+    if reference is not None:
+        found["result"] = reference.result
+        found["aio_result"] = lambda: asyncio.run(reference.aio_result())
+    return found
+
+
+def in_child(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What the child meets; empty if it hangs."""
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: writer.send({name: met(call) for name, call in calls.items()}))
+    child.start()
+    answer = reader.recv() if reader.poll(60) else {}
+    child.kill()
+    child.join()
+    return answer
+
+
+def main() -> None:
+    case = sys.argv[1]
+    if case == "worker":
+        client.worker("forks", workflows=[plain, parent]).start()
+        return
+    reference = None if case == "preload" else plain.run(Message(x=1), wait_for_result=False)
+    if case == "asynchronous":
+        asyncio.run(plain.aio_run(Message(x=1)))
+    answer = in_child(ways(reference))
+    plain.run(Message(x=1))
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
