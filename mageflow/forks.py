@@ -7,12 +7,14 @@ children. Python still calls the loops of the parent running there: what waits f
 import itertools
 import os
 from collections.abc import Callable
-from typing import Any
-from weakref import WeakMethod
+from types import MethodType
+from typing import Any, cast
+from weakref import ref
 
 __all__ = ["when_forked"]
 
-_methods: dict[int, WeakMethod[Callable[[], Any]]] = {}
+_methods: dict[int, tuple[ref[object], Callable[[Any], Any]]] = {}
+"""By number: the object, and the function of its method. A `weakref.WeakMethod` prints errors at interpreter exit."""
 _numbers = itertools.count()
 
 
@@ -22,15 +24,17 @@ def when_forked(method: Callable[[], Any]) -> None:
     The method must not destroy what belongs to the parent, but keep it: the destructors of loops and connections would
     take them out of the parent's ``epoll``, which both processes share.
     """
+    bound = cast("MethodType", method)
     number = next(_numbers)
-    _methods[number] = WeakMethod(method, lambda _: _methods.pop(number, None))
+    forget = _methods.pop  # at exit the names of this module are gone before the last objects
+    _methods[number] = ref(bound.__self__, lambda _: forget(number, None)), bound.__func__
 
 
 def _begin_in_child() -> None:
-    for each in list(_methods.values()):
-        method = each()
-        if method is not None:
-            method()
+    for owner, function in list(_methods.values()):
+        found = owner()
+        if found is not None:
+            function(found)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork

@@ -69,7 +69,7 @@ from mageflow.store.records.stored import chain_header, swarm_header, task_heade
 from mageflow.store.records.views import AnySignature
 from mageflow.store.redis.port import RedisClient, RedisPort
 from mageflow.store.redis.scripts import Script, ScriptHeader
-from mageflow.store.redis.server import find_unsuitable, warn_unsuitable
+from mageflow.store.redis.server import find_unsuitable, has_append_only_file, warn_unsuitable
 
 __all__ = [
     "SHARDS",
@@ -135,6 +135,7 @@ __all__ = [
     "find_unsuitable",
     "flow_of_run",
     "flow_run_id",
+    "has_append_only_file",
     "join_member_key",
     "list_damaged",
     "list_failures",

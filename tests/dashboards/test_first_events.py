@@ -93,7 +93,8 @@ def test_panels_of_rare_counters_see_the_first_event():
 
 
 OF_ALL = {"Mean held at once", "Queue wait p95", "Duration p50 / p95 / p99", "Queue wait", "Enqueue p95",
-          "Event loop lag p99 by instance", "Signature load p99", "Deadlock detector"}  # fmt: skip
+          "Event loop lag p99 by instance", "Signature load p99", "Deadlock detector",
+          "Arrivals and starts", "Window that holds and arrivals suggest"}  # fmt: skip
 """Over all tasks or of what happens all the time: one observation more or less makes no difference there."""
 
 

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mageflow import Mageflow, Settings
-from mageflow.errors import FlowDefinitionError
 from mageflow.signatures import SwarmConfig
 
 SCRIPT = Path(__file__).with_name("durable_worker.py")
@@ -29,21 +26,3 @@ async def test_durable_tasks_are_steps_and_items(
     assert len({each["run"] for each in results}) == 4
     for key in (chain.steps[0], f"{swarm.key}#0"):
         assert (await client.load_signature(key)).last_error is None
-
-
-async def test_a_workflow_of_several_tasks_is_refused_by_name_too(mageflow_engine: Any) -> None:
-    """A failure hook makes two tasks of one, and one of them would settle for both."""
-    client = Mageflow(mageflow_engine.client())
-    workflow = client.workflow(name="hooked")
-
-    @workflow.task()
-    async def first(msg: Any) -> dict[str, Any]:
-        return {}
-
-    @workflow.on_failure_task()
-    async def hook(msg: Any) -> dict[str, Any]:
-        return {}
-
-    for target in (workflow, "hooked"):
-        with pytest.raises(FlowDefinitionError, match="workflow of 2 tasks"):
-            await client.sign(target)

@@ -112,4 +112,5 @@ def test_telemetry_is_reached_only_through_its_interceptor(root: Path):
     }
     assert used == {"interceptor"}
     own = {name for name in vars(TelemetryInterceptor) if not name.startswith("_")}
-    assert own == {name for name in vars(Interceptor) if not name.startswith("_")}
+    # A function in a thread runs in a copy of the context that `execute` has set up: nothing is left to do there.
+    assert own == {name for name in vars(Interceptor) if not name.startswith("_")} - {"execute_in_thread"}

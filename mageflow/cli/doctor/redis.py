@@ -127,11 +127,13 @@ async def _rights(port: "RedisPort", prefix: str) -> Finding:
 
 
 async def _persistence(port: "RedisPort") -> Finding:
+    from mageflow.store import has_append_only_file
+
     try:
-        info = str(await port.command("EVAL", "return redis.call('INFO', 'persistence')", 0))
+        is_kept = await has_append_only_file(port)
     except StoreError:
         return skipped("redis-persistence", "The ACL forbids INFO, so persistence is unknown.", "allow +info")
-    if "aof_enabled:1" in info:
+    if is_kept:
         return fine("redis-persistence", "The append-only file is on: flows survive a restart of Redis.")
     return warning(
         "redis-persistence",

@@ -1,6 +1,6 @@
 """Checks that a Redis server can keep state: it is recent enough, and it does not evict keys.
 
-Persistence and replication are the operator's choice and are not checked.
+Persistence and replication are the operator's choice: a worker does not check them.
 """
 
 import logging
@@ -12,7 +12,7 @@ from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script
 from mageflow.telemetry import suppressed
 
-__all__ = ["find_unsuitable", "problems_of", "warn_unsuitable"]
+__all__ = ["find_unsuitable", "has_append_only_file", "problems_of", "warn_unsuitable"]
 
 _log = logging.getLogger("mageflow.store")
 
@@ -31,6 +31,17 @@ async def find_unsuitable(port: RedisPort) -> list[str]:
         StoreError: The server refused, for example because an ACL forbids ``INFO``.
     """
     return problems_of(str(await port.call(SERVER, ())))
+
+
+async def has_append_only_file(port: RedisPort) -> bool:
+    """Whether the server writes each change to its append-only file. One round trip.
+
+    Raises:
+        RedisNotConfiguredError: No Redis was given.
+        StoreUnavailableError: The server could not be reached in time.
+        StoreError: The server refused, for example because an ACL forbids ``INFO``.
+    """
+    return "aof_enabled:1" in str(await port.call(SERVER, ()))
 
 
 def problems_of(info: str) -> list[str]:
