@@ -16,10 +16,10 @@ from mageflow import Mageflow
 from mageflow.engine import LocalEngine
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
-from tests.chaos.proxy import SlowProxy
 from tests.chaos.worker import CLUSTER, SENTINEL, redis_client
 from tests.flows.crash_injection.fork_server import SETTINGS
 from tests.flows.crash_injection.processes import WORKER_LOST_AFTER
+from tests.store.proxy import Proxy
 from tests.store.topologies import ClusterOfThree, Watched, free_port, valkey_binary
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ class Stage:
     watched: Watched
     cluster: ClusterOfThree
     histories: list[Path]
-    proxy: SlowProxy
+    proxy: Proxy
 
     def __init__(self, folder: Path, needs: Needs) -> None:
         self._folder = folder
@@ -76,7 +76,7 @@ class Stage:
         with ExitStack() as starting:
             address = self._start_redis(starting)
             if self._needs.is_proxied:
-                self.proxy = starting.enter_context(SlowProxy(self.valkey.port))
+                self.proxy = starting.enter_context(Proxy(self.valkey.port))
                 address = f"redis://127.0.0.1:{self.proxy.port}/0"
             self._address = address + self._needs.parameters
             self._start_engine()

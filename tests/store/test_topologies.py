@@ -17,11 +17,11 @@ from redis.retry import Retry as SyncRetry
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import RedisPort
 from tests.locks.runs import start, waiting
+from tests.store.proxy import TlsProxy
 from tests.store.redis_workload import Parts
 from tests.store.topologies import (
     ClusterOfThree,
     ServerProcess,
-    TlsProxy,
     certificate,
     redis_binary,
     valkey_binary,

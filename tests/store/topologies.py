@@ -1,13 +1,10 @@
 """Servers as programs meet them: processes of Valkey or Redis, alone, as a Cluster, behind Sentinel, behind TLS."""
 
-import asyncio
 import itertools
 import shutil
 import signal
-import ssl
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -206,55 +203,6 @@ class Watched:
         self.master.ask("WAIT", 1, 2000)
         self.master.kill()
         until(lambda: "role:master" in self.replica.ask("INFO", "replication"), "the replica is the master", 40)
-
-
-class TlsProxy:
-    """Ends TLS in front of a server that speaks none, as a load balancer does; a context manager."""
-
-    def __init__(self, port: int, certificate: Path, key: Path) -> None:
-        self._upstream = port
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate, key)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self.port = 0
-        self.accepted = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
-        return self._server.sockets[0].getsockname()[1]
-
-    async def _end(self) -> None:
-        self._server.close()
-        rest = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
-        for each in rest:
-            each.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer), return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
 
 
 def certificate(directory: Path, names: Sequence[str] = ("127.0.0.1",)) -> tuple[Path, Path] | None:

@@ -1,11 +1,13 @@
-"""A slow network before a server."""
+"""A network before a server: slow, or behind TLS."""
 
 import asyncio
+import ssl
 import threading
+from pathlib import Path
 from typing import Self
 
 
-class SlowProxy:
+class Proxy:
     """Passes everything on after a delay; a context manager.
 
     Args:
@@ -14,6 +16,7 @@ class SlowProxy:
     Attributes:
         port: Its own.
         delay_seconds: How long each piece waits, in both directions.
+        accepted: How many connections it has taken.
     """
 
     def __init__(self, port: int) -> None:
@@ -22,6 +25,8 @@ class SlowProxy:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self.port = 0
         self.delay_seconds = 0.0
+        self.accepted = 0
+        self._context: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -35,7 +40,7 @@ class SlowProxy:
         self._loop.close()
 
     async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -47,6 +52,7 @@ class SlowProxy:
         await asyncio.gather(*rest, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
         await asyncio.gather(self._pump(reader, back), self._pump(there, writer), return_exceptions=True)
 
@@ -59,3 +65,12 @@ class SlowProxy:
                 await writer.drain()
         finally:
             writer.close()
+
+
+class TlsProxy(Proxy):
+    """Ends TLS in front of a server that speaks none, as a load balancer does."""
+
+    def __init__(self, port: int, certificate: Path, key: Path) -> None:
+        super().__init__(port)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
