@@ -13,9 +13,10 @@ from mageflow.errors import ConfigurationError, SignatureNotFoundError
 from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
-    from mageflow.store import Description
+    from mageflow.config import Settings
+    from mageflow.store import Description, RedisPort
 
-__all__ = ["inspect"]
+__all__ = ["find_description", "inspect"]
 
 _EPILOG = """\b
 Examples:
@@ -61,26 +62,50 @@ def inspect(
 
 async def _describe(key: str, redis_url: str | None, namespace: str | None, first: int, limit: int) -> "Description":
     from mageflow.config import Settings
-    from mageflow.store import Keys, describe_record, find_records, split_member_key
+    from mageflow.store import Keys
 
     settings = Settings()
     wanted = hatchet_namespace(namespace)
     async with open_redis(redis_url, settings) as port:
-        if ":" in key:
-            keys = Keys.of(key)
-            if _is_on_command_line("namespace") and keys.namespace != Keys("", wanted).namespace:
+        if ":" in key and _is_on_command_line("namespace"):
+            found = Keys.of(key).namespace
+            if found != Keys("", wanted).namespace:
                 raise ConfigurationError(
-                    f"the key belongs to namespace {keys.namespace!r}, not {wanted!r}: leave --namespace out"
+                    f"the key belongs to namespace {found!r}, not {wanted!r}: leave --namespace out"
                 )
-            return await describe_record(port, keys, key, first=first, limit=limit)
-        try:
-            identity, path = split_member_key(key)
-        except ValueError:
-            raise SignatureNotFoundError(key) from None
-        found = await find_records(port, settings, wanted, identity)
-        if not found:
-            raise SignatureNotFoundError(key)
-        return await describe_record(port, Keys.of(found[0]), path.key(found[0]), first=first, limit=limit)
+        return await find_description(port, settings, wanted, key, first=first, limit=limit)
+
+
+async def find_description(
+    port: "RedisPort", settings: "Settings", namespace: str, key: str, *, first: int, limit: int
+) -> "Description":
+    """Describe what is stored under a key, or under an id in this namespace.
+
+    Args:
+        port: Connects to Redis.
+        settings: Has the prefix of keys.
+        namespace: Where an id is looked up, in the form of the SDK. A key contains its own.
+        key: A key or an id, of a record or of a member of one.
+        first: Number of the first step, item or run to show.
+        limit: How many of them to show.
+
+    Raises:
+        SignatureNotFoundError: Nothing is stored there.
+        SignatureInvalidError: A stored document does not validate.
+        StoreError: Redis does not answer.
+    """
+    from mageflow.store import Keys, describe_record, find_records, split_member_key
+
+    if ":" in key:
+        return await describe_record(port, Keys.of(key), key, first=first, limit=limit)
+    try:
+        identity, path = split_member_key(key)
+    except ValueError:
+        raise SignatureNotFoundError(key) from None
+    found = await find_records(port, settings, namespace, identity)
+    if not found:
+        raise SignatureNotFoundError(key)
+    return await describe_record(port, Keys.of(found[0]), path.key(found[0]), first=first, limit=limit)
 
 
 def _is_on_command_line(parameter: str) -> bool:

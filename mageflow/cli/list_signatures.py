@@ -5,7 +5,8 @@ The command reads only, from an index; it never scans keys.
 
 import asyncio
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +16,10 @@ from mageflow.cli.redis_options import PIPE_WIDTH, hatchet_namespace, open_redis
 from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
-    from mageflow.store import FoundSignature
+    from mageflow.config import Settings
+    from mageflow.store import FoundSignature, RedisPort
 
-__all__ = ["list_signatures"]
+__all__ = ["STATUSES", "Listed", "list_signatures", "search"]
 
 _EPILOG = """\b
 Examples:
@@ -31,12 +33,12 @@ The counts are those of everything stored in the namespace, not of the filter.
 Exit status: 0 listed, 1 Redis does not answer, 2 wrong arguments.
 """
 
-_STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelled", "interrupted")
+STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelled", "interrupted")
 
 
 @click.command(name="list", epilog=_EPILOG)
 @redis_options
-@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES), help="Only this; more than once.")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only this; more than once.")
 @click.option("--task", metavar="NAME", help="Only signatures of this task.")
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
 @click.option("--since", metavar="MINUTES", type=click.FloatRange(min=0), help="Only what was created since.")
@@ -59,14 +61,34 @@ def list_signatures(
     """
     if task and flow:
         raise click.UsageError("--task and --flow exclude each other")
-    found, matches, counts = asyncio.run(_read(redis_url, namespace, statuses, task, flow, since, limit))
+    listed = asyncio.run(_read(redis_url, namespace, statuses, task, flow, since, limit))
     if as_json:
-        click.echo(json_text({"signatures": [_row(each) for each in found], "matches": matches, "counts": counts}))
+        click.echo(json_text(listed.document()))
     else:
         from mageflow.cli.console import DataConsole
         from mageflow.cli.list_table import draw
 
-        draw(DataConsole(width=PIPE_WIDTH), found, matches=matches, counts=counts)
+        draw(DataConsole(width=PIPE_WIDTH), listed.signatures, matches=listed.matches, counts=listed.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a search found."""
+
+    signatures: "tuple[FoundSignature, ...]"
+    """The latest changes first; no more than the limit."""
+    matches: int
+    """How many match, shown or not."""
+    counts: dict[str, dict[str, int]]
+    """Everything stored in the namespace, by kind and status."""
+
+    def document(self) -> dict[str, Any]:
+        """What was found, as data for JSON."""
+        return {
+            "signatures": [_row(each) for each in self.signatures],
+            "matches": self.matches,
+            "counts": self.counts,
+        }
 
 
 def _row(each: "FoundSignature") -> dict[str, Any]:
@@ -89,34 +111,63 @@ async def _read(
     flow: str | None,
     since: float | None,
     limit: int,
-) -> "tuple[list[FoundSignature], int, dict[str, dict[str, int]]]":
+) -> Listed:
     from mageflow.config import Settings
-    from mageflow.signatures import Status
-    from mageflow.store import Keys, Store, search_records
 
     settings = Settings()
     async with open_redis(redis_url, settings) as port:
-        store = Store(port, Keys(settings.key_prefix, hatchet_namespace(namespace)), settings)
-        latest: list[tuple[datetime, str, FoundSignature]] = []
-        matches = 0
-        async for each in search_records(
-            port,
-            store.keys,
-            kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
-            statuses=[Status(status) for status in statuses or _STATUSES],
-            name=task or flow or "",
-            since=0.0 if since is None else (datetime.now(UTC) - timedelta(minutes=since)).timestamp(),
-        ):
-            matches += 1
-            entry = (each.updated_at, each.key, each)
-            if len(latest) < limit:
-                heapq.heappush(latest, entry)
-            else:
-                heapq.heappushpop(latest, entry)
-        counts: dict[str, dict[str, int]] = {}
-        for (kind, status), count in (await store.census()).signatures.items():
-            counts.setdefault(kind, {})[status] = int(count)
-        return list(_newest_first(latest)), matches, counts
+        return await search(port, settings, hatchet_namespace(namespace), statuses, task, flow, since, limit)
+
+
+async def search(
+    port: "RedisPort",
+    settings: "Settings",
+    namespace: str,
+    statuses: Collection[str],
+    task: str | None,
+    flow: str | None,
+    since: float | None,
+    limit: int,
+) -> Listed:
+    """Find signatures, chains and swarms over the index.
+
+    Args:
+        port: Connects to Redis.
+        settings: Has the prefix of keys.
+        namespace: In the form of the SDK.
+        statuses: Only these; empty for all.
+        task: Only signatures of this task.
+        flow: Only chains and swarms of this name.
+        since: Only what was created in so many minutes; None for any age.
+        limit: How many are kept, of those that match.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
+    from mageflow.signatures import Status
+    from mageflow.store import Keys, Store, search_records
+
+    store = Store(port, Keys(settings.key_prefix, namespace), settings)
+    latest: list[tuple[datetime, str, FoundSignature]] = []
+    matches = 0
+    async for each in search_records(
+        port,
+        store.keys,
+        kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
+        statuses=[Status(status) for status in statuses or STATUSES],
+        name=task or flow or "",
+        since=0.0 if since is None else (datetime.now(UTC) - timedelta(minutes=since)).timestamp(),
+    ):
+        matches += 1
+        entry = (each.updated_at, each.key, each)
+        if len(latest) < limit:
+            heapq.heappush(latest, entry)
+        else:
+            heapq.heappushpop(latest, entry)
+    counts: dict[str, dict[str, int]] = {}
+    for (kind, status), count in (await store.census()).signatures.items():
+        counts.setdefault(kind, {})[status] = int(count)
+    return Listed(tuple(_newest_first(latest)), matches, counts)
 
 
 def _newest_first(latest: "list[tuple[datetime, str, FoundSignature]]") -> "Iterator[FoundSignature]":

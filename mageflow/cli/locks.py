@@ -13,8 +13,9 @@ from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
     from mageflow.locks import LocksReport
+    from mageflow.store import Keys, RedisPort
 
-__all__ = ["locks"]
+__all__ = ["locks", "read_locks"]
 
 _EPILOG = """\b
 Examples:
@@ -59,10 +60,27 @@ def locks(redis_url: str | None, namespace: str | None, limit: int, *, raw_keys:
 
 async def _read(redis_url: str | None, namespace: str | None, limit: int, *, raw_keys: bool) -> "LocksReport":
     from mageflow.config import Settings
-    from mageflow.locks import LocksReport
-    from mageflow.store import Keys, LockStore
+    from mageflow.store import Keys
 
     settings = Settings()
     async with open_redis(redis_url, settings) as port:
-        store = LockStore(port, Keys(settings.key_prefix, hatchet_namespace(namespace)))
-        return LocksReport.of(await store.snapshot(limit), raw_keys=raw_keys)
+        keys = Keys(settings.key_prefix, hatchet_namespace(namespace))
+        return await read_locks(port, keys, limit, raw_keys=raw_keys)
+
+
+async def read_locks(port: "RedisPort", keys: "Keys", limit: int, *, raw_keys: bool) -> "LocksReport":
+    """Read the report of all locks. One round trip.
+
+    Args:
+        port: Connects to Redis.
+        keys: Keys of the namespace.
+        limit: How many holders and how many waiters to read.
+        raw_keys: Whether keys of resources are shown as they are.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
+    from mageflow.locks import LocksReport
+    from mageflow.store import LockStore
+
+    return LocksReport.of(await LockStore(port, keys).snapshot(limit), raw_keys=raw_keys)
