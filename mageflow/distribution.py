@@ -33,7 +33,7 @@ def installs(extra: str) -> str:
     again, editable if it was. Everything else is installed by the name of the distribution.
 
     Args:
-        extra: ``local``, ``otlp``, ``test`` or ``dev``.
+        extra: ``local``, ``otlp``, ``otlp-grpc``, ``test`` or ``dev``.
     """
     try:
         found = distribution(DISTRIBUTION)

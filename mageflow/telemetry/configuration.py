@@ -9,16 +9,14 @@ import socket
 import threading
 import uuid
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from opentelemetry import trace
 
 from mageflow.config import Settings
-from mageflow.distribution import installs
-from mageflow.errors import ConfigurationError
 from mageflow.telemetry.log_setup import LogSetup
 from mageflow.telemetry.names import traces
+from mageflow.telemetry.otlp_variables import MetricsByOTLP, metrics_by_otlp, traces_by_otlp
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -29,11 +27,6 @@ _LAST_SPANS_SECONDS = 5.0
 """How long the end of the process waits for a collector. Kubernetes kills a process after 30 s."""
 
 _INSTANCE_ID = str(uuid.uuid4())
-
-_TRACES_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_METRICS_EXPORTER, _METRICS_ENDPOINT = "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
-_METRICS_EXPORTERS = ("otlp", "prometheus", "none")
-_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 
 _pushes: list[Any] = []
 """The push of metrics that `configure` has started; one at most."""
@@ -51,14 +44,14 @@ def configure(
 ) -> None:
     """Set up traces, logs and metrics by OTLP for this process; call it once, before the worker starts.
 
-    Traces: an SDK tracer provider, exporting by OTLP over HTTP when ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its
-    ``_TRACES_`` form) is set, read now. A provider the program has set up already is kept as it is. Logs: structlog
-    and the standard library both end in one root handler. Other handlers on the standard streams, Hatchet's too, write
-    the same format or go; the SDK's listener process is set up alike. With ``"json"`` Python's warnings and uncaught
-    exceptions are log records. Metrics: sent by OTLP over HTTP too, beside the endpoint, when
-    ``OTEL_METRICS_EXPORTER`` is ``otlp`` or ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` is set; every
-    ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds (60000), cumulative, from a thread of their own. Calling it again
-    replaces the root handler and nothing else.
+    Traces: an SDK tracer provider, exporting by OTLP when ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or its ``_TRACES_`` form)
+    is set, read now. Over HTTP, or gRPC if ``OTEL_EXPORTER_OTLP_PROTOCOL`` is ``grpc``. A provider the program has set
+    up already is kept as it is. Logs: structlog and the standard library both end in one root handler. Other handlers
+    on the standard streams, Hatchet's too, write the same format or go; the SDK's listener process is set up alike.
+    With ``"json"`` Python's warnings and uncaught exceptions are log records. Metrics: sent by OTLP too, beside the
+    endpoint, when ``OTEL_METRICS_EXPORTER`` is ``otlp`` or ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` is set; every
+    ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds (60000), from a thread of their own, in the temporality and the kind of
+    histogram that the variables of the exporter ask for. Calling it again replaces the root handler and nothing else.
 
     Args:
         service_name: The ``service.name`` of every span and metric.
@@ -74,57 +67,13 @@ def configure(
         ConfigurationError: OTLP is asked for and the exporter is not installed, or a variable has a value that is not
             known. Nothing has been set up then.
     """
-    traces_exporter = _exporter(_asks_for_traces(), "trace_exporter", "OTLPSpanExporter")
-    metrics_exporter = _exporter(_asks_for_metrics(), "metric_exporter", "OTLPMetricExporter")
-    interval = _interval_seconds()
+    traces_exporter, sending = traces_by_otlp(), metrics_by_otlp()
     if not _has_provider():
         _set_provider(_resource(service_name, resource_attributes or {}), traces_exporter)
-    if metrics_exporter is not None and not _pushes:
-        _push(metrics_exporter, _resource(service_name, resource_attributes or {}), registry, interval)
+    if sending is not None and not _pushes:
+        _push(sending, _resource(service_name, resource_attributes or {}), registry)
     if logs is not None:
         LogSetup(logs, level, exception_detail or Settings().exception_detail, stream).apply()
-
-
-def _asks_for_traces() -> str:
-    """The variable that asks for traces by OTLP; empty if none does."""
-    return next((name for name in _TRACES_ENDPOINTS if os.environ.get(name)), "")
-
-
-def _asks_for_metrics() -> str:
-    """The variable that asks for metrics by OTLP; empty if none does.
-
-    The general endpoint does not: it is often that of a backend for traces alone, and metrics have an endpoint already.
-    """
-    chosen = {each.strip() for each in os.environ.get(_METRICS_EXPORTER, "").split(",")} - {""}
-    if unknown := chosen.difference(_METRICS_EXPORTERS):
-        raise ConfigurationError(
-            f"{_METRICS_EXPORTER} is {', '.join(sorted(unknown))}; known are {', '.join(_METRICS_EXPORTERS)}"
-        )
-    if chosen:
-        return _METRICS_EXPORTER if "otlp" in chosen else ""
-    return _METRICS_ENDPOINT if os.environ.get(_METRICS_ENDPOINT) else ""
-
-
-def _exporter(variable: str, module: str, name: str) -> Any:
-    if not variable:
-        return None
-    try:
-        return getattr(import_module(f"opentelemetry.exporter.otlp.proto.http.{module}"), name)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{variable} is set, and the OTLP exporter is not installed: {installs('otlp')}"
-        ) from error
-
-
-def _interval_seconds() -> float:
-    text = os.environ.get(_INTERVAL) or "60000"
-    try:
-        milliseconds = float(text)
-    except ValueError:
-        milliseconds = 0.0
-    if not 0.0 < milliseconds < float("inf"):
-        raise ConfigurationError(f"{_INTERVAL} is {text!r}, which is not a number of milliseconds above 0")
-    return milliseconds / 1000
 
 
 def _has_provider() -> bool:
@@ -163,11 +112,18 @@ def _set_provider(resource: Any, exporter: Any) -> None:
     trace.set_tracer_provider(provider)
 
 
-def _push(exporter: Any, resource: Any, registry: "CollectorRegistry | None", interval: float) -> None:
+def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | None") -> None:
     from prometheus_client import REGISTRY  # noqa: PLC0415
 
     from mageflow.telemetry.otlp_metrics import MetricsPush  # noqa: PLC0415
 
-    push = MetricsPush(exporter(), resource, REGISTRY if registry is None else registry, interval)
+    push = MetricsPush(
+        sending.exporter(),
+        resource,
+        REGISTRY if registry is None else registry,
+        sending.interval_seconds,
+        is_delta=sending.is_delta,
+        has_exponential_histograms=sending.has_exponential_histograms,
+    )
     push.start()
     _pushes.append(push)

@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
     Metric,
     MetricExporter,
+    MetricExportResult,
     MetricsData,
     NumberDataPoint,
     ResourceMetrics,
@@ -33,6 +34,7 @@ from prometheus_client.samples import Sample
 
 from mageflow.distribution import installed_version
 from mageflow.telemetry.guards import Guards
+from mageflow.telemetry.otlp_shapes import Deltas, exponential
 from mageflow.telemetry.spans import suppressed
 
 __all__ = ["MetricsPush", "metrics_of"]
@@ -53,16 +55,27 @@ class MetricsPush:
         resource: What this process is.
         registry: Read on each interval.
         interval_seconds: Between two pushes.
+        is_delta: Whether a push has what was added since the one before, instead of totals.
+        has_exponential_histograms: Whether histograms are sent as exponential ones.
     """
 
     def __init__(
-        self, exporter: MetricExporter, resource: Resource, registry: CollectorRegistry, interval_seconds: float
+        self,
+        exporter: MetricExporter,
+        resource: Resource,
+        registry: CollectorRegistry,
+        interval_seconds: float,
+        *,
+        is_delta: bool = False,
+        has_exponential_histograms: bool = False,
     ) -> None:
         self._exporter = exporter
         self._resource = resource
         self._registry = registry
         self._interval = interval_seconds
         self._started_ns = time.time_ns()
+        self._deltas = Deltas(self._started_ns) if is_delta else None
+        self._is_exponential = has_exponential_histograms
         self._stopping = threading.Event()
         self._guard = Guards(lambda _: None).metric
         self._thread = threading.Thread(target=self._run, name="mageflow-otlp-metrics", daemon=True)
@@ -83,11 +96,18 @@ class MetricsPush:
         while not is_last:
             is_last = self._stopping.wait(self._interval)
             with self._guard.catching("otlp"), suppressed():
-                self._exporter.export(self._data())
+                now_ns = time.time_ns()
+                result = self._exporter.export(self._data(now_ns))
+                if self._deltas is not None and result is MetricExportResult.SUCCESS:
+                    self._deltas.accept(now_ns)
 
-    def _data(self) -> MetricsData:
+    def _data(self, now_ns: int) -> MetricsData:
         scope = InstrumentationScope("mageflow", installed_version())
-        metrics = list(metrics_of(self._registry.collect(), self._started_ns, time.time_ns()))
+        metrics = list(metrics_of(self._registry.collect(), self._started_ns, now_ns))
+        if self._deltas is not None:
+            metrics = self._deltas.of(metrics)
+        if self._is_exponential:
+            metrics = [exponential(each) for each in metrics]
         return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(scope, metrics, "")], "")])
 
 

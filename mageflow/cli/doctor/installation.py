@@ -19,6 +19,8 @@ __all__ = ["examine_installation", "examine_loggers", "examine_port", "examine_s
 
 _SDK: Final = "hatchet-sdk"
 
+_OTLP_PACKAGES = {"otlp": "otlp-proto-http", "otlp-grpc": "otlp-proto-grpc"}
+
 
 def examine_installation() -> Iterator[Finding]:
     """Packages and their versions."""
@@ -35,10 +37,19 @@ def examine_installation() -> Iterator[Finding]:
     else:
         yield fine("distribution", "No other distribution installs a package of this name.")
     if any(name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("ENDPOINT") for name in os.environ):
-        if find_spec("opentelemetry.exporter") is None or not _has("opentelemetry-exporter-otlp-proto-http"):
-            yield failure("otlp", "An OTLP endpoint is set, and the exporter is not installed.", installs("otlp"))
+        missing = [extra for extra in _otlp_extras() if not _has(f"opentelemetry-exporter-{_OTLP_PACKAGES[extra]}")]
+        if find_spec("opentelemetry.exporter") is None or missing:
+            extra = ",".join(missing or ["otlp"])
+            yield failure("otlp", "An OTLP endpoint is set, and the exporter is not installed.", installs(extra))
         else:
             yield fine("otlp", "The OTLP exporter is installed, and an endpoint is set.")
+
+
+def _otlp_extras() -> list[str]:
+    """The extras with the exporters for the protocols of traces and metrics."""
+    general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    chosen = {os.environ.get(f"OTEL_EXPORTER_OTLP_{each}_PROTOCOL") or general for each in ("TRACES", "METRICS")}
+    return sorted({"otlp-grpc" if each == "grpc" else "otlp" for each in chosen})
 
 
 def _satisfies(found: str, wanted: str) -> bool:
