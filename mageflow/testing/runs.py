@@ -3,14 +3,14 @@
 import json
 import re
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 from redis import Redis
+
+from mageflow.testing.engine_api import RunningEngine, rows_of
 
 __all__ = ["Leftovers", "StartedRun", "StartedRuns"]
 
@@ -19,20 +19,6 @@ _PAGE = 1000
 _ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _LOCKS = re.compile(r":locks:v\d+:(locks|waits)$")
 _UNFINISHED = re.compile(r":stats:(task|chain|swarm):(pending|active|suspended)$")
-
-
-class _Handshake(Protocol):
-    @property
-    def token(self) -> str: ...
-    @property
-    def tenant_id(self) -> str: ...
-    @property
-    def api_url(self) -> str: ...
-
-
-class _Engine(Protocol):
-    @property
-    def handshake(self) -> _Handshake: ...
 
 
 class _Valkey(Protocol):
@@ -70,7 +56,7 @@ class StartedRuns:
         engine: The `mageflow.engine.LocalEngine`.
     """
 
-    def __init__(self, engine: _Engine) -> None:
+    def __init__(self, engine: RunningEngine) -> None:
         self._handshake = engine.handshake
         self._since = datetime.now(UTC)
 
@@ -84,13 +70,7 @@ class StartedRuns:
                 "limit": str(_PAGE),
                 "offset": str(len(found)),
             }
-            request = urllib.request.Request(  # noqa: S310 - the address of our own engine
-                f"{self._handshake.api_url}/api/v1/stable/tenants/{self._handshake.tenant_id}/workflow-runs"
-                f"?{urllib.parse.urlencode(query)}",
-                headers={"Authorization": f"Bearer {self._handshake.token}"},
-            )
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
-                rows = cast("list[dict[str, Any]]", json.load(response)["rows"])
+            rows = rows_of(self._handshake, "/api/v1/stable/tenants/{tenant}/workflow-runs", query)
             found += rows
             if len(rows) < _PAGE:
                 return [_run(row) for row in sorted(found, key=lambda row: str(row["createdAt"]))]

@@ -4,22 +4,21 @@ This module starts a worker, waits until the engine has registered it, and stops
 """
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from mageflow.errors import EngineError
 from mageflow.testing.child_process import ChildProcess
+from mageflow.testing.engine_api import Engine, Handshake, rows_of
 
 if TYPE_CHECKING:
     from hatchet_sdk import Hatchet, Worker
@@ -33,33 +32,9 @@ _POLL_SECONDS = 0.05
 _TAIL_LINES = 40
 
 
-class _Handshake(Protocol):
-    """The part of the engine's handshake that a request for its workers needs."""
-
-    @property
-    def token(self) -> str: ...
-    @property
-    def tenant_id(self) -> str: ...
-    @property
-    def api_url(self) -> str: ...
-
-
-class _Engine(Protocol):
-    """The part of `mageflow.engine.LocalEngine` that this module uses."""
-
-    @property
-    def handshake(self) -> _Handshake: ...
-    def environment(self) -> dict[str, str]: ...
-
-
-def _active_workers(handshake: _Handshake) -> dict[str, str]:
+def _active_workers(handshake: Handshake) -> dict[str, str]:
     """Ids and names of the workers that the engine has registered and can send work to."""
-    request = urllib.request.Request(  # noqa: S310 - the address of our own engine
-        f"{handshake.api_url}/api/v1/tenants/{handshake.tenant_id}/worker",
-        headers={"Authorization": f"Bearer {handshake.token}"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
-        rows = cast("list[dict[str, Any]]", json.load(response)["rows"])
+    rows = rows_of(handshake, "/api/v1/tenants/{tenant}/worker")
     return {row["metadata"]["id"]: row["name"] for row in rows if row.get("status") == "ACTIVE"}
 
 
@@ -87,7 +62,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        engine: _Engine,
+        engine: Engine,
         target: str | Path,
         *arguments: str,
         output: Path,
@@ -251,7 +226,7 @@ class RunningWorker:
 
 @contextmanager
 def running_worker(
-    engine: _Engine, client: "Hatchet", name: str, *, timeout_seconds: float = _START_SECONDS, **options: Any
+    engine: Engine, client: "Hatchet", name: str, *, timeout_seconds: float = _START_SECONDS, **options: Any
 ) -> Generator[RunningWorker]:
     """Run ``client.worker(name, **options)`` in a thread of this process for the length of the block.
 
@@ -289,7 +264,7 @@ def running_worker(
 
 
 def _wait_for_thread(
-    engine: _Engine, thread: "_WorkerThread", name: str, before: set[str], timeout_seconds: float
+    engine: Engine, thread: "_WorkerThread", name: str, before: set[str], timeout_seconds: float
 ) -> str:
     deadline = time.monotonic() + timeout_seconds
     while True:

@@ -95,14 +95,17 @@ def run(sdk: str, python: Path) -> Result:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)},
+        # A process that dies after pytest's last line says where.
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONFAULTHANDLER": "1", "PYTHONPATH": str(ROOT)},
     )
     seconds = time.monotonic() - began
     last = ran.stdout.strip().splitlines()[-1:] or [""]
     found = _SUMMARY.search(last[0])
     failed, passed = (int(each or 0) for each in found.groups()) if found else (0, 0)
     if ran.returncode:
-        sys.stderr.write(f"--- hatchet-sdk {version} ---\n{ran.stdout}{ran.stderr}\n")
+        sys.stderr.write(
+            f"--- hatchet-sdk {version}: pytest ended with status {ran.returncode} ---\n{ran.stdout}{ran.stderr}\n"
+        )
         failed = failed or 1
     return Result(version, passed, failed, seconds, lacks)
 
