@@ -1,4 +1,4 @@
-"""`configure`: sets up traces, logs and metrics by OTLP for programs that have not done so.
+"""`configure`: sets up traces, logs and metrics, by OTLP too, for programs that have not done so.
 
 The only place in this room that changes something global. The rest uses what the program has set up.
 """
@@ -16,7 +16,7 @@ from opentelemetry import trace
 from mageflow.config import Settings
 from mageflow.telemetry.log_setup import LogSetup
 from mageflow.telemetry.names import traces
-from mageflow.telemetry.otlp_variables import MetricsByOTLP, metrics_by_otlp, traces_by_otlp
+from mageflow.telemetry.otlp_variables import MetricsByOTLP, logs_by_otlp, metrics_by_otlp, traces_by_otlp
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -30,6 +30,9 @@ _INSTANCE_ID = str(uuid.uuid4())
 
 _pushes: list[Any] = []
 """The push of metrics that `configure` has started; one at most."""
+
+_log_pushes: list[Any] = []
+"""The push of log records that `configure` has started; one at most."""
 
 
 def configure(
@@ -51,7 +54,9 @@ def configure(
     With ``"json"`` Python's warnings and uncaught exceptions are log records. Metrics: sent by OTLP too, beside the
     endpoint, when ``OTEL_METRICS_EXPORTER`` is ``otlp`` or ``OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`` is set; every
     ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds (60000), from a thread of their own, in the temporality and the kind of
-    histogram that the variables of the exporter ask for. Calling it again replaces the root handler and nothing else.
+    histogram that the variables of the exporter ask for. Logs by OTLP: the JSON line of every record is sent too, from
+    a thread of its own, when ``OTEL_LOGS_EXPORTER`` is ``otlp`` or ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`` is set and
+    ``logs`` is not None. Calling it again replaces the root handler and nothing else.
 
     Args:
         service_name: The ``service.name`` of every span and metric.
@@ -67,13 +72,16 @@ def configure(
         ConfigurationError: OTLP is asked for and the exporter is not installed, or a variable has a value that is not
             known. Nothing has been set up then.
     """
-    traces_exporter, sending = traces_by_otlp(), metrics_by_otlp()
+    traces_exporter, sending, logs_exporter = traces_by_otlp(), metrics_by_otlp(), logs_by_otlp()
     if not _has_provider():
         _set_provider(_resource(service_name, resource_attributes or {}), traces_exporter)
     if sending is not None and not _pushes:
         _push(sending, _resource(service_name, resource_attributes or {}), registry)
     if logs is not None:
-        LogSetup(logs, level, exception_detail or Settings().exception_detail, stream).apply()
+        if logs_exporter is not None and not _log_pushes:
+            _log_pushes.append(_logs_push(logs_exporter, _resource(service_name, resource_attributes or {})))
+        push = _log_pushes[0] if _log_pushes else None
+        LogSetup(logs, level, exception_detail or Settings().exception_detail, stream, push).apply()
 
 
 def _has_provider() -> bool:
@@ -127,3 +135,9 @@ def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | 
     )
     push.start()
     _pushes.append(push)
+
+
+def _logs_push(exporter: Any, resource: Any) -> Any:
+    from mageflow.telemetry.otlp_logs import LogsPush  # noqa: PLC0415
+
+    return LogsPush(exporter(), dict(resource.attributes))

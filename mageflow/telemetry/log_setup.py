@@ -7,11 +7,11 @@ warnings and uncaught exceptions itself. Each of these would be a line that a lo
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import structlog
 
@@ -23,6 +23,10 @@ from mageflow.telemetry.log_format import (
     json_formatter,
 )
 from mageflow.telemetry.logs import hand_over
+from mageflow.telemetry.otlp_variables import logs_by_otlp
+
+if TYPE_CHECKING:
+    from mageflow.telemetry.otlp_logs import LogsPush
 
 __all__ = ["LogSetup", "prepare_logs_of_child"]
 
@@ -39,6 +43,8 @@ class LogSetup:
     exception_detail: ExceptionDetail
     stream: TextIO | None = None
     """Standard error if None."""
+    push: "LogsPush | None" = None
+    """Gets every record too, as JSON."""
 
     def apply(self) -> None:
         """Replace the root handler of an earlier call, and take over the handlers on the standard streams."""
@@ -56,11 +62,15 @@ class LogSetup:
         root = logging.getLogger()
         for each in [each for each in root.handlers if isinstance(each, _RootHandler)]:
             root.removeHandler(each)
+        if self.push is not None:
+            self.push.setFormatter(json_formatter(self.exception_detail))
         for logger in _loggers():
-            _take_over(logger, handler)
+            _take_over(logger, handler, self.push)
         for name in _WITH_OWN_HANDLER:
-            _take_over_later(logging.getLogger(name), handler)
+            _take_over_later(logging.getLogger(name), handler, self.push)
         root.addHandler(handler)
+        if self.push is not None:
+            root.addHandler(self.push)
         root.setLevel(self.level)
         _log_what_python_prints(enabled=self.kind == "json")
         _current.clear()
@@ -77,13 +87,24 @@ def prepare_logs_of_child() -> Callable[[], None] | None:
     setup = _current[0]
     # A child has the standard streams of its parent, and no other stream.
     is_stdout = setup.stream is not None and setup.stream in {sys.stdout, sys.__stdout__}
-    return partial(_apply_in_child, setup.kind, setup.level, setup.exception_detail, is_stdout=is_stdout)
+    pushed = setup.push.attributes if setup.push is not None else None
+    return partial(_apply_in_child, setup.kind, setup.level, setup.exception_detail, is_stdout=is_stdout, pushed=pushed)
 
 
 def _apply_in_child(
-    kind: Literal["json", "console"], level: int | str, exception_detail: ExceptionDetail, *, is_stdout: bool
+    kind: Literal["json", "console"],
+    level: int | str,
+    exception_detail: ExceptionDetail,
+    *,
+    is_stdout: bool,
+    pushed: Mapping[str, Any] | None,
 ) -> None:
-    LogSetup(kind, level, exception_detail, sys.stdout if is_stdout else sys.stderr).apply()
+    push, exporter = None, logs_by_otlp() if pushed is not None else None
+    if pushed is not None and exporter is not None:
+        from mageflow.telemetry.otlp_logs import LogsPush  # noqa: PLC0415 - only who sends logs needs the SDK
+
+        push = LogsPush(exporter(), pushed)
+    LogSetup(kind, level, exception_detail, sys.stdout if is_stdout else sys.stderr, push).apply()
 
 
 class _RootHandler(logging.StreamHandler[TextIO]):
@@ -96,25 +117,26 @@ class _RootHandler(logging.StreamHandler[TextIO]):
 class _TakeOver(logging.Filter):
     """Takes over the handlers of a logger when it logs: they may have been added after `configure`."""
 
-    def __init__(self, logger: logging.Logger, handler: _RootHandler) -> None:
+    def __init__(self, logger: logging.Logger, handler: _RootHandler, push: "LogsPush | None") -> None:
         super().__init__()
         self._logger = logger
         self._handler = handler
+        self._push = push
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
-        _take_over(self._logger, self._handler)
+        _take_over(self._logger, self._handler, self._push)
         return True
 
 
-def _take_over_later(logger: logging.Logger, handler: _RootHandler) -> None:
+def _take_over_later(logger: logging.Logger, handler: _RootHandler, push: "LogsPush | None") -> None:
     for each in [each for each in logger.filters if isinstance(each, _TakeOver)]:
         logger.removeFilter(each)
-    logger.addFilter(_TakeOver(logger, handler))
+    logger.addFilter(_TakeOver(logger, handler, push))
 
 
-def _take_over(logger: logging.Logger, handler: _RootHandler) -> None:
-    """Make a logger write to the standard streams only as ``handler`` does, each record once."""
+def _take_over(logger: logging.Logger, handler: _RootHandler, push: "LogsPush | None") -> None:
+    """Make a logger write to the standard streams only as ``handler`` does, each record once, and to the push."""
     for each in list(logger.handlers):
         # Subclasses have a purpose of their own, for example to capture records in a test.
         if type(each) is not logging.StreamHandler or each.formatter is handler.formatter:
@@ -125,6 +147,8 @@ def _take_over(logger: logging.Logger, handler: _RootHandler) -> None:
             else:
                 each.setFormatter(handler.formatter)
                 each.setStream(handler.stream)
+                if push is not None:  # the root handler does not see these records
+                    logger.addHandler(push)
 
 
 def _loggers() -> Iterator[logging.Logger]:

@@ -8,11 +8,13 @@ from typing import Any, Final, Literal
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 
-__all__ = ["MetricsByOTLP", "metrics_by_otlp", "traces_by_otlp"]
+__all__ = ["MetricsByOTLP", "logs_by_otlp", "metrics_by_otlp", "traces_by_otlp"]
 
 _TRACES_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _METRICS_EXPORTER, _METRICS_ENDPOINT = "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 _METRICS_EXPORTERS: Final = ("otlp", "prometheus", "none")
+_LOGS_EXPORTER, _LOGS_ENDPOINT = "OTEL_LOGS_EXPORTER", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+_LOGS_EXPORTERS: Final = ("otlp", "console", "none")
 _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _PROTOCOLS: Final = ("http/protobuf", "grpc")
@@ -49,7 +51,8 @@ def metrics_by_otlp() -> MetricsByOTLP | None:
     Raises:
         ConfigurationError: A value is not known, or the exporter is not installed.
     """
-    variable, interval = _asks_for_metrics(), _interval_seconds()
+    variable = _asks_for(_METRICS_EXPORTER, _METRICS_ENDPOINT, _METRICS_EXPORTERS)
+    interval = _interval_seconds()
     temporality = _one_of(_TEMPORALITY, _TEMPORALITIES)
     aggregation = _one_of(_AGGREGATION, _AGGREGATIONS)
     if not variable:
@@ -58,22 +61,31 @@ def metrics_by_otlp() -> MetricsByOTLP | None:
     return MetricsByOTLP(exporter, interval, temporality != "cumulative", aggregation != _AGGREGATIONS[0])
 
 
-def _asks_for_metrics() -> str:
-    """The variable that asks for metrics by OTLP; empty if none does.
+def logs_by_otlp() -> Any:
+    """The class of the exporter that the variables ask for; None if they ask for no logs.
 
-    The general endpoint does not: it is often that of a backend for traces alone, and metrics have an endpoint already.
+    Raises:
+        ConfigurationError: A value is not known, or the exporter is not installed.
     """
-    chosen = {each.strip() for each in os.environ.get(_METRICS_EXPORTER, "").split(",")} - {""}
-    if unknown := chosen.difference(_METRICS_EXPORTERS):
-        raise ConfigurationError(
-            f"{_METRICS_EXPORTER} is {', '.join(sorted(unknown))}; known are {', '.join(_METRICS_EXPORTERS)}"
-        )
+    variable = _asks_for(_LOGS_EXPORTER, _LOGS_ENDPOINT, _LOGS_EXPORTERS)
+    return _exporter(variable, "LOGS", "_log_exporter", "OTLPLogExporter") if variable else None
+
+
+def _asks_for(exporter: str, endpoint: str, known: tuple[str, ...]) -> str:
+    """The variable that asks for metrics or logs by OTLP; empty if none does.
+
+    The general endpoint does not: it is often that of a backend for traces alone, and metrics and logs have a way
+    already.
+    """
+    chosen = {each.strip() for each in os.environ.get(exporter, "").split(",")} - {""}
+    if unknown := chosen.difference(known):
+        raise ConfigurationError(f"{exporter} is {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     if chosen:
-        return _METRICS_EXPORTER if "otlp" in chosen else ""
-    return _METRICS_ENDPOINT if os.environ.get(_METRICS_ENDPOINT) else ""
+        return exporter if "otlp" in chosen else ""
+    return endpoint if os.environ.get(endpoint) else ""
 
 
-def _exporter(variable: str, signal: Literal["TRACES", "METRICS"], module: str, name: str) -> Any:
+def _exporter(variable: str, signal: Literal["TRACES", "METRICS", "LOGS"], module: str, name: str) -> Any:
     specific = _PROTOCOL.replace("OTLP_", f"OTLP_{signal}_")
     protocol = _one_of(specific if os.environ.get(specific) else _PROTOCOL, _PROTOCOLS)
     package, extra, what = ("grpc", "otlp-grpc", " for gRPC") if protocol == "grpc" else ("http", "otlp", "")
