@@ -31,6 +31,7 @@
 -- TTL      everything: a day, refreshed by renewals; fence: a week; wake: a minute
 -- ATOMIC   grant, queue, edge and search are one instant: otherwise two requests could each miss the other's edge
 -- INCLUDE  lock
+-- FIRST    lock_take
 
 local request_id, owner_id, session_id, wake_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local session_is_open, lease_ms, can_wait = ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'

@@ -20,6 +20,7 @@
 -- TTL      as lock_acquire; locks:ended a minute
 -- ATOMIC   between freeing a lock and serving its queue another request could overtake, or the waiter be forgotten
 -- INCLUDE  lock
+-- FIRST    lock_give
 
 local request_id, mode = ARGV[1], ARGV[2]
 local FIRST_LOCK = 3

@@ -13,6 +13,8 @@ A script file opens with a header::
     -- TTL      which keys get which TTL
     -- ATOMIC   what would go wrong if this were two steps
     -- INCLUDE  library          (optional: lua/lib_<library>.lua is put in front of the script)
+    -- FIRST    library          (optional: put in front of everything, even of the check of permissions: it answers the
+                                usual case by itself, and checks what it may write)
 
 `Script` compares its ``keys`` and ``args`` with that header when the source is first read, so a renamed or reordered
 argument fails before it reaches a server. Scripts read their inputs by position; ``...`` must be last.
@@ -31,7 +33,7 @@ from mageflow.errors import ConfigurationError
 
 __all__ = ["Script", "ScriptHeader"]
 
-_SECTION = re.compile(r"^-- (KEYS|ARGS|RESULT|TTL|ATOMIC|INCLUDE)\b *(.*)$")
+_SECTION = re.compile(r"^-- (KEYS|ARGS|RESULT|TTL|ATOMIC|INCLUDE|FIRST)\b *(.*)$")
 _SLOT = re.compile(r"^--   (\S+)(?: |$)")
 _REQUIRED = ("RESULT", "TTL", "ATOMIC")
 _COMMAND = re.compile(r"\b(?:redis\.p?call|on_index)\('([A-Z]+)'")
@@ -62,7 +64,7 @@ class ScriptHeader:
     keys: tuple[str, ...]
     args: tuple[str, ...]
     notes: dict[str, str]
-    """RESULT, TTL, ATOMIC and INCLUDE, each joined to one line."""
+    """RESULT, TTL, ATOMIC, INCLUDE and FIRST, each joined to one line."""
 
     @classmethod
     def parse(cls, name: str, source: str) -> "ScriptHeader":
@@ -126,7 +128,8 @@ class Script:
             )
         libraries = header.notes.get("INCLUDE", "").split()
         body = "\n".join([*(_read(f"lib_{each}") for each in libraries), text])
-        return "\n".join([self.prelude, _permission_check(self.keys, body), body])
+        first = [_read(f"lib_{each}") for each in header.notes.get("FIRST", "").split()]
+        return "\n".join([self.prelude, *first, _permission_check(self.keys, body), body])
 
     @cached_property
     def sha(self) -> str:
