@@ -36,7 +36,8 @@ class ClusterObserver:
         store: Has the counts of records.
         locks: Has the locks; None leaves them out.
         interceptor: Gets the event `ClusterView` for each reading.
-        interval_seconds: Between two readings; well below the lease.
+        interval_seconds: Between two readings; well below the lease. Twice that, and two thirds of the lease at most,
+            while nothing is under way and a reading equals the one before.
         lease_seconds: After this time without a renewal another worker takes over.
     """
 
@@ -57,6 +58,7 @@ class ClusterObserver:
         self._owner = uuid.uuid4().hex
         self._leads_until = 0.0
         self._cannot_read_locks = False
+        self._last_counts: object = None
 
     @property
     def leads(self) -> bool:
@@ -68,7 +70,7 @@ class ClusterObserver:
         is_failing = False
         try:
             while True:
-                left = self._interval_seconds
+                left = self._interval_seconds / 2  # after a failure: a leader needs an answer before its lease ends
                 try:
                     # A leader whose server does not answer must stop leading too.
                     async with asyncio.timeout(self._lease_seconds):
@@ -114,19 +116,26 @@ class ClusterObserver:
             census = await self._store.census()
             locks = await self._read_locks()
         self._leads_until = leads_until
-        self._interceptor.event(
-            ClusterView(
-                is_leader=True,
-                valid_until=leads_until,
-                signatures=census.signatures,
-                active=census.active,
-                oldest_seconds=census.oldest_seconds,
-                items=census.items,
-                orphaned=_orphaned(locks, self._locks.lease_seconds) if locks and self._locks else {},
-                wait_graph=_wait_graph(locks) if locks else {},
-            )
+        view = ClusterView(
+            is_leader=True,
+            valid_until=leads_until,
+            signatures=census.signatures,
+            active=census.active,
+            oldest_seconds=census.oldest_seconds,
+            items=census.items,
+            orphaned=_orphaned(locks, self._locks.lease_seconds) if locks and self._locks else {},
+            wait_graph=_wait_graph(locks) if locks else {},
         )
-        return self._interval_seconds
+        self._interceptor.event(view)
+        return self._pause_seconds(view)
+
+    def _pause_seconds(self, view: ClusterView) -> float:
+        """Until the next reading: longer while the cluster is idle."""
+        counts = (view.signatures, view.active, view.items, view.orphaned, view.wait_graph)
+        is_idle = counts == self._last_counts and not any(view.active.values()) and not any(view.wait_graph.values())
+        self._last_counts = counts
+        interval = self._interval_seconds
+        return max(interval, min(2 * interval, self._lease_seconds * 2 / 3)) if is_idle else interval
 
     async def _read_locks(self) -> LocksReport | None:
         """The locks; None if what is stored of them cannot be read. The other gauges do not depend on them."""

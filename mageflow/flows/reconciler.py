@@ -37,7 +37,7 @@ The reconciler decides nothing itself: the scripts check each finding again.
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -79,12 +79,14 @@ _log = logging.getLogger("mageflow.flows")
 
 @dataclass(slots=True)
 class Sweep:
-    """Counts of one sweep: records visited, entries sent, runs settled or sent again, runs found alive."""
+    """What one sweep did: records visited, entries sent, runs settled or sent again, runs found alive."""
 
     records: int = 0
     sent: int = 0
     settled: int = 0
     alive: int = 0
+    next_seconds: float = field(default=0.0, compare=False)
+    """Until a record that was not due becomes due."""
 
 
 class Reconciler:
@@ -96,8 +98,8 @@ class Reconciler:
         dispatcher: Reports the state of runs in Hatchet.
         heartbeats: Run beside the sweeps, for the task functions of this process.
         settlements: Those of this process that wait for Redis.
-        interval_seconds: Mean time between sweeps. Each pause is random, from half to one and a half of it, so that the
-            workers do not sweep together.
+        interval_seconds: Mean time between sweeps while records are due. Each pause is random, from half to one and a
+            half of it, so that the workers do not sweep together. A pause is longer if nothing can be due until then.
         batch: Most records of one sweep; a full sweep is followed by the next at once.
         lease_seconds: Time for which a record and its unsent entries belong to the reconciler that took them.
     """
@@ -152,8 +154,15 @@ class Reconciler:
         else:
             is_unavailable = False
         if swept.records < self._batch:
-            await asyncio.sleep(self._interval_seconds * self._random.uniform(0.5, 1.5))
+            await asyncio.sleep(self._pause_seconds(swept))
         return is_unavailable
+
+    def _pause_seconds(self, swept: Sweep) -> float:
+        """Until the next sweep. What other processes decide meanwhile is due after the grace or the check time."""
+        settings = self._store.settings
+        until_due = min(swept.next_seconds, settings.reconcile_grace_seconds, settings.reconcile_check_seconds)
+        spread = self._interval_seconds * self._random.uniform(0.5, 1.5)
+        return max(0.0, until_due - self._interval_seconds) + spread
 
     async def sweep(self) -> Sweep:
         """Visit every due record once. A record that cannot be read is put aside (`Store.put_aside`).
@@ -165,7 +174,8 @@ class Reconciler:
         with suppressed():  # an idle worker has no traces
             due = await self._store.due(self._batch, self._lease_seconds)
         self._settlements.redis_answers()
-        for key in due:
+        swept.next_seconds = due.next_seconds if not due.keys else 0.0
+        for key in due.keys:
             swept.records += 1
             try:
                 await self._visit(key, swept)

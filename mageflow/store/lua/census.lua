@@ -8,16 +8,23 @@
 --          {pending, running, done, failed items}}
 -- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
 -- ATOMIC   the numbers of one reading belong together
--- INCLUDE  damage
+-- INCLUDE  damage present
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local signatures, flows, items = {}, {}, {0, 0, 0, 0}
+local keys = {}
+for _, suffix in ipairs({'started:chain', 'started:swarm', 'items', unpack(ARGV)}) do
+  for _, shard in ipairs(KEYS) do keys[#keys + 1] = shard .. ':' .. suffix end
+end
+local present = present_of(keys)
 for i, pair in ipairs(ARGV) do
   signatures[i] = 0
   for _, shard in ipairs(KEYS) do
     local key = shard .. ':' .. pair
-    if on_index('ZCARD', key) > 0 then redis.call('ZREMRANGEBYSCORE', key, '-inf', now) end
-    signatures[i] = signatures[i] + redis.call('ZCARD', key)
+    if present[key] then
+      on_index('ZREMRANGEBYSCORE', key, '-inf', now)
+      signatures[i] = signatures[i] + redis.call('ZCARD', key)
+    end
   end
 end
 -- A flow that expires before it ends leaves its entry behind. The oldest flows expire first.
@@ -34,9 +41,12 @@ for i, kind in ipairs({'chain', 'swarm'}) do
   local count, oldest = 0, 0
   for _, shard in ipairs(KEYS) do
     local key = shard .. ':started:' .. kind
-    forget_expired(shard, key, kind)
-    count = count + redis.call('ZCARD', key)
-    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    local first = {}
+    if present[key] then
+      forget_expired(shard, key, kind)
+      count = count + redis.call('ZCARD', key)
+      first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    end
     local started_ms = tonumber(first[2])
     if started_ms and (started_ms < 1 or started_ms > tonumber(now) * 2) then
       redis.call('ZREM', key, first[1])
@@ -49,7 +59,7 @@ for i, kind in ipairs({'chain', 'swarm'}) do
 end
 for _, shard in ipairs(KEYS) do
   local key = shard .. ':items'
-  local flat = on_index('HGETALL', key)
+  local flat = present[key] and on_index('HGETALL', key) or {}
   for i = 1, #flat, 2 do
     local counts = {string.match(flat[i + 1], '^(%-?%d+),(%-?%d+),(%-?%d+),(%-?%d+)$')}
     if #counts == 4 and #flat[i + 1] < 64 then

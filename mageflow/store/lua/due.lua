@@ -6,10 +6,10 @@
 --   limit    text   how many at most
 --   lease_ms text   how long they are put off
 -- RESULT   {keys of records, most overdue first within a shard; what was found damaged and not reported yet: key or
---          entry, note (JSON), in turn}
+--          entry, note (JSON), in turn; ms until the next record is due, at most a day}
 -- TTL      none changes
 -- ATOMIC   two reconcilers must not take the same record
--- INCLUDE  damage
+-- INCLUDE  damage present
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local found, untold = {}, {}
@@ -22,9 +22,9 @@ local function is_record_key(index, entry)
   return (kind == 'task' or kind == 'chain' or kind == 'swarm') and string.sub(id, -1) == string.sub(tag, -2, -2)
 end
 
-local function take_untold(index)
-  local notes = string.match(index, '^(.-})') .. ':damaged'
-  if redis.call('EXISTS', notes) == 0 then return end
+local function notes_of(index) return string.match(index, '^(.-})') .. ':damaged' end
+
+local function take_untold(notes)
   local flat = on_index('HGETALL', notes)
   for i = 1, #flat, 2 do
     local is_readable, note = pcall(cjson.decode, flat[i + 1])
@@ -36,9 +36,16 @@ local function take_untold(index)
   end
 end
 
+local keys = {unpack(KEYS)}
+for _, index in ipairs(KEYS) do keys[#keys + 1] = notes_of(index) end
+local present = present_of(keys)
+local next_ms = 86400000
 for _, index in ipairs(KEYS) do
   local left = tonumber(ARGV[1]) - #found
-  if left > 0 then
+  local first = present[index] and tonumber(on_index('ZRANGE', index, 0, 0, 'WITHSCORES')[2])
+  if first and first > now then
+    next_ms = math.min(next_ms, math.ceil(first - now))
+  elseif first and left > 0 then
     local due = on_index('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)
     for _, record in ipairs(due) do
       if is_record_key(index, record) then
@@ -50,6 +57,7 @@ for _, index in ipairs(KEYS) do
       end
     end
   end
-  take_untold(index)
+  local notes = notes_of(index)
+  if present[notes] or noted[notes] then take_untold(notes) end
 end
-return {found, untold}
+return {found, untold, next_ms}

@@ -10,6 +10,8 @@ local function error_text(failure) return type(failure) == 'table' and failure.e
 
 local function is_wrong_type(failure) return string.find(error_text(failure), 'WRONGTYPE', 1, true) ~= nil end
 
+local noted = {}  -- the keys of notes that this call has written to
+
 -- key: any key of the shard. True if the damage was not noted before. A full hash keeps no more, and then all is new.
 local function note_damage(key, what, kind, reason, reported)
   local notes = string.match(key, '^(.-})') .. ':damaged'
@@ -24,6 +26,7 @@ local function note_damage(key, what, kind, reason, reported)
     local at_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
     redis.call('HSET', notes, what, cjson.encode({kind = kind, reason = reason, at_ms = at_ms, reported = reported}))
     redis.call('EXPIRE', notes, NOTES_TTL_S)
+    noted[notes] = true
   end
   return true
 end

@@ -1,6 +1,7 @@
 """Operations of the outbox relay, the heartbeats, the reconciler and the cluster view."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mageflow.error_text import clipped
 from mageflow.errors import SignatureNotFoundError
@@ -15,7 +16,17 @@ from mageflow.store.records.decisions import Inspection
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.views import guarded
 
-__all__ = ["SweepOperations"]
+__all__ = ["Due", "SweepOperations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a reconciler has to look at."""
+
+    keys: list[str]
+    """Keys of records."""
+    next_seconds: float
+    """Until a record that was not due becomes due; a day if there is none."""
 
 
 class SweepOperations(RecordOperations):
@@ -40,7 +51,7 @@ class SweepOperations(RecordOperations):
         """
         await self._call(scripts.ALIVE, keys, *[text for path, run_id in running for text in (str(path), run_id)])
 
-    async def due(self, limit: int, lease_seconds: float) -> list[str]:
+    async def due(self, limit: int, lease_seconds: float) -> Due:
         """Take the keys of records that a reconciler has to look at. One round trip; one per shard on a Cluster.
 
         Args:
@@ -53,12 +64,14 @@ class SweepOperations(RecordOperations):
         lease = round(lease_seconds * 1000)
         indexes = [self.keys.due(shard) for shard in range(SHARDS)]
         found: list[str] = []
+        waits_ms: list[int] = []
         for group in [[each] for each in indexes] if self.port.is_cluster else [indexes]:
-            keys, unreported = await self.port.call(scripts.DUE, group, (limit, lease))
+            keys, unreported, next_ms = await self.port.call(scripts.DUE, group, (limit, lease))
             found += keys
+            waits_ms.append(next_ms)
             for each in read_notes(unreported):
                 self._interceptor.event(each.event())
-        return found
+        return Due(found, min(waits_ms) / 1000)
 
     async def put_aside(self, key: str, reason: str) -> None:
         """Let no reconciler visit a record that cannot be read, and note it for an operator. One round trip.
