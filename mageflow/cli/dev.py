@@ -1,11 +1,9 @@
 """``mageflow dev``: engine, Valkey and the user's worker in one terminal, with reload and a readable log."""
 
-import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +11,7 @@ import click
 from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
 from mageflow.cli.extras import require_local
 from mageflow.cli.group import COMMANDS
+from mageflow.cli.interrupts import stop_on_signals
 
 if TYPE_CHECKING:
     from mageflow.cli.development.log_view import LogView
@@ -53,12 +52,7 @@ def dev(target: str, name: str, slots: int | None, *, verbose: bool) -> None:
     from mageflow.cli.redis_options import PIPE_WIDTH
 
     stopped = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stop_on_signals(stopped.set, "Stopping: the worker ends its tasks, for at most 10 s.")
     view = LogView(DataConsole(width=PIPE_WIDTH), is_verbose=verbose)
     with _environment(name, view) as environment:
         option = "" if name == DEFAULT_NAME else f"--name {name} "

@@ -2,16 +2,15 @@
 
 import json
 import shlex
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
 from mageflow.cli.extras import require_local
+from mageflow.cli.interrupts import stop_on_signals
 from mageflow.engine import LocalEngine
 from mageflow.errors import ConfigurationError, EngineError
 from mageflow.files import PRIVATE, write_in_one_step
@@ -86,12 +85,7 @@ def engine(
     """
     require_local("engine")
     stopped = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stop_on_signals(stopped.set, "# The engine is stopping.")
     ports = DevelopmentPorts(grpc_port, api_port, redis_port)
     with start_services(name, ports, with_redis=with_redis or redis_port is not None, speed=speed) as services:
         running, environment = services
@@ -113,7 +107,6 @@ def _serve(
         while not stopped.wait(_WATCH_SECONDS):
             if running.exit_code is not None:
                 raise EngineError(f"the engine stopped by itself with status {running.exit_code}")
-        click.echo("# The engine is stopping.", err=True)
     finally:
         if handshake_file is not None:
             handshake_file.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from mageflow.cluster import ClusterObserver, QueueObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
-from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerInfo
+from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerDraining, WorkerInfo
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
@@ -218,10 +218,14 @@ class Mageflow(StateOperations, DeclaringClient):
         with self._hooks.installing("reports", "an error text that Hatchet cannot store is not sent"):
             sdk.send_storable_errors(worker)
         with self._hooks.installing("exit", "the worker is not prepared for its end"):
-            sdk.before_exit(worker, self._shutdown.begin)
+            sdk.before_exit(worker, lambda: self._draining(worker))
         with self._hooks.installing("lifespan", "the worker serves no metrics and reconciles no flows"):
             user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
+
+    def _draining(self, worker: Worker) -> None:
+        self._interceptor.event(WorkerDraining(worker.name))
+        self._shutdown.begin()
 
     async def _lifespan(self, worker: Worker, user_lifespan: LifespanFn | None) -> AsyncGenerator[Any, Any]:
         async with self._serving(worker):

@@ -11,7 +11,7 @@ An `Exception` that an interceptor raises is logged and ignored (`InterceptorCha
 """
 
 from mageflow.interceptors.chain import InterceptorChain
-from mageflow.interceptors.clients import ClientCreated, WorkerInfo
+from mageflow.interceptors.clients import ClientCreated, WorkerDraining, WorkerInfo
 from mageflow.interceptors.events import Event, InterceptorFailed
 from mageflow.interceptors.flows import (
     CallbackSend,
@@ -104,6 +104,7 @@ __all__ = [
     "TaskInfo",
     "TimeoutExtension",
     "WaitingRuns",
+    "WorkerDraining",
     "WorkerInfo",
     "Wrap",
     "current_attempt",

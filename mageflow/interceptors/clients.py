@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mageflow.interceptors.events import Event
 from mageflow.interceptors.tasks import TaskInfo
 
-__all__ = ["ClientCreated", "WorkerInfo"]
+__all__ = ["ClientCreated", "WorkerDraining", "WorkerInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,14 @@ class ClientCreated(Event):
     """Prefix of the names Hatchet knows tasks by; empty without one. `TaskInfo.name` does not have it."""
     hide_from_log_forwarder: Callable[[], AbstractContextManager[object]]
     """Log records written inside ``with hide_from_log_forwarder():`` are not forwarded to Hatchet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining(Event):
+    """A worker was asked to stop. It takes no new runs and waits for its attempts."""
+
+    worker: str
+    """Its name."""
 
 
 def _no_locks() -> Mapping[str, object]:

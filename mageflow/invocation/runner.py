@@ -267,9 +267,10 @@ class TaskRunner:
         attempt = state.attempt
         if attempt.signature_key:
             attempt.enter("loading", "signature_load")
-            admitted = await self._services.signed.admit(
-                attempt, state.context.input_json(), workflow=state.context.workflow_part
-            )
+            async with self._services.shutdown.giving_back("Redis"):
+                admitted = await self._services.signed.admit(
+                    attempt, state.context.input_json(), workflow=state.context.workflow_part
+                )
             if isinstance(admitted, Replay):
                 state.replay_json = admitted.result_json
                 return
@@ -293,8 +294,9 @@ class TaskRunner:
             return
         message = state.context.message()
         async with AsyncExitStack() as stack:
-            for lock in self._locks:
-                await stack.enter_async_context(lock.block(message))
+            async with self._services.shutdown.giving_back("a lock"):
+                for lock in self._locks:
+                    await stack.enter_async_context(lock.block(message))
             yield
 
     def _user_extension(self, attempt: Attempt, seconds: float, request: Callable[[], None]) -> None:

@@ -10,13 +10,10 @@ import asyncio
 from collections.abc import Callable
 
 from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, Stagger
-from mageflow.invocation.shutdown import GivenBackError
+from mageflow.invocation.shutdown import WAITED_OUT_SECONDS, GivenBackError
 from mageflow.types import RandomSource
 
 __all__ = ["delay_overrides", "stagger"]
-
-_SLEPT_OUT_SECONDS = 5.0
-"""A worker that stops sleeps this much out: Hatchet takes longer to notice that the worker has gone."""
 
 _ROUND_TRIP_ALLOWANCE_SECONDS = 0.1
 """Added to the delay: the request takes time from the task's own timeout too."""
@@ -58,8 +55,8 @@ async def stagger(
             delay = min(delay, max(0.0, attempt.remaining_seconds * _UNEXTENDED_SHARE))
         started = attempt.monotonic()
         try:
-            if delay > _SLEPT_OUT_SECONDS:
-                await _sleep_unless_stopping(delay - _SLEPT_OUT_SECONDS, cancelled, stopping)
+            if delay > WAITED_OUT_SECONDS:
+                await _sleep_unless_stopping(delay - WAITED_OUT_SECONDS, cancelled, stopping)
             async with asyncio.timeout(started + delay - attempt.monotonic()):
                 await cancelled.wait()
         except TimeoutError:

@@ -12,7 +12,7 @@ from typing import Final
 
 from mageflow.errors import DeadlockError, LockTimeoutError, StoreUnavailableError
 from mageflow.interceptors import ExtendTimeout, Interceptor, ResourceKey, current_attempt
-from mageflow.locks.enclosing import EnclosingLeases
+from mageflow.locks import enclosing
 from mageflow.locks.lease import Grant, Lease
 from mageflow.locks.request import LockRequest, attempt_id_of
 from mageflow.locks.session import LockSession
@@ -35,7 +35,6 @@ class Acquirer:
         interceptor: Wraps each request.
         extend: Asks Hatchet for more execution time while a task waits; None leaves timeouts alone.
         threads: Runs requests of threads.
-        enclosing: The blocks the running code is inside of.
     """
 
     def __init__(
@@ -44,10 +43,8 @@ class Acquirer:
         interceptor: Interceptor,
         extend: ExtendTimeout | None,
         threads: ThreadBridge,
-        enclosing: EnclosingLeases,
     ) -> None:
         self.threads = threads
-        self.enclosing = enclosing
         self._sessions = sessions
         self._interceptor = interceptor
         self._extend = extend
@@ -59,7 +56,7 @@ class Acquirer:
         An attempt has all its locks in the session of one loop, from whichever loop it asks: the search for deadlocks
         sees the waits of one session as those of one owner.
         """
-        leases = self.enclosing.current()
+        leases = enclosing.current()
         attempt = request.attempt = current_attempt.get()
         if attempt is not None:
             request.attempt_id = attempt_id_of(attempt)

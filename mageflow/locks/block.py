@@ -9,6 +9,7 @@ from types import TracebackType
 
 from mageflow.errors import ConfigurationError, LockLostError
 from mageflow.interceptors import ResourceKey
+from mageflow.locks import enclosing
 from mageflow.locks.acquirer import Acquirer
 from mageflow.locks.lease import Lease
 from mageflow.locks.request import LockRequest
@@ -25,7 +26,6 @@ class LockBlock:
     def __init__(self, acquirer: Acquirer, request: LockRequest) -> None:
         self._acquirer = acquirer
         self._request = request
-        self._is_around_body = False
         self._lease: Lease | None = None
         self._is_used = False
         self._task: asyncio.Task[object] | None = None
@@ -49,11 +49,6 @@ class LockBlock:
     def resources(self) -> Sequence[ResourceKey]:
         """The resources, in the order they are taken."""
         return self._request.resources
-
-    def around_body(self) -> "LockBlock":
-        """Locks taken in the task's worker thread are nested inside this block. Returns the block itself."""
-        self._is_around_body = True
-        return self
 
     # -- in a coroutine ------------------------------------------------------------------------------------------
 
@@ -153,13 +148,13 @@ class LockBlock:
 
     def _entered(self, lease: Lease) -> None:
         self._lease = lease
-        self._acquirer.enclosing.enter(lease, is_around_body=self._is_around_body)
+        enclosing.enter(lease)
 
     def _left(self) -> Lease:
         lease, self._lease = self._lease, None
         if lease is None:
             raise ConfigurationError("a lock's block was left that was never entered")
-        self._acquirer.enclosing.leave(lease, is_around_body=self._is_around_body)
+        enclosing.leave(lease)
         return lease
 
     def _cancel(self) -> None:

@@ -47,7 +47,7 @@ class ExclusiveMark:
             extend_timeout=self.extend_timeout,
             policy=self.policy,
             on_lost=self.on_lost,
-        ).around_body()
+        )
 
 
 def exclusive_mark(

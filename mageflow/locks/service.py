@@ -11,7 +11,6 @@ from mageflow.errors import DeadlockError
 from mageflow.interceptors import Attempt, ExtendTimeout, Interceptor, LockDeclared, ResourceKey
 from mageflow.locks.acquirer import Acquirer
 from mageflow.locks.block import LockBlock
-from mageflow.locks.enclosing import EnclosingLeases
 from mageflow.locks.report import LocksReport
 from mageflow.locks.request import LockRequest, OnLost, attempt_id_of, check_resource
 from mageflow.locks.resource import Resource
@@ -67,9 +66,8 @@ class LockService:
         self._raw_keys = raw_keys
         self._random = random or _random.SystemRandom()
         self._threads = ThreadBridge()
-        self._enclosing = EnclosingLeases()
         self._sessions = Sessions(store, interceptor, lease_seconds, self._threads)
-        self._acquirer = Acquirer(self._sessions, interceptor, extend, self._threads, self._enclosing)
+        self._acquirer = Acquirer(self._sessions, interceptor, extend, self._threads)
 
     def resource(self, name: str) -> Resource:
         """Declare a thing that only one run may use at a time. No round trip.
@@ -139,7 +137,6 @@ class LockService:
         Call it when the attempt has ended. A synchronous body that still runs in its thread (it cannot be stopped)
         keeps its locks until it leaves their blocks, because it is still at work.
         """
-        self._enclosing.forget(attempt)
         await self._sessions.end_attempt(attempt_id_of(attempt))
         if attempt.will_retry and isinstance(attempt.exception, DeadlockError) and self._victim_backoff_seconds > 0:
             await asyncio.sleep(self._random.uniform(0.0, self._victim_backoff_seconds))

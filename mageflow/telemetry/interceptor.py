@@ -46,6 +46,7 @@ from mageflow.interceptors import (
     SwarmLeftOpen,
     TaskDeclared,
     TimeoutExtension,
+    WorkerDraining,
     WorkerInfo,
 )
 from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
@@ -67,7 +68,7 @@ from mageflow.telemetry.outages import SettlementGauge, record_outage
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.serving import ASGIApp, MetricsPort, asgi_app
 from mageflow.telemetry.spans import Attributes, Spans
-from mageflow.telemetry.worker import WorkerTelemetry
+from mageflow.telemetry.worker import WorkerTelemetry, report_draining
 
 __all__ = ["Telemetry", "TelemetryInterceptor"]
 
@@ -101,6 +102,7 @@ class TelemetryInterceptor(Interceptor):
             DeadlockCheck: self._locks.checked,
             Deadlock: self._locks.resolved,
             LockExpired: self._locks.expired,
+            WorkerDraining: lambda event: report_draining(recorder, event),
             InterceptorFailed: lambda _: recorder.count_error("interceptor"),
         }
 

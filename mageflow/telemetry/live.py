@@ -1,6 +1,6 @@
 """The attempts that run in this process now, and the gauges computed from them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -94,6 +94,10 @@ class LiveAttempts:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def attempts(self) -> Sequence[Attempt]:
+        """The attempts that run now."""
+        return list(self._live)
 
     def running(self) -> Iterable[dict[str, Any]]:
         """The attempts that run now, as data for JSON."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ from typing import Self
 from opentelemetry import trace
 
 from mageflow.distribution import DISTRIBUTION
-from mageflow.interceptors import WorkerInfo
+from mageflow.interceptors import WorkerDraining, WorkerInfo
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.exposition import Endpoint
 from mageflow.telemetry.gauges import Sample
@@ -22,7 +23,7 @@ from mageflow.telemetry.names import events, metrics
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.serving import MetricsPort
 
-__all__ = ["WorkerTelemetry"]
+__all__ = ["WorkerTelemetry", "report_draining"]
 
 SAMPLE_EVERY_SECONDS = 0.5
 
@@ -157,6 +158,15 @@ class WorkerTelemetry:
         yield metrics.WORKER_INFO, (*self._info, self._recorder.namespace), 1.0
         for pool in metrics.POOLS:
             yield metrics.WORKER_SLOTS, (pool,), float(self._slots.get(pool, 0))
+
+
+def report_draining(recorder: Recorder, event: WorkerDraining) -> None:
+    """Log which attempts keep a worker that was asked to stop."""
+    tasks: dict[str, Counter[str]] = {}
+    for attempt in recorder.live.attempts():
+        tasks.setdefault(attempt.task.name, Counter())[attempt.phase] += 1
+    waits = {name: dict(phases) for name, phases in tasks.items()}
+    recorder.log.emit(events.WORKER_DRAINING, worker=event.worker, in_flight=len(recorder.live), tasks=waits)
 
 
 def _version(distribution: str) -> str:

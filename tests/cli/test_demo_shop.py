@@ -1,6 +1,7 @@
 """The shop's worker and its traffic, as docker-compose.yml runs them."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ import pytest
 from mageflow.cli.demo.services import start_services
 from mageflow.cli.demo.session import open_workload
 from mageflow.cli.demo.shop import DEADLOCK_PAIR, Expected
-from mageflow.cli.demo.shop.traffic import kinds_of_work
+from mageflow.cli.demo.shop.traffic import kinds_of_work, repeat
 from mageflow.telemetry.names import metrics
 from mageflow.testing import WorkerProcess
 
@@ -64,3 +65,19 @@ def test_worker_with_traffic_starts_runs_by_itself(mageflow_engine, mageflow_red
             time.sleep(0.2)
         assert "checkout.charge" in worker.output()
         assert worker.stop() == 0
+
+
+async def test_traffic_ends_although_a_call_loses_its_cancellation():
+    """As Python 3.11's ``wait_for`` does with one that arrives together with the answer."""
+    begun = asyncio.Event()
+
+    async def loses_it(_: int) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    traffic = asyncio.create_task(repeat(0.01, loses_it, random.Random(1)))
+    await begun.wait()
+    traffic.cancel()
+    done, _ = await asyncio.wait([traffic], timeout=10)
+    assert done == {traffic}

@@ -1,12 +1,13 @@
 """Servers as programs meet them: processes of Valkey or Redis, alone, as a Cluster, behind Sentinel, behind TLS."""
 
+import contextlib
 import itertools
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -165,8 +166,38 @@ class ClusterOfThree:
         """Every key, by node."""
         return [sorted(node.ask("KEYS", "*")) for node in self.nodes]
 
+    @contextlib.contextmanager
+    def moving(self, slots: Sequence[int]) -> Generator[None]:
+        """Move each slot to the next master, as ``--cluster reshard`` does; within the block they are on their way.
+
+        Half of the keys of a slot are moved then. A script whose keys are in two places is answered with TRYAGAIN.
+        """
+        names = {id(node): node.ask("CLUSTER", "MYID") for node in self.nodes}
+        moves: list[tuple[int, ServerProcess, ServerProcess]] = []
+        for slot in slots:
+            number = next(index for index, node in enumerate(self.nodes) if _serves(node, slot))
+            moves.append((slot, self.nodes[number], self.nodes[(number + 1) % len(self.nodes)]))
+        for slot, source, target in moves:
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[id(source)])
+            source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[id(target)])
+            keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100_000)
+            if half := keys[::2]:
+                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *half)
+        yield
+        for slot, source, target in moves:
+            while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            for node in (target, source, *self.nodes):
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", names[id(target)])
+
     def without_ttl(self) -> list[str]:
         return [key for node in self.nodes for key in node.ask("KEYS", "*") if node.ask("TTL", key) == -1]
+
+
+def _serves(node: ServerProcess, slot: int) -> bool:
+    mine = next(line for line in node.ask("CLUSTER", "NODES").splitlines() if "myself" in line)
+    ranges = [part.split("-") for part in mine.split()[8:] if not part.startswith("[")]
+    return any(int(each[0]) <= slot <= int(each[-1]) for each in ranges)
 
 
 class Watched:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mageflow.config import Settings
-from mageflow.interceptors import Attempt, ClientCreated, LockDeclared, WorkerInfo
+from mageflow.interceptors import Attempt, ClientCreated, LockDeclared, WorkerDraining, WorkerInfo
 from mageflow.telemetry.worker import WorkerTelemetry
 from mageflow.testing import samples
 from tests.telemetry.conftest import STAGGERED, TASK, Bench
@@ -75,6 +75,22 @@ async def test_a_worker_says_what_it_is(make_bench):
     assert started["tasks"] == ["send", "crowd"]
     assert started["slots"] == {"default": 10, "durable": 3}
     assert started["hatchet_instrumentor"] is False
+
+
+async def test_a_worker_that_is_asked_to_stop_says_what_it_waits_for(make_bench):
+    """The attempts by task and phase, when it begins to stop."""
+    bench = make_bench(metrics_port=0)
+    async with worker_of(bench):
+        attempts = [bench.attempt(TASK), bench.attempt(TASK), bench.attempt(STAGGERED)]
+        with contextlib.ExitStack() as running:
+            for each in attempts:
+                running.enter_context(bench.interceptor.attempt(each))
+            attempts[1].enter("lock_wait", "lock_wait")
+            bench.interceptor.event(WorkerDraining("mailer"))
+
+    draining = bench.logs.one("mageflow.worker.draining")
+    assert (draining["level"], draining["worker"], draining["in_flight"]) == ("info", "mailer", 3)
+    assert draining["tasks"] == {"send": {"running": 1, "lock_wait": 1}, "crowd": {"running": 1}}
 
 
 async def test_what_is_declared_is_counted_from_zero_before_anything_happens(make_bench):

@@ -52,8 +52,9 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool, watch
     """
     began = time.monotonic()
     from mageflow.cli.console import DataConsole
-    from mageflow.cli.demo.services import start_services
+    from mageflow.cli.demo.services import STOPPING, start_services
     from mageflow.cli.extras import require_extra, require_local
+    from mageflow.cli.interrupts import answered
 
     require_local("demo")
     if watch:
@@ -65,6 +66,7 @@ def demo(seconds: float, keep: Path | None, *, as_json: bool, serve: bool, watch
         _make_directory(keep)
     console = DataConsole(stderr=as_json)
     with (
+        answered(STOPPING),
         _directory(keep) as directory,
         start_services(directory, lambda line: console.print(line, style="dim")) as services,
     ):

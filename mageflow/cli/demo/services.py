@@ -15,7 +15,10 @@ from mageflow.errors import EngineError
 from mageflow.telemetry.names import metrics
 from mageflow.testing import EmbeddedValkey, Samples, WorkerProcess, samples
 
-__all__ = ["Services", "start_services"]
+__all__ = ["STOPPING", "Services", "start_services"]
+
+STOPPING = "Stopping: the worker ends its tasks, then engine and Valkey stop. This takes a few seconds."
+"""What is said at once on Ctrl-C."""
 
 _READY_SECONDS = 10.0
 _COUNTED_SECONDS = 5.0
@@ -101,11 +104,7 @@ def start_services(directory: Path, report: Callable[[str], None]) -> Generator[
                 url = _metrics_url(directory / "targets", worker)
                 report(f"worker {worker.pid} is registered and serves {url}")
                 sdk.result()
-                try:
-                    yield Services(valkey, engine, worker, url, directory)
-                except KeyboardInterrupt:
-                    report("Ctrl-C: waiting for the worker to end its tasks, then engine and Valkey stop")
-                    raise
+                yield Services(valkey, engine, worker, url, directory)
 
 
 def _metrics_url(targets: Path, worker: WorkerProcess) -> str:

@@ -21,10 +21,11 @@ from mageflow.cli.demo.expectations import Observed, check
 from mageflow.cli.demo.progress import show_progress
 from mageflow.cli.demo.report import show
 from mageflow.cli.demo.scenario import Results, run_scenario
-from mageflow.cli.demo.services import Services
+from mageflow.cli.demo.services import STOPPING, Services
 from mageflow.cli.demo.shop import Workload, declare, send_traffic
 from mageflow.cli.demo.shop.spans import JsonLinesExporter, read_spans
 from mageflow.cli.demo.summary import summarize
+from mageflow.cli.interrupts import run_answered, say_at_once
 from mageflow.testing import samples
 
 __all__ = ["observe", "open_workload", "report", "serve", "watch"]
@@ -60,7 +61,7 @@ def observe(console: Console, services: Services, seconds: float) -> Observed:
                 await asyncio.gather(progress, return_exceptions=True)
         return workload
 
-    expected = asyncio.run(run()).expected
+    expected = run_answered(run(), STOPPING).expected
     provider.shutdown()
     worker = services.samples_after(sum(expected.attempts.values()))
     spans = read_spans(own_spans, services.directory / "worker-spans.jsonl")
@@ -107,8 +108,7 @@ def serve(console: Console, services: Services) -> None:
         stopped = asyncio.Event()
 
         def stop() -> None:
-            # The answer comes at once; the tasks that run on the worker may take a few seconds.
-            console.print("Stopping: waiting for running tasks, for at most a few seconds.", style="bold")
+            say_at_once(STOPPING)
             stopped.set()
 
         loop = asyncio.get_running_loop()
@@ -124,9 +124,7 @@ def serve(console: Console, services: Services) -> None:
                 await asyncio.wait([traffic, end], timeout=_WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if traffic.done():
                     traffic.result()
-            traffic.cancel()
-            # Bounded: a call below that does not end when it is cancelled must not keep the program.
-            await asyncio.wait([traffic], timeout=_STOP_SECONDS)
+            await _end(traffic)
 
     asyncio.run(run())
 
@@ -147,11 +145,16 @@ def watch(services: Services) -> None:
         ):
             traffic = asyncio.create_task(send_traffic(workload))
             await LiveView(reader, interval=1.0).run_async()
-            traffic.cancel()
-            await asyncio.wait([traffic], timeout=_STOP_SECONDS)
+            await _end(traffic)
 
     asyncio.run(run())
     services.samples()
+
+
+async def _end(traffic: "asyncio.Task[None]") -> None:
+    """End the traffic. Bounded: a call that does not end when it is cancelled must not keep the program."""
+    traffic.cancel()
+    await asyncio.wait([traffic], timeout=_STOP_SECONDS)
 
 
 @asynccontextmanager

@@ -35,6 +35,10 @@ WORKER_STARTED: Final = LogEvent(
     "mageflow.worker.started", "info", "A worker is ready for tasks.",
     ("version", "tasks", "slots", "metrics_url", "hatchet_instrumentor"),
 )  # fmt: skip
+WORKER_DRAINING: Final = LogEvent(
+    "mageflow.worker.draining", "info",
+    "A worker was asked to stop and waits for these attempts, by task and phase.", ("in_flight", "tasks"),
+)  # fmt: skip
 WORKER_STOPPING: Final = LogEvent(
     "mageflow.worker.stopping", "info", "The last task of a stopping worker has ended.", ("in_flight",)
 )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from mageflow.cli.demo.shop.tasks import Order
 from mageflow.cli.demo.shop.workload import Workload
 
-__all__ = ["kinds_of_work", "send_traffic"]
+__all__ = ["kinds_of_work", "repeat", "send_traffic"]
 
 _SLOW_SHARE = 0.1
 _STAGGERED_RUNS = 6
@@ -21,18 +21,23 @@ Start = Callable[[int], Awaitable[object]]
 async def send_traffic(workload: Workload) -> None:
     """Start work until cancelled. An error does not end it: mageflow logs the error, and the next round tries again."""
     rng = random.Random()  # noqa: S311 - a rate, not a secret
-
-    async def repeat(seconds: float, start: Start) -> None:
-        number = 0
-        while True:
-            await asyncio.sleep(seconds * rng.uniform(0.5, 1.5))
-            number += 1
-            with contextlib.suppress(Exception):
-                await start(number)
-
     async with asyncio.TaskGroup() as group:
         for seconds, start in kinds_of_work(workload, rng):
-            group.create_task(repeat(seconds, start))
+            group.create_task(repeat(seconds, start, rng))
+
+
+async def repeat(seconds: float, start: Start, rng: random.Random) -> None:
+    """Start work about every so many seconds, until cancelled.
+
+    Python 3.11's ``wait_for`` and some drivers lose a cancellation that arrives together with the answer they wait for.
+    The task still knows of it, and is asked in each round: otherwise its group would wait for it for ever.
+    """
+    number, task = 0, asyncio.current_task()
+    while task is None or not task.cancelling():
+        await asyncio.sleep(seconds * rng.uniform(0.5, 1.5))
+        number += 1
+        with contextlib.suppress(Exception):
+            await start(number)
 
 
 def kinds_of_work(workload: Workload, rng: random.Random) -> list[tuple[float, Start]]:
