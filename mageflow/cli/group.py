@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mageflow.cli.failures import Failure, UsageFailure, complain
 from mageflow.distribution import installed_version, installs, warn_other_distribution
 from mageflow.errors import ConfigurationError, MageflowError
 from mageflow.terminal import printable
@@ -27,6 +28,7 @@ class CommandHome:
 
 
 COMMANDS = {
+    "cancel": CommandHome("mageflow.cli.cancel", "cancel", "Cancel the runs of a signature, chain or swarm."),
     "damaged": CommandHome("mageflow.cli.damaged", "damaged", "List what in Redis cannot be read and was put aside."),
     "dashboards": CommandHome(
         "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
@@ -37,11 +39,15 @@ COMMANDS = {
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
     "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
+    "interrupt": CommandHome("mageflow.cli.lifecycle", "interrupt", "End signatures, chains or swarms now."),
     "list": CommandHome(
         "mageflow.cli.list_signatures", "list_signatures", "List stored signatures, chains and swarms."
     ),
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
+    "resume": CommandHome("mageflow.cli.lifecycle", "resume", "Continue what was suspended."),
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
+    "start": CommandHome("mageflow.cli.start", "start", "Start a stored signature, chain or swarm."),
+    "suspend": CommandHome("mageflow.cli.lifecycle", "suspend", "Let nothing more of a chain or swarm start."),
     "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, locks, flows, errors and traces live."),
     "worker": CommandHome("mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."),
 }
@@ -74,7 +80,7 @@ class _LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except ModuleNotFoundError as missing:
             # In a complete installation only a module of an extra can be missing.
-            raise _UsageFailure(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
+            raise UsageFailure(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -85,20 +91,9 @@ class _LazyGroup(click.Group):
                 raise
             raise click.UsageError(shown, error.ctx) from error
         except ConfigurationError as error:
-            raise _UsageFailure(str(error)) from error
+            raise UsageFailure(str(error)) from error
         except MageflowError as error:
-            raise _Failure(str(error)) from error
-
-
-class _Failure(click.ClickException):
-    """Ends the command with its message on stderr and status 1."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(printable(f"mageflow: {self.message}", keep="\n"), err=True)
-
-
-class _UsageFailure(_Failure):
-    exit_code = 2
+            raise Failure(str(error)) from error
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click calls it so
@@ -131,5 +126,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     warning = warn_other_distribution()
     if warning is not None:
-        click.echo(f"mageflow: warning: {warning}", err=True)
+        complain(f"warning: {warning}")
     _mageflow.main(args=None if arguments is None else list(arguments), prog_name="mageflow")

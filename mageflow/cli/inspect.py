@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mageflow.cli.redis_options import PIPE_WIDTH, hatchet_namespace, open_redis, redis_options
-from mageflow.errors import ConfigurationError, SignatureNotFoundError
+from mageflow.cli.stored_key import check_namespace, resolve_key
 from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
@@ -62,17 +62,11 @@ def inspect(
 
 async def _describe(key: str, redis_url: str | None, namespace: str | None, first: int, limit: int) -> "Description":
     from mageflow.config import Settings
-    from mageflow.store import Keys
 
     settings = Settings()
     wanted = hatchet_namespace(namespace)
+    check_namespace(key, wanted)
     async with open_redis(redis_url, settings) as port:
-        if ":" in key and _is_on_command_line("namespace"):
-            found = Keys.of(key).namespace
-            if found != Keys("", wanted).namespace:
-                raise ConfigurationError(
-                    f"the key belongs to namespace {found!r}, not {wanted!r}: leave --namespace out"
-                )
         return await find_description(port, settings, wanted, key, first=first, limit=limit)
 
 
@@ -94,22 +88,7 @@ async def find_description(
         SignatureInvalidError: A stored document does not validate.
         StoreError: Redis does not answer.
     """
-    from mageflow.store import Keys, describe_record, find_records, split_member_key
+    from mageflow.store import describe_record
 
-    if ":" in key:
-        return await describe_record(port, Keys.of(key), key, first=first, limit=limit)
-    try:
-        identity, path = split_member_key(key)
-    except ValueError:
-        raise SignatureNotFoundError(key) from None
-    found = await find_records(port, settings, namespace, identity)
-    if not found:
-        raise SignatureNotFoundError(key)
-    return await describe_record(port, Keys.of(found[0]), path.key(found[0]), first=first, limit=limit)
-
-
-def _is_on_command_line(parameter: str) -> bool:
-    """Whether the user gave this option. False if its value is from the environment or its default."""
-    from click.core import ParameterSource
-
-    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+    keys, whole_key = await resolve_key(port, settings, key, namespace)
+    return await describe_record(port, keys, whole_key, first=first, limit=limit)

@@ -1,0 +1,156 @@
+"""``mageflow start``, ``suspend``, ``resume``, ``interrupt`` and ``cancel`` on a real engine, worker and Valkey."""
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hatchet_sdk import Hatchet
+from hatchet_sdk.config import ClientConfig
+
+from mageflow import Settings, Status
+from mageflow.cli import group
+from mageflow.cli.cancel import cancel
+from mageflow.cli.lifecycle import interrupt, resume, suspend
+from mageflow.cli.start import start
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
+
+QUICK = Settings(
+    metrics_port=0, reconcile_grace_seconds=1.0, reconcile_check_seconds=1.0, reconcile_interval_seconds=0.2
+)
+COMMANDS = {"start": start, "suspend": suspend, "resume": resume, "interrupt": interrupt, "cancel": cancel}
+
+
+@pytest.fixture
+def client(make_observed: Any, mageflow_redis: Any) -> Any:  # noqa: F811
+    """A client in a namespace: the commands have to find it by the key."""
+    hatchet = Hatchet(config=ClientConfig(namespace="verbs"))
+    yield make_observed(mageflow_redis.url, hatchet=hatchet, settings=QUICK).client
+    assert mageflow_redis.keys_without_ttl() == []
+
+
+@pytest.fixture
+def verb(mageflow_redis: Any) -> Any:
+    """Runs a command in a thread: it has an event loop of its own, and no code of the tasks."""
+
+    async def run(name: str, *arguments: str) -> Result:
+        command = [*arguments, "--redis-url", mageflow_redis.url, "--namespace", "verbs"]
+        return await asyncio.to_thread(CliRunner().invoke, COMMANDS[name], command)
+
+    return run
+
+
+async def status_of(client: Any, key: str, wanted: Status) -> Any:
+    async with asyncio.timeout(30):
+        while (found := await client.load_signature(key)).status != wanted:
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def test_the_verbs_of_a_flow(client: Any, verb: Any, mageflow_worker: Any) -> None:
+    """Each verb does what the method of the client does; who and why are in the history; one bad key stops no other."""
+    began: list[dict[str, Any]] = []
+    release = threading.Event()
+
+    @client.task(name="hold")
+    async def hold(message: dict[str, Any]) -> dict[str, Any]:
+        began.append(message)
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return {"n": message.get("n", 0)}
+
+    mageflow_worker.in_process(client, "verbs", workflows=[hold])
+    release.set()
+    signature = await client.sign(hold, n=1)
+    waited = await verb("start", signature.key, "--input", '{"n": 3}', "--wait", "--json")
+    assert waited.exit_code == 0, waited.output
+    assert json.loads(waited.stdout)["done"] == [{"key": signature.key, "status": "done", "result": {"n": 3}}]
+    started = await verb("start", signature.key, "--json")
+    [run] = json.loads(started.stdout)["done"]
+    await until(lambda: len(began) == 2, 20)
+    assert began[1]["n"] == 1
+    await status_of(client, signature.key, Status.DONE)
+    assert (await client.load_signature(signature.key)).last_run.workflow_run_id == run["run"]
+
+    release.clear()
+    chain = await client.chain([hold, hold], "billing")
+    said = await verb("start", chain.key.rpartition(":")[2])
+    assert said.stdout == f"started, active  {chain.key}\n"
+    await until(lambda: len(began) == 3, 20)
+    held = await verb("suspend", "beef", chain.key, "--by", "ada", "--why", "bank \x1b[31mis down", "--json")
+    assert held.exit_code == 1
+    assert json.loads(held.stdout)["done"] == [{"key": chain.key, "status": "suspended"}]
+    assert held.stderr == "mageflow: " + json.loads(held.stdout)["failed"][0]["error"] + "\n"
+    history = (await client.load_signature(chain.key)).history
+    assert (history[-1].by, history[-1].why) == ("ada", "bank \x1b[31mis down")
+    assert (await verb("resume", chain.key)).stdout == f"active  {chain.key}\n"
+
+    cancelled = await verb("cancel", chain.key, "--json")
+    first_run = (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id
+    assert json.loads(cancelled.stdout)["done"] == [{"key": chain.key, "runs": [first_run]}]
+    await status_of(client, chain.key, Status.CANCELLED)
+    again = await verb("cancel", chain.key)
+    assert again.exit_code == 1
+    assert "has no run under way" in again.stderr
+
+    other = await client.chain([hold, hold], "billing")
+    await verb("start", other.key)
+    await until(lambda: len(began) == 4, 20)
+    assert (await verb("interrupt", other.key, "--why", "wrong")).stdout == f"interrupted  {other.key}\n"
+    assert (await status_of(client, other.key, Status.INTERRUPTED)).history[-1].why == "wrong"
+    assert (await verb("start", other.key)).stdout == f"was started before, interrupted  {other.key}\n"
+    release.set()
+
+
+async def test_a_run_that_fails_is_one_line(client: Any, verb: Any, mageflow_worker: Any) -> None:
+    """``--wait`` prints why a run or a flow failed, and no traceback."""
+
+    @client.task(name="raises")
+    async def raises(message: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("no such order")
+
+    mageflow_worker.in_process(client, "raises", workflows=[raises])
+    signature = await client.sign(raises)
+    chain = await client.chain([raises, raises])
+    for key in (signature.key, chain.key):
+        failed = await verb("start", key, "--wait")
+        assert failed.exit_code == 1
+        assert "ValueError: no such order" in failed.stderr
+        assert failed.stderr.startswith("mageflow: ")
+        assert failed.stderr.count("\n") == 1
+        assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["start", "k", "--input", "{"], 2, "it is no JSON"),
+        (["start", "k", "--input", "[1]"], 2, "a message is a JSON object"),
+        (["suspend"], 2, "Missing argument 'KEY...'"),
+        (["suspend", "beef"], 1, "mageflow: no signature is stored under 'beef'"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], status: int, message: str, mageflow_redis: Any, capsys: Any) -> None:
+    """Status 2 for what can never work, 1 for a key that is not stored."""
+    with pytest.raises(SystemExit) as ended:
+        group.main([*arguments, "--redis-url", mageflow_redis.url])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == status
+    assert message in printed.err
+    assert printed.out == ""
+
+
+def test_hatchet_without_a_token_is_one_line(mageflow_redis: Any, monkeypatch: Any, capsys: Any) -> None:
+    """The line says how to run the command with an engine of this machine."""
+    for variable in ("HATCHET_CLIENT_TOKEN", "HATCHET_EMBEDDED_HANDSHAKE"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        group.main(["suspend", "mageflow:{/a}:chain:000a", "--redis-url", mageflow_redis.url])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.startswith("mageflow: Hatchet is needed for this")
+    assert printed.err.count("\n") == 1
