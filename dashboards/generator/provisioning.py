@@ -1,5 +1,7 @@
 """Configuration files: where Grafana finds boards and data sources, and where Prometheus finds workers."""
 
+from dashboards.generator.spec import HATCHET_RUNS
+
 DASHBOARD_PROVIDER = """\
 # Shows Grafana where the boards are. Mount this file under /etc/grafana/provisioning/dashboards/ and the folder
 # grafana/ under /var/lib/grafana/dashboards/mageflow, or change the path below.
@@ -17,7 +19,8 @@ providers:
 
 DATASOURCES = """\
 # Data sources for Grafana. Mount this file under /etc/grafana/provisioning/datasources/ and change the addresses to
-# yours. The boards work with any Prometheus and Tempo; this file also links exemplars to traces and spans to metrics.
+# yours. The boards work with any Prometheus, Tempo and Loki; this file also links exemplars to traces, spans to metrics
+# and logs, and log lines to their trace and their run in Hatchet.
 # timeInterval must be your scrape interval: Grafana computes $__rate_interval from it.
 apiVersion: 1
 datasources:
@@ -59,7 +62,33 @@ datasources:
             query: histogram_quantile(0.95, sum by (le) (rate(mageflow_task_run_duration_seconds_bucket{$$__tags}[5m])))
           - name: Runs of this task by outcome
             query: sum by (outcome) (rate(mageflow_task_runs_total{$$__tags}[5m]))
-"""
+      tracesToLogsV2:
+        datasourceUid: mageflow-loki
+        spanStartTimeShift: -5m
+        spanEndTimeShift: 5m
+        customQuery: true
+        query: '{service_name=~".+"} |= `$${__trace.traceId}` | json'
+  - name: mageflow Loki
+    uid: mageflow-loki
+    type: loki
+    access: proxy
+    url: http://loki:3100
+    editable: false
+    jsonData:
+      maxLines: 1000
+      derivedFields:
+        - name: trace
+          matcherType: label
+          matcherRegex: trace_id
+          url: $${__value.raw}
+          urlDisplayLabel: Open trace
+          datasourceUid: mageflow-tempo
+        - name: run
+          matcherType: label
+          matcherRegex: run_id
+          url: HATCHET_RUNS/$${__value.raw}
+          urlDisplayLabel: Open run in Hatchet
+""".replace("HATCHET_RUNS", HATCHET_RUNS)
 
 PROMETHEUS_LOCAL = """\
 # Configuration of a Prometheus on the same machine as the workers, without containers:

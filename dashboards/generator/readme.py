@@ -11,6 +11,7 @@ IMAGES: tuple[tuple[str, str], ...] = (
     ("valkey/valkey:8.1.10-alpine", "mageflow's state: signatures, flows, locks"),
     ("prom/prometheus:v3.14.0", "scrapes the worker and Hatchet, stores exemplars, evaluates the rules"),
     ("grafana/tempo:2.9.5", "receives the spans by OTLP"),
+    ("grafana/loki:3.7.8", "receives the log lines by OTLP"),
     ("grafana/grafana:11.6.14", "shows the boards"),
     ("python:3.12-slim-bookworm", "base of the demo worker's image (`dashboards/stack/Dockerfile`)"),
 )
@@ -36,7 +37,7 @@ mageflow dashboards check --prometheus http://127.0.0.1:9090   # which panels ge
 | `rules/mageflow-recording.yml` | {recording_count} recording rules |
 | `rules/mageflow-alerts.yml` | {alert_count} alerts |
 | `runbook.md` | one section per alert: what it means, likely causes, what to do |
-| `provisioning/` | Grafana provisioning: the boards, a Prometheus with exemplars, a Tempo |
+| `provisioning/` | Grafana provisioning: the boards, a Prometheus with exemplars, a Tempo, a Loki |
 | `prometheus-local.yml` | a Prometheus without containers, for workers on the same machine |
 
 The repository has two more folders here: `generator/` writes the files above, and `stack/` has the files that
@@ -44,6 +45,14 @@ The repository has two more folders here: `generator/` writes the files above, a
 
 The files assume nothing about your installation: data sources, job, instance, task, lock and flow are variables, and
 no rule selects a job name. The boards need Grafana 10 or newer.
+
+## Logs
+
+Panels with *needs Loki* read the JSON lines of `mageflow.telemetry.configure`. Send them by OTLP, with
+`OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://loki:3100/otlp/v1/logs`, or let an agent read standard error. The queries look
+at fields of the lines, so the labels that your agent sets do not matter; Loki 3 adds the label `service_name`, by which
+they select. Without a Loki these panels alone are empty. *Runs in Hatchet* on the lock board is the address of the runs
+of your tenant: `https://HATCHET/tenants/TENANT/runs`.
 
 Start Prometheus with `--enable-feature=exemplar-storage,created-timestamp-zero-ingestion` (in Kubernetes:
 `enableFeatures` of the `Prometheus` resource). The first feature keeps exemplars. With the second one (Prometheus 3) a
@@ -115,8 +124,10 @@ signatures, chains, swarms, lock contention and sometimes a deadlock. Click a do
 the trace of that attempt in Tempo. All ports are bound to loopback. The file contains no secret: the worker's Hatchet
 token is created at the first start and stays in a volume, and only the internal network can reach Postgres.
 
-The demo has no log store. The worker's JSON log lines are in `docker compose logs -f worker`, and Hatchet shows what a
-task itself logs. The `trace_id` of a line finds its trace in Tempo.
+The worker sends its JSON log lines to Loki by OTLP, and prints them (`docker compose logs -f worker`). The boards of
+tasks, flows and locks show them. A line links to its trace and to its run in Hatchet, a span to the lines of its trace,
+and each deadlock to its trace, its runs and their logs. `python -m tests.dashboards.logs_live` in a checkout sends the
+lines of a real worker to a Loki and runs every log query of the boards.
 
 Images and tags:
 

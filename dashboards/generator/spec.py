@@ -9,16 +9,18 @@ from typing import Literal
 
 from dashboards.generator.queries import recent, with_rows
 
-PanelKind = Literal["stat", "timeseries", "heatmap", "table", "nodeGraph", "traces", "trend"]
+PanelKind = Literal["stat", "timeseries", "heatmap", "table", "nodeGraph", "traces", "trend", "logs", "logTable"]
 Drill = Literal["", "task", "lock", "flow_name"]
 """The label whose value is a link to the board of that task, lock or flow."""
+HATCHET_RUNS = "http://127.0.0.1:8888/tenants/707d0855-80ab-4e1f-a156-f1c4546cbf52/runs"
+"""Where Hatchet shows runs in the demo: a new Hatchet has this tenant."""
 Step = tuple[float, str]
 """A threshold: from this value on, this colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of a panel: PromQL with the macros of `dashboards.generator.queries`, TraceQL in a traces panel."""
+    """One query of a panel: PromQL with the macros of `dashboards.generator.queries`, or TraceQL, or LogQL."""
 
     expr: str
     legend: str = ""
@@ -81,6 +83,9 @@ class BoardSpec:
     variables: tuple[Literal["task", "lock", "flow_name"], ...] = ()
     """Variables beside data source, job and instance."""
     needs_tempo: bool = False
+    needs_loki: bool = False
+    links_runs: bool = False
+    """Has a variable with the address of runs in Hatchet, for links to them."""
 
     @property
     def short_title(self) -> str:
@@ -164,6 +169,11 @@ def heat(
     """
     expr = f"sum by (le) ({recent(buckets + with_rows(buckets, selector))})"
     return PanelSpec("heatmap", title, description, unit, (Query(expr, "{{le}}"),), width, height)
+
+
+def logs(title: str, expr: str, description: str) -> PanelSpec:
+    """The log lines that a LogQL query finds, the latest first."""
+    return PanelSpec("logs", title, description, "short", (Query(expr),), 24, 10, empty="no lines")
 
 
 def table(

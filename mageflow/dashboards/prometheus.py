@@ -67,7 +67,7 @@ def panel_queries(boards: Iterable[Path]) -> Iterator[PanelQuery]:
                 section = panel["title"]
             for inner in [panel, *panel.get("panels", [])]:
                 for target in inner.get("targets", []):
-                    if "expr" in target:
+                    if "expr" in target and inner["datasource"]["type"] == "prometheus":
                         yield PanelQuery(
                             document["uid"], inner["title"], inner["type"], target["refId"], target["expr"], section,
                             bool(target.get("instant")),

@@ -190,21 +190,24 @@ class LockTelemetry:
                 )
                 self.recorder.instruments.observe(metrics.DEADLOCK_CYCLE_LENGTH, len(call.cycle))
                 self.recorder.recent.add_deadlock(call)
+        trace_id = ""
         if guards.trace.may_record:
             with guards.trace.catching("deadlock"):
-                self._resolution_span(call)
+                trace_id = self._resolution_span(call)
         cycle = _cycle(call.cycle)
         self.recorder.log.emit(
             events.DEADLOCK_DETECTED,
             cycle=cycle,
             victim={"task": victim.task, "run_id": victim.run_id},
             policy=call.policy,
+            deadlock_trace_id=trace_id,
         )
         self.recorder.log.emit(
             events.DEADLOCK_RESOLVED, resolution=call.resolution, took_s=round(call.duration_seconds, 6)
         )
 
-    def _resolution_span(self, call: Deadlock) -> None:
+    def _resolution_span(self, call: Deadlock) -> str:
+        """Write the span of a deadlock, a trace of its own, and get the id of this trace; empty if none is recorded."""
         members = [found for each in call.traceparents if (found := span_context_of(each)) is not None]
         ended = time.time_ns()
         span = self.recorder.spans.start(
@@ -230,6 +233,8 @@ class LockTelemetry:
                 },
             )
         span.end(ended)
+        made = span.get_span_context()
+        return f"{made.trace_id:032x}" if made.is_valid else ""
 
 
 class AcquireScope:

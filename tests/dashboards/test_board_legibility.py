@@ -106,7 +106,7 @@ def test_every_link_works_with_any_name() -> None:
     urls = [link["url"] for p in PANELS for _, prop, v in properties(p.values[0]) if prop == "links" for link in v]
     assert len(urls) >= 20
     for url in urls:
-        inserted = re.findall(r"\$\{(__field[^}]*|__value[^}]*)\}", url)
+        inserted = re.findall(r"\$\{(__field[^}]*|__value[^}]*|__data[^}]*)\}", url)
         assert inserted, url
         assert all(each.endswith(":percentencode") for each in inserted), url
 

@@ -19,6 +19,10 @@ EXCLUDED = {
     "Engine backlog by workflow": "scraped from Hatchet under another job, which the job variable does not list",
     "Recent and slow flows": "TraceQL against Tempo, not PromQL",
     "Deadlocks and their runs": "TraceQL against Tempo, not PromQL",
+    "Deadlocks with links": "LogQL against Loki, not PromQL",
+    "Logs of these flows": "LogQL against Loki, not PromQL",
+    "Logs of these locks": "LogQL against Loki, not PromQL",
+    "Logs of these tasks": "LogQL against Loki, not PromQL",
 }
 
 UNITS = {"none", "short", "percent", "percentunit", "s", "ms", "bytes", "ops", "reqps", "bool"}
@@ -60,7 +64,8 @@ def test_template_datasource_rule(board: dict) -> None:
     sources = [each for each in board["templating"]["list"] if each["type"] == "datasource"]
     assert sources[0]["name"] == "prometheus_datasource"
     assert sources[0]["label"] == "Prometheus data source"
-    assert [(each["name"], each["query"]) for each in sources[1:]] in ([], [("tempo_datasource", "tempo")])
+    others = [(each["name"], each["query"]) for each in sources[1:]]
+    assert others == [each for each in (("tempo_datasource", "tempo"), ("loki_datasource", "loki")) if each in others]
 
 
 @boards
@@ -181,9 +186,13 @@ def test_uneditable_dashboard_rule(board: dict) -> None:
 
 
 @boards
-def test_no_loki_targets(board: dict) -> None:
-    """No panel uses Loki, so the linter's two LogQL rules do not apply."""
-    assert not [panel for panel in panels_of(board) if panel["datasource"]["type"] == "loki"]
+def test_target_logql_rules(board: dict) -> None:
+    """Queries of Loki count over the visible range and select every stream: labels differ from agent to agent."""
+    for panel in panels_of(board):
+        if panel["datasource"]["type"] == "loki":
+            (target,) = panel["targets"]
+            assert '{service_name=~".+"}' in target["expr"]
+            assert ("[$__range]" in target["expr"]) == (target["queryType"] == "instant")
 
 
 def families_of(target: dict) -> set[str]:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from dashboards.generator.log_queries import LINE_FIELDS
 from dashboards.generator.readme import IMAGES
+from dashboards.generator.spec import HATCHET_RUNS
 from tests.dashboards.prometheus_server import FEATURES
 
 
@@ -114,6 +116,33 @@ def test_tempo_listens_where_the_worker_sends(compose: dict[str, Any], root: Pat
     assert endpoint == "http://tempo:4318"
     assert tempo["distributor"]["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
     assert tempo["server"]["http_listen_port"] == 3200
+
+
+def test_loki_listens_where_the_worker_sends(compose: dict[str, Any], root: Path) -> None:
+    """The worker's endpoint for logs, the health check and Grafana's data source have Loki's port; its files may go."""
+    loki = yaml.safe_load((root / "dashboards/stack/loki.yml").read_text())
+    port = loki["server"]["http_listen_port"]
+    worker, service = compose["services"]["worker"], compose["services"]["loki"]
+    assert worker["environment"]["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] == f"http://loki:{port}/otlp/v1/logs"
+    assert service["healthcheck"]["test"][-1] == f"-health.url=http://localhost:{port}/ready"
+    sources = yaml.safe_load((root / "dashboards/provisioning/datasources/mageflow.yml").read_text())["datasources"]
+    assert [each["url"] for each in sources if each["type"] == "loki"] == [f"http://loki:{port}"]
+    assert [each.split(":")[0] for each in service["tmpfs"]] == [loki["common"]["path_prefix"]]
+
+
+def test_spans_link_to_logs_and_logs_to_spans_and_runs(root: Path) -> None:
+    """Tempo finds the lines of a trace in Loki; a line has a link to its trace and one to its run in Hatchet."""
+    sources = yaml.safe_load((root / "dashboards/provisioning/datasources/mageflow.yml").read_text())["datasources"]
+    by_type = {source["type"]: source for source in sources}
+    to_logs = by_type["tempo"]["jsonData"]["tracesToLogsV2"]
+    assert to_logs["datasourceUid"] == by_type["loki"]["uid"]
+    assert to_logs["customQuery"] is True
+    assert "$${__trace.traceId}" in to_logs["query"]
+    links = {each["matcherRegex"]: each for each in by_type["loki"]["jsonData"]["derivedFields"]}
+    assert set(links) == {"trace_id", "run_id"} <= LINE_FIELDS
+    assert links["trace_id"]["datasourceUid"] == by_type["tempo"]["uid"]
+    assert links["run_id"]["url"] == HATCHET_RUNS + "/$${__value.raw}"
+    assert all(each["matcherType"] == "label" for each in links.values())
 
 
 def test_worker_image_copies_only_what_exists(root: Path) -> None:

@@ -229,6 +229,7 @@ async def test_deadlock_is_recorded_once_with_every_member(process: Make, spans:
     event = logs.one("mageflow.deadlock.detected")
     assert event["level"] == "error"
     assert event["policy"] == "requester"
+    assert event["deadlock_trace_id"] == f"{span.context.trace_id:032x}"
     assert event["victim"] == {"task": "right", "run_id": "r2"}
     assert event["cycle"] == [
         {"task": "right", "run_id": "r2", "waits_for": "r1", "lock": "alpha"},

@@ -1,7 +1,8 @@
 """Board 5, chains, swarms and callbacks: flows from start to close, and the signatures stored for them."""
 
+from dashboards.generator.log_queries import lines_with
 from dashboards.generator.queries import counts, in_range, mean, quantile, rate_of_active, share_in_range
-from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat
+from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, logs, stat
 from mageflow.telemetry.names import traces
 
 _FINISHED_FLOWS = (
@@ -175,11 +176,22 @@ _TRACES = Section(
     collapsed=True,
 )  # fmt: skip
 
+_LOGS = Section(
+    "Logs (needs Loki)",
+    (
+        logs(
+            "Logs of these flows", lines_with("flow", 'flow=~"$flow_name"'),
+            "Lines of the selected flows and of the attempts in them. A flow without a name is listed by its kind.",
+        ),
+    ),
+)  # fmt: skip
+
 BOARD = BoardSpec(
     uid="mageflow-flows",
     title="mageflow / Chains, swarms and callbacks",
     description="Flows from start to close, their handovers and callbacks, and the signatures stored for them.",
     variables=("flow_name",),
     needs_tempo=True,
-    sections=(_RIGHT_NOW, _FLOWS, _SIGNATURES, _TRACES),
+    needs_loki=True,
+    sections=(_RIGHT_NOW, _FLOWS, _SIGNATURES, _TRACES, _LOGS),
 )

@@ -1,8 +1,9 @@
 """Board 4, locks and deadlocks: holders, waiters, the wait-for graph, and deadlocks."""
 
+from dashboards.generator.log_queries import lines_with, one_row_per_line
 from dashboards.generator.queries import counts, in_range, quantile, quantile_of_all, rate_of_active, recent
-from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, stat, table
-from mageflow.telemetry.names import traces
+from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, logs, stat, table
+from mageflow.telemetry.names import events, traces
 
 
 def _with_labels(expr: str, **labels: tuple[str, str]) -> str:
@@ -246,11 +247,52 @@ _TRACES = Section(
     ),
 )  # fmt: skip
 
+_DEADLOCK_EVENTS = "mageflow[.]deadlock[.].+"
+
+_MEMBERS = (1, 2, 3)
+"""How many runs of a cycle have columns of their own. Longer cycles are rare; their trace has all."""
+
+_DEADLOCKS_LOGGED = one_row_per_line(
+    events.DEADLOCK_DETECTED.name,
+    {
+        "found": "timestamp", "trace": "deadlock_trace_id", "victim": "victim.task",
+        **{
+            f"{what}{n}": f"cycle[{n - 1}].{key}"
+            for n in _MEMBERS
+            for what, key in (("task", "task"), ("run", "run_id"), ("lock", "lock"))
+        },
+    },
+    " or ".join(f'lock{n}=~"$lock"' for n in _MEMBERS),
+)  # fmt: skip
+
+_LOGS = Section(
+    "Logs (needs Loki)",
+    (
+        PanelSpec(
+            "logTable", "Deadlocks with links",
+            "One row per deadlock. Click the trace to open it in Tempo, a run to open it in Hatchet (at the address in "
+            "the variable above), a task to open its board, and the time for the logs of the first two runs.",
+            "short", (Query(_DEADLOCKS_LOGGED),), 24, 8,
+            empty="no deadlocks",
+            columns=(
+                ("found", "found"), ("victim", "victim"), ("trace", "trace"),
+                *((f"{what}{n}", f"{what}{n}") for n in _MEMBERS for what in ("task", "lock", "run")),
+            ),
+        ),
+        logs(
+            "Logs of these locks", lines_with("event", f'lock=~"$lock" or event=~"{_DEADLOCK_EVENTS}"'),
+            "Lines about the selected locks: waits, timeouts, lost leases; and every deadlock.",
+        ),
+    ),
+)  # fmt: skip
+
 BOARD = BoardSpec(
     uid="mageflow-locks",
     title="mageflow / Locks and deadlocks",
     description="Resource locks: holders, waiters, the wait-for graph between tasks, and every deadlock broken.",
     variables=("lock",),
     needs_tempo=True,
-    sections=(_RIGHT_NOW, _GRAPH, _WAITING_AND_HOLDING, _OUTCOMES, _TRACES),
+    needs_loki=True,
+    links_runs=True,
+    sections=(_RIGHT_NOW, _GRAPH, _WAITING_AND_HOLDING, _OUTCOMES, _TRACES, _LOGS),
 )

@@ -1,7 +1,8 @@
 """Board 2, decorated tasks: throughput, latency, failures, timeouts and signatures of one or a few tasks."""
 
+from dashboards.generator.log_queries import lines_with
 from dashboards.generator.queries import ENDED, counts, quantile, quantile_of_all, rate_of_active, share_in_range
-from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
+from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, logs, stat, table
 
 _RIGHT_NOW = Section(
     "Right now",
@@ -147,10 +148,22 @@ _ALL_TASKS = Section(
     ),
 )  # fmt: skip
 
+_LOGS = Section(
+    "Logs (needs Loki)",
+    (
+        logs(
+            "Logs of these tasks", lines_with("task", 'task=~"$task"'),
+            "Lines of attempts of the selected tasks, of mageflow and of the tasks themselves. Click a line for all "
+            "its fields, its trace, and its run in Hatchet.",
+        ),
+    ),
+)  # fmt: skip
+
 BOARD = BoardSpec(
     uid="mageflow-task",
     title="mageflow / Decorated tasks",
     description="One task in detail: select it above, or click its name on another board.",
     variables=("task",),
-    sections=(_RIGHT_NOW, _OUTCOMES, _ALL_TASKS),
+    needs_loki=True,
+    sections=(_RIGHT_NOW, _OUTCOMES, _ALL_TASKS, _LOGS),
 )

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.generator.queries import expand_macros
 from dashboards.generator.render import panels
-from dashboards.generator.spec import BoardSpec, Section
+from dashboards.generator.spec import HATCHET_RUNS, BoardSpec, Section
 from mageflow.dashboards.vocabulary import find_problems
 
 COLUMNS = 24
@@ -96,7 +96,7 @@ def _complete(panel: dict[str, Any]) -> None:
 def _validate(spec: BoardSpec) -> None:
     for section in spec.sections:
         for panel in section.panels:
-            if panel.kind == "traces":
+            if panel.kind in {"traces", "logs", "logTable"}:
                 continue
             for query in panel.queries:
                 problems = find_problems(expand_macros(query.expr))
@@ -117,6 +117,14 @@ def _with_variables(board: Any, spec: BoardSpec) -> Any:
     if spec.needs_tempo:
         board = board.with_variable(
             dashboard.DatasourceVariable("tempo_datasource").label("Tempo data source").type("tempo")
+        )
+    if spec.needs_loki:
+        board = board.with_variable(
+            dashboard.DatasourceVariable("loki_datasource").label("Loki data source").type("loki")
+        )
+    if spec.links_runs:
+        board = board.with_variable(
+            dashboard.TextBoxVariable("hatchet_runs").label("Runs in Hatchet").default_value(HATCHET_RUNS)
         )
     return board
 

@@ -1,12 +1,17 @@
 """Turns a `PanelSpec` into a panel of grafana-foundation-sdk."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import (
     common,
     dashboard,
     heatmap,
+    logs,
+    loki,
     nodegraph,
     prometheus,
     stat,
@@ -26,6 +31,7 @@ from mageflow.dashboards.promql import scan
 from mageflow.dashboards.vocabulary import has_exemplars, metrics_in
 
 PROMETHEUS = model.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
+LOKI = model.DataSourceRef(type_val="loki", uid="${loki_datasource}")
 TEMPO = model.DataSourceRef(type_val="tempo", uid="${tempo_datasource}")
 
 _KEPT = "${prometheus_datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
@@ -36,6 +42,7 @@ _TARGETS: dict[str, tuple[str, str]] = {
 }
 _LINKED_COLUMNS: Mapping[str, Drill] = {
     "task": "task", "waiter_task": "task", "holder_task": "task", "lock": "lock",
+    "victim": "task", "task1": "task", "task2": "task", "task3": "task",
 }  # fmt: skip
 """Labels whose column in a table links to a board."""
 
@@ -58,6 +65,35 @@ def drill_link(drill: Drill, value: str) -> dict[str, object]:
     """A data link to the board of this label. It keeps data source, job, instance and time range."""
     uid, title = _TARGETS[drill]
     return {"title": title, "url": f"/d/{uid}?var-{drill}={value}&{_KEPT}", "targetBlank": False}
+
+
+def _explore(title: str, source: str, query: Mapping[str, str]) -> dict[str, object]:
+    """A data link to Explore, with one query over the visible range."""
+    queries = [{"refId": "A", **query, "datasource": {"uid": source}}]
+    panes = {"one": {"datasource": source, "queries": queries, "range": {"from": "${__from}", "to": "${__to}"}}}
+    # Grafana fills its variables in: they are all that is not encoded.
+    parts = re.split(r"(\$\{[^}]*\})", json.dumps(panes, separators=(",", ":")))
+    encoded = "".join(part if part.startswith("${") else quote(part, safe="") for part in parts)
+    return {"title": title, "url": f"/explore?schemaVersion=1&panes={encoded}", "targetBlank": False}
+
+
+_VALUE = "${__value.text:percentencode}"
+_RUN_LINK = {"title": "Open this run in Hatchet", "url": "${hatchet_runs:raw}/" + _VALUE, "targetBlank": True}
+
+
+def _log_table_link(label: str) -> Mapping[str, object] | None:
+    """Where a column of a table of log lines leads."""
+    if label in _LINKED_COLUMNS:
+        return drill_link(_LINKED_COLUMNS[label], _VALUE)
+    if label.startswith("run"):
+        return _RUN_LINK
+    if label == "trace":
+        return _explore("Open this trace", "${tempo_datasource}", {"queryType": "traceql", "query": _VALUE})
+    if label == "found":
+        runs = "${__data.fields.run1:percentencode}|${__data.fields.run2:percentencode}"
+        query = {"queryType": "range", "expr": '{service_name=~".+"} |~ `' + runs + "`"}
+        return _explore("Logs of these runs", "${loki_datasource}", query)
+    return None
 
 
 def build(spec: PanelSpec, panel_id: int, position: model.GridPos) -> Any:
@@ -351,6 +387,50 @@ def _traces(spec: PanelSpec) -> Any:
     return panel.datasource(TEMPO).with_target(query)
 
 
+def _logs(spec: PanelSpec) -> Any:
+    query = loki.Dataquery().ref_id("A").expr(spec.queries[0].expr).query_type("range").max_lines(200)
+    panel = (
+        logs.Panel()
+        .unit(spec.unit)
+        .no_value(spec.empty)
+        .show_time(True)
+        .show_labels(False)
+        .show_common_labels(False)
+        .wrap_log_message(False)
+        .prettify_log_message(False)
+        .enable_log_details(True)
+        .dedup_strategy(common_model.LogsDedupStrategy.NONE)
+        .sort_order(common_model.LogsSortOrder.DESCENDING)
+    )
+    return panel.datasource(LOKI).with_target(query)
+
+
+def _log_table(spec: PanelSpec) -> Any:
+    # An instant query of Loki is one table: a column for each label, and one with the number of lines.
+    query = loki.Dataquery().ref_id("A").expr(spec.queries[0].expr).query_type("instant")
+    names = [label for label, _ in spec.columns]
+    organize = model.DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {"Time": True, "Value #A": True},
+            "indexByName": {name: at for at, name in enumerate(names)},
+            "renameByName": dict(spec.columns),
+        },
+    )
+    panel = (
+        table.Panel()
+        .unit(spec.unit)
+        .no_value(spec.empty)
+        .show_header(True)
+        .with_transformation(organize)
+        .sort_by([common.TableSortByFieldState().display_name(spec.columns[0][1]).desc(True)])
+    )
+    for label, heading in spec.columns:
+        if (link := _log_table_link(label)) is not None:
+            panel = panel.override_by_name(heading, [model.DynamicConfigValue(id_val="links", value=[link])])
+    return panel.datasource(LOKI).with_target(query)
+
+
 _BUILDERS: dict[str, Callable[[PanelSpec], Any]] = {
     "stat": _stat,
     "timeseries": _timeseries,
@@ -359,4 +439,6 @@ _BUILDERS: dict[str, Callable[[PanelSpec], Any]] = {
     "nodeGraph": _node_graph,
     "traces": _traces,
     "trend": _trend,
+    "logs": _logs,
+    "logTable": _log_table,
 }

@@ -190,8 +190,9 @@ LOCK_ORPHAN_REAPED: Final = LogEvent(
 )  # fmt: skip
 
 DEADLOCK_DETECTED: Final = LogEvent(
-    "mageflow.deadlock.detected", "error", "A request closed a cycle of waiting.", ("cycle", "victim", "policy")
-)
+    "mageflow.deadlock.detected", "error", "A request closed a cycle of waiting.",
+    ("cycle", "victim", "policy", "deadlock_trace_id"),
+)  # fmt: skip
 DEADLOCK_RESOLVED: Final = LogEvent(
     "mageflow.deadlock.resolved", "info", "The cycle was broken: its victim gave up.", ("resolution", "took_s")
 )
