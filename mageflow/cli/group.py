@@ -44,6 +44,7 @@ COMMANDS = {
         "mageflow.cli.list_signatures", "list_signatures", "List stored signatures, chains and swarms."
     ),
     "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
+    "mcp": CommandHome("mageflow.cli.mcp", "mcp", "Answer the questions of an assistant about flows, locks and waits."),
     "resume": CommandHome("mageflow.cli.lifecycle", "resume", "Continue what was suspended."),
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
     "start": CommandHome("mageflow.cli.start", "start", "Start a stored signature, chain or swarm."),

@@ -19,7 +19,7 @@ from mageflow.store import (
     search_records,
 )
 
-__all__ = ["read_flows"]
+__all__ = ["read_flow", "read_flows"]
 
 _SHOWN = 15
 _MEMBERS = 12
@@ -45,6 +45,15 @@ async def read_flows(port: RedisPort, keys: Keys) -> tuple[FlowNode, ...]:
     nodes = [each for each in described if each is not None]
     nested = {member.nested.key for node in nodes for member in _all_members(node) if member.nested is not None}
     return tuple(node for node in nodes if node.key not in nested)
+
+
+async def read_flow(port: RedisPort, keys: Keys, key: str) -> FlowNode | None:
+    """One flow with its nested ones; None if it expired, was removed, or cannot be read.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
+    return await _describe(port, keys, key, _DEPTH)
 
 
 def _all_members(node: FlowNode) -> "list[MemberNode]":

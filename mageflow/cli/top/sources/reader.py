@@ -2,25 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 from mageflow.cli.top.sources.endpoints import Scrape, scrape
 from mageflow.cli.top.sources.flows import read_flows
+from mageflow.cli.top.sources.queue import HatchetQueue
 from mageflow.cli.top.sources.snapshot import FlowNode, Snapshot
 from mageflow.cli.top.sources.window import WINDOW_SECONDS, CounterWindow
 from mageflow.cli.top.sources.workers import (
     attempts_of,
     deadlocks_of,
     deadlocks_total,
+    has_queue,
     sleepers_of,
     stagger_windows,
     task_rows,
     worker_rows,
 )
 from mageflow.errors import MageflowError
+from mageflow.interceptors import WaitingRuns
 from mageflow.locks import LocksReport
 from mageflow.store import Keys, LockStore, RedisPort
 
@@ -50,6 +53,7 @@ class Reader:
         self._port = port
         self._keys = keys
         self._raw_keys = raw_keys
+        self._queue = HatchetQueue()
         self._window = CounterWindow()
         self._known: set[str] = set()
         self._searched_at = float("-inf")
@@ -71,11 +75,12 @@ class Reader:
         """Read every source once. Never raises for a source that does not answer."""
         problems: list[str] = []
         scrapes, (locks, flows) = await asyncio.gather(self._scrape(problems), self._read_redis(problems))
+        queue = None if has_queue(scrapes) else await self._read_queue(problems)
         return Snapshot(
             at=time.time(),
             window_s=min(self._window.seconds, WINDOW_SECONDS),
             workers=worker_rows(scrapes),
-            tasks=task_rows(scrapes, self._window),
+            tasks=task_rows(scrapes, self._window, queue),
             sleepers=sleepers_of(scrapes),
             stagger_windows=stagger_windows(scrapes),
             locks=locks,
@@ -107,6 +112,13 @@ class Reader:
                 "no worker serves metrics here: start one, or name its endpoint with --metrics http://HOST:PORT/metrics"
             )
         return scrapes
+
+    async def _read_queue(self, problems: list[str]) -> Mapping[str, WaitingRuns] | None:
+        try:
+            return await self._queue.read()
+        except MageflowError as error:
+            problems.append(f"what waits in Hatchet is not known: {error}")
+            return None
 
     async def _read_redis(self, problems: list[str]) -> tuple[LocksReport | None, tuple[FlowNode, ...]]:
         if self._port is None:

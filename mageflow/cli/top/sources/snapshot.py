@@ -50,6 +50,10 @@ class TaskRow:
     """Seconds. None if no first attempt has started."""
     is_recent: bool
     """Whether the two percentiles are those of the window. False: of all attempts since the workers started."""
+    waiting: int | None = None
+    """Runs in Hatchet that no worker has started, over the whole tenant. None where it is not known."""
+    oldest_waiting_s: float | None = None
+    """Age of the oldest of them; 0 if none waits."""
 
     @property
     def ended(self) -> int:

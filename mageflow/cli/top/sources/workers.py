@@ -7,15 +7,18 @@ from typing import Any
 from mageflow.cli.top.sources.endpoints import Labels, Scrape, by_label, label
 from mageflow.cli.top.sources.snapshot import BrokenDeadlock, CycleEdge, RunAttempt, Sleeper, TaskRow, WorkerRow
 from mageflow.cli.top.sources.window import CounterWindow, buckets_of, quantile
+from mageflow.interceptors import WaitingRuns
 from mageflow.telemetry.names import metrics
 
 __all__ = [
     "attempts_of",
     "deadlocks_of",
     "deadlocks_total",
+    "has_queue",
     "sleepers_of",
     "stagger_windows",
     "task_rows",
+    "waiting_of",
     "worker_rows",
 ]
 
@@ -36,12 +39,22 @@ def worker_rows(scrapes: Sequence[Scrape]) -> tuple[WorkerRow, ...]:
     )
 
 
-def task_rows(scrapes: Sequence[Scrape], window: CounterWindow) -> tuple[TaskRow, ...]:
-    """One row for each task that a worker serves, by name."""
+def task_rows(
+    scrapes: Sequence[Scrape], window: CounterWindow, queue: Mapping[str, WaitingRuns] | None = None
+) -> tuple[TaskRow, ...]:
+    """One row for each task that a worker serves or that waits in Hatchet, by name.
+
+    Args:
+        scrapes: The readings.
+        window: The counters of the last minute.
+        queue: What Hatchet itself says waits, where no worker has a metric of it.
+    """
+    waiting = waiting_of(scrapes) if queue is None else queue
     in_flight = by_label([each.samples for each in scrapes], metrics.TASKS_IN_FLIGHT.name, "task", "phase")
     runs = window.total(metrics.TASK_RUNS.name)
     recent = window.increase(metrics.TASK_RUNS.name)
-    names = sorted({task for task, _ in in_flight} | {label(labels, "task") for labels in runs})
+    names = {task for task, _ in in_flight} | {label(labels, "task") for labels in runs}
+    names |= {task for task, each in waiting.items() if each.count}
     durations = _Histograms(window, metrics.TASK_RUN_DURATION.name)
     waits = _Histograms(window, metrics.TASK_QUEUE_WAIT.name)
     return tuple(
@@ -54,9 +67,27 @@ def task_rows(scrapes: Sequence[Scrape], window: CounterWindow) -> tuple[TaskRow
             duration_p95=durations.p95(name),
             queue_wait_p95=waits.p95(name),
             is_recent=durations.is_recent(name),
+            **_waiting(waiting, name, is_known=queue is not None or has_queue(scrapes)),
         )
-        for name in names
+        for name in sorted(names)
     )
+
+
+def has_queue(scrapes: Sequence[Scrape]) -> bool:
+    """Whether a worker that was read shows what waits in Hatchet. The elected one does."""
+    return any(metrics.TASKS_WAITING.name in each.samples for each in scrapes)
+
+
+def waiting_of(scrapes: Sequence[Scrape]) -> dict[str, WaitingRuns]:
+    """What waits in Hatchet, by task, as the elected worker shows it. Two readings are one view: the larger counts."""
+    found: dict[str, WaitingRuns] = {}
+    for each in scrapes:
+        ages = each.samples.get(metrics.TASK_OLDEST_WAITING.name, {})
+        for labels, count in each.samples.get(metrics.TASKS_WAITING.name, {}).items():
+            known = found.get(label(labels, "task"), WaitingRuns(0, 0.0))
+            age = max(known.oldest_seconds, ages.get(labels, 0.0))
+            found[label(labels, "task")] = WaitingRuns(max(known.count, int(count)), age)
+    return found
 
 
 class _Histograms:
@@ -72,6 +103,13 @@ class _Histograms:
     def p95(self, task: str) -> float | None:
         source = self._recent if self.is_recent(task) else self._total
         return quantile(0.95, buckets_of(source, task))
+
+
+def _waiting(waiting: Mapping[str, WaitingRuns], task: str, *, is_known: bool) -> dict[str, Any]:
+    if not is_known:
+        return {}
+    runs = waiting.get(task, WaitingRuns(0, 0.0))
+    return {"waiting": runs.count, "oldest_waiting_s": runs.oldest_seconds}
 
 
 def _outcomes(runs: Mapping[Labels, float], task: str) -> dict[str, int]:

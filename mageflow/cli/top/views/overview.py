@@ -58,7 +58,7 @@ class _Tasks:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         is_wide = options.max_width >= _WIDE
-        names = ["task", *_PHASES.values(), "ended", "failed", "/s", "failed/s", "p95", "queue p95"]
+        names = ["task", "waiting", *_PHASES.values(), "ended", "failed", "/s", "failed/s", "p95", "queue p95"]
         wanted = [name for name in names if is_wide or name not in _LEFT_OUT]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, padding=(0, 1 if is_wide else 0))
         for name in wanted:
@@ -74,7 +74,8 @@ class _Tasks:
 
 def _cells(row: TaskRow) -> Iterator[Text]:
     failed = sum(row.outcomes.get(each, 0) for each in ("failed", "timed_out"))
-    yield data(row.task, "" if row.running else "dim")
+    yield data(row.task, "" if row.running or row.waiting else "dim")
+    yield _waiting(row)
     for phase in _PHASES:
         yield Text(str(row.in_flight.get(phase, "")), "bold")
     yield Text(str(row.ended))
@@ -83,6 +84,13 @@ def _cells(row: TaskRow) -> Iterator[Text]:
     yield _rate(row.unsuccessful_per_second, "red")
     yield _seconds(row.duration_p95, row)
     yield _seconds(row.queue_wait_p95, row)
+
+
+def _waiting(row: TaskRow) -> Text:
+    """Runs that wait for a worker, and for how long the oldest does."""
+    if not row.waiting:
+        return Text("" if row.waiting is None else "0", "dim")
+    return Text(f"{row.waiting} ({short(row.oldest_waiting_s or 0.0)})", "yellow")
 
 
 def _rate(value: float | None, style: str = "") -> Text:
