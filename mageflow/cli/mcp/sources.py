@@ -20,7 +20,7 @@ class Reading:
 
     redis_url: str | None = None
     namespace: str | None = None
-    """As the user writes it."""
+    """Of Hatchet, in the spelling of the user."""
     urls: tuple[str, ...] = ()
     """URLs of ``/metrics``; empty for the workers of this host."""
     has_payloads: bool = True
