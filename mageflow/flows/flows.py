@@ -30,6 +30,7 @@ from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.rebinding import Rebinding
 from mageflow.flows.reconciler import Reconciler
 from mageflow.flows.repetition import while_unavailable
+from mageflow.flows.schedules import Schedules
 from mageflow.flows.search import Search
 from mageflow.flows.settlements import LateSettlements
 from mageflow.flows.swarms import Swarms
@@ -75,6 +76,7 @@ class Flows:
         creation: Creates signatures, chains and swarms.
         lifecycle: Suspends, resumes, interrupts and removes them.
         swarms: Adds items to swarms and closes them.
+        schedules: Lets flows start at a time, and keeps signatures that run at one.
         search: Finds and counts what is stored.
         rebinding: Changes bound values of what has not begun.
 
@@ -110,6 +112,7 @@ class Flows:
         self.lifecycle = Lifecycle(store, dispatcher, self._outbox)
         self.swarms = Swarms(store, members, self._outbox)
         self._workflow_runs = WorkflowRuns(dispatcher, self._settle_workflow)
+        self.schedules = Schedules(store)
         self.search = Search(store, catalog)
         self.rebinding = Rebinding(store, members, self._interceptor)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)

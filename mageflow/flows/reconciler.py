@@ -1,10 +1,11 @@
 """Finishes what a dead worker left: outbox entries that were never sent, and runs that no worker will settle.
 
 Every worker runs a reconciler. Each takes due records from the index of a shard under a short lease, so reconcilers
-share the work. A sweep looks for two things in a record:
+share the work. A sweep looks for three things in a record:
 
 - outbox entries older than the grace time are sent again. If the first send did arrive, the second run is turned away
   at admission;
+- a flow that is scheduled is started when it is time;
 - live runs without a sign of life for the check time are looked up in Hatchet. A run that ended there without a
   settlement in Redis is settled now. If it completed, its output is the result. If it failed, the error is the one that
   Hatchet has, or that of its last attempt; ``WorkerLost`` if no task function raised one.
@@ -63,6 +64,7 @@ from mageflow.store import (
     Settlement,
     SettleVerdict,
     SilentRun,
+    StartRequest,
     Store,
     flow_of_run,
 )
@@ -200,6 +202,8 @@ class Reconciler:
         decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)
         swept.sent += len(decision.outbox)
         await self._outbox.deliver(decision)
+        if decision.is_due:
+            await self._outbox.deliver(await self._outbox.start(StartRequest(key, "", is_scheduled=True)))
         if not decision.silent:
             return
         runs: list[SilentRun] = []

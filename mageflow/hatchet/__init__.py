@@ -30,6 +30,7 @@ from mageflow.hatchet.options import (
     refuse_bare,
     signed_as,
 )
+from mageflow.hatchet.private_names import missing_names
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.run_events import ending_of
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
@@ -73,6 +74,7 @@ __all__ = [
     "instrumented_client",
     "is_non_retryable",
     "method_of",
+    "missing_names",
     "note_worker",
     "prepare_listener",
     "refuse_absent",

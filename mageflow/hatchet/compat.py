@@ -64,6 +64,7 @@ __all__ = [
     "dependency_type",
     "is_batch",
     "is_stub",
+    "note_added",
     "outside_of_task",
     "pool_of",
     "run_details",
@@ -115,7 +116,9 @@ class SdkContext(AttemptContext):
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
         self.is_resumed = (action.durable_task_invocation_count or 1) > 1
-        self.workflow_part = _workflow_part(task)
+        workflow = _workflow_of(action.action_id, task)
+        self.workflow_part = _workflow_part(task, workflow)
+        self.workflow_name = config_of(workflow).name
 
     @property
     @override
@@ -191,8 +194,22 @@ class SdkContext(AttemptContext):
         return self._task._validators.step_output.validate_json(output_json, context=HATCHET_PYDANTIC_SENTINEL)
 
 
-def _workflow_part(task: Task[Any, Any]) -> WorkflowPart:
-    if len(task._workflow.tasks) < 2:  # noqa: PLR2004 - several
+_ADDED_TO = "_mageflow_added_to"
+
+
+def note_added(task: Task[Any, Any], workflow: BaseWorkflow[Any]) -> None:
+    """Note that a stand-alone task is a task of this workflow too. The SDK's task knows only its own."""
+    vars(task).setdefault(_ADDED_TO, []).append(workflow)
+
+
+def _workflow_of(action_id: str, task: Task[Any, Any]) -> BaseWorkflow[Any]:
+    """The workflow whose run calls for an action."""
+    others: list[BaseWorkflow[Any]] = vars(task).get(_ADDED_TO, [])
+    return next((each for each in others if each._create_action_name(task) == action_id), task._workflow)
+
+
+def _workflow_part(task: Task[Any, Any], workflow: BaseWorkflow[Any]) -> WorkflowPart:
+    if len(workflow.tasks) < 2:  # noqa: PLR2004 - several
         return ""
     return "task" if task.type is StepType.DEFAULT else "hook"
 

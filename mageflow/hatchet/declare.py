@@ -5,7 +5,7 @@ The SDK makes the task. mageflow gives it a function that binds arguments, and r
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any, Self, cast, get_args, get_origin
 
@@ -21,6 +21,7 @@ from typing_inspection.typing_objects import is_annotated, is_typealiastype
 from mageflow.errors import DecorationError, SdkFeatureError
 from mageflow.hatchet import compat, durations
 from mageflow.hatchet.hooks import Hooks
+from mageflow.hatchet.private_names import require_names
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskDeclared, TaskInfo
 from mageflow.invocation import Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
@@ -135,6 +136,14 @@ class Declarations:
         self._declared(bound, task, workflow, f"{compat.config_of(workflow).name}:{task.name}")
         return task
 
+    def added(self, standalone: Standalone[Any, Any], workflow: BaseWorkflow[Any]) -> None:
+        """Note that a stand-alone task is a task of a workflow too."""
+        task = compat.task_of(standalone)
+        compat.note_added(task, workflow)
+        declared = self._register.find_task(task)
+        if declared is not None:
+            self._register.add_workflow(compat.config_of(workflow).name, replace(declared, runnable=workflow))
+
     def _infer_input(self, workflow: BaseWorkflow[Any], bound: BoundFunction) -> None:
         """All tasks of a workflow get one input, so it has one type."""
         if workflow.input_validator_type is EmptyModel:
@@ -154,6 +163,7 @@ class Declarations:
         if runner is not None:  # a stub is neither wrapped nor does it replace the real task in the register
             runner.info = info
             with self._hooks.installing("attempt", "attempts have no telemetry, no stagger and no signature"):
+                require_names("attempts")
                 if bound.is_batch:
                     compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
                 else:

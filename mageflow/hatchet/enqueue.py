@@ -58,10 +58,11 @@ def enqueue_item(
     *,
     default_metadata: Mapping[str, Any] | None = None,
     sender: str = "",
+    due_at: float | None = None,
 ) -> EnqueueItem:
     """A run of a signature as an item of an enqueue. The last of default, run and ``metadata`` wins.
 
-    ``sender`` is the id of the task that becomes the parent of the run.
+    ``sender`` is the id of the task that becomes the parent of the run. ``due_at`` are epoch seconds.
     """
     stamped = stamp(
         {**(default_metadata or {}), **run.metadata, **(metadata or {})},
@@ -70,6 +71,7 @@ def enqueue_item(
         dedupe_key=run.dedupe_key,
         flow=run.flow,
         sender=sender,
+        due_at=due_at,
         link=run.link,
     )
     signature_id = signature_id_of(run.signature_key)
@@ -103,7 +105,9 @@ class Enqueuer:
         if signed is None:
             item = EnqueueItem(task, stamp(metadata, source=source, due_at=due))
         else:
-            item, source = enqueue_item(signed, metadata, sender=running_task_id()), signed.source
+            # A scheduled run has no parent, so no sender that admission compares with it.
+            sender = "" if operation == "schedule" else running_task_id()
+            item, source = enqueue_item(signed, metadata, sender=sender, due_at=due), signed.source
         call = Enqueue(operation, [item], source=source, due_at=due)
         with self.around(call):
             yield item

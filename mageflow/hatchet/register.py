@@ -38,6 +38,10 @@ class TaskRegister:
         self._by_workflow[declared.info.workflow_name] = declared
         self._by_task[id(declared.task)] = declared
 
+    def add_workflow(self, name: str, declared: Declared) -> None:
+        """Add a workflow that has a task of another declaration. One that has a task of its own is there already."""
+        self._by_workflow.setdefault(name, declared)
+
     def find_workflow(self, name: str) -> Declared | None:
         """The task of the workflow with this name; for a stand-alone task, the task itself."""
         return self._by_workflow.get(name)

@@ -11,9 +11,11 @@ from mageflow.did_you_mean import hint
 from mageflow.errors import ConfigurationError
 from mageflow.signatures import RunOptions
 
-__all__ = ["check_task_options", "flow_options"]
+__all__ = ["check_schedule_options", "check_task_options", "flow_options"]
 
 _TASK_OPTIONS: Final = tuple(inspect.signature(Standalone.run).parameters)[2:]  # without self and input
+
+_SCHEDULE_OPTIONS: Final = tuple(inspect.signature(Standalone.schedule).parameters)[3:]  # without self, run_at, input
 
 _INHERITED: Final = ("additional_metadata", "priority")
 
@@ -40,6 +42,17 @@ def check_task_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in _TASK_OPTIONS:
             raise ConfigurationError(f"a run has no option {name!r}{hint(name, _TASK_OPTIONS)}")
+
+
+def check_schedule_options(options: Mapping[str, Any]) -> None:
+    """Refuse what the SDK's ``schedule`` does not take.
+
+    Raises:
+        ConfigurationError: An option is unknown.
+    """
+    for name in options:
+        if name not in _SCHEDULE_OPTIONS:
+            raise ConfigurationError(f"a scheduled run has no option {name!r}{hint(name, _SCHEDULE_OPTIONS)}")
 
 
 def flow_options(options: Mapping[str, Any]) -> RunOptions:

@@ -6,6 +6,7 @@ behave as for the task itself. Only the metadata of the run names the signature.
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from hatchet_sdk import Hatchet
@@ -18,7 +19,7 @@ from mageflow.flows import Flows
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
-from mageflow.hatchet.run_options import check_task_options, flow_options
+from mageflow.hatchet.run_options import check_schedule_options, check_task_options, flow_options
 from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 
@@ -74,6 +75,28 @@ class SdkSignatureRunner(SignatureRunner):
             return signature
         return await self.aio_run(signature, input, {**options, "wait_for_result": False})
 
+    @override
+    def schedule(self, signature: Signature, run_at: object, input: object, options: Mapping[str, Any]) -> Any:
+        return _blocking(self.aio_schedule(signature, run_at, input, options), "schedule")
+
+    @override
+    async def aio_schedule(
+        self, signature: Signature, run_at: object, input: object, options: Mapping[str, Any]
+    ) -> Any:
+        at = _moment(run_at)
+        if not isinstance(signature, TaskSignature):
+            if "wait_for_result" in options:
+                raise ConfigurationError("a scheduled flow has no option 'wait_for_result': it starts later")
+            await self._flows.schedules.schedule(signature.key, at, input, flow_options(options))
+            return signature
+        check_schedule_options(options)
+        runnable, message = self._prepared(signature, input)
+        if signature.is_stored:
+            # Before the call to Hatchet: a run that is due must find its signature.
+            await self._flows.schedules.keep(signature.key, at)
+        with on_behalf_of(self._dispatch_run(signature)):
+            return await runnable.aio_schedule(at, message, **options)
+
     def _prepared(self, signature: TaskSignature, message: object) -> tuple[Any, object]:
         declared = self._register.find_workflow(signature.task_name)
         validator = None if declared is None else declared.runnable.input_validator
@@ -95,6 +118,12 @@ class SdkSignatureRunner(SignatureRunner):
         if not signature.is_stored:
             return DispatchRun(signature.task_name, "{}", "", "", source="direct")
         return DispatchRun(signature.task_name, "{}", signature.key, self._flows.new_run_key(signature))
+
+
+def _moment(run_at: object) -> datetime:
+    if not isinstance(run_at, datetime):
+        raise ConfigurationError(f"run_at must be a datetime, not {type(run_at).__name__}")
+    return run_at if run_at.tzinfo else run_at.replace(tzinfo=UTC)
 
 
 def _blocking(work: Coroutine[Any, Any, Any], method: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from hatchet_sdk.runnables.types import TWorkflowInput
-from hatchet_sdk.runnables.workflow import Workflow
+from hatchet_sdk.runnables.workflow import Standalone, Workflow
 from typing_extensions import Unpack
 
 from mageflow.hatchet import compat
@@ -128,6 +128,15 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
         refuse_absent(Workflow.on_success_task, HookOptions.__annotations__, options)
         declare = super().on_success_task(name, *positional, **cast("Any", options))
         return cast("Any", self._decorator(declare, is_hook=True))
+
+    def add_task(self, task: Standalone[TWorkflowInput, Any]) -> None:
+        """Make a stand-alone task a task of this workflow too. In telemetry it keeps its own label.
+
+        Args:
+            task: What ``client.task`` returned.
+        """
+        super().add_task(task)
+        self._declarations.added(task, self)
 
     def _decorator(
         self, declare: Any, *, is_batch: bool = False, is_hook: bool = False

@@ -49,6 +49,8 @@ class AttemptContext(Protocol):
     """True when a durable task continues after an eviction and its body replays what it did before."""
     workflow_part: WorkflowPart
     """What the task is in its run. The end of one of several tasks is not the end of the run."""
+    workflow_name: str
+    """Declared name of the workflow that runs. A stand-alone task can be a task of other workflows too."""
     variables: Context
     """The context variables of the attempt when its function starts: a copy, in which a synchronous function runs."""
 

@@ -77,7 +77,7 @@ class SignedRuns:
         self._max_extension_seconds = max_extension_seconds
 
     async def admit(
-        self, attempt: Attempt, input_json: str, *, workflow: WorkflowPart = ""
+        self, attempt: Attempt, input_json: str, *, workflow: WorkflowPart = "", workflow_name: str = ""
     ) -> TaskSignature | Replay | None:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
@@ -88,6 +88,7 @@ class SignedRuns:
             attempt: The attempt; its ``flow_*`` fields and ``max_attempts`` are updated.
             input_json: The run's input.
             workflow: Which part of a workflow of several tasks the task is.
+            workflow_name: The workflow that runs, if it may be another than that of the task's declaration.
 
         Returns:
             The signature, now active; or a stored result to return instead of running the body. None if the workflow of
@@ -102,8 +103,11 @@ class SignedRuns:
             StoreUnavailableError: Redis was away or refused until the timeout; Hatchet may make another attempt.
             StoreRefusedError: Redis refuses for good; Hatchet makes no further attempt.
         """
+        names = (attempt.task.workflow_name, attempt.task.name)
+        if workflow_name and workflow_name != attempt.task.workflow_name:
+            names = (workflow_name,)
         try:
-            admission = await self._admit_patiently(attempt, input_json, workflow)
+            admission = await self._admit_patiently(attempt, input_json, workflow, names)
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
@@ -129,7 +133,9 @@ class SignedRuns:
             attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return admission.signature
 
-    async def _admit_patiently(self, attempt: Attempt, input_json: str, workflow: WorkflowPart) -> Admission:
+    async def _admit_patiently(
+        self, attempt: Attempt, input_json: str, workflow: WorkflowPart, task_names: tuple[str, ...]
+    ) -> Admission:
         limit, granted = self._max_extension_seconds, 0.0
         while True:
             reserve = _RESERVE_SECONDS
@@ -141,7 +147,7 @@ class SignedRuns:
                     self._identity(attempt),
                     input_json=input_json,
                     options=_options(attempt),
-                    task_names=(attempt.task.workflow_name, attempt.task.name),
+                    task_names=task_names,
                     is_copied=attempt.has_copied_metadata,
                     workflow=workflow,
                     retry_seconds=max(0.0, attempt.remaining_seconds - reserve),

@@ -47,6 +47,20 @@ class SignatureRunner(Protocol):
         """Run and return a reference."""
         ...
 
+    def schedule(self, signature: "Signature", run_at: object, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+        """Run at a time; blocks the thread for the call."""
+        ...
+
+    async def aio_schedule(
+        self,
+        signature: "Signature",
+        run_at: object,
+        input: object,  # noqa: A002
+        options: Mapping[str, Any],
+    ) -> Any:
+        """Run at a time."""
+        ...
+
 
 class Signature(BaseModel):
     """The common part of every signature; subclasses add ``kind``: ``task``, ``chain`` or ``swarm``.
@@ -63,6 +77,7 @@ class Signature(BaseModel):
         attempts: Number of attempts admitted so far.
         last_run: The run that was last admitted or settled.
         last_error: The error of the last failed attempt.
+        starts_at: When a flow starts that is scheduled and has not begun, in UTC; None for a task signature.
         traceparent: Context of the span its runs are traced under, in W3C form.
         history: The last 32 changes of status, oldest first.
         version: Version of the stored document.
@@ -80,6 +95,7 @@ class Signature(BaseModel):
     attempts: int = 0
     last_run: LastRun | None = None
     last_error: FailureRecord | None = None
+    starts_at: AwareDatetime | None = None
     traceparent: str = ""
     history: tuple[HistoryEntry, ...] = ()
     version: int = 1
@@ -198,6 +214,59 @@ class Signature(BaseModel):
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
         """
         return await self._bound_runner("aio_run_no_wait").aio_run_no_wait(self, input, options)
+
+    def schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:  # noqa: A002
+        """Run it at a time. Blocks the thread for the call.
+
+        Args:
+            run_at: When; without a time zone it is UTC.
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: The options of `aio_schedule`.
+
+        Returns:
+            What `aio_schedule` returns.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client, this is an event loop, ``run_at`` is no datetime, or
+                an option is unknown.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            SignatureNotFoundError: It, or a flow that it needs, expired or was removed.
+            IllegalTransitionError: The chain or swarm has been started, or has ended.
+        """
+        return self._bound_runner("schedule").schedule(self, run_at, input, options)
+
+    async def aio_schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:  # noqa: A002
+        """Run it at a time.
+
+        Hatchet keeps the time of a task signature: delete it with ``client.scheduled``. Redis keeps that of a chain or
+        swarm, and the first worker that sees that it is time starts it, up to 3 seconds later with the default
+        ``Settings.reconcile_interval_seconds``. Scheduling a flow again replaces time, message and options until it
+        has begun; `interrupt` and `remove` end it.
+
+        The record, and the chains and swarms that it needs, live for their active TTL after the time. One round trip
+        to Redis, two for a signature with callbacks that are flows or a flow with nested flows, and two more for each
+        of these; for a task also one call to Hatchet.
+
+        Telemetry: ``mageflow_signature_writes_total{operation="update"}``; for a task a span ``schedule <task>`` and
+        ``mageflow_tasks_enqueued_total{source="signature"}``. A flow reports its start when it starts.
+
+        Args:
+            run_at: When; without a time zone it is UTC. A flow whose time has passed starts at once.
+            input: The message: a pydantic model, a dataclass, a mapping or None.
+            options: For a task signature the keyword arguments of the SDK's ``Task.aio_schedule``: its callbacks get
+                the same metadata and priority. For a chain or swarm ``additional_metadata`` and ``priority``, as for
+                `run`.
+
+        Returns:
+            The SDK's ``WorkflowVersion`` for a task signature; this signature for a chain or swarm.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client, ``run_at`` is no datetime, or an option is unknown.
+            pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
+            SignatureNotFoundError: It, or a flow that it needs, expired or was removed.
+            IllegalTransitionError: The chain or swarm has been started, or has ended.
+        """
+        return await self._bound_runner("aio_schedule").aio_schedule(self, run_at, input, options)
 
     async def suspend(self, *, by: str = "", why: str = "") -> Status:
         """Start nothing more of it until `resume`.

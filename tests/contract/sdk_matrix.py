@@ -10,6 +10,7 @@ dies at its exit is reported on standard error, with the place.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -17,10 +18,12 @@ import sys
 import sysconfig
 import tempfile
 import time
+import urllib.request
 import venv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mageflow.hatchet.features import OLDEST_SDK
 
@@ -50,11 +53,13 @@ class Result:
     failed: int
     seconds: float
     lacks: str
+    released: str = ""
 
     @property
     def row(self) -> str:
         """The row of the page."""
-        return f"| {self.sdk} | {self.passed} passed, {self.failed} failed | {self.lacks or '-'} |"
+        shown = (self.sdk, self.released or "-", f"{self.passed} passed, {self.failed} failed", self.lacks or "-")
+        return f"| {' | '.join(shown)} |"
 
 
 def install(sdk: str, directory: Path) -> Path | None:
@@ -123,6 +128,26 @@ print(", ".join(f"`{name}`" for name in lacks))
 """
 
 
+def release_dates() -> dict[str, str]:
+    """The day on which each hatchet-sdk was uploaded to the package index that pip uses; empty if it does not say."""
+    ask = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+    index = _output_of([sys.executable, "-m", "pip", "config", "get", "global.index-url"])
+    index = (index or _output_of([sys.executable, "-c", ask])).rstrip("/")
+    request = urllib.request.Request(f"{index}/hatchet-sdk/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310 - the address is pip's
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
+            files: list[dict[str, Any]] = json.load(response)["files"]
+    except (OSError, ValueError, LookupError) as error:
+        print(f"the package index does not say when each SDK was released: {error}", file=sys.stderr)
+        return {}
+    wheels = [each for each in files if each["filename"].endswith(".whl")]
+    return {each["filename"].split("-")[1]: each.get("upload-time", "")[:10] for each in wheels}
+
+
+def _output_of(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _output(python: Path, code: str) -> str:
     ran = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return ran.stdout.strip()
@@ -131,8 +156,8 @@ def _output(python: Path, code: str) -> str:
 def written(page: str, results: Sequence[Result]) -> str:
     """The page with these results in its table."""
     rows = [
-        "| hatchet-sdk | contract suite | lacks, and raises `SdkFeatureError` for |",
-        "|---|---|---|",
+        "| hatchet-sdk | released | contract suite | lacks, and raises `SdkFeatureError` for |",
+        "|---|---|---|---|",
         *(each.row for each in results),
     ]
     return _TABLE.sub(lambda found: found[1] + "\n".join(rows) + "\n" + found[2], page)
@@ -155,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"hatchet-sdk {results[-1].sdk}: {results[-1].passed} passed, {results[-1].failed} failed, "
                   f"{results[-1].seconds:.0f} s", flush=True)  # fmt: skip
     if options.write and results:
+        dates = release_dates()
+        results = [replace(each, released=dates.get(each.sdk, "")) for each in results]
         PAGE.write_text(written(PAGE.read_text(), results))
     return int(any(each.failed or not each.passed for each in results))
 

@@ -343,6 +343,50 @@ async def test_workflows_that_cannot_be_signed_are_refused(signed: Observed) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_stand_alone_task_can_be_a_task_of_a_signed_workflow(
+    signed: Observed, mageflow_worker: Any, alone: bool
+) -> None:
+    """``workflow.add_task``: its runs belong to the signature of the workflow, and those of the task to its own."""
+    client, ran, seen = signed.client, Counter[str](), []
+    name = f"added-{alone}".lower()
+
+    @client.task(name=f"{name}-shared")
+    async def shared(msg: Order) -> dict[str, Any]:
+        ran["shared"] += 1
+        return {"shared": msg.number}
+
+    @client.task(name=f"{name}-note")
+    async def note(msg: Order) -> Any:
+        seen.append(msg.before)
+        return {}
+
+    workflow = client.workflow(name=name, input_validator=Order)
+    if not alone:
+
+        @workflow.task(name="own")
+        async def own(msg: Order) -> dict[str, Any]:
+            ran["own"] += 1
+            return {"own": msg.number}
+
+    workflow.add_task(shared)
+    mageflow_worker.in_process(client, name, workflows=[shared, note, workflow])
+    of_workflow = await client.sign(workflow, success_callbacks=[note], number=4)
+    of_task = await client.sign(shared, success_callbacks=[note], number=5)
+    result = await of_workflow.aio_run()
+    assert await of_task.aio_run() == {"shared": 5}
+    for each in (of_workflow, of_task):
+        assert (await ended(client, each.key)).status is Status.DONE
+    outputs_of_both = (
+        {f"{name}-shared": {"shared": 4}} if alone else {"own": {"own": 4}, f"{name}-shared": {"shared": 4}}
+    )
+    assert result == outputs_of_both
+    await until(lambda: len(seen) == 2, 30)
+    given = {"shared": 4} if alone else outputs_of_both
+    assert [each for each in seen if each != {"shared": 5}] == [given]
+    assert ran == ({"shared": 2} if alone else {"shared": 2, "own": 1})
+
+
 async def test_a_killed_worker_loses_no_workflow(tmp_path: Path, mageflow_redis: Any) -> None:
     """SIGKILL at several moments: every chain ends, with the outputs, and its next step runs once for each."""
     ledger = tmp_path / "ledger"

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,14 @@ async def write_swarm(stage: Stage, look: Look) -> None:
     await swarm.interrupt(why="enough")
 
 
+async def write_schedule(stage: Stage, look: Look) -> None:
+    """A chain that starts by itself."""
+    chain = await stage.flows.creation.chain(["price", "ship"])
+    request = StartRequest(chain.key, "{}", message_set_json="{}", options_json='{"priority":3}')
+    await stage.store.schedule(chain.key, datetime.now(UTC) + timedelta(hours=1), request)
+    await look()
+
+
 async def write_lost_runs(stage: Stage, look: Look) -> None:
     """A step that is retried, lost before and after its start, and not scheduled."""
     first = await stage.flows.creation.sign("price", error_callbacks=["apology"])
@@ -348,8 +357,8 @@ async def write_damage(stage: Stage, look: Look) -> None:
 
 
 WRITERS = (
-    write_scenarios, write_swarm, write_lost_runs, write_suspended_member, write_many_runs, write_workflow,
-    write_damage,
+    write_scenarios, write_swarm, write_schedule, write_lost_runs, write_suspended_member, write_many_runs,
+    write_workflow, write_damage,
 )  # fmt: skip
 
 

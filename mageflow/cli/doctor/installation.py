@@ -30,6 +30,14 @@ def examine_installation() -> Iterator[Finding]:
     yield fine("versions", f"Python {python}, mageflow {installed_version() or 'not installed'}, {_SDK} {sdk}.")
     if wanted and not _satisfies(sdk, wanted):
         yield failure("versions", f"{_SDK} {sdk} is not a version that mageflow works with.", f"pip install '{wanted}'")
+    from mageflow.hatchet import missing_names
+
+    if missing := missing_names():
+        yield warning(
+            "versions",
+            f"{_SDK} {sdk} has moved names that mageflow needs: {', '.join(missing)}. Tasks run as with plain Hatchet.",
+            f"pip install '{_SDK}<{sdk}' until mageflow supports this one",
+        )
     other = warn_other_distribution()
     if other is not None:
         statement, _, mend = other.partition(". ")

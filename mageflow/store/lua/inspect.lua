@@ -57,9 +57,13 @@ for _, path in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', latest, 'LIMIT',
   end
 end
 if #silent > 0 then facts.silent = silent end
+local is_scheduled = header.starts_ms and not ENDED[header.status]
+facts.is_due = is_scheduled and number('starts_ms') <= NOW_MS or nil
 local has_unsent = redis.call('HLEN', OUTBOX) > 0
 if ENDED[header.status] and not has_unsent and redis.call('ZCARD', LIVE) == 0 then
   on_index('ZREM', DUE, RECORD)
+elseif is_scheduled and not facts.is_due and not has_unsent then
+  on_index('ZADD', DUE, header.starts_ms, RECORD)
 else
   on_index('ZADD', DUE, integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
 end

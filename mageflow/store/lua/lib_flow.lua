@@ -92,12 +92,12 @@ local function update_item_counts()
   local pending = number('total') - number('next_item')
   on_index('HSET', ITEM_COUNTS, IDENTITY,
     table.concat({pending, number('running'), number('succeeded'), number('failed')}, ','))
-  redis.call('EXPIRE', ITEM_COUNTS, SETTINGS.active_ttl_s * 2)
+  keep_index(ITEM_COUNTS, 0)
 end
 
 local function set_started(started_ms)
   on_index('ZADD', STARTED_FLOWS .. header.kind, started_ms, IDENTITY)
-  redis.call('EXPIRE', STARTED_FLOWS .. header.kind, SETTINGS.active_ttl_s * 2)
+  keep_index(STARTED_FLOWS .. header.kind, 0)
 end
 
 -- Keep the input that failed last, for the error callbacks of this flow, or of the flow it is nested in.
@@ -340,6 +340,7 @@ end
 --   refill_after_ms  free places are to be filled after this time
 --   failed_callback  path of a callback that failed for good
 --   resent           {path, reason, run_id, times}: this script sends the member again
+--   is_due           a flow that is scheduled is to be started (inspect)
 --   silent           {path, run id, attempt number, error, ms of silence, whether it is of a workflow} of each run to look
 --                    up in Hatchet (inspect)
 local function reply(verdict)

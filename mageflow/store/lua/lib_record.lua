@@ -21,14 +21,17 @@
 --     started_ms              epoch ms     start, admit       when the flow, or a first run of the signature, began
 --     ended_ms                epoch ms     settle, lifecycle  when it ended
 --     started_by              text         start              who started the flow
+--     starts_ms               epoch ms     schedule           when the flow starts by itself; until it begins
+--     kept_until_ms           epoch ms     schedule           the last start that is scheduled: the record lives for the
+--                                                             active TTL after it
 --     attempts                number       admit              attempts admitted so far, of all members
 --     last_run                run          admit              the run admitted last: run_id, task_run_id, worker_id
 --     error                   JSON text    settle, lifecycle  the last error of a step, an item or a user's run
 --     failed_input            JSON text    settle             the input of the step or item that failed last, if error
 --                                                             callbacks of the flow, or of its parent, may need it
---     message                 JSON text    start              the whole message the flow was started with
---     message_set             JSON text    start              the part of it that the caller set, if not the whole
---     options                 JSON text    start              metadata and priority of every run of the flow
+--     message                 JSON text    start, schedule    the whole message the flow was started with
+--     message_set             JSON text    start, schedule    the part of it that the caller set, if not the whole
+--     options                 JSON text    start, schedule    metadata and priority of every run of the flow
 --     parent                  member key   start              the parent's member that this flow stands for
 --     parent_value            JSON text    start              what the parent handed to it: {"result": ...} or
 --                                                             {"error": ...}
@@ -249,23 +252,34 @@ local function set_status(status, by, why)
   put('status', status)
 end
 
+-- An index lives for twice the active TTL after the last write in its shard, and longer for a record that is scheduled.
+local function keep_index(key, kept_s)
+  local ttl_s = SETTINGS.active_ttl_s * 2 + kept_s
+  if redis.call('TTL', key) < ttl_s then redis.call('EXPIRE', key, ttl_s) end
+end
+
 -- Refresh the TTLs, and the times at which the record is counted and reconciled. Every script that changes a record
 -- calls this last.
 local function refresh()
+  local kept_s = math.max(0, math.ceil((number('kept_until_ms') - NOW_MS) / 1000))
+  local active_ttl_s = SETTINGS.active_ttl_s + kept_s
   local has_unsent = redis.call('HLEN', OUTBOX) > 0
   local is_open = has_unsent or redis.call('ZCARD', LIVE) > 0
   local is_over = ENDED[header.status] and not is_open
-  local ttl_s = is_over and SETTINGS.done_ttl_s or SETTINGS.active_ttl_s
+  local ttl_s = is_over and SETTINGS.done_ttl_s or active_ttl_s
   put('updated_ms', integer(NOW_MS))
   for i = 1, 7 do redis.call('EXPIRE', KEYS[i], ttl_s) end
-  local counted_ttl_s = ENDED[header.status] and SETTINGS.done_ttl_s or SETTINGS.active_ttl_s
+  local counted_ttl_s = ENDED[header.status] and SETTINGS.done_ttl_s or active_ttl_s
   on_index('ZADD', count_key(header.status), integer(NOW_MS + counted_ttl_s * 1000), IDENTITY)
-  redis.call('EXPIRE', count_key(header.status), SETTINGS.active_ttl_s * 2)
-  if is_over or (not is_open and (header.status == 'pending' or header.status == 'suspended')) then
+  keep_index(count_key(header.status), kept_s)
+  if not is_open and header.starts_ms and not ENDED[header.status] then
+    on_index('ZADD', DUE, header.starts_ms, RECORD)
+    keep_index(DUE, kept_s)
+  elseif is_over or (not is_open and (header.status == 'pending' or header.status == 'suspended')) then
     on_index('ZREM', DUE, RECORD)
   else
     on_index('ZADD', DUE, 'LT', integer(NOW_MS + (has_unsent and SETTINGS.grace_ms or SETTINGS.check_ms)), RECORD)
-    redis.call('EXPIRE', DUE, SETTINGS.active_ttl_s * 2)
+    keep_index(DUE, kept_s)
   end
 end
 

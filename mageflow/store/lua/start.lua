@@ -19,12 +19,14 @@
 --   parent   text   <record key>#<path> of the flow this is a member of, or nothing
 --   by       text   who starts it
 --   options  text   JSON: metadata and priority of every run of the flow, or nothing
+--   scheduled text  1 to begin with the message that schedule.lua stored, if it is time
 -- RESULT   the envelope of lib_flow; verdict started, held (suspended: begins at resume), repeated (it had begun for
---          this parent before), owned (it had begun otherwise, or has ended) or gone
+--          this parent before), owned (it had begun otherwise, or has ended), early (it is
+--          scheduled for later, or no more) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  paths damage record flow
-local message, message_set, parent_value, traceparent, parent, by, options = unpack(ARGV, 2, 8)
+local message, message_set, parent_value, traceparent, parent, by, options, scheduled = unpack(ARGV, 2, 9)
 if not read_header() then return GONE end
 facts.steps = number('total')
 if has_started() then
@@ -36,6 +38,13 @@ if header.status ~= 'pending' and header.status ~= 'suspended' then
   facts.status = header.status
   return reply('owned')
 end
+if scheduled ~= '' then
+  if not header.starts_ms or number('starts_ms') > NOW_MS then return reply('early') end
+  message, message_set, options = header.message, header.message_set or '', header.options or ''
+end
+clear('starts_ms')
+clear('message_set')
+clear('options')
 put('started_ms', integer(NOW_MS))
 put('message', message)
 local texts = {

@@ -130,6 +130,8 @@ class StartVerdict(StrEnum):
     """The same caller had started it before."""
     OWNED = "owned"
     """It was started before by another parent, or it has ended without a start."""
+    EARLY = "early"
+    """It is scheduled for later, or no more."""
     GONE = "gone"
     """It expired or was removed."""
 
@@ -278,10 +280,12 @@ class Inspection(Decision):
     Attributes:
         status: The record's status; None when it expired or was removed.
         silent: Runs whose state Hatchet has to be asked for.
+        is_due: A flow that is scheduled is to be started.
     """
 
     status: Status | None
     silent: tuple[SilentRun, ...] = ()
+    is_due: bool = False
 
     @classmethod
     def parse(cls, keys: RecordKeys, reply: Any) -> Self:
@@ -293,7 +297,8 @@ class Inspection(Decision):
             )
             for path, run, attempt, error, silence, is_workflow in facts.get("silent", ())
         )
-        return cls(**common, status=None if verdict == "gone" else Status(verdict), silent=silent)
+        status = None if verdict == "gone" else Status(verdict)
+        return cls(**common, status=status, silent=silent, is_due=bool(facts.get("is_due")))
 
 
 def _open(keys: RecordKeys, reply: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -27,6 +27,7 @@ __all__ = [
     "REBIND",
     "RECORD_SCRIPTS",
     "REMOVE",
+    "SCHEDULE",
     "SEARCH",
     "SETTLE",
     "START",
@@ -62,7 +63,10 @@ ADMIT: Final = _record_script(
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
 )
-START: Final = _record_script("start", "message", "message_set", "parent_value", "trace", "parent", "by", "options")
+START: Final = _record_script(
+    "start", "message", "message_set", "parent_value", "trace", "parent", "by", "options", "scheduled"
+)
+SCHEDULE: Final = _record_script("schedule", "at_ms", "starts", "message", "message_set", "options", "why")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error", "scope")
 REBIND: Final = _record_script("rebind", "path", "before", "after")
 REMOVE: Final = _record_script("remove")
@@ -81,5 +85,5 @@ SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", 
 
 RECORD_SCRIPTS: Final = (
     CREATE, LOAD, ADMIT, SETTLE, START, LIFECYCLE, REMOVE, SWARM, DESCRIBE, ACK, ALIVE, INSPECT, DUE, LEAD, CENSUS,
-    PUT_ASIDE, DAMAGED, SEARCH, REBIND, FAILURES, COPIED,
+    PUT_ASIDE, DAMAGED, SEARCH, REBIND, FAILURES, COPIED, SCHEDULE,
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """Operations that begin a flow, and that suspend, resume or interrupt what is stored."""
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Literal, cast
 
 from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
 from mageflow.interceptors import SignatureWrite
@@ -27,6 +28,7 @@ class StartRequest:
         parent: Key of the parent's member that the flow stands for; empty when it has no parent.
         by: Who starts it, for the history.
         options_json: What every run of the flow is given (`RunOptions`).
+        is_scheduled: True to begin with the message and the options that `schedule` stored, if it is time.
     """
 
     key: str
@@ -37,6 +39,7 @@ class StartRequest:
     parent: str = ""
     by: str = ""
     options_json: str = ""
+    is_scheduled: bool = False
 
 
 class LifecycleOperations(RecordOperations):
@@ -56,8 +59,33 @@ class LifecycleOperations(RecordOperations):
                 request.parent,
                 request.by,
                 request.options_json,
+                "1" if request.is_scheduled else "",
             )
         return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
+
+    async def schedule(
+        self, key: str, at: datetime, request: StartRequest | None = None
+    ) -> tuple[Literal["scheduled", "begun", "gone"], str]:
+        """Let a flow start by itself, or keep a record until something starts that needs it. Repeating changes nothing.
+
+        A flow that is scheduled already is scheduled anew.
+
+        Args:
+            key: Of the record.
+            at: When; the record lives for its active TTL after that.
+            request: What the flow starts with; None only keeps the record.
+
+        Returns:
+            What was done, and the status. ``begun``: the flow has started or ended, and nothing was changed.
+        """
+        keys = self.keys.parse(key)
+        at = at.astimezone(UTC)
+        start = ("1", request.message_json, request.message_set_json, request.options_json) if request else ("",) * 4
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
+            reply = await self._call(
+                scripts.SCHEDULE, keys, round(at.timestamp() * 1000), *start, f"for {at.isoformat(timespec='seconds')}"
+            )
+        return cast('tuple[Literal["scheduled", "begun", "gone"], str]', tuple(reply))
 
     async def apply_lifecycle(
         self,

@@ -87,6 +87,11 @@ class StoredHeader:
         return _optional_moment(self.fields.get("started_ms"))
 
     @property
+    def starts_at(self) -> datetime | None:
+        """When the flow starts by itself; None if it is not scheduled, or has begun."""
+        return _optional_moment(self.fields.get("starts_ms"))
+
+    @property
     def ended_at(self) -> datetime | None:
         """When it last ended; None before that."""
         return _optional_moment(self.fields.get("ended_ms"))

@@ -140,6 +140,7 @@ def _flow_view(
         "last_error": header.error,
         "traceparent": header.traceparent,
         "history": header.history,
+        "starts_at": header.starts_at,
     }
     if definition.kind == "chain":
         steps = tuple(MemberPath(index).key(keys.record) for index in range(header.total))
