@@ -75,6 +75,22 @@ def measure(client: redis.Redis, calls: dict[str, list[str]], workers: int) -> d
     return {"workers": workers, "percent_of_a_core": total / 60 * 100}
 
 
+def minute(client: redis.Redis, calls: dict[str, list[str]]) -> dict[str, float]:
+    """Scripts that an idle leader sends in a minute, and the commands within them."""
+    plan = [(calls["due"], SWEEPS), *((calls[name], READINGS) for name in ("lead", "census", "lock_snapshot"))]
+    client.config_resetstat()
+    for command, times in plan:
+        for _ in range(times):
+            client.execute_command(*command)
+    stats = cast("dict[str, dict[str, float]]", client.info("commandstats"))
+    scripts = stats.pop("cmdstat_evalsha")["calls"]
+    own = ("cmdstat_info", "cmdstat_config")
+    return {
+        "scripts": scripts,
+        "commands": sum(each["calls"] for name, each in stats.items() if not name.startswith(own)),
+    }
+
+
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,18 +102,22 @@ async def main() -> None:
     with EmbeddedValkey() as server:
         client = redis.Redis.from_url(server.url)
         calls = await calls_of_a_worker(server.url)
-        rows["nothing stored"] = measure(client, calls, options.workers)
+        rows["nothing stored"] = minute(client, calls) | measure(client, calls, options.workers)
         port, hatchet = RedisPort(server.url), FakeHatchet()
         flows = Flows(Store(port, Keys("mageflow", "bench"), Settings()), hatchet, hatchet, Settings())
         for _ in range(options.signatures):
             await flows.creation.sign("echo")
         await port.aclose()
-        rows[f"{options.signatures:,} signatures"] = measure(client, calls, options.workers)
+        stored = minute(client, calls) | measure(client, calls, options.workers)
+        rows[f"{options.signatures:,} signatures"] = stored
     if options.json:
         print(json.dumps(rows))
         return
     for name, row in rows.items():
-        print(f"{options.workers} idle workers, {name:20} {row['percent_of_a_core']:5.2f} % of one core")
+        print(
+            f"{name:20} one leader: {row['scripts']:.0f} scripts, {row['commands']:.0f} commands a minute; "
+            f"{options.workers} workers: {row['percent_of_a_core']:.2f} % of one core"
+        )
 
 
 if __name__ == "__main__":

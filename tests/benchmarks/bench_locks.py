@@ -5,42 +5,25 @@ next waiter. ``redis.asyncio.lock.Lock`` polls: ten times a second by default, h
 which every waiter needs a connection. It serves its waiters in no order.
 """
 
+import argparse
 import asyncio
 import contextvars
+import json
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis.asyncio
 
+from mageflow.interceptors import Interceptor, RedisCall
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 
 Enter = Callable[[str], Any]
-
-
-@asynccontextmanager
-async def ours(url: str) -> AsyncIterator[Enter]:
-    """Two lock services, like two processes; waiters alternate."""
-    ports = [RedisPort(url), RedisPort(url)]
-    fleet = [LockService(LockStore(port, Keys("mageflow", "bench"))) for port in ports]
-    resources = [each.resource("bench") for each in fleet]
-    turn = 0
-
-    def enter(key: str) -> Any:
-        nonlocal turn
-        turn += 1
-        return resources[turn % 2].acquire(key)
-
-    yield enter
-    for service, port in zip(fleet, ports, strict=True):
-        await service.aclose()
-        await port.aclose()
 
 
 def theirs(sleep: float) -> Callable[[str], Any]:
@@ -107,32 +90,119 @@ async def hand_over(enter: Enter, waiters: int, rounds: int) -> list[float]:
     return times
 
 
-def line(name: str, times: list[float], unit: str) -> str:
+def percentiles(times: list[float]) -> dict[str, float]:
+    """Half of the values are below ``p50``, and 99 of 100 below ``p99``."""
     times = sorted(times)
-    p50, p99 = statistics.median(times), times[min(len(times) - 1, int(len(times) * 0.99))]
-    return f"  {name:<44} p50 {p50:9.2f} {unit}   p99 {p99:9.2f} {unit}"
+    return {"p50": statistics.median(times), "p99": times[min(len(times) - 1, int(len(times) * 0.99))]}
 
 
-async def main(rounds: int = 1000) -> None:
-    """Print the comparison."""
-    contestants: dict[str, Callable[[str], Any]] = {
+class RoundTrips(Interceptor):
+    """Counts the calls to Redis."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def redis(self, call: RedisCall) -> Any:
+        """One more."""
+        self.count += 1
+        return super().redis(call)
+
+
+@asynccontextmanager
+async def ours(url: str, seen: Interceptor | None = None) -> AsyncIterator[Enter]:
+    """Two lock services, like two processes; waiters alternate."""
+    ports = [RedisPort(url, seen), RedisPort(url, seen)]
+    fleet = [LockService(LockStore(port, Keys("mageflow", "bench"))) for port in ports]
+    resources = [each.resource("bench") for each in fleet]
+    turn = 0
+
+    def enter(key: str) -> Any:
+        nonlocal turn
+        turn += 1
+        return resources[turn % 2].acquire(key)
+
+    yield enter
+    for service, port in zip(fleet, ports, strict=True):
+        await service.aclose()
+        await port.aclose()
+
+
+@asynccontextmanager
+async def trivial(url: str) -> AsyncIterator[Enter]:
+    """Two scripts that do nothing: what the driver and the network cost."""
+    client = redis.asyncio.Redis.from_url(url)
+    sha = await client.script_load("return 1")
+
+    @asynccontextmanager
+    async def enter(key: str) -> AsyncIterator[None]:
+        await cast("Awaitable[Any]", client.evalsha(sha, 0, key))
+        yield
+        await cast("Awaitable[Any]", client.evalsha(sha, 0, key))
+
+    yield enter
+    await client.aclose()
+
+
+async def measure(rounds: int) -> dict[str, Any]:
+    """All measures: microseconds of a free lock, milliseconds of a hand-over, calls to Redis per waiter."""
+    free: dict[str, Callable[[str], Any]] = {
         "mageflow": ours,
-        "redis.asyncio.lock.Lock, polling each 100 ms": theirs(0.1),
-        "redis.asyncio.lock.Lock, polling each 10 ms": theirs(0.01),
+        "redis.asyncio.lock.Lock": theirs(0.1),
+        "two trivial scripts": trivial,
+    }
+    found: dict[str, Any] = {
+        "free lock, us": {},
+        "free lock, server us": {},
+        "hand-over, ms": {},
+        "calls per waiter": {},
     }
     with EmbeddedValkey() as server:
-        print("uncontended, acquire and release")
         async with AsyncExitStack() as stack:
-            entered = {name: await stack.enter_async_context(open_(server.url)) for name, open_ in contestants.items()}
+            entered = {name: await stack.enter_async_context(open_(server.url)) for name, open_ in free.items()}
             for name, times in (await uncontended(entered, rounds)).items():
-                print(line(name, times, "µs"), f"  server {await server_time(server.pid, entered[name], 500):5.0f} µs")
-        for waiters in (2, 10, 100):
-            print(f"hand-over with {waiters} waiting")
-            for name, open_ in contestants.items():
-                turns = 1 if waiters == 100 else 60 // waiters
-                async with open_(server.url) as enter:
-                    print(line(name, await hand_over(enter, waiters, turns), "ms"))
+                found["free lock, us"][name] = percentiles(times)
+                found["free lock, server us"][name] = await server_time(server.pid, entered[name], max(50, rounds // 2))
+        for waiters in (2, 10, 100, 1000):
+            turns = 1 if waiters >= 100 else 60 // waiters
+            seen = RoundTrips()
+            async with ours(server.url, seen) as enter:
+                row = {"mageflow": percentiles(await hand_over(enter, waiters, turns))}
+            found["calls per waiter"][str(waiters)] = seen.count / (waiters + 1) / turns
+            for name, sleep in (("polling each 100 ms", 0.1), ("polling each 10 ms", 0.01)):
+                if waiters <= 100:  # more would need a connection each
+                    async with theirs(sleep)(server.url) as enter:
+                        row[f"redis.asyncio.lock.Lock, {name}"] = percentiles(await hand_over(enter, waiters, turns))
+            found["hand-over, ms"][str(waiters)] = row
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the comparison."""
+
+    def line(name: str, row: dict[str, float], unit: str) -> str:
+        return f"  {name:<44} p50 {row['p50']:9.2f} {unit}   p99 {row['p99']:9.2f} {unit}"
+
+    print("uncontended, acquire and release")
+    for name, row in found["free lock, us"].items():
+        print(line(name, row, "us"), f"  server {found['free lock, server us'][name]:5.0f} us")
+    for waiters, rows in found["hand-over, ms"].items():
+        print(f"hand-over with {waiters} waiting: {found['calls per waiter'][waiters]:.2f} calls to Redis per waiter")
+        for name, row in rows.items():
+            print(line(name, row, "ms"))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=1000, help="free locks per contestant")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    found = asyncio.run(measure(options.rounds))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        show(found)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*(int(each) for each in sys.argv[1:])))
+    main()
