@@ -8,7 +8,8 @@ from dashboards.generator.rules import Recording, RecordingGroup, Thresholds
 
 
 def _p95(by: str, buckets: str) -> str:
-    return f"histogram_quantile(0.95, sum by (job, {by}, le) (rate({buckets}[5m])))"
+    # `rate` does not see the first run of a task: its buckets appear with it.
+    return f"histogram_quantile(0.95, sum by (job, {by}, le) ({increase_from_zero(buckets, '', '5m', '300')}))"
 
 
 OBJECTIVE = "mageflow:task_objective:ratio"

@@ -157,6 +157,14 @@ def test_rows_of_a_heat_map_have_room_for_their_labels(panel: dict[str, Any]) ->
         assert [bound for bound in metric.buckets if re.fullmatch(matcher.value, f"{bound:.10g}")] == rows
 
 
+def test_the_suggested_window_is_the_same_at_every_zoom() -> None:
+    """A time range of a day has longer steps than one of an hour: what is counted per step would grow with the zoom."""
+    (panel,) = [p.values[0] for p in PANELS if p.values[0]["title"] == "Window that holds and arrivals suggest"]
+    (target,) = panel["targets"]
+    near, far = (fill_variables(target["expr"], rate_interval=each, range_="1h") for each in ("20s", "600s"))
+    assert near == far
+
+
 @pytest.mark.parametrize("board", BOARDS, ids=[board["uid"] for board in BOARDS])
 def test_alerts_are_marked_on_every_board(board: dict[str, Any]) -> None:
     """Each board has one annotation, on by default, whose query matches the names of all shipped alerts."""

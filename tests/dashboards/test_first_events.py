@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from dashboards.generator.boards import BOARDS
 from dashboards.generator.queries import counts, expand_macros, in_range, share_in_range
+from dashboards.generator.recordings import RECORDINGS
 from dashboards.generator.spec import PanelSpec
 from mageflow.config import Settings
 from mageflow.dashboards.prometheus import call_api
@@ -62,6 +63,32 @@ def test_a_counter_that_appears_with_one_counts_as_one(around: dict[str, str], c
         ],
     }
     assert run_promtool(tmp_path, test) == "", case
+
+
+@needs_promtool
+@pytest.mark.parametrize("record", [each.record for each in RECORDINGS if each.record.endswith(":p95_5m")])
+def test_a_recorded_quantile_has_the_first_run(record: str, tmp_path: Path):
+    """The buckets of a task or lock appear with its first run, which `rate` does not see: the alert would miss it."""
+    (rule,) = [each for each in RECORDINGS if each.record == record]
+    (buckets,) = {selector.metric for selector in scan(rule.expr).selectors if selector.metric.startswith("mageflow_")}
+    (label,) = set(rule.labels) - {"job"}
+    metric = metric_of(buckets)
+    assert metric is not None
+    bound = next(each for each in metric.buckets if each >= 100)
+    series = {
+        f"up{{{W}}}": "1x50",
+        **{f'{buckets}{{{W}, {label}="a", le="{le}"}}': f"_x30 {int(le >= bound)}x20" for le in metric.buckets[:-1]},
+        f'{buckets}{{{W}, {label}="a", le="+Inf"}}': "_x30 1x20",
+    }
+    expr = f"{rule.expr} > bool 50"
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": "9m", "exp_samples": [{"labels": f'{{job="w", {label}="a"}}', "value": 1}]}
+        ],
+    }
+    assert run_promtool(tmp_path, test) == ""
 
 
 @needs_promtool

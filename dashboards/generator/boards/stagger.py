@@ -99,8 +99,9 @@ _DELAYS = Section(
                 Query(per_step('mageflow_staggers_total{T,outcome="completed"}'), "started"),
             ],
             "How many staggered runs got a slot, and how many functions began after their delay, in each step. A burst "
-            "of arrivals becomes several lower peaks of starts. A step is as short as the scrape interval: scrape "
-            "each second to see windows of a few seconds.",
+            "of arrivals becomes several lower peaks of starts. A step is as short as the scrape interval: to see a "
+            "window, scrape four times in it, so each second for 4 s. *Delays against an even distribution* shows the "
+            "spread at any scrape interval.",
             decimals=0, empty="no runs",
         ),
         heat(
@@ -149,9 +150,10 @@ _MEAN_WORK = (
     "sum by (task) (increase(mageflow_task_runs_total{T}[$__range]))"
 )
 _BURST = (
-    "max_over_time(sum by (task) (increase(mageflow_task_queue_wait_seconds_count{T}[$__rate_interval]) "
-    + _OF_STAGGERED + ")[$__range:$__rate_interval])"
+    "max_over_time(sum by (task) (increase(mageflow_task_queue_wait_seconds_count{T}[1m]) "
+    + _OF_STAGGERED + ")[$__range:30s])"
 )  # fmt: skip
+"""Arrivals in the busiest minute. With $__rate_interval it would grow with the time range."""
 
 _EFFECT = Section(
     "What it costs, and what it protects",
@@ -182,9 +184,9 @@ _EFFECT = Section(
         table(
             "Window that holds and arrivals suggest", "s",
             f"({_BURST}) * on (task) (({_MEAN_HOLD}) or ({_MEAN_WORK}))", (("task", "task"),), "suggested",
-            "The largest number of arrivals in one $__rate_interval, times the mean hold of the task's lock, or its "
-            "mean work where no lock was seen: so long do these runs take one after another. A window of this length "
-            "lets most of them find the lock free.",
+            "The arrivals of the busiest minute, times the mean hold of the task's lock, or its mean work where no "
+            "lock was seen: so long do these runs take one after another. A window of this length lets most of them "
+            "find the lock free. Scrape at least every 15 seconds.",
             height=6, empty="no runs",
         ),
     ),
