@@ -62,6 +62,11 @@ class PanelSpec:
     colour: str = ""
     """One colour in shades for all series, for example red where any line is bad news."""
 
+    @property
+    def reads_prometheus(self) -> bool:
+        """Whether its queries are PromQL."""
+        return self.kind not in {"traces", "logs", "logTable"}
+
 
 @dataclass(frozen=True, slots=True)
 class Section:

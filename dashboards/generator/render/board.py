@@ -96,7 +96,7 @@ def _complete(panel: dict[str, Any]) -> None:
 def _validate(spec: BoardSpec) -> None:
     for section in spec.sections:
         for panel in section.panels:
-            if panel.kind in {"traces", "logs", "logTable"}:
+            if not panel.reads_prometheus:
                 continue
             for query in panel.queries:
                 problems = find_problems(expand_macros(query.expr))
