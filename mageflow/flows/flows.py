@@ -59,6 +59,7 @@ from mageflow.store import (
     Store,
     locate,
 )
+from mageflow.telemetry import suppressed
 from mageflow.types import Dispatcher, TaskCatalog, WorkflowPart
 
 __all__ = ["Flows"]
@@ -221,7 +222,8 @@ class Flows:
         pause = min(0.02, poll_seconds)
         watch = OpenSwarmWatch(self._interceptor, self._settings.unserved_warning_seconds)
         while True:
-            flow, result = await self._store.load_with_result(key)
+            with suppressed():  # otherwise each look were a span, or a trace, of a program that instruments Redis
+                flow, result = await self._store.load_with_result(key)
             if flow.status in ENDED:
                 break
             watch.look(flow)

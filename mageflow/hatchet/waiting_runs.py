@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Final
 
 from hatchet_sdk.clients.rest.api.tenant_api import TenantApi
+from hatchet_sdk.clients.rest.models.task_status_stat import TaskStatusStat
 from hatchet_sdk.features.metrics import MetricsClient
 
 from mageflow.errors import DispatchError
@@ -17,12 +19,15 @@ __all__ = ["waiting_runs"]
 _MOST_TASKS: Final = 500
 _LIMIT_SECONDS: Final = 5.0
 
+_with_first_attempts: Final[set[str]] = set()
+"""Tenants whose Hatchet gives the age of runs without an attempt beside that of all runs."""
+
 
 async def waiting_runs(metrics: MetricsClient, declared: Collection[TaskInfo]) -> Mapping[str, WaitingRuns]:
     """Read what waits, with one request and without a retry.
 
-    Hatchet counts by the name of the task, over all workflows and namespaces of the tenant. The name of a task of a
-    workflow becomes ``workflow:task`` if one declared task has it.
+    A run that is retried counts, and has no age. Hatchet counts by the name of the task, over all workflows and
+    namespaces of the tenant. The name of a task of a workflow becomes ``workflow:task`` if one declared task has it.
 
     Args:
         metrics: Of the client.
@@ -62,10 +67,20 @@ def _read(metrics: MetricsClient) -> Mapping[str, WaitingRuns]:
         tenant = metrics.client_config.tenant_id
         stats = TenantApi(client).tenant_get_task_stats(tenant, _request_timeout=_LIMIT_SECONDS)
     now = time.time()
+    # A retry has the age of its run, its earlier attempts included. An answer without a first attempt does not show
+    # whether this Hatchet gives their age, but an earlier one has.
+    if any(_first_attempts(each) for stat in stats.values() for each in (stat.queued, stat.running)):
+        _with_first_attempts.add(tenant)
     waiting: dict[str, WaitingRuns] = {}
     for name, stat in stats.items():
         queued = stat.queued
         if queued is not None and queued.total:
-            oldest = now if queued.oldest is None else queued.oldest.timestamp()
-            waiting[name] = WaitingRuns(queued.total, max(0.0, now - oldest))
+            oldest = _first_attempts(queued) if tenant in _with_first_attempts else queued.oldest
+            since = now if oldest is None else oldest.timestamp()
+            waiting[name] = WaitingRuns(queued.total, max(0.0, now - since))
     return waiting
+
+
+def _first_attempts(stat: TaskStatusStat | None) -> datetime | None:
+    """When the oldest run was created that is not retried; None also from a Hatchet or an SDK that does not say it."""
+    return getattr(stat, "oldest_excluding_retries", None)

@@ -14,7 +14,7 @@ class WaitingRuns:
 
     count: int
     oldest_seconds: float
-    """How long the oldest has waited; 0 if none waits."""
+    """How long the oldest has waited for its first attempt; 0 if none does."""
 
 
 @dataclass(slots=True, eq=False)

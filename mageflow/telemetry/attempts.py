@@ -272,7 +272,7 @@ class AttemptScope:
                     spans.fail(each, cause, "timed_out" if outcome == "timed_out" else "")
             # The instrumentor records the function's exception on its own span.
             if cause is not None and self._is_owner:
-                spans.record(live.span, cause)
+                spans.record(live.span, cause, self._ended_at)
         if not self._is_owner and live.span.is_recording():
             instrumentor.hide_exception_text(live.span, spans.exception_attributes)
 

@@ -231,6 +231,7 @@ class LockTelemetry:
                     traces.DEADLOCK_WAITS_FOR: each["waits_for"],
                     traces.LOCK_NAME: each["lock"],
                 },
+                timestamp=ended,
             )
         span.end(ended)
         made = span.get_span_context()

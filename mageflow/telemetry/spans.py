@@ -81,10 +81,10 @@ class Spans:
         if kind:
             span.set_attribute(traces.ERROR_TYPE, kind)
 
-    def record(self, span: Span, error: BaseException) -> None:
-        """Add the ``exception`` event, in the detail of `Settings.exception_detail`."""
+    def record(self, span: Span, error: BaseException, at_ns: int | None = None) -> None:
+        """Add the ``exception`` event, in the detail of `Settings.exception_detail`; now, unless a time is given."""
         if span.is_recording():
-            span.add_event(traces.EVENT_EXCEPTION, self.exception_attributes(error))
+            span.add_event(traces.EVENT_EXCEPTION, self.exception_attributes(error), at_ns)
 
     def exception_attributes(self, error: BaseException) -> Attributes:
         """The exception's class; its message and traceback if `Settings.exception_detail` allows them."""

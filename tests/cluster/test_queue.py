@@ -65,6 +65,42 @@ async def test_the_leader_shows_what_waits_for_a_slot(
         assert shown("mageflow_task_oldest_waiting_seconds", task) == 0
 
 
+async def test_a_retry_that_waits_is_counted_and_has_no_age(
+    make_observed: Any,  # noqa: F811
+    mageflow_redis: Any,
+    mageflow_worker: Any,
+) -> None:
+    """It waits for its backoff. Its run is as old as all its attempts, which is no sign of missing workers."""
+    settings = Settings(metrics_port=0, queue_interval_s=INTERVAL_SECONDS)
+    observed: Observed = make_observed(mageflow_redis.url, settings=settings)
+    client = observed.client
+    go = asyncio.Event()
+
+    @client.task(name="queue-first")
+    async def first(msg: Message) -> dict[str, Any]:
+        await go.wait()
+        return {}
+
+    @client.task(name="queue-retried", retries=1, backoff_factor=30.0, backoff_max_seconds=30)
+    async def retried(msg: Message) -> dict[str, Any]:
+        raise ValueError
+
+    mageflow_worker.in_process(client, "retries", slots=2, workflows=[first, retried])
+
+    def shown(name: str, task: str) -> float | None:
+        return observed.registry.get_sample_value(name, {"task": task})
+
+    await first.aio_run(Message(), wait_for_result=False)
+    await retried.aio_run(Message(), wait_for_result=False)
+    await until(lambda: shown("mageflow_tasks_waiting", "queue-retried") == 1)
+    await asyncio.sleep(5 * INTERVAL_SECONDS)
+    assert shown("mageflow_tasks_waiting", "queue-retried") == 1
+    go.set()  # now nothing else waits or runs
+    await asyncio.sleep(5 * INTERVAL_SECONDS)
+    assert shown("mageflow_tasks_waiting", "queue-retried") == 1
+    assert shown("mageflow_task_oldest_waiting_seconds", "queue-retried") == 0
+
+
 async def test_unreadable_queues_are_absent_and_asked_for_less_often() -> None:
     """Each failure doubles the pause; a reading is published with the time until which it is true."""
     asked: list[float] = []

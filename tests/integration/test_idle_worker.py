@@ -55,3 +55,22 @@ async def test_an_idle_worker_has_no_traces(make_observed, mageflow_worker, mage
     await holds.aio_run(Message())
     assert {"due", "lock_renew", "lead"} <= set(seen.quiet)
     assert seen.traces == []
+
+
+async def test_waiting_for_a_flow_has_no_traces(make_observed, mageflow_worker, mageflow_redis):
+    """A caller outside of any span looks at the flow again and again: none of the looks is a trace."""
+    seen = RoundTrips()
+    observed = make_observed(mageflow_redis.url, interceptors=[seen], settings=Settings(metrics_port=0))
+
+    @observed.client.task(name="quick")
+    async def quick(msg: Message) -> dict[str, Any]:
+        await asyncio.sleep(0.3)
+        return {"x": msg.x}
+
+    mageflow_worker.in_process(observed.client, "quick-worker", workflows=[quick])
+    chain = await observed.client.chain([quick, quick], name="waited")
+    seen.traces.clear()
+    seen.quiet.clear()
+    await chain.aio_run(Message())
+    assert seen.quiet.count("load") >= 5
+    assert "load" not in seen.traces

@@ -60,6 +60,7 @@ def _count(stat: JsonObject, task: Task) -> None:
     part = stat.setdefault(task.status.value.lower(), {"total": 0, "queues": {}, "concurrency": []})
     part["total"] += 1
     part["queues"][task.definition.action] = part["queues"].get(task.definition.action, 0) + 1
-    since = task.queued_at if task.status is TaskStatus.QUEUED else task.started_at
-    if since is not None and iso(since) < part.get("oldest", "~"):
-        part["oldest"] = iso(since)
+    # Hatchet's ages are those of the runs, also of a retry, and once more without retries.
+    fields = ("oldest", "oldestExcludingRetries") if task.retry_count == 0 else ("oldest",)
+    for field in fields:
+        part[field] = min(iso(task.inserted_at), part.get(field, "~"))

@@ -186,7 +186,7 @@ TASK_STAGE_SECONDS: Final = _counter(
 )  # fmt: skip
 TASKS_WAITING: Final = _cluster("mageflow_tasks_waiting", "Runs in Hatchet that no worker has started.", "task")
 TASK_OLDEST_WAITING: Final = _cluster(
-    "mageflow_task_oldest_waiting_seconds", "Age of the oldest waiting run; 0 if none waits.", "task", unit="s"
+    "mageflow_task_oldest_waiting_seconds", "Age of the oldest run without an attempt; 0 if none.", "task", unit="s"
 )
 TASKS_IN_FLIGHT: Final = _gauge("mageflow_tasks_in_flight", "Live attempts by phase.", "task", phase=PHASES)
 TASK_FAILURES: Final = _counter(
