@@ -114,10 +114,10 @@ docker compose up --build
 
 | Address | What you see |
 | --- | --- |
-| http://127.0.0.1:3000 | Grafana, no login; the boards are in the folder *mageflow* and have data within a minute |
-| http://127.0.0.1:9090 | Prometheus; *Status / Targets* lists the worker and Hatchet, *Alerts* the rules |
-| http://127.0.0.1:8888 | Hatchet with the demo's runs; its default account is `admin@example.com` / `Admin123!!` |
-| http://127.0.0.1:18001/metrics | the worker's metrics endpoint |
+| http://localhost:3000 | Grafana, no login; the boards are in the folder *mageflow* and have data within a minute |
+| http://localhost:9090 | Prometheus; *Status / Targets* lists the worker and Hatchet, *Alerts* the rules |
+| http://localhost:8888 | Hatchet, under this name alone (of its cookie); account `admin@example.com` / `Admin123!!` |
+| http://localhost:18001/metrics | the worker's metrics endpoint |
 
 The demo worker produces every outcome: successes, retries, failures, timeouts, cancellations, staggered tasks,
 signatures, chains, swarms, lock contention and sometimes a deadlock. Click a dot on *Duration* or *Queue wait* to open
@@ -129,9 +129,16 @@ tasks, flows and locks show them. A line links to its trace and to its run in Ha
 and each deadlock to its trace, its runs and their logs. `python -m tests.dashboards.logs_live` in a checkout sends the
 lines of a real worker to a Loki and runs every log query of the boards.
 
+`docker compose up --wait` ends when every service is ready, Tempo too: its image has no client for a health check, so
+the service `tempo-ready` looks at its `/ready` from outside.
+
 Images and tags:
 
 {images}
+
+How the tags were checked: the Go module proxy has the sources of `hatchet-dev/hatchet` at `v0.104.7` and of
+`prometheus/prometheus` at `v0.314.0`, which is its name for 3.14.0. The other tags were not checked against a registry
+here. `docker compose pull` does that. The file is checked against the schema of the Compose specification.
 
 ## Demo without Docker
 

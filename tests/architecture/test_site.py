@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 import mageflow
+from mageflow import engine, telemetry
 from mageflow.cli.group import COMMANDS
 from mageflow.interceptors import __all__ as interceptors
+
+OWN_PAGES = {"mageflow.engine.EngineStartError", "mageflow.telemetry.names"}
+"""Public names of a package that are on another page: with the errors, and as tables."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,9 @@ def test_every_public_name_is_in_the_reference(site):
     assert {f"mageflow.{name}" for name in mageflow.__all__} - {"mageflow.HatchetMageflow"} <= names  # another name
     assert {"mageflow.Mageflow.stagger_execution", "mageflow.Mageflow.chain"} <= names
     assert {f"mageflow.interceptors.{name}" for name in interceptors} <= ids(site, "reference/interceptors")
+    for module in (engine, telemetry):
+        page = f"reference/{module.__name__.rpartition('.')[2]}"
+        assert {f"{module.__name__}.{name}" for name in module.__all__} - OWN_PAGES <= ids(site, page)
 
 
 def test_every_command_is_in_the_reference(site):

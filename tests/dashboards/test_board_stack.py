@@ -1,6 +1,7 @@
 """The compose file matches the files it mounts and builds and the README; it has no secret and no open port."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,48 @@ def test_no_secret_is_in_the_file(compose: dict[str, Any]) -> None:
 
 
 def test_services_have_a_health_check(compose: dict[str, Any]) -> None:
-    """Every service has a health check, except Tempo, whose image has no HTTP client, and the one-shot service."""
-    without = {name for name, service in compose["services"].items() if "healthcheck" not in service}
-    assert without == {"tempo", "hatchet-token"}
-    for service in compose["services"].values():
+    """Every service has a health check, except Tempo, whose image has no HTTP client, and those that end."""
+    services = compose["services"]
+    without = {name for name, service in services.items() if "healthcheck" not in service}
+    ending = {"hatchet-token", "tempo-ready"}
+    assert without == {"tempo"} | ending
+    assert {name for name, service in services.items() if service["restart"] == "no"} == ending
+    for service in services.values():
         for name, how in service.get("depends_on", {}).items():
-            assert (how["condition"] == "service_healthy") == (name not in without)
+            wanted = "service_completed_successfully" if name in ending else "service_healthy"
+            assert how["condition"] == ("service_started" if name == "tempo" else wanted)
+
+
+def test_the_readiness_of_tempo_is_waited_for(compose: dict[str, Any], root: Path, tmp_path: Path) -> None:
+    """The command of `tempo-ready` ends when the address answers with 200, and not before."""
+    service = compose["services"]["tempo-ready"]
+    port = yaml.safe_load((root / "dashboards/stack/tempo.yml").read_text())["server"]["http_listen_port"]
+    assert service["image"] == compose["services"]["prometheus"]["image"]  # whose own health check uses wget
+    assert compose["services"]["prometheus"]["healthcheck"]["test"][:4] == ["CMD", "wget", "-q", "--spider"]
+    [script] = service["command"]
+    assert f"http://tempo:{port}/ready" in script
+    # wget is not everywhere: the loop runs with one that answers as Tempo does, first 503 and then 200.
+    wget = tmp_path / "wget"
+    wget.write_text('#!/bin/sh\necho "$@" >> calls\n[ "$(wc -l < calls)" -ge 2 ]\n')
+    wget.chmod(0o755)
+    run = subprocess.run(
+        [*service["entrypoint"], script],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0
+    assert (tmp_path / "calls").read_text().splitlines() == [f"-q --spider http://tempo:{port}/ready"] * 2
+
+
+def test_hatchet_is_named_as_its_cookie_is(compose: dict[str, Any], root: Path) -> None:
+    """A login at 127.0.0.1 has no cookie: every page names Hatchet by the cookie's domain."""
+    environment = compose["services"]["hatchet"]["environment"]
+    assert environment["SERVER_URL"] == f"http://{environment['SERVER_AUTH_COOKIE_DOMAIN']}:8888"
+    pages = [root / "docker-compose.yml", root / "README.md", *root.glob("dashboards/*.md"), *root.glob("docs/**/*.md")]
+    assert [page.name for page in pages if "http://127.0.0.1:8888" in page.read_text()] == []
+    assert any("http://localhost:8888" in page.read_text() for page in pages)
 
 
 def test_grafana_finds_boards_where_they_are_mounted(compose: dict[str, Any], root: Path) -> None:
