@@ -1,11 +1,11 @@
-"""Signatures and flows that run at a time: schedules of Hatchet for tasks, reconcilers for flows."""
+"""Signatures and flows that run at a time, or at a place: schedules of Hatchet for tasks, reconcilers for flows."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hatchet_sdk import Context
+from hatchet_sdk import Context, StickyStrategy
 from pydantic import BaseModel, ValidationError
 
 from mageflow import AcceptParams, Settings
@@ -128,3 +128,32 @@ async def test_the_synchronous_method_and_its_errors(client: Any, seen: Seen) ->
         await (await client.chain([seen.one, seen.two])).aio_schedule(at, child_key="a")
     with pytest.raises(ValidationError):
         await signature.aio_schedule(at, {"x": "no number"})
+
+
+async def test_a_sticky_run_of_a_signature_is_on_the_worker_of_its_parent(client: Any, mageflow_worker: Any) -> None:
+    """``sticky=True`` of the SDK, with another worker free beside it."""
+    parents: list[str] = []
+    children: list[str] = []
+    child_workflow = client.workflow(name="sticky-child", sticky=StickyStrategy.HARD, input_validator=Message)
+
+    @child_workflow.task(name="here")
+    @client.with_ctx
+    async def here(msg: Message, ctx: Context) -> dict[str, Any]:
+        children.append(ctx.worker_id)
+        return {}
+
+    @client.task(name="sticky-parent", execution_timeout=timedelta(seconds=60))
+    @client.with_ctx
+    async def parent(msg: Message, ctx: Context) -> dict[str, Any]:
+        parents.append(ctx.worker_id)
+        signature = await client.sign("sticky-child")
+        for number in range(6):
+            # Two workers of one process share the client, so no result is waited for.
+            await signature.aio_run({"x": number}, sticky=True, wait_for_result=False)
+        return {}
+
+    for name in ("sticky-a", "sticky-b"):
+        mageflow_worker.in_process(client, name, workflows=[parent, child_workflow])
+    await parent.aio_run(Message(), wait_for_result=False)
+    await until(lambda: len(children) == 6, 60)
+    assert set(children) == set(parents)
