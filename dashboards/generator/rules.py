@@ -35,6 +35,8 @@ class Thresholds:
     lock_hold_seconds: float = 1800
     signature_miss_ratio: float = 0.02
     flow_age_seconds: float = 21600
+    unseen_flows: float = 10
+    """A sender counts as missing from this many ended flows an hour."""
     loop_lag_seconds: float = 1
 
     def __post_init__(self) -> None:

@@ -64,6 +64,9 @@ JOB = {"job": "payments-workers"}
 INSTANCE = {**JOB, "instance": "10.0.0.7:18001"}
 TASK = {**JOB, "task": "pay"}
 
+FLOW = 'flow="chain", flow_name="nightly"'
+FLOW_ENDED = f'{FLOW}, outcome="succeeded"'
+
 CASES: dict[str, Case] = {
     "MageflowErrorBudgetBurn": Case(
         (runs("pay", "succeeded", "0+48x60"), runs("pay", "timed_out", "0+12x60")),
@@ -193,6 +196,16 @@ CASES: dict[str, Case] = {
         (gauge("mageflow_flow_oldest_active_seconds", 'flow="chain"', "30000x30"),),
         (gauge("mageflow_flow_oldest_active_seconds", 'flow="chain"', "0+60x30"),),
         {**JOB, "flow": "chain"}, "8h 20m 0s",
+    ),
+    "MageflowSenderMissing": Case(
+        (gauge("mageflow_flows_finished_total", FLOW_ENDED, "0+1x30"),
+         gauge("mageflow_flows_started_total", FLOW, "0x10 1x20")),
+        # Most starts are seen; few flows; many, as it was seven hours ago.
+        (gauge("mageflow_flows_finished_total", FLOW_ENDED, "0+1x30"),
+         gauge("mageflow_flows_started_total", FLOW, "0+1x30"),
+         gauge("mageflow_flows_finished_total", 'flow="swarm", flow_name="few", outcome="failed"', "0x20 0+1x9"),
+         gauge("mageflow_flows_finished_total", 'flow="swarm", flow_name="old", outcome="failed"', "500x30")),
+        {"flow": "chain", "flow_name": "nightly"}, "30",
     ),
     "MageflowCallbackFailed": Case(
         (gauge("mageflow_callbacks_total", 'kind="error", result="failed"', "0+1x30"),),

@@ -88,6 +88,7 @@ class Incidents:
         live = self._started.workload
         swarm = await self._client.swarm([self._shop.pick], name="open", config=SwarmConfig(max_concurrency=1))
         await swarm.aio_run_no_wait(Order(seconds=0.1))
+        await live.unseen_flows(20)
         async with asyncio.TaskGroup() as group:
             for part in (live.failures(), live.staggers(), live.signatures(), live.killed(), self._long_lock()):
                 group.create_task(part)

@@ -185,6 +185,14 @@ class LiveWorkload:
                 await self.workload.swarm(0.5)
             await asyncio.sleep(2)
 
+    async def unseen_flows(self, count: int) -> None:
+        """Start chains from a program that no Prometheus scrapes."""
+        client = Mageflow(Hatchet(), self._redis, settings=Settings(metrics_port=0), registry=CollectorRegistry())
+        shop = declare(client)
+        for n in range(count):
+            chain = await client.chain([shop.pick, shop.wrap], name="unseen", number=n, seconds=0.05)
+            await chain.aio_run_no_wait()
+
     # -- locks ---------------------------------------------------------------------------------------------------
 
     async def _contention(self) -> None:

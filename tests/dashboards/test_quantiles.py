@@ -152,7 +152,7 @@ def _with_quantiles() -> set[str]:
     for board in BOARDS:
         for section in board.sections:
             for panel in section.panels:
-                for query in panel.queries if panel.kind != "traces" else ():
+                for query in panel.queries if panel.reads_prometheus else ():
                     for selector in scan(expand_macros(query.expr)).selectors:
                         metric = metric_of(selector.metric)
                         if metric is not None and "histogram_quantile" in selector.calls:

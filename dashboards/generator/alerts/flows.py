@@ -11,6 +11,10 @@ _LOADS = f"sum by (job, kind) ({increase_from_zero(_ALL_LOADS, '', '10m', '600')
 _NOT_LOADED = f"""sum by (job, kind) ({increase_from_zero(_ALL_LOADS + '{result!="hit"}', "", "10m", "600")})"""
 _CALLBACKS = increase_from_zero('mageflow_callbacks_total{result="failed"}', "", "10m", "600")
 
+_FLOW = "namespace, flow, flow_name"
+_ENDED = f"sum by ({_FLOW}) ({increase_from_zero('mageflow_flows_finished_total', '', '1h', '3600')})"
+_STARTED = f"sum by ({_FLOW}) ({increase_from_zero('mageflow_flows_started_total', '', '6h', '21600')})"
+
 
 def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
     """Alerts about signatures that cannot be loaded, open flows and failed callbacks."""
@@ -90,6 +94,34 @@ def flow_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             steps=(
                 "`mageflow.callback.failed` in the logs has the target and the error type.",
                 "*Enqueues by source* shows whether all enqueues fail or only those of callbacks.",
+            ),
+        ),
+        Alert(
+            name="MageflowSenderMissing",
+            severity="info",
+            wait="15m",
+            expr=f"{_ENDED} >= {limits.unseen_flows:g} unless on ({_FLOW}) {_STARTED} * 2 > {_ENDED}",
+            summary="A program that starts {{ $labels.flow_name }} is not scraped",
+            description=(
+                "{{ $value | humanize }} of the {{ $labels.flow }} {{ $labels.flow_name }} ended in the last hour, and "
+                "no scraped process has counted the start of most of them in six hours."
+            ),
+            board=_FLOWS,
+            meaning=(
+                "The metrics of a sender do not reach Prometheus: its enqueues, the flows it starts and the locks it "
+                "takes are missing on the boards. Work is not affected."
+            ),
+            causes=(
+                "A web application or a script sends work and serves no metrics.",
+                "It serves them, and Prometheus does not scrape it.",
+                "Another Prometheus scrapes it.",
+            ),
+            steps=(
+                (
+                    "Serve the metrics of the sender: `client.telemetry.serve(name)`, or mount "
+                    "`client.telemetry.asgi_app()` in a web application."
+                ),
+                "*Enqueues by source* on the overview shows which sources are counted at all.",
             ),
         ),
     )

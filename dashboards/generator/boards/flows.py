@@ -21,13 +21,15 @@ _FLOW_COLUMNS = (
     ("Span ID", "span"),
 )
 
+_ENDED, _STARTED = in_range("mageflow_flows_finished_total{F}"), in_range("mageflow_flows_started_total{F}")
+
 _RIGHT_NOW = Section(
     "Right now",
     (
         stat(
             "Active", "short", "sum by (flow) (max by (job, flow) (mageflow_flows_active{S}))",
             "Chains and swarms that are not closed yet, in the whole cluster.",
-            legend="{{flow}}", decimals=0, width=6, empty="no flows",
+            legend="{{flow}}", decimals=0, width=5, empty="no flows",
         ),
         stat(
             "Success", "percentunit",
@@ -36,19 +38,26 @@ _RIGHT_NOW = Section(
                 "mageflow_flows_finished_total{F}",
             ),
             "Share of the flows closed in the selected time range that succeeded.",
-            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, instant=True, empty="no runs", width=6,
+            steps=((0.95, "orange"), (0.99, "green")), low_is_bad=True, instant=True, empty="no runs", width=5,
         ),
         stat(
             "Oldest active", "s", "max by (flow) (mageflow_flow_oldest_active_seconds{S})",
             "Age of the oldest flow that is not closed. If it never stops growing, a flow is stuck.",
-            legend="{{flow}}", steps=((3600, "orange"), (21600, "red")), width=6, empty="no flows",
+            legend="{{flow}}", steps=((3600, "orange"), (21600, "red")), width=5, empty="no flows",
         ),
         stat(
             "Failed callbacks in range", "short",
             "sum(" + in_range('mageflow_callbacks_total{S,result="failed"}') + ")",
             "Callbacks in the selected time range that could not be enqueued, or whose own task failed without further "
             "retries.",
-            steps=((0.5, "red"),), instant=True, decimals=0, width=6, empty="none",
+            steps=((0.5, "red"),), instant=True, decimals=0, width=5, empty="none",
+        ),
+        stat(
+            "Of unseen senders", "short",
+            f"clamp_min(sum({_ENDED}) - (sum({_STARTED}) or 0 * sum({_ENDED})), 0)",
+            "Flows that ended in the selected time range, less those whose start a scraped process counted. Flows that "
+            "began before the range are among them. If it stays above 0, a program that starts flows is not scraped.",
+            steps=((10, "orange"),), instant=True, decimals=0, width=4, empty="no flows",
         ),
     ),
 )  # fmt: skip
