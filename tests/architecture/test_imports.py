@@ -104,6 +104,29 @@ def test_the_package_costs_a_handful_of_modules():
     assert len(extra) <= 5, sorted(extra)
 
 
+ROOMS = {
+    "client", "cluster", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
+    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "terminal",
+    "types", "_lazy",
+}  # fmt: skip
+"""What a worker uses. The command line, the local engine, the fixtures and the dashboards are not among it."""
+
+BY_STRUCTLOG = {"rich", "pygments", "colorama", "markdown_it", "mdurl"}
+"""structlog loads rich where it is installed, and rich the others."""
+
+
+def test_a_plain_worker_loads_only_what_it_uses():
+    """Packages and rooms beyond those that a worker of the bare SDK with Redis has loaded anyway."""
+    bare = modules_after("import hatchet_sdk, redis.asyncio")
+    extra = modules_after("import hatchet_sdk, redis.asyncio\nfrom mageflow import Mageflow, Settings") - bare
+
+    packages = {name.partition(".")[0] for name in extra} - sys.stdlib_module_names
+    assert packages - BY_STRUCTLOG <= {"mageflow", "structlog", "opentelemetry", "prometheus_client"}
+    assert {name.split(".")[1] for name in extra if name.startswith("mageflow.")} == ROOMS
+    telemetry = {name.split(".")[2] for name in extra if name.startswith("mageflow.telemetry.")}
+    assert telemetry & {"configuration", "otlp_logs", "otlp_metrics"} == set()
+
+
 def test_only_the_store_and_the_tests_speak_redis(root: Path):
     """Few packages import ``redis``; all others use the store."""
     homes = {"store", "testing", "locks", "cli"}
