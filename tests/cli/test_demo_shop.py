@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +85,27 @@ async def test_traffic_ends_although_a_call_loses_its_cancellation():
     traffic.cancel()
     done, _ = await asyncio.wait([traffic], timeout=10)
     assert done == {traffic}
+
+
+def test_the_container_of_the_shop_starts_the_same_worker(root, mageflow_engine, mageflow_redis, tmp_path):
+    """The command of its image, with a token from a file: it runs tasks, and SIGTERM ends the worker."""
+    (tmp_path / "token").write_text(f"{mageflow_engine.environment()['HATCHET_CLIENT_TOKEN']}\n")
+    environment = {name: value for name, value in os.environ.items() if name != "HATCHET_CLIENT_TOKEN"}
+    environment |= {"TOKEN_FILE": str(tmp_path / "token"), "MAGEFLOW_REDIS_URL": mageflow_redis.url}
+    environment |= {"MAGEFLOW_METRICS_PORT": "0", "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+    log = tmp_path / "log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            ["sh", str(root / "dashboards/stack/start.sh")], env=environment, stdout=output, stderr=output
+        ) as run,
+    ):
+        try:
+            deadline = time.monotonic() + 90
+            while "mageflow.task.finished" not in log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert "checkout.charge" in log.read_text()
+            run.terminate()
+            assert run.wait(60) == 0
+        finally:
+            run.kill()
