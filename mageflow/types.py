@@ -186,6 +186,14 @@ class Dispatcher(Protocol):
         """
         ...
 
+    async def created_at(self, run_id: str) -> float | None:
+        """Epoch seconds at which Hatchet made a run; None if it does not know the run.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
+
 
 class TaskCatalog(Protocol):
     """The tasks that one client has declared. ``mageflow.hatchet`` implements it over its register."""

@@ -6,6 +6,7 @@ most one call to Hatchet, however many runs they send.
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from mageflow.config import Settings
 from mageflow.errors import (
+    DispatchError,
     FlowDefinitionError,
     FlowFailedError,
     IllegalTransitionError,
@@ -63,6 +65,14 @@ from mageflow.telemetry import suppressed
 from mageflow.types import Dispatcher, TaskCatalog, WorkflowPart
 
 __all__ = ["Flows"]
+
+_log = logging.getLogger("mageflow.flows")
+
+_SENT_AGAIN_SECONDS: Final = 120.0
+"""How much later than its metadata says a run may be made: the SDK repeats a call for seconds, and clocks differ."""
+
+_OF_ANOTHER_RUN: Final = frozenset({"duplicate", "done", "failed"})
+"""Why a run is turned away whose step another run owns, or has ended."""
 
 _WORKFLOW_WAIT_SECONDS: Final = 1.0
 
@@ -246,6 +256,7 @@ class Flows:
         options: RunOptions | None = None,
         task_names: Sequence[str] = (),
         is_copied: bool = False,
+        sent_at: float | None = None,
         workflow: WorkflowPart = "",
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
@@ -281,6 +292,9 @@ class Flows:
             options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
             task_names: Names of the task that the run executes; empty compares none.
             is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
+            sent_at: When the run was sent, or was due, by its metadata: epoch seconds; None if it is not known. A run
+                that Hatchet made over two minutes later carries a copy of the metadata of another run. Hatchet is asked
+                only for a run that would be turned away for another one.
             workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
                 settled by `task_ended`.
 
@@ -312,6 +326,9 @@ class Flows:
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
             admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
+        if admission.verdict == "skip" and admission.status in _OF_ANOTHER_RUN and await self._was_copied(run, sent_at):
+            is_copied = True
+            admission = await while_unavailable(admit, retry_seconds)
         if admission.signature is not None:
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
@@ -329,6 +346,16 @@ class Flows:
                     )
                 )
         return admission
+
+    async def _was_copied(self, run: RunIdentity, sent_at: float | None) -> bool:
+        if sent_at is None:
+            return False
+        try:
+            created_at = await self._dispatcher.created_at(run.workflow_run_id)
+        except DispatchError as error:
+            _log.warning("Hatchet did not say when it made the run %s: %s", run.workflow_run_id, error)
+            return False
+        return created_at is not None and created_at - sent_at > _SENT_AGAIN_SECONDS
 
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, retry_seconds: float = 0.0

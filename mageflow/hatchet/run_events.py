@@ -22,7 +22,7 @@ from mageflow.errors import DispatchError
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
 from mageflow.types import TaskEnding
 
-__all__ = ["ending_of", "is_unscheduled", "was_replayed", "was_timed_out"]
+__all__ = ["created_at", "ending_of", "is_unscheduled", "was_replayed", "was_timed_out"]
 
 _PAUSES_SECONDS: Final = (0.0, 0.3, 0.7, 1.5)
 _MOST_EVENTS: Final = 200
@@ -49,6 +49,18 @@ async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
         if ends:
             return max(ends, key=_time).event_type is V1TaskEventType.SCHEDULING_TIMED_OUT
     return False
+
+
+def created_at(runs: RunsClient, run_id: str) -> float | None:
+    """Epoch seconds at which Hatchet made a run; None if it does not know the run. Blocks for the request.
+
+    Raises:
+        hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be reached or refused.
+    """
+    try:
+        return runs.get(run_id).run.metadata.created_at.timestamp()
+    except NotFoundException:
+        return None
 
 
 async def was_replayed(runs: RunsClient, run_id: str, attempt_number: int) -> bool:

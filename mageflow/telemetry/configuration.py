@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from opentelemetry import trace
 
 from mageflow.config import Settings
+from mageflow.telemetry.last_seconds import last_seconds
 from mageflow.telemetry.log_setup import LogSetup
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.otlp_variables import MetricsByOTLP, logs_by_otlp, metrics_by_otlp, traces_by_otlp
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["configure"]
-
-_LAST_SPANS_SECONDS = 5.0
-"""How long the end of the process waits for a collector. Kubernetes kills a process after 30 s."""
 
 _INSTANCE_ID = str(uuid.uuid4())
 
@@ -112,7 +110,7 @@ def _set_provider(resource: Any, exporter: Any) -> None:
                 last.start()
             except RuntimeError:  # the interpreter is too far on its way out for a thread
                 return
-            last.join(_LAST_SPANS_SECONDS)
+            last.join(last_seconds())
 
     provider = TracerProvider(resource=resource)
     if exporter is not None:

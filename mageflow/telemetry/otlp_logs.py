@@ -19,10 +19,10 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 
 from mageflow.distribution import installed_version
+from mageflow.telemetry.last_seconds import last_seconds
 
 __all__ = ["LogsPush"]
 
-_LAST_PUSH_SECONDS: Final = 5.0
 """How long the end of the program waits for the last push."""
 
 _SEVERITIES: Final = (
@@ -93,14 +93,14 @@ class LogsPush(logging.Handler):
             _is_sending.reset(token)
 
     def stop(self) -> None:
-        """Send what is left and end. Waits `_LAST_PUSH_SECONDS` at most; the SDK alone would wait half a minute."""
+        """Send what is left and end. Waits for 3 s at most; the SDK alone would wait half a minute."""
         atexit.unregister(self.stop)
         last = threading.Thread(target=self._processor.shutdown, name="mageflow-last-logs", daemon=True)
         try:
             last.start()
         except RuntimeError:  # the interpreter is too far on its way out for a thread
             return
-        last.join(_LAST_PUSH_SECONDS)
+        last.join(last_seconds())
 
     def _record(self, record: logging.LogRecord) -> Any:
         span = trace.get_current_span().get_span_context()

@@ -34,6 +34,7 @@ from prometheus_client.samples import Sample
 
 from mageflow.distribution import installed_version
 from mageflow.telemetry.guards import Guards
+from mageflow.telemetry.last_seconds import last_seconds
 from mageflow.telemetry.otlp_shapes import Deltas, exponential
 from mageflow.telemetry.spans import suppressed
 
@@ -41,7 +42,6 @@ __all__ = ["MetricsPush", "metrics_of"]
 
 _UNITS: Final = {"_seconds": "s", "_bytes": "By"}
 _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
-_LAST_PUSH_SECONDS: Final = 5.0
 """How long the end of the program waits for the last push."""
 
 _Labels = tuple[tuple[str, str], ...]
@@ -86,9 +86,9 @@ class MetricsPush:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Push once more and end. Waits `_LAST_PUSH_SECONDS` at most."""
+        """Push once more and end. Waits for 3 s at most."""
         self._stopping.set()
-        self._thread.join(_LAST_PUSH_SECONDS)
+        self._thread.join(last_seconds())
         atexit.unregister(self.stop)
 
     def _run(self) -> None:

@@ -36,6 +36,7 @@ class Run:
     error: str = ""
     is_unscheduled: bool = False
     replayed_after: int = -1
+    created_at: float | None = None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -100,6 +101,9 @@ class FakeHatchet:
 
     async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
         return self.runs[run_id].replayed_after >= attempt_number
+
+    async def created_at(self, run_id: str) -> float | None:
+        return self.runs[run_id].created_at
 
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         return False

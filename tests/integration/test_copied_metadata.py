@@ -132,3 +132,79 @@ async def test_a_signature_that_a_task_runs_is_no_copy(signed: Observed, mageflo
     bare = Hatchet().stubs.task(name="outer", input_validator=Message, output_validator=dict[str, Any])
     assert await asyncio.wait_for(bare.aio_run(Message()), 30) == {"result": {"inner": 5}, "status": "done"}
     assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 0
+
+
+async def test_a_copy_that_is_sent_later_without_a_parent_is_a_plain_run(
+    signed: Observed, mageflow_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program reads the metadata of an ended run and starts the task once more: its body runs, the flow stays."""
+    monkeypatch.setattr("mageflow.flows.flows._SENT_AGAIN_SECONDS", 2.0)
+    client = signed.client
+    seen: list[dict[str, Any]] = []
+
+    @client.task(name="started-again")
+    @client.with_ctx
+    async def started_again(msg: Message, ctx: Context) -> dict[str, Any]:
+        seen.append(dict(ctx.additional_metadata))
+        return {"n": msg.n}
+
+    mageflow_worker.in_process(client, "again", workflows=[started_again])
+    bare = Hatchet().stubs.task(name="started-again", input_validator=Message, output_validator=dict[str, Any])
+    signature = await client.sign(started_again, n=1)
+    chain = await client.chain([signature, signature], name="again")
+    with capture_logs() as logs:
+        assert await signature.aio_run() == {"n": 1}
+        assert await chain.aio_run() == {"n": 1}
+        assert logs.named("mageflow.signature.foreign") == []
+        copies = seen[:3]
+        await asyncio.sleep(3)
+        for metadata in copies:
+            assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=metadata), 20) == {"n": 9}
+        assert len(logs.named("mageflow.signature.foreign")) == 3
+    assert len(seen) == 6
+    assert (await client.load_signature(chain.key)).status is Status.DONE
+    assert await client.load_signature(f"{chain.key}#0")
+
+
+async def test_a_copy_that_may_be_a_second_delivery_does_not_succeed(signed: Observed, mageflow_worker: Any) -> None:
+    """Within two minutes it may be a run that was sent twice: Hatchet shows it as cancelled."""
+    client = signed.client
+    seen: list[dict[str, Any]] = []
+
+    @client.task(name="copied-at-once")
+    @client.with_ctx
+    async def copied_at_once(msg: Message, ctx: Context) -> dict[str, Any]:
+        seen.append(dict(ctx.additional_metadata))
+        return {"n": msg.n}
+
+    mageflow_worker.in_process(client, "at-once", workflows=[copied_at_once])
+    bare = Hatchet().stubs.task(name="copied-at-once", input_validator=Message, output_validator=dict[str, Any])
+    signature = await client.sign(copied_at_once, n=1)
+    assert await signature.aio_run() == {"n": 1}
+    copy = await bare.aio_run(Message(n=9), additional_metadata=seen[0], wait_for_result=False)
+    async with asyncio.timeout(20):
+        while (status := await client.runs.aio_get_status(copy.workflow_run_id)).name in ("QUEUED", "RUNNING"):
+            await asyncio.sleep(0.1)
+    assert status.name == "CANCELLED"
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("key", ["another:{/0}:task:abc0", "mageflow:{other_/0}:chain:abc0#1", "no key"])
+async def test_a_key_that_is_not_of_this_client_leaves_a_plain_run(
+    signed: Observed, mageflow_worker: Any, key: str
+) -> None:
+    """Another prefix, another namespace, another shape: the function runs, and the log says so."""
+    client = signed.client
+
+    @client.task(name="other-key")
+    async def other_key(msg: Message) -> dict[str, Any]:
+        return {"n": msg.n}
+
+    mageflow_worker.in_process(client, "other-key", workflows=[other_key])
+    bare = Hatchet().stubs.task(name="other-key", input_validator=Message, output_validator=dict[str, Any])
+    with capture_logs() as logs:
+        run = bare.aio_run(Message(n=9), additional_metadata={KEY_SIGNATURE: key})
+        assert await asyncio.wait_for(run, 20) == {"n": 9}
+    [foreign] = logs.named("mageflow.signature.foreign")
+    assert foreign["level"] == "warning"
+    assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 1

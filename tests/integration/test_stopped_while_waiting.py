@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ ENDS_SECONDS = 60.0
 @asynccontextmanager
 async def workers(
     valkey: EmbeddedValkey, directory: Path, port: int
-) -> AsyncIterator[tuple[LocalEngine, WorkerProcess, WorkerProcess]]:
+) -> AsyncGenerator[tuple[LocalEngine, WorkerProcess, WorkerProcess]]:
     """An engine with a running worker, and one that can take its place."""
     environment = {
         "MAGEFLOW_METRICS_PORT": str(port),

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from click.testing import CliRunner
-from hatchet_sdk import Context
+from hatchet_sdk import Context, Hatchet
 
 from mageflow import Mageflow, Settings
 from mageflow.cli import group
@@ -259,6 +259,11 @@ def declare_echo(client: Mageflow) -> Any:
     return echo
 
 
+def bare_echo(hatchet: Hatchet) -> Any:
+    """The same task for a client that does not write mageflow's keys anew."""
+    return hatchet.stubs.task(name="fuzzed-echo", input_validator=dict, output_validator=dict)
+
+
 def main() -> None:
     """Fuzz for some seconds, print the counts, and end with 1 if anything was untyped."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -282,8 +287,9 @@ def main() -> None:
         client = Mageflow(engine.client(), server.url, settings=Settings(metrics_port=0))
         echo = declare_echo(client)
         given = [arguments.seed]
+        bare = bare_echo(engine.client())
         with running_worker(engine, client, "fuzzed", workflows=[echo]):
-            metadata = asyncio.run(fuzz_metadata(echo, seeds(arguments.seconds * 0.3)))
+            metadata = asyncio.run(fuzz_metadata(bare, seeds(arguments.seconds * 0.3)))
     for each in (*counts.untyped, *metadata.untyped):
         print(each)
     print(f"inputs of calls and commands: {counts}")

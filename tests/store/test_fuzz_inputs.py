@@ -15,7 +15,7 @@ from mageflow.errors import ConfigurationError, FlowDefinitionError
 from mageflow.store import RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.store.fuzz import QUICK
-from tests.store.fuzz_inputs import NESTED, circle, declare_echo, deep, fuzz_inputs, fuzz_metadata
+from tests.store.fuzz_inputs import NESTED, bare_echo, circle, declare_echo, deep, fuzz_inputs, fuzz_metadata
 from tests.store.stored_records import Stage
 
 SEEDS = st.lists(st.integers(0, 2**48), min_size=4, max_size=8)
@@ -41,7 +41,7 @@ async def test_wrong_metadata_leaves_a_plain_run(mageflow_redis: EmbeddedValkey,
     client = Mageflow(Hatchet(), mageflow_redis.url, settings=Settings(metrics_port=0))
     echo = declare_echo(client)
     mageflow_worker.in_process(client, "fuzzed", workflows=[echo])
-    counts = await fuzz_metadata(echo, each_of(list(range(60))))
+    counts = await fuzz_metadata(bare_echo(Hatchet()), each_of(list(range(60))))
     assert counts.untyped == []
     assert counts.operations == 60
 

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
 from mageflow.signatures import RunIdentity
+from mageflow.store.keys import signature_id_of
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.calls import RecordOperations
@@ -15,7 +16,7 @@ from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import guarded, member_view
-from mageflow.types import WorkflowPart
+from mageflow.types import SignatureKind, WorkflowPart
 
 __all__ = ["RunOperations"]
 
@@ -39,8 +40,8 @@ class RunOperations(RecordOperations):
 
         Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
 
-        - The key was written for another run, or the member is of another task than the run: ``foreign``; the run is a
-          plain one.
+        - The key was written for another run, has another prefix, namespace or shape than keys of this client, or the
+          member is of another task than the run: ``foreign``; the run is a plain one.
         - The member succeeded: the same run gets the stored result (``replay``), another run is skipped.
         - A later attempt of the run that failed or was cancelled: ``ended``; with ``is_replayed`` it is admitted. Every
           other run of an ended member is skipped, and every run of an interrupted one.
@@ -69,13 +70,16 @@ class RunOperations(RecordOperations):
             SignatureNotFoundError: It expired, was removed, or never was.
             SignatureInvalidError: What is stored does not validate.
         """
-        keys = self.keys.parse(key)
+        try:
+            keys = self.keys.parse(key)
+        except SignatureNotFoundError:
+            # Nothing of this client has such a key: the metadata is of another program, or no key at all.
+            return self._foreign(key)
+        if is_copied:
+            return self._foreign(key, keys.kind)
         path, epoch = locate(keys, run)
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
-            if is_copied:
-                call.result = "foreign"
-                return Admission("foreign")
             reply = await self._call(
                 scripts.ADMIT,
                 keys,
@@ -105,10 +109,8 @@ class RunOperations(RecordOperations):
             call.result = "hit"
             if verdict == "replay":
                 return Admission("replay", status="done", result_json=status)
-            if verdict in ("skip", "over"):
-                return Admission(verdict, status=status)
-            if verdict == "ended":
-                return Admission("ended", status=status, ended_attempt=int(rest[0]))
+            if verdict in ("skip", "over", "ended"):
+                return Admission(verdict, status=status, ended_attempt=int(rest[0]) if rest else 0)
             flat, text, successes, errors, state, handover, failures = rest
             call.result, call.size_bytes = "invalid", len(text)
             header = StoredHeader.read(flat)
@@ -129,6 +131,10 @@ class RunOperations(RecordOperations):
             traceparent=header.traceparent,
             goes_on=verdict == "go_on",
         )
+
+    def _foreign(self, key: str, kind: SignatureKind = "task") -> Admission:
+        with self._interceptor.load_signature(SignatureLoad(kind, signature_id_of(key), result="foreign")):
+            return Admission("foreign")
 
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, acknowledged: Sequence[Acknowledgement] = ()

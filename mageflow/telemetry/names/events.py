@@ -124,7 +124,7 @@ SIGNATURE_INVALID: Final = LogEvent(
 )  # fmt: skip
 SIGNATURE_FOREIGN: Final = LogEvent(
     "mageflow.signature.foreign", "warning",
-    "The metadata of a run was copied from another run, or is of another task: a plain run.", ("kind", "signature_id"),
+    "The metadata of a run is of another run, task or client: a plain run.", ("kind", "signature_id"),
 )  # fmt: skip
 STORE_DAMAGED: Final = LogEvent(
     "mageflow.store.damaged", "warning", "Something in Redis cannot be read and was put aside. Once, until cleared.",

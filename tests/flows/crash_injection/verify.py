@@ -235,7 +235,8 @@ def _verify_results(verdict: Verdict, scenario: Scenario, history: RedisHistory,
     found = {_normal(path): json.loads(text) for path, text in history.records[key].results.items()}
     for path, wanted in scenario.results.items():
         value = found.get(path)
-        if value != wanted and (value or {}).get("type") not in scenario.also:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if value != wanted and kind not in scenario.also:
             verdict.as_expected = False
             verdict.wrong(f"{path} came to {value}")
 
