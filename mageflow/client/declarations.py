@@ -203,9 +203,9 @@ class DeclaringClient(Hatchet):
         plain client, ``(input, ctx)``, works unchanged. No connection is made and nothing runs until a worker has it.
 
         Telemetry: every attempt has a span ``process {task}``, ``mageflow_task_runs_total`` by outcome,
-        ``mageflow_task_run_duration_seconds``, ``mageflow_task_queue_wait_seconds`` and the log events
-        ``mageflow.task.started`` and ``mageflow.task.finished``; every enqueue a span ``send {task}`` and
-        ``mageflow_tasks_enqueued_total``.
+        ``mageflow_task_run_duration_seconds``, ``mageflow_task_queue_wait_seconds`` and the log event
+        ``mageflow.task.finished`` (at level debug also ``mageflow.task.started``); every enqueue a span
+        ``send {task}`` and ``mageflow_tasks_enqueued_total``.
 
         Args:
             bare: Nothing: as in the SDK, keywords only. The function, of a decorator without parentheses, is refused.

@@ -57,19 +57,16 @@ class AttemptScope:
         recorder.live.add(live)
         if attempt.task.name not in recorder.tasks:
             recorder.declare(attempt.task)
+        with guards.clock.catching("queue_wait"):
+            live.queue_wait = self._queue_wait()
+        wait = live.queue_wait
         if guards.trace.may_record:
             with guards.trace.catching("attempt.enter"):
                 self._start_span()
         if guards.context.may_record:
             with guards.context.catching("attempt.bind"):
                 self._bound = bind(live.log_fields())
-        wait = None
-        with guards.clock.catching("queue_wait"):
-            wait = live.queue_wait = self._queue_wait()
-        if wait is not None and guards.trace.may_record:
-            with guards.trace.catching("attempt.wait"):
-                live.span.set_attribute(traces.QUEUE_WAIT_S, wait)
-        recorder.log.emit(events.TASK_STARTED, queue_wait_s=None if wait is None else _rounded(wait))
+        recorder.log.emit(events.TASK_STARTED, queue_wait_s=self._rounded_wait)
         if guards.metric.may_record:
             with guards.metric.catching("attempt.enter"):
                 recorder.instruments.zero_worker(
@@ -90,6 +87,8 @@ class AttemptScope:
         )
         live.ids = _ids(attempt)
         attributes = _attributes(attempt, live.ids)
+        if live.queue_wait is not None:
+            attributes[traces.QUEUE_WAIT_S] = live.queue_wait
         if arrival.is_external:
             attributes[traces.TRACE_ORIGIN] = "external"
         # The instrumentor makes no span for a batch: the current span is not the attempt's.
@@ -125,6 +124,11 @@ class AttemptScope:
         if wait < -_CLOCK_TOLERANCE_SECONDS:
             self._recorder.guards.clock.count("queue_wait", "ClockSkew")
         return 0.0
+
+    @property
+    def _rounded_wait(self) -> float | None:
+        wait = self._live.queue_wait
+        return None if wait is None else _rounded(wait)
 
     # -- exit ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +219,7 @@ class AttemptScope:
             log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_rounded(attempt.elapsed_seconds))
         duration = _rounded(_run_seconds(attempt))
         if outcome == "succeeded":
-            log.emit(events.TASK_FINISHED, outcome=outcome, duration_s=duration)
+            log.emit(events.TASK_FINISHED, outcome=outcome, duration_s=duration, queue_wait_s=self._rounded_wait)
         elif outcome in ("failed", "retried"):
             will_retry = attempt.will_retry or outcome == "retried"
             log.emit(
@@ -223,6 +227,7 @@ class AttemptScope:
                 "warning" if will_retry else "error",
                 exception=type(error).__name__,
                 duration_s=duration,
+                queue_wait_s=self._rounded_wait,
                 will_retry=will_retry,
                 **self._exception_fields(error),
             )
@@ -232,11 +237,17 @@ class AttemptScope:
                 timeout_s=attempt.task.execution_timeout_seconds,
                 extended_s=_rounded(attempt.extended_seconds),
                 elapsed_s=_rounded(attempt.elapsed_seconds),
+                queue_wait_s=self._rounded_wait,
                 phase=_last_phase(attempt),
                 will_retry=attempt.will_retry,
             )
         elif outcome == "cancelled":
-            log.emit(events.TASK_CANCELLED, phase=_last_phase(attempt), duration_s=duration)
+            log.emit(
+                events.TASK_CANCELLED,
+                phase=_last_phase(attempt),
+                duration_s=duration,
+                queue_wait_s=self._rounded_wait,
+            )
         elif outcome == "skipped":
             log.emit(events.TASK_SKIPPED, signature_status=attempt.skip_reason)
 

@@ -10,7 +10,9 @@ Owns the folding of label values and the limit for the number of series. Gauges 
 
 import os
 import threading
+import time
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
@@ -21,6 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from mageflow.telemetry.gauges import ScrapeCollector
 from mageflow.telemetry.names import events
@@ -72,6 +75,32 @@ class _Merged:
         """Observe in the shared histogram."""
         self._shared.observe(amount, exemplar)
         self._lost()
+
+
+class _Bisecting:
+    """Records into a histogram of ``prometheus_client`` without its search from the first bucket on.
+
+    That takes a microsecond or two with sixty buckets, and the check of an exemplar, whose labels are always ours,
+    another one. An attempt observes three times.
+    """
+
+    __slots__ = ("_bounds", "_buckets", "_sum")
+
+    def __init__(self, child: Any) -> None:
+        self._bounds: list[float] = child._upper_bounds  # noqa: SLF001
+        self._buckets: list[Any] = child._buckets  # noqa: SLF001
+        self._sum: Any = child._sum  # noqa: SLF001
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Histograms only: never called."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count into the first bucket whose bound is not below the value."""
+        self._sum.inc(amount)
+        bucket = self._buckets[bisect_left(self._bounds, amount)]
+        bucket.inc(1)
+        if exemplar:
+            bucket.set_exemplar(Exemplar(exemplar, amount, time.time()))
 
 
 _FAMILIES: Final[Mapping[str, Callable[[str, str], Family]]] = {
@@ -279,7 +308,7 @@ class Instruments(Collector):
         self.series += size
         child = family.labels(*values) if metric.labels else family
         self._by_metric.setdefault(metric, []).append((label_text(metric, values), child))
-        return cast("_Child", child)
+        return cast("_Child", _Bisecting(child) if metric.kind == "histogram" else child)
 
 
 def _family(metric: Metric) -> Counter | Histogram:

@@ -1,8 +1,8 @@
 """Renders a registry for Prometheus: the metrics of mageflow quickly, everything else as ``prometheus_client`` does.
 
 ``prometheus_client`` makes an object of each sample and writes its labels anew in each scrape, which takes 13 µs per
-series. Here the text of the labels is made once. This is the only file that reads private attributes of
-``prometheus_client``.
+series. Here the text of the labels is made once. This file and ``instruments.py`` are the only ones that use private
+attributes of ``prometheus_client``.
 """
 
 import gzip

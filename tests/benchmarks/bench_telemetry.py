@@ -145,13 +145,12 @@ def raw_calls() -> tuple[Callable[[], None], Callable[[], None]]:
         tokens = structlog.contextvars.bind_contextvars(
             task="bench", run_id="r", step_run_id="s", attempt=1, worker="w"
         )
-        logger.info("mageflow.task.started", queue_wait_s=0.1)
         histograms[1].observe(0.1, exemplar)
         runs.inc()
         stage.inc(0.1)
         histograms[0].observe(0.1, exemplar)
         histograms[2].observe(0.1)
-        logger.info("mageflow.task.finished", outcome="succeeded", duration_s=0.1)
+        logger.info("mageflow.task.finished", outcome="succeeded", duration_s=0.1, queue_wait_s=0.1)
         structlog.contextvars.reset_contextvars(**tokens)
 
     tracer = _provider().get_tracer("raw")

@@ -70,7 +70,7 @@ def test_queue_wait_counts_from_the_stamp(bench: Bench):
     bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
 
     assert bench.samples.value("mageflow_task_queue_wait_seconds_sum", task="send") == pytest.approx(7.0, abs=0.5)
-    assert bench.logs.one("mageflow.task.started")["queue_wait_s"] == pytest.approx(7.0, abs=0.5)
+    assert bench.logs.one("mageflow.task.finished")["queue_wait_s"] == pytest.approx(7.0, abs=0.5)
 
 
 def test_a_scheduled_run_waits_from_its_due_time(bench: Bench):

@@ -50,16 +50,16 @@ with Telemetry(Settings(metrics=False)).interceptor.attempt(attempt):
 provider = trace.get_tracer_provider()
 print(json_resource := provider.resource.attributes["service.name"])
 """).splitlines()
-    started, sold, slow, finished = (json.loads(line) for line in lines[:4])
+    sold, slow, finished = (json.loads(line) for line in lines[:3])
 
-    assert [started["event"], sold["event"], slow["event"], finished["event"]] == [
-        "mageflow.task.started", "sold", "slow query of 900 ms", "mageflow.task.finished",
+    assert [sold["event"], slow["event"], finished["event"]] == [
+        "sold", "slow query of 900 ms", "mageflow.task.finished",
     ]  # fmt: skip
-    assert len({each["trace_id"] for each in (started, sold, slow, finished)}) == 1
-    assert {each["run_id"] for each in (started, sold, slow, finished)} == {"r-1"}
+    assert len({each["trace_id"] for each in (sold, slow, finished)}) == 1
+    assert {each["run_id"] for each in (sold, slow, finished)} == {"r-1"}
     assert (sold["pieces"], sold["logger"], slow["level"], slow["logger"]) == (2, "shop", "warning", "shop.db")
-    assert all(each["timestamp"].endswith("Z") for each in (started, sold, slow, finished))
-    assert lines[4] == "shop"
+    assert all(each["timestamp"].endswith("Z") for each in (sold, slow, finished))
+    assert lines[3] == "shop"
 
 
 def test_an_exception_is_rendered_into_the_object():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 from structlog import contextvars as structlog_contextvars
 
 from mageflow.interceptors import (
@@ -66,7 +66,7 @@ ALL = ["enqueued", "enqueued many", "loaded", "slept", "ran", "settled"]
 
 BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "counters": ("metrics", lambda patch: patch.setattr(Counter, "inc", broken)),
-    "histograms": ("metrics", lambda patch: patch.setattr(Histogram, "observe", broken)),
+    "histograms": ("metrics", lambda patch: patch.setattr("mageflow.telemetry.instruments.bisect_left", broken)),
     "series": ("metrics", lambda patch: patch.setattr(Instruments, "_create", broken)),
     "zeros": ("metrics", lambda patch: patch.setattr(Instruments, "zero_worker", broken)),
     "tracer": ("traces", lambda patch: patch.setattr(Spans, "start", broken)),

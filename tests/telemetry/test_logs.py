@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 import structlog
@@ -36,6 +37,21 @@ def test_each_end_is_one_event(
     assert set(declared.fields) <= set(recorded)
     known = {*declared.fields, *names.events.CONTEXT_FIELDS, *names.events.TRACE_FIELDS}
     assert set(recorded) <= known | {"event", "level", "logger", "timestamp"}
+
+
+def test_an_attempt_is_one_line_at_level_info(bench: Bench):
+    """What an operator reads of a run is in its last event; its begin is shown at level debug only."""
+    metadata = bench.enqueue()
+    metadata["mageflow_enqueued_at"] = f"{time.time() - 7.0:.6f}"
+    bench.run(bench.attempt(metadata=metadata), outcome="succeeded")
+    bench.run(bench.attempt(metadata=metadata, attempt_number=2), outcome="succeeded")
+
+    assert bench.logs.one("mageflow.task.enqueued")["level"] == "debug"
+    assert [each["level"] for each in bench.logs.named("mageflow.task.started")] == ["debug", "debug"]
+    first, retry = bench.logs.named("mageflow.task.finished")
+    assert first["level"] == "info"
+    assert first["queue_wait_s"] == pytest.approx(7.0, abs=0.5)
+    assert retry["queue_wait_s"] is None
 
 
 def test_every_record_inside_an_attempt_knows_where_it_belongs(bench: Bench):
@@ -119,10 +135,7 @@ def test_a_user_whose_loggers_are_awaited_gets_every_event(bench: Bench, caplog:
     with caplog.at_level(logging.INFO, "mageflow"):
         bench.run(bench.attempt(), outcome="succeeded")
 
-    assert [json.loads(each)["event"] for each in caplog.messages] == [
-        "mageflow.task.started",
-        "mageflow.task.finished",
-    ]
+    assert [json.loads(each)["event"] for each in caplog.messages] == ["mageflow.task.finished"]
     assert bench.samples.total("mageflow_telemetry_errors_total") == 0.0
 
 
@@ -138,7 +151,7 @@ def test_fields_that_records_reserve_are_not_lost(make_bench, caplog: pytest.Log
         bench.telemetry.recorder.log.emit(names.events.FLOW_STARTED, name="signup", steps=3)
         bench.run(bench.attempt(), ValueError("boom"), outcome="failed")
 
-    started, _, failed = caplog.records
+    started, failed = caplog.records
     assert (started.message, vars(started)["name_"], vars(started)["steps"]) == ("mageflow.flow.started", "signup", 3)
     assert (failed.message, vars(failed)["message_"]) == ("mageflow.task.failed", "boom")
 

@@ -71,21 +71,21 @@ TASK_UNSERVED: Final = LogEvent(
     ("target", "reason", "advice", "waiting_run_id"),
 )  # fmt: skip
 TASK_STARTED: Final = LogEvent(
-    "mageflow.task.started", "info", "An attempt has arrived on the worker.", ("queue_wait_s",)
+    "mageflow.task.started", "debug", "An attempt has arrived on the worker.", ("queue_wait_s",)
 )
 TASK_FINISHED: Final = LogEvent(
-    "mageflow.task.finished", "info", "An attempt succeeded.", ("outcome", "duration_s")
+    "mageflow.task.finished", "info", "An attempt succeeded.", ("outcome", "duration_s", "queue_wait_s")
 )  # fmt: skip
 TASK_FAILED: Final = LogEvent(
     "mageflow.task.failed", "error", "An attempt failed. A warning if Hatchet will retry it.",
-    ("exception", "duration_s", "will_retry"),
+    ("exception", "duration_s", "queue_wait_s", "will_retry"),
 )  # fmt: skip
 TASK_TIMED_OUT: Final = LogEvent(
     "mageflow.task.timed_out", "error", "An attempt exceeded its execution timeout.",
-    ("timeout_s", "extended_s", "elapsed_s", "phase", "will_retry"),
+    ("timeout_s", "extended_s", "elapsed_s", "queue_wait_s", "phase", "will_retry"),
 )  # fmt: skip
 TASK_CANCELLED: Final = LogEvent(
-    "mageflow.task.cancelled", "info", "An attempt was cancelled.", ("phase", "duration_s")
+    "mageflow.task.cancelled", "info", "An attempt was cancelled.", ("phase", "duration_s", "queue_wait_s")
 )  # fmt: skip
 TASK_SKIPPED: Final = LogEvent(
     "mageflow.task.skipped", "info", "The signature did not admit the run; its function did not run.",
