@@ -1,7 +1,7 @@
 """A worker whose task functions write down what they do, for the comparison with telemetry.
 
-Arguments: the file for the ledger, the file for spans. A line of the ledger is the task, the attempt, and ``begin`` or
-how the function ends.
+Arguments: the file for the ledger, the file for spans, and ``cron`` for the task that a cron starts too. A line of the
+ledger is the task, the attempt, and ``begin`` or how the function ends.
 """
 
 import asyncio
@@ -118,6 +118,40 @@ async def step(msg: Message, ctx: Context) -> dict[str, Any]:
     return {"x": msg.x}
 
 
+@client.task(name="ledger-item")
+@client.with_ctx
+async def item(msg: Message, ctx: Context) -> dict[str, Any]:
+    note("ledger-item", ctx, "begin")
+    note("ledger-item", ctx, "failed" if msg.x == 1 else "succeeded")
+    if msg.x == 1:
+        raise ConnectionError("no")
+    return {"x": msg.x}
+
+
+@client.task(name="ledger-then")
+@client.with_ctx
+async def then(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    note("ledger-then", ctx, "begin")
+    note("ledger-then", ctx, "succeeded")
+    return {}
+
+
+@client.task(name="ledger-catch")
+@client.with_ctx
+async def catch(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    note("ledger-catch", ctx, "begin")
+    note("ledger-catch", ctx, "succeeded")
+    return {}
+
+
+@client.task(name="ledger-cron", on_crons=["* * * * *"])
+@client.with_ctx
+async def cron(msg: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    note("ledger-cron", ctx, "begin")
+    note("ledger-cron", ctx, "succeeded")
+    return {}
+
+
 @client.batch_task(name="ledger-batch", batch_max_size=3, batch_max_interval=timedelta(seconds=1))
 async def batch(items: dict[str, Message]) -> dict[str, Any]:
     for each in items.values():
@@ -127,5 +161,7 @@ async def batch(items: dict[str, Message]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    tasks = [fine, flaky, slow, staggered, unsendable, held, step, batch]
+    tasks = [fine, flaky, slow, staggered, unsendable, held, step, item, then, catch, batch]
+    if "cron" in sys.argv[3:]:
+        tasks.append(cron)
     client.worker("ledger", slots=50, workflows=tasks).start()
