@@ -29,8 +29,8 @@ EXTERNAL_SERIES: Mapping[str, frozenset[str]] = {
 Prometheus exports series about each scrape, client_python about the process, and Hatchet about its queues.
 """
 
-COUNTER_FUNCTIONS = frozenset({"rate", "increase", "unless", "offset"})
-"""Valid ways to read a counter: its growth, or whether the series exists now and existed before."""
+COUNTER_FUNCTIONS = frozenset({"rate", "increase", "unless", "offset", "max_over_time"})
+"""Valid ways to read a counter: its growth, whether the series exists now and existed before, whether it is above 0."""
 
 _SUFFIXES = ("_bucket", "_sum", "_count")
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

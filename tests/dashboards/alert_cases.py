@@ -199,10 +199,10 @@ CASES: dict[str, Case] = {
     ),
     "MageflowSenderMissing": Case(
         (gauge("mageflow_flows_finished_total", FLOW_ENDED, "0+1x30"),
-         gauge("mageflow_flows_started_total", FLOW, "0x10 1x20")),
-        # Most starts are seen; few flows; many, as it was seven hours ago.
+         gauge("mageflow_flows_started_total", FLOW, "0x30")),
+        # A sender that Prometheus has found after its last start; few flows; many, long ago.
         (gauge("mageflow_flows_finished_total", FLOW_ENDED, "0+1x30"),
-         gauge("mageflow_flows_started_total", FLOW, "0+1x30"),
+         gauge("mageflow_flows_started_total", FLOW, "_x10 30x20"),
          gauge("mageflow_flows_finished_total", 'flow="swarm", flow_name="few", outcome="failed"', "0x20 0+1x9"),
          gauge("mageflow_flows_finished_total", 'flow="swarm", flow_name="old", outcome="failed"', "500x30")),
         {"flow": "chain", "flow_name": "nightly"}, "30",
