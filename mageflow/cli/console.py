@@ -1,14 +1,22 @@
 """The console of all commands: it prints data as text, never as markup or control characters."""
 
+import os
+import textwrap
 from collections.abc import Iterable
+from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from mageflow.terminal import printable
 
-__all__ = ["DataConsole", "data", "span"]
+__all__ = ["TABLE_WIDTH", "DataConsole", "data", "print_folded", "print_rows", "span"]
+
+TABLE_WIDTH: Final = 80
+"""Columns below which a table becomes blocks of lines."""
+_LABEL_WIDTH: Final = 10
 
 
 class DataConsole(Console):
@@ -18,12 +26,12 @@ class DataConsole(Console):
 
     Args:
         stderr: Print to standard error.
-        width: Columns if the output is no terminal. None is the default of rich, 80.
+        width: Columns if the output is no terminal and COLUMNS is not set. None is the default of rich, 80.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-        if width is not None and not self.is_terminal:
+        if width is not None and not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -47,3 +55,39 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def print_rows(console: Console, table: Table) -> None:
+    """Print a table; in a console that is narrower than 80 columns each row as a block of lines.
+
+    A line of a block is a heading and a value. Words are not cut: what is longer than the console is one line, which a
+    terminal wraps and a copy has whole.
+    """
+    if console.width >= TABLE_WIDTH:
+        console.print(table)
+        return
+    headings = [str(column.header) for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        for heading, cell in zip(headings, cells, strict=True):
+            text = cell.plain if isinstance(cell, Text) else str(cell)
+            if text.strip():
+                print_folded(console, heading, text)
+        console.print()
+
+
+def print_folded(console: Console, name: str, text: str) -> None:
+    """Print a name and a value in a narrow console, without cutting a word."""
+    label = f"{name[:_LABEL_WIDTH]:<{_LABEL_WIDTH}}"
+    room = max(_LABEL_WIDTH, console.width - _LABEL_WIDTH - 1)
+    lines = [
+        line
+        for part in text.splitlines()
+        for line in textwrap.wrap(part.strip(), room, break_long_words=False, break_on_hyphens=False)
+    ]
+    for number, line in enumerate(lines):
+        head = label if number == 0 else " " * len(label)
+        if len(line) > room:
+            console.print(Text(head.rstrip(), "dim"), soft_wrap=True)
+            console.print(Text(line), soft_wrap=True)
+        else:
+            console.print(Text.assemble((head, "dim"), " ", line), soft_wrap=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mageflow.cli.console import data
+from mageflow.cli.console import data, print_rows
 from mageflow.store import DamageNote
 
 __all__ = ["draw"]
@@ -24,7 +24,7 @@ def draw(console: Console, notes: Sequence[DamageNote], *, cleared: bool) -> Non
     for each in notes:
         found = each.at.isoformat(timespec="seconds") if each.at else ""
         table.add_row(each.kind, data(each.key), found, data(each.reason))
-    console.print(table)
+    print_rows(console, table)
     summary = f"{len(notes)} put aside" + ("; the list is empty now" if cleared else "")
     console.print()
     console.print(Text(summary, "dim"))

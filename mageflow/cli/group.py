@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from mageflow.cli.failures import Failure, UsageFailure, complain
+from mageflow.cli.narrow_help import NarrowContext
 from mageflow.distribution import installed_version, installs, warn_other_distribution
 from mageflow.errors import ConfigurationError, MageflowError
 from mageflow.terminal import printable
 
-__all__ = ["COMMANDS", "CommandHome", "main"]
+__all__ = ["COMMANDS", "CommandHome", "main", "root"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ COMMANDS = {
     "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
     "start": CommandHome("mageflow.cli.start", "start", "Start a stored signature, chain or swarm."),
     "suspend": CommandHome("mageflow.cli.lifecycle", "suspend", "Let nothing more of a chain or swarm start."),
+    "tail": CommandHome("mageflow.cli.tail", "tail", "Print what happens, as it happens."),
     "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, locks, flows, errors and traces live."),
     "worker": CommandHome("mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."),
 }
@@ -63,12 +65,19 @@ Examples:
 
 
 class _LazyGroup(click.Group):
+    context_class = NarrowContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         home = COMMANDS.get(cmd_name)
-        return None if home is None else getattr(import_module(home.module), home.attribute)
+        if home is None:
+            return None
+        command = getattr(import_module(home.module), home.attribute)
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.context_class = NarrowContext
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -91,6 +100,10 @@ class _LazyGroup(click.Group):
             if shown == error.format_message():
                 raise
             raise click.UsageError(shown, error.ctx) from error
+        except Failure:
+            raise
+        except click.ClickException as error:
+            raise Failure(error.format_message()) from error
         except ConfigurationError as error:
             raise UsageFailure(str(error)) from error
         except MageflowError as error:
@@ -103,7 +116,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
         ctx.exit()
 
 
-@click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -114,6 +127,11 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 )
 def _mageflow() -> None:
     """An observability-first client for Hatchet."""
+
+
+def root() -> click.Group:
+    """The group of all commands, to look at."""
+    return _mageflow
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,10 +1,11 @@
 """``mageflow inspect``: shows one signature, chain or swarm as it is stored now, as a table or as JSON.
 
-The command reads only: it refreshes no TTL and starts nothing.
+The command reads only: it refreshes no TTL and starts nothing. What runs now is looked for among the locks and in the
+workers of this host.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,9 +15,12 @@ from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
     from mageflow.config import Settings
+    from mageflow.locks import LocksReport
     from mageflow.store import Description, RedisPort
 
-__all__ = ["find_description", "inspect"]
+__all__ = ["find_description", "inspect", "read_surroundings"]
+
+_LOCKS: Final = 10_000
 
 _EPILOG = """\b
 Examples:
@@ -43,31 +47,39 @@ Exit status: 0 found, 1 not found or Redis does not answer, 2 wrong arguments.
 def inspect(
     key: str, redis_url: str | None, namespace: str | None, first: int, limit: int, *, values: bool, as_json: bool
 ) -> None:
-    """Show a signature, a chain or a swarm as it is stored now.
+    """Show a signature, a chain or a swarm: what it waits for now, and where its time went.
 
-    Shows its status, its steps or items with their callbacks, attempts, errors, run and trace ids, and its history.
-    KEY is a key, which contains its namespace, or an id. The command changes nothing.
+    Shows its status, its steps or items with their callbacks, attempts, errors, run and trace ids, a time line, and its
+    history. KEY is a key, which contains its namespace, or an id. The command changes nothing.
     """
-    described = asyncio.run(_describe(key, redis_url, namespace, first, limit))
+    from mageflow.cli.inspect_timeline import timeline_of
+    from mageflow.cli.inspect_waits import waits_of
+
+    described, locks, attempts = asyncio.run(_describe(key, redis_url, namespace, first, limit))
+    waits = waits_of(described, locks, attempts)
     if as_json:
         from mageflow.cli.inspect_document import inspect_document
 
-        click.echo(json_text(inspect_document(described, values=values)))
+        document = inspect_document(described, timeline_of(described), waits, values=values)
+        click.echo(json_text(document))
     else:
         from mageflow.cli.console import DataConsole
         from mageflow.cli.inspect_tables import draw
 
-        draw(DataConsole(width=PIPE_WIDTH), described, values=values)
+        draw(DataConsole(width=PIPE_WIDTH), described, timeline_of(described), waits, values=values)
 
 
-async def _describe(key: str, redis_url: str | None, namespace: str | None, first: int, limit: int) -> "Description":
+async def _describe(
+    key: str, redis_url: str | None, namespace: str | None, first: int, limit: int
+) -> "tuple[Description, LocksReport | None, list[dict[str, Any]]]":
     from mageflow.config import Settings
 
     settings = Settings()
     wanted = hatchet_namespace(namespace)
     check_namespace(key, wanted)
     async with open_redis(redis_url, settings) as port:
-        return await find_description(port, settings, wanted, key, first=first, limit=limit)
+        described = await find_description(port, settings, wanted, key, first=first, limit=limit)
+        return (described, *await read_surroundings(port, settings, described))
 
 
 async def find_description(
@@ -92,3 +104,25 @@ async def find_description(
 
     keys, whole_key = await resolve_key(port, settings, key, namespace)
     return await describe_record(port, keys, whole_key, first=first, limit=limit)
+
+
+async def read_surroundings(
+    port: "RedisPort", settings: "Settings", described: "Description"
+) -> "tuple[LocksReport | None, list[dict[str, Any]]]":
+    """What the running tasks of a record may wait for: all locks, and the attempts that run in workers of this host.
+
+    No round trip if none of its tasks runs.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
+    from mageflow.cli.worker_runs import read_worker_runs
+    from mageflow.locks import LocksReport
+    from mageflow.store import Keys, LockStore
+
+    if not any(each.stage == "active" and each.task for each in described.members):
+        return None, []
+    store = LockStore(port, Keys.of(described.record))
+    snapshot, workers = await asyncio.gather(store.snapshot(_LOCKS), read_worker_runs(settings))
+    attempts = [each for worker in workers for each in worker["running"] if isinstance(each, dict)]
+    return LocksReport.of(snapshot), attempts

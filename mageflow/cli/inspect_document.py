@@ -1,8 +1,12 @@
 """The JSON object of ``mageflow inspect --json``."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
+from mageflow.cli.inspect_timeline import Timeline
+from mageflow.cli.inspect_waits import Wait
 from mageflow.signatures import FailureRecord, LastRun
 from mageflow.store import Description
 
@@ -17,11 +21,15 @@ def trace_id(traceparent: str) -> str:
     return fields[1] if len(fields) == _TRACEPARENT_FIELDS else ""
 
 
-def inspect_document(described: Description, *, values: bool) -> dict[str, Any]:
+def inspect_document(
+    described: Description, timeline: Timeline | None, waits: Sequence[Wait], *, values: bool
+) -> dict[str, Any]:
     """What is stored, as JSON values.
 
     Args:
         described: What is stored.
+        timeline: When its members ran; None before the first.
+        waits: What it waits for now.
         values: Whether to include the values bound to tasks.
     """
     signature = described.signature
@@ -49,6 +57,8 @@ def inspect_document(described: Description, *, values: bool) -> dict[str, Any]:
             "checked_in_s": described.checked_in_seconds,
         },
         "progress": _progress(described),
+        "waits": [asdict(each) for each in waits],
+        "timeline": None if timeline is None else _timeline(timeline),
         "members": [
             {
                 "path": str(each.path),
@@ -74,6 +84,23 @@ def inspect_document(described: Description, *, values: bool) -> dict[str, Any]:
     if values:
         document["values"] = signature.kwargs
     return document
+
+
+def _timeline(timeline: Timeline) -> dict[str, Any]:
+    return {
+        "began_at": _iso(datetime.fromtimestamp(timeline.began_at, UTC)),
+        "seconds": timeline.seconds,
+        "budget": dict(timeline.budget),
+        "spans": [
+            {
+                "path": str(each.member.path),
+                "begin_s": each.begin_s,
+                "seconds": each.seconds,
+                "parts": dict(each.parts),
+            }
+            for each in timeline.spans
+        ],
+    }
 
 
 def _progress(described: Description) -> dict[str, Any]:

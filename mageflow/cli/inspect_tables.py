@@ -1,17 +1,21 @@
 """The tables of ``mageflow inspect``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mageflow.cli.console import data, span
+from mageflow.cli.console import TABLE_WIDTH, data, print_folded, print_rows, span
+from mageflow.cli.inspect_bars import draw_timeline, draw_waits
 from mageflow.cli.inspect_document import trace_id
+from mageflow.cli.inspect_timeline import Timeline
+from mageflow.cli.inspect_waits import Wait
 from mageflow.signatures import FailureRecord
 from mageflow.store import Description, MemberDescription
+from mageflow.terminal import printable
 
 __all__ = ["draw"]
 
@@ -26,12 +30,16 @@ _STYLES = {
 }
 
 
-def draw(console: Console, described: Description, *, values: bool) -> None:
+def draw(
+    console: Console, described: Description, timeline: Timeline | None, waits: Sequence[Wait], *, values: bool
+) -> None:
     """Print the tables.
 
     Args:
         console: Where to print them.
         described: What is stored.
+        timeline: When its members ran; None before the first.
+        waits: What it waits for now.
         values: Whether to show the values bound to tasks.
     """
     signature = described.signature
@@ -42,18 +50,28 @@ def draw(console: Console, described: Description, *, values: bool) -> None:
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
     for name, value in _properties(described, values=values):
-        rows.add_row(name, data(value, "red" if name == "last error" else ""))
-    console.print(rows)
+        if console.width < TABLE_WIDTH:
+            print_folded(console, name, printable(value))
+        else:
+            rows.add_row(name, data(value, "red" if name == "last error" else ""))
+    if rows.row_count:
+        console.print(rows)
+    if waits:
+        console.print()
+        draw_waits(console, waits)
+    if timeline is not None:
+        console.print()
+        draw_timeline(console, timeline)
     if described.members:
         console.print()
-        console.print(_members(described, values=values))
+        print_rows(console, _members(described, values=values))
         shown = sum(1 for each in described.members if not each.path.callbacks)
         if described.path.is_record and described.first + shown < described.members_total:
             left = described.members_total - described.first - shown
             console.print(Text(f"{left} more: --first {described.first + shown}, or a higher --limit", "dim"))
     if signature.history:
         console.print()
-        console.print(_history(described))
+        print_rows(console, _history(described))
 
 
 def _properties(described: Description, *, values: bool) -> Iterator[tuple[str, str]]:

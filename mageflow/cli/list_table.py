@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mageflow.cli.console import data, span
+from mageflow.cli.console import data, print_rows, span
 from mageflow.store import FoundSignature
 
 __all__ = ["draw"]
@@ -28,7 +28,7 @@ def draw(
             age = span((now - each.created_at).total_seconds())
             row = (each.kind, data(each.name), each.status, changed, age, str(each.attempts), data(each.key))
             table.add_row(*row)
-        console.print(table)
+        print_rows(console, table)
         console.print()
     if not matches:
         console.print("nothing matches")

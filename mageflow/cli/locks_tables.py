@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from mageflow.cli.console import data, span
+from mageflow.cli.console import data, print_rows, span
 from mageflow.locks import Holder, LocksReport, Waiter
 
 __all__ = ["draw"]
@@ -21,7 +21,7 @@ def draw(console: Console, report: LocksReport) -> None:
     if not report.holders and not report.waiters:
         console.print("no lock is held")
         return
-    console.print(_holders(report))
+    print_rows(console, _holders(report))
     if report.waiters:
         console.print()
         console.print(_waiters(report))

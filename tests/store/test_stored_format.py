@@ -305,7 +305,7 @@ async def write_lost_runs(stage: Stage, look: Look) -> None:
     assert await end(run, lost) is SettleVerdict.RESENT
     run = await sent()
     await stage.store.admit(step.key(chain.key), run)
-    failed = AttemptOutcome("failed", error=error, input_json='{"order": 17}')
+    failed = AttemptOutcome("failed", error=error, input_json='{"order": 17}', stages_ms={"queue": 4, "body": 12})
     assert await end(run, failed) is SettleVerdict.SETTLED
     stage.hatchet.queue.clear()
 

@@ -111,7 +111,7 @@ end
 if state.run_id ~= run_id then state.failures, state.failed_attempt = nil, nil end
 state.status, state.run_id, state.attempt_number = 'active', run_id, attempt_number
 state.task_run_id, state.worker_id = task_run_id, worker_id
-state.attempts = (state.attempts or 0) + 1
+state.attempts, state.admitted_ms = (state.attempts or 0) + 1, state.admitted_ms or NOW_MS
 state.lost_before_start, state.unscheduled_ms, state.heartbeat_ms = nil, nil, nil
 state.is_workflow = workflow ~= '' or nil
 if traceparent ~= '' then state.traceparent = traceparent end

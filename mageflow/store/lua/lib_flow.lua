@@ -39,7 +39,7 @@ local function dispatch(path, link, remembered, wait_ms)
   local before = state_of(path)
   local state = remembered or {}
   state.status, state.epoch, state.link, state.attempt_number = 'queued', before and before.epoch + 1 or 0, link, 0
-  state.options = before and before.options
+  state.options, state.decided_ms = before and before.options, NOW_MS
   local entry = {kind = def.is_task and 'run' or 'flow', epoch = state.epoch}
   if before and before.suspended or is_suspended_for_all_runs(path) then
     state.status, state.suspended = 'held', true

@@ -66,6 +66,9 @@
 --     epoch                   number       dispatch           number of the dispatch, from 0; -1: not reached yet
 --     attempt_number          number       dispatch, admit    the attempt that runs; 0: none was admitted
 --     changed_ms              epoch ms     every change       when this state last changed
+--     decided_ms              epoch ms     dispatch           when this dispatch was decided
+--     admitted_ms             epoch ms     admit              when the first attempt of this dispatch was admitted
+--     stages                  JSON text    settle             milliseconds by stage, of the attempts that ended
 --     run_id                  run id       send, admit        the run that owns the member
 --     task_run_id             text         admit              Hatchet's id of the task in the run
 --     worker_id               text         admit              the worker

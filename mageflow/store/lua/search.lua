@@ -10,7 +10,7 @@
 --   limit    text   how many entries to read
 --   name     text   only records of this name, or nothing for all
 --   since    text   only records that were created at this time or later, epoch ms
---   ...      text   the <kind>:<status> pairs
+--   ...      text   the <kind>:<status> pairs; with :<epoch ms> only entries from this time of the index on
 -- RESULT   {{record key, kind, name, status, created ms, updated ms, attempts} of each match; the four numbers to go on
 --          with, or nothing at the end}
 -- TTL      none changes
@@ -35,9 +35,10 @@ end
 while shard <= #KEYS do
   local tag = string.match(KEYS[shard], '^(.-}):')
   while pair <= pairs_count do
-    local kind = string.match(ARGV[FIRST_PAIR + pair - 1], '^(%l+):')
-    local index = KEYS[shard] .. ':' .. ARGV[FIRST_PAIR + pair - 1]
-    if score == '' then score = now end  -- what expired before is not looked at
+    local kind, status, from = string.match(ARGV[FIRST_PAIR + pair - 1], '^(%l+):(%l+):?(%d*)$')
+    local index = KEYS[shard] .. ':' .. kind .. ':' .. status
+    -- What expired before is not looked at.
+    if score == '' then score = (tonumber(from) or 0) > tonumber(now) and from or now end
     local rows = on_index('ZRANGEBYSCORE', index, score, '+inf', 'WITHSCORES', 'LIMIT', offset, left)
     for i = 1, #rows, 2 do
       add_match(kind, tag .. ':' .. kind .. ':' .. rows[i])

@@ -22,6 +22,7 @@
 --   error    text   JSON, for everything else
 --   input    text   JSON of the input that failed, for error callbacks of the member and of its flow
 --   trace    text   the traceparent of the run
+--   stages   text   JSON object: milliseconds of this attempt by stage; or nothing
 --   ...      text   entries of the outbox that were sent before: field, epoch, run id, ...
 -- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
 --          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone; for
@@ -31,9 +32,18 @@
 -- ATOMIC   a crash between the end of one member and the dispatch of the next would lose the flow
 -- INCLUDE  paths damage record flow restart
 local path, run_id, attempt_number, outcome, retry = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local result, err, input, traceparent = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local result, err, input, traceparent, stages = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+
+-- Where the time of the member's attempts went. A damaged sum begins anew: it is for people alone.
+local function add_stages(state)
+  if stages == '' then return end
+  local sums = type(state.stages) == 'table' and state.stages or {}
+  for stage, ms in pairs(cjson.decode(stages)) do sums[stage] = (tonumber(sums[stage]) or 0) + ms end
+  state.stages = sums
+end
+
 if not read_header() then return GONE end
-acknowledge(11)
+acknowledge(12)
 local def, state = definition(path), state_of(path)
 if not def or not state then return GONE end
 local is_nested = flow_of_run(run_id) ~= nil
@@ -96,6 +106,7 @@ local failures = (state.failures or 0) - (state.failed_attempt == attempt_number
 if retry == 1 or retry > 1 and failures + 1 < retry then
   if attempt_number > (state.failed_attempt or 0) then
     state.failures, state.failed_attempt = (state.failures or 0) + 1, attempt_number
+    add_stages(state)
   end
   save_state(path, state)
   set_live(path)
@@ -104,6 +115,7 @@ if retry == 1 or retry > 1 and failures + 1 < retry then
 end
 
 state.run_id, state.link = run_id, nil
+add_stages(state)
 if outcome == 'succeeded' then
   state.status, state.error = 'done', nil
   redis.call('HSET', RESULTS, path, result)

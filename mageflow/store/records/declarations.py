@@ -61,7 +61,7 @@ ADMIT: Final = _record_script(
     "workflow",
 )
 SETTLE: Final = _record_script(
-    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "..."
+    "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "stages", "..."
 )
 START: Final = _record_script(
     "start", "message", "message_set", "parent_value", "trace", "parent", "by", "options", "scheduled"

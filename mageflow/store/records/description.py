@@ -47,6 +47,12 @@ class MemberDescription:
     traceparent: str
     """Of its last run."""
     changed_at: datetime | None
+    decided_at: datetime | None
+    """When its start was decided; None for a user's run."""
+    admitted_at: datetime | None
+    """When a worker began its first attempt."""
+    stages: dict[str, float]
+    """Seconds by stage of its attempts that ended, with ``queue``."""
     values: dict[str, Any]
     """Bound values, merged with an item's own message."""
     result_bytes: int
@@ -185,6 +191,9 @@ def _member(keys: RecordKeys, path: MemberPath, text: str, state_json: str, size
             last_error=state.error,
             traceparent=state.traceparent,
             changed_at=state.changed_at,
+            decided_at=state.decided_at,
+            admitted_at=state.admitted_at,
+            stages=state.stages,
             values=deep_merge(definition.message, bound, explicit),
             result_bytes=size,
         )

@@ -1,6 +1,7 @@
 """How an attempt ended: what a settlement is given, from the runner through the flows to the script."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mageflow.signatures import FailureRecord
@@ -27,6 +28,7 @@ class AttemptOutcome:
             failure of the attempt before may reach Redis only after this attempt was admitted.
         input_json: The input of the run as JSON text; error callbacks receive it.
         reported_by_engine: The outcome was read from Hatchet, not reported by the worker; it applies to any attempt.
+        stages_ms: Milliseconds that the attempt spent in each stage (`Attempt.stage_seconds`), and its ``queue``.
     """
 
     outcome: ReportedOutcome
@@ -36,3 +38,4 @@ class AttemptOutcome:
     max_failures: int = 0
     input_json: str = ""
     reported_by_engine: bool = False
+    stages_ms: Mapping[str, int] = field(default_factory=dict[str, int])

@@ -1,5 +1,6 @@
 """Operations that a run makes: `admit` before its body, `settle` after it. A plain run makes none."""
 
+import json
 import string
 from collections.abc import Sequence
 from typing import Any, Final, cast
@@ -167,6 +168,7 @@ class RunOperations(RecordOperations):
                 ended.error.model_dump_json() if ended.error else "",
                 ended.input_json,
                 run.traceparent,
+                json.dumps(dict(ended.stages_ms), separators=(",", ":")) if ended.stages_ms else "",
                 *[part for each in acknowledged for part in each],
             )
         return guarded(keys.record, lambda: Settlement.parse(keys, reply))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from mageflow.signatures import Status
+from mageflow.config import Settings
+from mageflow.signatures import ENDED, Status
 from mageflow.store.keys import SHARDS, Keys
 from mageflow.store.records.declarations import SEARCH
 from mageflow.store.records.stored import moment
@@ -49,6 +50,8 @@ async def search_records(
     statuses: Sequence[Status],
     name: str = "",
     since: float = 0.0,
+    changed_since: datetime | None = None,
+    settings: Settings | None = None,
     page: int = _PAGE,
 ) -> AsyncIterator[FoundSignature]:
     """Find records. One round trip for each ``page`` entries of the indexes; on a Cluster at least one per shard.
@@ -62,13 +65,21 @@ async def search_records(
         statuses: The statuses to look at.
         name: Only records of this name; empty for all.
         since: Only records created at this time or later, in epoch seconds.
+        changed_since: Only records that changed at this time or later. The indexes are read from there on, so it costs
+            as much as has changed. It is found by the TTLs of ``settings``: the workers must have the same.
+        settings: For ``changed_since``.
         page: Entries of the indexes that one call reads.
 
     Raises:
         StoreError: As `RedisPort.call`.
     """
     # In the order of a life, so that a record that goes on meanwhile is met again and not missed.
-    pairs = [f"{kind}:{status}" for status in Status if status in statuses for kind in kinds]
+    pairs = [
+        f"{kind}:{status}{_from(kind, status, changed_since, settings)}"
+        for status in Status
+        if status in statuses
+        for kind in kinds
+    ]
     shards = [keys.stats(shard) for shard in range(SHARDS)]
     seen: set[str] = set()
     for group in [[each] for each in shards] if port.is_cluster else [shards]:
@@ -88,3 +99,11 @@ def _read(row: Sequence[Any]) -> FoundSignature | None:
         return FoundSignature(key, kind, name, Status(status), moment(created), moment(updated), int(attempts))
     except (ValueError, ArithmeticError, OSError):
         return None  # damaged: the reconcilers report it
+
+
+def _from(kind: SignatureKind, status: Status, changed_since: datetime | None, settings: Settings | None) -> str:
+    """Where to begin in the index of a kind and status: it has the time at which a record expires after its change."""
+    if changed_since is None or settings is None:
+        return ""
+    active, done = settings.ttl_seconds(kind)
+    return f":{(changed_since.timestamp() + (done if status in ENDED else active)) * 1000:.0f}"

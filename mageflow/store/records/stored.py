@@ -220,6 +220,21 @@ class StoredState:
         return str(self.fields.get("traceparent") or "")
 
     @property
+    def decided_at(self) -> datetime | None:
+        """When this dispatch was decided; None for a user's run, and for what an older release has stored."""
+        return _optional_moment(self.fields.get("decided_ms"))
+
+    @property
+    def admitted_at(self) -> datetime | None:
+        """When its first attempt was admitted; None before that, and for what an older release has stored."""
+        return _optional_moment(self.fields.get("admitted_ms"))
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, of the attempts that ended."""
+        return {str(stage): float(ms) / 1000 for stage, ms in dict(self.fields.get("stages") or {}).items()}
+
+    @property
     def changed_at(self) -> datetime | None:
         """When this state last changed; None when the member was not reached."""
         return _optional_moment(self.fields.get("changed_ms"))

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mageflow.config import Settings
 
-__all__ = ["Labels", "Samples", "Scrape", "endpoint_candidates", "scrape"]
+__all__ = ["Labels", "Samples", "Scrape", "endpoint_candidates", "get_text", "scrape"]
 
 Labels = frozenset[tuple[str, str]]
 Samples = Mapping[str, Mapping[Labels, float]]
@@ -62,7 +62,7 @@ def scrape(url: str) -> Scrape | None:
     Returns:
         None if there is no answer, or if what answers is no process of mageflow.
     """
-    text = _get(url)
+    text = get_text(url)
     if text is None:
         return None
     samples: dict[str, dict[Labels, float]] = {}
@@ -75,7 +75,7 @@ def scrape(url: str) -> Scrape | None:
         return None
     if not samples:
         return None
-    body = _get(url.removesuffix("/metrics") + "/debug/runs")
+    body = get_text(url.removesuffix("/metrics") + "/debug/runs")
     return Scrape(url, samples, None if body is None else _document(body))
 
 
@@ -98,7 +98,8 @@ def _opener() -> urllib.request.OpenerDirector:
 _OPENER = _opener()
 
 
-def _get(url: str) -> str | None:
+def get_text(url: str) -> str | None:
+    """The body of a page of a worker; None if it does not answer within 2 s, or not with 200."""
     try:
         with _OPENER.open(url, timeout=_TIMEOUT_SECONDS) as response:
             return response.read(_MAX_BYTES).decode("utf-8", "replace") if response.status == HTTPStatus.OK else None

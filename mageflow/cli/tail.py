@@ -1,0 +1,91 @@
+"""``mageflow tail``: prints what happens to tasks, signatures and flows, until it is ended."""
+
+import asyncio
+import sys
+
+import click
+
+from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
+from mageflow.cli.stored_key import check_namespace, resolve_key
+from mageflow.terminal import json_text
+
+__all__ = ["tail"]
+
+_EPILOG = """\b
+Examples:
+  mageflow tail                           everything that it can see
+  mageflow tail --task price              one task
+  mageflow tail --flow nightly            chains and swarms of one name
+  mageflow tail --key 4f1c                one of them, until it ends
+  mageflow tail --json | jq -c 'select(.what == "failed")'
+
+\b
+Sees changes of stored signatures and flows, of all workers, from Redis; and
+attempts that end and deadlocks, of the workers of this host. Of what changes
+twice between two looks, it prints the last change.
+Exit status: 0 ended by Ctrl-C, or --key has ended; 1 not found, or Redis does
+not answer; 2 wrong arguments.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@redis_options
+@click.option("--task", metavar="NAME", help="Only this task.")
+@click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
+@click.option("--key", metavar="KEY", help="Only this key or id, with what has happened so far; ends with it.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two looks."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
+def tail(
+    redis_url: str | None,
+    namespace: str | None,
+    task: str | None,
+    flow: str | None,
+    key: str | None,
+    interval: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what happens to tasks, signatures, chains and swarms, as it happens.
+
+    Shows starts and ends, steps and items, suspensions with their reasons, errors, and where the time of each attempt
+    went. It changes nothing.
+    """
+    if sum(each is not None for each in (task, flow, key)) > 1:
+        raise click.UsageError("--task, --flow and --key exclude each other")
+    try:
+        asyncio.run(_follow(redis_url, namespace, task, flow, key, interval, as_json=as_json))
+    except KeyboardInterrupt:
+        return
+
+
+async def _follow(
+    redis_url: str | None,
+    namespace: str | None,
+    task: str | None,
+    flow: str | None,
+    key: str | None,
+    interval: float,
+    *,
+    as_json: bool,
+) -> None:
+    from mageflow.cli.tail_follower import Follower
+    from mageflow.config import Settings
+    from mageflow.store import Keys
+
+    settings = Settings()
+    async with open_redis(redis_url, settings) as port:
+        keys, whole_key = Keys(settings.key_prefix, hatchet_namespace(namespace)), ""
+        if key is not None:
+            check_namespace(key, hatchet_namespace(namespace))
+            keys, whole_key = await resolve_key(port, settings, key, hatchet_namespace(namespace))
+        follower = Follower(port, keys, settings, task=task or "", flow=flow or "", key=whole_key)
+        await follower.begin()
+        while True:
+            for each in await follower.look():
+                click.echo(json_text(each.document()) if as_json else each.line())
+            sys.stdout.flush()
+            if follower.has_ended:
+                return
+            await asyncio.sleep(interval)
