@@ -267,13 +267,12 @@ class TaskRunner:
         attempt = state.attempt
         if attempt.signature_key:
             attempt.enter("loading", "signature_load")
-            async with self._services.shutdown.giving_back("Redis"):
-                admitted = await self._services.signed.admit(
-                    attempt,
-                    state.context.input_json(),
-                    workflow=state.context.workflow_part,
-                    workflow_name=state.context.workflow_name,
-                )
+            admitted = await self._services.signed.admit(
+                attempt,
+                state.context.input_json(),
+                workflow=state.context.workflow_part,
+                workflow_name=state.context.workflow_name,
+            )
             if isinstance(admitted, Replay):
                 state.replay_json = admitted.result_json
                 return
