@@ -190,7 +190,8 @@ _LOGS = Section(
     (
         logs(
             "Logs of these flows", lines_with("flow", 'flow=~"$flow_name"'),
-            "Lines of the selected flows and of the attempts in them. A flow without a name is listed by its kind.",
+            "Lines about the selected flows. Lines of the attempts in them have the kind of the flow, not its name: "
+            "select All to see them, or open the trace of a line.",
         ),
     ),
 )  # fmt: skip
