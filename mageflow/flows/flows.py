@@ -258,6 +258,7 @@ class Flows:
         is_copied: bool = False,
         sent_at: float | None = None,
         workflow: WorkflowPart = "",
+        wants_signature: bool = True,
     ) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
@@ -297,6 +298,8 @@ class Flows:
                 only for a run that would be turned away for another one.
             workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
                 settled by `task_ended`.
+            wants_signature: False to leave `Admission.signature` out. Then damage in the state of the signature, which
+                only the signature shows, is not found.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -319,6 +322,7 @@ class Flows:
                 task_names=task_names,
                 is_copied=is_copied,
                 workflow=workflow,
+                wants_signature=wants_signature,
             )
 
         admission = await while_unavailable(admit, retry_seconds)
@@ -329,12 +333,13 @@ class Flows:
         if admission.verdict == "skip" and admission.status in _OF_ANOTHER_RUN and await self._was_copied(run, sent_at):
             is_copied = True
             admission = await while_unavailable(admit, retry_seconds)
-        if admission.signature is not None:
+        if admission.verdict == "run":
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
             self._acknowledgements.forget(keys.record, str(path))
             self._heartbeats.start(keys, path, run.workflow_run_id)
-            self._binder.bind(admission.signature)
+            if admission.signature is not None:
+                self._binder.bind(admission.signature)
             if admission.flow_kind and not admission.goes_on:
                 self._interceptor.event(
                     FlowStep(

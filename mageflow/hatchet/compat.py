@@ -10,11 +10,11 @@ Written against hatchet-sdk 1.43.1.
 import asyncio
 import copy
 import functools
+import inspect
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from contextvars import Context as Variables
-from contextvars import copy_context
 from dataclasses import is_dataclass
 from datetime import UTC
 from typing import Annotated, Any, cast, get_origin
@@ -47,8 +47,9 @@ from typing_extensions import override
 
 from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
+from mageflow.hatchet.dependencies import InnerDependencies
 from mageflow.hatchet.errors_map import describe
-from mageflow.invocation import STATE_KEYWORD, AttemptContext, AttemptState
+from mageflow.invocation import AttemptContext, AttemptState
 from mageflow.signatures import unpack_result
 from mageflow.types import WorkflowPart
 
@@ -218,6 +219,8 @@ def around_attempt(
     task: Task[Any, Any],
     around: Callable[[AttemptContext], AbstractAsyncContextManager[object]],
     around_spawns: AroundSpawns,
+    *,
+    is_dependency: Callable[[object], bool],
 ) -> None:
     """Enter ``around(context)`` on the worker's event loop around everything the worker does for one attempt.
 
@@ -225,18 +228,19 @@ def around_attempt(
 
     ``Runner.async_wrapped_action_func`` enters ``task._unpack_dependencies_with_cleanup(ctx)`` for coroutines and for
     functions that run in the thread pool, and hands its dictionary to the function as keywords. Batches do not pass
-    there.
+    there. For a function without ``Depends`` the dictionary is empty: then the SDK's method is not called, which reads
+    the signature of the function and validates the input once more (20 µs).
     """
-    unpack = task._unpack_dependencies_with_cleanup
+    # The SDK reads this signature too.
+    parameters = inspect.signature(cast("Callable[..., Any]", task._fn)).parameters.values()
+    has_dependencies = any(is_dependency(each.annotation) for each in parameters)
+    unpack: Callable[[Context], AbstractAsyncContextManager[dict[str, Any]]] = task._unpack_dependencies_with_cleanup
 
-    @asynccontextmanager
-    async def unpack_within(ctx: Any) -> AsyncGenerator[dict[str, Any]]:
+    def unpack_within(ctx: Context) -> InnerDependencies:
         context = SdkContext(ctx, task, around_spawns)
-        async with around(context) as state, unpack(ctx) as dependencies:
-            context.variables = copy_context()
-            yield {**dependencies, STATE_KEYWORD: state}
+        return InnerDependencies(context, around(context), unpack(ctx) if has_dependencies else None)
 
-    task._unpack_dependencies_with_cleanup = unpack_within
+    task._unpack_dependencies_with_cleanup = cast("Any", unpack_within)
 
 
 def around_batch(

@@ -167,7 +167,12 @@ class Declarations:
                 if bound.is_batch:
                     compat.around_batch(task, runner.around_attempt, runner.around_batch_in_thread, self._around_spawns)
                 else:
-                    compat.around_attempt(task, runner.around_attempt, self._around_spawns)
+                    compat.around_attempt(
+                        task,
+                        runner.around_attempt,
+                        self._around_spawns,
+                        is_dependency=_is_dependency,
+                    )
                     compat.take_any_result(task)
             if bound.marks.locks and not self._hooks.has("attempt"):
                 raise SdkFeatureError("place for the locks of @client.exclusive", version("hatchet-sdk"))

@@ -4,6 +4,7 @@
 Nothing here imports the SDK: `context` is the port for what one attempt needs of it.
 """
 
+from mageflow.invocation.around import RunHooks, RunnerServices
 from mageflow.invocation.attempt_state import AttemptState
 from mageflow.invocation.binding import Binding, alternatives, bind, type_hints
 from mageflow.invocation.confirmation import EndingOf, OutcomeConfirmations
@@ -20,7 +21,7 @@ from mageflow.invocation.decorators import (
 )
 from mageflow.invocation.extension import TimeoutExtender
 from mageflow.invocation.outcome import classify
-from mageflow.invocation.runner import RunHooks, RunnerServices, TaskRunner
+from mageflow.invocation.runner import TaskRunner
 from mageflow.invocation.shutdown import GivenBackError, Shutdown
 from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger

@@ -27,7 +27,10 @@ class AttemptState:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled_after: float | None = None
     """Seconds into the attempt at which the cancel signal arrived."""
+    is_admitted: bool = False
+    """Whether this is a run of a signature that may execute the body."""
     signature: TaskSignature | None = None
+    """None for a plain run, and if the task function does not take it."""
     replay_json: str | None = None
     """The stored output to return instead of running the body."""
     result_json: str | None = None
@@ -40,7 +43,7 @@ class AttemptState:
     @property
     def is_settled_here(self) -> bool:
         """Whether the end of this attempt is the end of its signature's run. A workflow has several tasks."""
-        return self.signature is not None and not self.context.workflow_part
+        return self.is_admitted and not self.context.workflow_part
 
     @classmethod
     def open(cls, info: TaskInfo, context: AttemptContext) -> Self:
@@ -59,7 +62,7 @@ class AttemptState:
             batch_size=context.batch_size,
             member_ids=context.member_ids,
             signature_key=signature_key,
-            signature_id=signature_id_of(signature_key),
+            signature_id=signature_id_of(signature_key) if signature_key else "",
             has_copied_metadata=is_copied(metadata, context.parent_task_id),
             is_resumed=context.is_resumed,
             priority=context.priority,
@@ -70,8 +73,11 @@ class AttemptState:
 
 def _read_flow(attempt: Attempt) -> None:
     """Read ``<kind>:<id>:<step>`` from the run's metadata. Any other value is a program's own and is ignored."""
+    text = str(attempt.metadata.get(KEY_FLOW) or "")
+    if not text:
+        return
     try:
-        place = FlowPlace.parse(str(attempt.metadata.get(KEY_FLOW) or ""))
+        place = FlowPlace.parse(text)
     except ValueError:
         return
     if place.path.is_step_or_item and place.path.index is not None:

@@ -3,8 +3,8 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from mageflow.interceptors import Attempt, Interceptor, OutcomeConfirmed
@@ -63,15 +63,11 @@ class OutcomeConfirmations:
             await asyncio.gather(watch, return_exceptions=True)
             await inquiry.leave()
 
-    @contextmanager
-    def following(self, attempt: Attempt) -> Generator[None]:
-        """Around an attempt and its interceptors: afterwards Hatchet is asked, if `examine` found it uncertain."""
-        try:
-            yield
-        finally:
-            if attempt.is_unconfirmed:
-                inquiry, context = self._contexts.pop(attempt)
-                inquiry.begin(attempt, context)
+    def follow(self, attempt: Attempt) -> None:
+        """Ask Hatchet, if `examine` found the attempt uncertain. Call it after the interceptors of the attempt."""
+        if attempt.is_unconfirmed:
+            inquiry, context = self._contexts.pop(attempt)
+            inquiry.begin(attempt, context)
 
     def examine(self, attempt: Attempt, cancelled_after: float | None) -> None:
         """Decide whether a concluded attempt is uncertain. Call it in the attempt's context, at its end."""

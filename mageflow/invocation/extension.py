@@ -1,8 +1,5 @@
 """More execution time for a running attempt: for a stagger, or for a lock it waits for."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 from mageflow.errors import TimeoutExtensionError
 from mageflow.forks import when_forked
 from mageflow.interceptors import Attempt, Interceptor, TimeoutExtension
@@ -29,14 +26,13 @@ class TimeoutExtender:
     def _begin_in_child(self) -> None:
         self._contexts = {}  # the attempts run in the parent, and so does their connection to the engine
 
-    @contextmanager
-    def serving(self, attempt: Attempt, context: AttemptContext) -> Generator[None]:
-        """Accept requests for this attempt inside of the block."""
+    def begin(self, attempt: Attempt, context: AttemptContext) -> None:
+        """Accept requests for this attempt, until `end`."""
         self._contexts[attempt] = context
-        try:
-            yield
-        finally:
-            self._contexts.pop(attempt, None)
+
+    def end(self, attempt: Attempt) -> None:
+        """Refuse requests for this attempt from now on."""
+        self._contexts.pop(attempt, None)
 
     async def __call__(self, attempt: Attempt, seconds: float, reason: ExtensionReason) -> float:
         """Request ``seconds`` more and add what is granted to `Attempt.extended_seconds`.

@@ -21,7 +21,7 @@ from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSign
 from mageflow.store import Admission, AttemptOutcome, SettleVerdict
 from mageflow.types import WorkflowPart
 
-__all__ = ["Replay", "SignedRuns", "Skip"]
+__all__ = ["Admitted", "Replay", "SignedRuns", "Skip"]
 
 _log = logging.getLogger("mageflow")
 
@@ -46,6 +46,14 @@ class Replay:
     """The step succeeded before: return its stored result and do not run the body."""
 
     result_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The body runs, and its end is the end of its step."""
+
+    signature: TaskSignature | None
+    """None if the task function does not take it."""
 
 
 class Skip(BaseException):
@@ -79,8 +87,14 @@ class SignedRuns:
         self._max_extension_seconds = max_extension_seconds
 
     async def admit(
-        self, attempt: Attempt, input_json: str, *, workflow: WorkflowPart = "", workflow_name: str = ""
-    ) -> TaskSignature | Replay | None:
+        self,
+        attempt: Attempt,
+        input_json: str,
+        *,
+        workflow: WorkflowPart = "",
+        workflow_name: str = "",
+        wants_signature: bool = True,
+    ) -> Admitted | Replay | None:
         """Let this attempt own its step, and fill in its place in a flow. Atomic.
 
         While Redis is away or refuses, the attempt waits, and requests more time from Hatchet, ten seconds at a time
@@ -91,6 +105,7 @@ class SignedRuns:
             input_json: The run's input.
             workflow: Which part of a workflow of several tasks the task is.
             workflow_name: The workflow that runs, if it may be another than that of the task's declaration.
+            wants_signature: Whether the task function takes the signature.
 
         Returns:
             The signature, now active; or a stored result to return instead of running the body. None if the workflow of
@@ -109,7 +124,9 @@ class SignedRuns:
         if workflow_name and workflow_name != attempt.task.workflow_name:
             names = (workflow_name,)
         try:
-            admission = await self._admit_patiently(attempt, input_json, workflow, names)
+            admission = await self._admit_patiently(
+                attempt, input_json, workflow, names, wants_signature=wants_signature
+            )
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
@@ -126,17 +143,23 @@ class SignedRuns:
             return None
         if admission.verdict == "replay":
             return Replay(admission.result_json or "{}")
-        if admission.verdict == "skip" or admission.signature is None:
+        if admission.verdict != "run":
             raise Skip(admission.status)
         # Hatchet repeats an attempt that was lost with its worker under the next number, and does not count it against
         # the retries (FailTaskInternalFailure), so the number of the last attempt is higher. If a failure did not reach
         # Redis, this number is one too high; then a reconciler settles the run after Hatchet has ended it.
         if not workflow:
             attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
-        return admission.signature
+        return Admitted(admission.signature)
 
     async def _admit_patiently(
-        self, attempt: Attempt, input_json: str, workflow: WorkflowPart, task_names: tuple[str, ...]
+        self,
+        attempt: Attempt,
+        input_json: str,
+        workflow: WorkflowPart,
+        task_names: tuple[str, ...],
+        *,
+        wants_signature: bool,
     ) -> Admission:
         limit, granted = self._max_extension_seconds, 0.0
         while True:
@@ -153,6 +176,7 @@ class SignedRuns:
                     is_copied=attempt.has_copied_metadata,
                     sent_at=sent_at(attempt.metadata),
                     workflow=workflow,
+                    wants_signature=wants_signature,
                     retry_seconds=max(0.0, attempt.remaining_seconds - reserve),
                 )
             except StoreUnavailableError:

@@ -41,10 +41,12 @@ class LoopStalls:
 
         May be called from any thread.
         """
-        late = [0.0]
+        longest = 0.0
         if until is None and (due := self._due) is not None:
-            late.append(self._monotonic() - due)
-        late.extend(
-            seconds for ended, seconds in list(self._stalls) if ended >= since and (until is None or ended <= until)
-        )
-        return max(late)
+            longest = max(longest, self._monotonic() - due)
+        if self._stalls:
+            late = [
+                seconds for ended, seconds in list(self._stalls) if ended >= since and (until is None or ended <= until)
+            ]
+            longest = max(longest, *late, 0.0)
+        return longest

@@ -1,6 +1,7 @@
 """The private names of the SDK that ``mageflow.hatchet`` uses, each with the behaviour it depends on."""
 
 import inspect
+import re
 
 from hatchet_sdk import Context, DurableContext, Hatchet
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
@@ -20,6 +21,15 @@ def test_the_worker_enters_the_dependency_manager_around_every_kind_of_call() ->
     assert before < source.index("run_in_executor")
     assert "_unpack_dependencies_with_cleanup" not in inspect.getsource(Runner.handle_start_batch)
     assert "task._fn)(task_inputs, context)" in inspect.getsource(Runner.handle_start_batch)
+
+
+def test_the_dependency_manager_does_nothing_for_a_function_without_dependencies() -> None:
+    """It is not entered for such a function, so it must do nothing else than resolve and leave dependencies."""
+    source = inspect.getsource(Task._unpack_dependencies_with_cleanup)
+    used = set(re.findall(r"self\.(\w+)", source))
+    assert used <= {"_fn", "_workflow", "_parse_parameter", "_parse_maybe_cm_param"}
+    assert "input = self._workflow._get_workflow_input(ctx)" in source
+    assert "yield dependencies" in source
 
 
 def test_a_cancelled_coroutine_sends_no_event() -> None:

@@ -101,6 +101,22 @@ async def test_a_definition_that_does_not_validate_ends_its_flow(
             await quick.load(chain.key)
 
 
+async def test_damage_that_only_the_signature_shows_stops_only_a_function_that_takes_it(
+    quick: Flows, store: Store
+) -> None:
+    """Such a function gets a typed error. Any other one runs, and its end is recorded."""
+    signature = await quick.creation.sign("one")
+    await store.port.command("HSET", signature.key, "created_ms", "x")
+    run = RunIdentity("run-1", "task-1", "worker-1", 1)
+    with pytest.raises(SignatureInvalidError):
+        await quick.admit(signature.key, run)
+
+    admission = await quick.admit(signature.key, run, wants_signature=False)
+    assert (admission.verdict, admission.signature) == ("run", None)
+    await quick.settle(signature.key, run, AttemptOutcome("succeeded", result_json="{}"))
+    assert await store.port.command("HGET", signature.key, "status") == "done"
+
+
 async def test_a_result_that_is_no_json_fails_the_step_after_it(
     quick: Flows, hatchet: FakeHatchet, store: Store
 ) -> None:

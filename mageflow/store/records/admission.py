@@ -23,7 +23,7 @@ class Admission:
             it executes another task than the member: it is a plain run. ``over``: the member is a workflow that has
             ended as `status`, and this is a task of it: it runs, and its end is of no interest.
         status: The record's status, or the reason.
-        signature: Set when the verdict is ``run``.
+        signature: Set when the verdict is ``run`` and the caller wants it.
         result_json: Set when the verdict is ``replay``.
         flow_kind: ``chain`` or ``swarm`` for a step or an item (not for callbacks), else empty.
         flow_id: Id of the flow, as in telemetry.

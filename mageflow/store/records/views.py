@@ -21,7 +21,7 @@ from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import CallbackKind, MemberPath, join_member_key
 from mageflow.store.records.stored import StoredHeader, StoredState
 
-__all__ = ["AnySignature", "guarded", "member_view", "record_view"]
+__all__ = ["AnySignature", "guarded", "member_definition", "member_view", "record_view"]
 
 AnySignature = TaskSignature | ChainSignature | SwarmSignature
 _T = TypeVar("_T")
@@ -68,11 +68,20 @@ def member_view(
     Raises:
         SignatureInvalidError: The stored documents do not validate, or the member is a nested flow.
     """
+    return _task_view(keys, path, header, member_definition(keys, path, text), successes, errors, state)
+
+
+def member_definition(keys: RecordKeys, path: MemberPath, text: str) -> TaskDefinition:
+    """The definition of a member that is a task.
+
+    Raises:
+        SignatureInvalidError: It does not validate, or the member is a nested flow.
+    """
     key = join_member_key(keys.record, path)
     definition = decode_member(key, text)
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(key, f"it stands for the flow {definition.key!r}: load that")
-    return _task_view(keys, path, header, definition, successes, errors, state)
+    return definition
 
 
 def guarded(key: str, build: Callable[[], _T]) -> _T:
