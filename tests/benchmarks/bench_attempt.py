@@ -144,7 +144,7 @@ def _action(metadata: dict[str, Any]) -> Action:
 def attempt_of(made: Made) -> Callable[[], Coroutine[Any, Any, None]]:
     """One attempt of a task, as ``Runner.async_wrapped_action_func`` and its callback take it."""
     task, action = made.task._task, _action(made.metadata)
-    dispatcher = Hatchet()._client.dispatcher  # connects when it is used
+    dispatcher = cast("Any", Hatchet())._client.dispatcher  # connects when it is used
 
     async def attempt() -> None:
         ctx = Context(
