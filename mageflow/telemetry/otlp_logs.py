@@ -23,8 +23,6 @@ from mageflow.telemetry.last_seconds import last_seconds
 
 __all__ = ["LogsPush"]
 
-"""How long the end of the program waits for the last push."""
-
 _SEVERITIES: Final = (
     (logging.CRITICAL, _logs.SeverityNumber.FATAL),
     (logging.ERROR, _logs.SeverityNumber.ERROR),
@@ -32,7 +30,7 @@ _SEVERITIES: Final = (
     (logging.INFO, _logs.SeverityNumber.INFO),
 )
 
-_is_sending: ContextVar[bool] = ContextVar("mageflow_is_sending_logs", default=False)
+_is_sending: ContextVar[bool] = ContextVar("is_sending_logs", default=False)
 """Set while a record is handed over or sent: what the exporter logs then must not be sent again."""
 
 _Record: Any = getattr(sdk, "LogRecord", None) or _logs.LogRecord
