@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.cli import inspect_bars
+from mageflow.cli.inspect import bars
 
 PICTURES = Path(__file__).parent.parent.parent / "docs" / "pictures"
 
@@ -33,4 +33,4 @@ def test_the_picture_of_inspect_has_its_marks() -> None:
     """The legend names parts that the command knows."""
     shown = words_in("inspect")
     assert "stagger" in shown
-    assert {"stagger", "body", "queue"} <= set(inspect_bars.MARKS)
+    assert {"stagger", "body", "queue"} <= set(bars.MARKS)

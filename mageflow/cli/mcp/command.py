@@ -16,10 +16,10 @@ __all__ = ["mcp"]
 
 _EPILOG = """\b
 Examples:
-  mageflow mcp                                as a client starts it
-  mageflow mcp --redis-url redis://db:6379    another Redis
-  mageflow mcp --no-payloads                  never bound values, never messages
-  mageflow mcp --http 18090                   at http://127.0.0.1:18090/mcp
+  mageflow mcp                               as a client starts it
+  mageflow mcp --redis-url redis://db:6379   another Redis
+  mageflow mcp --no-payloads                 no values, no error texts
+  mageflow mcp --http 18090                  at http://127.0.0.1:18090/mcp
 
 \b
 It reads only. A client starts it: docs/mcp.md has the lines for the usual

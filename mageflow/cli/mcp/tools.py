@@ -9,12 +9,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mageflow.cli.inspect import find_description
-from mageflow.cli.inspect_document import inspect_document
+from mageflow.cli.inspect.document import inspect_document
+from mageflow.cli.inspect.timeline import timeline_of
+from mageflow.cli.inspect.waits import waits_of
 from mageflow.cli.list_signatures import search
 from mageflow.cli.locks import read_locks
 from mageflow.cli.mcp.answers import answer
 from mageflow.cli.mcp.sources import Sources
-from mageflow.cli.mcp.waits import waits_of
+from mageflow.cli.mcp.waits import surroundings_of, why
 from mageflow.cli.top.sources import FlowNode, Snapshot, TaskRow, read_flow
 from mageflow.errors import ConfigurationError, SignatureNotFoundError
 from mageflow.store import Keys
@@ -95,7 +97,8 @@ class Tools:
             sources.port, sources.settings, sources.namespace, key, first=first, limit=limit
         )
         has_payloads = include_payloads and sources.reading.has_payloads
-        document = inspect_document(described, values=has_payloads)
+        waits = waits_of(described, surroundings_of(await self._read()))
+        document = inspect_document(described, timeline_of(described), waits, values=has_payloads)
         shown = sum(1 for each in described.members if not each.path.callbacks)
         if has_payloads:
             for each in (document, *document["members"]):
@@ -159,7 +162,7 @@ class Tools:
     async def why_is_it_waiting(self, key: Key) -> str:
         """Say why a signature, chain, swarm or run does not go on: a sentence for each thing it waits for."""
         snapshot = await self._read()
-        reasons = [each.document() for each in await waits_of(self._sources, key, snapshot)]
+        reasons = await why(self._sources, key, snapshot)
         document = {"key": key, "reasons": reasons, "problems": list(snapshot.problems)}
         return self._answer(document, {"reasons": "ask for the key of one member"})
 

@@ -66,7 +66,7 @@ async def test_what_runs_waits_and_was_broken(services, workload, tmp_path) -> N
 
         sleeping: list[Run] = []
         explained = await until(lambda: stagger(model, work, sleeping), bool)
-        assert "it wakes in" in explained
+        assert "waits for its stagger: it sleeps" in explained
         summary = await model.call("metrics_summary")
         rows = {row["task"]: row for row in summary["tasks"]}
         assert sum(row["outcomes"].get("retried", 0) for row in summary["tasks"]) == 1

@@ -115,20 +115,20 @@ async def test_why_a_stored_flow_does_not_go_on(stored: StoredFlows, options, tm
     await stored.flows.start(crowd)
     async with assistant(tmp_path / "err", *options) as model:
         [(what, sentence)] = await model.whys(signature.key)
-        assert (what, "was not started" in sentence) == ("start", True)
+        assert (what, "waits for a run" in sentence) == ("start", True)
         [(what, sentence)] = await model.whys(suspended.key)
         assert what == "resume"
         assert "suspended by ada" in sentence
-        assert "(too loud)" in sentence
+        assert "too loud" in sentence
         [(what, sentence)] = await model.whys(sent.key)
         assert (what, "no worker is read here" in sentence) == ("worker", True)
         reasons = await model.whys(crowd.key)
         assert [what for what, _ in reasons] == ["worker", "worker", "place"]
-        assert "3 items wait for a place: 2 run, and at most 2 run at once" in reasons[-1][1]
+        assert "waits for a place for 3 items: 2 run, and at most 2 run at once" in reasons[-1][1]
 
         await stored.worker.drain()
         [(what, sentence)] = await model.whys(crowd.key)
-        assert (what, "it ends after close()" in sentence) == ("close", True)
+        assert (what, "a swarm ends when it is closed" in sentence) == ("close", True)
         [(what, sentence)] = await model.whys(sent.key)
         assert (what, "has ended: done" in sentence) == ("nothing", True)
 

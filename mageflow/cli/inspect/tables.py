@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mageflow.cli.console import TABLE_WIDTH, data, print_folded, print_rows, span
-from mageflow.cli.inspect_bars import draw_timeline, draw_waits
-from mageflow.cli.inspect_document import trace_id
-from mageflow.cli.inspect_timeline import Timeline
-from mageflow.cli.inspect_waits import Wait
+from mageflow.cli.inspect.bars import draw_timeline, draw_waits
+from mageflow.cli.inspect.document import trace_id
+from mageflow.cli.inspect.timeline import Timeline
+from mageflow.cli.inspect.waits import Wait
 from mageflow.signatures import FailureRecord
 from mageflow.store import Description, MemberDescription
 from mageflow.terminal import printable

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from mageflow.cli.inspect_timeline import Timeline
-from mageflow.cli.inspect_waits import Wait
+from mageflow.cli.inspect.timeline import Timeline
+from mageflow.cli.inspect.waits import Wait
 from mageflow.signatures import FailureRecord, LastRun
 from mageflow.store import Description
 

@@ -5,7 +5,7 @@ workers of this host.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,11 +14,11 @@ from mageflow.cli.stored_key import check_namespace, resolve_key
 from mageflow.terminal import json_text
 
 if TYPE_CHECKING:
+    from mageflow.cli.inspect.waits import Surroundings
     from mageflow.config import Settings
-    from mageflow.locks import LocksReport
     from mageflow.store import Description, RedisPort
 
-__all__ = ["find_description", "inspect", "read_surroundings"]
+__all__ = ["find_description", "inspect"]
 
 _LOCKS: Final = 10_000
 
@@ -52,26 +52,26 @@ def inspect(
     Shows its status, its steps or items with their callbacks, attempts, errors, run and trace ids, a time line, and its
     history. KEY is a key, which contains its namespace, or an id. The command changes nothing.
     """
-    from mageflow.cli.inspect_timeline import timeline_of
-    from mageflow.cli.inspect_waits import waits_of
+    from mageflow.cli.inspect.timeline import timeline_of
+    from mageflow.cli.inspect.waits import waits_of
 
-    described, locks, attempts = asyncio.run(_describe(key, redis_url, namespace, first, limit))
-    waits = waits_of(described, locks, attempts)
+    described, surroundings = asyncio.run(_describe(key, redis_url, namespace, first, limit))
+    waits = waits_of(described, surroundings)
     if as_json:
-        from mageflow.cli.inspect_document import inspect_document
+        from mageflow.cli.inspect.document import inspect_document
 
         document = inspect_document(described, timeline_of(described), waits, values=values)
         click.echo(json_text(document))
     else:
         from mageflow.cli.console import DataConsole
-        from mageflow.cli.inspect_tables import draw
+        from mageflow.cli.inspect.tables import draw
 
         draw(DataConsole(width=PIPE_WIDTH), described, timeline_of(described), waits, values=values)
 
 
 async def _describe(
     key: str, redis_url: str | None, namespace: str | None, first: int, limit: int
-) -> "tuple[Description, LocksReport | None, list[dict[str, Any]]]":
+) -> "tuple[Description, Surroundings]":
     from mageflow.config import Settings
 
     settings = Settings()
@@ -79,7 +79,7 @@ async def _describe(
     check_namespace(key, wanted)
     async with open_redis(redis_url, settings) as port:
         described = await find_description(port, settings, wanted, key, first=first, limit=limit)
-        return (described, *await read_surroundings(port, settings, described))
+        return described, await _read_surroundings(port, settings, described)
 
 
 async def find_description(
@@ -106,9 +106,7 @@ async def find_description(
     return await describe_record(port, keys, whole_key, first=first, limit=limit)
 
 
-async def read_surroundings(
-    port: "RedisPort", settings: "Settings", described: "Description"
-) -> "tuple[LocksReport | None, list[dict[str, Any]]]":
+async def _read_surroundings(port: "RedisPort", settings: "Settings", described: "Description") -> "Surroundings":
     """What the running tasks of a record may wait for: all locks, and the attempts that run in workers of this host.
 
     No round trip if none of its tasks runs.
@@ -116,13 +114,16 @@ async def read_surroundings(
     Raises:
         StoreError: Redis does not answer.
     """
+    from mageflow.cli.inspect.waits import Surroundings
+    from mageflow.cli.top.sources.endpoints import Scrape
+    from mageflow.cli.top.sources.workers import attempts_of, sleepers_of
     from mageflow.cli.worker_runs import read_worker_runs
     from mageflow.locks import LocksReport
     from mageflow.store import Keys, LockStore
 
     if not any(each.stage == "active" and each.task for each in described.members):
-        return None, []
+        return Surroundings()
     store = LockStore(port, Keys.of(described.record))
-    snapshot, workers = await asyncio.gather(store.snapshot(_LOCKS), read_worker_runs(settings))
-    attempts = [each for worker in workers for each in worker["running"] if isinstance(each, dict)]
-    return LocksReport.of(snapshot), attempts
+    snapshot, documents = await asyncio.gather(store.snapshot(_LOCKS), read_worker_runs(settings))
+    workers = [Scrape("", {}, each) for each in documents]
+    return Surroundings(LocksReport.of(snapshot), attempts_of(workers), sleepers_of(workers))

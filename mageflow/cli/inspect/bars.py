@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mageflow.cli.console import TABLE_WIDTH, data, print_folded, span
-from mageflow.cli.inspect_timeline import MemberSpan, Timeline, cells_of
-from mageflow.cli.inspect_waits import Wait
+from mageflow.cli.inspect.timeline import MemberSpan, Timeline, cells_of
+from mageflow.cli.inspect.waits import Wait
 from mageflow.terminal import printable
 
 __all__ = ["MARKS", "draw_timeline", "draw_waits"]
