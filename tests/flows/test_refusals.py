@@ -100,7 +100,7 @@ async def test_a_success_that_redis_refuses_to_record_is_final(
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize(("refusal", "seconds"), [(no_replicas, 3), (forbidden, 3), (away, 11)])
+@pytest.mark.parametrize(("refusal", "seconds"), [(full, 3), (no_replicas, 3), (forbidden, 3), (away, 11)])
 async def test_a_run_that_redis_does_not_admit_waits_and_spends_no_retry(
     observed: Any,
     mageflow_worker: Any,

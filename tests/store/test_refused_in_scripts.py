@@ -4,12 +4,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from mageflow.errors import MageflowError, StoreUnavailableError
-from mageflow.signatures import FailureRecord, RunIdentity
+from mageflow.signatures import FailureRecord, RunIdentity, Status
 from mageflow.store import (
     Acknowledgement,
     AttemptOutcome,
@@ -140,3 +142,40 @@ async def test_every_script_that_writes_asks_first(allowed: Stage) -> None:
         assert ("acl_check_cmd" in script.source) == any(writes), script.name
         asking += any(writes)
     assert asking > 20
+
+
+async def test_a_full_redis_begins_nothing_and_lets_an_operator_make_room(allowed: Stage) -> None:
+    """A refusal of the first write refuses the script whole. Later writes of a script are not refused."""
+    store = allowed.store
+    signature = await allowed.flows.creation.sign("price", success_callbacks=["note"])
+    chains = [await allowed.flows.creation.chain(["price", "ship"]) for _ in range(4)]
+    keys = [each.key for each in chains]
+    past = datetime(2025, 1, 1, tzinfo=UTC)
+    message = StartRequest(keys[0], '{"order":17}', message_set_json='{"order":17}')
+    assert await store.schedule(keys[0], past, message) == ("scheduled", "pending")
+    await allowed.flows.start(chains[1], {"order": 17})
+    run = RunIdentity("run-0", "step-0", "worker", 1)
+    step = RunIdentity("run-1", "step-1", "worker", 1, str(DedupeKey(keys[1], MemberPath(0), 0)))
+    await allowed.flows.drain()
+    begin: dict[str, Callable[[], Awaitable[Any]]] = {
+        "sign": lambda: allowed.flows.creation.sign("price"),
+        "admit a first run": lambda: store.admit(signature.key, run, input_json="{}"),
+        "admit a step": lambda: store.admit(f"{keys[1]}#0", step),
+        "start": lambda: allowed.flows.start(chains[2], {"order": 17}),
+        "start as scheduled": lambda: store.start(replace(message, is_scheduled=True)),
+        "schedule anew": lambda: store.schedule(keys[0], past, replace(message, message_set_json="")),
+        "suspend": chains[3].suspend,
+    }
+    before = await raw_keys(allowed.port)
+    await allowed.port.command("CONFIG", "SET", "maxmemory", "100kb")
+    try:
+        for name, operation in begin.items():
+            with pytest.raises(StoreUnavailableError, match="maxmemory"):
+                await operation()
+            assert await raw_keys(allowed.port) == before, name
+        await chains[3].interrupt()
+        assert await store.remove(keys[2]) is not None
+    finally:
+        await allowed.port.command("CONFIG", "SET", "maxmemory", "0")
+    assert (await store.load(keys[3])).status is Status.INTERRUPTED
+    assert (await store.admit(signature.key, run, input_json="{}")).verdict == "run"

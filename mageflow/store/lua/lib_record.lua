@@ -247,12 +247,14 @@ local function note(topic, text)
   add_history(history, header.status, '', why)
 end
 
+-- The status is written before anything is deleted: a full Redis lets a script write all that follows after a first
+-- write that needs no memory, and must not admit a run whose end it will refuse.
 local function set_status(status, by, why)
-  if header.status ~= status then
-    if header.status then on_index('ZREM', count_key(header.status), IDENTITY) end
-    add_history(cjson.decode(header.history or '[]'), status, by or '', why or '')
-  end
+  local before = header.status
   put('status', status)
+  if before == status then return end
+  if before then on_index('ZREM', count_key(before), IDENTITY) end
+  add_history(cjson.decode(header.history or '[]'), status, by or '', why or '')
 end
 
 -- An index lives for twice the active TTL after the last write in its shard, and longer for a record that is scheduled.

@@ -26,10 +26,10 @@ local at_ms, starts, message, message_set, options, why = tonumber(ARGV[2]), unp
 if not read_header() then return {'gone', ''} end
 if starts ~= '' then
   if has_started() or ENDED[header.status] then return {'begun', header.status} end
+  put('starts_ms', integer(at_ms))  -- before anything is deleted: a full Redis refuses the call whole
+  put('message', message)
   clear('message_set')
   clear('options')
-  put('starts_ms', integer(at_ms))
-  put('message', message)
   if message_set ~= '' then put('message_set', message_set) end
   if options ~= '' then put('options', options) end
   note('scheduled', why)

@@ -42,11 +42,11 @@ if scheduled ~= '' then
   if not header.starts_ms or number('starts_ms') > NOW_MS then return reply('early') end
   message, message_set, options = header.message, header.message_set or '', header.options or ''
 end
+put('started_ms', integer(NOW_MS))  -- before anything is deleted: a full Redis refuses the start whole
+put('message', message)
 clear('starts_ms')
 clear('message_set')
 clear('options')
-put('started_ms', integer(NOW_MS))
-put('message', message)
 local texts = {
   message_set = message_set, parent_value = parent_value, traceparent = traceparent, parent = parent, started_by = by,
   options = options,
