@@ -53,7 +53,6 @@ __all__ = [
     "blank",
     "is_copied",
     "of_program",
-    "sent_at",
     "stamp",
 ]
 
@@ -111,16 +110,6 @@ def is_copied(metadata: Mapping[str, Any], parent_task_id: str) -> bool:
         parent_task_id: Hatchet's id of the task that sent the run; empty if it is unknown or there is none.
     """
     return bool(parent_task_id) and metadata.get(KEY_SENDER, parent_task_id) != parent_task_id
-
-
-def sent_at(metadata: Mapping[str, Any]) -> float | None:
-    """When a run was sent, or was due if that was later, in epoch seconds; None if its metadata does not say it."""
-    for key in (KEY_DUE_AT, KEY_ENQUEUED_AT):
-        try:
-            return float(str(metadata[key]))
-        except (KeyError, ValueError):
-            continue
-    return None
 
 
 def stamp(

@@ -111,6 +111,19 @@ class DispatchRun:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """When Hatchet made a run, and the sending that it was made from.
+
+    Attributes:
+        created_at: Epoch seconds, by Hatchet's clock.
+        stamp: The time in ``mageflow_enqueued_at`` of its metadata, as it was written; another one for each sending.
+    """
+
+    created_at: float
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """The state of a run in Hatchet.
 
@@ -186,8 +199,8 @@ class Dispatcher(Protocol):
         """
         ...
 
-    async def created_at(self, run_id: str) -> float | None:
-        """Epoch seconds at which Hatchet made a run; None if it does not know the run.
+    async def origin(self, run_id: str) -> RunOrigin | None:
+        """When and from what Hatchet made a run; None if it does not know the run.
 
         Raises:
             DispatchError: Hatchet could not be reached or refused.

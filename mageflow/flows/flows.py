@@ -69,7 +69,7 @@ __all__ = ["Flows"]
 _log = logging.getLogger("mageflow.flows")
 
 _SENT_AGAIN_SECONDS: Final = 120.0
-"""How much later than its metadata says a run may be made: the SDK repeats a call for seconds, and clocks differ."""
+"""How long after the first one Hatchet may make a run of a call that the SDK repeats; it does so for seconds."""
 
 _OF_ANOTHER_RUN: Final = frozenset({"duplicate", "done", "failed"})
 """Why a run is turned away whose step another run owns, or has ended."""
@@ -256,7 +256,6 @@ class Flows:
         options: RunOptions | None = None,
         task_names: Sequence[str] = (),
         is_copied: bool = False,
-        sent_at: float | None = None,
         workflow: WorkflowPart = "",
         wants_signature: bool = True,
     ) -> Admission:
@@ -293,9 +292,6 @@ class Flows:
             options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
             task_names: Names of the task that the run executes; empty compares none.
             is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
-            sent_at: When the run was sent, or was due, by its metadata: epoch seconds; None if it is not known. A run
-                that Hatchet made over two minutes later carries a copy of the metadata of another run. Hatchet is asked
-                only for a run that would be turned away for another one.
             workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
                 settled by `task_ended`.
             wants_signature: False to leave `Admission.signature` out. Then damage in the state of the signature, which
@@ -330,7 +326,7 @@ class Flows:
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
             admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
-        if admission.verdict == "skip" and admission.status in _OF_ANOTHER_RUN and await self._was_copied(run, sent_at):
+        if admission.verdict == "skip" and await self._was_copied(run, admission):
             is_copied = True
             admission = await while_unavailable(admit, retry_seconds)
         if admission.verdict == "run":
@@ -352,15 +348,26 @@ class Flows:
                 )
         return admission
 
-    async def _was_copied(self, run: RunIdentity, sent_at: float | None) -> bool:
-        if sent_at is None:
+    async def _was_copied(self, run: RunIdentity, admission: Admission) -> bool:
+        """Whether a run has the metadata of the run that owns its step, and was made long after it.
+
+        Each sending writes the time anew, so one that a relay repeats has other metadata. Both times are Hatchet's: the
+        clocks of senders differ, and Hatchet may have stood still.
+        """
+        owner = admission.owner_run_id
+        if admission.status not in _OF_ANOTHER_RUN or owner in {"", run.workflow_run_id}:
             return False
         try:
-            created_at = await self._dispatcher.created_at(run.workflow_run_id)
+            mine, owners = await asyncio.gather(
+                self._dispatcher.origin(run.workflow_run_id), self._dispatcher.origin(owner)
+            )
         except DispatchError as error:
             _log.warning("Hatchet did not say when it made the run %s: %s", run.workflow_run_id, error)
             return False
-        return created_at is not None and created_at - sent_at > _SENT_AGAIN_SECONDS
+        if mine is None or owners is None:
+            return False
+        is_same_sending = bool(mine.stamp) and mine.stamp == owners.stamp
+        return is_same_sending and mine.created_at - owners.created_at > _SENT_AGAIN_SECONDS
 
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, retry_seconds: float = 0.0

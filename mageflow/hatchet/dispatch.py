@@ -19,10 +19,10 @@ from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
-from mageflow.hatchet.run_events import created_at, is_unscheduled, was_replayed, was_timed_out
+from mageflow.hatchet.run_events import is_unscheduled, origin_of, was_replayed, was_timed_out
 from mageflow.interceptors import Enqueue
 from mageflow.signatures import unpack_result
-from mageflow.types import Dispatcher, DispatchRun, RunReport, TaskCatalog
+from mageflow.types import Dispatcher, DispatchRun, RunOrigin, RunReport, TaskCatalog
 
 __all__ = ["SdkCatalog", "SdkDispatcher"]
 
@@ -105,9 +105,9 @@ class SdkDispatcher(Dispatcher):
             raise DispatchError(run_id, describe(error)) from error
 
     @override
-    async def created_at(self, run_id: str) -> float | None:
+    async def origin(self, run_id: str) -> RunOrigin | None:
         try:
-            return await asyncio.to_thread(created_at, self._runs, run_id)
+            return await asyncio.to_thread(origin_of, self._runs, run_id)
         except DISPATCH_FAILURES as error:
             raise DispatchError(run_id, describe(error)) from error
 

@@ -20,9 +20,10 @@ from hatchet_sdk.features.runs import RunsClient
 
 from mageflow.errors import DispatchError
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
-from mageflow.types import TaskEnding
+from mageflow.metadata import KEY_ENQUEUED_AT
+from mageflow.types import RunOrigin, TaskEnding
 
-__all__ = ["created_at", "ending_of", "is_unscheduled", "was_replayed", "was_timed_out"]
+__all__ = ["ending_of", "is_unscheduled", "origin_of", "was_replayed", "was_timed_out"]
 
 _PAUSES_SECONDS: Final = (0.0, 0.3, 0.7, 1.5)
 _MOST_EVENTS: Final = 200
@@ -51,16 +52,19 @@ async def is_unscheduled(runs: RunsClient, run_id: str) -> bool:
     return False
 
 
-def created_at(runs: RunsClient, run_id: str) -> float | None:
-    """Epoch seconds at which Hatchet made a run; None if it does not know the run. Blocks for the request.
+def origin_of(runs: RunsClient, run_id: str) -> RunOrigin | None:
+    """When and from what Hatchet made a run; None if it does not know the run. Blocks for the request.
 
     Raises:
         hatchet_sdk.clients.rest.exceptions.ApiException: Hatchet could not be reached or refused.
     """
     try:
-        return runs.get(run_id).run.metadata.created_at.timestamp()
+        run = runs.get(run_id).run
     except NotFoundException:
         return None
+    return RunOrigin(
+        run.metadata.created_at.timestamp(), str((run.additional_metadata or {}).get(KEY_ENQUEUED_AT) or "")
+    )
 
 
 async def was_replayed(runs: RunsClient, run_id: str, attempt_number: int) -> bool:

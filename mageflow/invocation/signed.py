@@ -16,7 +16,7 @@ from mageflow.error_text import STORED_CHARACTERS, text_of
 from mageflow.errors import MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt, ExtendTimeout
-from mageflow.metadata import KEY_DEDUPE, KEY_ENQUEUED_AT, of_program, sent_at
+from mageflow.metadata import KEY_DEDUPE, KEY_ENQUEUED_AT, of_program
 from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSignature
 from mageflow.store import Admission, AttemptOutcome, SettleVerdict
 from mageflow.types import WorkflowPart
@@ -174,7 +174,6 @@ class SignedRuns:
                     options=_options(attempt),
                     task_names=task_names,
                     is_copied=attempt.has_copied_metadata,
-                    sent_at=sent_at(attempt.metadata),
                     workflow=workflow,
                     wants_signature=wants_signature,
                     retry_seconds=max(0.0, attempt.remaining_seconds - reserve),

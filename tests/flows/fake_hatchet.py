@@ -17,7 +17,7 @@ from mageflow.errors import DispatchError, SignatureError
 from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity
 from mageflow.store import AttemptOutcome
-from mageflow.types import DispatchRun, RunReport
+from mageflow.types import DispatchRun, RunOrigin, RunReport
 
 Body = Callable[[dict[str, Any]], Awaitable[Any]]
 
@@ -37,6 +37,7 @@ class Run:
     is_unscheduled: bool = False
     replayed_after: int = -1
     created_at: float | None = None
+    stamp: str = ""
 
     @property
     def input(self) -> dict[str, Any]:
@@ -102,8 +103,9 @@ class FakeHatchet:
     async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
         return self.runs[run_id].replayed_after >= attempt_number
 
-    async def created_at(self, run_id: str) -> float | None:
-        return self.runs[run_id].created_at
+    async def origin(self, run_id: str) -> RunOrigin | None:
+        found = self.runs.get(run_id)
+        return None if found is None or found.created_at is None else RunOrigin(found.created_at, found.stamp)
 
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         return False

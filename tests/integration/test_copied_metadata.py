@@ -8,7 +8,7 @@ from hatchet_sdk import Context, Hatchet
 from pydantic import BaseModel
 
 from mageflow import Status
-from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE
+from mageflow.metadata import KEY_DEDUPE, KEY_ENQUEUED_AT, KEY_FLOW, KEY_SIGNATURE
 from mageflow.testing import capture_logs
 from tests.integration.conftest import Observed
 
@@ -187,6 +187,44 @@ async def test_a_copy_that_may_be_a_second_delivery_does_not_succeed(signed: Obs
             await asyncio.sleep(0.1)
     assert status.name == "CANCELLED"
     assert len(seen) == 1
+
+
+async def _ended(client: Any, run_id: str) -> str:
+    async with asyncio.timeout(20):
+        while (status := await client.runs.aio_get_status(run_id)).name in ("QUEUED", "RUNNING"):
+            await asyncio.sleep(0.1)
+    return status.name
+
+
+@pytest.mark.parametrize("sent", ["by a slow clock", "while Hatchet stood still"])
+async def test_a_second_delivery_runs_nothing_however_old_its_metadata_seems(
+    signed: Observed, mageflow_worker: Any, sent: str
+) -> None:
+    """A relay sends again what may not have arrived. Its clock may be minutes slow, and Hatchet may take both late."""
+    client = signed.client
+    seen: list[dict[str, Any]] = []
+
+    @client.task(name="delivered-twice")
+    @client.with_ctx
+    async def delivered_twice(msg: Message, ctx: Context) -> dict[str, Any]:
+        seen.append(dict(ctx.additional_metadata))
+        return {"n": msg.n}
+
+    mageflow_worker.in_process(client, "twice", workflows=[delivered_twice])
+    bare = Hatchet().stubs.task(name="delivered-twice", input_validator=Message, output_validator=dict[str, Any])
+    signature = await client.sign(delivered_twice, n=1)
+    assert await signature.aio_run() == {"n": 1}
+    old = f"{float(seen[0][KEY_ENQUEUED_AT]) - 300:.6f}"
+    again = seen[0] | {KEY_ENQUEUED_AT: old}
+    if sent == "while Hatchet stood still":
+        again[KEY_DEDUPE] = "another-run"
+        first = await bare.aio_run(Message(n=2), additional_metadata=again, wait_for_result=False)
+        assert await _ended(client, first.workflow_run_id) == "COMPLETED"
+        assert len(seen) == 2
+    ran = len(seen)
+    second = await bare.aio_run(Message(n=3), additional_metadata=again, wait_for_result=False)
+    assert await _ended(client, second.workflow_run_id) == "CANCELLED"
+    assert len(seen) == ran
 
 
 @pytest.mark.parametrize("key", ["another:{/0}:task:abc0", "mageflow:{other_/0}:chain:abc0#1", "no key"])

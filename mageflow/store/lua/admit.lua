@@ -25,9 +25,10 @@
 --   tasks    text   names of the task that the run executes, in lower case, each between two line feeds; or nothing
 --   workflow text   task: one of several tasks of a workflow, each of which calls this with attempt 1; hook: its task
 --                   for the end; or nothing
--- RESULT   {run, go_on, over, replay, skip, ended, foreign, missing or invalid; status or stored result; header; definition; success
---          callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how many attempts of
---          this run have failed}; go_on: as run, for a further task of the workflow; over: the workflow has ended
+-- RESULT   {run, go_on, over, replay, skip, ended, foreign, missing or invalid; status or stored result; header;
+--          definition; success callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how
+--          many attempts of this run have failed}; after skip only the run that owns the member, if there is one;
+--          go_on: as run, for a further task of the workflow; over: the workflow has ended
 -- TTL      every key of the record: refreshed
 -- ATOMIC   of two runs of one member only one may execute the task function
 -- INCLUDE  paths damage record flow restart
@@ -72,10 +73,11 @@ elseif is_own_workflow and ENDED[state.status] and state.status ~= 'interrupted'
 end
 -- A workflow that has begun goes to its end, as a task function does.
 local goes_on = is_own_workflow and state.status == 'active'
-if ENDED[state.status] and not is_later_attempt then return {'skip', state.status} end
+local owner_run = type(state.run_id) == 'string' and state.run_id or ''
+if ENDED[state.status] and not is_later_attempt then return {'skip', state.status, owner_run} end
 if is_later_attempt and not is_replay then return {'ended', state.status, state.attempt_number} end
 if epoch ~= '' and tonumber(epoch) ~= state.epoch then return {'skip', 'superseded'} end
-if state.status == 'active' and state.run_id ~= run_id then return {'skip', 'duplicate'} end
+if state.status == 'active' and state.run_id ~= run_id then return {'skip', 'duplicate', owner_run} end
 if state.status == 'active' and attempt_number < state.attempt_number then return {'skip', 'superseded'} end
 if is_later_attempt then
   if not reopen(path, state) then return {'skip', header.status} end

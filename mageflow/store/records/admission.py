@@ -34,6 +34,7 @@ class Admission:
         failed_attempts: How many earlier attempts of this run reported a failure. An attempt that is missing in this
             number was lost with its worker, and Hatchet does not count it against the task's retries.
         ended_attempt: The attempt that ended the member; 0 when it never began.
+        owner_run_id: Of a run that is turned away because another one owns the member, or has ended it: that run.
         traceparent: The context a flow's runs belong under.
         goes_on: Another task of the same workflow was admitted before.
     """
@@ -50,6 +51,7 @@ class Admission:
     handover_seconds: float | None = None
     failed_attempts: int = 0
     ended_attempt: int = 0
+    owner_run_id: str = ""
     traceparent: str = ""
     goes_on: bool = False
 

@@ -3,7 +3,7 @@
 import json
 import string
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
@@ -113,7 +113,7 @@ class RunOperations(RecordOperations):
             if verdict == "replay":
                 return Admission("replay", status="done", result_json=status)
             if verdict in ("skip", "over", "ended"):
-                return Admission(verdict, status=status, ended_attempt=int(rest[0]) if rest else 0)
+                return _without_body(verdict, status, *rest)
             flat, text, successes, errors, state, handover, failures = rest
             call.result, call.size_bytes = "invalid", len(text)
             header = StoredHeader.read(flat)
@@ -189,3 +189,9 @@ def _comparable(task_names: Sequence[str], namespace: str) -> str:
 
 
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _without_body(verdict: Literal["skip", "over", "ended"], status: str, more: Any = "") -> Admission:
+    if verdict == "ended":
+        return Admission(verdict, status=status, ended_attempt=int(more))
+    return Admission(verdict, status=status, owner_run_id=more)

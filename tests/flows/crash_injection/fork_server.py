@@ -86,7 +86,7 @@ def run_worker(spec: WorkerSpec, events: int) -> None:
     switch.method(client._flows._dispatcher, "statuses", "Hatchet statuses")
     switch.method(client._flows._dispatcher, "was_replayed", "Hatchet events")
     switch.method(client._flows._dispatcher, "was_timed_out", "Hatchet events")
-    switch.method(client._flows._dispatcher, "created_at", "Hatchet events")
+    switch.method(client._flows._dispatcher, "origin", "Hatchet events")
     tasks = declare(client, switch, Journal(folder / JOURNAL_FILE, spec.url))
     worker = client.worker(f"worker-{os.getpid()}", slots=20, workflows=tasks)
     switch.events(worker._event_queue, EVENTS)

@@ -52,7 +52,7 @@ class Simulation:
         self._port = RedisPort(url, self.switch)
         self._store = Store(self._port, Keys("mageflow", namespace), SETTINGS)
         self.hatchet = FakeHatchet(retries=RETRIES)
-        for name in ("dispatch", "cancel", "statuses", "was_replayed", "was_timed_out", "created_at"):
+        for name in ("dispatch", "cancel", "statuses", "was_replayed", "was_timed_out", "origin"):
             self.switch.method(self.hatchet, name, f"Hatchet {name}")
         self._start_process()
 
