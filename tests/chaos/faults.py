@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import redis
 
+from mageflow.store import SHARDS
 from tests.chaos.refusals import REFUSALS, Refusal, away
 from tests.chaos.stage import Needs, Stage
 
@@ -99,6 +100,15 @@ async def _kill_node(stage: Stage, _: random.Random) -> None:
     await asyncio.to_thread(node.start)
 
 
+async def _reshard(stage: Stage, _: random.Random) -> None:
+    """All records are moved to other masters, and are in two places for some seconds: each script gets TRYAGAIN."""
+    slots = [stage.cluster.nodes[0].ask("CLUSTER", "KEYSLOT", f"{{/{shard:x}}}") for shard in range(SHARDS)]
+    move = stage.cluster.moving(slots)
+    await asyncio.to_thread(move.__enter__)
+    await asyncio.sleep(SECONDS)
+    await asyncio.to_thread(move.__exit__, None, None, None)
+
+
 async def _fail_over(stage: Stage, _: random.Random) -> None:
     await asyncio.to_thread(stage.watched.fail_over)
 
@@ -183,6 +193,7 @@ FAULTS = (
     Fault("damaged-records", "records of 20 other flows are damaged", _damage_records),
     Fault("fail-over", "a Sentinel makes the replica the master", _fail_over, Needs(is_watched=True)),
     Fault("cluster-down", "Redis refuses: CLUSTERDOWN, a master is away", _kill_node, Needs(is_cluster=True)),
+    Fault("reshard", "Redis refuses: TRYAGAIN, records of a Cluster move", _reshard, Needs(is_cluster=True)),
     Fault("kill-engine", "Hatchet is killed and starts again with nothing", _kill_engine, kills_workers=True),
     Fault("kill-worker", "a worker is killed, three times", _kill_workers, kills_workers=True),
     Fault("stop-worker", "a worker is stopped (SIGSTOP) for 10 s", _stop_worker, kills_workers=True),

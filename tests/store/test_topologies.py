@@ -216,6 +216,26 @@ async def test_slots_may_move_while_locks_are_held(cluster: ClusterOfThree) -> N
         await client.aclose()
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "synchronous"])
+async def test_keys_in_two_places_are_an_outage_that_passes(cluster: ClusterOfThree, kind: str) -> None:
+    """redis-py repeats a TRYAGAIN for half a second and then raises a class without the word of the server."""
+    client = CLUSTER_CLIENTS[kind](cluster.url)
+    port = RedisPort(client)
+    try:
+        for key in ("{pair}:a", "{pair}:b"):
+            await port.command("SET", key, "1", "EX", 60)
+        move = cluster.moving([int(client.keyslot("{pair}:a"))])
+        await asyncio.to_thread(move.__enter__)
+        with pytest.raises(StoreUnavailableError, match="TTL exhausted") as raised:
+            await port.command("MGET", "{pair}:a", "{pair}:b")
+        await asyncio.to_thread(move.__exit__, None, None, None)
+        assert (raised.value.outage, raised.value.retryable) == ("try_again", True)
+        assert await port.command("MGET", "{pair}:a", "{pair}:b") == ["1", "1"]
+    finally:
+        await port.aclose()
+        await close(client)
+
+
 async def _enter(parts: Parts) -> None:
     async with parts.locks.resource("orders").acquire():
         pass

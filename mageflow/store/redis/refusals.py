@@ -37,6 +37,7 @@ _CLASSES: Final[tuple[tuple[type[Exception], OutageReason], ...]] = (
     (redis.exceptions.MasterDownError, "master_down"),  # a ClusterDownError for redis-py
     (redis.exceptions.ClusterDownError, "cluster_down"),
     (redis.exceptions.TryAgainError, "try_again"),
+    (redis.exceptions.ClusterError, "try_again"),  # "TTL exhausted.": 16 answers were TRYAGAIN, ASK or MOVED
     (redis.exceptions.RedisClusterException, "cluster_down"),  # no node answers, or a slot has none
 )
 

@@ -93,13 +93,33 @@ class RedisHistory:
     def read(cls, *folders: Path) -> "RedisHistory":
         records: dict[str, Record] = defaultdict(Record)
         flows: dict[str, set[str]] = defaultdict(set)
-        for path in (each for folder in folders for each in sorted(folder.glob("appendonlydir/*.incr.aof"))):
-            for command, key, *rest in _commands(path):
-                if key.startswith(flows_key("")) and command == "SADD":
-                    flows[key.removeprefix(flows_key(""))].update(rest)
-                elif key.startswith("mageflow:{"):
-                    _apply(records, command, key, rest)
+        for command, key, *rest in _in_order([list(_log(each)) for each in folders]):
+            if key.startswith(flows_key("")) and command == "SADD":
+                flows[key.removeprefix(flows_key(""))].update(rest)
+            elif key.startswith("mageflow:{"):
+                _apply(records, command, key, rest)
         return cls(records, flows)
+
+
+def _in_order(logs: list[list[list[str]]]) -> Iterator[list[str]]:
+    """The commands of several servers, those of each hash tag in their order.
+
+    The slots of a Cluster may have moved, each once. The server that has got the keys of a tag with RESTORE wrote after
+    the server that had them.
+    """
+    received = [{_tag(key) for command, key, *_ in log if command.startswith("RESTORE")} for log in logs]
+    for is_received in (False, True):
+        for log, tags in zip(logs, received, strict=True):
+            yield from (each for each in log if (_tag(each[1]) in tags) is is_received)
+
+
+def _tag(key: str) -> str:
+    return key.partition("{")[2].partition("}")[0]
+
+
+def _log(folder: Path) -> Iterator[list[str]]:
+    for path in sorted(folder.glob("appendonlydir/*.incr.aof")):
+        yield from _commands(path)
 
 
 def _commands(path: Path) -> Iterator[list[str]]:
