@@ -144,6 +144,7 @@ def build_nested_start(decision: Decision, entry: MemberEntry) -> StartRequest:
         parent_value_json=parent_value,
         parent=member_key,
         options_json=entry.options_json,
+        handed_ms=entry.handed_ms,
     )
 
 

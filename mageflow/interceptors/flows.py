@@ -47,7 +47,11 @@ class FlowStep(Event):
     name: str
     step: int
     handover_seconds: float | None
-    """Seconds since the end of the step before, by the clock of Redis; None for items and first steps."""
+    """Seconds since the end of what came before, by the clock of Redis; None where nothing did.
+
+    What came before is the step before, or the item whose place in the swarm this one has. For a first step or item of
+    a nested flow it is what came before the flow.
+    """
 
 
 @dataclass(slots=True, eq=False)

@@ -72,6 +72,59 @@ async def test_a_chain_is_counted_and_timed_once(observed: Observed, hatchet: Fa
     assert observed.value("mageflow_callbacks_total", kind="success", result="enqueued") == 1
 
 
+async def test_each_item_that_gets_the_place_of_another_is_timed_from_the_end_of_that(
+    observed: Observed, hatchet: FakeHatchet
+) -> None:
+    """Three places: the items after the first three. Places that are filled together are each timed on their own."""
+    config = SwarmConfig(max_concurrency=3, refill_linger_ms=5000)
+    assert config.refill_batch == 2
+    swarm = await observed.flows.creation.swarm(["one"] * 6, name="pack", config=config, closed=True)
+    await observed.flows.start(swarm)
+    await observed.flows.drain()
+    await observed.worker.one()
+    await asyncio.sleep(0.2)
+    await observed.worker.one()
+    await observed.worker.drain()
+    assert (await observed.flows.load(swarm.key)).has_ended
+    assert observed.value("mageflow_flow_handover_seconds_count", flow="swarm") == 3
+    waited = observed.value("mageflow_flow_handover_seconds_sum", flow="swarm")
+    assert 0.2 <= waited < 0.4, "one place waited 0.2 s for the other"
+    links = [run.request.link for run in hatchet.runs.values()]
+    assert links == ["", "", "", "trace-run-1", "trace-run-1", "trace-run-2"]
+
+
+async def test_first_steps_of_nested_flows_are_timed_from_what_came_before(
+    observed: Observed, hatchet: FakeHatchet
+) -> None:
+    """In a chain, in a swarm within, and as a callback; nothing came before the first step of the outermost flow."""
+    creation = observed.flows.creation
+    inner = await creation.chain(["one", "two"], name="inner")
+    after = await creation.chain(["one", "two"], name="after")
+    swarm = await creation.swarm(["one", inner], name="both", closed=True)
+    outer = await creation.chain(["one", swarm, "two"], name="outer", success=[after])
+    await observed.flows.start(outer)
+    await observed.worker.drain()
+    assert (await observed.flows.load(after.key)).has_ended
+    # inner: both steps; after: both; outer: its last. Of the swarm its task; inner itself is not a run.
+    assert observed.value("mageflow_flow_handover_seconds_count", flow="chain") == 5
+    assert observed.value("mageflow_flow_handover_seconds_count", flow="swarm") == 1
+
+
+async def test_a_suspension_is_no_part_of_a_hand_over(observed: Observed, hatchet: FakeHatchet) -> None:
+    """The step was sent, was turned away while suspended, and is timed from resume; a retry is not timed again."""
+    chain = await observed.flows.creation.chain(["one", "two"], name="order")
+    await observed.flows.start(chain)
+    await observed.flows.drain()
+    await observed.worker.one()
+    await chain.suspend()
+    await observed.worker.drain()
+    await asyncio.sleep(0.3)
+    await chain.resume()
+    await observed.worker.drain()
+    assert observed.value("mageflow_flow_handover_seconds_count", flow="chain") == 1
+    assert observed.value("mageflow_flow_handover_seconds_sum", flow="chain") < 0.3
+
+
 async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: FakeHatchet) -> None:
     """Every run is sent under the start span; the closing span is its child, back-dated by the clock of Redis."""
     chain = await observed.flows.creation.chain(["one", "two"], name="order")

@@ -189,6 +189,9 @@ async def test_telemetry_agrees_with_the_ledger_over_a_restart_and_a_kill(make_o
         assert total(everyone, "mageflow_flows_started_total", **labels) == 3, name
         assert total(everyone, "mageflow_flows_finished_total", **labels, outcome="succeeded") == 3, name
         assert total(everyone, "mageflow_flow_duration_seconds_count", **labels) == 3, name
+    # The steps after the first of each chain, and the first of the inner one; the item that gets a place of another.
+    assert total(parts, "mageflow_flow_handover_seconds_count", flow="chain") == 3 * (2 + 2 + 1)
+    assert total(parts, "mageflow_flow_handover_seconds_count", flow="swarm") == 3
     assert total(everyone, "mageflow_callbacks_total", kind="success", result="enqueued") == 3 * 2
     assert total(everyone, "mageflow_callbacks_total", kind="error", result="enqueued") == 3
     assert total(everyone, "mageflow_callbacks_total", result="failed") == 0

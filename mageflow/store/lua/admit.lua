@@ -26,7 +26,7 @@
 --   workflow text   task: one of several tasks of a workflow, each of which calls this with attempt 1; hook: its task
 --                   for the end; or nothing
 -- RESULT   {run, go_on, over, replay, skip, ended, foreign, missing or invalid; status or stored result; header;
---          definition; success callbacks; error callbacks; state; milliseconds since the step before ended, or -1; how
+--          definition; success callbacks; error callbacks; state; milliseconds since handed_ms, or -1; how
 --          many attempts of this run have failed}; after skip only the run that owns the member, if there is one;
 --          go_on: as run, for a further task of the workflow; over: the workflow has ended
 -- TTL      every key of the record: refreshed
@@ -106,10 +106,10 @@ elseif not owner_of(path) and header.status ~= 'active' then
   return {'skip', header.status}
 end
 local handover_ms = -1
-if state.status ~= 'active' and header.kind == 'chain' and tonumber(path) and tonumber(path) > 0 then
-  local before = state_of(integer(tonumber(path) - 1))
-  if before then handover_ms = NOW_MS - before.changed_ms end
+if state.status ~= 'active' and is_flow() and not owner_of(path) and type(state.handed_ms) == 'number' then
+  handover_ms = math.max(0, NOW_MS - state.handed_ms)
 end
+state.handed_ms = nil
 if state.run_id ~= run_id then state.failures, state.failed_attempt = nil, nil end
 state.status, state.run_id, state.attempt_number = 'active', run_id, attempt_number
 state.task_run_id, state.worker_id = task_run_id, worker_id

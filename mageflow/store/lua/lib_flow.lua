@@ -31,8 +31,9 @@ local function is_suspended_for_all_runs(path)
 end
 
 -- Dispatch a member: it is sent now, or held. Each dispatch has another epoch, so that a second legitimate dispatch of
--- a member differs from the same one sent twice. remembered: what the new state keeps of the dispatches before.
--- wait_ms: time until a reconciler sends it, instead of now. False when there is no such member.
+-- a member differs from the same one sent twice. remembered: what the new state has from the start: handed_ms, and of
+-- what is sent again the sums of the dispatches before. wait_ms: time until a reconciler sends it, instead of now. False
+-- when there is no such member. A hand-over that was interrupted by a suspension begins anew at resume.
 local function dispatch(path, link, remembered, wait_ms)
   local def = definition(path)
   if not def then return false end
@@ -40,11 +41,12 @@ local function dispatch(path, link, remembered, wait_ms)
   local state = remembered or {}
   state.status, state.epoch, state.link, state.attempt_number = 'queued', before and before.epoch + 1 or 0, link, 0
   state.options, state.decided_ms = before and before.options, NOW_MS
+  if before and before.handed_ms and not state.handed_ms then state.handed_ms = NOW_MS end
   local entry = {kind = def.is_task and 'run' or 'flow', epoch = state.epoch}
   if before and before.suspended or is_suspended_for_all_runs(path) then
     state.status, state.suspended = 'held', true
     hold('member', path)
-  elseif remembered and header.status == 'suspended' then
+  elseif state.resends and header.status == 'suspended' then
     state.status = 'held'
     hold('start', path)
   elseif wait_ms then
@@ -69,7 +71,7 @@ local function dispatch_callbacks(path, succeeded, def, link)
   for i = 0, (succeeded and def.success_callbacks or def.error_callbacks) - 1 do
     local callback = callback_path(path, succeeded, i)
     local before = state_of(callback)
-    if not before or before.epoch < 0 then dispatch(callback, link) end
+    if not before or before.epoch < 0 then dispatch(callback, link, {handed_ms = NOW_MS}) end
   end
 end
 
@@ -162,26 +164,53 @@ local function stop_members(status, err)
   end
 end
 
+-- When each free place of a swarm that waits became free, in that order.
+local function freed_places()
+  local freed = {}
+  for after in string.gmatch(header.freed_after_ms or '', '%d+') do freed[#freed + 1] = number('freed_ms') + after end
+  return freed
+end
+
+-- Remember that so many places are free, of which the last became free now. Of more than 1000 the rest is not remembered.
+local function note_freed_places(count)
+  if not header.freed_ms then
+    put('freed_ms', integer(NOW_MS))
+    facts.refill_after_ms = number('refill_linger_ms')
+  end
+  local freed = freed_places()
+  if #freed >= math.min(count, 1000) then return end
+  local texts = {header.freed_after_ms}
+  for _ = #freed + 1, math.min(count, 1000) do texts[#texts + 1] = integer(NOW_MS - number('freed_ms')) end
+  put('freed_after_ms', table.concat(texts, ','))
+end
+
+local function forget_freed_places()
+  clear('freed_ms')
+  clear('freed_after_ms')
+end
+
 -- Dispatch items of a swarm while places are free. Free places wait for more, so that one call to Hatchet starts many.
-local function fill_places(at_once)
+-- first_new: the item from which on they were added by the caller: no place waited for these. new_handed_ms: what they
+-- have as handed_ms, if anything.
+local function fill_places(at_once, first_new, new_handed_ms)
   if header.kind ~= 'swarm' or header.status ~= 'active' then return end
   local pending, free = number('total') - number('next_item'), number('max_running') - number('running')
   local count = math.min(pending, free)
   if count <= 0 then
-    if pending == 0 then clear('freed_ms') end
+    if pending == 0 then forget_freed_places() end
     return
   end
   local waited = header.freed_ms and NOW_MS - number('freed_ms') >= number('refill_linger_ms')
   if not at_once and not waited and count < math.min(number('refill_batch'), pending) then
-    if not header.freed_ms then
-      put('freed_ms', integer(NOW_MS))
-      facts.refill_after_ms = number('refill_linger_ms')
-    end
+    note_freed_places(count)
     return
   end
-  local first, missing = number('next_item'), 0
+  local first, missing, freed = number('next_item'), 0, freed_places()
   for i = first, first + count - 1 do
-    if not dispatch(integer(i)) then
+    local is_new = first_new and i >= first_new
+    local handed_ms = new_handed_ms
+    if not is_new then handed_ms = freed[i - first + 1] or NOW_MS end
+    if not dispatch(integer(i), not is_new and ending_link or nil, {handed_ms = handed_ms}) then
       missing = missing + 1
       put('error', missing_definition(integer(i)))
     end
@@ -189,7 +218,7 @@ local function fill_places(at_once)
   put('next_item', integer(first + count))
   put('running', integer(number('running') + count - missing))
   if missing > 0 then put('failed', integer(number('failed') + missing)) end
-  clear('freed_ms')
+  forget_freed_places()
   facts.filled = {count = count, running = number('running'), pending = number('total') - number('next_item')}
 end
 
@@ -263,7 +292,8 @@ local function conclude(path, state, def)
     if tonumber(path) ~= (succeeded and step - 1 or step) then return end
     if not succeeded then return close_flow(failure, state.error) end
     if step >= number('total') then return close_flow('succeed') end
-    if not dispatch(header.step, state.traceparent) then close_flow('fail', missing_definition(header.step)) end
+    local handed = {handed_ms = NOW_MS}
+    if not dispatch(header.step, state.traceparent, handed) then close_flow('fail', missing_definition(header.step)) end
     return
   end
   local most_failures = number('stop_after_failures')
@@ -274,14 +304,15 @@ local function conclude(path, state, def)
   refill()
 end
 
--- Dispatch the first step, or the first items, of a flow that has its message.
-local function begin_flow()
+-- Dispatch the first step, or the first items, of a flow that has its message. handed_ms: when what came before it in its
+-- parent ended, if anything did.
+local function begin_flow(handed_ms)
   set_status('active', header.started_by, '')
   if header.kind ~= 'chain' then
-    fill_places(true)
+    fill_places(true, 0, handed_ms)
     finish_swarm()
     update_item_counts()
-  elseif not dispatch('0', '') then
+  elseif not dispatch('0', '', {handed_ms = handed_ms}) then
     close_flow('fail', missing_definition('0'))
   end
 end
@@ -296,7 +327,7 @@ local function options_of(path)
 end
 
 -- One row of the reply for one entry of the outbox: {field, kind, epoch, definition, role, value, input, link, tries,
--- options, failed input of the flow}.
+-- options, failed input of the flow, handed_ms or nothing}.
 -- It holds all that the sender builds the input from; user data passes through as text and is not parsed here.
 local function outbox_row(field)
   local raw = redis.call('HGET', OUTBOX, field)
@@ -306,9 +337,9 @@ local function outbox_row(field)
   if field == PARENT_REPORT then
     local value = header.status == 'done' and flow_result() or header.error or ''
     return {field, '', epoch, '', header.status, value, header.parent, ending_link or '', tries, '',
-      header.failed_input or ''}
+      header.failed_input or '', ''}
   end
-  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries, '', ''} end
+  if not is_member(field) then return {field, '', epoch, '', '', '', '', '', tries, '', '', ''} end
   local def, state, owner = definition(field), state_of(field) or {}, owner_of(field)
   local json, link = def and def.json or '', state.link or ''
   local role, value, input, failed_input = header.kind == 'chain' and 'step' or 'item', '', '', ''
@@ -324,7 +355,8 @@ local function outbox_row(field)
   elseif header.kind == 'chain' and tonumber(field) > 0 then
     value = redis.call('HGET', RESULTS, integer(tonumber(field) - 1)) or 'null'
   end
-  return {field, entry.kind, epoch, json, role, value, input, link, tries, options_of(field), failed_input}
+  local handed_ms = type(state.handed_ms) == 'number' and integer(state.handed_ms) or ''
+  return {field, entry.kind, epoch, json, role, value, input, link, tries, options_of(field), failed_input, handed_ms}
 end
 
 -- The envelope: {verdict, facts, root definition, message, its set part, parent value, traceparent, outbox rows}.

@@ -56,6 +56,8 @@
 --     copies                  copies       create, swarm,     of a signature: where it was copied to, the last 32
 --                                          copied             member keys, and whether there are more
 --     freed_ms                epoch ms     fill               of a swarm: since when free places wait
+--     freed_after_ms          text         fill               of a swarm: for each free place that waits, milliseconds
+--                                                             after freed_ms at which it became free: 0,12,340
 --   definitions               hash         create, swarm      definition path -> definition: <letter>:<success
 --                                                             callbacks>:<error callbacks>|<JSON text>, with T task, F
 --                                                             nested flow, C chain, S swarm as the letter
@@ -67,6 +69,9 @@
 --     attempt_number          number       dispatch, admit    the attempt that runs; 0: none was admitted
 --     changed_ms              epoch ms     every change       when this state last changed
 --     decided_ms              epoch ms     dispatch           when this dispatch was decided
+--     handed_ms               epoch ms     dispatch           when what came before it ended: the step before, the item
+--                                                             whose place it gets, or what the flow is nested behind.
+--                                                             Of a nested flow its first steps have it too
 --     admitted_ms             epoch ms     admit              when the first attempt of this dispatch was admitted
 --     stages                  JSON text    settle             milliseconds by stage, of the attempts that ended
 --     run_id                  run id       send, admit        the run that owns the member

@@ -26,6 +26,7 @@ local function resend(path, state, reason)
   local next_state = {
     attempts = state.attempts, error = state.error, traceparent = state.traceparent, resends = (state.resends or 0) + 1,
     lost_before_start = state.lost_before_start, lost_after_start = state.lost_after_start,
+    handed_ms = state.handed_ms,
   }
   local wait_ms
   if has_begun then

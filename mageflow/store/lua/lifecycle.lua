@@ -110,6 +110,7 @@ end
 local function suspend_record()
   put('suspended_from', header.status)
   set_status('suspended', by, why)
+  forget_freed_places()
   for _, field in ipairs(redis.call('HKEYS', OUTBOX)) do
     local state = state_of(field)
     if state and state.status == 'queued' then

@@ -20,6 +20,7 @@
 --   by       text   who starts it
 --   options  text   JSON: metadata and priority of every run of the flow, or nothing
 --   scheduled text  1 to begin with the message that schedule.lua stored, if it is time
+--   handed_ms text  of a nested flow: when what came before it in its parent ended, epoch ms; or nothing
 -- RESULT   the envelope of lib_flow; verdict started, held (suspended: begins at resume), repeated (it had begun for
 --          this parent before), owned (it had begun otherwise, or has ended), early (it is
 --          scheduled for later, or no more) or gone
@@ -27,6 +28,7 @@
 -- ATOMIC   two starts must not send the first step twice
 -- INCLUDE  paths damage record flow
 local message, message_set, parent_value, traceparent, parent, by, options, scheduled = unpack(ARGV, 2, 9)
+local handed_ms = tonumber(ARGV[10])
 if not read_header() then return GONE end
 facts.steps = number('total')
 if has_started() then
@@ -59,6 +61,6 @@ if header.status == 'suspended' then
   refresh()
   return reply('held')
 end
-begin_flow()
+begin_flow(handed_ms)
 refresh()
 return reply('started')

@@ -53,7 +53,7 @@ if #ARGV > 4 then
   if token ~= '' then redis.call('HSET', MEMBERS, addition_of(token), integer(first)) end
 end
 if close == 'now' or (close == 'when_full' and limit > 0 and number('total') >= limit) then put('closed', '1') end
-fill_places(added > 0)
+fill_places(added > 0, first)
 finish_swarm()
 update_item_counts()
 refresh()

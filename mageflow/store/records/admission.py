@@ -30,7 +30,9 @@ class Admission:
         flow_name: Name of the flow.
         step: Number of the step or item, from 0.
         steps: How many there are.
-        handover_seconds: From the end of the step before to now, by the clock of Redis; None for anything else.
+        handover_seconds: From the end of what came before to now, by the clock of Redis: the step before, the item
+            whose place in the swarm this one has, or for a first step of a nested flow what came before the flow. None
+            where nothing came before, and for a later attempt.
         failed_attempts: How many earlier attempts of this run reported a failure. An attempt that is missing in this
             number was lost with its worker, and Hatchet does not count it against the task's retries.
         ended_attempt: The attempt that ended the member; 0 when it never began.

@@ -64,7 +64,7 @@ SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "stages", "..."
 )
 START: Final = _record_script(
-    "start", "message", "message_set", "parent_value", "trace", "parent", "by", "options", "scheduled"
+    "start", "message", "message_set", "parent_value", "trace", "parent", "by", "options", "scheduled", "handed_ms"
 )
 SCHEDULE: Final = _record_script("schedule", "at_ms", "starts", "message", "message_set", "options", "why")
 LIFECYCLE: Final = _record_script("lifecycle", "path", "action", "by", "why", "error", "scope")

@@ -66,6 +66,7 @@ class MemberEntry(_AnyEntry):
         link: Traceparent of the run that led to this one.
         options_json: What the run is given (`mageflow.signatures.RunOptions`); empty when there is nothing.
         failed_input_json: For an error callback of a flow the input of the step or item whose failure ended it.
+        handed_ms: When what came before it ended: epoch milliseconds by the clock of Redis; None where nothing did.
     """
 
     path: MemberPath
@@ -77,6 +78,7 @@ class MemberEntry(_AnyEntry):
     link: str
     options_json: str = ""
     failed_input_json: str = ""
+    handed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
     Raises:
         SignatureInvalidError: The row names no entry.
     """
-    field, kind, epoch, definition, role, value, extra, link, tries, options, failed_input = row
+    field, kind, epoch, definition, role, value, extra, link, tries, options, failed_input, handed_ms = row
     try:
         target = parse_outbox_field(field)
     except ValueError as error:
@@ -142,6 +144,7 @@ def read_entry(keys: RecordKeys, row: list[Any]) -> OutboxEntry:
                 link=link,
                 options_json=options,
                 failed_input_json=failed_input,
+                handed_ms=int(handed_ms) if handed_ms else None,
             )
         case ParentReport():
             return ReportEntry(

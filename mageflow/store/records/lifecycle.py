@@ -29,6 +29,8 @@ class StartRequest:
         by: Who starts it, for the history.
         options_json: What every run of the flow is given (`RunOptions`).
         is_scheduled: True to begin with the message and the options that `schedule` stored, if it is time.
+        handed_ms: For a nested flow when what came before it in its parent ended: epoch milliseconds by the clock of
+            Redis; None where nothing came before.
     """
 
     key: str
@@ -40,6 +42,7 @@ class StartRequest:
     by: str = ""
     options_json: str = ""
     is_scheduled: bool = False
+    handed_ms: int | None = None
 
 
 class LifecycleOperations(RecordOperations):
@@ -60,6 +63,7 @@ class LifecycleOperations(RecordOperations):
                 request.by,
                 request.options_json,
                 "1" if request.is_scheduled else "",
+                "" if request.handed_ms is None else request.handed_ms,
             )
         return guarded(keys.record, lambda: StartDecision.parse(keys, reply))
 

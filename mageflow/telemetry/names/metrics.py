@@ -269,8 +269,10 @@ FLOW_DURATION: Final = _histogram(
     FLOW, "flow", "flow_name", exemplars=True, flow=FLOW_KINDS,
 )  # fmt: skip
 FLOW_HANDOVER: Final = _histogram(
-    "mageflow_flow_handover_seconds", "From the end of one step to the start of the next.", WAIT, flow=FLOW_KINDS
-)
+    "mageflow_flow_handover_seconds",
+    "From the end of one step to the start of the next, or from a free place of a swarm to its next item.",
+    WAIT, flow=FLOW_KINDS,
+)  # fmt: skip
 FLOW_STEPS: Final = _histogram("mageflow_flow_steps", "Steps per flow.", STEPS, unit="", flow=FLOW_KINDS)
 FLOWS_ACTIVE: Final = _cluster("mageflow_flows_active", "Flows not closed yet.", flow=FLOW_KINDS)
 FLOW_OLDEST_ACTIVE: Final = _cluster(
