@@ -6,7 +6,7 @@ Key                       Written by                                            
 ``mageflow_signature``    `stamp`: key of the signature the run is started from   the worker, to load the signature
 ``mageflow_dedupe``       `stamp`: the same for the same step, however often it   admission, to find a step that is sent
                           is sent                                                 twice
-``mageflow_flow``         `stamp`: ``<kind>:<flow id>:<path>``                    the worker, for logs and spans
+``mageflow_flow``         `stamp`: ``<kind>:<flow id>:<path> <name of the flow>`` the worker, for logs and spans
 ``mageflow_sender``       `stamp`: id of the task that sent a signature's run;    admission, to find copied metadata
                           blank outside of tasks
 ``mageflow_link``         `stamp`: traceparent of the step before; telemetry:     telemetry, for the span's link

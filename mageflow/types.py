@@ -52,6 +52,9 @@ OutageReason = Literal[
 ]
 """Why Redis does not serve: it is away, has no free connection, or refuses in a way that passes."""
 
+UnservedReason = Literal["unreachable", "no_worker", "not_served"]
+"""Why a run does not start: Hatchet does not answer; no worker is connected; the connected ones do not run its task."""
+
 Phase = Literal["loading", "stagger", "lock_wait", "running", "cancelling"]
 """The activity of a live attempt."""
 

@@ -55,8 +55,8 @@ def flow_name(decision: Decision) -> str:
     return definition.name if isinstance(definition, FlowDefinition) else ""
 
 
-def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128) -> DispatchRun:
-    """The run to dispatch for an outbox entry.
+def build_run(decision: Decision, entry: MemberEntry, name: str, *, fanout_limit: int = 128) -> DispatchRun:
+    """The run to dispatch for an outbox entry of a flow with this name; empty for a task signature.
 
     Items of a swarm larger than ``fanout_limit`` start traces of their own, with a link to the start of the flow:
     ``link`` then equals ``traceparent``.
@@ -80,7 +80,7 @@ def build_run(decision: Decision, entry: MemberEntry, *, fanout_limit: int = 128
         signature_key=entry.path.key(keys.record),
         dedupe_key=str(DedupeKey(keys.record, entry.path, entry.epoch)),
         source=source,
-        flow="" if keys.kind == "task" else str(FlowPlace(keys.kind, keys.id, entry.path)),
+        flow="" if keys.kind == "task" else str(FlowPlace(keys.kind, keys.id, entry.path, name)),
         traceparent=decision.traceparent,
         link=decision.traceparent if is_own_trace else entry.link,
         priority=options.priority,

@@ -144,12 +144,13 @@ class OutboxRelay:
         following: list[Decision] = []
         cancellations: list[CancelEntry] = []
         fanout_limit = self._store.settings.trace_fanout_limit
+        name = flow_name(decision) if decision.outbox else ""
         for entry in decision.outbox:
             try:
                 if isinstance(entry, CancelEntry):
                     cancellations.append(entry)
                 elif isinstance(entry, MemberEntry) and entry.starts == "run":
-                    runs.append((entry, build_run(decision, entry, fanout_limit=fanout_limit)))
+                    runs.append((entry, build_run(decision, entry, name, fanout_limit=fanout_limit)))
                 else:
                     following += await self._send_to_record(decision, entry)
             except SignatureInvalidError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mageflow.interceptors.events import Event
-from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage
+from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage, UnservedReason
 
 __all__ = [
     "Attempt",
@@ -100,7 +100,7 @@ class Attempt:
     """Empty for a run outside of flows; then the other ``flow_`` fields are empty too."""
     flow_id: str = ""
     flow_name: str = ""
-    """Filled in by the signature load."""
+    """From the run's metadata; filled in by the signature load if an older release sent the run."""
     flow_step: int = 0
     """Number of the step or item, from 0."""
     flow_steps: int = 0
@@ -233,8 +233,7 @@ class RunUnserved(Event):
 
     task: str
     """Its task, as in `EnqueueItem.task`."""
-    reason: Literal["unreachable", "no_worker", "not_served"]
-    """Hatchet does not answer; no worker is connected; the connected ones do not run this task."""
+    reason: UnservedReason
     advice: str
     """What is wrong and what to do, one sentence."""
     run_id: str = ""

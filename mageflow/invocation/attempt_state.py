@@ -72,7 +72,7 @@ class AttemptState:
 
 
 def _read_flow(attempt: Attempt) -> None:
-    """Read ``<kind>:<id>:<step>`` from the run's metadata. Any other value is a program's own and is ignored."""
+    """Read ``<kind>:<id>:<step> <name>`` from the run's metadata. Any other value is a program's own and is ignored."""
     text = str(attempt.metadata.get(KEY_FLOW) or "")
     if not text:
         return
@@ -82,3 +82,4 @@ def _read_flow(attempt: Attempt) -> None:
         return
     if place.path.is_step_or_item and place.path.index is not None:
         attempt.flow_kind, attempt.flow_id, attempt.flow_step = place.kind, place.flow_id, place.path.index
+        attempt.flow_name = place.name

@@ -131,12 +131,12 @@ class SignedRuns:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
             attempt.signature_key = attempt.signature_id = ""
-            attempt.flow_kind, attempt.flow_id, attempt.flow_step = "", "", 0
+            attempt.flow_kind, attempt.flow_id, attempt.flow_name, attempt.flow_step = "", "", "", 0
             return None
         attempt.flow_kind, attempt.flow_id, attempt.flow_name = (
             admission.flow_kind or attempt.flow_kind,
             admission.flow_id or attempt.flow_id,
-            admission.flow_name,
+            admission.flow_name or attempt.flow_name,
         )
         attempt.flow_step, attempt.flow_steps = admission.step or attempt.flow_step, admission.steps
         if admission.verdict == "over":

@@ -331,6 +331,8 @@ class FlowPlace:
     kind: Literal["chain", "swarm"]
     flow_id: str
     path: MemberPath
+    name: str = ""
+    """Name of the flow. Empty in the metadata that an older release wrote."""
 
     @classmethod
     def parse(cls, text: str) -> "FlowPlace":
@@ -339,11 +341,14 @@ class FlowPlace:
         Raises:
             ValueError: The text is no place of this grammar.
         """
-        kind, _, rest = text.partition(":")
+        # No other part has a space; a name may have any character.
+        place, _, name = text.partition(" ")
+        kind, _, rest = place.partition(":")
         flow_id, _, path = rest.rpartition(":")
         if kind not in _FLOW_KINDS or not flow_id:
             raise ValueError(f"{text!r} is no place in a flow")
-        return cls(_FLOW_KINDS[kind], flow_id, MemberPath.parse(path))
+        return cls(_FLOW_KINDS[kind], flow_id, MemberPath.parse(path), name)
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.flow_id}:{self.path}"
+        place = f"{self.kind}:{self.flow_id}:{self.path}"
+        return f"{place} {self.name}" if self.name else place

@@ -273,6 +273,7 @@ class AttemptScope:
             attributes[traces.FLOW_STEP] = attempt.flow_step
             if attempt.flow_name:
                 attributes[traces.FLOW_NAME] = attempt.flow_name
+            if attempt.flow_steps:
                 attributes[traces.FLOW_STEP_COUNT] = attempt.flow_steps
         live.span.set_attributes(attributes)
         spans = self._recorder.spans

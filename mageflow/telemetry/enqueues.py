@@ -188,7 +188,10 @@ class EnqueueScope:
 
 
 def warn_unserved(recorder: Recorder, event: RunUnserved) -> None:
-    """Write the log event of a run that does not start."""
+    """Count and log a task whose run does not start."""
+    if recorder.guards.metric.may_record:
+        with recorder.guards.metric.catching("unserved"):
+            recorder.instruments.inc(metrics.TASKS_UNSERVED, recorder.task_label(event.task), event.reason)
     recorder.log.emit(
         events.TASK_UNSERVED,
         target=event.task,

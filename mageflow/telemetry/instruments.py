@@ -200,11 +200,13 @@ class Instruments(Collector):
             self._zero({"lock": name}, METRICS)
 
     def zero_producer(self, workflow: str) -> None:
-        """Create the series of direct enqueues of this workflow or stand-alone task, with 0."""
+        """Create the series of a program that sends this workflow or stand-alone task, with 0."""
         if ("enqueue", workflow) not in self._zeroed:
             self._zeroed.add(("enqueue", workflow))
             for result in names.OK_ERROR:
                 self.inc(names.TASKS_ENQUEUED, workflow, "direct", result, by=0.0)
+            for reason in names.UNSERVED_REASONS:
+                self.inc(names.TASKS_UNSERVED, workflow, reason, by=0.0)
             self._zero_once()
 
     def zero_flow(self, flow: str, flow_name: str) -> None:
@@ -235,7 +237,7 @@ class Instruments(Collector):
         if ("attempt", task) in self._zeroed:
             return
         self._zeroed.add(("attempt", task))
-        unused = {names.TASKS_ENQUEUED, *(() if is_staggered else _STAGGER_ONLY)}
+        unused = {names.TASKS_ENQUEUED, names.TASKS_UNSERVED, *(() if is_staggered else _STAGGER_ONLY)}
         self._zero({"task": task}, (m for m in METRICS if m not in unused))
         self._zero({}, METRICS)
         self._zero_once()

@@ -13,6 +13,8 @@ HOURS = 5
 STEPS = HOURS * 3600 // STEP_SECONDS
 """The last hour is the busy one; the hours before give the error budgets a history."""
 
+_FLOW = 'flow="chain", flow_name="order"'
+
 BUSY_FROM = STEPS - 3600 // STEP_SECONDS
 MINUTE = 60 // STEP_SECONDS
 
@@ -74,7 +76,10 @@ class Fleet:
     def _live(self, process: Process, step: int) -> None:
         draw = self._random
         if not process.serves:
+            # The web application alone starts the flows; the workers close them.
+            process.count("mageflow_flows_started_total", _FLOW, 2)
             return
+        process.count("mageflow_flows_finished_total", f'{_FLOW}, outcome="succeeded"', draw.randint(0, 1))
         _run(process, "busy", "succeeded", draw.randint(80, 120))
         _run(process, "busy", "failed", int(draw.random() < 0.3))
         _run(process, "busy", "timed_out", int(draw.random() < 0.05))

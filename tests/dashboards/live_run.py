@@ -89,6 +89,12 @@ class LiveWorkload:
         self.workload = Workload(client, self.shop)
         self.expected = run.expected = self.workload.expected
 
+        @client.task(name="returns.pick_up", input_validator=Order)
+        async def not_served(msg: Order) -> None:
+            """A task that only this program declares."""
+
+        self._not_served = not_served
+
     async def everything(self) -> None:
         """Start all of it, over about half a minute, so that rates can be computed."""
         async with asyncio.TaskGroup() as group:
@@ -139,6 +145,8 @@ class LiveWorkload:
         for n in range(2):
             await self.workload.push_event(Order(number=n))
             await self.workload.schedule(Order(number=n), timedelta(seconds=1))
+        await self._not_served.aio_run(Order(), wait_for_result=False)
+        self.expected.enqueued[self._not_served.name, "direct"] += 1
 
     # -- signatures and flows ------------------------------------------------------------------------------------
 

@@ -112,10 +112,10 @@ def test_a_nested_flow_stands_for_a_run(record: str) -> None:
     assert flow_of_run("6f9619ff-8b86-d011-b42d-00cf4fc964ff") is None
 
 
-@given(st.sampled_from(["chain", "swarm"]), st.text(st.sampled_from("0123456789abcdef"), min_size=1), paths)
-def test_a_place_in_a_flow_is_read_as_it_was_written(kind: str, identity: str, path: MemberPath) -> None:
-    """It travels in a run's metadata."""
-    place = FlowPlace(kind, identity, path)  # type: ignore[arg-type]
+@given(st.sampled_from(["chain", "swarm"]), st.text(st.sampled_from("0123456789abcdef"), min_size=1), paths, st.text())
+def test_a_place_in_a_flow_is_read_as_it_was_written(kind: str, identity: str, path: MemberPath, name: str) -> None:
+    """It travels in a run's metadata, with any name; an older release wrote none."""
+    place = FlowPlace(kind, identity, path, name)  # type: ignore[arg-type]
     assert FlowPlace.parse(str(place)) == place
 
 

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mageflow.hatchet.enqueue import Enqueuer, enqueue_item, on_behalf_of
-from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, Interceptor, current_attempt
+from mageflow.interceptors import ClientCreated, Enqueue, EnqueueItem, Interceptor, RunUnserved, current_attempt
 from mageflow.metadata import OWN_KEYS, blank, stamp
 from mageflow.types import DispatchRun
 from tests.telemetry.conftest import Bench
@@ -208,3 +208,19 @@ def test_the_namespace_is_no_part_of_a_name(make_bench):
     bench.enqueue("staging_send")
 
     assert bench.samples.value("mageflow_tasks_enqueued_total", task="send", source="direct", result="ok") == 1.0
+
+
+def test_a_task_that_nothing_serves_is_counted_by_reason(bench: Bench):
+    """The series of a program that sends the task begin at 0, so the first one is an increase."""
+    task = "send-workflow"
+    bench.telemetry.recorder.zero_enqueues()
+    before = bench.samples
+    bench.interceptor.event(RunUnserved(task, "not_served", "add it to the worker", "run-1"))
+
+    assert before.by("reason", "mageflow_tasks_unserved_total", task=task) == {
+        "unreachable": 0.0, "no_worker": 0.0, "not_served": 0.0,
+    }  # fmt: skip
+    seen = bench.samples
+    assert seen.value("mageflow_tasks_unserved_total", task=task, reason="not_served") == 1.0
+    assert seen.total("mageflow_tasks_unserved_total") == 1.0
+    assert bench.logs.one("mageflow.task.unserved")["reason"] == "not_served"

@@ -190,8 +190,7 @@ _LOGS = Section(
     (
         logs(
             "Logs of these flows", lines_with("flow", 'flow=~"$flow_name"'),
-            "Lines about the selected flows. Lines of the attempts in them have the kind of the flow, not its name: "
-            "select All to see them, or open the trace of a line.",
+            "Lines about the selected flows and the attempts in them.",
         ),
     ),
 )  # fmt: skip

@@ -135,14 +135,22 @@ _CAPACITY = Section(
             "Enqueues by source", "short",
             [Query(counts("mageflow_tasks_enqueued_total{S}", "source", "result"), "{{source}} {{result}}")],
             "Runs sent to Hatchet per interval, by what started them. Result error: Hatchet did not accept the run.",
-            bars=True, decimals=0, empty="no runs",
+            bars=True, decimals=0, empty="no runs", width=8,
         ),
         lines(
             "Enqueue p95", "s",
             [Query(quantile_of_all(0.95, "mageflow_task_enqueue_duration_seconds_bucket{S}", "operation"),
                    "{{operation}}")],
             "Duration of the calls that send runs to Hatchet, from workers and producers.",
-            steps=((1, "red"),),
+            steps=((1, "red"),), width=8,
+        ),
+        table(
+            "Tasks that nothing serves", "short",
+            f"round(sum by (task, reason) ({in_range('mageflow_tasks_unserved_total{S}')})) > 0",
+            (("task", "task"), ("reason", "reason")), "senders in range",
+            "Tasks of which a sender saw a run that no worker takes, with the number of such senders. no_worker: none "
+            "is connected. not_served: none of the connected has the task. unreachable: Hatchet does not answer.",
+            width=8, steps=((1, "red"),), empty="every task is served",
         ),
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from mageflow.types import OutageReason
+from mageflow.types import OutageReason, UnservedReason
 
 Kind = Literal["counter", "gauge", "histogram"]
 View = Literal["process", "cluster"]
@@ -79,6 +79,7 @@ OUTCOMES: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled", "
 ENDINGS: Final = ("succeeded", "failed", "retried", "timed_out", "cancelled")
 OK_ERROR: Final = ("ok", "error")
 OUTAGE_REASONS: Final = get_args(OutageReason)
+UNSERVED_REASONS: Final = get_args(UnservedReason)
 STAGES: Final = ("signature_load", "stagger", "lock_wait", "body", "callbacks")
 PHASES: Final = ("loading", "stagger", "lock_wait", "running", "cancelling")
 SOURCES: Final = ("direct", "signature", "chain", "swarm", "callback", "schedule", "cron", "event")
@@ -207,6 +208,11 @@ TASK_ORPHAN_THREADS: Final = _gauge(
 TASKS_ENQUEUED: Final = _counter(
     "mageflow_tasks_enqueued_total", "Runs handed to Hatchet.", "task", source=SOURCES, result=OK_ERROR
 )
+TASKS_UNSERVED: Final = _counter(
+    "mageflow_tasks_unserved_total",
+    "Tasks whose run did not start because nothing serves it; once per task and client, by the sender.",
+    "task", reason=UNSERVED_REASONS,
+)  # fmt: skip
 TASK_ENQUEUE_DURATION: Final = _histogram(
     "mageflow_task_enqueue_duration_seconds", "Calls that hand runs to Hatchet.", RPC, operation=ENQUEUE_OPERATIONS
 )
