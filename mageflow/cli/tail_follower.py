@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from mageflow.cli.tail_events import Happening, of_attempt, of_deadlock, of_record
@@ -17,9 +18,11 @@ __all__ = ["Follower"]
 
 _OVERLAP: Final = timedelta(seconds=2)
 """Looks overlap: what is the same as in the look before is not reported again."""
-_RECORDS: Final = 200
-"""Records that one look describes: each is a round trip."""
-_MEMBERS: Final = 200
+_AT_ONCE: Final = 200
+"""Records that are described at the same time: each is a round trip."""
+_PAGE: Final = 200
+_MOST_MEMBERS: Final = 4000
+"""Members of one flow that are followed: a huge swarm does not keep Redis busy."""
 
 
 class Follower:
@@ -52,8 +55,12 @@ class Follower:
 
     async def begin(self) -> None:
         """Note the time of Redis, by which everything later is new. One round trip."""
+        self._began = self._looked = await self._now()
+
+    async def _now(self) -> datetime:
+        """By the clock of Redis, which writes the times of changes. That of this host may be ahead."""
         seconds, microseconds = await self._port.command("TIME", operation="tail")
-        self._began = self._looked = datetime.fromtimestamp(int(seconds) + int(microseconds) / 1e6, UTC)
+        return datetime.fromtimestamp(int(seconds) + int(microseconds) / 1e6, UTC)
 
     async def look(self) -> list[Happening]:
         """What has happened since the last look.
@@ -78,8 +85,8 @@ class Follower:
 
     async def _described(self) -> Sequence[Description]:
         if self._key:
-            return [await describe_record(self._port, self._keys, self._key, limit=_MEMBERS)]
-        since, self._looked = self._looked - _OVERLAP, datetime.now(UTC)
+            return await self._pages(self._key)
+        since, self._looked = self._looked - _OVERLAP, await self._now()
         found = [
             each.key
             async for each in search_records(
@@ -92,13 +99,26 @@ class Follower:
                 settings=self._settings,
             )
         ]
-        described = await asyncio.gather(*(self._describe(key) for key in found[-_RECORDS:]))
-        return [each for each in described if each is not None]
+        described: list[Description] = []
+        for first in range(0, len(found), _AT_ONCE):
+            some = found[first : first + _AT_ONCE]
+            described += chain.from_iterable(await asyncio.gather(*(self._readable_pages(key) for key in some)))
+        return described
 
-    async def _describe(self, key: str) -> Description | None:
-        with suppress(SignatureError):  # it expired meanwhile, or is damaged: the others are reported
-            return await describe_record(self._port, self._keys, key, limit=_MEMBERS)
-        return None
+    async def _readable_pages(self, key: str) -> list[Description]:
+        try:
+            return await self._pages(key)
+        except SignatureError:  # it expired meanwhile, or is damaged: the others are reported
+            return []
+
+    async def _pages(self, key: str) -> list[Description]:
+        """A record with its members, in as many descriptions as they need. The first is of the record as it is now."""
+        pages: list[Description] = []
+        for first in range(0, _MOST_MEMBERS, _PAGE):
+            pages.append(await describe_record(self._port, self._keys, key, first=first, limit=_PAGE))
+            if not pages[-1].path.is_record or first + _PAGE >= pages[-1].members_total:
+                break
+        return pages
 
     def _is_wanted(self, record: Description, each: Happening) -> bool:
         if not self._task:

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
-from mageflow import Settings
+from mageflow import Settings, SwarmConfig
 from mageflow.cli.tail_follower import Follower
 from mageflow.store import Keys, RedisPort
 from tests.integration.conftest import free_port, make_observed  # noqa: F401 - a fixture
@@ -78,6 +79,36 @@ async def test_a_chain_is_followed(client: Any, mageflow_worker: Any, mageflow_r
     assert 0 < end.seconds < 60
     assert {each.name for each in await of_task.look()} == {"works"}
     assert await of_flow.look() == []
+    await port.aclose()
+
+
+async def test_nothing_is_missed_where_much_changes_and_the_clock_of_this_host_is_wrong(
+    client: Any, mageflow_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every member of a large swarm, every one of many signatures; the clock is an hour ahead of that of Redis."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr("mageflow.cli.tail_follower.datetime", Ahead)
+
+    @client.task(name="many")
+    async def many(message: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    port = RedisPort(mageflow_redis.url)
+    follower = Follower(port, Keys("mageflow", ""), Settings())
+    await follower.begin()
+    await follower.look()
+    await asyncio.sleep(2.5)  # longer than looks overlap
+    signatures = [await client.sign(many, n=each) for each in range(250)]
+    swarm = await client.swarm([many] * 250, config=SwarmConfig(max_concurrency=300), closed=True)
+    await swarm.aio_run_no_wait()
+    found = await follower.look()
+    assert {each.key for each in found if each.what == "pending"} >= {each.key for each in signatures}
+    assert {f"{swarm.key}#{each}" for each in range(250)} <= {each.key for each in found}
     await port.aclose()
 
 
