@@ -20,8 +20,9 @@ from prometheus_client import CollectorRegistry
 
 from mageflow import hatchet as sdk
 from mageflow import invocation
+from mageflow.client.creation import CreatingClient
 from mageflow.client.declarations import DeclaringClient
-from mageflow.client.operations import StateOperations
+from mageflow.client.stored import StoredClient
 from mageflow.cluster import ClusterObserver, QueueObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
@@ -36,7 +37,7 @@ from mageflow.types import AcceptParams, RandomSource
 __all__ = ["HatchetMageflow", "Mageflow"]
 
 
-class Mageflow(StateOperations, DeclaringClient):
+class Mageflow(CreatingClient, StoredClient, DeclaringClient):
     """A Hatchet client with observability, signatures, staggering, locks and flows.
 
     It is a ``hatchet_sdk.Hatchet``: every method, property and keyword works as in the SDK, and functions written for
