@@ -247,7 +247,7 @@ _TRACES = Section(
     ),
 )  # fmt: skip
 
-_DEADLOCK_EVENTS = "mageflow[.]deadlock[.].+"
+_DEADLOCK_EVENTS = "mageflow.deadlock[.].+"
 
 _MEMBERS = (1, 2, 3)
 """How many runs of a cycle have columns of their own. Longer cycles are rare; their trace has all."""

@@ -180,10 +180,15 @@ function Heat({ data, width, height, options, timeRange }: Props) {
         }
       });
     }
-    for (let bucket = 0; bucket < frames.length; bucket += Math.ceil(14 / row)) {
+    for (let bucket = 0, below = Infinity; bucket < frames.length; bucket += Math.ceil(14 / row)) {
+      const at = Math.max(tall - (bucket + 1) * row, 8);
+      if (below - at < 12) {
+        break; // the topmost one would cover it
+      }
+      below = at;
       const bound = frames[bucket].fields[1].labels?.le ?? '';
       const text = bound === '+Inf' ? bound : formattedValueToString(format(Number(bound)));
-      write(text, MARGIN.left - 6, Math.max(tall - (bucket + 1) * row, 8), 'right');
+      write(text, MARGIN.left - 6, at, 'right');
     }
     for (let tick = 0.5; tick < 6; tick++) {
       const at = start + (tick * (end - start)) / 6;

@@ -52,6 +52,23 @@ async function answer(request, response) {
   }
 }
 
+/** A screenshot down to the last panel. On a busy machine panels are drawn late: two in a row have to be the same. */
+async function still(page) {
+  let last = Buffer.alloc(0);
+  for (let tries = 0; tries < 15; tries++) {
+    await page.waitForTimeout(3000);
+    const height = await page.evaluate(() =>
+      Math.max(...Array.from(document.querySelectorAll('.react-grid-item'), (each) => each.getBoundingClientRect().bottom))
+    );
+    const shot = await page.screenshot({ clip: { x: 0, y: 0, width: WIDTH, height: Math.ceil(height) + 12 } });
+    if (shot.equals(last)) {
+      return shot;
+    }
+    last = shot;
+  }
+  throw new Error('the panels go on changing');
+}
+
 /** The picture of a board whose panels have all been drawn; fails where a question was refused. */
 async function picture(browser, address, uid) {
   const page = await browser.newPage({ viewport: { width: WIDTH, height: 1000 } });
@@ -61,9 +78,9 @@ async function picture(browser, address, uid) {
   await page.waitForFunction(() => window.report?.board);
   const height = await page.evaluate(() => Math.max(...window.report.board.panels.map((p) => p.gridPos.y + p.gridPos.h)));
   // Grafana draws what is in view: make room for all of it, then wait until nothing is being asked.
-  await page.setViewportSize({ width: WIDTH, height: height * 38 + 110 });
+  await page.setViewportSize({ width: WIDTH, height: height * 38 + 160 });
   await page.waitForLoadState('networkidle');
-  await page.waitForTimeout(2000);
+  const shot = await still(page);
   const crashed = await page.getByText('An unexpected error happened').count();
   const errors = [...broken, ...(await page.evaluate(() => window.report.errors))];
   if (crashed) {
@@ -73,7 +90,6 @@ async function picture(browser, address, uid) {
     throw new Error(`${uid}: ${errors.join('; ')}`);
   }
   const file = path.join(chosen.out, `${uid}.png`);
-  const shot = await page.screenshot({ clip: { x: 0, y: 0, width: WIDTH, height: height * 38 + 100 } });
   // 128 colours are enough for a board and a third of the size.
   const { size } = await sharp(shot).png({ palette: true, colours: 128, effort: 9 }).toFile(file);
   console.log(`${file}: ${Math.round(size / 1000)} kB`);

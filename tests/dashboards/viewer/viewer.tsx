@@ -108,6 +108,9 @@ function panel(each: any) {
 function variable(each: any) {
   const { name, label, query, hide, regex, multi: isMulti, includeAll, allValue, sort, refresh, datasource } = each;
   const { text, value } = each.current ?? {};
+  if (each.type === 'textbox') {
+    return new scenes.TextBoxVariable({ name, label, value: value ?? query, hide } as any);
+  }
   return each.type === 'datasource'
     ? new scenes.DataSourceVariable({ name, label, pluginId: query, text, value, hide } as any)
     : new scenes.QueryVariable({
@@ -148,7 +151,7 @@ function Page({ board, scene }: { board: any; scene: scenes.EmbeddedScene }) {
   }, [scene]);
   const rows = Math.max(...board.panels.map((each: any) => each.gridPos.y + each.gridPos.h));
   const head = { display: 'flex', alignItems: 'center', gap: 8, padding: '8px 16px 0' };
-  const body = { display: 'flex', flexDirection: 'column' as const, height: rows * ROW + 80, padding: '0 8px 8px' };
+  const body = { display: 'flex', flexDirection: 'column' as const, height: rows * ROW + 120, padding: '0 8px 8px' };
   return (
     <div id="page" style={{ background: theme.colors.background.canvas, minHeight: '100vh' }}>
       <div style={head}>
@@ -164,14 +167,24 @@ function Page({ board, scene }: { board: any; scene: scenes.EmbeddedScene }) {
   );
 }
 
+/** The panels without those of Tempo and Loki, and without the rows that have no other ones. */
+function withoutOthers(panels: any[]): any[] {
+  const isOurs = (each: any) => !['tempo', 'loki'].includes(each.datasource?.type);
+  const kept = panels
+    .filter(isOurs)
+    .map((each) => (each.panels ? { ...each, panels: each.panels.filter(isOurs) } : each));
+  const isEmpty = (each: any, at: number) =>
+    each.type === 'row' && !each.panels?.length && (kept[at + 1]?.type ?? 'row') === 'row';
+  return kept.filter((each, at) => !isEmpty(each, at));
+}
+
 async function show() {
   registerAsGrafanaDoes();
   provideServices();
   const uid = location.pathname.split('/').at(-1);
   const board = await (await fetch(`/boards/${uid}.json`)).json();
   // Some panels ask Tempo or a log store as well; there is none here.
-  const isOther = (each: any) => ['tempo', 'loki'].includes(each.datasource?.type);
-  board.panels = board.panels.filter((each: any) => !isOther(each));
+  board.panels = withoutOthers(board.panels);
   board.templating.list = board.templating.list.filter((each: any) => !['tempo', 'loki'].includes(each.query));
   const scene = sceneOf(board);
   Object.assign(report, { board, scene });
