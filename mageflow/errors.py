@@ -12,6 +12,7 @@
     │   ├── SignatureNotFoundError    expired, removed or never stored
     │   ├── SignatureInvalidError     the stored document does not validate; it is never executed
     │   │   └── SignatureVersionError another release of mageflow has stored it
+    │   ├── DuplicateRunError         the run has the metadata of the run that owns the step
     │   └── IllegalTransitionError    the lifecycle does not allow this step
     │       └── SignatureCopiedError  the signature is part of several flows: name the member
     ├── FlowError
@@ -170,6 +171,28 @@ class SignatureVersionError(SignatureInvalidError):
         super().__init__(
             key,
             f"it is stored in format {stored}, and this release reads format {supported}: run one release everywhere",
+        )
+
+
+class DuplicateRunError(SignatureError):
+    """A run carries the metadata of another run, which owns the step. Its task function has not run.
+
+    A program has sent it with a copy of ``additional_metadata``, or Hatchet has made two runs of one call. mageflow
+    cannot distinguish the two within two minutes of the first. A later copy is a plain run.
+
+    Attributes:
+        key: Key of the signature.
+        owner_run_id: Hatchet's id of the run that owns the step.
+        run_id: Hatchet's id of this run.
+    """
+
+    def __init__(self, key: str, owner_run_id: str, run_id: str) -> None:
+        self.key = key
+        self.owner_run_id = owner_run_id
+        self.run_id = run_id
+        super().__init__(
+            f"the task function has not run: the run {run_id!r} has the metadata of the run {owner_run_id!r}, "
+            f"which owns {key!r}. Leave out the keys that begin with mageflow_ when you pass additional_metadata on"
         )
 
 

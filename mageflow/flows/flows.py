@@ -71,7 +71,7 @@ _log = logging.getLogger("mageflow.flows")
 _SENT_AGAIN_SECONDS: Final = 120.0
 """How long after the first one Hatchet may make a run of a call that the SDK repeats; it does so for seconds."""
 
-_OF_ANOTHER_RUN: Final = frozenset({"duplicate", "done", "failed"})
+_OF_ANOTHER_RUN: Final = frozenset({"duplicate", "done", "failed", "cancelled"})
 """Why a run is turned away whose step another run owns, or has ended."""
 
 _WORKFLOW_WAIT_SECONDS: Final = 1.0
@@ -326,9 +326,13 @@ class Flows:
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
             admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
-        if admission.verdict == "skip" and await self._was_copied(run, admission):
-            is_copied = True
-            admission = await while_unavailable(admit, retry_seconds)
+        if admission.verdict == "skip":
+            seconds = await self._sent_once_seconds(run, admission)
+            if seconds is not None and seconds > _SENT_AGAIN_SECONDS:
+                is_copied = True
+                admission = await while_unavailable(admit, retry_seconds)
+            elif seconds is not None and not workflow:
+                return replace(admission, verdict="twice")
         if admission.verdict == "run":
             keys = self._store.keys.parse(key)
             path, _ = locate(keys, run)
@@ -348,26 +352,26 @@ class Flows:
                 )
         return admission
 
-    async def _was_copied(self, run: RunIdentity, admission: Admission) -> bool:
-        """Whether a run has the metadata of the run that owns its step, and was made long after it.
+    async def _sent_once_seconds(self, run: RunIdentity, admission: Admission) -> float | None:
+        """How long after the run that owns its step a run with the same metadata was made; None without the same.
 
-        Each sending writes the time anew, so one that a relay repeats has other metadata. Both times are Hatchet's: the
-        clocks of senders differ, and Hatchet may have stood still.
+        Each sending writes the time anew, so one that a relay repeats has other metadata. The same metadata is a copy,
+        or one call that the SDK has repeated within seconds. Both times are Hatchet's: the clocks of senders differ,
+        and Hatchet may have stood still.
         """
         owner = admission.owner_run_id
         if admission.status not in _OF_ANOTHER_RUN or owner in {"", run.workflow_run_id}:
-            return False
+            return None
         try:
             mine, owners = await asyncio.gather(
                 self._dispatcher.origin(run.workflow_run_id), self._dispatcher.origin(owner)
             )
         except DispatchError as error:
             _log.warning("Hatchet did not say when it made the run %s: %s", run.workflow_run_id, error)
-            return False
-        if mine is None or owners is None:
-            return False
-        is_same_sending = bool(mine.stamp) and mine.stamp == owners.stamp
-        return is_same_sending and mine.created_at - owners.created_at > _SENT_AGAIN_SECONDS
+            return None
+        if mine is None or owners is None or not mine.stamp or mine.stamp != owners.stamp:
+            return None
+        return mine.created_at - owners.created_at
 
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, retry_seconds: float = 0.0

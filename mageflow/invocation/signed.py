@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mageflow.error_text import STORED_CHARACTERS, text_of
-from mageflow.errors import MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
+from mageflow.errors import DuplicateRunError, MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
 from mageflow.flows import Flows
 from mageflow.interceptors import Attempt, ExtendTimeout
 from mageflow.metadata import KEY_DEDUPE, KEY_ENQUEUED_AT, of_program
@@ -117,6 +117,7 @@ class SignedRuns:
             Skip: The run must not run.
             SignatureNotFoundError: The signature expired or was removed; Hatchet makes no further attempt.
             SignatureInvalidError: The stored document does not validate; Hatchet makes no further attempt.
+            DuplicateRunError: The run has the metadata of the run that owns the step; Hatchet makes no further attempt.
             StoreUnavailableError: Redis was away or refused until the timeout; Hatchet may make another attempt.
             StoreRefusedError: Redis refuses for good; Hatchet makes no further attempt.
         """
@@ -143,6 +144,9 @@ class SignedRuns:
             return None
         if admission.verdict == "replay":
             return Replay(admission.result_json or "{}")
+        if admission.verdict == "twice":
+            duplicate = DuplicateRunError(attempt.signature_key, admission.owner_run_id, attempt.workflow_run_id)
+            raise self._non_retryable(duplicate)
         if admission.verdict != "run":
             raise Skip(admission.status)
         # Hatchet repeats an attempt that was lost with its worker under the next number, and does not count it against

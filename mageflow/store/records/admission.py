@@ -19,7 +19,9 @@ class Admission:
             ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
             goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
             away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
-            when a newer dispatch or attempt does). ``foreign``: the run's metadata was copied from another run, or
+            when a newer dispatch or attempt does). ``twice``: as ``skip``, but the run has
+            the metadata of `owner_run_id`: a copy, or Hatchet has made two runs of one call (`Flows.admit` finds it).
+            ``foreign``: the run's metadata was copied from another run, or
             it executes another task than the member: it is a plain run. ``over``: the member is a workflow that has
             ended as `status`, and this is a task of it: it runs, and its end is of no interest.
         status: The record's status, or the reason.
@@ -41,7 +43,7 @@ class Admission:
         goes_on: Another task of the same workflow was admitted before.
     """
 
-    verdict: Literal["run", "replay", "skip", "ended", "foreign", "over"]
+    verdict: Literal["run", "replay", "skip", "twice", "ended", "foreign", "over"]
     status: str = ""
     signature: TaskSignature | None = None
     result_json: str | None = None
