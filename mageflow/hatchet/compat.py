@@ -39,9 +39,6 @@ from hatchet_sdk.runnables.contextvars import (
 from hatchet_sdk.runnables.task import Depends, Task
 from hatchet_sdk.runnables.types import EmptyModel, StepType, WorkflowConfig
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
-from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
-from hatchet_sdk.types.trigger import WorkflowRunTriggerConfig
-from hatchet_sdk.utils.api_auth import create_authorization_header
 from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationInfo
 from typing_extensions import override
 
@@ -49,6 +46,12 @@ from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.dependencies import InnerDependencies
 from mageflow.hatchet.errors_map import describe
+from mageflow.hatchet.features import HAS_DURABLE_SPAWNS
+from mageflow.hatchet.sdk_names import (
+    HATCHET_PYDANTIC_SENTINEL,
+    WorkflowRunTriggerConfig,
+    create_authorization_header,
+)
 from mageflow.invocation import AttemptContext, AttemptState
 from mageflow.signatures import unpack_result
 from mageflow.types import WorkflowPart
@@ -62,6 +65,7 @@ __all__ = [
     "around_batch",
     "config_of",
     "debug_of",
+    "default_metadata_of",
     "dependency_type",
     "is_batch",
     "is_stub",
@@ -106,8 +110,8 @@ class SdkContext(AttemptContext):
         self._around_spawns = around_spawns
         self.variables = Variables()
         self.workflow_run_id = ctx.workflow_run_id
-        self.task_run_id = ctx.task_run_id
-        self.worker_id = ctx.worker_id
+        self.task_run_id = action.step_run_id
+        self.worker_id = action.worker_id
         self.attempt_number = ctx.attempt_number
         self.max_attempts = ctx.max_attempts
         self.parent_task_id: str = action.parent_workflow_run_id or ""  # Hatchet sends the id of the task
@@ -116,7 +120,7 @@ class SdkContext(AttemptContext):
         self.member_ids = tuple(getattr(action, "batch_items", None) or ())  # since 1.37
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
-        self.is_resumed = (action.durable_task_invocation_count or 1) > 1
+        self.is_resumed = (getattr(action, "durable_task_invocation_count", None) or 1) > 1  # since 1.29
         workflow = _workflow_of(action.action_id, task)
         self.workflow_part = _workflow_part(task, workflow)
         self.workflow_name = config_of(workflow).name
@@ -124,7 +128,7 @@ class SdkContext(AttemptContext):
     @property
     @override
     def is_cancelled(self) -> bool:
-        return bool(self._ctx.is_cancelled)
+        return self._ctx._exit_flag
 
     @override
     def message(self) -> Any:
@@ -142,7 +146,7 @@ class SdkContext(AttemptContext):
         _on_cancel(ctx, on_cancel)
         dispatcher = _ObservedDispatcher(ctx._dispatcher_client, around_refresh)
         ctx._dispatcher_client = cast("DispatcherClient", dispatcher)
-        if isinstance(ctx, DurableContext):
+        if isinstance(ctx, DurableContext) and HAS_DURABLE_SPAWNS:
             _around_spawns(ctx, self._around_spawns)
 
     @override
@@ -171,7 +175,7 @@ class SdkContext(AttemptContext):
         try:
             await self._ctx.aio_cancel()
         except Exception as error:
-            raise DispatchError(self._ctx.task_name, f"the run could not be cancelled: {error}") from error
+            raise DispatchError(self._task.name, f"the run could not be cancelled: {error}") from error
 
     @override
     def sendable(self, output: object) -> object:
@@ -356,6 +360,11 @@ def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
     return workflow._config
 
 
+def default_metadata_of(workflow: BaseWorkflow[Any]) -> Mapping[str, Any]:
+    """What the declaration of a workflow gives each of its runs; SDKs before 1.22.15 have no such option."""
+    return getattr(workflow._config, "default_additional_metadata", {})
+
+
 def pool_of(task: Task[Any, Any]) -> str:
     """The slots that the task takes: ``durable`` or ``default``."""
     return "durable" if getattr(task, "_is_durable", False) else "default"
@@ -421,7 +430,7 @@ def _on_cancel(ctx: Context, callback: Callable[[], None]) -> None:
     set_flag = ctx._set_cancellation_flag
 
     def set_flag_and_call() -> None:
-        is_first = not ctx.is_cancelled
+        is_first = not ctx._exit_flag
         set_flag()
         if is_first:
             try:

@@ -11,7 +11,6 @@ from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse, TaskRu
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
-from hatchet_sdk.types.trigger import TriggerWorkflowOptions, WorkflowRunTriggerConfig
 from typing_extensions import override
 
 from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
@@ -20,6 +19,7 @@ from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, origin_of, was_replayed, was_timed_out
+from mageflow.hatchet.sdk_names import TriggerWorkflowOptions, WorkflowRunTriggerConfig
 from mageflow.interceptors import Enqueue
 from mageflow.signatures import unpack_result
 from mageflow.types import Dispatcher, DispatchRun, RunOrigin, RunReport, TaskCatalog

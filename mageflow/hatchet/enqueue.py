@@ -18,17 +18,17 @@ from hatchet_sdk.contracts.workflows_pb2 import WorkflowVersion
 from hatchet_sdk.features.cron import CronClient
 from hatchet_sdk.features.runs import RunsClient
 from hatchet_sdk.features.scheduled import ScheduledClient
-from hatchet_sdk.types.trigger import (
-    BulkPushEventWithMetadata,
-    ScheduleTriggerWorkflowOptions,
-    TriggerWorkflowOptions,
-    WorkflowRunTriggerConfig,
-)
 from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
 from mageflow.hatchet.compat import running_task_id
 from mageflow.hatchet.forked_clients import watch_forks
+from mageflow.hatchet.sdk_names import (
+    BulkPushEventWithMetadata,
+    ScheduleTriggerWorkflowOptions,
+    TriggerWorkflowOptions,
+    WorkflowRunTriggerConfig,
+)
 from mageflow.hatchet.unserved import UnservedWatch
 from mageflow.interceptors import Enqueue, EnqueueItem, Interceptor
 from mageflow.metadata import KEY_SOURCE, blank, stamp
@@ -129,7 +129,8 @@ class Enqueuer:
         """Spawn a durable task's children through its own stream."""
         with self.bulk(configs, is_durable_spawn=True) as (observed, items):
             spawned = await spawn(observed)
-            _note_run_ids(items, [each.workflow_run_external_id for each in spawned])
+            # 1.29.0 does not say the ids.
+            _note_run_ids(items, [getattr(each, "workflow_run_external_id", "") for each in spawned])
         return spawned
 
     def around(self, call: Enqueue) -> Any:

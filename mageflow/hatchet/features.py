@@ -1,6 +1,6 @@
 """What the installed SDK lacks of the newest one, and what stands in for it.
 
-The oldest SDK that works is `OLDEST_SDK`: in it the names became private that ``compat`` uses. Nothing here is raised
+The oldest SDK that works is `OLDEST_SDK`. What it has under another name is in ``sdk_names``. Nothing here is raised
 or made by an SDK that lacks it, so an absent class becomes one without instances.
 """
 
@@ -8,20 +8,24 @@ import inspect
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mageflow.errors import SdkFeatureError
 
 if TYPE_CHECKING:
     from hatchet_sdk.exceptions import BulkTriggerIdempotencyCollisionError, IdempotencyCollisionError
+    from hatchet_sdk.runnables.eviction import EvictionPolicy
     from hatchet_sdk.runnables.types import BatchMemberId
     from hatchet_sdk.types.idempotency import StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
     from hatchet_sdk.worker.action_listener_process import QueuedBatchActionEvent
 
 __all__ = [
+    "HAS_DURABLE_SPAWNS",
     "OLDEST_SDK",
     "BatchMemberId",
     "BulkTriggerIdempotencyCollisionError",
+    "EvictionPolicy",
     "IdempotencyCollisionError",
     "QueuedBatchActionEvent",
     "StatusBasedIdempotencyConfig",
@@ -30,11 +34,14 @@ __all__ = [
     "refuse_absent",
 ]
 
-OLDEST_SDK: Final = "1.31.0"
+OLDEST_SDK: Final = "1.29.0"
+
+HAS_DURABLE_SPAWNS: Final = find_spec("hatchet_sdk.runnables.eviction") is not None
+"""Whether durable tasks spawn children through a stream of their own. Before 1.29 they do as other tasks do."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in text.split(".")[:2] if each.isdecimal())
+    return tuple(int(each) for each in text.split(".") if each.isdecimal())
 
 
 def _require_oldest() -> None:
@@ -63,6 +70,7 @@ def _found(module: str, name: str) -> Any:
 if not TYPE_CHECKING:
     BatchMemberId = _found("hatchet_sdk.runnables.types", "BatchMemberId")
     BulkTriggerIdempotencyCollisionError = _found("hatchet_sdk.exceptions", "BulkTriggerIdempotencyCollisionError")
+    EvictionPolicy = _found("hatchet_sdk.runnables.eviction", "EvictionPolicy")
     IdempotencyCollisionError = _found("hatchet_sdk.exceptions", "IdempotencyCollisionError")
     QueuedBatchActionEvent = _found("hatchet_sdk.worker.action_listener_process", "QueuedBatchActionEvent")
     StatusBasedIdempotencyConfig = _found("hatchet_sdk.types.idempotency", "StatusBasedIdempotencyConfig")

@@ -11,20 +11,26 @@ from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, over
 
 from hatchet_sdk import Context
 from hatchet_sdk.conditions import Condition, OrGroup
-from hatchet_sdk.runnables.eviction import EvictionPolicy
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import DefaultFilter, EmptyModel, R, TaskDefaults, TWorkflowInput
 from hatchet_sdk.runnables.workflow import Standalone
-from hatchet_sdk.types.concurrency import ConcurrencyExpression
-from hatchet_sdk.types.labels import DesiredWorkerLabel
-from hatchet_sdk.types.priority import Priority
-from hatchet_sdk.types.rate_limit import RateLimit
-from hatchet_sdk.types.sticky import StickyStrategy
 from hatchet_sdk.utils.timedelta_to_expression import Duration
 from hatchet_sdk.utils.typing import CoroutineLike, JSONSerializableMapping
 
 from mageflow.errors import DecorationError
-from mageflow.hatchet.features import BatchMemberId, StatusBasedIdempotencyConfig, TTLBasedIdempotencyConfig
+from mageflow.hatchet.features import (
+    BatchMemberId,
+    EvictionPolicy,
+    StatusBasedIdempotencyConfig,
+    TTLBasedIdempotencyConfig,
+)
+from mageflow.hatchet.sdk_names import (
+    ConcurrencyExpression,
+    DesiredWorkerLabel,
+    Priority,
+    RateLimit,
+    StickyStrategy,
+)
 
 __all__ = [
     "BatchOptions",

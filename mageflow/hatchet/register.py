@@ -60,7 +60,7 @@ class TaskRegister:
         The SDK adds it in ``run`` and ``run_many`` only.
         """
         declared = self._by_workflow.get(name)
-        return {} if declared is None else dict(compat.config_of(declared.runnable).default_additional_metadata)
+        return {} if declared is None else dict(compat.default_metadata_of(declared.runnable))
 
     def tasks(self) -> tuple[TaskInfo, ...]:
         """All declared tasks, those of workflows included."""

@@ -2,20 +2,34 @@
 
 import inspect
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Final
 
 from hatchet_sdk.runnables.workflow import Standalone
-from hatchet_sdk.types.trigger import TriggerWorkflowOptions
 
 from mageflow.did_you_mean import hint
-from mageflow.errors import ConfigurationError
+from mageflow.errors import ConfigurationError, SdkFeatureError
+from mageflow.hatchet.sdk_names import ScheduleTriggerWorkflowOptions, TriggerWorkflowOptions
 from mageflow.signatures import RunOptions
 
-__all__ = ["check_schedule_options", "check_task_options", "flow_options"]
+__all__ = ["check_schedule_options", "check_task_options", "flow_options", "run_call", "schedule_call"]
 
-_TASK_OPTIONS: Final = tuple(inspect.signature(Standalone.run).parameters)[2:]  # without self and input
+_RUN: Final = tuple(inspect.signature(Standalone.run).parameters)[2:]  # without self and input
 
-_SCHEDULE_OPTIONS: Final = tuple(inspect.signature(Standalone.schedule).parameters)[3:]  # without self, run_at, input
+_SCHEDULE: Final = tuple(inspect.signature(Standalone.schedule).parameters)[3:]  # without self, run_at and input
+
+_TAKES_KEYWORDS: Final = "additional_metadata" in _RUN
+"""Before 1.31 the SDK takes one object with the options instead."""
+
+_OF_EVERY_SDK: Final = ("child_key", "additional_metadata", "priority")
+
+_TASK_OPTIONS: Final = (
+    _RUN if _TAKES_KEYWORDS else (*_RUN, "wait_for_result", *_OF_EVERY_SDK, "sticky", "desired_worker_id")
+)
+
+_SCHEDULE_OPTIONS: Final = _SCHEDULE if _TAKES_KEYWORDS else (*_SCHEDULE, *_OF_EVERY_SDK)
+
+_NEWER: Final = {"desired_worker_labels"} - {*_TASK_OPTIONS}
 
 _INHERITED: Final = ("additional_metadata", "priority")
 
@@ -38,8 +52,11 @@ def check_task_options(options: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigurationError: An option is unknown.
+        SdkFeatureError: The installed SDK has no such option yet.
     """
     for name in options:
+        if name in _NEWER:
+            raise SdkFeatureError(f"the option {name!r} of a run", version("hatchet-sdk"))
         if name not in _TASK_OPTIONS:
             raise ConfigurationError(f"a run has no option {name!r}{hint(name, _TASK_OPTIONS)}")
 
@@ -53,6 +70,23 @@ def check_schedule_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in _SCHEDULE_OPTIONS:
             raise ConfigurationError(f"a scheduled run has no option {name!r}{hint(name, _SCHEDULE_OPTIONS)}")
+
+
+def run_call(method: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The method of the installed SDK that does ``run`` or ``aio_run`` with these options, and its keywords."""
+    if _TAKES_KEYWORDS:
+        return method, options
+    name = method if options.get("wait_for_result", True) else f"{method}_no_wait"
+    given = {each: value for each, value in options.items() if each not in {"options", "wait_for_result"}}
+    return name, {"options": options.get("options") or TriggerWorkflowOptions(**given)}
+
+
+def schedule_call(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keywords of the installed SDK that do ``schedule`` with these options."""
+    if _TAKES_KEYWORDS:
+        return options
+    given = {each: value for each, value in options.items() if each != "options"}
+    return {"options": options.get("options") or ScheduleTriggerWorkflowOptions(**given)}
 
 
 def flow_options(options: Mapping[str, Any]) -> RunOptions:

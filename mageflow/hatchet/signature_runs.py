@@ -11,7 +11,6 @@ from typing import Any
 
 from hatchet_sdk import Hatchet
 from hatchet_sdk.runnables.workflow import BaseWorkflow
-from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from typing_extensions import override
 
 from mageflow.errors import ConfigurationError
@@ -19,7 +18,14 @@ from mageflow.flows import Flows
 from mageflow.hatchet import compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
-from mageflow.hatchet.run_options import check_schedule_options, check_task_options, flow_options
+from mageflow.hatchet.run_options import (
+    check_schedule_options,
+    check_task_options,
+    flow_options,
+    run_call,
+    schedule_call,
+)
+from mageflow.hatchet.sdk_names import HATCHET_PYDANTIC_SENTINEL
 from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 
@@ -47,7 +53,8 @@ class SdkSignatureRunner(SignatureRunner):
         check_task_options(options)
         runnable, message = self._prepared(signature, input)
         with on_behalf_of(self._dispatch_run(signature)):
-            return runnable.run(message, **options)
+            method, keywords = run_call("run", options)
+            return getattr(runnable, method)(message, **keywords)
 
     @override
     async def aio_run(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
@@ -57,7 +64,8 @@ class SdkSignatureRunner(SignatureRunner):
         check_task_options(options)
         runnable, message = self._prepared(signature, input)
         with on_behalf_of(self._dispatch_run(signature)):
-            return await runnable.aio_run(message, **options)
+            method, keywords = run_call("aio_run", options)
+            return await getattr(runnable, method)(message, **keywords)
 
     @override
     def run_no_wait(self, signature: Signature, input: object, options: Mapping[str, Any]) -> Any:
@@ -95,7 +103,7 @@ class SdkSignatureRunner(SignatureRunner):
             # Before the call to Hatchet: a run that is due must find its signature.
             await self._flows.schedules.keep(signature.key, at)
         with on_behalf_of(self._dispatch_run(signature)):
-            return await runnable.aio_schedule(at, message, **options)
+            return await runnable.aio_schedule(at, message, **schedule_call(options))
 
     def _prepared(self, signature: TaskSignature, message: object) -> tuple[Any, object]:
         declared = self._register.find_workflow(signature.task_name)

@@ -23,12 +23,17 @@ __all__ = ["before_exit", "prepare_listener", "send_storable_errors", "set_lifes
 
 def slots_of(worker: Worker) -> dict[str, int]:
     """A worker's slots by pool."""
-    return dict(worker._slot_config)
+    slots: dict[str, int] | None = getattr(worker, "_slot_config", None)
+    if slots is None:  # before 1.24
+        return {"default": cast("Any", worker).slots, "durable": cast("Any", worker).durable_slots}
+    return dict(slots)
 
 
 def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
     """The tasks registered on a worker so far."""
-    return list(worker._action_registry.values())
+    # Before 1.24 a worker has durable tasks, and the queue of their reports, apart from the others.
+    durable: dict[str, Task[Any, Any]] = getattr(worker, "durable_action_registry", {})
+    return [*worker._action_registry.values(), *durable.values()]
 
 
 def send_storable_errors(worker: Worker) -> None:
@@ -37,7 +42,13 @@ def send_storable_errors(worker: Worker) -> None:
     The SDK cannot send a text with a surrogate, and Hatchet refuses one with a NUL: the run would go on until its
     timeout. The texts pass through the queue to the listener's process, whose copy of the queue is not changed.
     """
-    queue = cast("Any", worker._event_queue)
+    _send_storable_errors(cast("Any", worker._event_queue))
+    durable = getattr(worker, "durable_event_queue", None)
+    if durable is not None:
+        _send_storable_errors(durable)
+
+
+def _send_storable_errors(queue: Any) -> None:
     put: Callable[..., None] = queue.put
 
     def put_storable(event: Any, *args: Any, **kwargs: Any) -> None:

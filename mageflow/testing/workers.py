@@ -255,6 +255,9 @@ def running_worker(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    if "owned_loop" in vars(worker):
+        # Before 1.31 a worker that is made where a loop runs does not stop its own.
+        vars(worker)["owned_loop"] = True
     thread = _WorkerThread(worker)
     thread.start()
     try:

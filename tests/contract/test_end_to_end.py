@@ -1,4 +1,7 @@
-"""What every supported SDK must do: a task, a chain, a lock and a durable task on the local engine, with telemetry."""
+"""What every supported SDK must do: a task, a chain, a lock, a durable task and a signature with options.
+
+On the local engine, with telemetry.
+"""
 
 from datetime import timedelta
 from inspect import signature
@@ -37,7 +40,7 @@ def client(mageflow_engine: LocalEngine, mageflow_redis: EmbeddedValkey, registr
 async def test_a_task_a_chain_a_lock_and_a_durable_task(
     client: Mageflow, mageflow_worker: Any, registry: CollectorRegistry
 ) -> None:
-    """Their results arrive, and every attempt is counted with its outcome."""
+    """And a signed task with options: results and metadata arrive, and every attempt is counted with its outcome."""
     till = client.resource("till")
 
     @client.task(name="matrix-double")
@@ -64,6 +67,13 @@ async def test_a_task_a_chain_a_lock_and_a_durable_task(
     assert await double.aio_run(Order(number=2)) == {"number": 4}
     assert await (await client.chain([double, pay])).aio_run(Order(number=4)) == {"paid": {"number": 8}}
     assert await wait.aio_run(Order(number=5)) == {"number": 12}
+    signed = await client.sign(double)
+    reference = await signed.aio_run_no_wait(
+        Order(number=9), additional_metadata={"from": "matrix"}, priority=3, child_key="9"
+    )
+    assert await reference.aio_result() == {"number": 18}
+    run = await client.runs.aio_get(reference.workflow_run_id)
+    assert (run.run.additional_metadata or {})["from"] == "matrix"
     with pytest.raises(Exception, match="on purpose"):
         await fail.aio_run(Order())
     counted = samples(registry)
@@ -71,7 +81,7 @@ async def test_a_task_a_chain_a_lock_and_a_durable_task(
         task: counted.total("mageflow_task_runs_total", task=task, outcome="succeeded")
         for task in ("matrix-double", "matrix-pay", "matrix-wait")
     }
-    assert runs == {"matrix-double": 3.0, "matrix-pay": 1.0, "matrix-wait": 1.0}
+    assert runs == {"matrix-double": 4.0, "matrix-pay": 1.0, "matrix-wait": 1.0}
     assert counted.total("mageflow_task_runs_total", task="matrix-fail", outcome="failed") == 1.0
     assert counted.total("mageflow_lock_hold_seconds_count", lock="till") == 2.0
 
