@@ -32,7 +32,7 @@ def slots_of(worker: Worker) -> dict[str, int]:
 def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
     """The tasks registered on a worker so far."""
     # Before 1.24 a worker has durable tasks, and the queue of their reports, apart from the others.
-    durable: dict[str, Task[Any, Any]] = getattr(worker, "durable_action_registry", {})
+    durable: dict[str, Task[Any, Any]] = vars(worker).get("durable_action_registry", {})
     return [*worker._action_registry.values(), *durable.values()]
 
 
@@ -43,7 +43,7 @@ def send_storable_errors(worker: Worker) -> None:
     timeout. The texts pass through the queue to the listener's process, whose copy of the queue is not changed.
     """
     _send_storable_errors(cast("Any", worker._event_queue))
-    durable = getattr(worker, "durable_event_queue", None)
+    durable = vars(worker).get("durable_event_queue")
     if durable is not None:
         _send_storable_errors(durable)
 
