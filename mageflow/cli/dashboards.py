@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mageflow.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from mageflow.dashboards import Bundle, PanelResult
 
@@ -69,7 +71,7 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
 
 @dashboards.command(epilog=_EXPORT_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--slo", metavar="PERCENT", type=click.FloatRange(90, 100, max_open=True),
+@click.option("--slo", metavar="PERCENT", type=FiniteRange(90, 100, max_open=True),
               help="Share of a task's settled attempts that shall succeed; the error budget alerts use it. "
               "As shipped: 99.")  # fmt: skip
 @click.option("--kubernetes", is_flag=True,
@@ -113,9 +115,9 @@ def export(
 @dashboards.command(epilog=_CHECK_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
 @click.option("--prometheus", metavar="URL", help="Send every query of every panel to this Prometheus.")
-@click.option("--range", "range_seconds", metavar="SECONDS", type=click.FloatRange(min=1), default=3600.0,
+@click.option("--range", "range_seconds", metavar="SECONDS", type=FiniteRange(min=1), default=3600.0,
               show_default=True, help="Length of the time range up to now.")  # fmt: skip
-@click.option("--rate-interval", metavar="SECONDS", type=click.FloatRange(min=1), default=60.0,
+@click.option("--rate-interval", metavar="SECONDS", type=FiniteRange(min=1), default=60.0,
               show_default=True, help="Value of $__rate_interval: at least four scrape intervals.")  # fmt: skip
 def check(directory: Path | None, prometheus: str | None, range_seconds: float, rate_interval: float) -> None:
     """Check the shipped files, a copy of them, and which panels get data.

@@ -11,6 +11,7 @@ import click
 from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
 from mageflow.cli.extras import require_local
 from mageflow.cli.interrupts import stop_on_signals
+from mageflow.cli.numbers import FiniteRange
 from mageflow.engine import LocalEngine
 from mageflow.errors import ConfigurationError, EngineError
 from mageflow.files import PRIVATE, write_in_one_step
@@ -57,7 +58,7 @@ _PORT = click.IntRange(0, 65535)
 @click.option(
     "--speed",
     metavar="FACTOR",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FiniteRange(min=0.0, min_open=True),
     default=1.0,
     show_default=True,
     help="How much faster sleeps, crons, schedules and retry delays pass. Timeouts are not changed.",

@@ -5,13 +5,15 @@ The command reads only, from an index; it never scans keys.
 
 import asyncio
 import heapq
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mageflow.cli.numbers import FiniteRange
 from mageflow.cli.redis_options import PIPE_WIDTH, hatchet_namespace, open_redis, redis_options
 from mageflow.terminal import json_text
 
@@ -41,7 +43,7 @@ STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelle
 @click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only this; more than once.")
 @click.option("--task", metavar="NAME", help="Only signatures of this task.")
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
-@click.option("--since", metavar="MINUTES", type=click.FloatRange(min=0), help="Only what was created since.")
+@click.option("--since", metavar="MINUTES", type=FiniteRange(min=0), help="Only what was created since.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_signatures(
@@ -156,7 +158,7 @@ async def search(
         kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
         statuses=[Status(status) for status in statuses or STATUSES],
         name=task or flow or "",
-        since=0.0 if since is None else (datetime.now(UTC) - timedelta(minutes=since)).timestamp(),
+        since=0.0 if since is None else max(0.0, time.time() - since * 60),
     ):
         matches += 1
         entry = (each.updated_at, each.key, each)

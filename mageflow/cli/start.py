@@ -68,7 +68,9 @@ def _message(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         message = json.loads(sys.stdin.read() if text == "-" else text)
-    except ValueError as error:
+        # Python reads NaN, 1e999 and half of a surrogate pair too, which no other reader takes.
+        json.dumps(message, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"it is no JSON: {error}", param_hint="--input") from error
     if not isinstance(message, dict):
         raise click.BadParameter("a message is a JSON object, such as '{\"order\": 17}'", param_hint="--input")

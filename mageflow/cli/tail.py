@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from mageflow.cli.numbers import FiniteRange
 from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
 from mageflow.cli.stored_key import check_namespace, resolve_key
 from mageflow.terminal import json_text
@@ -34,7 +35,7 @@ not answer; 2 wrong arguments.
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
 @click.option("--key", metavar="KEY", help="Only this key or id, with what has happened so far; ends with it.")
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two looks."
+    "--interval", type=FiniteRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two looks."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 def tail(

@@ -51,6 +51,29 @@ def help_of(path: str, columns: int, **variables: str) -> str:
     return result.output
 
 
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    """``nan`` is neither below nor above a limit, and would become a length of time or of a pause."""
+    ranges = [
+        option
+        for command in COMMANDS.values()
+        for option in command.params
+        if isinstance(option.type, click.FloatRange)
+    ]
+    assert len(ranges) >= 7
+    for option in ranges:
+        for number in ("nan", "inf", "-inf", "1e999"):
+            with pytest.raises(click.BadParameter):
+                option.type.convert(number, option, None)
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', "[" * 100_000, "9" * 5000, "7"])
+def test_a_message_that_has_no_json_form_is_a_wrong_argument(text: str) -> None:
+    """Before anything is connected to."""
+    result = CliRunner().invoke(group.root(), ["start", ID, "--input", "-"], input=text)
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert "Error: Invalid value for --input" in result.output
+
+
 def test_the_tree_is_whole() -> None:
     """The commands of the group are those that the tests below go over."""
     assert set(group.COMMANDS) <= set(COMMANDS)

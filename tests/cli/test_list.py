@@ -46,6 +46,8 @@ async def test_what_is_stored_is_listed(stored: StoredFlows, mageflow_redis: Emb
     }
     assert document["matches"] == 1
     assert document["counts"]["chain"]["done"] == 1
+    since_ever = await run(mageflow_redis, "--task", "add", "--since", "1e308", "--json")
+    assert json.loads(since_ever)["matches"] == 1
     assert json.loads(await run(mageflow_redis, "--flow", "add", "--json"))["signatures"] == []
 
 

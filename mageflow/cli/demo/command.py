@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mageflow.cli.numbers import FiniteRange
 from mageflow.errors import ConfigurationError
 
 __all__ = ["demo"]
@@ -31,7 +32,7 @@ does not start, 2 wrong arguments. Needs the extra "local".
 @click.command(epilog=_EPILOG)
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600),
+    type=FiniteRange(0, 3600),
     default=8.0,
     show_default=True,
     help="How long plain runs are started. The other runs take about 7 s in any case.",

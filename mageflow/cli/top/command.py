@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mageflow.cli.numbers import FiniteRange
 from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
 from mageflow.errors import ConfigurationError
 from mageflow.terminal import json_text
@@ -38,7 +39,7 @@ Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
 @click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics; more than once.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.2, 60),
+    type=FiniteRange(0.2, 60),
     default=1.0,
     show_default=True,
     help="Seconds between two readings.",
