@@ -234,7 +234,7 @@ class Workers:
         """Start ``client.worker(name, **options)`` in a thread of this process and wait until it is registered.
 
         Its tasks share the objects of the test, and its spans, log events and metrics are those of this process. Call
-        it in the main thread. Blocks for about two seconds.
+        it in the main thread. The first blocks for about two seconds, each later one for some tenths.
 
         Args:
             client: A `hatchet_sdk.Hatchet` or a `mageflow.Mageflow`.

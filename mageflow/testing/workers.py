@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mageflow.errors import EngineError
 from mageflow.testing.child_process import ChildProcess
 from mageflow.testing.engine_api import Engine, Handshake, rows_of
+from mageflow.testing.listener_process import forked_listeners
 
 if TYPE_CHECKING:
     from hatchet_sdk import Hatchet, Worker
@@ -232,8 +233,8 @@ def running_worker(
 
     Its tasks share the objects of this process, so a test can read what they recorded. Call it in the main thread: the
     SDK sets signal handlers when it makes a worker, and here they are restored at once. An event loop may run. The
-    SDK's listener is a process of its own. The start blocks for about two seconds, the end until all tasks have ended,
-    for at most 30 s.
+    SDK's listener is a process of its own, forked from a server that has imported the SDK. The first start blocks for
+    about two seconds, each later one for some tenths, the end until all tasks have ended, for at most 30 s.
 
     Args:
         engine: The engine that the client is connected to.
@@ -251,7 +252,8 @@ def running_worker(
     before = set(_active_workers(engine.handshake))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
     try:
-        worker = client.worker(name, **options)
+        with forked_listeners():
+            worker = client.worker(name, **options)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,14 +1,19 @@
 """Workers that the plugin starts."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from mageflow.errors import EngineError
+from mageflow.testing.listener_process import forked_listeners
 
 SCRIPT = Path(__file__).with_name("greeting_worker.py")
 
@@ -67,6 +72,47 @@ async def test_worker_in_this_process_shares_its_objects(mageflow_worker, magefl
     assert result == {"runs": 1}
     assert len(seen) == 1
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+async def test_listeners_of_workers_in_this_process_do_not_import_the_sdk_again(mageflow_worker):
+    """They are forked from a server that has imported it once."""
+    from hatchet_sdk import EmptyModel, Hatchet
+
+    hatchet = Hatchet()
+
+    @hatchet.task(name="greet-in-process")
+    async def greet(_: EmptyModel, __: Any) -> dict[str, str]:
+        return {"text": "hello"}
+
+    cpu_seconds = []
+    for number in range(3):
+        worker = mageflow_worker.in_process(hatchet, f"greeting-{number}", workflows=[greet])
+        listener = worker.worker._action_listener_process
+        assert await greet.aio_run() == {"text": "hello"}
+        started = psutil.Process(listener.pid)
+        used = started.cpu_times()
+        cpu_seconds.append(used.user + used.system)
+        server = started.parent()
+        assert server.pid != os.getpid()
+        assert server.ppid() == os.getpid()
+
+    assert max(cpu_seconds) < 0.8  # an interpreter that imports the SDK takes more than 1 s; a fork takes 0.1 s
+
+
+def test_forked_listener_has_the_environment_of_its_start(monkeypatch):
+    """The environment of the fork server is older: variables that a test has set since then count."""
+    with forked_listeners():
+        context = multiprocessing.get_context("spawn")
+    for number in ("1", "2"):
+        monkeypatch.setenv("GREETING_NUMBER", number)
+        process = context.Process(target=_exit_with_greeting_number)
+        process.start()
+        process.join(30)
+        assert process.exitcode == int(number)
+
+
+def _exit_with_greeting_number() -> None:
+    sys.exit(int(os.environ["GREETING_NUMBER"]))
 
 
 def test_engine_is_in_the_environment(mageflow_engine):
