@@ -29,7 +29,7 @@ def installed_version() -> str | None:
 def installs(extra: str) -> str:
     """The command that installs this project with an extra, as it can be run here.
 
-    A project that was installed from a directory (PEP 610, ``direct_url.json``) is installed from that directory
+    A project that was installed from a directory or a built file (PEP 610, ``direct_url.json``) is installed from it
     again, editable if it was. Everything else is installed by the name of the distribution.
 
     Args:
@@ -41,11 +41,11 @@ def installs(extra: str) -> str:
         # The code is imported from a checkout that was never installed.
         checkout = Path(__file__).parent.parent
         return f"pip install -e {_quoted(f'{checkout}[{extra}]')}"
-    source = _source_directory(found)
+    source = _source(found)
     if source is None:
         return f"pip install {_quoted(f'{DISTRIBUTION}[{extra}]')}"
-    directory, is_editable = source
-    return f"pip install {'-e ' if is_editable else ''}{_quoted(f'{directory}[{extra}]')}"
+    path, is_editable = source
+    return f"pip install {'-e ' if is_editable else ''}{_quoted(f'{path}[{extra}]')}"
 
 
 def warn_other_distribution() -> str | None:
@@ -64,19 +64,20 @@ def warn_other_distribution() -> str | None:
     )
 
 
-def _source_directory(found: Distribution) -> tuple[Path, bool] | None:
+def _source(found: Distribution) -> tuple[Path, bool] | None:
     text = found.read_text("direct_url.json")
     if text is None:
         return None
     try:
         document = json.loads(text)
-        url, directory_info = urlsplit(document["url"]), document["dir_info"]
+        url, is_archive = urlsplit(document["url"]), "archive_info" in document
+        is_editable = not is_archive and bool(document["dir_info"].get("editable"))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    directory = Path(unquote(url.path))
-    if url.scheme != "file" or not (directory / "pyproject.toml").is_file():
+    path = Path(unquote(url.path))
+    if url.scheme != "file" or not (path if is_archive else path / "pyproject.toml").is_file():
         return None
-    return directory, bool(directory_info.get("editable"))
+    return path, is_editable
 
 
 def _quoted(requirement: str) -> str:

@@ -69,7 +69,7 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
     return {key: value for key, _, value in pairs}
 
 
-@dashboards.command(epilog=_EXPORT_EPILOG)
+@dashboards.command(epilog=_EXPORT_EPILOG, short_help="Copy all files into DIRECTORY.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--slo", metavar="PERCENT", type=FiniteRange(90, 100, max_open=True),
               help="Share of a task's settled attempts that shall succeed; the error budget alerts use it. "
@@ -112,7 +112,7 @@ def export(
     click.echo(f"{count} files written to {directory}; start with {directory / 'README.md'}")
 
 
-@dashboards.command(epilog=_CHECK_EPILOG)
+@dashboards.command(epilog=_CHECK_EPILOG, short_help="Check the shipped files, a copy, and panels.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
 @click.option("--prometheus", metavar="URL", help="Send every query of every panel to this Prometheus.")
 @click.option("--range", "range_seconds", metavar="SECONDS", type=FiniteRange(min=1), default=3600.0,

@@ -12,6 +12,7 @@ import click
 
 from mageflow.cli.failures import Failure, UsageFailure, complain
 from mageflow.cli.narrow_help import NarrowContext
+from mageflow.did_you_mean import hint
 from mageflow.distribution import installed_version, installs, warn_other_distribution
 from mageflow.errors import ConfigurationError, MageflowError
 from mageflow.terminal import printable
@@ -36,7 +37,7 @@ COMMANDS = {
     ),
     "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
     "dev": CommandHome("mageflow.cli.dev", "dev", "Run engine, Valkey and your worker, with reload and one log."),
-    "doctor": CommandHome("mageflow.cli.doctor", "doctor", "Examine what workers depend on, and say how to mend it."),
+    "doctor": CommandHome("mageflow.cli.doctor", "doctor", "Check what workers depend on, and how to repair it."),
     "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
     "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
     "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
@@ -86,6 +87,8 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"No such command {args[0]!r}{hint(args[0], COMMANDS)}", ctx)
         try:
             return super().resolve_command(ctx, args)
         except ModuleNotFoundError as missing:

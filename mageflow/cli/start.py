@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from mageflow.cli.acting import act_on_each
+from mageflow.cli.failures import complain
 from mageflow.cli.redis_options import redis_options
 from mageflow.errors import DispatchError, FlowError, MageflowError
 
@@ -83,6 +84,9 @@ async def _start(client: "Mageflow", key: str, message: Mapping[str, Any] | None
     signature = await client.load_signature(key)
     try:
         if wait:
+            if signature.status == "suspended":
+                # It may wait for days. The line is no error: the command goes on when another terminal resumes it.
+                complain(f"{key!r} is suspended: this waits until it is resumed (mageflow resume)")
             result = await signature.aio_run(message)
             shown = result if isinstance(result, dict | list | str | int | float | bool | None) else str(result)
             return {"status": "done", "result": shown, "said": json.dumps(shown, ensure_ascii=False)}
@@ -111,6 +115,19 @@ def _reason(error: BaseException) -> str:
     """
     if failed := getattr(error, "exceptions", ()):
         return _reason(failed[0])
-    kind, text = getattr(error, "exc_type", ""), getattr(error, "exc", "")
+    kind, text = getattr(error, "exc_type", ""), _whole_text(error)
     first_line = (str(error).splitlines() or [""])[0]
     return f"{kind}: {text}" if kind else first_line or type(error).__name__
+
+
+def _whole_text(error: BaseException) -> str:
+    """The text of an exception that the SDK has read, its lines joined.
+
+    The SDK ends each line of a text but the last with a backslash. When it reads the text, it takes the first line, and
+    leaves the others at the begin of ``trace``.
+    """
+    first, rest = getattr(error, "exc", ""), getattr(error, "trace", "").splitlines()
+    lines = [first]
+    while lines[-1].endswith("\\") and rest:
+        lines.append(rest.pop(0))
+    return " ".join(part for line in lines if (part := line.removesuffix("\\").strip()))

@@ -105,6 +105,14 @@ def test_unknown_command_is_a_usage_error():
     assert "No such command 'fly'" in run.stderr
 
 
+def test_an_unknown_command_names_the_nearest():
+    """A slip of the finger gets the command that was meant."""
+    run = mageflow("lst")
+
+    assert run.returncode == 2
+    assert "No such command 'lst'; did you mean 'list'?" in run.stderr
+
+
 def test_a_group_without_a_command_prints_its_help():
     """``mageflow`` and ``mageflow dashboards`` alone show their commands."""
     assert "Commands:" in mageflow().stdout + mageflow().stderr

@@ -156,8 +156,11 @@ def test_faults_of_redis_are_named(tmp_path, options, user, check, word):
 
 
 def test_a_report_fits_a_narrow_terminal(tmp_path, mageflow_engine):
-    """The statement is wrapped in its own column."""
-    run = doctor(tmp_path, COLUMNS="60", **mageflow_engine.environment())
+    """Each finding becomes a block of lines. No word is cut, also no address: a copy has it whole."""
+    run = doctor(tmp_path, COLUMNS="40", **mageflow_engine.environment())
 
     assert run.returncode == 0, run.stdout
-    assert [line for line in run.stdout.splitlines() if len(line) > 60] == []
+    assert [line for line in run.stdout.splitlines() if len(line) > 40 and len(line.split()) > 1] == []
+    address = mageflow_engine.environment()["HATCHET_CLIENT_HOST_PORT"]
+    assert address in run.stdout
+    assert "→" in run.stdout

@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from hatchet_sdk import Hatchet
 from hatchet_sdk.config import ClientConfig
+from pydantic import BaseModel
 
 from mageflow import Settings, Status
 from mageflow.cli import group
 from mageflow.cli.cancel import cancel
+from mageflow.cli.failures import complain
 from mageflow.cli.lifecycle import interrupt, resume, suspend
 from mageflow.cli.start import start
 from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
@@ -21,6 +23,10 @@ QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=1.0, reconcile_check_seconds=1.0, reconcile_interval_seconds=0.2
 )
 COMMANDS = {"start": start, "suspend": suspend, "resume": resume, "interrupt": interrupt, "cancel": cancel}
+
+
+class Numbered(BaseModel):
+    number: int = 0
 
 
 @pytest.fixture
@@ -121,6 +127,53 @@ async def test_a_run_that_fails_is_one_line(client: Any, verb: Any, mageflow_wor
         assert failed.stderr.startswith("mageflow: ")
         assert failed.stderr.count("\n") == 1
         assert "Traceback" not in failed.stderr
+
+
+async def test_a_long_error_of_a_run_is_whole(client: Any, verb: Any, mageflow_worker: Any) -> None:
+    """An error of pydantic has several lines: the command prints which field is wrong, in one line."""
+
+    @client.task(name="numbered")
+    async def numbered(order: Numbered) -> dict[str, Any]:
+        return {"number": order.number}
+
+    mageflow_worker.in_process(client, "numbered", workflows=[numbered])
+    signature = await client.sign(numbered)
+    failed = await verb("start", signature.key, "--input", '{"number": "x"}', "--wait")
+
+    assert failed.exit_code == 1
+    assert "1 validation error for Numbered number Input should be a valid integer" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert "\\" not in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+async def test_a_start_that_waits_says_that_the_flow_is_suspended(
+    client: Any, verb: Any, mageflow_worker: Any, monkeypatch: Any
+) -> None:
+    """The command would wait for ever without a word. It goes on when the flow is resumed."""
+    announced: list[str] = []
+
+    def note(sentence: str) -> None:
+        announced.append(sentence)
+        complain(sentence)
+
+    monkeypatch.setattr("mageflow.cli.start.complain", note)
+
+    @client.task(name="step")
+    async def step(message: dict[str, Any]) -> dict[str, Any]:
+        return {"done": True}
+
+    mageflow_worker.in_process(client, "step", workflows=[step])
+    chain = await client.chain([step, step])
+    assert (await verb("suspend", chain.key)).exit_code == 0
+    waiting = asyncio.create_task(verb("start", chain.key, "--wait"))
+    await until(lambda: bool(announced), 30)
+    assert (await verb("resume", chain.key)).exit_code == 0
+    ended = await waiting
+
+    assert ended.exit_code == 0
+    assert '{"done": true}' in ended.stdout
+    assert ended.stderr == f"mageflow: {chain.key!r} is suspended: this waits until it is resumed (mageflow resume)\n"
 
 
 @pytest.mark.parametrize(

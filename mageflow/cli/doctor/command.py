@@ -44,7 +44,7 @@ _MARKS: dict[Level, tuple[str, str]] = {
 @click.option("--redis-url", metavar="URL", help="URL of Redis. Default: MAGEFLOW_REDIS_URL or REDIS_URL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(target: str | None, redis_url: str | None, *, as_json: bool) -> None:
-    """Examine what workers and callers depend on, and say how to mend it.
+    """Check what workers and callers depend on, and say how to repair what is wrong.
 
     With MODULE also imports the module of a worker, and examines its client, its loggers and the SDK's instrumentor.
     """
@@ -67,9 +67,16 @@ def _printer() -> "Callable[[Finding], None]":
     from rich.table import Table
     from rich.text import Text
 
-    from mageflow.cli.console import DataConsole, data
+    from mageflow.cli.console import TABLE_WIDTH, DataConsole, data, print_folded
 
     console = DataConsole()
+
+    def show_narrow(finding: Finding) -> None:
+        mark, style = _MARKS[finding.level]
+        console.print(Text.assemble((mark, style), " ", (finding.check, "bold")), soft_wrap=True)
+        print_folded(console, "", finding.statement)
+        if finding.mend:
+            print_folded(console, "→", finding.mend)
 
     def show(finding: Finding) -> None:
         mark, style = _MARKS[finding.level]
@@ -83,7 +90,7 @@ def _printer() -> "Callable[[Finding], None]":
         table.add_row(Text(mark, style), Text(finding.check, "bold"), said)
         console.print(table)
 
-    return show
+    return show if console.width >= TABLE_WIDTH else show_narrow
 
 
 def _examine(target: str | None, redis_url: str | None) -> Iterator[Finding]:

@@ -115,7 +115,8 @@ def examine_port(settings: "Settings") -> Finding:
                 probe.bind((settings.metrics_addr, port))
             except OSError:
                 continue
-        taken = f"; {port - first} before it are taken, perhaps by workers" if port > first else ""
+        ports = "the port before it is" if port == first + 1 else f"the {port - first} ports before it are"
+        taken = f"; {ports} taken, perhaps by workers" if port > first else ""
         return fine("ports", f"A worker would serve its metrics on {settings.metrics_addr}:{port}{taken}.")
     return warning(
         "ports",

@@ -83,7 +83,7 @@ def waits_of_record(described: Description, *, has_members: bool) -> Iterator[Wa
         since = None if last is None else (described.at - last.at).total_seconds()
         yield Wait("", "resume", f"resume; it was suspended{by}{why}", since, {"held": described.held})
     elif signature.status == "pending" and described.path.is_record and not has_members:
-        verb = "a run" if described.kind == "task" else "the flow that it is part of" if described.parent else "a start"
+        verb = "the flow that it is part of" if described.parent and described.kind != "task" else "a start"
         yield Wait("", "start", verb, (described.at - signature.created_at).total_seconds())
     late = described.checked_in_seconds
     if described.unsent and late is not None and late < 0:

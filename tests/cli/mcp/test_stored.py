@@ -115,7 +115,7 @@ async def test_why_a_stored_flow_does_not_go_on(stored: StoredFlows, options, tm
     await stored.flows.start(crowd)
     async with assistant(tmp_path / "err", *options) as model:
         [(what, sentence)] = await model.whys(signature.key)
-        assert (what, "waits for a run" in sentence) == ("start", True)
+        assert (what, "waits for a start" in sentence) == ("start", True)
         [(what, sentence)] = await model.whys(suspended.key)
         assert what == "resume"
         assert "suspended by ada" in sentence
