@@ -159,3 +159,17 @@ def test_ci_runs_the_command_of_the_page(front_page, root):
 
     assert script.stat().st_mode & 0o111
     assert f"<!-- command: test -->\n```sh\n{run.stdout}\n```" in front_page
+
+
+def test_a_line_of_a_drawing_has_no_semicolon(root):
+    """Mermaid ends a statement at a semicolon, so the rest of the line is a syntax error in place of the drawing."""
+    drawings = {
+        path: re.findall(r"^```mermaid\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+        for path in sorted((root / "docs").rglob("*.md"))
+    }
+    assert sum(map(len, drawings.values())) > 0
+    found = [
+        f"{path.name}: {line}" for path, each in drawings.items() for line in "".join(each).splitlines() if ";" in line
+    ]
+
+    assert found == []
