@@ -45,7 +45,7 @@ class NothingUnderWayError(FlowError):
 @redis_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(keys: tuple[str, ...], redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
-    """Cancel in Hatchet the runs of a signature, chain or swarm that are under way.
+    """Cancel in Hatchet the runs of a signature, chain or swarm that have not ended.
 
     The same as cancelling them in Hatchet's dashboard. Runs of nested flows are cancelled too. Nothing is deleted.
     """

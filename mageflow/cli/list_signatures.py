@@ -40,7 +40,9 @@ STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelle
 
 @click.command(name="list", epilog=_EPILOG)
 @redis_options
-@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only this; more than once.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only this status; can be repeated."
+)
 @click.option("--task", metavar="NAME", help="Only signatures of this task.")
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
 @click.option("--since", metavar="MINUTES", type=FiniteRange(min=0), help="Only what was created since.")

@@ -35,7 +35,7 @@ arguments, or a module that cannot be imported.
 @click.option(
     "--logs",
     type=click.Choice(["json", "console", "none"]),
-    help="How the log is written; none leaves logging alone. Wins over the module.",
+    help="How the log is written; none sets up no logging. Wins over the module.",
 )
 @click.option("--check", is_flag=True, help="Do not start the worker: only check.")
 def worker(

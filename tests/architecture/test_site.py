@@ -43,7 +43,9 @@ def test_front_page_is_the_readme(site):
     assert "Your first task" in page
     assert 'href="tutorial/"' in page
     assert "docs/tutorial" not in page
-    assert (site / "boards" / "mageflow-stagger.png").exists()
+    for picture in re.findall(r'<img [^>]*src="([^"]+)"', page):
+        assert (site / picture).exists(), picture
+    assert 'src="pictures/live-view-overview.svg"' in page
 
 
 def test_every_file_outside_of_docs_that_a_page_links_to_is_a_page(site):

@@ -30,7 +30,7 @@ ones. Exit status: 0 ended by its client, 2 wrong arguments. Needs the extra
 
 @click.command(epilog=_EPILOG)
 @redis_options
-@click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics; more than once.")
+@click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics. May be repeated.")
 @click.option("--no-payloads", is_flag=True, help="Refuse bound values and messages of exceptions, also if requested.")
 @click.option("--raw-keys", is_flag=True, help="Show keys of locked resources as they are.")
 @click.option(

@@ -36,7 +36,7 @@ Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
 
 @click.command(epilog=_EPILOG)
 @redis_options
-@click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics; more than once.")
+@click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics. May be repeated.")
 @click.option(
     "--interval",
     type=FiniteRange(0.2, 60),
