@@ -97,6 +97,12 @@ def test_enqueues_are_counted_in_the_program_that_made_them(run: LiveRun) -> Non
     assert run.prometheus.query(f'mageflow_worker_info{{job="{job}"}}') == []
 
 
+def test_a_task_that_nothing_serves_is_counted_by_its_sender(run: LiveRun) -> None:
+    """Once, with the reason; no task that a worker serves is among them, also not while all its slots are taken."""
+    found = by_label(run, "sum by (task, reason) (mageflow_tasks_unserved_total)", "task", "reason")
+    assert found == {("returns.pick_up", "not_served"): 1}
+
+
 def test_increase_over_the_range_is_what_was_done(run: LiveRun) -> None:
     """``increase`` over the range counts every attempt: each counter existed with 0 before the first event."""
     seconds = int(run.ended - run.started) + 30
