@@ -87,7 +87,7 @@ def test_every_fixture_is_on_the_page(page):
 
 
 def test_every_span_and_event_in_the_table_exists(page):
-    """Spans, attributes and log events of the telemetry table are in the dictionary."""
+    """Spans, attributes, log events and their fields of the telemetry table are in the dictionary."""
     section = page.partition("# What the tasks report")[2].partition("\n## ")[0]
     cells = {word for line in section.splitlines() if line.startswith("|") for word in re.findall(r"`([^`]+)`", line)}
     known = {
@@ -96,6 +96,7 @@ def test_every_span_and_event_in_the_table_exists(page):
         *traces.ATTRIBUTES,
         *traces.SPAN_EVENTS,
         *(event.name for event in names.EVENTS),
+        *(field for event in names.EVENTS for field in event.fields),
     }
 
     assert len(cells) > 20
