@@ -30,6 +30,7 @@ from hatchet_sdk.contracts.dispatcher_pb2 import (
 )
 from hatchet_sdk.contracts.dispatcher_pb2_grpc import DispatcherStub
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsRequest, GetRunDetailsResponse
+from hatchet_sdk.contracts.v1.workflows_pb2_grpc import AdminServiceStub
 from hatchet_sdk.runnables.contextvars import (
     ctx_action_key,
     ctx_additional_metadata,
@@ -483,8 +484,10 @@ def run_details(admin: AdminClient, run_id: str) -> GetRunDetailsResponse | None
     Raises:
         grpc.RpcError: The engine could not be reached.
     """
+    if admin.client is None:  # as the SDK does; up to 1.33 it has no method for it
+        admin.client = AdminServiceStub(new_conn(admin.config, aio=False))
     try:
-        response = cast("Any", admin._get_or_create_v1_client()).GetRunDetails(
+        response = cast("Any", admin.client).GetRunDetails(
             GetRunDetailsRequest(external_id=run_id),
             timeout=_DETAILS_TIMEOUT_SECONDS,
             metadata=create_authorization_header(admin.token),

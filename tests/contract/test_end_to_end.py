@@ -63,10 +63,18 @@ async def test_a_task_a_chain_a_lock_and_a_durable_task(
     async def fail(msg: Order) -> None:
         raise ValueError("on purpose")
 
-    mageflow_worker.in_process(client, "matrix", workflows=[double, pay, wait, fail], slots=5)
+    both = client.workflow(name="matrix-both", input_validator=Order)
+    one = both.task(name="one")(_add_one)
+    both.task(name="two", parents=[one])(_add_two)
+    mageflow_worker.in_process(client, "matrix", workflows=[double, pay, wait, fail, both], slots=5)
     assert await double.aio_run(Order(number=2)) == {"number": 4}
     assert await (await client.chain([double, pay])).aio_run(Order(number=4)) == {"paid": {"number": 8}}
     assert await wait.aio_run(Order(number=5)) == {"number": 12}
+    # How a workflow ended is read from Hatchet.
+    ended = await (await client.sign(both)).aio_run(Order(number=1))
+    assert ended == {"one": {"number": 2}, "two": {"number": 3}}
+    through = await (await client.chain([both, pay])).aio_run(Order(number=1))
+    assert through == {"paid": {"one": {"number": 2}, "two": {"number": 3}}}
     signed = await client.sign(double)
     reference = await signed.aio_run_no_wait(
         Order(number=9), additional_metadata={"from": "matrix"}, priority=3, child_key="9"
@@ -81,9 +89,9 @@ async def test_a_task_a_chain_a_lock_and_a_durable_task(
         task: counted.total("mageflow_task_runs_total", task=task, outcome="succeeded")
         for task in ("matrix-double", "matrix-pay", "matrix-wait")
     }
-    assert runs == {"matrix-double": 4.0, "matrix-pay": 1.0, "matrix-wait": 1.0}
+    assert runs == {"matrix-double": 4.0, "matrix-pay": 2.0, "matrix-wait": 1.0}
     assert counted.total("mageflow_task_runs_total", task="matrix-fail", outcome="failed") == 1.0
-    assert counted.total("mageflow_lock_hold_seconds_count", lock="till") == 2.0
+    assert counted.total("mageflow_lock_hold_seconds_count", lock="till") == 3.0
 
 
 def test_what_the_sdk_lacks_is_refused_with_the_way_out(mageflow_client: Mageflow) -> None:
@@ -104,6 +112,14 @@ def test_what_the_sdk_lacks_is_refused_with_the_way_out(mageflow_client: Mageflo
         else:
             with pytest.raises(SdkFeatureError, match="pip install --upgrade hatchet-sdk"):
                 use()
+
+
+async def _add_one(msg: Order) -> dict[str, int]:
+    return {"number": msg.number + 1}
+
+
+async def _add_two(msg: Order) -> dict[str, int]:
+    return {"number": msg.number + 2}
 
 
 async def _batch(items: dict[str, Any]) -> dict[str, Any]:
