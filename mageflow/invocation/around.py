@@ -144,13 +144,14 @@ class AroundAttempt:
         attempt = state.attempt
         if attempt.signature_key:
             attempt.enter("loading", "signature_load")
-            admitted = await self._services.signed.admit(
-                attempt,
-                state.context.input_json(),
-                workflow=state.context.workflow_part,
-                workflow_name=state.context.workflow_name,
-                wants_signature=self._wants_signature,
-            )
+            async with self._services.shutdown.giving_back("Redis"):
+                admitted = await self._services.signed.admit(
+                    attempt,
+                    state.context.input_json(),
+                    workflow=state.context.workflow_part,
+                    workflow_name=state.context.workflow_name,
+                    wants_signature=self._wants_signature,
+                )
             if isinstance(admitted, Replay):
                 state.replay_json = admitted.result_json
                 return

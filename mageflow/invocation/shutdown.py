@@ -1,7 +1,7 @@
 """The shutdown of a worker, for attempts that wait and whose functions have not begun.
 
 A worker that is asked to stop waits for its attempts. One that sleeps for hours before its function begins, or waits
-for a lock, would keep the process until it is killed; it gives its run back instead.
+for a lock or for Redis, would keep the process until it is killed; it gives its run back instead.
 """
 
 import asyncio

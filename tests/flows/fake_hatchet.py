@@ -167,7 +167,7 @@ class FakeWorker:
         except SignatureError as error:
             run.state, run.error = "failed", str(error)
             return
-        if admission.verdict == "skip":
+        if admission.verdict in ("skip", "twice"):
             self.skipped[admission.status] += 1
             run.state = "cancelled"
             return

@@ -1,4 +1,4 @@
-"""A worker is asked to stop while a run waits for a lock: it gives the run back and ends."""
+"""A worker is asked to stop while a run waits for a lock or for Redis: it gives the run back and ends."""
 
 import asyncio
 import os
@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from mageflow import Status
 from mageflow.engine import LocalEngine
 from mageflow.testing import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import free_port, scrape, until
+
+pytestmark = pytest.mark.timeout(300)  # two workers start, and one waits its five seconds out
 
 SCRIPT = Path(__file__).with_name("waiting_worker.py")
 ENDS_SECONDS = 60.0
@@ -71,3 +75,27 @@ async def test_a_run_that_waits_for_the_lock_of_its_decorator_is_given_back(
         result = await asyncio.wait_for(reference.aio_result(), 60)
         assert (result["x"], result["pid"]) == (7, second.pid), "and the task has no retry to spend"
     assert '"mageflow.worker.draining"' in first.output()
+
+
+@pytest.mark.slow
+async def test_a_run_that_waits_for_a_redis_that_refuses_is_given_back(
+    make_observed: Any, mageflow_redis: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """The worker does not sit out the outage; the other one runs the task when Redis is back."""
+    port = free_port()
+    async with workers(mageflow_redis, tmp_path, port) as (engine, first, second):
+        client = make_observed(mageflow_redis.url, hatchet=engine.client()).client
+        signature = await client.sign("waits-for-redis", x=7)
+        redis = Redis.from_url(mageflow_redis.url)
+        await redis.config_set("min-replicas-to-write", "1")
+        try:
+            reference = await signature.aio_run_no_wait()
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="loading") == 1, 30)
+            assert await stop(first) < ENDS_SECONDS
+        finally:
+            await redis.config_set("min-replicas-to-write", "0")
+            await redis.aclose()
+        await second.aio_start()
+        result = await asyncio.wait_for(reference.aio_result(), 60)
+        assert (result["x"], result["pid"]) == (7, second.pid), first.output()
+        assert (await client.load_signature(signature.key)).status is Status.DONE

@@ -24,6 +24,12 @@ def waits_for_a_lock(msg: Message, ctx: Context) -> dict[str, Any]:
     return {"x": msg.x, "pid": os.getpid(), "attempt": ctx.attempt_number}
 
 
+@client.task(name="waits-for-redis", execution_timeout=timedelta(seconds=120))
+@client.with_ctx
+async def waits_for_redis(msg: Message, ctx: Context) -> dict[str, Any]:
+    return {"x": msg.x, "pid": os.getpid(), "attempt": ctx.attempt_number}
+
+
 if __name__ == "__main__":
     telemetry.configure(service_name="waiting", logs="json")
-    client.worker("waiting", workflows=[waits_for_a_lock]).start()
+    client.worker("waiting", workflows=[waits_for_a_lock, waits_for_redis]).start()
