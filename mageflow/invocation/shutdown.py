@@ -34,7 +34,7 @@ class Shutdown:
         """The worker stops."""
         self.event().set()
         loop = asyncio.get_running_loop()
-        for wait in self._waits:
+        for wait in tuple(self._waits):  # workers of other threads add to them meanwhile
             if wait.loop is loop:
                 wait.limit()
 
