@@ -31,7 +31,7 @@ from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.rebinding import Rebinding
 from mageflow.flows.reconciler import Reconciler
-from mageflow.flows.repetition import while_unavailable
+from mageflow.flows.repetition import up_to_date, while_unavailable
 from mageflow.flows.schedules import Schedules
 from mageflow.flows.search import Search
 from mageflow.flows.settlements import LateSettlements
@@ -262,6 +262,7 @@ class Flows:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
         One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
+        One more if the first took over 3 s: the process may have stood still, and another worker may have the run.
         Refreshes the TTLs of the record.
 
         A run that failed or was cancelled, and then got another attempt, is either replayed in Hatchet (dashboard,
@@ -321,7 +322,7 @@ class Flows:
                 wants_signature=wants_signature,
             )
 
-        admission = await while_unavailable(admit, retry_seconds)
+        admission = await up_to_date(admit, retry_seconds)
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)

@@ -22,6 +22,11 @@ def _row(fault: Fault, flows: int, seed: int) -> Row:
         return Row(fault.name, fault.text, seed, flows, lost=flows, problems=[problem])
 
 
+def _notes(row: Row) -> list[str]:
+    notes = [f"  outages that workers reported: {row.outages}"] if row.outages else []
+    return [*notes, f"  ran again, success not recorded: {row.unrecorded}"] if row.unrecorded else notes
+
+
 def main() -> None:
     """Run the faults; the exit status is 1 if a flow did not end as it must."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
@@ -35,7 +40,9 @@ def main() -> None:
         if not options.fault or fault.name in options.fault:
             rows.append(_row(fault, options.flows, options.seed))
             if not options.json:
-                print(table(rows[-1:]).splitlines()[-1], *rows[-1].problems[:10], sep="\n", flush=True)
+                print(
+                    table(rows[-1:]).splitlines()[-1], *_notes(rows[-1]), *rows[-1].problems[:10], sep="\n", flush=True
+                )
     if options.json:
         print(json.dumps([asdict(each) for each in rows], indent=2))
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import redis
 
 from mageflow.store import SHARDS
+from mageflow.types import OutageReason
 from tests.chaos.refusals import REFUSALS, Refusal, away
 from tests.chaos.stage import Needs, Stage
 
@@ -28,6 +29,7 @@ class Fault:
         happen: Brings it about and ends it.
         needs: What its stage must have.
         kills_workers: A worker dies: a body whose success was not yet recorded may run again.
+        outage: The reason of the outage that workers must have reported: without it, the fault did not reach them.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Fault:
     happen: Callable[[Stage, random.Random], Awaitable[None]]
     needs: Needs = field(default_factory=Needs)
     kills_workers: bool = False
+    outage: OutageReason | None = None
 
 
 def _refusing(refusal: Refusal) -> Callable[[Stage, random.Random], Awaitable[None]]:
@@ -158,24 +161,25 @@ def _damage(operator: redis.Redis, key: bytes, chance: random.Random) -> None:
         operator.expire(key, max(1, ttl))
 
 
-_TEXTS = {
-    "full": "Redis refuses: OOM",
-    "forbidden": "Redis refuses: NOPERM, for EVALSHA",
-    "forbidden_in_script": "Redis refuses: NOPERM, for a command in a script",
-    "no_replicas": "Redis refuses: NOREPLICAS",
-    "read_only": "Redis refuses: READONLY",
-    "master_down": "Redis refuses: MASTERDOWN",
-    "disk": "Redis refuses: MISCONF",
-    "busy": "Redis refuses: BUSY",
-    "away": "Redis is killed and starts again from its append-only file",
+_TEXTS: dict[str, tuple[str, OutageReason]] = {
+    "full": ("Redis refuses: OOM", "full"),
+    "forbidden": ("Redis refuses: NOPERM, for EVALSHA", "forbidden"),
+    "forbidden_in_script": ("Redis refuses: NOPERM, for a command in a script", "forbidden"),
+    "no_replicas": ("Redis refuses: NOREPLICAS", "no_replicas"),
+    "read_only": ("Redis refuses: READONLY", "read_only"),
+    "master_down": ("Redis refuses: MASTERDOWN", "master_down"),
+    "disk": ("Redis refuses: MISCONF", "disk"),
+    "busy": ("Redis refuses: BUSY", "busy"),
+    "away": ("Redis is killed and starts again from its append-only file", "unreachable"),
 }
 
 FAULTS = (
     *(
         Fault(
             "kill-redis" if each is away else each.__name__.replace("_", "-"),
-            _TEXTS[each.__name__],
+            _TEXTS[each.__name__][0],
             _refusing(each),
+            outage=_TEXTS[each.__name__][1],
         )
         for each in REFUSALS
     ),
@@ -184,6 +188,7 @@ FAULTS = (
         "Redis refuses: LOADING, after a restart",
         _load_slowly,
         Needs({"key-load-delay": "150"}),
+        outage="loading",
     ),
     Fault("stop-redis", "Redis is stopped (SIGSTOP) for some seconds", _stop_redis),
     Fault("latency", "each answer of Redis takes 0.3 s longer", _slow_network, Needs(is_proxied=True)),
@@ -191,9 +196,23 @@ FAULTS = (
     Fault("max-clients", "Redis takes no new connection and closes the others", _refuse_connections),
     Fault("full-pool", "the pool has 2 connections", _full_pool, Needs(parameters="?max_connections=2")),
     Fault("damaged-records", "records of 20 other flows are damaged", _damage_records),
-    Fault("fail-over", "a Sentinel makes the replica the master", _fail_over, Needs(is_watched=True)),
-    Fault("cluster-down", "Redis refuses: CLUSTERDOWN, a master is away", _kill_node, Needs(is_cluster=True)),
-    Fault("reshard", "Redis refuses: TRYAGAIN, records of a Cluster move", _reshard, Needs(is_cluster=True)),
+    Fault(
+        "fail-over", "a Sentinel makes the replica the master", _fail_over, Needs(is_watched=True), outage="unreachable"
+    ),
+    Fault(
+        "cluster-down",
+        "Redis refuses: CLUSTERDOWN, a master is away",
+        _kill_node,
+        Needs(is_cluster=True),
+        outage="cluster_down",
+    ),
+    Fault(
+        "reshard",
+        "Redis refuses: TRYAGAIN, records of a Cluster move",
+        _reshard,
+        Needs(is_cluster=True),
+        outage="try_again",
+    ),
     Fault("kill-engine", "Hatchet is killed and starts again with nothing", _kill_engine, kills_workers=True),
     Fault("kill-worker", "a worker is killed, three times", _kill_workers, kills_workers=True),
     Fault("stop-worker", "a worker is stopped (SIGSTOP) for 10 s", _stop_worker, kills_workers=True),

@@ -5,7 +5,7 @@ import json
 import random
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ FLOWS = tuple(
 START_EVERY_SECONDS = 0.1
 FAULT_AFTER = 0.25
 """The share of flows that are started when the fault begins."""
+
+_OUTAGE = '{"event": "mageflow.redis.outage"'
 
 STUCK_SECONDS = 180.0
 """After the fault and the last start; the engine and the reconciler need some of it."""
@@ -51,6 +53,7 @@ class Row:
         doubled: Bodies that ran again after they had succeeded.
         stuck: They did not end.
         unrecorded: Bodies that ran again after they had returned on a worker that died before it recorded that.
+        outages: How often the workers reported an outage of Redis, by its reason.
     """
 
     fault: str
@@ -63,6 +66,7 @@ class Row:
     stuck: int = 0
     unrecorded: int = 0
     seconds: float = 0.0
+    outages: dict[str, int] = field(default_factory=dict[str, int])
     problems: list[str] = field(default_factory=list[str])
 
     @property
@@ -83,6 +87,9 @@ async def run(fault: Fault, flows: int, seed: int) -> Row:
             history = RedisHistory.read(*stage.histories)
         history.flows = {each.name: {each.key} for each in wanted if each.key}
         _judge(row, fault, wanted, history, folder)
+        row.outages = _outages(folder)
+        if fault.outage and fault.outage not in row.outages:
+            row.problems.append(f"the fault did not reach the workers: they reported {row.outages}")
     row.seconds = time.monotonic() - started
     return row
 
@@ -157,6 +164,11 @@ def _judge(row: Row, fault: Fault, flows: list[Flow], history: RedisHistory, fol
     else:
         row.doubled = max(row.doubled, len(again))
         row.problems += [f"{body} ran again after it had returned" for body in again]
+
+
+def _outages(folder: Path) -> dict[str, int]:
+    lines = (line for each in folder.glob("worker*.log") for line in each.read_text(errors="replace").splitlines())
+    return dict(Counter(json.loads(line)["reason"] for line in lines if line.startswith(_OUTAGE)))
 
 
 def _after_success(folder: Path, journal: dict[str, list[Body]]) -> list[Body]:

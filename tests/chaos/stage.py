@@ -25,6 +25,7 @@ from tests.store.topologies import ClusterOfThree, Watched, free_port, valkey_bi
 ROOT = Path(__file__).parents[2]
 BODY_SECONDS = 0.2
 WORKERS = 2
+START_SECONDS = 180.0  # on a busy machine
 WORKER = "tests.chaos.worker"
 
 
@@ -129,7 +130,7 @@ class Stage:
             )
             for number in range(count)
         ]
-        await asyncio.gather(*(each.aio_start() for each in started))
+        await asyncio.gather(*(each.aio_start(START_SECONDS) for each in started))
         self.workers += started
 
     async def restart_engine(self) -> None:

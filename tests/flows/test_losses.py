@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from mageflow.config import Settings
 from mageflow.flows import Flows
-from mageflow.interceptors import Attempt, TaskInfo, current_attempt
+from mageflow.interceptors import Attempt, Interceptor, RedisCall, TaskInfo, current_attempt
 from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
-from mageflow.store import AttemptOutcome, Store
+from mageflow.store import AttemptOutcome, RedisPort, Store
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
+from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import DispatchRun
 from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
@@ -129,6 +133,56 @@ async def test_the_first_of_two_bodies_to_succeed_counts(quick: Flows, hatchet: 
     ).verdict == "stale"
     await FakeWorker(hatchet, quick, {"two": echo}).drain()
     assert await quick.wait(chain.key) == {"mageflow_results": 1}
+
+
+class StandsStill(Interceptor):
+    """Stops the process for some time, between the answer of Redis to the first admission and its reader.
+
+    Args:
+        meanwhile: What another process does in this time.
+    """
+
+    def __init__(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._meanwhile = [meanwhile]
+
+    @contextmanager
+    def redis(self, call: RedisCall) -> Generator[None]:
+        yield
+        if call.operation == "admit" and self._meanwhile:
+            other = threading.Thread(target=asyncio.run, args=(self._meanwhile.pop()(),))
+            other.start()
+            other.join()
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_a_worker_that_stood_still_does_not_run_what_another_has_done(
+    quick: Flows, hatchet: FakeHatchet, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, is_over: bool
+) -> None:
+    """Redis had admitted its attempt, and Hatchet gave the run to another worker before the answer was read."""
+    monkeypatch.setattr("mageflow.flows.repetition._LATE_SECONDS", 0.4)
+    await quick.start(await quick.creation.chain(["one", "two"]))
+    await begin(hatchet, quick)  # Redis knows the script
+    await quick.start(await quick.creation.chain(["one", "two"]))
+    run = hatchet.queue.popleft()
+    key, keys = run.request.signature_key, quick._store.keys
+
+    async def take_over() -> None:
+        port = RedisPort(valkey.url)
+        flows, identity = Flows(Store(port, keys, QUICK), hatchet, hatchet, QUICK), identity_of(run, "other", attempt=2)
+        assert (await flows.admit(key, identity)).verdict == "run"
+        if is_over:
+            await flows.settle(key, identity, AttemptOutcome("succeeded", result_json='"first"'))
+        await stop(flows)
+        await port.aclose()
+
+    port = RedisPort(valkey.url, StandsStill(take_over))
+    still = Flows(Store(port, keys, QUICK), hatchet, hatchet, QUICK)
+    admission = await still.admit(key, identity_of(run, "still"))
+    await stop(still)
+    await port.aclose()
+    found = (admission.verdict, admission.result_json, admission.status)
+    assert found == (("replay", '"first"', "done") if is_over else ("skip", None, "superseded"))
 
 
 async def test_a_late_failure_of_a_lost_run_changes_nothing(quick: Flows, hatchet: FakeHatchet) -> None:
