@@ -139,7 +139,9 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             interval_seconds=self.settings.queue_interval_s,
         )
         self._confirmations = invocation.OutcomeConfirmations(
-            functools.partial(sdk.ending_of, self._client.runs), interceptor
+            functools.partial(sdk.ending_of, self._client.runs),
+            functools.partial(sdk.has_begun_before, self._client.runs),
+            interceptor,
         )
         services = invocation.RunnerServices(
             interceptor=interceptor,

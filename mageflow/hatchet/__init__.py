@@ -32,7 +32,7 @@ from mageflow.hatchet.options import (
 )
 from mageflow.hatchet.private_names import missing_names
 from mageflow.hatchet.register import Declared, TaskRegister
-from mageflow.hatchet.run_events import ending_of
+from mageflow.hatchet.run_events import ending_of, has_begun_before
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
 from mageflow.hatchet.unserved import UnservedWatch
 from mageflow.hatchet.waiting_runs import waiting_runs
@@ -71,6 +71,7 @@ __all__ = [
     "before_exit",
     "debug_of",
     "ending_of",
+    "has_begun_before",
     "instrumented_client",
     "is_non_retryable",
     "method_of",

@@ -3,9 +3,11 @@
 - A run that its schedule timeout cancelled has the same status as one that a user cancelled.
 - An attempt after a user's replay has the same number as an attempt after the death of a worker.
 - A worker gets the same signal for a timeout and for a cancellation.
+- An attempt after one that began has the same number as one after an attempt whose worker died before that.
 
 The events distinguish them. Hatchet writes them a moment after the status (``internal/services/controllers/olap``,
-August 2026), so they are read up to four times within 2.5 seconds. Only runs that ended in one of these ways are read.
+August 2026), so they are read up to four times within 2.5 seconds. Only runs that
+ended or began in one of these ways are read.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
 from mageflow.metadata import KEY_ENQUEUED_AT
 from mageflow.types import RunOrigin, TaskEnding
 
-__all__ = ["ending_of", "is_unscheduled", "origin_of", "was_replayed", "was_timed_out"]
+__all__ = ["ending_of", "has_begun_before", "is_unscheduled", "origin_of", "was_replayed", "was_timed_out"]
 
 _PAUSES_SECONDS: Final = (0.0, 0.3, 0.7, 1.5)
 _MOST_EVENTS: Final = 200
@@ -115,6 +117,30 @@ async def ending_of(runs: RunsClient, task_run_id: str, attempt_number: int) -> 
             ends = [each for each in ends if (each.retry_count or 0) == attempt_number - 1]
             if ends:
                 return _ENDINGS[min(ends, key=_time).event_type]
+    except DISPATCH_FAILURES as error:
+        raise DispatchError(task_run_id, describe(error)) from error
+    return None
+
+
+async def has_begun_before(runs: RunsClient, task_run_id: str, attempt_number: int) -> bool | None:
+    """Whether an attempt before this one (from 1) has begun, or a user has replayed the run since.
+
+    The SDK reports a start when the process that listens for runs has received one, a moment before the process that
+    runs the task. None if Hatchet has not recorded the start of this attempt, which comes after the others, within 2.5
+    seconds.
+
+    Raises:
+        DispatchError: Hatchet could not be reached or refused.
+    """
+    try:
+        for pause_seconds in _PAUSES_SECONDS[1:]:
+            await asyncio.sleep(pause_seconds)
+            events = await asyncio.to_thread(_read_task, runs, task_run_id)
+            if any(each.event_type is V1TaskEventType.RETRIED_BY_USER for each in events):
+                return True
+            starts = {each.retry_count or 0 for each in events if each.event_type is V1TaskEventType.STARTED}
+            if attempt_number - 1 in starts:
+                return min(starts) < attempt_number - 1
     except DISPATCH_FAILURES as error:
         raise DispatchError(task_run_id, describe(error)) from error
     return None

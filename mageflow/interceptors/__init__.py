@@ -48,6 +48,7 @@ from mageflow.interceptors.state import (
 )
 from mageflow.interceptors.tasks import (
     Attempt,
+    EarlierAttempts,
     Enqueue,
     EnqueueItem,
     ExtendTimeout,
@@ -69,6 +70,7 @@ __all__ = [
     "DamageFound",
     "Deadlock",
     "DeadlockCheck",
+    "EarlierAttempts",
     "Enqueue",
     "EnqueueItem",
     "Event",

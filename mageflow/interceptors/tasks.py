@@ -14,6 +14,7 @@ from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage,
 
 __all__ = [
     "Attempt",
+    "EarlierAttempts",
     "Enqueue",
     "EnqueueItem",
     "ExtendTimeout",
@@ -123,6 +124,8 @@ class Attempt:
     """Filled in for a batch: why each of its runs failed, in the order of `member_ids`."""
     is_unconfirmed: bool = False
     """Filled in: ``outcome`` is what the worker expects. Hatchet is asked, and an `OutcomeConfirmed` follows."""
+    asks_whether_first: bool = False
+    """An interceptor may set it on entry of an attempt after the first: an `EarlierAttempts` follows."""
     corrections: list[tuple[Outcome, Outcome]] = field(default_factory=list[tuple[Outcome, Outcome]])
     """Filled in: what the worker expected and what Hatchet answered, for each run where the two differ."""
     exception: BaseException | None = None
@@ -190,6 +193,19 @@ class OutcomeConfirmed(Event):
 
     attempt: Attempt
     """Its ``outcome`` is Hatchet's. It is the worker's where Hatchet did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierAttempts(Event):
+    """Whether an earlier attempt of a run has begun is known. Sent for attempts with `Attempt.asks_whether_first`.
+
+    Workers can die between the assignment of a run and its start. Sent in the context of the attempt, within ten
+    seconds of its arrival. The attempt may have ended.
+    """
+
+    attempt: Attempt
+    have_begun: bool
+    """False if Hatchet knows of no start. True as well where Hatchet did not answer, or a user has replayed the run."""
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("mageflow_current_attempt", default=None)

@@ -108,6 +108,7 @@ class AroundAttempt:
         attempt = state.attempt
         self._recording = services.interceptor.attempt(attempt)
         self._recording.__enter__()
+        services.confirmations.look_back(attempt)
         services.extend.begin(attempt, self._context)
         self._token = current_attempt.set(attempt)
         try:

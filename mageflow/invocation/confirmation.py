@@ -1,23 +1,29 @@
-"""Attempts whose outcome the worker cannot know: Hatchet is asked, after the attempt, before they are counted."""
+"""What the worker cannot know about an attempt: Hatchet is asked, off its path, before it is counted.
+
+How it ended, after its end; and whether an attempt before it had begun, after its arrival.
+"""
 
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
-from mageflow.interceptors import Attempt, Interceptor, OutcomeConfirmed
+from mageflow.interceptors import Attempt, EarlierAttempts, Event, Interceptor, OutcomeConfirmed
 from mageflow.invocation.outcome import failure, is_uncertain, worst
 from mageflow.invocation.stalls import LoopStalls
 from mageflow.types import Outcome, TaskEnding
 
-__all__ = ["EndingOf", "OutcomeConfirmations"]
+__all__ = ["EndingOf", "HasBegunBefore", "OutcomeConfirmations"]
 
 _log = logging.getLogger("mageflow")
 
 EndingOf = Callable[[str, int], Awaitable[TaskEnding | None]]
 """How an attempt (from 1) of a task run ended, by Hatchet; None if it has not ended."""
+
+HasBegunBefore = Callable[[str, int], Awaitable[bool | None]]
+"""Whether an attempt before this one (from 1) of a task run has begun, by Hatchet; None if it is not known."""
 
 _AFTER_STALL_SECONDS = 5.0
 """Runs that arrived while the event loop was blocked start within this time after it."""
@@ -27,24 +33,33 @@ _LATE_START_SECONDS = 0.25
 
 _LIMIT_SECONDS: Final = 10.0
 _MOST_PENDING: Final = 1000
+_MOST_RETRIED: Final = 1000
 _CONCURRENT: Final = 4
+_MOST_LOOKING_BACK: Final = 100
+_CONCURRENT_LOOKING_BACK: Final = 2
 _LEAVING_SECONDS: Final = 3.0
 """How long a worker that stops waits for answers."""
 
 
 class OutcomeConfirmations:
-    """Asks Hatchet how uncertain attempts ended, in the background of the workers of one client.
+    """Asks Hatchet about attempts, in the background of the workers of one client.
 
-    Bounded, for each worker: at most 1,000 attempts wait for an answer, four requests run at a time, and each attempt
-    waits for ten seconds. An attempt above the limit, or without an answer, keeps the outcome that the worker expects.
+    Bounded, for each worker: at most 1,000 attempts wait for their outcome, four requests run at a time, and each
+    attempt waits for ten seconds. An attempt above the limit, or without an answer, keeps the outcome that the worker
+    expects. At most 100 attempts look back, two at a time. One above the limit, or without an answer, counts as a retry
+    of an attempt that had begun.
 
     Args:
         ending_of: Asks Hatchet.
-        interceptor: Gets an `OutcomeConfirmed` for each attempt.
+        has_begun_before: Asks Hatchet.
+        interceptor: Gets an `OutcomeConfirmed` for each uncertain attempt, and an `EarlierAttempts` for each that asks.
     """
 
-    def __init__(self, ending_of: EndingOf, interceptor: Interceptor) -> None:
+    def __init__(self, ending_of: EndingOf, has_begun_before: HasBegunBefore, interceptor: Interceptor) -> None:
         self._ending_of = ending_of
+        self._has_begun_before = has_begun_before
+        self._retried_here: dict[str, None] = {}
+        """Task run ids whose attempt has ended here and will be retried: their next attempt is not asked about."""
         self._interceptor = interceptor
         self._inquiries: dict[asyncio.AbstractEventLoop, _Inquiry] = {}
         self._contexts: dict[Attempt, tuple[_Inquiry, contextvars.Context]] = {}
@@ -65,9 +80,29 @@ class OutcomeConfirmations:
 
     def follow(self, attempt: Attempt) -> None:
         """Ask Hatchet, if `examine` found the attempt uncertain. Call it after the interceptors of the attempt."""
+        if attempt.will_retry:
+            self._retried_here[attempt.task_run_id] = None
+            if len(self._retried_here) > _MOST_RETRIED:
+                del self._retried_here[next(iter(self._retried_here))]
         if attempt.is_unconfirmed:
             inquiry, context = self._contexts.pop(attempt)
-            inquiry.begin(attempt, context)
+            inquiry.begin(inquiry.confirm(attempt), context, OutcomeConfirmed(attempt))
+
+    def look_back(self, attempt: Attempt) -> None:
+        """Ask Hatchet whether an earlier attempt has begun, if an interceptor wants to know.
+
+        Call it on the event loop, in the attempt's context, after the interceptors are entered.
+        """
+        if not attempt.asks_whether_first:
+            return
+        inquiry = self._inquiries.get(asyncio.get_running_loop())
+        is_retried_here = attempt.task_run_id in self._retried_here
+        if inquiry is None or is_retried_here or inquiry.looking_back >= _MOST_LOOKING_BACK:
+            self._interceptor.event(EarlierAttempts(attempt, have_begun=True))
+        else:
+            inquiry.looking_back += 1
+            look_back = inquiry.look_back(attempt, self._has_begun_before)
+            inquiry.begin(look_back, contextvars.copy_context(), EarlierAttempts(attempt, have_begun=True))
 
     def examine(self, attempt: Attempt, cancelled_after: float | None) -> None:
         """Decide whether a concluded attempt is uncertain. Call it in the attempt's context, at its end."""
@@ -75,7 +110,7 @@ class OutcomeConfirmations:
             inquiry = self._inquiries.get(asyncio.get_running_loop())
         except RuntimeError:  # the thread of a synchronous batch
             inquiry = next(iter(self._inquiries.values()), None)
-        if inquiry is None or len(inquiry.tasks) + len(self._contexts) >= _MOST_PENDING:
+        if inquiry is None or len(inquiry.tasks) - inquiry.looking_back + len(self._contexts) >= _MOST_PENDING:
             return
         began = attempt.started_at
         attempt.is_unconfirmed = is_uncertain(
@@ -98,13 +133,16 @@ class _Inquiry:
         self._ending_of = ending_of
         self._interceptor = interceptor
         self._gate = asyncio.Semaphore(_CONCURRENT)
+        self.looking_back = 0
+        self._looking_back = asyncio.Semaphore(_CONCURRENT_LOOKING_BACK)
 
-    def begin(self, attempt: Attempt, context: contextvars.Context) -> None:
-        """Ask about an attempt. May be called from any thread."""
+    def begin(self, ask: Coroutine[Any, Any, None], context: contextvars.Context, unanswered: Event) -> None:
+        """Ask about an attempt. May be called from any thread. What is published if the loop is closed: unanswered."""
         try:
-            self._loop.call_soon_threadsafe(self._begin, attempt, context)
-        except RuntimeError:  # the loop is closed
-            context.run(self._interceptor.event, OutcomeConfirmed(attempt))
+            self._loop.call_soon_threadsafe(self._begin, ask, context)
+        except RuntimeError:
+            ask.close()
+            context.run(self._interceptor.event, unanswered)
 
     async def leave(self) -> None:
         """Wait for the open answers, 3 s at most. The rest keep the outcome that the worker expects."""
@@ -116,12 +154,25 @@ class _Inquiry:
             task.cancel()
         await asyncio.gather(*open_tasks, return_exceptions=True)
 
-    def _begin(self, attempt: Attempt, context: contextvars.Context) -> None:
-        task = self._loop.create_task(self._confirm(attempt), context=context)
+    def _begin(self, ask: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        task = self._loop.create_task(ask, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _confirm(self, attempt: Attempt) -> None:
+    async def look_back(self, attempt: Attempt, has_begun_before: HasBegunBefore) -> None:
+        """Publish whether an earlier attempt has begun."""
+        have_begun = True
+        try:
+            async with asyncio.timeout(_LIMIT_SECONDS), self._looking_back:
+                have_begun = await has_begun_before(attempt.task_run_id, attempt.attempt_number) is not False
+        except Exception as error:  # noqa: BLE001 - any failure: most later attempts are retries
+            _log.debug("Hatchet did not say whether an attempt before %s had begun: %r", attempt.task_run_id, error)
+        finally:
+            self.looking_back -= 1
+            self._interceptor.event(EarlierAttempts(attempt, have_begun))
+
+    async def confirm(self, attempt: Attempt) -> None:
+        """Ask how an attempt ended, and publish it."""
         try:
             async with asyncio.timeout(_LIMIT_SECONDS):
                 await self._ask(attempt)

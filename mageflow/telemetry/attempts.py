@@ -36,7 +36,17 @@ _PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagge
 class AttemptScope:
     """Around one attempt."""
 
-    __slots__ = ("_attempt", "_bound", "_cause", "_ended_at", "_is_owner", "_live", "_recorder", "_token")
+    __slots__ = (
+        "_attempt",
+        "_bound",
+        "_cause",
+        "_ended_at",
+        "_is_owner",
+        "_live",
+        "_possible_wait",
+        "_recorder",
+        "_token",
+    )
 
     def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
         self._recorder = recorder
@@ -48,6 +58,7 @@ class AttemptScope:
         self._token: Token[Context] | None = None
         self._cause: BaseException | None = None
         self._ended_at: int | None = None
+        self._possible_wait = 0.0
 
     # -- entry ---------------------------------------------------------------------------------------------------
 
@@ -58,7 +69,13 @@ class AttemptScope:
         if attempt.task.name not in recorder.tasks:
             recorder.declare(attempt.task)
         with guards.clock.catching("queue_wait"):
-            live.queue_wait = self._queue_wait()
+            wait = self._queue_wait()
+            if attempt.attempt_number == 1:
+                live.queue_wait = wait
+            elif wait is not None:
+                # Of a run whose workers died before it began this is the wait. Hatchet knows whether they had begun.
+                self._possible_wait, attempt.asks_whether_first = wait, True
+                recorder.arrivals[attempt] = self
         wait = live.queue_wait
         if guards.trace.may_record:
             with guards.trace.catching("attempt.enter"):
@@ -116,7 +133,7 @@ class AttemptScope:
 
     def _queue_wait(self) -> float | None:
         attempt = self._attempt
-        if attempt.attempt_number != 1 or attempt.is_resumed:
+        if attempt.is_resumed:
             return None
         wait = queue_wait_seconds(attempt.metadata, time.time())
         if wait is None or wait >= 0.0:
@@ -124,6 +141,19 @@ class AttemptScope:
         if wait < -_CLOCK_TOLERANCE_SECONDS:
             self._recorder.guards.clock.count("queue_wait", "ClockSkew")
         return 0.0
+
+    def observe_late_wait(self) -> None:
+        """Record the queue wait of an attempt after the first: Hatchet has answered that none before it had begun."""
+        live, guards = self._live, self._recorder.guards
+        live.queue_wait = wait = self._possible_wait
+        if guards.trace.may_record and live.span.is_recording():
+            with guards.trace.catching("attempt.arrival"):
+                live.span.set_attribute(traces.QUEUE_WAIT_S, wait)
+        if guards.metric.may_record:
+            with guards.metric.catching("attempt.arrival"):
+                self._recorder.instruments.observe(
+                    metrics.TASK_QUEUE_WAIT, wait, self._attempt.task.name, exemplar=live.exemplar
+                )
 
     @property
     def _rounded_wait(self) -> float | None:

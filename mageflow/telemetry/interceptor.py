@@ -18,6 +18,7 @@ from mageflow.interceptors import (
     DamageFound,
     Deadlock,
     DeadlockCheck,
+    EarlierAttempts,
     Enqueue,
     Event,
     FlowFinish,
@@ -85,6 +86,7 @@ class TelemetryInterceptor(Interceptor):
             TaskDeclared: lambda event: recorder.declare(event.task),
             LockDeclared: lambda event: self._locks.declare(event.name),
             OutcomeConfirmed: self._outcome_confirmed,
+            EarlierAttempts: self._earlier_attempts,
             FlowStep: lambda event: step_flow(recorder, event),
             FlowFinish: lambda event: finish_flow(recorder, event),
             CallbackSend: lambda event: send_callback(recorder, event),
@@ -176,6 +178,11 @@ class TelemetryInterceptor(Interceptor):
     def _outcome_confirmed(self, event: OutcomeConfirmed) -> None:
         if (scope := self._recorder.unconfirmed.pop(event.attempt, None)) is not None:
             scope.confirm()
+
+    def _earlier_attempts(self, event: EarlierAttempts) -> None:
+        scope = self._recorder.arrivals.pop(event.attempt, None)
+        if scope is not None and not event.have_begun:
+            scope.observe_late_wait()
 
     def _cluster_viewed(self, event: ClusterView) -> None:
         if self._cluster is None:

@@ -27,6 +27,14 @@ class Confirmable(Protocol):
         ...
 
 
+class Arrived(Protocol):
+    """The record of an attempt that may be the first of its run to begin."""
+
+    def observe_late_wait(self) -> None:
+        """Record its queue wait."""
+        ...
+
+
 class Recorder:
     """Spans, instruments, log, guards and live attempts of one client. Creates no metric before one is recorded."""
 
@@ -36,6 +44,7 @@ class Recorder:
         "_sources",
         "_zeroed_tasks",
         "allowed_task_labels",
+        "arrivals",
         "guards",
         "live",
         "log",
@@ -65,6 +74,8 @@ class Recorder:
         self.recent = RecentRuns(settings)
         self.unconfirmed: dict[Attempt, Confirmable] = {}
         """Attempts that have ended, but are counted when Hatchet has answered how."""
+        self.arrivals: dict[Attempt, Arrived] = {}
+        """Attempts after the first, until Hatchet has answered whether one before them had begun."""
         self._instruments: Instruments | None = None
         self._has_warned_of_payloads = False
         self._sources: list[GaugeSource] = [self.live]

@@ -82,13 +82,13 @@ async def test_each_item_that_gets_the_place_of_another_is_timed_from_the_end_of
     await observed.flows.start(swarm)
     await observed.flows.drain()
     await observed.worker.one()
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(2)
     await observed.worker.one()
     await observed.worker.drain()
     assert (await observed.flows.load(swarm.key)).has_ended
     assert observed.value("mageflow_flow_handover_seconds_count", flow="swarm") == 3
     waited = observed.value("mageflow_flow_handover_seconds_sum", flow="swarm")
-    assert 0.2 <= waited < 0.4, "one place waited 0.2 s for the other"
+    assert 2 <= waited < 4, "one place waited two seconds for the other"
     links = [run.request.link for run in hatchet.runs.values()]
     assert links == ["", "", "", "trace-run-1", "trace-run-1", "trace-run-2"]
 
@@ -118,11 +118,11 @@ async def test_a_suspension_is_no_part_of_a_hand_over(observed: Observed, hatche
     await observed.worker.one()
     await chain.suspend()
     await observed.worker.drain()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(2)
     await chain.resume()
     await observed.worker.drain()
     assert observed.value("mageflow_flow_handover_seconds_count", flow="chain") == 1
-    assert observed.value("mageflow_flow_handover_seconds_sum", flow="chain") < 0.3
+    assert observed.value("mageflow_flow_handover_seconds_sum", flow="chain") < 2
 
 
 async def test_a_flow_is_one_trace_from_its_start_to_its_close(observed: Observed, hatchet: FakeHatchet) -> None:

@@ -115,3 +115,70 @@ async def test_an_attempt_lost_with_its_worker_costs_no_retry(make_observed, mag
             assert status.value == "FAILED"  # and not turned away
         finally:
             await second.aio_stop()
+
+
+def freeze(worker: WorkerProcess) -> None:
+    """Stop a worker and the process in which it listens for runs: it gets runs and begins none."""
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    for pid in (worker.pid, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.slow
+async def test_the_queue_wait_of_a_run_whose_worker_died_before_it_began_is_counted_once(make_observed, tmp_path):
+    """The worker is frozen when it is assigned the run: another one begins it as attempt 2, after all that time."""
+    port = free_port()
+    environment = {"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(SCRIPT.parents[2]), "STAGGER_SECONDS": "0.1"}
+    with LocalEngine(worker_lost_after=5.0) as engine:
+        client = make_observed(hatchet=engine.client()).client
+        workers = [WorkerProcess(engine, SCRIPT, output=tmp_path / f"{n}.log", environment=environment) for n in (1, 2)]
+        await workers[0].aio_start()
+        try:
+            task = client.stubs.task(name="staggered-victim", input_validator=dict, output_validator=dict)
+            freeze(workers[0])
+            reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
+            await asyncio.sleep(1)
+            workers[0].kill()
+            await workers[1].aio_start()
+            result = await asyncio.wait_for(reference.aio_result(), 60)
+            assert (result["pid"], result["attempt"]) == (workers[1].pid, 2)
+            name, labels = "mageflow_task_queue_wait_seconds", {"task": "staggered-victim"}
+            await until(lambda: scrape(port).value(f"{name}_count", **labels) == 1, 30)
+            assert scrape(port).value(f"{name}_sum", **labels) > 1
+            assert scrape(port).value("mageflow_task_runs_total", outcome="succeeded", **labels) == 1
+            second = await task.aio_run(input={"x": 8}, wait_for_result=False)
+            await asyncio.wait_for(second.aio_result(), 60)
+            assert scrape(port).value(f"{name}_count", **labels) == 2
+        finally:
+            for each in workers:
+                await each.aio_stop()
+
+
+@pytest.mark.slow
+async def test_the_queue_wait_of_a_retry_on_another_worker_is_not_counted(make_observed, tmp_path):
+    """The first attempt began and was lost with its worker: its wait is of the run, and was counted there."""
+    port = free_port()
+    environment = {"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(SCRIPT.parents[2])}
+    with LocalEngine(worker_lost_after=5.0) as engine:
+        client = make_observed(hatchet=engine.client()).client
+        first = WorkerProcess(
+            engine, SCRIPT, output=tmp_path / "first.log", environment={**environment, "STAGGER_SECONDS": "60"}
+        )
+        second = WorkerProcess(
+            engine, SCRIPT, output=tmp_path / "second.log", environment={**environment, "STAGGER_SECONDS": "4"}
+        )
+        await first.aio_start()
+        try:
+            task = client.stubs.task(name="staggered-victim", input_validator=dict, output_validator=dict)
+            reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="stagger") == 1, 30)
+            name, labels = "mageflow_task_queue_wait_seconds_count", {"task": "staggered-victim"}
+            assert scrape(port).value(name, **labels) == 1
+            first.kill()
+            await second.aio_start()
+            assert (await asyncio.wait_for(reference.aio_result(), 60))["attempt"] == 2
+            await asyncio.sleep(1)
+            assert scrape(port).total(name, **labels) == 0
+        finally:
+            await second.aio_stop()
+            await first.aio_stop()
