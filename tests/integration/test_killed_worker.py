@@ -13,6 +13,7 @@ from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import free_port, scrape, until
 
 SCRIPT = Path(__file__).with_name("staggered_worker.py")
+LEDGER = Path(__file__).with_name("ledger_worker.py")
 FAILING = Path(__file__).with_name("failing_worker.py")
 
 
@@ -127,28 +128,36 @@ def freeze(worker: WorkerProcess) -> None:
 @pytest.mark.slow
 async def test_the_queue_wait_of_a_run_whose_worker_died_before_it_began_is_counted_once(make_observed, tmp_path):
     """The worker is frozen when it is assigned the run: another one begins it as attempt 2, after all that time."""
-    port = free_port()
-    environment = {"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(SCRIPT.parents[2]), "STAGGER_SECONDS": "0.1"}
+    port, ledger = free_port(), tmp_path / "ledger"
+    environment = {"MAGEFLOW_METRICS_PORT": str(port), "PYTHONPATH": str(SCRIPT.parents[2])}
     with LocalEngine(worker_lost_after=5.0) as engine:
         client = make_observed(hatchet=engine.client()).client
-        workers = [WorkerProcess(engine, SCRIPT, output=tmp_path / f"{n}.log", environment=environment) for n in (1, 2)]
+        workers = [
+            WorkerProcess(
+                engine, LEDGER, str(ledger), str(tmp_path / "spans"), output=tmp_path / f"{n}.log",
+                environment=environment,
+            )
+            for n in (1, 2)
+        ]  # fmt: skip
         await workers[0].aio_start()
         try:
-            task = client.stubs.task(name="staggered-victim", input_validator=dict, output_validator=dict)
+            held, step = (
+                client.stubs.task(name=name, input_validator=dict, output_validator=dict)
+                for name in ("ledger-held", "ledger-step")
+            )
             freeze(workers[0])
-            reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
+            reference = await held.aio_run(input={"x": 7}, wait_for_result=False)
             await asyncio.sleep(1)
             workers[0].kill()
             await workers[1].aio_start()
-            result = await asyncio.wait_for(reference.aio_result(), 60)
-            assert (result["pid"], result["attempt"]) == (workers[1].pid, 2)
-            name, labels = "mageflow_task_queue_wait_seconds", {"task": "staggered-victim"}
-            await until(lambda: scrape(port).value(f"{name}_count", **labels) == 1, 30)
-            assert scrape(port).value(f"{name}_sum", **labels) > 1
-            assert scrape(port).value("mageflow_task_runs_total", outcome="succeeded", **labels) == 1
-            second = await task.aio_run(input={"x": 8}, wait_for_result=False)
+            await asyncio.wait_for(reference.aio_result(), 60)
+            name = "mageflow_task_queue_wait_seconds"
+            await until(lambda: scrape(port).total(f"{name}_count", task="ledger-held") == 1, 30)
+            assert scrape(port).value(f"{name}_sum", task="ledger-held") > 1
+            assert ledger.read_text().splitlines() == ["ledger-held 2 begin", "ledger-held 2 succeeded"]
+            second = await step.aio_run(input={"x": 8}, wait_for_result=False)
             await asyncio.wait_for(second.aio_result(), 60)
-            assert scrape(port).value(f"{name}_count", **labels) == 2
+            assert scrape(port).total(f"{name}_count") == 2
         finally:
             for each in workers:
                 await each.aio_stop()
