@@ -82,3 +82,4 @@ if not _HAS_TYPES:
     for owner, names in _ONCE_PUBLIC.items():
         for each in names:
             setattr(owner, f"_{each}", _alias(each))
+    setattr(Context, "task_run_id", _alias("step_run_id"))  # noqa: B010 - the type has it already

@@ -12,7 +12,7 @@ from hatchet_sdk import DurableContext, Hatchet
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from mageflow import Mageflow, ReturnValue
+from mageflow import Mageflow, ReturnValue, TaskSignature
 from mageflow.engine import LocalEngine
 from mageflow.errors import SdkFeatureError
 from mageflow.testing import EmbeddedValkey, samples
@@ -63,13 +63,19 @@ async def test_a_task_a_chain_a_lock_and_a_durable_task(
     async def fail(msg: Order) -> None:
         raise ValueError("on purpose")
 
+    @client.task(name="matrix-signature")
+    @client.with_signature
+    async def own(msg: Order, signature: TaskSignature) -> dict[str, Any]:
+        return {"stored": signature.is_stored, "task": signature.task_name}
+
     both = client.workflow(name="matrix-both", input_validator=Order)
     one = both.task(name="one")(_add_one)
     both.task(name="two", parents=[one])(_add_two)
-    mageflow_worker.in_process(client, "matrix", workflows=[double, pay, wait, fail, both], slots=5)
+    mageflow_worker.in_process(client, "matrix", workflows=[double, pay, wait, fail, own, both], slots=5)
     assert await double.aio_run(Order(number=2)) == {"number": 4}
     assert await (await client.chain([double, pay])).aio_run(Order(number=4)) == {"paid": {"number": 8}}
     assert await wait.aio_run(Order(number=5)) == {"number": 12}
+    assert await own.aio_run(Order()) == {"stored": False, "task": "matrix-signature"}
     # How a workflow ended is read from Hatchet.
     ended = await (await client.sign(both)).aio_run(Order(number=1))
     assert ended == {"one": {"number": 2}, "two": {"number": 3}}
