@@ -40,6 +40,7 @@ from hatchet_sdk.runnables.contextvars import (
 from hatchet_sdk.runnables.task import Depends, Task
 from hatchet_sdk.runnables.types import EmptyModel, StepType, WorkflowConfig
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationInfo
 from typing_extensions import override
 
@@ -47,9 +48,7 @@ from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
 from mageflow.hatchet.dependencies import InnerDependencies
 from mageflow.hatchet.errors_map import describe
-from mageflow.hatchet.features import HAS_DURABLE_SPAWNS
 from mageflow.hatchet.sdk_names import (
-    HATCHET_PYDANTIC_SENTINEL,
     WorkflowRunTriggerConfig,
     create_authorization_header,
 )
@@ -121,7 +120,7 @@ class SdkContext(AttemptContext):
         self.member_ids = tuple(getattr(action, "batch_items", None) or ())  # since 1.37
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
-        self.is_resumed = (getattr(action, "durable_task_invocation_count", None) or 1) > 1  # since 1.29
+        self.is_resumed = (action.durable_task_invocation_count or 1) > 1
         workflow = _workflow_of(action.action_id, task)
         self.workflow_part = _workflow_part(task, workflow)
         self.workflow_name = config_of(workflow).name
@@ -147,7 +146,7 @@ class SdkContext(AttemptContext):
         _on_cancel(ctx, on_cancel)
         dispatcher = _ObservedDispatcher(ctx._dispatcher_client, around_refresh)
         ctx._dispatcher_client = cast("DispatcherClient", dispatcher)
-        if isinstance(ctx, DurableContext) and HAS_DURABLE_SPAWNS:
+        if isinstance(ctx, DurableContext):
             _around_spawns(ctx, self._around_spawns)
 
     @override
@@ -362,8 +361,8 @@ def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
 
 
 def default_metadata_of(workflow: BaseWorkflow[Any]) -> Mapping[str, Any]:
-    """What the declaration of a workflow gives each of its runs; SDKs before 1.22.15 have no such option."""
-    return getattr(workflow._config, "default_additional_metadata", {})
+    """What the declaration of a workflow gives each of its runs."""
+    return workflow._config.default_additional_metadata
 
 
 def pool_of(task: Task[Any, Any]) -> str:

@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mageflow.errors import SdkFeatureError
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from hatchet_sdk.worker.action_listener_process import QueuedBatchActionEvent
 
 __all__ = [
-    "HAS_DURABLE_SPAWNS",
     "OLDEST_SDK",
     "BatchMemberId",
     "BulkTriggerIdempotencyCollisionError",
@@ -35,9 +33,6 @@ __all__ = [
 ]
 
 OLDEST_SDK: Final = "1.29.0"
-
-HAS_DURABLE_SPAWNS: Final = find_spec("hatchet_sdk.runnables.eviction") is not None
-"""Whether durable tasks spawn children through a stream of their own. Before 1.29 they do as other tasks do."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ are those of ``Runner.serialize_output`` and ``Runner.handle_start_batch`` (hatc
 ``tests/contract/test_sdk_private_names.py`` holds them.
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -24,8 +23,6 @@ _REPORT_BYTES: Final = 256
 """What a report contains beside the outputs: at most this much."""
 _ITEM_BYTES: Final = 64
 """What a report contains beside one output of a batch: the id of the run, and lengths."""
-_TAKES_VALIDATOR: Final = "validator" in inspect.signature(Runner.serialize_output).parameters
-"""Before 1.23 the worker sends what is in the output, not what the annotation of the task names."""
 
 
 def serialize(validator: TypeAdapter[Any], output: object) -> str | None:
@@ -35,9 +32,7 @@ def serialize(validator: TypeAdapter[Any], output: object) -> str | None:
         IllegalTaskOutputError: It cannot be serialised.
     """
     # The method uses its arguments only. Calling it keeps one rule for what may be sent.
-    if _TAKES_VALIDATOR:
-        return Runner.serialize_output(cast("Runner", None), validator, output)
-    return cast("Any", Runner.serialize_output)(None, output)
+    return Runner.serialize_output(cast("Runner", None), validator, output)
 
 
 def batch_errors(

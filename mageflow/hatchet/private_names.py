@@ -13,8 +13,6 @@ from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
-from mageflow.hatchet.features import HAS_DURABLE_SPAWNS
-
 __all__ = ["missing_names", "require_names"]
 
 _NAMES: Final[Mapping[str, Mapping[type[Any], tuple[str, ...]]]] = {
@@ -23,7 +21,7 @@ _NAMES: Final[Mapping[str, Mapping[type[Any], tuple[str, ...]]]] = {
             "_unpack_dependencies_with_cleanup", "_fn", "_is_async_function", "_validators", "_workflow",
         ),
         Context: ("_action", "_dispatcher_client", "_exit_flag", "_set_cancellation_flag", "_workflow_input"),
-        DurableContext: ("_spawn_children_no_wait",) if HAS_DURABLE_SPAWNS else (),
+        DurableContext: ("_spawn_children_no_wait",),
         BaseWorkflow: ("_config", "_create_action_name", "_get_workflow_input"),
         DispatcherClient: ("refresh_timeout", "aio_client"),
     },

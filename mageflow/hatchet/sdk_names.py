@@ -12,7 +12,6 @@ from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
 __all__ = [
-    "HATCHET_PYDANTIC_SENTINEL",
     "BulkPushEventWithMetadata",
     "ConcurrencyExpression",
     "DesiredWorkerLabel",
@@ -26,7 +25,6 @@ __all__ = [
 ]
 
 _HAS_TYPES: Final = find_spec("hatchet_sdk.types") is not None
-_HAS_SERDE: Final = find_spec("hatchet_sdk.serde") is not None
 
 if TYPE_CHECKING or _HAS_TYPES:
     from hatchet_sdk.types.concurrency import ConcurrencyExpression
@@ -54,11 +52,6 @@ else:
     from hatchet_sdk.runnables.types import ConcurrencyExpression, StickyStrategy
 
     Priority = int
-
-if TYPE_CHECKING or _HAS_SERDE:
-    from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
-else:  # before 1.22.7 the SDK gives no context to a validation
-    HATCHET_PYDANTIC_SENTINEL = None
 
 _ONCE_PUBLIC: Final[dict[type[Any], tuple[str, ...]]] = {
     BaseWorkflow: ("client", "config"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from hatchet_sdk import Hatchet
 from hatchet_sdk.runnables.workflow import BaseWorkflow
+from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from typing_extensions import override
 
 from mageflow.errors import ConfigurationError
@@ -25,7 +26,6 @@ from mageflow.hatchet.run_options import (
     run_call,
     schedule_call,
 )
-from mageflow.hatchet.sdk_names import HATCHET_PYDANTIC_SENTINEL
 from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 

@@ -23,17 +23,12 @@ __all__ = ["before_exit", "prepare_listener", "send_storable_errors", "set_lifes
 
 def slots_of(worker: Worker) -> dict[str, int]:
     """A worker's slots by pool."""
-    slots: dict[str, int] | None = getattr(worker, "_slot_config", None)
-    if slots is None:  # before 1.24
-        return {"default": cast("Any", worker).slots, "durable": cast("Any", worker).durable_slots}
-    return dict(slots)
+    return dict(worker._slot_config)
 
 
 def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
     """The tasks registered on a worker so far."""
-    # Before 1.24 a worker has durable tasks, and the queue of their reports, apart from the others.
-    durable: dict[str, Task[Any, Any]] = vars(worker).get("durable_action_registry", {})
-    return [*worker._action_registry.values(), *durable.values()]
+    return list(worker._action_registry.values())
 
 
 def send_storable_errors(worker: Worker) -> None:
@@ -42,13 +37,7 @@ def send_storable_errors(worker: Worker) -> None:
     The SDK cannot send a text with a surrogate, and Hatchet refuses one with a NUL: the run would go on until its
     timeout. The texts pass through the queue to the listener's process, whose copy of the queue is not changed.
     """
-    _send_storable_errors(cast("Any", worker._event_queue))
-    durable = vars(worker).get("durable_event_queue")
-    if durable is not None:
-        _send_storable_errors(durable)
-
-
-def _send_storable_errors(queue: Any) -> None:
+    queue = cast("Any", worker._event_queue)
     put: Callable[..., None] = queue.put
 
     def put_storable(event: Any, *args: Any, **kwargs: Any) -> None:
