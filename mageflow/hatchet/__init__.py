@@ -8,10 +8,8 @@ runs of signatures and flows.
 from mageflow.hatchet.features import method_of, refuse_absent  # the first: it refuses an SDK that is too old
 
 # isort: split
-from mageflow.hatchet.compat import (
-    HiddenFromLogForwarder,
-    debug_of,
-)
+from mageflow.hatchet.compat import HiddenFromLogForwarder
+from mageflow.hatchet.declaration_compat import debug_of
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client

@@ -1,7 +1,7 @@
 """The private names of the SDK's clients over gRPC.
 
 ``tests/contract/test_sdk_private_names.py`` fails when a new SDK version moves one of the names. The others are in
-``compat.py`` and ``worker_compat.py``.
+the other files whose names end in ``compat.py``.
 """
 
 from collections.abc import Callable

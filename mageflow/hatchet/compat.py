@@ -1,6 +1,6 @@
-"""The private names of the SDK. More of them: ``worker_compat.py`` and ``client_compat.py``.
+"""The private names of the SDK around an attempt. More of them: the other files whose names end in ``compat.py``.
 
-`SdkContext` is what the runner needs of one attempt; the functions serve declarations and clients.
+`SdkContext` is what the runner needs of one attempt.
 ``tests/contract/test_sdk_private_names.py`` fails when a new SDK version moves one of the names. Everything else in
 mageflow uses the public API of the SDK.
 
@@ -8,7 +8,6 @@ Written against hatchet-sdk 1.43.1.
 """
 
 import asyncio
-import copy
 import functools
 import inspect
 import json
@@ -17,10 +16,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from contextvars import Context as Variables
 from dataclasses import is_dataclass
 from datetime import UTC
-from typing import Annotated, Any, cast, get_origin
+from typing import Any, cast
 
 import grpc
-from hatchet_sdk import Context, DurableContext, Hatchet
+from hatchet_sdk import Context, DurableContext
 from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.connection import new_conn
@@ -38,14 +37,15 @@ from hatchet_sdk.runnables.contextvars import (
     ctx_workflow_run_id,
 )
 from hatchet_sdk.runnables.task import Depends, Task
-from hatchet_sdk.runnables.types import EmptyModel, StepType, WorkflowConfig
-from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.runnables.types import EmptyModel, StepType
+from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
-from pydantic import BaseModel, PlainValidator, TypeAdapter, ValidationInfo
+from pydantic import BaseModel, TypeAdapter
 from typing_extensions import override
 
 from mageflow.errors import DispatchError, TimeoutExtensionError
 from mageflow.hatchet import durations, outputs
+from mageflow.hatchet.declaration_compat import config_of
 from mageflow.hatchet.dependencies import InnerDependencies
 from mageflow.hatchet.errors_map import describe
 from mageflow.hatchet.sdk_names import (
@@ -63,21 +63,11 @@ __all__ = [
     "SdkContext",
     "around_attempt",
     "around_batch",
-    "config_of",
-    "debug_of",
-    "default_metadata_of",
     "dependency_type",
-    "is_batch",
-    "is_stub",
     "note_added",
     "outside_of_task",
-    "pool_of",
     "run_details",
     "running_task_id",
-    "set_input_type",
-    "take_any_result",
-    "taking_json",
-    "task_of",
 ]
 
 AroundSpawns = Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Awaitable[Any]]
@@ -85,13 +75,10 @@ AroundSpawns = Callable[[list[WorkflowRunTriggerConfig], Callable[..., Any]], Aw
 
 dependency_type = Depends
 
-_JSON_OBJECT: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
-_BARE_TYPES = (int, float, str, bool, list, tuple, set, frozenset)
 _MOCK_ACTION_ID = "mock:action"
 _DETAILS_TIMEOUT_SECONDS = 10.0
 _EXTENSION_TIMEOUT_SECONDS = 5.0
 """The SDK waits 30 s. By then a task that needs more time has lost more than it can gain."""
-_STUBS_MODULE = "hatchet_sdk.features.stubs"
 
 
 class SdkContext(AttemptContext):
@@ -304,80 +291,6 @@ def _limit_bytes(ctx: Context) -> int:
 
 def _batch_errors(task: Task[Any, Any], ctx: Context, output: Any) -> tuple[BaseException | None, ...]:
     return outputs.batch_errors(task, task._validators.step_output, ctx._action, _limit_bytes(ctx), output)
-
-
-def debug_of(hatchet: Hatchet) -> bool:
-    """Whether a client was made with ``debug``; its ``config`` may not contain it."""
-    return hatchet._client.debug
-
-
-def task_of(standalone: Standalone[Any, Any]) -> Task[Any, Any]:
-    """The task inside a stand-alone task."""
-    return standalone._task
-
-
-def taking_json(runnable: BaseWorkflow[Any]) -> BaseWorkflow[Any]:
-    """A copy of a stand-alone task or a workflow whose runs take a dictionary of JSON values and send it as it is."""
-    config = runnable._config.model_copy(update={"input_validator": _JSON_OBJECT})
-    copied = copy.copy(runnable)
-    copied._config = config
-    if isinstance(copied, Standalone):
-        copied._workflow = copy.copy(copied._workflow)
-        copied._workflow._config = config
-    if isinstance(copied, Standalone):
-        copied._output_validator = _unpacking(copied._output_validator)
-    return copied
-
-
-def _unpacking(validator: TypeAdapter[Any]) -> TypeAdapter[Any]:
-    """A validator of the result that a signed run packed, if it did."""
-
-    def validate(output: Any, info: ValidationInfo) -> Any:
-        result = unpack_result(output)
-        # A result that is no object needs no type: its task may have none that Hatchet knows.
-        return validator.validate_python(result, context=info.context) if result is output else result
-
-    return TypeAdapter(Annotated[Any, PlainValidator(validate)])
-
-
-def take_any_result(task: Task[Any, Any]) -> None:
-    """Let signed runs of a task whose annotation names a number, a text or a list send that, packed.
-
-    Plain runs of it fail as in Hatchet.
-    """
-    kind = task._validators.step_output._type
-    if (get_origin(kind) or kind) in _BARE_TYPES:
-        task._validators.step_output = TypeAdapter(Any)
-
-
-def set_input_type(workflow: BaseWorkflow[Any], kind: Any) -> None:
-    """Set the input type of a workflow that has none."""
-    workflow._config.input_validator = TypeAdapter(kind)
-
-
-def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
-    """A workflow's configuration, as declared (its ``name`` is not namespaced)."""
-    return workflow._config
-
-
-def default_metadata_of(workflow: BaseWorkflow[Any]) -> Mapping[str, Any]:
-    """What the declaration of a workflow gives each of its runs."""
-    return workflow._config.default_additional_metadata
-
-
-def pool_of(task: Task[Any, Any]) -> str:
-    """The slots that the task takes: ``durable`` or ``default``."""
-    return "durable" if getattr(task, "_is_durable", False) else "default"
-
-
-def is_batch(task: Task[Any, Any]) -> bool:
-    """Whether it is a batch task; SDKs before 1.37 have none."""
-    return getattr(task, "batch", None) is not None
-
-
-def is_stub(func: Callable[..., Any]) -> bool:
-    """Whether the function is the placeholder of ``hatchet.stubs.task``. It is never called."""
-    return getattr(func, "__module__", "") == _STUBS_MODULE
 
 
 def _is_mock(ctx: Context) -> bool:

@@ -19,7 +19,7 @@ from typing_extensions import is_typeddict
 from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
 from mageflow.errors import DecorationError, SdkFeatureError
-from mageflow.hatchet import compat, durations
+from mageflow.hatchet import compat, declaration_compat, durations
 from mageflow.hatchet.hooks import Hooks
 from mageflow.hatchet.private_names import require_names
 from mageflow.hatchet.register import Declared, TaskRegister
@@ -80,7 +80,7 @@ class Declarations:
         Raises:
             DecorationError: The function's parameters or decorators cannot be served.
         """
-        if compat.is_stub(func):
+        if declaration_compat.is_stub(func):
             return BoundFunction(func, Marks(), None, None, is_batch)
         if (reason := _why_not_a_function(func)) is not None:
             raise DecorationError("task", _name_of(func), reason)
@@ -108,7 +108,7 @@ class Declarations:
         """Declare a stand-alone task with the SDK's decorator."""
         made = declare(bound.func if bound.runner is None else bound.runner.function())
         # Not the name of the SDK's task: that one is in lower case, and Hatchet runs the task by the other.
-        self._declared(bound, compat.task_of(made), made, compat.config_of(made).name)
+        self._declared(bound, declaration_compat.task_of(made), made, declaration_compat.config_of(made).name)
         return made
 
     def step(
@@ -133,23 +133,25 @@ class Declarations:
         if infers_input and bound.input_type is not None:
             self._infer_input(workflow, bound)
         task = declare(bound.func if bound.runner is None else bound.runner.function())
-        self._declared(bound, task, workflow, f"{compat.config_of(workflow).name}:{task.name}")
+        self._declared(bound, task, workflow, f"{declaration_compat.config_of(workflow).name}:{task.name}")
         return task
 
     def added(self, standalone: Standalone[Any, Any], workflow: BaseWorkflow[Any]) -> None:
         """Note that a stand-alone task is a task of a workflow too."""
-        task = compat.task_of(standalone)
+        task = declaration_compat.task_of(standalone)
         compat.note_added(task, workflow)
         declared = self._register.find_task(task)
         if declared is not None:
-            self._register.add_workflow(compat.config_of(workflow).name, replace(declared, runnable=workflow))
+            self._register.add_workflow(
+                declaration_compat.config_of(workflow).name, replace(declared, runnable=workflow)
+            )
 
     def _infer_input(self, workflow: BaseWorkflow[Any], bound: BoundFunction) -> None:
         """All tasks of a workflow get one input, so it has one type."""
         if workflow.input_validator_type is EmptyModel:
-            compat.set_input_type(workflow, bound.input_type)
+            declaration_compat.set_input_type(workflow, bound.input_type)
         elif workflow.input_validator_type != bound.input_type:
-            name, first = compat.config_of(workflow).name, workflow.input_validator_type
+            name, first = declaration_compat.config_of(workflow).name, workflow.input_validator_type
             raise DecorationError(
                 "task",
                 _name_of(bound.func),
@@ -173,7 +175,7 @@ class Declarations:
                         self._around_spawns,
                         is_dependency=_is_dependency,
                     )
-                    compat.take_any_result(task)
+                    declaration_compat.take_any_result(task)
             if bound.marks.locks and not self._hooks.has("attempt"):
                 raise SdkFeatureError("place for the locks of @client.exclusive", version("hatchet-sdk"))
             self._register.add(Declared(info, task, runnable))
@@ -182,10 +184,10 @@ class Declarations:
 
 def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> TaskInfo:
     func, window = bound.func, bound.marks.stagger_window
-    pool: Pool = "durable" if compat.pool_of(task) == "durable" else "default"
+    pool: Pool = "durable" if declaration_compat.pool_of(task) == "durable" else "default"
     return TaskInfo(
         name=name,
-        workflow_name=compat.config_of(runnable).name,
+        workflow_name=declaration_compat.config_of(runnable).name,
         execution_timeout_seconds=durations.seconds(task.execution_timeout),
         retries=task.retries,
         pool=pool,
@@ -193,7 +195,7 @@ def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any
         is_async=inspect.iscoroutinefunction(func),
         stagger_window_seconds=window.total_seconds() if window else None,
         code_function_name=f"{func.__module__}.{func.__qualname__}",
-        default_priority=int(compat.config_of(runnable).default_priority or 1),
+        default_priority=int(declaration_compat.config_of(runnable).default_priority or 1),
     )
 
 

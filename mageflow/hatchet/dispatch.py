@@ -14,7 +14,7 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow
 from typing_extensions import override
 
 from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
-from mageflow.hatchet import compat
+from mageflow.hatchet import compat, declaration_compat
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
@@ -182,11 +182,11 @@ class SdkCatalog(TaskCatalog):
             return None if declared is None else self.task_name(declared.runnable)
         if not isinstance(task, BaseWorkflow):
             return None
-        name = compat.config_of(task).name
+        name = declaration_compat.config_of(task).name
         tasks = task.tasks
         if not tasks:
             raise FlowDefinitionError(f"the workflow {name!r} has no task")
-        if any(compat.is_batch(each) for each in tasks):
+        if any(declaration_compat.is_batch(each) for each in tasks):
             raise FlowDefinitionError(f"{name!r} is or has a batch task: sign the tasks that feed it")
         return name
 

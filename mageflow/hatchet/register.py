@@ -6,7 +6,7 @@ from typing import Any
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
-from mageflow.hatchet import compat
+from mageflow.hatchet import declaration_compat
 from mageflow.interceptors import TaskInfo
 
 __all__ = ["Declared", "TaskRegister"]
@@ -60,7 +60,7 @@ class TaskRegister:
         The SDK adds it in ``run`` and ``run_many`` only.
         """
         declared = self._by_workflow.get(name)
-        return {} if declared is None else dict(compat.default_metadata_of(declared.runnable))
+        return {} if declared is None else dict(declaration_compat.default_metadata_of(declared.runnable))
 
     def tasks(self) -> tuple[TaskInfo, ...]:
         """All declared tasks, those of workflows included."""

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
-from mageflow.hatchet import compat
+from mageflow.hatchet import declaration_compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_options import (
@@ -117,10 +117,10 @@ class SdkSignatureRunner(SignatureRunner):
             runnable: BaseWorkflow[Any] = self._hatchet.stubs.task(
                 name=signature.task_name, input_validator=dict[str, Any], output_validator=dict[str, Any]
             )
-            return compat.taking_json(runnable), merged
+            return declaration_compat.taking_json(runnable), merged
         validator.validate_python(merged, context=HATCHET_PYDANTIC_SENTINEL)
         # Not the validated object: the worker must validate what the caller's object held, and do it once.
-        return compat.taking_json(declared.runnable), merged
+        return declaration_compat.taking_json(declared.runnable), merged
 
     def _dispatch_run(self, signature: TaskSignature) -> DispatchRun:
         if not signature.is_stored:

@@ -7,7 +7,7 @@ from hatchet_sdk.runnables.types import TWorkflowInput
 from hatchet_sdk.runnables.workflow import Standalone, Workflow
 from typing_extensions import Unpack
 
-from mageflow.hatchet import compat
+from mageflow.hatchet import declaration_compat
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.features import method_of, refuse_absent
 from mageflow.hatchet.options import (
@@ -39,7 +39,7 @@ class MageflowWorkflow(Workflow[TWorkflowInput]):
     def __init__(
         self, workflow: Workflow[TWorkflowInput], client: Any, declarations: Declarations, *, infers_input: bool
     ) -> None:
-        super().__init__(compat.config_of(workflow), client)
+        super().__init__(declaration_compat.config_of(workflow), client)
         self._declarations = declarations
         self._infers_input = infers_input
 
