@@ -111,12 +111,15 @@ class Output:
         return min([limit, *(at - began for at, _ in list(self._lines) if at > began)])
 
     def text(self) -> str:
-        """Everything it has printed."""
+        """Everything it has printed. Waits for the end of the pipe, at most 5 s: it is open while a child lives."""
+        self._reader.join(5.0)
         return "".join(line for _, line in list(self._lines))
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.append((time.monotonic(), line))
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.append((time.monotonic(), line))
 
 
 def interrupt(program: str, number: signal.Signals, after_seconds: float) -> Interrupt:
