@@ -26,7 +26,7 @@ def commands_of_scripts() -> set[str]:
     """What the scripts call."""
     found: set[str] = set()
     for file in files("mageflow.store").joinpath("lua").iterdir():
-        found.update(re.findall(r"redis\.p?call\('([A-Z]+)'", file.read_text()))
+        found.update(re.findall(r"(?:redis\.p?call|on_index)\('([A-Z]+)'", file.read_text()))
     return {each.lower() for each in found}
 
 

@@ -18,7 +18,7 @@ def test_a_plain_task_has_few_series_until_it_runs():
     """At most 40, gauges included, with any number of tasks; 1,000 tasks stay far below the limit."""
     costs = [cost_of(tasks, has_run=False) for tasks in (10, 1000)]
 
-    assert [cost.per_task for cost in costs] == [21.0, 21.0]
+    assert [cost.per_task for cost in costs] == [24.0, 24.0]
     assert costs[1].series < Settings().metrics_max_series / 2
     assert costs[1].refused == 0
 
@@ -46,7 +46,7 @@ def test_no_task_is_lost_at_the_limit():
         assert {by_task.get(f"shop.task-{number}") for number in range(1000)} == {expected}, name
     of_one = seen.by("task", "mageflow_task_run_duration_seconds_count")
     assert seen.total("mageflow_task_run_duration_seconds_count") == 2000.0, "a sum over all tasks is right"
-    assert 100 < len(of_one) < 1000
+    assert 50 < len(of_one) < 1000
     assert of_one["__other__"] > 1000.0
     assert seen.value(DROPPED, label="__series__") > 0.0
     del telemetry

@@ -265,7 +265,7 @@ end
 -- An index lives for twice the active TTL after the last write in its shard, and longer for a record that is scheduled.
 local function keep_index(key, kept_s)
   local ttl_s = SETTINGS.active_ttl_s * 2 + kept_s
-  if redis.call('TTL', key) < ttl_s then redis.call('EXPIRE', key, ttl_s) end
+  if redis.call('PTTL', key) < ttl_s * 1000 then redis.call('EXPIRE', key, ttl_s) end
 end
 
 -- Refresh the TTLs, and the times at which the record is counted and reconciled. Every script that changes a record
