@@ -12,6 +12,12 @@ from mageflow.testing import EmbeddedValkey
 from tests.cli.stored_flows import StoredFlows
 
 
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe has no width. Parallel test processes have the variable, and a shell may."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 async def stored(mageflow_redis: EmbeddedValkey) -> AsyncIterator[StoredFlows]:
     """An empty server; what is left in it must have a TTL."""

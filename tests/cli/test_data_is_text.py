@@ -46,7 +46,6 @@ def visible(text: str) -> str:
 @pytest.fixture(autouse=True)
 def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row of a table is one line, so that a line break in the data is seen."""
-    monkeypatch.delenv("COLUMNS", raising=False)  # parallel test processes have it
     for command in ("inspect.command", "locks"):
         monkeypatch.setattr(import_module(f"mageflow.cli.{command}"), "PIPE_WIDTH", 3000)
 

@@ -363,7 +363,7 @@ async def test_a_swarm_of_a_thousand_links_every_item(observed: Any, counted: Ro
     costs = {name: counted.by_operation[name] for name in ("start", "admit", "settle", "ack", "swarm")}
     calls = len(observed.spans.named("fill thousand"))
     print(f"\n1,000 items: {took:.1f} s, round trips {costs}, {sum(costs.values()) / 1000:.3f} per item, {calls} calls")
-    assert sum(costs.values()) <= 2010
+    assert sum(costs.values()) <= 2050  # 2,003 on a quiet machine; an answer after 3 s is asked for again
     assert calls <= 100
     observed.spans.wait_for("process item", 1001)
     (start,) = observed.spans.named("start thousand")
