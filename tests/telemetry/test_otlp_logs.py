@@ -4,10 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from mageflow.testing import WorkerProcess
+from tests.telemetry.otlp_receiver import serve
 
 WORKER = """
 import logging
@@ -56,26 +55,8 @@ class Received:
 def receiver() -> Iterator[tuple[str, Received]]:
     """An OTLP receiver: its URL and what it got."""
     received = Received()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/logs":
-                received.requests.append(ExportLogsServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve("/v1/logs", lambda body: received.requests.append(ExportLogsServiceRequest.FromString(body))) as url:
+        yield url, received
 
 
 def run(program: str, *, timeout: float = 100, **environment: str) -> subprocess.CompletedProcess[str]:

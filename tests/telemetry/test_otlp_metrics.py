@@ -4,9 +4,7 @@ import math
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.samples import Sample
 
 from mageflow.telemetry.otlp_metrics import metrics_of
+from tests.telemetry.otlp_receiver import serve
 
 PROGRAM = """
 import asyncio, os
@@ -53,26 +52,8 @@ if __name__ == "__main__":
 def receiver() -> Iterator[tuple[str, list[ExportMetricsServiceRequest]]]:
     """An OTLP receiver: its URL and every request it got."""
     received: list[ExportMetricsServiceRequest] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/metrics":
-                received.append(ExportMetricsServiceRequest.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve("/v1/metrics", lambda body: received.append(ExportMetricsServiceRequest.FromString(body))) as url:
+        yield url, received
 
 
 def attributes(of: Any) -> dict[str, Any]:
