@@ -240,8 +240,8 @@ class Signature(BaseModel):
 
         Hatchet keeps the time of a task signature: delete it with ``client.scheduled``. Redis keeps that of a chain or
         swarm, and the first worker that sees that it is time starts it, up to 3 seconds later with the default
-        ``Settings.reconcile_interval_seconds``. Scheduling a flow again replaces time, message and options until it
-        has begun; `interrupt` and `remove` end it.
+        ``Settings.reconcile_interval_seconds``, or up to 6 seconds where workers are idle. Scheduling a flow again
+        replaces time, message and options until it has begun; `interrupt` and `remove` end it.
 
         The record, and the chains and swarms that it needs, live for their active TTL after the time. One round trip
         to Redis, two for a signature with callbacks that are flows or a flow with nested flows, and two more for each
