@@ -1,8 +1,10 @@
 """The wheel carries every file the package needs and works without the checkout it was built from."""
 
 import ast
+import email.parser
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -148,3 +150,22 @@ def test_sdist_builds_the_same_wheel(root: Path, wheel: Path, tmp_path: Path):
     rebuilt = build("wheel", source, tmp_path / "wheel")
 
     assert set(zipfile.ZipFile(rebuilt).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_long_description_has_no_relative_link_or_picture(root: Path, site: Path):
+    """An index page shows README.md without the files beside it: each link is its text and the path of its file."""
+    (found,) = site.glob("hatchet_mageflow-*.dist-info/METADATA")
+    metadata = email.parser.HeaderParser().parsestr(found.read_text())
+    shown = metadata.get_payload()
+    readme = (root / "README.md").read_text()
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)\s#]+)", readme)
+
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert isinstance(shown, str)
+    assert re.findall(r"\]\((?!https://)[^)]*\)", shown) == []
+    assert re.findall(r"<(?:img|a)\b|^\[[^\]]+\]:", shown, re.MULTILINE) == []
+    assert {target for picture, target in links if picture} == {"docs/pictures/live-view-overview.svg"}
+    for picture, target in links:
+        assert (target if target.startswith("https://") else f"(`{target}`)") in shown or picture
+    outside = [line for line in readme.splitlines() if "](" not in line]
+    assert [line for line in outside if line not in shown.splitlines()] == []
