@@ -46,7 +46,8 @@ class Journal:
             "attempt": ctx.attempt_number,
             "message": msg,
         }
-        os.write(self._file, json.dumps(note).encode() + b"\n")
+        # SIGKILL may cut a write in two, at the end of a page of the file: what follows begins a line of its own.
+        os.write(self._file, b"\n" + json.dumps(note).encode() + b"\n")
 
     def redis(self) -> redis.asyncio.Redis:
         """A connection for the task functions."""

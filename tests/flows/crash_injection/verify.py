@@ -185,9 +185,20 @@ class Body:
 
 
 def read_journal(path: Path) -> list[Body]:
-    """The task functions that ran, from the journal of real workers."""
-    notes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The task functions that ran, from the journal of real workers.
+
+    A line that SIGKILL cut is left out: its process died in the first statement of the function.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    notes = [note for line in lines if (note := _whole(line)) is not None]
     return [Body.of(note["started_at"], note["dedupe"], note["run"], note["attempt"]) for note in notes]
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 @dataclass
