@@ -39,6 +39,7 @@ from mageflow.interceptors.locks import (
 )
 from mageflow.interceptors.queue import QueueView, WaitingRuns
 from mageflow.interceptors.state import (
+    ClockReading,
     DamageFound,
     PendingSettlements,
     RedisCall,
@@ -66,6 +67,7 @@ __all__ = [
     "Attempt",
     "CallbackSend",
     "ClientCreated",
+    "ClockReading",
     "ClusterView",
     "DamageFound",
     "Deadlock",

@@ -6,7 +6,15 @@ from typing import Literal
 from mageflow.interceptors.events import Event
 from mageflow.types import OutageReason, SignatureKind
 
-__all__ = ["DamageFound", "PendingSettlements", "RedisCall", "RedisOutage", "SignatureLoad", "SignatureWrite"]
+__all__ = [
+    "ClockReading",
+    "DamageFound",
+    "PendingSettlements",
+    "RedisCall",
+    "RedisOutage",
+    "SignatureLoad",
+    "SignatureWrite",
+]
 
 
 @dataclass(slots=True, eq=False)
@@ -78,3 +86,15 @@ class PendingSettlements(Event):
     """The number of ended attempts whose outcome Redis does not have yet has changed. This process repeats them."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading(Event):
+    """The clock of this process was compared with that of Redis. A worker with Redis does so every few seconds."""
+
+    skew_seconds: float
+    """How far the clock of this process is ahead of that of Redis; negative if it is behind."""
+    error_seconds: float
+    """By how much `skew_seconds` may be wrong, in both directions: half of the round trip."""
+    valid_until: float
+    """By ``time.monotonic()``: the reading must not be used after that."""

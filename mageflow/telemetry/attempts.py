@@ -17,6 +17,7 @@ from opentelemetry.context import Context
 from mageflow.error_text import text_of
 from mageflow.interceptors import Attempt
 from mageflow.telemetry import instrumentor
+from mageflow.telemetry.clock import CLOCK_TOLERANCE_SECONDS
 from mageflow.telemetry.live import LiveAttempt, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
 from mageflow.telemetry.names import events, metrics, traces
@@ -26,9 +27,6 @@ from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
 
 __all__ = ["AttemptScope", "ExecuteScope"]
-
-_CLOCK_TOLERANCE_SECONDS = 1.0
-"""A larger difference between the clocks of two hosts is counted as a telemetry error."""
 
 _PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagger", "lock_wait": "lock_wait"}
 
@@ -138,7 +136,7 @@ class AttemptScope:
         wait = queue_wait_seconds(attempt.metadata, time.time())
         if wait is None or wait >= 0.0:
             return wait
-        if wait < -_CLOCK_TOLERANCE_SECONDS:
+        if wait < -CLOCK_TOLERANCE_SECONDS:
             self._recorder.guards.clock.count("queue_wait", "ClockSkew")
         return 0.0
 

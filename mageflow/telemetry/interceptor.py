@@ -14,6 +14,7 @@ from mageflow.interceptors import (
     Attempt,
     CallbackSend,
     ClientCreated,
+    ClockReading,
     ClusterView,
     DamageFound,
     Deadlock,
@@ -51,6 +52,7 @@ from mageflow.interceptors import (
     WorkerInfo,
 )
 from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
+from mageflow.telemetry.clock import ClockSkew
 from mageflow.telemetry.enqueues import EnqueueScope, warn_unserved
 from mageflow.telemetry.flows import (
     FillScope,
@@ -92,6 +94,7 @@ class TelemetryInterceptor(Interceptor):
             CallbackSend: lambda event: send_callback(recorder, event),
             RunResend: lambda event: resend_run(recorder, event),
             DamageFound: lambda event: damage_found(recorder, event),
+            ClockReading: ClockSkew(recorder).update,
             ClusterView: self._cluster_viewed,
             RunUnserved: lambda event: warn_unserved(recorder, event),
             SwarmLeftOpen: lambda event: warn_left_open(recorder, event),

@@ -130,9 +130,11 @@ def process_alerts(limits: Thresholds) -> tuple[Alert, ...]:
             causes=(
                 "One of your span processors, log processors or collectors raises an exception.",
                 "The limit of series per process was reached.",
+                "Signal `clock`: the clocks of two hosts differ by over a second, so queue waits are wrong.",
             ),
             steps=(
                 "`mageflow.telemetry.error` in the logs has the site and the error type, at most once a minute each.",
+                "Signal `clock`: *Clock skew by instance* shows the workers; synchronise their clocks (NTP).",
             ),
         ),
         Alert(

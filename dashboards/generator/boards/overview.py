@@ -188,7 +188,14 @@ _PROCESSES = Section(
             "Telemetry errors", "ops",
             [Query("sum by (signal) (rate(mageflow_telemetry_errors_total{S}[R]))", "{{signal}}")],
             "Errors inside mageflow's telemetry, by signal. They do not affect tasks, but data is missing.",
-            colour="orange", width=8, height=6,
+            colour="orange", width=6, height=6,
+        ),
+        lines(
+            "Clock skew by instance", "s",
+            [Query("mageflow_clock_skew_seconds{S}", "{{instance}}")],
+            "How far the clock of each worker is ahead of that of Redis; below 0 it is behind. Queue waits on a worker "
+            "that is ahead are too long by that. Beyond one second it counts as an error of the signal clock.",
+            width=6, height=6, steps=((1, "red"),),
         ),
         table(
             "Ends corrected by Hatchet", "short",
@@ -196,7 +203,7 @@ _PROCESSES = Section(
             (("from", "seen by the worker"), ("to", "counted")), "attempts in range",
             "Attempts that Hatchet ended in another way than the worker saw. They are counted as Hatchet ended them. "
             "Many of them mean that something blocks the event loop.",
-            width=8, height=6, steps=((1, "orange"),), empty="none",
+            width=6, height=6, steps=((1, "orange"),), empty="none",
         ),
         table(
             "Folded label values", "short",
@@ -204,7 +211,7 @@ _PROCESSES = Section(
             (("label", "label"),), "folded in range",
             "Label values counted as __other__, because they were not declared or the label reached its limit. Empty "
             "is good.",
-            width=8, height=6, steps=((1, "orange"),), empty="nothing folded",
+            width=6, height=6, steps=((1, "orange"),), empty="nothing folded",
         ),
     ),
 )  # fmt: skip

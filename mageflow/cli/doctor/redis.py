@@ -167,7 +167,8 @@ async def _times(port: "RedisPort") -> AsyncIterator[Finding]:
         side = "ahead of" if skew > 0 else "behind"
         yield warning(
             "redis-clock",
-            f"The clock of this machine is {abs(skew):.1f} s {side} that of Redis: ages in reports are wrong by that.",
+            f"The clock of this machine is {abs(skew):.1f} s {side} that of Redis: "
+            "ages in reports are wrong by that, and queue waits on this machine.",
             "synchronise both clocks (NTP)",
         )
     else:

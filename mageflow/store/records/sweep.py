@@ -1,11 +1,12 @@
 """Operations of the outbox relay, the heartbeats, the reconciler and the cluster view."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mageflow.error_text import clipped
 from mageflow.errors import SignatureNotFoundError
-from mageflow.interceptors import DamageFound
+from mageflow.interceptors import ClockReading, DamageFound
 from mageflow.store.keys import SHARDS, RecordKeys
 from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
@@ -112,9 +113,18 @@ class SweepOperations(RecordOperations):
 
         Returns:
             0.0 if ``owner`` leads now; else the remaining seconds of the current leader's lease.
+
+        Telemetry: the event `ClockReading`, for the answer has the time of the server.
         """
         lease = self.keys.tagged("leader", "leader")
-        return await self.port.call(scripts.LEAD, [lease], (owner, max(1, round(lease_seconds * 1000)))) / 1000
+        sent_at, began = time.time(), time.monotonic()
+        args = owner, max(1, round(lease_seconds * 1000))
+        left_ms, seconds, microseconds = await self.port.call(scripts.LEAD, [lease], args)
+        # The server read its clock between the two moments: the middle of them is wrong by half of their distance.
+        error = (time.monotonic() - began) / 2
+        skew = sent_at + error - int(seconds) - int(microseconds) / 1e6
+        self._interceptor.event(ClockReading(skew, error, valid_until=began + lease_seconds))
+        return left_ms / 1000
 
     async def resign(self, owner: str) -> None:
         """Give the leader's lease back, if ``owner`` has it."""

@@ -204,6 +204,11 @@ DEADLOCK_CHECK_FAILED: Final = LogEvent(
 CLUSTER_LEADER_CHANGED: Final = LogEvent(
     "mageflow.cluster.leader", "info", "This process began or ceased to export the cluster-wide gauges.", ("state",)
 )
+CLOCK_SKEWED: Final = LogEvent(
+    "mageflow.clock.skewed", "warning",
+    "The clocks of this host and of Redis differ by over a second. Once, until they agree again.",
+    ("skew_s", "error_s", "advice"),
+)  # fmt: skip
 TELEMETRY_ERROR: Final = LogEvent(
     "mageflow.telemetry.error", "warning", "Telemetry failed. At most once a minute per site.",
     ("signal", "site", "error_type", "suppressed"),

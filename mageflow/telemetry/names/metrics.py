@@ -353,6 +353,11 @@ EVENT_LOOP_LAG: Final = _histogram(
 CLUSTER_LEADER: Final = _gauge(
     "mageflow_cluster_leader", "1 on the process that exports the cluster view.", merge="max"
 )
+CLOCK_SKEW: Final = _gauge(
+    "mageflow_clock_skew_seconds",
+    "How far the worker's clock is ahead of that of Redis, at most 0.5 s wrong; below 0: behind. Absent without Redis.",
+    merge="max",
+)
 TELEMETRY_ERRORS: Final = _counter(
     "mageflow_telemetry_errors_total", "Failures inside telemetry, none of which reached a task.", signal=SIGNALS
 )
