@@ -154,6 +154,15 @@ prometheus --config.file=dashboards/prometheus-local.yml --storage.tsdb.path=/tm
 `mageflow dashboards check --prometheus http://127.0.0.1:9090` then lists which panels get data. To see the boards,
 add this Prometheus to a Grafana as a data source and import `grafana/*.json`.
 
+## What was checked against Grafana
+
+No test runs a Grafana: it is in no package index. What stands in for it: Grafana's published library of board types
+(`grafana-foundation-sdk`, generated from its schemas) reads every committed board, and no field may get lost, but eight
+that a test lists with the reason. The rules of Grafana's dashboard linter are a test each. Every query runs in a real
+Prometheus, those of log panels in a real Loki (`python -m tests.dashboards.logs_live --loki PATH`). The pictures in
+`docs/boards` are drawn by libraries of Grafana 11.6 with data of a real Prometheus. Not checked: the import itself, the
+links between data sources, and the panels of Tempo and Loki as Grafana draws them.
+
 ## Change a board
 
 Do not edit the files in the table above, nor this page: they are generated. The text of this page is in

@@ -1,6 +1,8 @@
 """How many series a worker has, what goes first at the limit, and what a scrape of many tasks costs."""
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,8 +11,9 @@ from mageflow.config import Settings
 from mageflow.telemetry import names
 from mageflow.telemetry.instruments import Instruments
 from mageflow.testing import samples
-from tests.benchmarks.bench_scrape import cost_of, worker_with
+from tests.benchmarks.bench_scrape import SIZES, cost_of, worker_with
 
+PAGE = Path(__file__).parents[2] / "docs/telemetry.md"
 DROPPED = "mageflow_telemetry_dropped_label_values_total"
 
 
@@ -29,6 +32,18 @@ def test_a_hundred_tasks_that_have_all_run_keep_every_series():
 
     assert cost.per_task <= 240
     assert (cost.refused, cost.series < Settings().metrics_max_series) == (0, True)
+
+
+def test_the_page_says_how_many_series_a_worker_has():
+    """The table of ``docs/telemetry.md``: every size, idle and after work, within two percent."""
+    table = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| [^|]+ \| ([\d,]+)[^|]* \| [^|]+ \|$", table, re.MULTILINE)
+    stated = {int(size.replace(",", "")): [int(each.replace(",", "")) for each in series] for size, *series in rows}
+
+    assert set(stated) == set(SIZES)
+    for tasks, series in stated.items():
+        counted = [cost_of(tasks, has_run=has_run).series for has_run in (False, True)]
+        assert series == pytest.approx(counted, rel=0.02), f"{tasks} tasks: bench_scrape.py counts {counted}"
 
 
 def test_no_task_is_lost_at_the_limit():

@@ -84,7 +84,9 @@ def render(spec: BoardSpec) -> str:
 
 
 def _complete(panel: dict[str, Any]) -> None:
-    """Set the fields that Grafana reads and the SDK does not know."""
+    """Set the fields that Grafana reads and the SDK does not know, and those that it writes wrongly."""
+    if panel["type"] == "nodeGraph":
+        panel["options"] = {}  # the SDK writes null and cannot read it
     if panel["type"] == "stat":
         # With the wide layout, Grafana draws the number of a wide panel over its graph.
         panel["options"]["wideLayout"] = False
