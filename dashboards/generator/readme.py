@@ -79,7 +79,7 @@ files of `MAGEFLOW_METRICS_SD_DIR`. Give a fixed list of targets the label `disc
 `prometheus-local.yml` does; the alert leaves those out.
 
 `python -m tests.dashboards.alerts_live` in a checkout causes the incident of every alert with real workers, in a real
-Prometheus with shortened windows.
+Prometheus with shortened windows. `--incident deadlocks` causes one of them; `--help` has the names.
 
 ## Kubernetes
 
