@@ -84,13 +84,15 @@ OWN_KEYS: Final = (
 )
 """Keys of mageflow's own that every run has, blank where unused."""
 
+_BLANKS: Final = dict.fromkeys(OWN_KEYS, "")
+
 SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
 """Keys that the SDK's instrumentor and the engine use as well."""
 
 
 def blank(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with every own key blank: nothing that is true of one run alone is left for its children."""
-    return {**metadata, **dict.fromkeys(OWN_KEYS, "")}
+    return {**metadata, **_BLANKS}
 
 
 def of_program(metadata: Mapping[str, Any]) -> dict[str, Any]:

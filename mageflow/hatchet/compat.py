@@ -108,9 +108,19 @@ class SdkContext(AttemptContext):
         self.batch_size = len(self.member_ids) or 1
         # The public property warns about itself in 1.43.1.
         self.is_resumed = (action.durable_task_invocation_count or 1) > 1
-        workflow = _workflow_of(action.action_id, task)
-        self.workflow_part = _workflow_part(task, workflow)
-        self.workflow_name = config_of(workflow).name
+
+    @property
+    @override
+    def workflow_part(self) -> WorkflowPart:
+        return _workflow_part(self._task, self._workflow())
+
+    @property
+    @override
+    def workflow_name(self) -> str:
+        return config_of(self._workflow()).name
+
+    def _workflow(self) -> BaseWorkflow[Any]:
+        return _workflow_of(self._ctx._action.action_id, self._task)
 
     @property
     @override

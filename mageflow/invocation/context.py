@@ -47,12 +47,18 @@ class AttemptContext(Protocol):
     """The task run ids of the items of a batch; empty for other tasks."""
     is_resumed: bool
     """True when a durable task continues after an eviction and its body replays what it did before."""
-    workflow_part: WorkflowPart
-    """What the task is in its run. The end of one of several tasks is not the end of the run."""
-    workflow_name: str
-    """Declared name of the workflow that runs. A stand-alone task can be a task of other workflows too."""
     variables: Context
     """The context variables of the attempt when its function starts: a copy, in which a synchronous function runs."""
+
+    @property
+    def workflow_part(self) -> WorkflowPart:
+        """What the task is in its run. The end of one of several tasks is not the end of the run."""
+        ...
+
+    @property
+    def workflow_name(self) -> str:
+        """Declared name of the workflow that runs. A stand-alone task can be a task of other workflows too."""
+        ...
 
     @property
     def is_cancelled(self) -> bool:

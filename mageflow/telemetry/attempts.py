@@ -81,7 +81,8 @@ class AttemptScope:
         if guards.context.may_record:
             with guards.context.catching("attempt.bind"):
                 self._bound = bind(live.log_fields())
-        recorder.log.emit(events.TASK_STARTED, queue_wait_s=self._rounded_wait)
+        if recorder.log.may_emit(events.TASK_STARTED):
+            recorder.log.emit(events.TASK_STARTED, queue_wait_s=self._rounded_wait)
         if guards.metric.may_record:
             with guards.metric.catching("attempt.enter"):
                 recorder.instruments.zero_worker(
@@ -100,14 +101,20 @@ class AttemptScope:
             link_sources=recorder.settings.trace_link_sources,
             has_baggage=recorder.settings.propagate_baggage,
         )
+        # The instrumentor makes no span for a batch: the current span is not the attempt's.
+        theirs = None if task.is_batch else instrumentor.consumer_span()
+        if theirs is None and not recorder.spans.may_record:
+            live.span = recorder.spans.pass_on(arrival.parent)
+            if arrival.parent is not None:
+                self._token = otel_context.attach(arrival.parent)
+            self._name_trace()
+            return
         live.ids = _ids(attempt)
         attributes = _attributes(attempt, live.ids)
         if live.queue_wait is not None:
             attributes[traces.QUEUE_WAIT_S] = live.queue_wait
         if arrival.is_external:
             attributes[traces.TRACE_ORIGIN] = "external"
-        # The instrumentor makes no span for a batch: the current span is not the attempt's.
-        theirs = None if task.is_batch else instrumentor.consumer_span()
         if theirs is None:
             live.span = recorder.spans.start(
                 traces.SPAN_PROCESS, task.name, attributes, context=arrival.parent, links=arrival.links
@@ -124,8 +131,12 @@ class AttemptScope:
             theirs.set_attributes(attributes)
             for link in arrival.links:
                 theirs.add_link(link.context)
-        context = live.span.get_span_context()
-        attempt.traceparent = traceparent_of(context) or attempt.traceparent
+        self._name_trace()
+
+    def _name_trace(self) -> None:
+        live, context = self._live, self._live.span.get_span_context()
+        if text := traceparent_of(context):
+            self._attempt.traceparent = text
         if context.trace_flags.sampled:
             live.exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
@@ -245,6 +256,8 @@ class AttemptScope:
         log, attempt = self._recorder.log, self._attempt
         if attempt.thread_running:
             log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_rounded(attempt.elapsed_seconds))
+        if outcome == "succeeded" and not log.may_emit(events.TASK_FINISHED):
+            return
         duration = _rounded(_run_seconds(attempt))
         if outcome == "succeeded":
             log.emit(events.TASK_FINISHED, outcome=outcome, duration_s=duration, queue_wait_s=self._rounded_wait)

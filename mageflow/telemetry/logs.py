@@ -9,9 +9,9 @@ formatter. If the program has configured it, the program's processors apply.
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Token
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 import structlog
@@ -25,7 +25,7 @@ from mageflow.telemetry.records import LEVELS, LogFields, now, write
 
 __all__ = ["BOUND", "EventLog", "add_trace_context", "bind", "hand_over", "unbind"]
 
-BOUND = Mapping[str, Token[Any]]
+BOUND = Sequence[Token[Any]]
 """Returned by `bind`, for `unbind`."""
 
 
@@ -100,6 +100,10 @@ class EventLog:
         """A structlog logger for records of the program's own, with its processors if it has configured structlog."""
         return self._users if structlog.is_configured() else self._own
 
+    def may_emit(self, event: LogEvent) -> bool:
+        """Whether a handler may get this event at its usual level: its fields need not be computed otherwise."""
+        return self._guard.may_record and self._target.isEnabledFor(LEVELS[event.level])
+
     def emit(self, event: LogEvent, level: str = "", /, **fields: object) -> None:
         """Write one event, at its usual level unless another is given."""
         guard = self._guard
@@ -147,9 +151,22 @@ class EventLog:
 
 def bind(fields: Mapping[str, object]) -> BOUND:
     """Add fields to every structlog record written in this context, until `unbind`."""
-    return structlog.contextvars.bind_contextvars(**fields)
+    # With structlog's own variables: its functions search them by name for each attempt.
+    return [(_VARIABLES.get(name) or _variable(name)).set(value) for name, value in fields.items()]
 
 
 def unbind(bound: BOUND) -> None:
     """Remove the fields and restore the values they replaced."""
+    for token in bound:
+        token.var.reset(token)
+
+
+_VARIABLES: Final[dict[str, ContextVar[Any]]] = {}
+
+
+def _variable(name: str) -> ContextVar[Any]:
+    """The variable in which structlog keeps a bound field."""
+    bound = structlog.contextvars.bind_contextvars(**{name: None})
     structlog.contextvars.reset_contextvars(**bound)
+    variable = _VARIABLES[name] = bound[name].var
+    return variable

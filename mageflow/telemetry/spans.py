@@ -15,7 +15,19 @@ from typing import Final, Literal
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import (
+    Link,
+    NoOpTracer,
+    NoOpTracerProvider,
+    ProxyTracer,
+    ProxyTracerProvider,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+)
 from opentelemetry.util.types import AttributeValue
 
 from mageflow.distribution import DISTRIBUTION
@@ -29,6 +41,9 @@ Attributes = dict[str, AttributeValue]
 
 _STACK_CHARACTERS: Final = 32_768
 """Of a traceback. An exporter drops a whole batch for one attribute of several megabytes."""
+
+_NO_TRACER: Final = NoOpTracer()
+_WITHOUT_SPANS: Final = (ProxyTracerProvider, NoOpTracerProvider)
 
 _KINDS: Final[Mapping[str, SpanKind]] = {
     "producer": SpanKind.PRODUCER,
@@ -48,9 +63,27 @@ class Spans:
         exception_detail: Literal["type", "message", "full"] = "type",
     ) -> None:
         self._tracer: Tracer = trace.get_tracer(traces.SCOPE, _version(), tracer_provider, schema_url=traces.SCHEMA_URL)
+        self._may_record = False
         self._detail = exception_detail
         self.server: Attributes = {}
         """``server.address`` and ``server.port`` of Hatchet."""
+
+    @property
+    def may_record(self) -> bool:
+        """False if no span can be recorded: the program has set no provider of tracers, or one that does nothing.
+
+        A provider that is set later counts from then on.
+        """
+        if not self._may_record:
+            self._may_record = not (
+                isinstance(self._tracer, NoOpTracer)
+                or (isinstance(self._tracer, ProxyTracer) and isinstance(trace.get_tracer_provider(), _WITHOUT_SPANS))
+            )
+        return self._may_record
+
+    def pass_on(self, context: Context | None) -> Span:
+        """What `start` gives where `may_record` is False: the parent, which travels on."""
+        return _NO_TRACER.start_span("", context)
 
     def start(
         self,

@@ -1,15 +1,20 @@
 """The span of an attempt: name, parent, links, attributes, status."""
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry
 
-from mageflow.interceptors import SignatureLoad, current_attempt
-from mageflow.metadata import OWN_KEYS, SHARED_KEYS
+from mageflow.config import Settings
+from mageflow.interceptors import Enqueue, EnqueueItem, SignatureLoad, current_attempt
+from mageflow.metadata import OWN_KEYS, SHARED_KEYS, stamp
+from mageflow.telemetry import Telemetry
 from mageflow.types import DispatchRun
 from tests.telemetry.conftest import STAGGERED, Bench
 
@@ -271,6 +276,45 @@ def test_the_context_is_left_as_it_was_found(bench: Bench):
     bench.run(bench.attempt(STAGGERED), asyncio.CancelledError(), outcome="cancelled")
 
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_trace_goes_through_a_worker_that_records_no_spans(make_bench, monkeypatch: pytest.MonkeyPatch):
+    """The attempt's own span is neither made nor described: the sender's is the parent of what the task sends."""
+    bench = make_bench()
+    metadata = bench.enqueue()
+    silent = Telemetry(Settings(), registry=CollectorRegistry(), tracer_provider=trace.NoOpTracerProvider())
+    described: list[object] = []
+    monkeypatch.setattr("mageflow.telemetry.attempts._attributes", lambda *facts: described.append(facts) or {})
+    attempt = bench.attempt(metadata=metadata)
+    with silent.interceptor.attempt(attempt), silent.interceptor.execute(attempt):
+        sent = EnqueueItem("send", stamp({}, source="direct"))
+        with silent.interceptor.enqueue(Enqueue("run", [sent])):
+            pass
+        attempt.outcome = "succeeded"
+
+    sender = bench.spans.one("send send").context
+    assert attempt.traceparent == metadata["traceparent"] == sent.metadata["traceparent"]
+    exemplars = [each.exemplar for family in silent.recorder.registry.collect() for each in family.samples]
+    assert {each.labels["trace_id"] for each in exemplars if each is not None} == {f"{sender.trace_id:032x}"}
+    assert bench.logs.named("mageflow.task.finished")[-1]["span_id"] == f"{sender.span_id:016x}"
+    assert described == []
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_provider_that_the_program_sets_late_gets_spans():
+    """A client is made when its module is imported, often before the program sets its provider: in a process, once."""
+    program = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from mageflow.telemetry.spans import Spans
+
+spans = Spans(None)
+print(spans.may_record)
+trace.set_tracer_provider(TracerProvider())
+print(spans.may_record)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_a_batch_says_how_many_items_it_has(bench: Bench):

@@ -78,8 +78,8 @@ BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "propagation": ("traces", lambda patch: patch.setattr("mageflow.telemetry.enqueues.inject", broken)),
     "arrival": ("traces", lambda patch: patch.setattr("mageflow.telemetry.attempts.arrive", broken)),
     "stamps": ("clock", lambda patch: patch.setattr("mageflow.telemetry.attempts.queue_wait_seconds", broken)),
-    "binding": ("context", lambda patch: patch.setattr(structlog_contextvars, "bind_contextvars", broken)),
-    "unbinding": ("context", lambda patch: patch.setattr(structlog_contextvars, "reset_contextvars", broken)),
+    "binding": ("context", lambda patch: patch.setattr("mageflow.telemetry.attempts.bind", broken)),
+    "unbinding": ("context", lambda patch: patch.setattr("mageflow.telemetry.attempts.unbind", broken)),
     "logger": ("logs", lambda patch: patch.setattr(logging.Logger, "makeRecord", broken)),
     "log context": ("logs", lambda patch: patch.setattr(structlog_contextvars, "get_contextvars", broken)),
     "instrumentor": (
