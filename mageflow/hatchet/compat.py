@@ -93,6 +93,7 @@ class SdkContext(AttemptContext):
     def __init__(self, ctx: Context, task: Task[Any, Any], around_spawns: AroundSpawns) -> None:
         action = ctx._action
         self._ctx = ctx
+        self._dispatcher = ctx._dispatcher_client
         self._task = task
         self._around_spawns = around_spawns
         self.variables = Variables()
@@ -188,7 +189,8 @@ class SdkContext(AttemptContext):
     @override
     def dump_output(self, output: object) -> str:
         dumped = outputs.serialize(self._task._validators.step_output, output) or "{}"
-        outputs.refuse_too_large(self._ctx._action, _limit_bytes(self._ctx), [dumped])
+        limit_bytes = self._dispatcher.config.grpc_max_send_message_length
+        outputs.refuse_too_large(self._ctx._action, limit_bytes, [dumped])
         return dumped
 
     @override

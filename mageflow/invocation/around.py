@@ -112,7 +112,8 @@ class AroundAttempt:
         services.extend.begin(attempt, self._context)
         self._token = current_attempt.set(attempt)
         try:
-            await self._prepare(state)
+            if attempt.signature_key or self._info.stagger_window_seconds is not None:
+                await self._prepare(state)
             if self._locks and state.replay_json is None:
                 await self._lock()
             execution = services.interceptor.execute(attempt)
@@ -216,7 +217,10 @@ class AroundAttempt:
             if self._held is not None:
                 await self._held.__aexit__(kind, error, traceback)
             if error is None:
-                await self._succeed()
+                if self._state.cancelled_after is None and not self._state.is_admitted:
+                    self._conclude(None)
+                else:
+                    await self._succeed()
         except BaseException as another:
             await self._fail(another)
             raise

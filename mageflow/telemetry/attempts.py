@@ -104,7 +104,7 @@ class AttemptScope:
         # The instrumentor makes no span for a batch: the current span is not the attempt's.
         theirs = None if task.is_batch else instrumentor.consumer_span()
         if theirs is None and not recorder.spans.may_record:
-            live.span = recorder.spans.pass_on(arrival.parent)
+            live.span = arrival.sender or recorder.spans.pass_on(arrival.parent)
             if arrival.parent is not None:
                 self._token = otel_context.attach(arrival.parent)
             self._name_trace()
@@ -349,20 +349,21 @@ class AttemptScope:
 
 
 class ExecuteScope:
-    """Around the task's function. Binds what the signature load has added to the log context, the flow's name."""
+    """Around the function of an attempt that has other spans beside it.
+
+    Binds what the signature load has added to the log context, the flow's name.
+    """
 
     __slots__ = ("_bound", "_live", "_recorder", "_token")
 
-    def __init__(self, recorder: Recorder, attempt: Attempt) -> None:
+    def __init__(self, recorder: Recorder, live: LiveAttempt) -> None:
         self._recorder = recorder
-        self._live = recorder.live.find(attempt)
+        self._live = live
         self._token: Token[Context] | None = None
         self._bound: BOUND | None = None
 
     def __enter__(self) -> None:
         live, guards = self._live, self._recorder.guards
-        if live is None or not live.has_stages:
-            return
         if guards.trace.may_record:
             with guards.trace.catching("execute.enter"):
                 live.execute_span = self._recorder.spans.start(traces.SPAN_EXECUTE, live.attempt.task.name, live.ids)
@@ -376,7 +377,7 @@ class ExecuteScope:
     ) -> None:
         live = self._live
         with self._recorder.guards.context.catching("execute.close"):
-            if live is not None and live.execute_span is not None:
+            if live.execute_span is not None:
                 # The attempt ends the span, when its outcome is known.
                 live.execute_ended_at = time.time_ns()
             if self._token is not None:

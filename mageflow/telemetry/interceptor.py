@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Final
 
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry
@@ -50,6 +51,7 @@ from mageflow.interceptors import (
     TimeoutExtension,
     WorkerDraining,
     WorkerInfo,
+    Wrap,
 )
 from mageflow.telemetry.attempts import AttemptScope, ExecuteScope
 from mageflow.telemetry.clock import ClockSkew
@@ -74,6 +76,9 @@ from mageflow.telemetry.spans import Attributes, Spans
 from mageflow.telemetry.worker import WorkerTelemetry, report_draining
 
 __all__ = ["Telemetry", "TelemetryInterceptor"]
+
+
+_NOTHING: Final[Wrap] = nullcontext()
 
 
 class TelemetryInterceptor(Interceptor):
@@ -115,9 +120,10 @@ class TelemetryInterceptor(Interceptor):
         """A ``process`` span, the attempt's metrics, its log events, and context for everything inside."""
         return AttemptScope(self._recorder, call)
 
-    def execute(self, call: Attempt) -> ExecuteScope:
+    def execute(self, call: Attempt) -> Wrap:
         """An ``execute`` span where the attempt has others beside it."""
-        return ExecuteScope(self._recorder, call)
+        live = self._recorder.live.find(call)
+        return _NOTHING if live is None or not live.has_stages else ExecuteScope(self._recorder, live)
 
     def enqueue(self, call: Enqueue) -> EnqueueScope:
         """A ``send`` span, trace context in the metadata, and metrics."""

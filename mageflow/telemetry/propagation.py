@@ -9,11 +9,12 @@ import re
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mageflow.interceptors import current_attempt
@@ -78,8 +79,11 @@ def span_context_of(traceparent: str, tracestate: str = "") -> SpanContext | Non
     return found if found.is_valid else None
 
 
+_NO_CONTEXT: Final = Context()
+
+
 def _context_with(span: SpanContext) -> Context:
-    return trace.set_span_in_context(NonRecordingSpan(span), Context())
+    return trace.set_span_in_context(NonRecordingSpan(span), _NO_CONTEXT)
 
 
 @dataclass(slots=True)
@@ -88,6 +92,8 @@ class Arrival:
 
     parent: Context | None
     """None if the metadata has no trace context: then the current context is the parent."""
+    sender: Span | None = None
+    """The current span of ``parent``; None if it has none."""
     links: list[Link] = field(default_factory=list[Link])
     is_new_root: bool = False
     is_external: bool = False
@@ -116,7 +122,8 @@ def arrive(metadata: Mapping[str, object], *, link_sources: Collection[str], has
         arrival.is_new_root = True
         parent = Context()
     else:
-        parent = _context_with(carried)
+        arrival.sender = NonRecordingSpan(carried)
+        parent = trace.set_span_in_context(arrival.sender, _NO_CONTEXT)
     if has_baggage and (baggage := _text(metadata, KEY_BAGGAGE)):
         parent = _BAGGAGE.extract({KEY_BAGGAGE: baggage}, parent)
     arrival.parent = parent

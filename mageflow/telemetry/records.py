@@ -2,8 +2,8 @@
 
 import json
 import logging
+import time
 from collections.abc import MutableMapping
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
@@ -54,7 +54,18 @@ def write(
 
 def now() -> str:
     """The current time as in every record: ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    # The text of the second is kept: the microseconds are a third of the cost of the whole.
+    microseconds = time.time_ns() // 1000
+    second, micros = divmod(microseconds, 1_000_000)
+    known, text = _second[0]
+    if second != known:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _second[0] = second, text
+    return f"{text}.{micros:06d}Z"
+
+
+_second: list[tuple[int, str]] = [(-1, "")]
+"""The last second of `now`, and its text. One tuple, so that threads never mix two seconds."""
 
 
 def write_raw(event: LogEvent, **fields: object) -> None:
