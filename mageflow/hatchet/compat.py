@@ -129,6 +129,11 @@ class SdkContext(AttemptContext):
         return self._ctx._exit_flag
 
     @override
+    def cancel_flag(self) -> Callable[[], bool]:
+        ctx = self._ctx
+        return lambda: ctx._exit_flag
+
+    @override
     def message(self) -> Any:
         return self._task._workflow._get_workflow_input(self._ctx)
 
@@ -146,6 +151,13 @@ class SdkContext(AttemptContext):
         ctx._dispatcher_client = cast("DispatcherClient", dispatcher)
         if isinstance(ctx, DurableContext):
             _around_spawns(ctx, self._around_spawns)
+
+    @override
+    def release(self) -> None:
+        ctx = self._ctx
+        for method in _OBSERVED:
+            vars(ctx).pop(method, None)
+        ctx._dispatcher_client = self._dispatcher
 
     @override
     async def extend_timeout(self, seconds: float) -> float:
@@ -197,6 +209,9 @@ class SdkContext(AttemptContext):
     def load_output(self, output_json: str) -> Any:
         return self._task._validators.step_output.validate_json(output_json, context=HATCHET_PYDANTIC_SENTINEL)
 
+
+_OBSERVED = ("_set_cancellation_flag", "_spawn_children_no_wait")
+"""Methods of the SDK's context that `SdkContext.observe` covers with attributes of the object."""
 
 _ADDED_TO = "_mageflow_added_to"
 

@@ -263,6 +263,8 @@ class AroundAttempt:
             self._recording.__exit__(kind, error, traceback)
         finally:
             services.confirmations.follow(attempt)
+            if not attempt.thread_running:  # an orphan may use the context yet
+                self._context.release()
 
     def _conclude(self, error: BaseException | None) -> None:
         _conclude(self._services, self._state, error)

@@ -58,7 +58,7 @@ class AttemptState:
             attempt_number=context.attempt_number,
             max_attempts=context.max_attempts,
             metadata=metadata,
-            is_cancelled=lambda: context.is_cancelled,
+            is_cancelled=context.cancel_flag(),
             batch_size=context.batch_size,
             member_ids=context.member_ids,
             signature_key=signature_key,

@@ -65,6 +65,10 @@ class AttemptContext(Protocol):
         """Whether the engine sent the cancel signal to this attempt."""
         ...
 
+    def cancel_flag(self) -> Callable[[], bool]:
+        """Reads `is_cancelled`. It does not hold this object, which holds the attempt by its `variables`."""
+        ...
+
     def message(self) -> Any:
         """The input as the task's function gets it.
 
@@ -89,6 +93,10 @@ class AttemptContext(Protocol):
             around_refresh: Called as ``around_refresh(seconds, request)`` for the user's own ``ctx.refresh_timeout``;
                 it must call ``request``.
         """
+        ...
+
+    def release(self) -> None:
+        """End what `observe` began. Otherwise the attempt and its input stay in memory until Python searches cycles."""
         ...
 
     async def extend_timeout(self, seconds: float) -> float:
