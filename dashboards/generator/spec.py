@@ -57,6 +57,8 @@ class PanelSpec:
     """For tables: label and heading, in order."""
     value_heading: str = "value"
     maximum: float | None = None
+    signed: bool = False
+    """Values may be below 0: the axis of a graph then has no fixed begin."""
     has_exemplars: bool = True
     """Draw exemplars, if a query has any. On a heat map they hide nothing; on lines beside one they are left out."""
     colour: str = ""
@@ -140,12 +142,13 @@ def lines(
     empty: str = "no data",
     decimals: int | None = None,
     has_exemplars: bool = True,
+    signed: bool = False,
 ) -> PanelSpec:
     """Series over time, as lines, stacked areas or bars."""
     return PanelSpec(
         "timeseries", title, description, unit, tuple(queries), width, height, tuple(steps),
         stacked=stacked, bars=bars, drill=drill, maximum=maximum, colour=colour, empty=empty, decimals=decimals,
-        has_exemplars=has_exemplars,
+        has_exemplars=has_exemplars, signed=signed,
     )  # fmt: skip
 
 

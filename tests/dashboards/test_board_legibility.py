@@ -36,6 +36,10 @@ def of_type(kind: str) -> list[Any]:
     return [each for each in PANELS if each.values[0]["type"] == kind]
 
 
+def graphs() -> list[dict[str, Any]]:
+    return [each.values[0] for each in of_type("timeseries")]
+
+
 def properties(panel: dict[str, Any]) -> list[tuple[dict[str, Any], str, Any]]:
     return [
         (override["matcher"], prop["id"], prop["value"])
@@ -208,3 +212,37 @@ def test_increase_from_zero_counts_first_samples(tmp_path: Path) -> None:
         [str(PROMTOOL), "test", "rules", str(path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_only_what_may_be_negative_has_an_axis_below_zero() -> None:
+    """A clock that is behind has a skew below 0, which an axis from 0 cuts off."""
+    from_zero = {p["title"]: "min" in p["fieldConfig"]["defaults"] for p in graphs()}
+    assert [title for title, begins in from_zero.items() if not begins] == ["Clock skew by instance"]
+
+
+def test_a_narrow_panel_ranks_over_the_visible_range() -> None:
+    """``topk`` at each step gives more lines than the legend below the panel has room for."""
+    ranked = [
+        target["expr"]
+        for panel in graphs()
+        if panel["gridPos"]["w"] <= 8
+        for target in panel["targets"]
+        if "topk(" in target["expr"]
+    ]
+    assert len(ranked) == 2
+    assert all("[$__range] @ end()" in each for each in ranked)
+
+
+def test_flows_that_succeed_are_not_red() -> None:
+    """Chains and swarms have lines of their own; the palette had red for one that succeeds and one that fails."""
+    (panel,) = [each for each in graphs() if each["title"] == "Started and finished"]
+    coloured = {m["options"]: v["fixedColor"] for m, prop, v in properties(panel) if prop == "color"}
+    assert coloured["/ started$/"] == "blue"
+    assert coloured["/ succeeded$/"] == "green"
+    assert coloured["/ failed$/"] == "red"
+
+
+def test_tasks_that_were_never_near_their_timeout_are_no_lines() -> None:
+    """A legend of zeros hides the few tasks that matter."""
+    (panel,) = [each for each in graphs() if each["title"] == "Near timeout by task"]
+    assert panel["targets"][0]["expr"].endswith("[$__range] @ end())) > 0")

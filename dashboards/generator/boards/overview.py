@@ -8,6 +8,16 @@ _OWN = "and on (job, instance) mageflow_worker_info{S}"
 
 _DEADLOCKS = in_range("mageflow_deadlocks_total{S}")
 
+
+def _highest(gauge: str) -> str:
+    """The lines of the eight tasks that were highest in the visible range.
+
+    ``topk`` alone chooses anew at each step: a legend below a narrow panel has no room for all that were ever chosen.
+    """
+    highest = f"topk(8, max by (task) (max_over_time({gauge}[$__range] @ end())))"
+    return f"max by (task) ({gauge}) and on (task) {highest}"
+
+
 _RIGHT_NOW = Section(
     "Right now",
     (
@@ -99,14 +109,14 @@ _WORK = Section(
         ),
         lines(
             "Waiting in Hatchet", "short",
-            [Query("topk(10, max by (task) (mageflow_tasks_waiting{S}))", "{{task}}")],
-            "Runs that no worker has started, as Hatchet counts them, for the ten tasks with the most. One elected "
+            [Query(_highest("mageflow_tasks_waiting{S}"), "{{task}}")],
+            "Runs that no worker has started, as Hatchet counts them, for eight tasks at most. One elected "
             "worker reads them. Absent while Hatchet does not answer.",
             drill="task", decimals=0, width=8, empty="not known",
         ),
         lines(
             "Oldest waiting run", "s",
-            [Query("topk(10, max by (task) (mageflow_task_oldest_waiting_seconds{S}))", "{{task}}")],
+            [Query(_highest("mageflow_task_oldest_waiting_seconds{S}"), "{{task}}")],
             "How long the oldest of them has waited. It climbs by a second each second if no worker takes the task.",
             drill="task", steps=((60, "orange"), (300, "red")), width=8, empty="not known",
         ),
@@ -195,7 +205,7 @@ _PROCESSES = Section(
             [Query("mageflow_clock_skew_seconds{S}", "{{instance}}")],
             "How far the clock of each worker is ahead of that of Redis; below 0 it is behind. Queue waits on a worker "
             "that is ahead are too long by that. Beyond one second it counts as an error of the signal clock.",
-            width=6, height=6, steps=((1, "red"),),
+            width=6, height=6, steps=((1, "red"),), signed=True,
         ),
         table(
             "Ends corrected by Hatchet", "short",

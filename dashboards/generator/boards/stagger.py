@@ -220,9 +220,16 @@ _TIMEOUTS = Section(
         ),
         lines(
             "Near timeout by task", "short",
-            [Query("sum by (task) (mageflow_tasks_near_timeout{T})", "{{task}}")],
-            "Running attempts that have used most of their timeout, by task.", drill="task",
-            steps=((1, "orange"),),
+            [
+                Query(
+                    "sum by (task) (mageflow_tasks_near_timeout{T}) and on (task) "
+                    "max by (task) (max_over_time(mageflow_tasks_near_timeout{T}[$__range] @ end())) > 0",
+                    "{{task}}",
+                )
+            ],
+            "Running attempts that have used most of their timeout, by task, of tasks that had one in the visible "
+            "range.",
+            drill="task", steps=((1, "orange"),), empty="none",
         ),
     ),
 )  # fmt: skip

@@ -53,7 +53,7 @@ _COLOURS = {
     "retried": "orange", "missing": "orange", "victim_retried": "orange",
     "cancelled": "blue", "skipped": "text", "stagger": "yellow", "lock_wait": "red", "body": "green",
     "running": "green", "signature_load": "blue", "loading": "blue", "callbacks": "purple", "cancelling": "orange",
-    "pending": "yellow", "done": "blue",
+    "pending": "yellow", "done": "blue", "started": "blue",
 }  # fmt: skip
 """Colours of label values. A value has the same colour on every board."""
 
@@ -174,12 +174,13 @@ def _timeseries(spec: PanelSpec) -> Any:
         .legend(legend)
         .tooltip(tooltip)
         .thresholds(_thresholds(spec))
-        .min(0)
         .no_value(spec.empty)
         .line_width(1)
         .fill_opacity(_fill(spec))
         .show_points(common_model.VisibilityMode.NEVER)
     )
+    if not spec.signed:
+        panel = panel.min(0)
     if spec.maximum is None:
         # If all values are 0, Grafana draws the axis up to 100.
         panel = panel.axis_soft_max(_SMALLEST_AXIS[spec.unit])
@@ -253,13 +254,16 @@ def _coloured(panel: Any, spec: PanelSpec) -> Any:
     for query in spec.queries:
         label = query.legend.rsplit("{{", 1)[-1].removesuffix("}}") if query.legend.endswith("}}") else ""
         words = sorted({w for m in metrics_in(expand_macros(query.expr)) for w in m.closed.get(label, ())})
+        if not label:
+            words = query.legend.split("}} ")[1:]
         alone = query.legend == "{{" + label + "}}"
         for word in words:
             if word not in _COLOURS or word in done:
                 continue
             done.add(word)
-            if _COLOURS[word] == "green" and not (alone or spec.stacked):
-                # Lines of the same good outcome keep different colours, to be distinguishable; areas need not.
+            if _COLOURS[word] == "green" and not (alone or spec.stacked or word == "succeeded"):
+                # Lines of the same good outcome keep different colours, to be distinguishable; areas need not, and
+                # beside failures the palette may have red for what succeeds.
                 continue
             mode = "fixed" if alone else "shades"
             colour = model.DynamicConfigValue(id_val="color", value={"mode": mode, "fixedColor": _COLOURS[word]})
