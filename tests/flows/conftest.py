@@ -37,13 +37,19 @@ def hatchet() -> FakeHatchet:
 async def flows(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
     """The flows under test; their acknowledgements wait for so long that a test needs none of them."""
     flows = Flows(store, hatchet, hatchet, Settings())
+    flows._acknowledgements._delay_seconds = 600.0
     yield flows
     await stop(flows)
 
 
 @pytest.fixture
 async def quick(store: Store, hatchet: FakeHatchet) -> AsyncIterator[Flows]:
-    """Flows whose reconciler acts after some hundredths of a second."""
+    """Flows whose reconciler acts after some hundredths of a second.
+
+    A pause of the process is longer than that at times. Then a run that Hatchet has already is sent a second time;
+    admission turns it away, and `FakeHatchet` counts the two as one.
+    """
+    hatchet.is_slow = True
     flows = Flows(Store(store.port, store.keys, QUICK), hatchet, hatchet, QUICK)
     yield flows
     await stop(flows)

@@ -53,6 +53,10 @@ class FakeHatchet:
     refused: set[str] = field(default_factory=set)
     undeclared: Counter[str] = field(default_factory=Counter)
     """Tasks that no worker has declared, and the number of their runs: Hatchet accepts them and does not know them."""
+    is_slow: bool = False
+    """The grace time is so short that a run may be sent twice: what carries one dedupe key counts once."""
+    unknown: set[str] = field(default_factory=set)
+    """Dedupe keys of the runs of undeclared tasks."""
     runs: dict[str, Run] = field(default_factory=dict)
     queue: deque[Run] = field(default_factory=deque)
     triggers: int = 0
@@ -75,7 +79,9 @@ class FakeHatchet:
         made = [Run(request, f"run-{next(self.ids)}") for request in runs]
         for run in made:
             if run.request.task_name in self.undeclared:
-                self.undeclared[run.request.task_name] += 1
+                is_again = self.is_slow and run.request.dedupe_key in self.unknown
+                self.undeclared[run.request.task_name] += not is_again
+                self.unknown.add(run.request.dedupe_key)
                 continue
             self.runs[run.id] = run
             self.queue.append(run)
@@ -110,11 +116,17 @@ class FakeHatchet:
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
         return False
 
+    def counted(self) -> Sequence[Run]:
+        """All runs; one of each dedupe key, if a run may be sent twice."""
+        if not self.is_slow:
+            return list(self.runs.values())
+        return list({run.request.dedupe_key: run for run in reversed(self.runs.values())}.values())[::-1]
+
     def by_task(self) -> Counter[str]:
-        return Counter(run.request.task_name for run in self.runs.values())
+        return Counter(run.request.task_name for run in self.counted())
 
     def inputs(self, task: str) -> list[dict[str, Any]]:
-        return [run.input for run in self.runs.values() if run.request.task_name == task]
+        return [run.input for run in self.counted() if run.request.task_name == task]
 
 
 class FakeWorker:

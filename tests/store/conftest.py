@@ -33,8 +33,8 @@ def round_trips() -> RoundTrips:
 
 @pytest.fixture
 async def port(valkey: EmbeddedValkey, round_trips: Interceptor) -> AsyncIterator[RedisPort]:
-    """A port over the real server, observed by `round_trips`."""
-    port = RedisPort(valkey.url, round_trips)
+    """A port over the real server, observed by `round_trips`. A busy machine may answer after the usual 5 s."""
+    port = RedisPort(f"{valkey.url}?socket_timeout=60", round_trips)
     yield port
     await port.aclose()
     await asyncio.sleep(0)
