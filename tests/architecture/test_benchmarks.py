@@ -40,7 +40,43 @@ def test_the_page_is_written_between_its_marks(tmp_path: Path) -> None:
     assert page.read_text().count(content) == 1
 
 
-@pytest.mark.parametrize(("value", "unit", "shown"), [(None, "µs", ""), (0.5, "%", "0.50 %"), (12.34, "", "12.3")])
+def test_readme_shows_what_the_page_shows() -> None:
+    """Ratio and microseconds stand in README as they stand in the written table."""
+    written = benchmarks.written(benchmarks.PAGE)
+
+    shown = benchmarks.written(benchmarks.README, benchmarks.README_START, benchmarks.README_END)
+
+    assert shown == benchmarks.readme_table(written)
+    assert shown.count(" µs |") == len(benchmarks.IN_README)
+
+
+def test_a_part_that_is_measured_again_replaces_its_own_rows() -> None:
+    """The rows of the other parts stay where they are."""
+    before = benchmarks.table([("bulk", "", 1.06), ("free lock", "µs", 450.2)], {})
+    after = benchmarks.table([("free lock", "µs", 440.0), ("idle", "%", 1.5)], {})
+
+    merged = benchmarks.merged(before, after)
+
+    assert benchmarks.cells(merged) == {"bulk": "1.06", "free lock": "440 µs", "idle": "1.50 %"}
+    assert merged.splitlines()[:2] == before.splitlines()[:2]
+
+
+def test_the_table_has_the_round_trips_of_flows(root: Path, tmp_path: Path) -> None:
+    """A chain of three costs seven, an item of a swarm two."""
+    found = tmp_path / "found.json"
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "flows", "--json", str(found)]
+
+    subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+
+    assert json.loads(found.read_text()) == {
+        "round trips to Redis: chain of 3": 7,
+        "round trips to Redis: item of a swarm": 2.01,  # and one to start all 100
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"), [(None, "µs", ""), (0.5, "%", "0.50 %"), (12.34, "", "12.3"), (-2000, "", "-2,000")]
+)
 def test_numbers_have_three_digits(value: float | None, unit: str, shown: str) -> None:
     """What was not measured before is an empty cell."""
     assert benchmarks.text(value, unit) == shown

@@ -2,7 +2,7 @@
 
 Each measure is taken beside what it is compared with, in turns, in the same run; the table shows medians.
 ``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the table into
-``docs/performance.md``.
+``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead.
 """
 
 import argparse
@@ -16,7 +16,24 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parent.parent.parent
 PAGE: Final = ROOT / "docs" / "performance.md"
 START, END = "<!-- table: python -m tests.benchmarks --write -->", "<!-- end of the table -->"
-PARTS: Final = ("worker", "locks", "idle")
+README: Final = ROOT / "README.md"
+README_START, README_END = "<!-- costs: python -m tests.benchmarks --write -->", "<!-- end of the costs -->"
+PICTURES: Final = ROOT / "docs" / "pictures"
+FLAME_START, FLAME_END = (
+    "<!-- functions: python -m tests.benchmarks --flame DIR --write -->",
+    "<!-- end of the functions -->",
+)
+PARTS: Final = ("worker", "flows", "locks", "idle", "engine")
+
+ADDED, BULK = "bulk run: added CPU of the worker", "bulk run over bare: CPU"
+METRICS_ADDED, METRICS = "bulk run, metrics alone: added CPU of the worker", "bulk run over bare, metrics alone: CPU"
+SIGNED_ADDED, SIGNED = "signed run: added CPU of the worker", "signed run over a bare one: CPU"
+IN_README: Final = {
+    "a run in bulk, spans, logs and metrics on": (BULK, ADDED),
+    "a run in bulk, metrics alone": (METRICS, METRICS_ADDED),
+    "a signed run: two round trips to Redis": (SIGNED, SIGNED_ADDED),
+}
+"""Rows of the table in README: the rows of the page with the ratio and with the microseconds."""
 
 Row = tuple[str, str, float]
 """What was measured, its unit, and the number."""
@@ -32,19 +49,43 @@ def run(part: str, *options: str) -> Any:
 def worker_rows(found: Mapping[str, Any]) -> list[Row]:
     """A worker beside one of the bare SDK."""
     by_name = {each["measure"]: each for each in found["rows"]}
-    bulk = by_name["bulk: worker CPU per run, ms"]
 
     def ratio(name: str) -> float:
         return by_name[name]["ratio"]
 
+    def added(name: str) -> float:
+        return (by_name[name]["mageflow"] - by_name[name]["bare"]) * 1000
+
+    bulk, metrics = "bulk: worker CPU per run, ms", "metrics alone, bulk: worker CPU per run, ms"
+    single, signed = "single run: worker CPU, ms", "signed run: worker CPU, ms"
     return [
-        ("bulk run: added CPU of the worker", "µs", (bulk["mageflow"] - bulk["bare"]) * 1000),
-        ("bulk run over bare: CPU", "", bulk["ratio"]),
+        (ADDED, "µs", added(bulk)),
+        (METRICS_ADDED, "µs", added(metrics)),
+        (BULK, "", ratio(bulk)),
+        (METRICS, "", ratio(metrics)),
         ("bulk run over bare: runs per second", "", ratio("bulk: runs per second")),
-        ("single run over bare: CPU", "", ratio("single run: worker CPU, ms")),
+        ("single run: added CPU of the worker", "µs", added(single)),
+        ("single run over bare: CPU", "", ratio(single)),
         ("single run over bare: round trip", "", ratio("single run: median round trip, ms")),
-        ("signed run over a bare one: CPU", "", ratio("signed run: worker CPU, ms")),
+        (SIGNED_ADDED, "µs", added(signed)),
+        (SIGNED, "", ratio(signed)),
+        ("signed run over a bare one: round trip", "", ratio("signed run: median round trip, ms")),
         ("import and client over bare: CPU", "", ratio("import and make a client: CPU, s")),
+    ]
+
+
+def flow_rows(found: Mapping[str, float]) -> list[Row]:
+    """Calls to Redis of flows."""
+    return [(f"round trips to Redis: {name}", "", value) for name, value in found.items()]
+
+
+def engine_rows(found: Mapping[str, Any]) -> list[Row]:
+    """The bare SDK on the local engine."""
+    return [
+        ("local engine, bare SDK: round trip of a run", "ms", found["round trip, ms"]),
+        ("local engine, bare SDK: runs per second, in bulk", "", found["runs per second"]),
+        ("local engine, bare SDK: CPU of the engine per run", "ms", found["CPU of a run, ms"]["engine"]),
+        ("local engine, bare SDK: share of the SDK in the CPU of a run", "%", found["share of the SDK, %"]),
     ]
 
 
@@ -70,11 +111,21 @@ def idle_rows(found: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+ROWS: Final = {
+    "worker": worker_rows,
+    "flows": flow_rows,
+    "locks": lock_rows,
+    "idle": idle_rows,
+    "engine": engine_rows,
+}
+
+
 def text(value: float | None, unit: str) -> str:
     """A number with three significant digits and its unit."""
     if value is None:
         return ""
-    shown = f"{value:,.0f}" if value >= 100 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    size = abs(value)
+    shown = f"{value:,.0f}" if size >= 100 else f"{value:.2f}" if size < 10 else f"{value:.1f}"
     return f"{shown} {unit}".rstrip()
 
 
@@ -88,10 +139,49 @@ def table(rows: list[Row], before: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write(page: Path, content: str) -> None:
+def cells(content: str) -> dict[str, str]:
+    """The last cell of each row of a table, by the first."""
+    rows = [line.strip("| ").split(" | ") for line in content.splitlines() if line.startswith("| ")]
+    return {row[0]: row[-1] for row in rows if len(row) > 1}
+
+
+def merged(before: str, after: str) -> str:
+    """A written table with the rows that were measured anew; the rest of it stays."""
+    new = dict(zip(cells(after), after.splitlines()[2:], strict=True))
+    kept = [new.pop(name, line) for name, line in zip(cells(before), before.splitlines()[2:], strict=True)]
+    return "\n".join([*after.splitlines()[:2], *kept, *new.values()])
+
+
+def readme_table(content: str) -> str:
+    """What README shows of a table."""
+    shown = cells(content)
+    lines = ["| | CPU over the bare SDK | added |", "|---|---|---|"]
+    lines += [f"| {name} | {shown[ratio]} | {shown[added]} |" for name, (ratio, added) in IN_README.items()]
+    return "\n".join(lines)
+
+
+def written(page: Path, start: str = START, end: str = END) -> str:
+    """What stands between the two marks of a page."""
+    return page.read_text().split(start)[1].split(end)[0].strip()
+
+
+def write(page: Path, content: str, start: str = START, end: str = END) -> None:
     """Replace what stands between the two marks of the page."""
-    head, rest = page.read_text().split(START)
-    page.write_text(f"{head}{START}\n\n{content}\n\n{END}{rest.split(END)[1]}")
+    head, rest = page.read_text().split(start)
+    page.write_text(f"{head}{start}\n\n{content}\n\n{end}{rest.split(end)[1]}")
+
+
+def draw_flames(folder: Path, *, seconds: int, is_written: bool) -> None:
+    """Flame graphs into a folder, and with ``--write`` into the page."""
+    from tests.benchmarks import flame
+
+    recorded = flame.main(folder, seconds)
+    content = flame.table(recorded)
+    print(content)
+    if is_written:
+        write(PAGE, content, FLAME_START, FLAME_END)
+        for kind in ("bulk", "signed"):
+            (PICTURES / f"flame-{kind}.svg").write_text((folder / f"{kind}.svg").read_text())
 
 
 def main() -> None:
@@ -103,25 +193,34 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the numbers")
     parser.add_argument("--before", type=Path, metavar="FILE", help="show the numbers of an earlier --json beside them")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--flame", type=Path, metavar="DIR", help="write flame graphs of a worker into DIR instead")
     options = parser.parse_args()
+    if options.flame:
+        draw_flames(options.flame, seconds=5 if options.quick else 20, is_written=options.write)
+        return
     rounds = "1" if options.quick else str(options.rounds)
     commands = {
         "worker": ["--rounds", rounds, *(["--runs", "50", "--singles", "10", "--imports", "1"] * options.quick)],
+        "flows": ["--items", "100"] if options.quick else [],
         "locks": ["--rounds", "100"] if options.quick else [],
+        "engine": ["--rounds", "1", "--runs", "50", "--singles", "10"] if options.quick else [],
         "idle": ["--workers", "10", "--signatures", "100"] if options.quick else [],
     }
     rows: list[Row] = []
-    for part in PARTS:
-        if not options.only or part in options.only:
-            found = run(part, *commands[part])
-            rows += {"worker": worker_rows, "locks": lock_rows, "idle": idle_rows}[part](found)
+    measured = [part for part in PARTS if not options.only or part in options.only]
+    for part in measured:
+        rows += ROWS[part](run(part, *commands[part]))
     before: dict[str, float] = json.loads(options.before.read_text()) if options.before else {}
     content = table(rows, before)
     print(content)
     if options.json:
         options.json.write_text(json.dumps({name: value for name, _, value in rows}, indent=1) + "\n")
     if options.write:
+        content = table(rows, {})
+        if options.only:
+            content = merged(written(PAGE), content)
         write(PAGE, content)
+        write(README, readme_table(content), README_START, README_END)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """What mageflow costs a worker: the same task on the bare SDK and on `Mageflow`, on the same engine in the same run.
 
-Run: ``python tests/benchmarks/bench_worker.py`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
+Run: ``python -m tests.benchmarks.bench_worker`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
 
-Both sides alternate, so that what the machine does meanwhile hits both. With mageflow everything is on: recording spans
+The sides alternate, so that what the machine does meanwhile hits all. With mageflow everything is on: recording spans
 to an exporter that keeps nothing, JSON logs, metrics with their endpoint, Redis with reconciler and cluster view. The
-process that starts the runs is the same kind of client as the worker's. Printed, not asserted.
+side ``metrics`` is the same without spans and logs; it runs the bulk only. The process that starts the runs is the same
+kind of client as the worker's. Printed, not asserted.
 """
 
 import argparse
@@ -24,8 +25,10 @@ from typing import IO, Any
 
 from pydantic import BaseModel
 
-SIDES = ("bare", "mageflow")
-TICKS = os.sysconf("SC_CLK_TCK")
+from tests.benchmarks.processes import group_cpu_seconds
+
+MODULE = "tests.benchmarks.bench_worker"
+SIDES = ("bare", "metrics", "mageflow")
 IMPORTS = {
     "bare": "import hatchet_sdk, redis.asyncio as r; hatchet_sdk.Hatchet(); r.Redis.from_url('redis://127.0.0.1:1')",
     "mageflow": "import hatchet_sdk, mageflow; mageflow.Mageflow(hatchet_sdk.Hatchet(), 'redis://127.0.0.1:1')",
@@ -53,6 +56,15 @@ def make(side: str, log: Any, redis_url: str) -> tuple[Any, Any]:
     from hatchet_sdk import Hatchet
 
     client: Any = Hatchet()
+    if side == "metrics":
+        from opentelemetry.trace import NoOpTracerProvider
+        from prometheus_client import CollectorRegistry
+
+        from mageflow import Mageflow, Settings
+
+        logging.getLogger("mageflow").setLevel(logging.WARNING)
+        off, settings = NoOpTracerProvider(), Settings(metrics_port=0)
+        client = Mageflow(client, redis_url, settings=settings, registry=CollectorRegistry(), tracer_provider=off)
     if side == "mageflow":
         from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -99,20 +111,6 @@ class Side:
         return statistics.median(self.values[name]) if name in self.values else None
 
 
-def cpu_seconds(group: int) -> float:
-    """CPU time so far of a worker with every process it started (the SDK's listener is one)."""
-    total = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # it ended meanwhile
-            if int(fields[2]) == group:
-                total += int(fields[11]) + int(fields[12])
-    return total / TICKS
-
-
 async def measure_round(side: str, into: Side, task: Any, pid: int, options: argparse.Namespace, client: Any) -> None:
     """Measure one worker that has just started."""
 
@@ -128,15 +126,17 @@ async def measure_round(side: str, into: Side, task: Any, pid: int, options: arg
         return statistics.median(took)
 
     async def with_cpu(name: str, count: int, work: Awaitable[Any]) -> Any:
-        before = cpu_seconds(pid)
+        before = group_cpu_seconds(pid)
         result = await work
-        into.add(name, (cpu_seconds(pid) - before) / count * 1000)
+        into.add(name, (group_cpu_seconds(pid) - before) / count * 1000)
         return result
 
     await bulk(20)  # connections, caches, scripts
     before = time.perf_counter()
     await with_cpu("bulk: worker CPU per run, ms", options.runs, bulk(options.runs))
     into.add("bulk: runs per second", options.runs / (time.perf_counter() - before))
+    if side == "metrics":
+        return
     singles = options.singles
     single = median_ms(lambda: task.aio_run(Message(x=1)), singles)
     into.add("single run: median round trip, ms", await with_cpu("single run: worker CPU, ms", singles, single))
@@ -176,7 +176,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Side]:
     with LocalEngine() as engine, EmbeddedValkey() as valkey, tempfile.TemporaryDirectory() as folder:
         os.environ.update(engine.environment())
         for number in range(options.imports + 1):
-            for side in SIDES:
+            for side in IMPORTS:
                 wall, cpu = import_seconds(side, dict(os.environ))
                 if number:  # the first fills the disk's cache
                     results[side].add("import and make a client: wall, s", wall)
@@ -186,8 +186,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Side]:
             for number in range(options.rounds):
                 for side in SIDES if number % 2 == 0 else reversed(SIDES):
                     output = Path(folder, f"{side}-{number}.log")
-                    worker = WorkerProcess(engine, str(Path(__file__)), "--serve", side, valkey.url, output=output)
-                    await worker.aio_start(90)
+                    worker = WorkerProcess(engine, MODULE, "--serve", side, valkey.url, output=output)
+                    await worker.aio_start(300)
                     try:
                         client, task = made[side]
                         await measure_round(side, results[side], task, worker.pid, options, client)
@@ -201,21 +201,23 @@ async def measure(options: argparse.Namespace) -> dict[str, Side]:
 
 def report(results: dict[str, Side]) -> list[dict[str, Any]]:
     """One row per measure: both medians, and mageflow's as a ratio to the bare SDK's."""
-    bare, ours = results["bare"], results["mageflow"]
+    bare = results["bare"]
     rows: list[dict[str, Any]] = []
-    for name in ours.values:
-        beside = bare.median(name) or bare.median(name.replace("signed", "single"))
-        mine = ours.median(name)
-        assert mine is not None
-        rows.append(
-            {
-                "measure": name,
-                "bare": beside,
-                "mageflow": mine,
-                "ratio": mine / beside if beside else None,
-                "rounds": {"bare": bare.values.get(name, []), "mageflow": ours.values[name]},
-            }
-        )
+    for side, prefix in (("mageflow", ""), ("metrics", "metrics alone, ")):
+        ours = results[side]
+        for name in ours.values:
+            beside = bare.median(name) or bare.median(name.replace("signed", "single"))
+            mine = ours.median(name)
+            assert mine is not None
+            rows.append(
+                {
+                    "measure": f"{prefix}{name}",
+                    "bare": beside,
+                    "mageflow": mine,
+                    "ratio": mine / beside if beside else None,
+                    "rounds": {"bare": bare.values.get(name, []), "mageflow": ours.values[name]},
+                }
+            )
     return rows
 
 
