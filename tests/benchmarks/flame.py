@@ -38,6 +38,17 @@ COLOURS: Final = {
 LEAST_SHARE: Final = 0.002
 """Frames with less than this share of the time are not drawn."""
 
+WAITS: Final = (
+    "EpollSelector.select (",
+    "_PollLikeSelector.select (",
+    "Condition.wait (",
+    "_worker (concurrent/",
+    "Connection._recv (",
+)
+"""Where a thread waits: py-spy does not see that while it leaves the worker running."""
+SHORT: Final = {"trace": "opentelemetry", "attributes": "opentelemetry", "context": "opentelemetry"}
+"""Folders that py-spy names without the package they are in."""
+
 Stacks = Mapping[tuple[str, ...], int]
 """How often each stack was seen, by its frames from the outermost on."""
 
@@ -53,11 +64,13 @@ def frame_name(frame: str) -> str:
 
 
 def parse(text: str) -> Stacks:
-    """The collapsed stacks of py-spy; those that only differ in lines are one."""
+    """The collapsed stacks of py-spy without those that wait; those that only differ in lines are one."""
     found: Counter[tuple[str, ...]] = Counter()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        found[tuple(frame_name(each) for each in stack.split(";"))] += int(count)
+        frames = tuple(frame_name(each) for each in stack.split(";"))
+        if not frames[-1].startswith(WAITS):
+            found[frames] += int(count)
     return found
 
 
@@ -70,6 +83,7 @@ def package(frame: str) -> str:
     """The first folder of the file of a frame; modules of Python itself are one package."""
     file = frame.rpartition(" (")[2].rstrip(")")
     first = file.partition("/")[0]
+    first = SHORT.get(first, first)
     return first if "/" in file and first not in {"asyncio", "concurrent", "json", "logging"} else "Python"
 
 
