@@ -36,6 +36,7 @@ NEWEST = "newest"
 EVERY = ("tests/contract/test_end_to_end.py",)
 NEWEST_ONLY = (
     "tests/contract/test_declarations.py",
+    "tests/contract/test_declared_as_hatchet.py",
     "tests/contract/test_protocol.py",
     "tests/contract/test_sdk_private_names.py",
     "tests/contract/test_sdk_surface.py",
