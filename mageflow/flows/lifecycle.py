@@ -11,6 +11,7 @@ from mageflow.errors import (
     FlowDefinitionError,
     IllegalTransitionError,
     SignatureCopiedError,
+    SignatureError,
     SignatureInvalidError,
     SignatureNotFoundError,
 )
@@ -136,14 +137,22 @@ class Lifecycle:
         Raises:
             FlowDefinitionError: The key is a member of a flow.
             DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
+            SignatureError: A nested flow cannot be removed: another release has stored it, or its key is damaged. All
+                else is deleted and cancelled.
         """
         if not self._store.keys.parse(key).member.is_record:
             raise FlowDefinitionError(f"{key!r} is a member: remove the flow or signature it belongs to")
         run_ids = await self._store.remove(key)
+        refused: list[SignatureError | FlowDefinitionError] = []
         for nested in [flow for run_id in run_ids or () if (flow := flow_of_run(run_id)) is not None]:
-            await self.remove(nested)
+            try:
+                await self.remove(nested)
+            except (SignatureError, FlowDefinitionError) as error:
+                refused.append(error)
         if live := [run_id for run_id in run_ids or () if flow_of_run(run_id) is None]:
             await self._dispatcher.cancel(live)
+        if refused:
+            raise refused[0]
         return run_ids is not None
 
     async def _apply(

@@ -1,14 +1,16 @@
 """Damaged documents in Redis: a typed error, the end of their flow, and no effect on other flows."""
 
 import asyncio
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mageflow.errors import SignatureError, SignatureInvalidError
+from mageflow.errors import SignatureError, SignatureInvalidError, SignatureVersionError
 from mageflow.flows import Flows
-from mageflow.signatures import RunIdentity, Status, SwarmConfig
+from mageflow.signatures import RunIdentity, RunOptions, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store, describe_record, list_damaged
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
@@ -275,3 +277,32 @@ async def test_a_number_that_cannot_be_true_costs_no_time(
     assert refused
     assert all(swarm.key in each for each in refused)
     assert await quick.lifecycle.remove(swarm.key)
+
+
+async def test_a_flow_without_a_status_cannot_be_scheduled(quick: Flows, store: Store) -> None:
+    """A typed error, and nothing of the record is changed."""
+    chain = await quick.creation.chain(["one", "two"])
+    await store.port.command("HDEL", chain.key, "status")
+    before = await store.port.command("HGETALL", chain.key)
+    at = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(SignatureInvalidError, match="the header has no status"):
+        await quick.schedules.schedule(chain.key, at, {}, RunOptions())
+    assert await store.port.command("HGETALL", chain.key) == before
+
+
+async def test_removing_a_flow_cancels_what_it_can_beside_a_nested_flow_of_another_release(
+    quick: Flows, hatchet: FakeHatchet, store: Store
+) -> None:
+    """The error names the nested flow; the runs of the others are cancelled and their records are gone."""
+    nested = [await quick.creation.chain(["one", "two"]) for _ in range(3)]
+    swarm = await quick.creation.swarm([*nested, "one"], closed=True)
+    await quick.start(swarm)
+    await quick.drain()
+    await store.port.command("HSET", nested[0].key, "format", "9")
+    runs = {run.id for run in hatchet.runs.values() if not run.request.signature_key.startswith(nested[0].key)}
+    assert len(runs) == 3
+    with pytest.raises(SignatureVersionError, match=re.escape(nested[0].key)):
+        await swarm.remove()
+    assert {run_id for run_id in runs if hatchet.runs[run_id].state == "cancelled"} == runs
+    for each in (swarm, *nested[1:]):
+        assert await store.port.command("EXISTS", each.key) == 0

@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mageflow.config import Settings
 from mageflow.errors import MageflowError
-from mageflow.signatures import RunIdentity
+from mageflow.signatures import RunIdentity, RunOptions
 from mageflow.store import Acknowledgement, AttemptOutcome, MemberPath, describe_record, list_damaged, list_failures
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.store.stored_records import FIXTURES, SCENARIOS, Stage, read_fixture, write_raw_keys
@@ -131,6 +132,8 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "rebind": lambda: flows.rebinding.rebind(key, {"y": 2}),
         "rebind member": lambda: flows.rebinding.rebind(member, {"y": 2}),
         "derive": lambda: flows.creation.sign(member, x=1),
+        "schedule": lambda: flows.schedules.schedule(key, _soon(), {"a": 1}, RunOptions(metadata={"b": "c"})),
+        "keep": lambda: flows.schedules.keep(key, _soon()),
         "start": lambda: flows.start(key, {"a": 1}),
         "admit": lambda: flows.admit(member, run, input_json="{}", task_names=("price",)),
         "alive": lambda: store.keep_alive(keys, [(MemberPath(0), "run-1")]),
@@ -147,6 +150,10 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "damaged": lambda: list_damaged(stage.port, store.keys, clear=True),
         "remove": lambda: store.remove(key),
     }
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
 
 
 async def _found(stage: Stage) -> int:

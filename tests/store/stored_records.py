@@ -13,12 +13,13 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from mageflow.config import Settings
 from mageflow.flows import Flows
-from mageflow.signatures import FORMAT_VERSION, RunIdentity, SwarmConfig, TaskSignature
+from mageflow.signatures import FORMAT_VERSION, RunIdentity, RunOptions, SwarmConfig, TaskSignature
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import DispatchRun
@@ -187,10 +188,29 @@ async def nested_swarm(stage: Stage) -> str:
     return chain.key
 
 
+async def scheduled_chain(stage: Stage) -> str:
+    """A chain that starts by itself; its second step is a swarm that is kept until then."""
+    swarm = await stage.flows.creation.swarm(["pack"] * 2, closed=True)
+    chain = await stage.flows.creation.chain(["price", swarm], name="order", success=["receipt"])
+    at = datetime.now(UTC) + timedelta(minutes=5)
+    await stage.flows.schedules.schedule(
+        chain.key, at, {"order": 17}, RunOptions(metadata={"tenant": "acme"}, priority=3)
+    )
+    return chain.key
+
+
 Scenario = Callable[[Stage], Awaitable[str]]
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
-    for each in (pending_chain, half_done_swarm, suspended_signature, finished_chain, failed_chain, nested_swarm)
+    for each in (
+        pending_chain,
+        half_done_swarm,
+        suspended_signature,
+        finished_chain,
+        failed_chain,
+        nested_swarm,
+        scheduled_chain,
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -142,3 +143,22 @@ async def test_a_stored_nested_swarm_resumes_with_its_chain(stage: Stage, versio
     assert (await stage.flows.load(key)).status is Status.DONE
     packed = {"mageflow_results": {"order": 17}}
     assert stage.hatchet.inputs("ship") == [{"mageflow_results": [packed, packed]}]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_stored_scheduled_chain_starts_by_itself(stage: Stage, version: int) -> None:
+    """Its time is over: a reconciler starts it with the message and the options that were stored with it."""
+    key = await read_fixture(stage, version, "scheduled_chain")
+    chain = await stage.flows.load(key)
+    assert isinstance(chain, ChainSignature)
+    assert (chain.status, chain.history[-1].why) == (Status.PENDING, "scheduled: for 2025-01-01T09:24:31+00:00")
+    assert chain.starts_at == datetime(2025, 1, 1, 9, 24, 31, 775000, tzinfo=UTC)
+    worker = stage.worker(price=echo, pack=echo, receipt=echo)
+    await stage.flows.reconciler().sweep()
+    await worker.drain()
+    assert (await stage.flows.load(key)).status is Status.DONE
+    assert stage.hatchet.inputs("price") == [{"order": 17}]
+    assert stage.hatchet.by_task() == {"price": 1, "pack": 2, "receipt": 1}
+    assert {(run.request.metadata["tenant"], run.request.priority) for run in stage.hatchet.runs.values()} == {
+        ("acme", 3)
+    }

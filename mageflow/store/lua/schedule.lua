@@ -24,6 +24,7 @@
 -- INCLUDE  paths damage record
 local at_ms, starts, message, message_set, options, why = tonumber(ARGV[2]), unpack(ARGV, 3, 7)
 if not read_header() then return {'gone', ''} end
+if not header.status then damaged('the header has no status') end
 if starts ~= '' then
   if has_started() or ENDED[header.status] then return {'begun', header.status} end
   put('starts_ms', integer(at_ms))  -- before anything is deleted: a full Redis refuses the call whole
