@@ -22,7 +22,8 @@ __all__ = ["act_on_each", "history_options", "user_name"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Action = Callable[["Mageflow", str], Awaitable[dict[str, Any]]]
-"""Acts on the signature with this key and returns what happened; ``said`` is the line for people."""
+"""Acts on the signature with this key and returns what happened; ``said`` is the line for people, ``unreadable``
+are the errors of what had to be left out."""
 
 
 def history_options(command: F) -> F:
@@ -81,6 +82,9 @@ async def _act(
                 complain(str(error))
                 continue
             said = result.pop("said")
+            for error in result.pop("unreadable", ()):
+                failed.append({"key": key, "error": str(error)})
+                complain(str(error))
             done.append(result)
             if not is_quiet:
                 click.echo(printable(f"{said}  {whole_key}"))

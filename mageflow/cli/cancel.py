@@ -1,12 +1,13 @@
 """``mageflow cancel``: cancels in Hatchet the runs of a signature or flow that are under way."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mageflow.cli.acting import act_on_each
 from mageflow.cli.redis_options import open_redis, redis_options
-from mageflow.errors import DispatchError, FlowError
+from mageflow.errors import DispatchError, FlowError, SignatureError
 
 if TYPE_CHECKING:
     from mageflow.client import Mageflow
@@ -24,8 +25,10 @@ Examples:
 Afterwards: a chain ends as cancelled and its error callbacks run. A swarm
 loses these items and goes on with the others. mageflow interrupt ends either
 for good, and mageflow suspend lets running tasks end.
+What is damaged in Redis is left out and named; all else is cancelled.
 Exit status: 0 Hatchet was asked to cancel them, 1 a key was not found, has
-nothing under way, or Redis or Hatchet does not answer, 2 wrong arguments.
+nothing under way or is damaged, or Redis or Hatchet does not answer,
+2 wrong arguments.
 """
 
 _PAGE: Final = 500
@@ -54,33 +57,71 @@ def cancel(keys: tuple[str, ...], redis_url: str | None, namespace: str | None, 
         from hatchet_sdk.features.runs import BulkCancelReplayOpts
 
         async with open_redis(redis_url, client.settings) as port:
-            runs = await _runs_under_way(port, key)
+            found = _UnderWay(port)
+            await found.look_at(key)
+        runs = list(found.runs)
+        if not runs and found.unreadable:
+            raise found.unreadable[0]
         if not runs:
             raise NothingUnderWayError(key)
         try:
             await client.runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=runs))
         except Exception as error:  # the driver of the REST API has no error of its own for all of them
             raise DispatchError("cancel", " ".join(str(error).split()) or type(error).__name__) from error
-        return {"runs": runs, "said": f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} cancelled"}
+        said = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} cancelled"
+        return {"runs": runs, "said": said, "unreadable": found.unreadable}
 
     act_on_each(keys, redis_url, namespace, apply, as_json=as_json)
 
 
-async def _runs_under_way(port: "RedisPort", key: str) -> list[str]:
-    """Hatchet's ids of the runs of a record or member that were sent and have not ended, nested flows included."""
-    from mageflow.store import Keys, describe_record
+@dataclass
+class _UnderWay:
+    """Hatchet's ids of the runs that were sent and have not ended, nested flows included.
 
-    found: list[str] = []
-    first = 0
-    while True:
-        described = await describe_record(port, Keys.of(key), key, first=first, limit=_PAGE)
+    What cannot be read is left out: a nested flow, or a step or item with what belongs to it.
+    """
+
+    port: "RedisPort"
+    runs: dict[str, None] = field(default_factory=dict[str, None])
+    """A dictionary keeps their order and each once."""
+    unreadable: list[SignatureError] = field(default_factory=list[SignatureError])
+    _seen: set[str] = field(default_factory=set[str])
+
+    async def look_at(self, key: str) -> None:
+        """Add the runs of a record or member."""
+        from mageflow.store import Keys, describe_record
+
+        if key in self._seen:
+            return  # a damaged flow may stand in itself
+        self._seen.add(key)
+        try:
+            described = await describe_record(self.port, Keys.of(key), key, limit=0)
+        except SignatureError as error:
+            self.unreadable.append(error)
+            return
+        if not described.path.is_record:
+            await self._add(key, 0, 1)
+            return
+        for first in range(0, max(1, described.members_total), _PAGE):
+            await self._add(key, first, _PAGE)
+
+    async def _add(self, key: str, first: int, limit: int) -> None:
+        from mageflow.store import Keys, describe_record
+
+        try:
+            described = await describe_record(self.port, Keys.of(key), key, first=first, limit=limit)
+        except SignatureError as error:
+            if limit == 1:
+                self.unreadable.append(error)
+                return
+            half = limit // 2
+            await self._add(key, first, half)
+            await self._add(key, first + half, limit - half)
+            return
         for each in described.members:
             if each.stage not in _UNDER_WAY:
                 continue
             if each.flow_key:
-                found += await _runs_under_way(port, each.flow_key)
+                await self.look_at(each.flow_key)
             elif each.last_run is not None:
-                found.append(each.last_run.workflow_run_id)
-        first += _PAGE
-        if not described.path.is_record or first >= described.members_total:
-            return list(dict.fromkeys(found))
+                self.runs[each.last_run.workflow_run_id] = None

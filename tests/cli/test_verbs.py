@@ -110,6 +110,52 @@ async def test_the_verbs_of_a_flow(client: Any, verb: Any, mageflow_worker: Any)
     release.set()
 
 
+@pytest.mark.parametrize("damage", ["a step of it", "its header", "it stands in itself"])
+async def test_cancel_leaves_out_what_is_damaged(
+    client: Any, verb: Any, mageflow_worker: Any, mageflow_redis: Any, damage: str
+) -> None:
+    """The runs of the other items and nested flows are cancelled, and the damaged flow is named."""
+    began: list[int] = []
+    release = threading.Event()
+
+    @client.task(name="waits")
+    async def waits(message: dict[str, Any]) -> dict[str, Any]:
+        began.append(message["n"])
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return {}
+
+    mageflow_worker.in_process(client, "damaged", workflows=[waits])
+    chains = [await client.chain([await client.sign(waits, n=n), waits], name=f"nested-{n}") for n in range(3)]
+    swarm = await client.swarm([*chains, await client.sign(waits, n=3)], closed=True)
+    await verb("start", swarm.key)
+    await until(lambda: len(began) == 4, 20)
+    port, broken = client._flows._store.port, chains[1].key
+    lost = (await client.load_signature(f"{broken}#0")).last_run.workflow_run_id
+    if damage == "its header":
+        await port.command("HSET", broken, "total", "x")
+    else:
+        state = '{"status":"active","epoch":0,"attempt_number":1,"changed_ms":1,"run_id":"flow:KEY"}'.replace(
+            "KEY", broken
+        )
+        await port.command("HSET", f"{broken}:members", "0", "{" if damage == "a step of it" else state)
+
+    cancelled = await verb("cancel", swarm.key, "--json")
+    release.set()
+    printed = json.loads(cancelled.stdout)
+    [done] = printed["done"]
+    assert (done["key"], len(done["runs"]), lost in done["runs"]) == (swarm.key, 3, False)
+    if damage == "it stands in itself":
+        assert (cancelled.exit_code, printed["failed"]) == (0, [])
+    else:
+        [failed] = printed["failed"]
+        assert (cancelled.exit_code, failed["key"]) == (1, swarm.key)
+        assert f"the document under '{broken}' is not a valid signature" in failed["error"]
+        assert failed["error"] in cancelled.stderr
+    for each in (chains[0], chains[2]):
+        await status_of(client, each.key, Status.CANCELLED)
+
+
 async def test_a_run_that_fails_is_one_line(client: Any, verb: Any, mageflow_worker: Any) -> None:
     """``--wait`` prints why a run or a flow failed, and no traceback."""
 
