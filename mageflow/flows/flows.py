@@ -332,7 +332,7 @@ class Flows:
             if seconds is not None and seconds > _SENT_AGAIN_SECONDS:
                 is_copied = True
                 admission = await while_unavailable(admit, retry_seconds)
-            elif seconds is not None and not workflow:
+            elif seconds is not None:
                 return replace(admission, verdict="twice")
         if admission.verdict == "run":
             keys = self._store.keys.parse(key)

@@ -203,6 +203,60 @@ async def test_a_copy_that_may_be_a_second_delivery_fails_and_says_why(signed: O
     assert failures == {**failures, "succeeded": 3, "failed": 5, "skipped": 0}
 
 
+async def test_an_early_copy_of_a_run_of_a_workflow_fails_and_says_why(signed: Observed, mageflow_worker: Any) -> None:
+    """As one of a task: also while the run that it is a copy of goes on. Its hook for failures runs nothing either."""
+    client = signed.client
+    ran: list[str] = []
+    seen: list[dict[str, Any]] = []
+    release = asyncio.Event()
+    flow = client.workflow(name="copied-workflow", input_validator=Message)
+
+    @flow.task(name="first")
+    @client.with_ctx
+    async def first(msg: Message, ctx: Context) -> dict[str, Any]:
+        ran.append("first")
+        seen.append(dict(ctx.additional_metadata))
+        return {"n": msg.n}
+
+    @flow.task(name="beside")
+    async def beside(msg: Message) -> dict[str, Any]:
+        ran.append("beside")
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return {"n": msg.n}
+
+    @flow.task(name="last", parents=[first, beside])
+    async def last(msg: Message) -> dict[str, Any]:
+        ran.append("last")
+        return {"n": msg.n}
+
+    @flow.on_failure_task(name="failed")
+    async def failed(msg: Message) -> dict[str, Any]:
+        ran.append("failed")
+        return {}
+
+    mageflow_worker.in_process(client, "copied-workflow", workflows=[flow])
+    bare = Hatchet().stubs.workflow(name="copied-workflow", input_validator=Message)
+    signature = await client.sign(flow, n=1)
+    owner = asyncio.create_task(signature.aio_run())
+    async with asyncio.timeout(20):
+        while sorted(ran) != ["beside", "first"]:
+            await asyncio.sleep(0.02)
+    for moment in ("while it runs", "after its end"):
+        with pytest.raises(FailedTaskRunExceptionGroup) as caught:
+            await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=seen[0]), 20)
+        assert caught.value.exceptions, moment
+        for error in caught.value.exceptions:
+            assert "DuplicateRunError: the task function has not run" in str(error), moment
+            assert signature.key in str(error)
+        release.set()
+        result = await asyncio.wait_for(asyncio.shield(owner), 20)
+        assert [result[name] for name in ("first", "beside", "last")] == [{"n": 1}] * 3
+    await asyncio.sleep(1)
+    assert sorted(ran) == ["beside", "first", "last"]
+    assert (await client.load_signature(signature.key)).status is Status.DONE
+
+
 async def _ended(client: Any, run_id: str) -> str:
     async with asyncio.timeout(20):
         while (status := await client.runs.aio_get_status(run_id)).name in ("QUEUED", "RUNNING"):
