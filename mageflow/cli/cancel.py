@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import click
 
 from mageflow.cli.acting import act_on_each
 from mageflow.cli.redis_options import open_redis, redis_options
-from mageflow.errors import DispatchError, FlowError, SignatureError
+from mageflow.errors import DispatchError, FlowError, SignatureError, SignatureInvalidError
 
 if TYPE_CHECKING:
     from mageflow.client import Mageflow
@@ -124,4 +125,12 @@ class _UnderWay:
             if each.flow_key:
                 await self.look_at(each.flow_key)
             elif each.last_run is not None:
-                self.runs[each.last_run.workflow_run_id] = None
+                self._add_run(f"{described.record}#{each.path}", each.last_run.workflow_run_id)
+
+    def _add_run(self, key: str, run_id: str) -> None:
+        try:
+            UUID(run_id)
+        except ValueError:  # with such an id Hatchet would cancel none of them
+            self.unreadable.append(SignatureInvalidError(key, f"{run_id!r} is not the id of a run"))
+        else:
+            self.runs[run_id] = None
