@@ -2,6 +2,7 @@
 
 import ast
 import re
+import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,11 +35,18 @@ def pages(root: Path) -> dict[str, str]:
     return {str(page.relative_to(root)): page.read_text() for page in found}
 
 
+def all_pages(root: Path) -> dict[str, str]:
+    """Every page of the repository that a reader may copy from, by name, in order. The changelog shows no code."""
+    found = [*root.glob("*.md"), *(root / "dashboards").glob("*.md"), *(root / "examples").glob("*.md")]
+    found += (root / "docs").rglob("*.md")
+    return {str(page.relative_to(root)): page.read_text() for page in sorted(found) if page.name != "CHANGELOG.md"}
+
+
 def blocks(text: str) -> list[Block]:
-    """Every fenced code block of a page, in order."""
+    """Every fenced code block of a page, in order. One in a list is there without its indentation."""
     return [
-        Block(found.group(1), found.group(2), text[: found.start()].count("\n") + 1)
-        for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        Block(found.group(2), textwrap.dedent(found.group(3)), text[: found.start()].count("\n") + 1)
+        for found in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
     ]
 
 

@@ -5,16 +5,26 @@ import inspect
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from hatchet_sdk import Hatchet
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
-from tests.architecture.pages import Block, blocks, pages
+from mageflow import Mageflow
+from tests.architecture.pages import Block, all_pages, blocks
 
 PAGES = ("README.md", "docs/tutorial.md")
-STORIES = ("docs/decorators.md", "docs/engine.md", "docs/locks.md", "docs/signatures.md")
+STORIES = (
+    "docs/decorators.md",
+    "docs/engine.md",
+    "docs/locks.md",
+    "docs/signatures.md",
+    "docs/migrating/from-hatchet.md",
+)
 
 
 def python_blocks(page: Path) -> list[Block]:
@@ -32,9 +42,9 @@ def save(page: Path, directory: Path) -> Path:
 
 def test_every_page_with_python_is_run_by_a_test(root):
     """A page with a Python block is in one of the lists of this file."""
-    with_python = {name for name, text in pages(root).items() if any(b.language == "python" for b in blocks(text))}
+    with_python = {name for name, text in all_pages(root).items() if any(b.language == "python" for b in blocks(text))}
 
-    assert with_python == {*PAGES, *STORIES, "docs/testing.md"}
+    assert with_python == {*PAGES, *STORIES, "docs/testing.md", "docs/observability.md"}
 
 
 def run_program(directory: Path) -> str:
@@ -104,10 +114,23 @@ async def test_every_other_block_runs(root, page, mageflow_worker, mageflow_redi
             exec(code, space)  # noqa: S102 - our own page
 
     declared = [value for value in space.values() if isinstance(value, BaseWorkflow)]
-    if "client" in space:
-        assert declared
+    assert declared or not awaiting or "client" not in space
+    if declared:
         mageflow_worker.in_process(space["client"], "page", workflows=declared)
     for code in awaiting:
         await eval(code, space)  # noqa: S307 - our own page
     if "client" in space:
         await space["client"].aclose()
+
+
+def test_metrics_of_a_program_that_only_sends(root, mageflow_engine, monkeypatch):
+    """The two lines of the page: an application has the metrics under a path, and a program at a port."""
+    monkeypatch.setenv("MAGEFLOW_METRICS_PORT", "0")
+    [block] = python_blocks(root / "docs/observability.md")
+    client, app = Mageflow(Hatchet()), FastAPI()
+    served = [eval(line, {"client": client, "app": app}) for line in block.text.splitlines()]  # noqa: S307 - our own page
+
+    assert "/metrics" in {route.path for route in app.routes}
+    with urllib.request.urlopen(served[-1].url, timeout=60) as answer:  # noqa: S310 - our own
+        assert b"process_cpu_seconds_total" in answer.read()
+    served[-1].stop()
