@@ -15,8 +15,8 @@ NOT_RUN: Final = {
     "python -m dashboards.generator": "writes into the checkout; tests/dashboards/test_board_regeneration.py runs it",
     "pytest tests/dashboards": "a part of this suite",
     ". .venv/bin/activate": "the environment of these tests is active",
-    'eval "$(_MAGEFLOW_COMPLETE=': "tests/cli/test_every_command.py completes in a real shell",
-    "_MAGEFLOW_COMPLETE=": "tests/cli/test_every_command.py completes in a real shell",
+    'eval "$(_MAGEFLOW_COMPLETE=': "tests/cli/test_completion.py completes in a real shell",
+    "_MAGEFLOW_COMPLETE=": "tests/cli/test_completion.py completes in a real shell",
 }
 """Commands that are not run as read, by their beginning, with the reason."""
 

@@ -1,12 +1,8 @@
-"""Every command, without an exception: help, narrow terminals, colours, wrong servers, completion."""
+"""Every command, without an exception: help, narrow terminals, colours, wrong servers."""
 
 import asyncio
-import os
 import re
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Generator, Iterator
 from importlib import import_module
@@ -166,47 +162,6 @@ def test_an_unknown_option_is_a_usage_error(path: str, capsys: pytest.CaptureFix
     status, text = run_in_process(capsys, *path.split(), "--no-such-option")
     assert status == 2
     assert text.splitlines()[-1].startswith("Error: No such option")
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("mageflow su", {"suspend"}),
-        ("mageflow dashboards ex", {"export"}),
-        ("mageflow list --st", {"--status"}),
-        ("mageflow list --status fa", {"failed"}),
-    ],
-)
-def test_bash_completes(line: str, expected: set[str], tmp_path) -> None:
-    """The script that the page names, in a real bash."""
-    (tmp_path / "mageflow").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mageflow "$@"\n')
-    (tmp_path / "mageflow").chmod(0o755)
-    words = line.split()
-    script = (
-        'eval "$(_MAGEFLOW_COMPLETE=bash_source mageflow)"\n'
-        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _mageflow_completion mageflow\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    run = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert set(run.stdout.split()) == expected, run.stderr
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_have_a_script(shell: str) -> None:
-    """The script for it is printed, and names the variable that the page names."""
-    result = CliRunner().invoke(
-        group.root(), [], prog_name="mageflow", complete_var="_MAGEFLOW_COMPLETE",
-        env={"_MAGEFLOW_COMPLETE": f"{shell}_source"},
-    )  # fmt: skip
-    assert f"_MAGEFLOW_COMPLETE={shell}_complete" in result.output
 
 
 def test_commands_are_imported_when_they_run() -> None:
