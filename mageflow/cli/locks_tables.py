@@ -6,12 +6,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from mageflow.cli.console import data, print_rows, span
+from mageflow.cli.console import TABLE_WIDTH, data, print_rows, span
 from mageflow.locks import Holder, LocksReport, Waiter
 
 __all__ = ["draw"]
 
-_ID_WIDTH = 12
 _NO_TASK = "a program"
 """Shown for a lock that is taken outside of a task."""
 
@@ -24,9 +23,12 @@ def draw(console: Console, report: LocksReport) -> None:
     print_rows(console, _holders(report))
     if report.waiters:
         console.print()
-        console.print(_waiters(report))
+        if console.width < TABLE_WIDTH:
+            print_rows(console, _waits(report))  # a tree would break the ids of its deeper branches
+        else:
+            console.print(_waiters(report))
     for cycle in report.cycles:
-        path = " → ".join(f"{each.task or _NO_TASK} ({_short(each.run_id)}) waits for {each.lock}" for each in cycle)
+        path = " → ".join(f"{each.task or _NO_TASK} ({each.run_id}) waits for {each.lock}" for each in cycle)
         console.print()
         console.print(Text.assemble(("deadlock", "bold red"), ": ", data(path), " → the first"))
     summary = (
@@ -60,10 +62,27 @@ def _holders(report: LocksReport) -> Table:
             str(each.waiters) if each.waiters else "",
             data(each.run_id),
             data(each.attempt or ""),
-            data(_short(each.worker)),
+            data(each.worker),
             data(each.trace_id),
             str(each.token),
             Text("expired", "red") if is_expired else span(each.lease_remaining_s),
+        )
+    return table
+
+
+def _waits(report: LocksReport) -> Table:
+    """The waiters as rows, for a narrow console."""
+    table = Table("waits", "place", "for lock", "key", "since", "run", "held by", "in run")
+    for each in report.waiters:
+        table.add_row(
+            data(each.task or _NO_TASK),
+            str(each.position),
+            data(each.lock),
+            data(each.resource),
+            span(each.waited_s),
+            data(each.run_id),
+            data(each.holder_task or _NO_TASK),
+            data(each.holder_run_id),
         )
     return table
 
@@ -109,7 +128,3 @@ def _waiters(report: LocksReport) -> Tree:
 
 def _resource(each: Holder | Waiter) -> str:
     return f"{each.lock}({each.resource})" if each.resource else each.lock
-
-
-def _short(identity: str) -> str:
-    return identity if len(identity) <= _ID_WIDTH else f"{identity[:_ID_WIDTH]}…"

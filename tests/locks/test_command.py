@@ -1,5 +1,6 @@
 """``mageflow locks``: the same facts as a table, a tree and JSON."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -88,6 +89,36 @@ async def test_terminal_output_is_a_table_and_a_tree(locks: LockService, valkey:
     assert len(tree[2]) - len(tree[2].lstrip("│├└─ ")) < len(tree[3]) - len(tree[3].lstrip("│├└─ "))
     assert "2 held, 2 waiting, longest chain of waits 3" in shown.stdout
     await finish(gates)
+
+
+async def test_a_narrow_terminal_has_every_id_whole(
+    locks: LockService, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 40 columns each wait is a block of lines; a line is longer only if one word is."""
+    monkeypatch.setenv("COLUMNS", "40")
+    ids = ["4fe1a2b3-0000-4000-8000-0123456789ab", "5fe1a2b3-0000-4000-8000-0123456789ab"]
+    gate = Gate()
+
+    async def first() -> None:
+        async with locks.resource("orders").acquire("customer-4711"):
+            await gate.pass_through()
+
+    async def second() -> None:
+        async with locks.resource("orders").acquire("customer-4711"):
+            pass
+
+    runs = [start(first(), within=attempt(ids[0], task="pay"))]
+    await gate.reached()
+    runs.append(start(second(), within=attempt(ids[1], task="pack")))
+    await waiting(locks, 1)
+    shown = command("--redis-url", valkey.url, "--namespace", "tests")
+    gate.open()
+    await asyncio.gather(*runs)
+
+    assert shown.returncode == 0, shown.stderr
+    assert {*ids} <= {*shown.stdout.split()}
+    assert "…" not in shown.stdout
+    assert [line for line in shown.stdout.splitlines() if len(line.rstrip()) > 40 and len(line.split()) > 1] == []
 
 
 def test_no_locks_and_no_redis_are_one_clear_line(valkey: EmbeddedValkey) -> None:
