@@ -149,7 +149,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
         found.run("mageflow run -- python run.py")
         [key] = re.findall(r"^mageflow:\S+:swarm:\w+$", found.run("mageflow run -- python nightly.py"), re.MULTILINE)
         environment |= json.loads(found.run("mageflow env --json")) | {"MAGEFLOW_METRICS_PORT": "0"}
-        found.replaced |= {"KEY": key, "4f1c": key.rpartition(":")[2][:12], "18090": str(free_port())}
+        found.replaced |= {
+            "KEY": key,
+            "7145337a39ac4664a326926cd4c1ee53": key.rpartition(":")[2],
+            "18090": str(free_port()),
+        }
         found.replaced["redis://localhost:6379"] = environment["MAGEFLOW_REDIS_URL"]
         yield found
     finally:
