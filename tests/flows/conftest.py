@@ -79,6 +79,7 @@ async def until_ended(flows: Flows, key: str, worker: FakeWorker | None = None) 
             if worker is not None:
                 await worker.drain()
             await asyncio.sleep(0.01)
+    await asyncio.gather(*reconciler._confirming.values())  # what ended the flow also sends its callbacks
     return signature.status
 
 
