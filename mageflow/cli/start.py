@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from mageflow.cli.acting import act_on_each
 from mageflow.cli.failures import complain
+from mageflow.cli.moments import Duration, Moment
 from mageflow.cli.redis_options import redis_options
 from mageflow.errors import DispatchError, FlowError, MageflowError
 
@@ -23,13 +25,17 @@ Examples:
   mageflow start 4f1c --input '{"order": 17}'   with a message
   mageflow start 4f1c --wait --json | jq '.done[].result'
   jq -c . order.json | mageflow start 4f1c --input -
+  mageflow start 4f1c --in 2h30m                later
+  mageflow start 4f1c --at 2030-01-31T06:00     at a time of this machine
 
 \b
 A signature runs again each time. A chain or swarm runs once: a second start
 changes nothing of it. mageflow list shows what is stored, and mageflow run
-starts a program.
-Exit status: 0 started, or ended with success under --wait, 1 a key was not
-found, it failed, or Redis or Hatchet does not answer, 2 wrong arguments.
+starts a program. A time of a chain or swarm is replaced by the next --at or
+--in, and taken back by mageflow interrupt.
+Exit status: 0 started or scheduled, or ended with success under --wait, 1 a
+key was not found, it failed, or Redis or Hatchet does not answer, 2 wrong
+arguments.
 """
 
 
@@ -46,20 +52,35 @@ class RunFailedError(FlowError):
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @redis_options
 @click.option("--input", "text", metavar="JSON", help="The message, as a JSON object; - reads it from stdin.")
+@click.option("--at", "moment", metavar="TIME", type=Moment(), help="When it starts, in the form of ISO 8601.")
+@click.option("--in", "delay", metavar="DURATION", type=Duration(), help="Start it later: 90s, 10m, 2h, 1d12h.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def start(
-    keys: tuple[str, ...], redis_url: str | None, namespace: str | None, text: str | None, *, wait: bool, as_json: bool
+    keys: tuple[str, ...],
+    redis_url: str | None,
+    namespace: str | None,
+    text: str | None,
+    moment: datetime | None,
+    delay: timedelta | None,
+    *,
+    wait: bool,
+    as_json: bool,
 ) -> None:
-    """Start a stored signature, chain or swarm.
+    """Start a stored signature, chain or swarm, now or at a time.
 
     Needs Redis and Hatchet, and no code of your tasks. A field of the message wins over a value that is bound to the
     task.
     """
+    if moment and delay:
+        raise click.UsageError("--at and --in exclude each other")
+    if wait and (moment or delay):
+        raise click.UsageError("--wait needs a start now: it excludes --at and --in")
     message = _message(text)
+    at = datetime.now(UTC) + delay if delay else moment
 
     async def apply(client: "Mageflow", key: str) -> dict[str, Any]:
-        return await _start(client, key, message, wait=wait)
+        return await _start(client, key, message, at, wait=wait)
 
     act_on_each(keys, redis_url, namespace, apply, as_json=as_json)
 
@@ -78,7 +99,9 @@ def _message(text: str | None) -> dict[str, Any] | None:
     return cast("dict[str, Any]", message)
 
 
-async def _start(client: "Mageflow", key: str, message: Mapping[str, Any] | None, *, wait: bool) -> dict[str, Any]:
+async def _start(
+    client: "Mageflow", key: str, message: Mapping[str, Any] | None, at: datetime | None, *, wait: bool
+) -> dict[str, Any]:
     import grpc
 
     signature = await client.load_signature(key)
@@ -90,6 +113,8 @@ async def _start(client: "Mageflow", key: str, message: Mapping[str, Any] | None
             result = await signature.aio_run(message)
             shown = result if isinstance(result, dict | list | str | int | float | bool | None) else str(result)
             return {"status": "done", "result": shown, "said": json.dumps(shown, ensure_ascii=False)}
+        if at is not None:
+            return _scheduled(at, await signature.aio_schedule(at, message))
         started = await signature.aio_run_no_wait(message)
     except MageflowError:
         raise
@@ -106,6 +131,19 @@ async def _start(client: "Mageflow", key: str, message: Mapping[str, Any] | None
     status = str((await client.load_signature(key)).status)
     is_new = signature.status in ("pending", "suspended")
     return {"status": status, "is_new": is_new, "said": f"{'started' if is_new else 'was started before'}, {status}"}
+
+
+def _scheduled(at: datetime, answer: object) -> dict[str, Any]:
+    """What was scheduled. Hatchet keeps the time of a task signature, under an id of its own."""
+    at = at.astimezone().replace(microsecond=0)
+    ids = [str(each.id) for each in getattr(answer, "scheduled_workflows", ())]
+    at_hatchet = f" in Hatchet as {', '.join(ids)}" if ids else ""
+    return {
+        "status": "scheduled",
+        "at": at.isoformat(),
+        **({"scheduled": ids} if ids else {}),
+        "said": f"starts at {at.isoformat()}{at_hatchet}",
+    }
 
 
 def _reason(error: BaseException) -> str:

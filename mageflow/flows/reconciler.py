@@ -163,8 +163,11 @@ class Reconciler:
         """Until the next sweep. What other processes decide meanwhile is due after the grace or the check time."""
         settings = self._store.settings
         until_due = min(swept.next_seconds, settings.reconcile_grace_seconds, settings.reconcile_check_seconds)
-        spread = self._interval_seconds * self._random.uniform(0.5, 1.5)
-        return max(0.0, until_due - self._interval_seconds) + spread
+        interval = self._interval_seconds
+        if interval / 2 <= swept.next_seconds <= until_due:
+            # The next record is known, and may be a flow with a time: this is when it starts.
+            return swept.next_seconds + interval * self._random.uniform(0.0, 0.1)
+        return max(0.0, until_due - interval) + interval * self._random.uniform(0.5, 1.5)
 
     async def sweep(self) -> Sweep:
         """Visit every due record once. A record that cannot be read is put aside (`Store.put_aside`).

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from mageflow import Settings, Status
 from mageflow.cli import group
 from mageflow.cli.cancel import cancel
 from mageflow.cli.failures import complain
+from mageflow.cli.inspect import inspect
 from mageflow.cli.lifecycle import interrupt, resume, suspend
 from mageflow.cli.start import start
 from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
@@ -22,7 +25,14 @@ from tests.integration.conftest import make_observed, until  # noqa: F401 - a fi
 QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=1.0, reconcile_check_seconds=1.0, reconcile_interval_seconds=0.2
 )
-COMMANDS = {"start": start, "suspend": suspend, "resume": resume, "interrupt": interrupt, "cancel": cancel}
+COMMANDS = {
+    "start": start,
+    "suspend": suspend,
+    "resume": resume,
+    "interrupt": interrupt,
+    "cancel": cancel,
+    "inspect": inspect,
+}
 
 
 class Numbered(BaseModel):
@@ -150,6 +160,67 @@ async def test_cancel_leaves_out_what_is_damaged(
     for each in (chains[0], chains[2]):
         await status_of(client, each.key, Status.CANCELLED)
     release.set()
+
+
+@pytest.mark.parametrize("later", ["--in", "--at"])
+async def test_a_start_at_a_time(client: Any, verb: Any, mageflow_worker: Any, later: str) -> None:
+    """A chain and a task signature begin then, with the message, and not before; a chain can be taken back."""
+    began: list[tuple[int, datetime]] = []
+
+    @client.task(name="nightly")
+    async def nightly(message: dict[str, Any]) -> dict[str, Any]:
+        began.append((message.get("n", 0), datetime.now(UTC)))
+        return {}
+
+    mageflow_worker.in_process(client, "nightly", workflows=[nightly])
+    chain, other = [await client.chain([nightly, nightly], "billing") for _ in range(2)]
+    signature = await client.sign(nightly)
+    at = datetime.now(UTC) + timedelta(seconds=8)
+    when = ("--in", "8s") if later == "--in" else ("--at", at.isoformat())
+    tomorrow = await verb("start", chain.key, "--in", "1d", "--input", '{"n": 1}', "--json")
+    assert json.loads(tomorrow.stdout)["done"][0]["status"] == "scheduled", tomorrow.output
+    [wait] = json.loads((await verb("inspect", chain.key, "--json")).stdout)["waits"]
+    assert wait["text"].startswith("its time, 20")
+
+    replaced = await verb("start", chain.key, *when, "--input", '{"n": 3}')
+    assert replaced.exit_code == 0, replaced.output
+    assert replaced.stdout.startswith("starts at 20")
+    in_hatchet = await verb("start", signature.key, *when, "--input", '{"n": 4}', "--json")
+    [scheduled] = json.loads(in_hatchet.stdout)["done"]
+    assert scheduled["key"] == signature.key
+    assert abs((datetime.fromisoformat(scheduled["at"]) - at).total_seconds()) < 60
+    assert len(scheduled["scheduled"]) == 1
+    await verb("start", other.key, *when, "--input", '{"n": 5}')
+    assert (await verb("interrupt", other.key)).exit_code == 0
+
+    await until(lambda: len(began) == 3, 60)
+    assert sorted(n for n, _ in began) == [0, 3, 4]  # the second step gets no message
+    assert all(moment >= at - timedelta(seconds=1) for _, moment in began)
+    assert (await status_of(client, chain.key, Status.DONE)).starts_at is None
+    assert (await client.load_signature(other.key)).status == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--at", "2020-01-01T00:00Z"], "2020-01-01T00:00:00+00:00 has passed"),
+        (["--at", "tomorrow"], "'tomorrow' is no time such as 2030-01-31T06:00"),
+        (["--in", "10"], "'10' is no duration such as 90s"),
+        (["--in", "0s"], "'0s' is no duration"),
+        (["--in", "9" * 5000 + "d"], "is no duration"),
+        (["--in", ""], "'' is no duration"),
+        (["--in", "1h", "--at", "2130-01-01"], "--at and --in exclude each other"),
+        (["--in", "1h", "--wait"], "--wait needs a start now"),
+    ],
+)
+def test_a_wrong_time_is_refused(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 2, with what can be written. Nothing is scheduled."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    refused = CliRunner().invoke(start, ["beef", *arguments])
+
+    assert refused.exit_code == 2
+    assert says in " ".join(refused.output.split())
 
 
 async def test_a_run_that_fails_is_one_line(client: Any, verb: Any, mageflow_worker: Any) -> None:

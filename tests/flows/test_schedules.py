@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from mageflow import Settings
 from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
+from mageflow.flows import Flows
+from mageflow.flows.reconciler import Sweep
 from mageflow.signatures import RunOptions, Status
+from mageflow.store import Store
 from tests.flows.conftest import echo, until_ended
 
 OPTIONS = RunOptions(metadata={"tenant": "acme"}, priority=3)
@@ -109,3 +113,19 @@ async def test_what_is_scheduled_lives_until_then(flows: Any, store: Any) -> Non
     await flows.lifecycle.remove(inner.key)
     with pytest.raises(SignatureNotFoundError):
         await flows.schedules.schedule(chain.key, at, {}, OPTIONS)
+
+
+async def test_an_idle_worker_wakes_when_the_next_flow_is_due(store: Any, hatchet: Any) -> None:
+    """It knows the time: it neither looks before nor up to an interval late. What is not known is spread as before."""
+    settings = Settings()
+    interval, grace = settings.reconcile_interval_seconds, settings.reconcile_grace_seconds
+    reconciler = Flows(Store(store.port, store.keys, settings), hatchet, hatchet, settings).reconciler()
+
+    for seconds in (interval / 2, grace * 0.9):
+        pauses = [reconciler._pause_seconds(Sweep(next_seconds=seconds)) for _ in range(200)]
+        assert seconds <= min(pauses)
+        assert max(pauses) <= seconds + 0.1 * interval
+    for seconds in (0.0, grace * 2):
+        pauses = [reconciler._pause_seconds(Sweep(next_seconds=seconds)) for _ in range(200)]
+        assert max(pauses) - min(pauses) > 0.5 * interval
+        assert min(pauses) >= max(0.5 * interval, min(seconds, grace) - 0.5 * interval)

@@ -84,7 +84,9 @@ def waits_of_record(described: Description, *, has_members: bool) -> Iterator[Wa
         yield Wait("", "resume", f"resume; it was suspended{by}{why}", since, {"held": described.held})
     elif signature.status == "pending" and described.path.is_record and not has_members:
         verb = "the flow that it is part of" if described.parent and described.kind != "task" else "a start"
-        yield Wait("", "start", verb, (described.at - signature.created_at).total_seconds())
+        at = signature.starts_at
+        text, facts = (verb, {}) if at is None else (f"its time, {at:%Y-%m-%d %H:%M:%S} UTC", {"at": at.isoformat()})
+        yield Wait("", "start", text, (described.at - signature.created_at).total_seconds(), facts)
     late = described.checked_in_seconds
     if described.unsent and late is not None and late < 0:
         text = f"a worker that reconciles: {described.unsent} to be sent, none does it"
