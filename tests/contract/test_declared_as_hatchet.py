@@ -119,8 +119,11 @@ def cases(draw: st.DrawFn, *, is_marked: bool = False) -> Case:
     name = draw(st.sampled_from(["input", "msg", "_i", "data", "order"]))
     shown = f"dict[BatchMemberId, {annotation or 'Any'}]" if kind == "batch_task" else annotation
     first = f"{name}: {shown}" if shown else name
-    second = draw(st.sampled_from(["ctx", "context", "_ctx", "c"])) + (f": {context}" if context else "")
-    if draw(st.booleans()):
+    called = draw(st.sampled_from(["ctx", "context", "_ctx", "c"]))
+    second = called + (f": {context}" if context else "")
+    # Beside a default, only its name or its annotation says that a parameter is the context.
+    may_have_default = called != "c" or context not in {"", "Any"}
+    if may_have_default and draw(st.booleans()):
         second += " = None"
         if draw(st.booleans()) and not is_marked:
             first += " = None"

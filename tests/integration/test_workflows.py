@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hatchet_sdk import Context, Hatchet
 from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
+from hatchet_sdk.exceptions import FailedTaskRunExceptionGroup
 from pydantic import BaseModel
 
 from mageflow import Mageflow, ReturnValue, Settings, Status, SwarmConfig, TaskError
@@ -277,7 +278,7 @@ async def test_a_workflow_that_has_begun_goes_to_its_end_while_its_flow_is_suspe
 
 
 async def test_a_second_run_of_the_same_dispatch_is_turned_away(shop: Shop) -> None:
-    """None of its tasks runs: a run that was sent twice by accident has the same metadata."""
+    """None of its tasks runs, and it says which run has its metadata: a call that the SDK repeats has the same."""
     shop.pauses = {"price"}
     chain = await shop.client.chain([shop.workflow, shop.note])
     await chain.aio_run_no_wait(Order(number=2))
@@ -287,7 +288,8 @@ async def test_a_second_run_of_the_same_dispatch_is_turned_away(shop: Shop) -> N
     metadata = dict(details.run.additional_metadata)
     bare = Hatchet().stubs.workflow(name=shop.workflow.name, input_validator=Order)
     second = await bare.aio_run(Order(number=2), additional_metadata=metadata, wait_for_result=False)
-    await asyncio.wait_for(second.aio_result(), 30)
+    with pytest.raises(FailedTaskRunExceptionGroup, match="DuplicateRunError"):
+        await asyncio.wait_for(second.aio_result(), 30)
     shop.pauses = set()
     assert (await ended(shop.client, chain.key)).status is Status.DONE
     assert shop.ran == {"price": 1, "pack": 1, "ship": 1}

@@ -23,6 +23,7 @@ from tests.store.topologies import (
     ClusterOfThree,
     ServerProcess,
     certificate,
+    free_port,
     redis_binary,
     valkey_binary,
 )
@@ -137,25 +138,27 @@ async def test_tls_of_the_server_itself_works(pem: tuple[Path, Path]) -> None:
     if binary is None:
         pytest.skip("there is no redis-server on this machine, and pip cannot bring one")
     certificate_file, key = map(str, pem)
-    plain = ServerProcess(binary)
-    tls_port = plain.port + 1
-    plain._options = {
+    tls_port = free_port()
+    options = {
         "tls-port": str(tls_port),
         "tls-cert-file": certificate_file,
         "tls-key-file": key,
         "tls-ca-cert-file": certificate_file,
     }
+    server = ServerProcess(binary, options)
     try:
-        plain.start()
-    except AssertionError:
-        pytest.skip("this machine's redis-server was built without TLS")
-    try:
+        try:
+            server.start()
+        except AssertionError:
+            if "tls-port" not in server.last_words():  # the directive that a server without TLS does not know
+                raise
+            pytest.skip("this machine's redis-server was built without TLS")
         await exercise(
             f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate_file}"
             f"&ssl_certfile={certificate_file}&ssl_keyfile={key}"
         )
     finally:
-        plain.__exit__(None, None, None)
+        server.__exit__(None, None, None)
 
 
 CLUSTER_CLIENTS: dict[str, Callable[[str], Any]] = {
