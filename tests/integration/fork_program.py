@@ -5,6 +5,7 @@ parent still works.
 """
 
 import asyncio
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from pydantic import BaseModel
 
 from mageflow import Mageflow, Settings
 
+CHILD_SECONDS = 150  # it takes 20 on a machine that does nothing else
 METRICS_PORT = int(os.environ.get("METRICS_PORT", "0"))
 
 client = Mageflow(Hatchet(), settings=Settings(metrics_port=METRICS_PORT))
@@ -37,7 +39,7 @@ async def plain(msg: Message) -> dict[str, Any]:
     return {"x": msg.x}
 
 
-@client.task(name="forked-parent", execution_timeout=timedelta(seconds=90))
+@client.task(name="forked-parent", execution_timeout=timedelta(seconds=180))
 def parent(msg: Message) -> dict[str, Any]:
     """Forks in the thread of a synchronous task."""
     answer = in_child({**ways(None), "port": has_no_port})
@@ -98,12 +100,17 @@ def ways(reference: Any) -> dict[str, Callable[[], Any]]:
 
 
 def in_child(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What the child meets; empty if it hangs."""
+    """What the child meets; empty if it hangs, and then its threads are shown on the standard error."""
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: writer.send({name: met(call) for name, call in calls.items()}))
+
+    def meet() -> None:
+        faulthandler.dump_traceback_later(CHILD_SECONDS - 10)
+        writer.send({name: met(call) for name, call in calls.items()})
+
+    child = context.Process(target=meet)
     child.start()
-    answer = reader.recv() if reader.poll(60) else {}
+    answer = reader.recv() if reader.poll(CHILD_SECONDS) else {}
     child.kill()
     child.join()
     return answer

@@ -24,13 +24,14 @@ async def run_program(case: str, **environment: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(SCRIPT), case, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(220):
         output, _ = await process.communicate()
     assert process.returncode == 0
     return json.loads(output)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
@@ -49,11 +50,12 @@ async def test_a_child_of_a_program(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_child_of_a_task(make_observed: Any, mageflow_worker: Any, mageflow_redis: Any) -> None:
     """The worker serves its metrics and ends its run afterwards."""
     environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "METRICS_PORT": str(free_port())}
     mageflow_worker(SCRIPT, "worker", environment=environment)
     task = make_observed().client.stubs.task(name="forked-parent", input_validator=dict, output_validator=dict)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(220):
         result = await task.aio_run(input={"x": 1})
     assert result == {**REFUSED, "served": 200, "port": "ok"}
