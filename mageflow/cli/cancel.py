@@ -18,9 +18,9 @@ __all__ = ["NothingUnderWayError", "cancel"]
 
 _EPILOG = """\b
 Examples:
-  mageflow cancel 4f1c                          an id, as in a log
-  mageflow cancel 'mageflow:{/a}:swarm:4f1c#7'  one item of a swarm
-  mageflow cancel 4f1c --json | jq '.done[].runs'
+  mageflow cancel ID                            a whole id, as in a log
+  mageflow cancel 'mageflow:{/a}:swarm:ID#7'    one item of a swarm
+  mageflow cancel ID --json | jq '.done[].runs'
 
 \b
 Afterwards: a chain ends as cancelled and its error callbacks run. A swarm

@@ -23,25 +23,25 @@ this, or Redis or Hatchet does not answer, 2 wrong arguments.
 
 _SUSPEND = """\b
 Examples:
-  mageflow suspend 4f1c --why "bank is down"        an id, as in a log
-  mageflow suspend 'mageflow:{/a}:chain:4f1c#2'     one step of a chain
+  mageflow suspend ID --why "bank is down"          a whole id, as in a log
+  mageflow suspend 'mageflow:{/a}:chain:ID#2'       one step of a chain
   mageflow list --flow nightly --status active --json \\
     | jq -r '.signatures[].key' | xargs mageflow suspend
 """
 
 _RESUME = """\b
 Examples:
-  mageflow resume 4f1c                              an id, as in a log
-  mageflow resume 'mageflow:{/a}:chain:4f1c#2'      one step of a chain
+  mageflow resume ID                                a whole id, as in a log
+  mageflow resume 'mageflow:{/a}:chain:ID#2'        one step of a chain
   mageflow list --status suspended --json \\
     | jq -r '.signatures[].key' | xargs mageflow resume
 """
 
 _INTERRUPT = """\b
 Examples:
-  mageflow interrupt 4f1c --why "wrong prices"      an id, as in a log
-  mageflow interrupt 'mageflow:{/a}:swarm:4f1c#7'   one item of a swarm
-  mageflow interrupt 4f1c --json | jq '.done[].status'
+  mageflow interrupt ID --why "wrong prices"        a whole id, as in a log
+  mageflow interrupt 'mageflow:{/a}:swarm:ID#7'     one item of a swarm
+  mageflow interrupt ID --json | jq '.done[].status'
 """
 
 

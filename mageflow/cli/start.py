@@ -21,12 +21,12 @@ __all__ = ["RunFailedError", "start"]
 
 _EPILOG = """\b
 Examples:
-  mageflow start 4f1c                           an id, as in a log
-  mageflow start 4f1c --input '{"order": 17}'   with a message
-  mageflow start 4f1c --wait --json | jq '.done[].result'
-  jq -c . order.json | mageflow start 4f1c --input -
-  mageflow start 4f1c --in 2h30m                later
-  mageflow start 4f1c --at 2030-01-31T06:00     at a time of this machine
+  mageflow start ID                             a whole id, as in a log
+  mageflow start ID --input '{"order": 17}'     with a message
+  mageflow start ID --wait --json | jq '.done[].result'
+  jq -c . order.json | mageflow start ID --input -
+  mageflow start ID --in 2h30m                  later
+  mageflow start ID --at 2030-01-31T06:00       at a time of this machine
 
 \b
 A signature runs again each time. A chain or swarm runs once: a second start

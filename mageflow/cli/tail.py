@@ -17,7 +17,7 @@ Examples:
   mageflow tail                           everything that it can see
   mageflow tail --task price              one task
   mageflow tail --flow nightly            chains and swarms of one name
-  mageflow tail --key 4f1c                one of them, until it ends
+  mageflow tail --key ID                  one of them, until it ends
   mageflow tail --json | jq -c 'select(.what == "failed")'
 
 \b

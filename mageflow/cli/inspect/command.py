@@ -24,9 +24,9 @@ _LOCKS: Final = 10_000
 
 _EPILOG = """\b
 Examples:
-  mageflow inspect 'mageflow:{prod_/a}:chain:4f1c'     a key
-  mageflow inspect 'mageflow:{prod_/a}:chain:4f1c#2'   one step of a chain
-  mageflow inspect 4f1c --namespace prod               an id, as in a log
+  mageflow inspect 'mageflow:{prod_/a}:chain:ID'       a key
+  mageflow inspect 'mageflow:{prod_/a}:chain:ID#2'     one step of a chain
+  mageflow inspect ID --namespace prod                 a whole id, as in a log
   mageflow inspect KEY --first 100 --limit 20          items 100 to 119
   mageflow inspect KEY --json | jq '.members[] | select(.status == "failed")'
 
