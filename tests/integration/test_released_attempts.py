@@ -15,7 +15,7 @@ class Message(BaseModel):
     x: int = 0
 
 
-@pytest.mark.parametrize("kind", ["coroutine", "function"])  # the SDK itself keeps the context of a durable task
+@pytest.mark.parametrize("kind", ["coroutine", "function"])  # that of a durable task is kept longer
 async def test_the_context_of_an_attempt_dies_with_it(make_observed: Any, mageflow_worker: Any, kind: str):
     observed = make_observed()
     contexts: list[weakref.ref[Any]] = []
