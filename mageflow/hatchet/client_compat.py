@@ -26,8 +26,15 @@ def has_used_grpc(client: Client, *, only_asynchronous: bool) -> bool:
 def refuse_grpc(client: Client, refuse: Callable[[str], None]) -> None:
     """Let every call of a client over gRPC call ``refuse``, which raises, with the name of the call."""
     stub = cast("Any", _RefusedStub(refuse))
-    client.admin.client = client.admin.v0_client = client.event._client = client.event._aio_client = stub
-    client.dispatcher.client = client.dispatcher.aio_client = client.workflow_listener.client = stub
+    for owner, names in (
+        (client.admin, ("client", "v0_client")),
+        (client.event, ("_client", "_aio_client")),
+        (client.dispatcher, ("client", "aio_client")),
+        (client.workflow_listener, ("client",)),
+    ):
+        for name in names:
+            _stubs_of_parent.append(vars(owner).get(name))
+            setattr(owner, name, stub)
     # These make connections of their own, or wait for a task of the parent's loop.
     for owner, names in (
         (client.workflow_listener, ("subscribe",)),
@@ -36,6 +43,11 @@ def refuse_grpc(client: Client, refuse: Callable[[str], None]) -> None:
     ):
         for name in names:
             setattr(owner, name, getattr(stub, name))
+
+
+_stubs_of_parent: list[Any] = []
+"""Kept with their connections: to free one in a forked child wakes threads of gRPC that are not there, which may abort
+the child (1.85: ``Mutex::Fer while waiting on Condition``)."""
 
 
 class _RefusedStub:

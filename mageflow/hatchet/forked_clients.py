@@ -7,6 +7,7 @@ also works after synchronous calls of the parent, but not after asynchronous one
 This file owns which clients are refused. Their private names are in `mageflow.hatchet.client_compat`.
 """
 
+import gc
 import os
 from weakref import WeakSet
 
@@ -40,6 +41,7 @@ class _WatchedClients:
             client_compat.has_used_grpc(each, only_asynchronous=is_supported) for each in clients
         ):
             self._is_refused = True
+            gc.freeze()  # connections that the parent has dropped: see `client_compat.refuse_grpc`
             for each in clients:
                 client_compat.refuse_grpc(each, _refuse)
 

@@ -6,11 +6,13 @@ parent still works.
 
 import asyncio
 import faulthandler
+import gc
 import json
 import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -72,6 +74,19 @@ async def wait_for_chain() -> None:
     await chain.aio_run(Message(x=1))
 
 
+def search_garbage() -> None:
+    """In the child: objects of gRPC that the parent left must not be freed here, where no thread of gRPC runs.
+
+    New threads use the memory of those threads first.
+    """
+    threads = [threading.Thread(target=sum, args=([0] * 1000,)) for _ in range(32)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    gc.collect()
+
+
 def ways(reference: Any) -> dict[str, Callable[[], Any]]:
     """Calls over gRPC, a signature and a chain, which need Redis, and a client that is made in the child."""
 
@@ -82,7 +97,7 @@ def ways(reference: Any) -> dict[str, Callable[[], Any]]:
     async def signed() -> None:
         await client.sign(plain, x=2)
 
-    found = {
+    found: dict[str, Callable[[], Any]] = {
         "run": lambda: plain.run(Message(x=1)),
         "no_wait": lambda: plain.run(Message(x=1), wait_for_result=False),
         "aio_run": lambda: asyncio.run(plain.aio_run(Message(x=1))),
@@ -92,6 +107,7 @@ def ways(reference: Any) -> dict[str, Callable[[], Any]]:
         "made_in_child": made_in_child,
         "sign": lambda: asyncio.run(signed()),
         "chain": lambda: asyncio.run(wait_for_chain()),
+        "garbage": search_garbage,
     }
     if reference is not None:
         found["result"] = reference.result
@@ -100,7 +116,7 @@ def ways(reference: Any) -> dict[str, Callable[[], Any]]:
 
 
 def in_child(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What the child meets; empty if it hangs, and then its threads are shown on the standard error."""
+    """What the child meets. If it hangs, its threads are shown on the standard error."""
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
 
@@ -110,7 +126,12 @@ def in_child(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
 
     child = context.Process(target=meet)
     child.start()
-    answer = reader.recv() if reader.poll(CHILD_SECONDS) else {}
+    writer.close()  # a child that dies is the end of the pipe
+    try:
+        answer = reader.recv() if reader.poll(CHILD_SECONDS) else {"child": "hangs"}
+    except EOFError:
+        child.join()
+        answer = {"child": f"ended with {child.exitcode}"}
     child.kill()
     child.join()
     return answer

@@ -13,7 +13,7 @@ from tests.integration.conftest import free_port
 
 SCRIPT = Path(__file__).with_name("fork_program.py")
 OVER_GRPC = ("run", "no_wait", "aio_run", "many", "event", "aio_event", "made_in_child")
-OTHERS = {"sign": "ok", "chain": "ok"}  # a reconciler sends what the child could not
+OTHERS = {"garbage": "ok", "sign": "ok", "chain": "ok"}  # a reconciler sends what the child could not
 REFUSED = {**dict.fromkeys(OVER_GRPC, "ForkedProcessError"), **OTHERS}
 # The SDK repeats the question for ten seconds after any error.
 OF_RUN = {"result": "ValueError", "aio_result": "ForkedProcessError"}
