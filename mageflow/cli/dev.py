@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
-from mageflow.cli.extras import require_local
-from mageflow.cli.group import COMMANDS
+from mageflow.cli.extras import LIVE_VIEW, missing_extra, require_local
 from mageflow.cli.interrupts import stop_on_signals
 
 if TYPE_CHECKING:
@@ -58,8 +57,9 @@ def dev(target: str, name: str, slots: int | None, *, verbose: bool) -> None:
         option = "" if name == DEFAULT_NAME else f"--name {name} "
         view.note(f"Engine {environment.variables['HATCHET_CLIENT_HOST_PORT']}, Redis {_redis_of(environment)}")
         view.note(f"Send work from another terminal: mageflow run {option}-- python PROGRAM.py")
-        if "top" in COMMANDS:
-            view.note(f"Live view: mageflow run {option}-- mageflow top")
+        install = missing_extra("top", *LIVE_VIEW)
+        first = "" if install is None else f"{install}, then "
+        view.note(f"Live view: {first}mageflow run {option}-- mageflow top")
         view.note("Ctrl-C stops everything.")
         arguments = [target] if slots is None else [target, "--slots", str(slots)]
         run_until_stopped(ReloadedWorker(arguments, environment.variables, view), Path.cwd(), view, stopped)

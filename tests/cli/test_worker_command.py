@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mageflow.cli.program import load_client
+from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.testing import WorkerProcess
 
@@ -239,3 +240,25 @@ def test_dev_runs_everything_and_reloads(tmp_path, monkeypatch):
     assert "outcome=succeeded" in text
     assert [line for line in text.splitlines() if len(line) > 180] == []
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_dev_says_how_to_get_the_live_view(tmp_path):
+    """Without the extra ``top`` the line of the live view begins with the command that installs it."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['textual'] = None\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCHET_")}
+    environment |= {"PYTHONPATH": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "mageflow", "dev", "missing.py", "--name", "no-view"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            lines = [next(process.stdout) for _ in range(3)]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=90)
+    assert lines[2].partition(" ")[2] == (
+        f"Live view: {installs('top')}, then mageflow run --name no-view -- mageflow top\n"
+    )
+    assert process.returncode == 0

@@ -69,9 +69,9 @@ def top(
         snapshot = asyncio.run(_two_readings(redis_url, namespace, urls, interval, raw_keys=raw_keys))
         click.echo(json_text(asdict(snapshot)))
         return
-    from mageflow.cli.extras import require_extra
+    from mageflow.cli.extras import LIVE_VIEW, require_extra
 
-    require_extra("top", "top", "textual", "textual_serve")
+    require_extra("top", "top", *LIVE_VIEW)
     if in_browser:
         _serve(redis_url, namespace, urls, interval, port, raw_keys=raw_keys)
         return
