@@ -1,6 +1,7 @@
 """Every Python block on the pages runs, on a real engine with a real worker and a real Valkey."""
 
 import ast
+import gc
 import inspect
 import os
 import subprocess
@@ -26,6 +27,8 @@ STORIES = (
     "docs/migrating/from-hatchet.md",
 )
 
+OTHERS = ("docs/testing.md", "docs/observability.md", "docs/how-to/web-applications.md")
+
 
 def python_blocks(page: Path) -> list[Block]:
     """Every Python block of a page."""
@@ -44,7 +47,7 @@ def test_every_page_with_python_is_run_by_a_test(root):
     """A page with a Python block is in one of the lists of this file."""
     with_python = {name for name, text in all_pages(root).items() if any(b.language == "python" for b in blocks(text))}
 
-    assert with_python == {*PAGES, *STORIES, "docs/testing.md", "docs/observability.md"}
+    assert with_python == {*PAGES, *STORIES, *OTHERS}
 
 
 def run_program(directory: Path) -> str:
@@ -134,3 +137,17 @@ def test_metrics_of_a_program_that_only_sends(root, mageflow_engine, monkeypatch
     with urllib.request.urlopen(served[-1].url, timeout=60) as answer:  # noqa: S310 - our own
         assert b"process_cpu_seconds_total" in answer.read()
     served[-1].stop()
+
+
+def test_settings_of_a_preloading_server(root):
+    """The hook of the page takes the imported modules out of Python's search for garbage."""
+    [block] = python_blocks(root / "docs/how-to/web-applications.md")
+    settings: dict[str, Any] = {}
+    exec(compiled("web-applications.md", block), settings)  # noqa: S102 - our own page
+    assert settings["preload_app"]
+    assert gc.get_freeze_count() == 0
+    try:
+        settings["when_ready"](None)
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()

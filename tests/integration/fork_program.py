@@ -10,6 +10,7 @@ import gc
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hatchet_sdk import Hatchet
 from pydantic import BaseModel
@@ -137,10 +138,43 @@ def in_child(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     return answer
 
 
+def lock_and_send() -> None:
+    with client.resource("forked-server").acquire(key="k"):
+        plain.run(Message(x=1), wait_for_result=False)
+
+
+def serve(used_before: bool) -> None:
+    """A server that loads the program before it forks, as gunicorn with ``preload_app``. SIGTERM ends it."""
+    if used_before:
+        lock_and_send()
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    children = [os.fork() or serve_child() for _ in range(2)]
+    try:
+        signal.pause()
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print("children ended", *ends, flush=True)
+
+
+def serve_child() -> NoReturn:
+    for _ in range(3):
+        lock_and_send()
+    print("served", flush=True)
+    while True:
+        signal.pause()
+
+
 def main() -> None:
     case = sys.argv[1]
     if case == "worker":
         client.worker("forks", workflows=[plain, parent]).start()
+        return
+    if case.startswith("server"):
+        serve(used_before=case == "server-used")
         return
     reference = None if case == "preload" else plain.run(Message(x=1), wait_for_result=False)
     if case == "asynchronous":

@@ -59,3 +59,25 @@ async def test_a_child_of_a_task(make_observed: Any, mageflow_worker: Any, magef
     async with asyncio.timeout(220):
         result = await task.aio_run(input={"x": 1})
     assert result == {**REFUSED, "served": 200, "port": "ok"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("case", ["server", "server-used"])
+async def test_a_preloading_server_ends_at_once(mageflow_engine: Any, mageflow_redis: Any, case: str) -> None:
+    """No thread, connection or handler of a client holds the exit of the server or of its forked workers."""
+    environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "GRPC_ENABLE_FORK_SUPPORT": "1"}
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, str(SCRIPT), case, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    try:
+        async with asyncio.timeout(100):
+            assert [await server.stdout.readline() for _ in range(2)] == [b"served\n"] * 2
+        server.terminate()
+        async with asyncio.timeout(20):  # it takes 0.3 s
+            rest = await server.stdout.read()
+            assert (await server.wait(), rest) == (0, b"children ended 0 0\n")
+    finally:
+        if server.returncode is None:
+            server.kill()
