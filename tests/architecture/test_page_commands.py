@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
+from mageflow.testing.ports import free_port
 from tests.architecture import page_commands
 from tests.architecture.page_commands import INTERACTIVE, NOT_RUN, RUNNING, commands, is_install
 from tests.architecture.pages import Block, all_pages, blocks
@@ -56,12 +56,6 @@ def not_run(command: str) -> bool:
 
 def of_block(case: tuple[str, Block]) -> str:
     return f"{case[0]}:{case[1].line}"
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @dataclass

@@ -14,13 +14,14 @@ import redis.asyncio.cluster
 
 from mageflow import Mageflow
 from mageflow.engine import LocalEngine
+from mageflow.testing.ports import free_port
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.testing.workers import WorkerProcess
 from tests.chaos.worker import CLUSTER, SENTINEL, redis_client
 from tests.flows.crash_injection.fork_server import SETTINGS
 from tests.flows.crash_injection.processes import WORKER_LOST_AFTER
 from tests.store.proxy import Proxy
-from tests.store.topologies import ClusterOfThree, Watched, free_port, valkey_binary
+from tests.store.topologies import ClusterOfThree, Watched, valkey_binary
 
 ROOT = Path(__file__).parents[2]
 BODY_SECONDS = 0.2

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mageflow import Settings, Status
-from tests.integration.conftest import free_port, make_observed, until  # noqa: F401 - a fixture
+from mageflow.testing.ports import free_port
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 
 
 @pytest.fixture

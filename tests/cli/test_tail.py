@@ -14,7 +14,8 @@ import pytest
 from mageflow import Settings, SwarmConfig
 from mageflow.cli.tail_follower import Follower
 from mageflow.store import Keys, RedisPort
-from tests.integration.conftest import free_port, make_observed  # noqa: F401 - a fixture
+from mageflow.testing.ports import free_port
+from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
 
 
 @pytest.fixture

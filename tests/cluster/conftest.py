@@ -94,8 +94,8 @@ async def process(mageflow_redis: EmbeddedValkey) -> AsyncIterator[MakeProcess]:
     assert mageflow_redis.keys_without_ttl() == []
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10.0) -> None:
-    """Wait for a condition; waiting in vain fails the test."""
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Wait for a condition; waiting in vain fails the test. The limit is for a busy machine."""
     async with asyncio.timeout(seconds):
         while True:
             holds = condition()

@@ -39,25 +39,27 @@ async def test_a_killed_leader_is_followed_when_its_lease_ends(
     process: MakeProcess, mageflow_redis: EmbeddedValkey
 ) -> None:
     """SIGKILL: the follower takes over at the end of the lease, not before it and not an interval later."""
-    lease = 2.0
+    lease = 6.0  # an interval is two seconds then: a busy machine is not as late as that
     leader = await asyncio.create_subprocess_exec(
         sys.executable, MEMBER, mageflow_redis.url, str(lease), stdout=subprocess.PIPE
     )
     try:
         assert leader.stdout is not None
-        assert await leader.stdout.readline() == b"leads\n"
+        async with asyncio.timeout(60):
+            assert await leader.stdout.readline() == b"leads\n"
         follower = process(lease_seconds=lease, interval_seconds=lease / 3)
         with capture_logs() as logs:
             follower.start()
             await until(lambda: follower.leads == 0.0)
+            asked_at = time.monotonic()
             left = await follower.port.command("PTTL", LEASE_KEY)
             leader.kill()
             await leader.wait()
             killed_at = time.monotonic()
             await until(lambda: follower.leads == 1.0)
-            took = time.monotonic() - killed_at
-        assert took < lease + 0.5
-        assert took > left / 1000 - lease / 3 - 0.2  # a renewal may have been under way
+            led_at = time.monotonic()
+        assert led_at - killed_at < lease + lease / 4
+        assert led_at - asked_at > left / 1000 - 0.1
         assert [each["state"] for each in logs.named("mageflow.cluster.leader")] == ["acquired"]
     finally:
         if leader.returncode is None:
@@ -96,7 +98,7 @@ async def test_with_redis_gone_numbers_fall_silent_when_the_lease_ends(
 ) -> None:
     """A short outage is bridged with the last reading, a longer one is not; afterwards it goes on by itself."""
     own = EmbeddedValkey().start()
-    leader = process(lease_seconds=1.5, interval_seconds=0.1, url=own.url)
+    leader = process(lease_seconds=4.0, interval_seconds=0.1, url=own.url)
     try:
         with capture_logs() as logs:
             leader.start()
@@ -104,9 +106,9 @@ async def test_with_redis_gone_numbers_fall_silent_when_the_lease_ends(
             own.kill()
             killed_at = time.monotonic()
             await until(lambda: leader.samples.total("mageflow_redis_errors_total", operation="lead") >= 2)
-            assert time.monotonic() - killed_at > 1.2 or leader.shows("mageflow_signatures")
+            assert time.monotonic() - killed_at > 3.0 or leader.shows("mageflow_signatures")
             await until(lambda: leader.leads == 0.0)
-            assert 1.0 < time.monotonic() - killed_at < 3.0
+            assert 3.0 < time.monotonic() - killed_at < 12.0
             assert not leader.shows("mageflow_signatures")
             assert leader.task is not None
             assert not leader.task.done()

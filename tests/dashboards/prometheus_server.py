@@ -5,7 +5,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mageflow.dashboards.prometheus import PrometheusError, call_api
+from mageflow.testing.ports import free_port
 from tests.dashboards.shortened_rules import shortened
 
 PROGRAM = os.environ.get("PROMETHEUS_PROGRAM") or shutil.which("prometheus")
@@ -55,7 +55,7 @@ class PrometheusServer:
         }  # fmt: skip
         config = self.folder / "prometheus.yml"
         config.write_text(json.dumps(scrape))
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with (self.folder / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -66,12 +66,19 @@ class PrometheusServer:
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -80,7 +87,7 @@ class PrometheusServer:
             self._process.wait()
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(PrometheusError):
                 self.query("up")
@@ -88,7 +95,7 @@ class PrometheusServer:
             assert self._process is not None
             assert self._process.poll() is None, (self.folder / "prometheus.log").read_text()
             time.sleep(0.1)
-        raise AssertionError("Prometheus was not ready in 20 s: " + (self.folder / "prometheus.log").read_text())
+        raise AssertionError("Prometheus was not ready in 60 s: " + (self.folder / "prometheus.log").read_text())
 
     def stores_zeros(self) -> bool:
         """Whether it knows the feature: it stores a 0 at the created timestamp of a counter."""
@@ -113,7 +120,7 @@ class PrometheusServer:
         span = {"query": expr, "start": f"{since:.3f}", "end": f"{time.time():.3f}"}
         return call_api(self.url, "/api/v1/query_exemplars", span)
 
-    def wait_for(self, expr: str, expected: float, timeout_seconds: float = 30.0) -> float:
+    def wait_for(self, expr: str, expected: float, timeout_seconds: float = 60.0) -> float:
         """Wait until an expression has this value, and get its last value."""
         deadline = time.monotonic() + timeout_seconds
         while (found := self.value(expr)) != expected and time.monotonic() < deadline:
@@ -126,9 +133,3 @@ class PrometheusServer:
         expr = 'count by (alertname) (ALERTS{alertstate="firing"})'
         result = call_api(self.url, "/api/v1/query_range", {"query": expr, **span})["result"]
         return {series["metric"]["alertname"] for series in result}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

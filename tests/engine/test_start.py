@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from mageflow.engine import EngineStartError, Handshake, LocalEngine
 from mageflow.engine.contracts import dispatcher_pb2 as pb
+from mageflow.testing.ports import free_port
 from tests.engine.raw_client import RawClient
 
 COMMAND = [sys.executable, "-m", "mageflow.engine"]
@@ -30,13 +30,6 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> Handshake:
         assert time.monotonic() < deadline, "no handshake"
         time.sleep(0.01)
     return Handshake.from_json(path.read_text())
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

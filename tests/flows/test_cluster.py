@@ -12,7 +12,8 @@ from mageflow.config import Settings
 from mageflow.flows import Flows
 from mageflow.signatures import Status, SwarmConfig
 from mageflow.store import Keys, RedisPort, Store
-from mageflow.testing.valkey import EmbeddedValkey, _free_port
+from mageflow.testing.ports import free_port
+from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.conftest import stop
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
@@ -24,7 +25,7 @@ def cluster_server() -> Iterator[EmbeddedValkey]:
     """One node that is a whole cluster: it refuses a script over two slots like any other cluster."""
     bus = {
         "cluster-enabled": "yes",
-        "cluster-port": str(_free_port()),
+        "cluster-port": str(free_port()),
     }  # else 10,000 above the port, which may not exist
     with EmbeddedValkey(options=bus) as server:
         yield server
@@ -37,7 +38,7 @@ async def cluster(cluster_server: EmbeddedValkey) -> AsyncIterator[Store]:
         info = await node.execute_command("CLUSTER", "INFO")
         if "cluster_state:ok" not in str(info):
             await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "cluster_state:ok" not in str(await node.execute_command("CLUSTER", "INFO")):
                 await asyncio.sleep(0.05)
         await node.flushall()
@@ -68,7 +69,7 @@ async def test_flows_that_span_slots_run_on_a_cluster(cluster: Store) -> None:
     await working.drain()
     await chain.resume()
     reconciler = flows.reconciler()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not (await flows.load(chain.key)).has_ended or hatchet.queue:
             await working.drain()
             await reconciler.sweep()

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from mageflow.engine import LocalEngine
+from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import free_port, until
+from tests.integration.conftest import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

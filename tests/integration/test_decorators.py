@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from mageflow import AcceptParams, TaskSignature
 from mageflow.errors import DecorationError
+from mageflow.testing.ports import free_port
 from tests.integration import postponed
-from tests.integration.conftest import free_port, scrape
+from tests.integration.conftest import scrape
 
 
 class Message(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import free_port
+from mageflow.testing.ports import free_port
 
 SCRIPT = Path(__file__).with_name("fork_program.py")
 OVER_GRPC = ("run", "no_wait", "aio_run", "many", "event", "aio_event", "made_in_child")

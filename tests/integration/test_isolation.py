@@ -16,7 +16,8 @@ from mageflow import Settings
 from mageflow.errors import RedisNotConfiguredError, StoreUnavailableError
 from mageflow.interceptors import Interceptor
 from mageflow.testing.capture import capture_logs
-from tests.integration.conftest import free_port, until
+from mageflow.testing.ports import free_port
+from tests.integration.conftest import until
 
 
 class Message(BaseModel):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mageflow.engine import LocalEngine
+from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import free_port, scrape, until
+from tests.integration.conftest import scrape, until
 
 SCRIPT = Path(__file__).with_name("staggered_worker.py")
 LEDGER = Path(__file__).with_name("ledger_worker.py")

@@ -15,8 +15,9 @@ import pytest
 from mageflow import SwarmConfig
 from mageflow.engine import LocalEngine
 from mageflow.testing.capture import Samples
+from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import Observed, free_port, scrape, until
+from tests.integration.conftest import Observed, scrape, until
 
 SCRIPT = Path(__file__).with_name("ledger_worker.py")
 FLAKY_FAILURES = (0, 1, 2, 3)

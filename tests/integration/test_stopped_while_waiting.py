@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 from mageflow import Status
 from mageflow.engine import LocalEngine
 from mageflow.testing import EmbeddedValkey
+from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import free_port, scrape, until
+from tests.integration.conftest import scrape, until
 
 pytestmark = pytest.mark.timeout(300)  # two workers start, and one waits its five seconds out
 

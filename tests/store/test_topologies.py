@@ -16,6 +16,7 @@ from redis.retry import Retry as SyncRetry
 
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import RedisPort
+from mageflow.testing.ports import free_port
 from tests.locks.runs import start, waiting
 from tests.store.proxy import TlsProxy
 from tests.store.redis_workload import Parts
@@ -23,7 +24,6 @@ from tests.store.topologies import (
     ClusterOfThree,
     ServerProcess,
     certificate,
-    free_port,
     redis_binary,
     valkey_binary,
 )

@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import redis
 
-from mageflow.testing.valkey import _binary, _free_port
+from mageflow.testing.ports import free_port
+from mageflow.testing.valkey import _binary
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 def valkey_binary() -> str:
@@ -29,12 +30,13 @@ def redis_binary() -> str | None:
     return shutil.which("redis-server")
 
 
-def free_port() -> int:
-    return _free_port()
-
-
-def until(condition: Callable[[], Any], what: str, within: float = READY_SECONDS) -> Any:
-    """Wait for another process."""
+def until(
+    condition: Callable[[], Any],
+    what: str,
+    within: float = READY_SECONDS,
+    process: "subprocess.Popen[bytes] | None" = None,
+) -> Any:
+    """Wait for another process, and no longer if it has ended."""
     deadline = time.monotonic() + within
     while True:
         try:
@@ -42,6 +44,7 @@ def until(condition: Callable[[], Any], what: str, within: float = READY_SECONDS
                 return value
         except (redis.RedisError, OSError):
             pass
+        assert process is None or process.poll() is None, f"{what}: it has ended"
         assert time.monotonic() < deadline, f"{what}: not within {within} s"
         time.sleep(0.02)
 
@@ -102,9 +105,10 @@ class ServerProcess:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            until(lambda: self.ask("PING") == "PONG", "the server answers")
-        except AssertionError as error:
+            until(lambda: self.ask("PING") == "PONG", "the server answers", process=self._process)
+        except BaseException as error:
             error.add_note(self.last_words())
+            self.kill()
             raise
         return self
 
@@ -136,7 +140,7 @@ class ClusterOfThree:
         self.nodes = [
             ServerProcess(
                 binary,
-                {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "3000"},
+                {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "30000"},
             )
             for _ in range(3)
         ]
@@ -146,6 +150,13 @@ class ClusterOfThree:
         return self.nodes[0].url
 
     def __enter__(self) -> Self:
+        try:
+            return self._join()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _join(self) -> Self:
         for node in self.nodes:
             node.start()
         edges = [0, 5461, 10923, 16384]
@@ -218,6 +229,13 @@ class Watched:
         self.sentinel = ServerProcess(binary, lines, is_sentinel=True)
 
     def __enter__(self) -> Self:
+        try:
+            return self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _start(self) -> Self:
         self.master.start()
         self.replica.start()
         until(lambda: "master_link_status:up" in self.replica.ask("INFO", "replication"), "the replica follows")
@@ -231,9 +249,9 @@ class Watched:
 
     def fail_over(self) -> None:
         """Kill the master once its replica has everything, and wait until the replica has taken its place."""
-        self.master.ask("WAIT", 1, 2000)
+        assert self.master.ask("WAIT", 1, 60_000) == 1, "the replica has not everything"
         self.master.kill()
-        until(lambda: "role:master" in self.replica.ask("INFO", "replication"), "the replica is the master", 40)
+        until(lambda: "role:master" in self.replica.ask("INFO", "replication"), "the replica is the master", 90)
 
 
 def certificate(directory: Path, names: Sequence[str] = ("127.0.0.1",)) -> tuple[Path, Path] | None:

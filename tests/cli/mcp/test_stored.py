@@ -14,9 +14,9 @@ from mageflow.cli.mcp.answers import answer
 from mageflow.cli.mcp.tools import TOOL_NAMES
 from mageflow.signatures import SwarmConfig
 from mageflow.testing import EmbeddedValkey
+from mageflow.testing.ports import free_port
 from tests.cli.mcp.assistant import Assistant, assistant
 from tests.cli.stored_flows import StoredFlows
-from tests.cli.top.test_web import free_port
 
 NO_WORKER = {"MAGEFLOW_METRICS_PORT": "1", "MAGEFLOW_METRICS_PORT_SPAN": "1"}
 

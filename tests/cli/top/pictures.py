@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry
 from mageflow.cli.demo import session
 from mageflow.cli.demo.services import Services, start_services
 from mageflow.cli.demo.shop import Order, Workload
+from mageflow.testing.ports import free_port
 from tests.cli.top.browser import open_page
-from tests.cli.top.test_web import free_port
 
 ROOT = Path(__file__).parents[3]
 OUT = ROOT / "docs/pictures"

@@ -10,8 +10,8 @@ from mageflow import Settings
 from mageflow.cli.top.sources import Reader
 from mageflow.cli.top.views.overview import tasks_table
 from mageflow.store import Keys
+from mageflow.testing.ports import free_port
 from tests.cli.top.conftest import until
-from tests.cli.top.test_web import free_port
 from tests.integration.conftest import Observed, make_observed  # noqa: F401 - a fixture
 
 

@@ -16,14 +16,10 @@ import pytest
 from mageflow.interceptors import ResourceKey
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.testing import EmbeddedValkey
+from mageflow.testing.ports import free_port
 from tests.cli.top.browser import CHROMIUM, open_page
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
 
 
 @asynccontextmanager
