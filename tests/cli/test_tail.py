@@ -4,8 +4,8 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -16,6 +16,7 @@ from mageflow.cli.tail_follower import Follower
 from mageflow.store import Keys, RedisPort
 from mageflow.testing.ports import free_port
 from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
+from tests.started_program import StartedProgram
 
 
 @pytest.fixture
@@ -123,22 +124,22 @@ def test_a_key_is_followed_to_its_end(client: Any, mageflow_worker: Any, mageflo
     mageflow_worker.in_process(client, "tail-key", workflows=[quick])
     chain = asyncio.run(client.chain([quick, quick], "by-key"))
     command = [sys.executable, "-m", "mageflow", "tail", "--json", "--redis-url", mageflow_redis.url]
-    followed = subprocess.Popen(
-        [*command, "--key", chain.key], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    endless = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
-    )
-    assert followed.stdout is not None
-    assert endless.stdout is not None
-    first = json.loads(followed.stdout.readline())
-    assert (first["subject"], first["what"], first["key"]) == ("chain", "pending", chain.key)
-    asyncio.run(chain.aio_run_no_wait())
-    rest, errors = followed.communicate(timeout=90)
-    assert (followed.returncode, errors) == (0, "")
-    lines = [json.loads(line) for line in rest.splitlines()]
-    assert ("chain", "done") in {(each["subject"], each["what"]) for each in lines}
-    assert json.loads(endless.stdout.readline())["at"]
-    endless.send_signal(signal.SIGINT)
-    _, errors = endless.communicate(timeout=60)
-    assert (endless.returncode, errors) == (0, "")
+    with (
+        StartedProgram([*command, "--key", chain.key]) as followed,
+        StartedProgram(command, env={**os.environ, "NO_COLOR": "1"}) as endless,
+    ):
+        first = json.loads(followed.line())
+        assert (first["subject"], first["what"], first["key"]) == ("chain", "pending", chain.key)
+        asyncio.run(chain.aio_run_no_wait())
+        status, rest, errors = followed.ended()
+        assert (status, errors) == (0, "")
+        lines = [json.loads(line) for line in rest.splitlines()]
+        assert ("chain", "done") in {(each["subject"], each["what"]) for each in lines}
+        # It prints what happens after it has begun, and only a line of it shows that it has.
+        deadline = time.monotonic() + 90
+        while not endless.has_line(within=0.5) and time.monotonic() < deadline:
+            asyncio.run(client.sign(quick))
+        assert json.loads(endless.line(within=1))["at"]
+        endless.send_signal(signal.SIGINT)
+        status, _, errors = endless.ended()
+        assert (status, errors) == (0, "")
