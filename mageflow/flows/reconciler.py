@@ -269,6 +269,8 @@ class Reconciler:
         return settled.verdict is SettleVerdict.ALIVE
 
     async def _check_flow(self, decision: Inspection, run: SilentRun, key: str, swept: Sweep) -> bool:
+        if key == decision.keys.record:
+            raise SignatureInvalidError(key, f"its member {str(run.path)!r} waits for the flow itself")
         try:
             flow, result = await self._store.load_with_result(key)
         except SignatureNotFoundError:

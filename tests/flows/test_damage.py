@@ -1,6 +1,7 @@
 """Damaged documents in Redis: a typed error, the end of their flow, and no effect on other flows."""
 
 import asyncio
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -231,6 +232,62 @@ async def test_damage_is_reported_once(store: Store, hatchet: FakeHatchet) -> No
     for kind in ("record", "entry"):
         assert registry.get_sample_value("mageflow_store_damaged_total", {"kind": kind}) == 2
     await stop(flows)
+
+
+def silent(**fields: Any) -> str:
+    """The state of a step whose run has given no sign of life for long, with other values of some fields."""
+    run_id = "11111111-1111-1111-1111-111111111111"
+    state = {"status": "sent", "epoch": 0, "run_id": run_id, "attempt_number": 1, "changed_ms": 1}
+    return json.dumps({name: value for name, value in (state | fields).items() if value is not None})
+
+
+STATES: dict[str, str] = {
+    "an error that is no JSON": silent(error="{x"),
+    "a run that is no run id": silent(run_id="not-a-uuid\0"),
+    "a run that is a number": silent(run_id=5),
+    "a run that is a list": silent(run_id=["a"]),
+    "a run that is the flow itself": silent(status="active", run_id="flow:ITSELF"),
+    "a run that is no flow": silent(status="active", run_id="flow:\x1b[31m"),
+    "an attempt that is a text": silent(attempt_number="x"),
+    "an attempt beyond all numbers": silent(attempt_number=1e300),
+    "a time that is missing": silent(changed_ms=None),
+    "a list": "[1, 2]",
+    "nesting": "[" * 2000 + "]" * 2000,
+    "null": "null",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_damaged_state_of_a_silent_step_stops_nothing_else(
+    quick: Flows, hatchet: FakeHatchet, store: Store, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The flow ends or is put aside, without an untyped error, and the others end."""
+    broken = await quick.creation.chain(["one", "two"])
+    await quick.start(broken)
+    await quick.drain()
+    hatchet.queue.clear()
+    waiting = await quick.creation.chain(["one", "two"])
+    hatchet.is_away = True
+    await quick.start(waiting)
+    hatchet.is_away = False
+    await store.port.command("DEL", f"{broken.key}:outbox")
+    await store.port.command("HSET", f"{broken.key}:members", "0", STATES[state].replace("ITSELF", broken.key))
+    await store.port.command("ZADD", f"{broken.key}:live", 1, "0")
+    await store.port.command("ZADD", store.keys.parse(broken.key).due, 0, broken.key)
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
+    assert await until_ended(quick, waiting.key, working) is Status.DONE
+    reconciler = quick.reconciler()
+    async with asyncio.timeout(10):
+        while not (
+            await store.port.command("HGET", broken.key, "status") in {"done", "failed"}
+            or [each.key for each in await list_damaged(store.port, store.keys)] == [broken.key]
+        ):
+            await store.port.command("ZADD", store.keys.parse(broken.key).due, 0, broken.key)
+            await reconciler.sweep()
+            await working.drain()
+    assert not [each for each in caplog.records if each.exc_info]
+    assert await broken.remove()
+    assert await store.port.command("KEYS", f"{broken.key}*") == []
 
 
 HUGE: dict[str, tuple[str, str, str]] = {

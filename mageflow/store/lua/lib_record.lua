@@ -215,7 +215,9 @@ local function state_of(path)
   local raw = redis.call('HGET', MEMBERS, path)
   if not raw then return nil end
   local state = cjson.decode(raw)
-  if type(state) ~= 'table' then damaged('the state of ' .. path .. ' is no object') end
+  if type(state) ~= 'table' or type(state.status) ~= 'string' then
+    damaged('the state of ' .. path .. ' is no object with a status')
+  end
   return state
 end
 
