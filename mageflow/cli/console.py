@@ -2,9 +2,10 @@
 
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -15,8 +16,10 @@ from mageflow.terminal import printable
 __all__ = ["TABLE_WIDTH", "DataConsole", "data", "print_folded", "print_rows", "span"]
 
 TABLE_WIDTH: Final = 80
-"""Columns below which a table becomes blocks of lines."""
+"""Columns below which a row that is no table has a line for each value."""
 _LABEL_WIDTH: Final = 10
+_FOLDED_WIDTH: Final = 24
+_NO_LIMIT: Final = 1_000_000
 
 
 class DataConsole(Console):
@@ -31,7 +34,9 @@ class DataConsole(Console):
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-        if width is not None and not self.is_terminal and "COLUMNS" not in os.environ:
+        self.is_pipe = width is not None and not self.is_terminal and "COLUMNS" not in os.environ
+        """Whether the output has no width of its own."""
+        if width is not None and self.is_pipe:
             self.width = width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -58,21 +63,65 @@ def span(seconds: float) -> str:
 
 
 def print_rows(console: Console, table: Table) -> None:
-    """Print a table; in a console that is narrower than 80 columns each row as a block of lines.
+    """Print a table, if the console is wide enough for it. Else each row is a block of lines.
 
-    A line of a block is a heading and a value. Words are not cut: what is longer than the console is one line, which a
-    terminal wraps and a copy has whole.
+    Words are not cut, so that an id can be copied. In a table only cells longer than 24 columns are folded, between
+    words. A block has its headings before its values; in a console narrower than 80 columns each pair has a line, and
+    what is longer than the console is one line, which a terminal wraps and a copy has whole. A pipe has no width: there
+    a table is as wide as it needs.
     """
-    if console.width >= TABLE_WIDTH:
+    widths = _widths(console, table)
+    if widths is not None:
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
         console.print(table)
         return
     headings = [str(column.header) for column in table.columns]
     for cells in zip(*(column.cells for column in table.columns), strict=True):
-        for heading, cell in zip(headings, cells, strict=True):
-            text = cell.plain if isinstance(cell, Text) else str(cell)
-            if text.strip():
-                print_folded(console, heading, text)
+        texts = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells]
+        pairs = [(heading, text) for heading, text in zip(headings, texts, strict=True) if text.plain.strip()]
+        if console.width >= TABLE_WIDTH:
+            _print_packed(console, pairs)
+            continue
+        for heading, text in pairs:
+            print_folded(console, heading, text.plain)
         console.print()
+
+
+def _widths(console: Console, table: Table) -> list[int] | None:
+    """Widths of the columns with which no word is cut, or None if the console is too narrow for that."""
+    natural: list[int] = []
+    least: list[int] = []
+    for column in table.columns:
+        texts = [str(column.header), *(cell.plain if isinstance(cell, Text) else str(cell) for cell in column.cells)]
+        longest = max(map(cell_len, texts))
+        natural.append(longest)
+        words = max((cell_len(word) for text in texts for word in text.split()), default=0)
+        least.append(min(longest, max(words, _FOLDED_WIDTH)))
+    edges = console.measure(table, options=console.options.update(max_width=_NO_LIMIT)).maximum - sum(natural)
+    if isinstance(console, DataConsole) and console.is_pipe:
+        console.width = max(console.width, sum(natural) + edges)
+    spare = console.width - edges - sum(least)
+    if spare < 0:
+        return None
+    widths: list[int] = []
+    for wanted, needed in zip(natural, least, strict=True):
+        more = min(wanted - needed, spare)
+        widths.append(needed + more)
+        spare -= more
+    return widths
+
+
+def _print_packed(console: Console, pairs: Sequence[tuple[str, Text]]) -> None:
+    """Print a row as lines of headings and values, its first value as their head. A pair is not divided if it fits."""
+    line = Text.assemble((pairs[0][1].plain, "bold"))
+    for heading, text in pairs[1:]:
+        pair = Text.assemble((heading, "dim"), " ", text)
+        if line.cell_len + 2 + pair.cell_len > console.width:
+            console.print(line, soft_wrap=True)
+            line = Text()
+        line = Text.assemble(line, "  ", pair)
+    console.print(line, soft_wrap=True)
 
 
 def print_folded(console: Console, name: str, text: str) -> None:

@@ -6,11 +6,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from mageflow.cli.console import TABLE_WIDTH, data, print_rows, span
+from mageflow.cli.console import data, print_rows, span
 from mageflow.locks import Holder, LocksReport, Waiter
 
 __all__ = ["draw"]
 
+_NO_LIMIT = 1_000_000
 _NO_TASK = "a program"
 """Shown for a lock that is taken outside of a task."""
 
@@ -23,10 +24,11 @@ def draw(console: Console, report: LocksReport) -> None:
     print_rows(console, _holders(report))
     if report.waiters:
         console.print()
-        if console.width < TABLE_WIDTH:
-            print_rows(console, _waits(report))  # a tree would break the ids of its deeper branches
+        tree = _waiters(report)
+        if console.measure(tree, options=console.options.update(max_width=_NO_LIMIT)).minimum <= console.width:
+            console.print(tree)
         else:
-            console.print(_waiters(report))
+            print_rows(console, _waits(report))  # the tree would cut the ids of its deeper branches
     for cycle in report.cycles:
         path = " → ".join(f"{each.task or _NO_TASK} ({each.run_id}) waits for {each.lock}" for each in cycle)
         console.print()

@@ -91,34 +91,60 @@ async def test_terminal_output_is_a_table_and_a_tree(locks: LockService, valkey:
     await finish(gates)
 
 
-async def test_a_narrow_terminal_has_every_id_whole(
-    locks: LockService, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In 40 columns each wait is a block of lines; a line is longer only if one word is."""
-    monkeypatch.setenv("COLUMNS", "40")
-    ids = ["4fe1a2b3-0000-4000-8000-0123456789ab", "5fe1a2b3-0000-4000-8000-0123456789ab"]
+async def hold_and_wait_with_long_ids(locks: LockService, valkey: EmbeddedValkey) -> tuple[list[str], str]:
+    """The run ids and trace ids of a holder and a waiter, and what the command prints."""
+    run_ids = ["4fe1a2b3-0000-4000-8000-0123456789ab", "5fe1a2b3-0000-4000-8000-0123456789ab"]
     gate = Gate()
 
     async def first() -> None:
-        async with locks.resource("orders").acquire("customer-4711"):
+        async with locks.resource("orders-of-the-warehouse").acquire("customer-4711"):
             await gate.pass_through()
 
     async def second() -> None:
-        async with locks.resource("orders").acquire("customer-4711"):
+        async with locks.resource("orders-of-the-warehouse").acquire("customer-4711"):
             pass
 
-    runs = [start(first(), within=attempt(ids[0], task="pay"))]
+    runs = [start(first(), within=attempt(run_ids[0], task="book-the-payment-of-an-order"))]
     await gate.reached()
-    runs.append(start(second(), within=attempt(ids[1], task="pack")))
+    runs.append(start(second(), within=attempt(run_ids[1], task="pack")))
     await waiting(locks, 1)
     shown = command("--redis-url", valkey.url, "--namespace", "tests")
+    document = json.loads(command("--redis-url", valkey.url, "--namespace", "tests", "--json").stdout)
     gate.open()
     await asyncio.gather(*runs)
-
     assert shown.returncode == 0, shown.stderr
-    assert {*ids} <= {*shown.stdout.split()}
-    assert "…" not in shown.stdout
-    assert [line for line in shown.stdout.splitlines() if len(line.rstrip()) > 40 and len(line.split()) > 1] == []
+    [holder] = document["holders"]
+    return [*run_ids, holder["trace_id"], holder["resource"], str(holder["token"])], shown.stdout
+
+
+@pytest.mark.parametrize(("columns", "lines_of_a_holder"), [(40, 14), (80, 4), (120, 2), (200, 1)])
+async def test_every_width_has_every_id_whole(
+    columns: int, lines_of_a_holder: int, locks: LockService, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table where it fits, else lines of headings and values. A line is too long only if one word is."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ids, shown = await hold_and_wait_with_long_ids(locks, valkey)
+
+    words = shown.replace("(", " ").replace(")", " ").split()
+    assert [each for each in ids if each and each not in words] == []
+    assert "…" not in shown
+    assert [line for line in shown.splitlines() if len(line.rstrip()) > columns and len(line.split()) > 1] == []
+    lines = [line for line in shown.splitlines() if line.strip()]
+    waits = next(number for number, line in enumerate(lines) if line.startswith(("who waits", "waits  ")))
+    assert waits - (2 if columns == 200 else 0) <= lines_of_a_holder, shown
+
+
+async def test_a_pipe_has_a_line_for_each_holder(
+    locks: LockService, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``mageflow locks | grep RUN`` finds the run with its task, trace and token: a pipe has no width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ids, shown = await hold_and_wait_with_long_ids(locks, valkey)
+
+    [line] = [line for line in shown.splitlines() if ids[0] in line and "lease" not in line and "holds" not in line]
+    assert len(line) > 180
+    expected = [ids[0], *ids[2:], "book-the-payment-of-an-order"]
+    assert [each for each in expected if each and each not in line.split()] == []
 
 
 def test_no_locks_and_no_redis_are_one_clear_line(valkey: EmbeddedValkey) -> None:
