@@ -15,6 +15,9 @@ Key                       Written by                                            
 ``mageflow_enqueued_at``  `stamp`: epoch seconds                                  telemetry, for the queue wait; locks,
                                                                                   for the age of a deadlock's members
 ``mageflow_due_at``       `stamp`: epoch seconds, of a scheduled run              telemetry, for the queue wait
+``mageflow_schedule``     `stamp`: id of the signature, of a scheduled run        `aio_unschedule`, to find the run; the
+                                                                                  key has colons, which Hatchet's filter
+                                                                                  refuses
 ``traceparent``           telemetry, the SDK's instrumentor, or the engine        the same, for the span's parent
 ``tracestate``            telemetry                                               telemetry
 ``baggage``               telemetry, where `Settings.propagate_baggage` is on     telemetry
@@ -43,6 +46,7 @@ __all__ = [
     "KEY_FLOW",
     "KEY_LINK",
     "KEY_QUEUE_SOURCE",
+    "KEY_SCHEDULE",
     "KEY_SENDER",
     "KEY_SIGNATURE",
     "KEY_SOURCE",
@@ -64,6 +68,7 @@ KEY_LINK: Final = "mageflow_link"
 KEY_SOURCE: Final = "mageflow_source"
 KEY_ENQUEUED_AT: Final = "mageflow_enqueued_at"
 KEY_DUE_AT: Final = "mageflow_due_at"
+KEY_SCHEDULE: Final = "mageflow_schedule"
 KEY_QUEUE_SOURCE: Final = "prom_mageflow_source"
 """Hatchet exports its queue size by every key that begins with ``prom_``
 (``hatchet_tenant_additional_metadata_queue_size``, labels ``key`` and ``value``)."""
@@ -81,6 +86,7 @@ OWN_KEYS: Final = (
     KEY_SOURCE,
     KEY_ENQUEUED_AT,
     KEY_DUE_AT,
+    KEY_SCHEDULE,
 )
 """Keys of mageflow's own that every run has, blank where unused."""
 
@@ -120,6 +126,7 @@ def stamp(
     source: Source,
     due_at: float | None = None,
     signature_key: str = "",
+    schedule: str = "",
     dedupe_key: str = "",
     flow: str = "",
     sender: str = "",
@@ -135,6 +142,7 @@ def stamp(
         source: Why the run is sent.
         due_at: Epoch seconds at which it is due, if that is later than now.
         signature_key: Redis key of its signature.
+        schedule: See the table of the module.
         dedupe_key: See the table of the module.
         flow: See the table of the module.
         sender: See the table of the module.
@@ -151,4 +159,5 @@ def stamp(
         KEY_SOURCE: source,
         KEY_ENQUEUED_AT: f"{time.time() if now is None else now:.6f}",
         KEY_DUE_AT: "" if due_at is None else f"{due_at:.6f}",
+        KEY_SCHEDULE: schedule,
     }

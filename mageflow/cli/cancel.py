@@ -1,6 +1,7 @@
-"""``mageflow cancel``: cancels in Hatchet the runs of a signature or flow that are under way."""
+"""``mageflow cancel``: cancels runs of a signature or flow that are under way, and takes back its starts at a time."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -21,14 +22,17 @@ Examples:
   mageflow cancel ID                            a whole id, as in a log
   mageflow cancel 'mageflow:{/a}:swarm:ID#7'    one item of a swarm
   mageflow cancel ID --json | jq '.done[].runs'
+  mageflow start ID --in 2h; mageflow cancel ID   takes the start back
 
 \b
+A start of --at or --in is taken back: the signature, chain or swarm stays
+stored and can be started again.
 Afterwards: a chain ends as cancelled and its error callbacks run. A swarm
 loses these items and goes on with the others. mageflow interrupt ends either
 for good, and mageflow suspend lets running tasks end.
 What is damaged in Redis is left out and named; all else is cancelled.
 Exit status: 0 Hatchet was asked to cancel them, 1 a key was not found, has
-nothing under way or is damaged, or Redis or Hatchet does not answer,
+nothing under way and no time to start, or is damaged, or Redis or Hatchet does not answer,
 2 wrong arguments.
 """
 
@@ -37,11 +41,11 @@ _UNDER_WAY: Final = ("sent", "active")
 
 
 class NothingUnderWayError(FlowError):
-    """No run of it was handed to Hatchet and has not ended."""
+    """No run of it was handed to Hatchet and has not ended, and it has no time at which it starts."""
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"{key!r} has no run under way. mageflow interrupt ends what waits")
+        super().__init__(f"{key!r} has no run under way and no time to start. mageflow interrupt ends what waits")
 
 
 @click.command(epilog=_EPILOG)
@@ -49,9 +53,10 @@ class NothingUnderWayError(FlowError):
 @redis_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(keys: tuple[str, ...], redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
-    """Cancel in Hatchet the runs of a signature, chain or swarm that have not ended.
+    """Cancel the runs of a signature, chain or swarm that have not ended, and take back its starts at a time.
 
-    The same as cancelling them in Hatchet's dashboard. Runs of nested flows are cancelled too. Nothing is deleted.
+    The same as cancelling them in Hatchet's dashboard. Runs of nested flows are cancelled too. Nothing is deleted
+    but the scheduled runs of a task signature.
     """
 
     async def apply(client: "Mageflow", key: str) -> dict[str, Any]:
@@ -61,18 +66,42 @@ def cancel(keys: tuple[str, ...], redis_url: str | None, namespace: str | None, 
             found = _UnderWay(port)
             await found.look_at(key)
         runs = list(found.runs)
-        if not runs and found.unreadable:
+        times = await _take_back(client, key)
+        if not runs and not times and found.unreadable:
             raise found.unreadable[0]
-        if not runs:
+        if not runs and not times:
             raise NothingUnderWayError(key)
         try:
-            await client.runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=runs))
+            if runs:
+                await client.runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=runs))
         except Exception as error:  # the driver of the REST API has no error of its own for all of them
             raise DispatchError("cancel", " ".join(str(error).split()) or type(error).__name__) from error
-        said = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} cancelled"
-        return {"runs": runs, "said": said, "unreadable": found.unreadable}
+        said = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} cancelled"] if runs else []
+        said += [f"start at {_shown(each)} taken back" for each in times[:1]]
+        said += [f"{len(times) - 1} more until {_shown(times[-1])}"] if len(times) > 1 else []
+        return {
+            "runs": runs,
+            "taken_back": [_shown(each) for each in times],
+            "said": ", ".join(said),
+            "unreadable": found.unreadable,
+        }
 
     act_on_each(keys, redis_url, namespace, apply, as_json=as_json)
+
+
+async def _take_back(client: "Mageflow", key: str) -> list[datetime]:
+    """The times of the starts that are taken back. A member of a flow has none."""
+    if "#" in key:
+        return []
+    try:
+        signature = await client.load_signature(key)
+    except SignatureError:  # `_UnderWay` says what of it cannot be read
+        return []
+    return await signature.aio_unschedule()
+
+
+def _shown(moment: datetime) -> str:
+    return moment.astimezone().isoformat(timespec="seconds")
 
 
 @dataclass

@@ -32,7 +32,7 @@ Examples:
 A signature runs again each time. A chain or swarm runs once: a second start
 changes nothing of it. mageflow list shows what is stored, and mageflow run
 starts a program. A time of a chain or swarm is replaced by the next --at or
---in, and taken back by mageflow interrupt.
+--in. mageflow cancel takes a start at a time back, of a signature too.
 Exit status: 0 started or scheduled, or ended with success under --wait, 1 a
 key was not found, it failed, or Redis or Hatchet does not answer, 2 wrong
 arguments.

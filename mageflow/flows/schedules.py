@@ -45,6 +45,14 @@ class Schedules:
         if verdict == "begun":
             raise IllegalTransitionError(key, status, "schedule")
 
+    async def unschedule(self, key: str) -> datetime | None:
+        """Take back that a chain or swarm starts by itself. Returns when; None if it has no such time.
+
+        Raises:
+            SignatureNotFoundError: It expired or was removed.
+        """
+        return await self._store.unschedule(key)
+
     async def keep(self, key: str, at: datetime, *, depth: int = 0) -> None:
         """Let a record, and the flows that it needs, live for the active TTL after a time.
 

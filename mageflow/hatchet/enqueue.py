@@ -64,6 +64,7 @@ def enqueue_item(
 
     ``sender`` is the id of the task that becomes the parent of the run. ``due_at`` are epoch seconds.
     """
+    signature_id = signature_id_of(run.signature_key)
     stamped = stamp(
         {**(default_metadata or {}), **run.metadata, **(metadata or {})},
         source=run.source,
@@ -72,9 +73,9 @@ def enqueue_item(
         flow=run.flow,
         sender=sender,
         due_at=due_at,
+        schedule="" if due_at is None else signature_id,
         link=run.link,
     )
-    signature_id = signature_id_of(run.signature_key)
     return EnqueueItem(run.task_name, stamped, signature_id=signature_id, traceparent=run.traceparent)
 
 

@@ -26,6 +26,7 @@ from mageflow.hatchet.run_options import (
     run_call,
     schedule_call,
 )
+from mageflow.hatchet.scheduled_runs import delete_scheduled_runs
 from mageflow.signatures import SentMessage, Signature, SignatureRunner, TaskSignature, deep_merge, with_input_keys
 from mageflow.types import DispatchRun
 
@@ -105,6 +106,17 @@ class SdkSignatureRunner(SignatureRunner):
         with on_behalf_of(self._dispatch_run(signature)):
             return await runnable.aio_schedule(at, message, **schedule_call(options))
 
+    @override
+    def unschedule(self, signature: Signature) -> list[datetime]:
+        return _blocking(self.aio_unschedule(signature), "unschedule")
+
+    @override
+    async def aio_unschedule(self, signature: Signature) -> list[datetime]:
+        if isinstance(signature, TaskSignature):
+            return await delete_scheduled_runs(self._hatchet.scheduled, signature.key) if signature.is_stored else []
+        at = await self._flows.schedules.unschedule(signature.key)
+        return [] if at is None else [at]
+
     def _prepared(self, signature: TaskSignature, message: object) -> tuple[Any, object]:
         declared = self._register.find_workflow(signature.task_name)
         validator = None if declared is None else declared.runnable.input_validator
@@ -141,5 +153,5 @@ def _blocking(work: Coroutine[Any, Any, Any], method: str) -> Any:
         return asyncio.run(work)
     work.close()
     raise ConfigurationError(
-        f"{method} of a flow blocks, and this is an event loop: write await signature.aio_{method}(...)"
+        f"{method} blocks here, and this is an event loop: write await signature.aio_{method}(...)"
     )

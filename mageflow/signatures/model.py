@@ -61,6 +61,14 @@ class SignatureRunner(Protocol):
         """Run at a time."""
         ...
 
+    def unschedule(self, signature: "Signature") -> list[datetime]:
+        """Take back its starts at a time; blocks the thread for the call."""
+        ...
+
+    async def aio_unschedule(self, signature: "Signature") -> list[datetime]:
+        """Take back its starts at a time."""
+        ...
+
 
 class Signature(BaseModel):
     """The common part of every signature; subclasses add ``kind``: ``task``, ``chain`` or ``swarm``.
@@ -238,10 +246,10 @@ class Signature(BaseModel):
     async def aio_schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:  # noqa: A002
         """Run it at a time.
 
-        Hatchet keeps the time of a task signature: delete it with ``client.scheduled``. Redis keeps that of a chain or
-        swarm, and the first worker that sees that it is time starts it, up to 3 seconds later with the default
-        ``Settings.reconcile_interval_seconds``, or up to 6 seconds where workers are idle. Scheduling a flow again
-        replaces time, message and options until it has begun; `interrupt` and `remove` end it.
+        Hatchet keeps the time of a task signature. Redis keeps that of a chain or swarm, and the first worker that sees
+        that it is time starts it, up to 3 seconds later with the default ``Settings.reconcile_interval_seconds``, or up
+        to 6 seconds where workers are idle. Scheduling a flow again replaces time, message and options until it has
+        begun. `aio_unschedule` takes it back.
 
         The record, and the chains and swarms that it needs, live for their active TTL after the time. One round trip
         to Redis, two for a signature with callbacks that are flows or a flow with nested flows, and two more for each
@@ -267,6 +275,27 @@ class Signature(BaseModel):
             IllegalTransitionError: The chain or swarm has been started, or has ended.
         """
         return await self._bound_runner("aio_schedule").aio_schedule(self, run_at, input, options)
+
+    def unschedule(self) -> list[datetime]:
+        """Take back its starts at a time. Blocks the thread; returns and raises as `aio_unschedule` does."""
+        return self._bound_runner("unschedule").unschedule(self)
+
+    async def aio_unschedule(self) -> list[datetime]:
+        """Take back every start at a time that has not begun. It stays stored and can be run or scheduled again.
+
+        For a task signature its scheduled runs in Hatchet are deleted: one call lists up to 500 of them, one deletes
+        them. A run that begins in between goes on. For a chain or swarm one round trip to Redis, atomic, and
+        ``mageflow_signature_writes_total{operation="update"}``.
+
+        Returns:
+            When they would have started, the earliest first, in UTC; empty if there was none.
+
+        Raises:
+            ConfigurationError: This copy was not made by a client.
+            SignatureNotFoundError: The chain or swarm expired or was removed.
+            DispatchError: Hatchet does not answer.
+        """
+        return await self._bound_runner("aio_unschedule").aio_unschedule(self)
 
     async def suspend(self, *, by: str = "", why: str = "") -> Status:
         """Start nothing more of it until `resume`.

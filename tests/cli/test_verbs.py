@@ -200,6 +200,39 @@ async def test_a_start_at_a_time(client: Any, verb: Any, mageflow_worker: Any, l
     assert (await client.load_signature(other.key)).status == "interrupted"
 
 
+async def test_cancel_takes_a_start_at_a_time_back(client: Any, verb: Any, mageflow_worker: Any) -> None:
+    """Of a task signature in Hatchet, of a chain in Redis. What runs beside it is cancelled too."""
+    began: list[int] = []
+    release = threading.Event()
+
+    @client.task(name="weekly")
+    async def weekly(message: dict[str, Any]) -> dict[str, Any]:
+        began.append(message.get("n", 0))
+        while not release.is_set():
+            await asyncio.sleep(0.02)
+        return {}
+
+    mageflow_worker.in_process(client, "weekly", workflows=[weekly])
+    chain, signature = await client.chain([weekly, weekly], "billing"), await client.sign(weekly)
+    for key in (chain.key, signature.key, signature.key):
+        await verb("start", key, "--in", "4s", "--input", '{"n": 1}')
+    await verb("start", signature.key, "--input", '{"n": 2}')
+    await until(lambda: began == [2], 3)
+
+    said = await verb("cancel", chain.key)
+    assert said.exit_code == 0, said.output
+    assert said.stdout.startswith("start at 20")
+    assert said.stdout.endswith(f" taken back  {chain.key}\n")
+    both = json.loads((await verb("cancel", signature.key, "--json")).stdout)["done"][0]
+    assert (len(both["runs"]), len(both["taken_back"])) == (1, 2)
+    assert all(datetime.fromisoformat(each) > datetime.now(UTC) - timedelta(minutes=1) for each in both["taken_back"])
+    await asyncio.sleep(6)
+    assert began == [2]
+    assert "no time to start" in (await verb("cancel", chain.key)).stderr
+    release.set()
+    assert (await verb("start", chain.key, "--wait")).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

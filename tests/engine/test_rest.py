@@ -243,6 +243,26 @@ async def test_a_run_scheduled_over_grpc_appears_in_the_list(client: RawClient) 
     assert (document["workflowName"], document["input"]) == (name, {"n": 1})
 
 
+async def test_scheduled_runs_and_crons_are_filtered_by_metadata_without_colons(client: RawClient) -> None:
+    """As Hatchet's routes of both do; those of runs split at the first colon."""
+    name, mark = unique("filtered"), unique("mark")
+    await client.put(name, task("work", name))
+    far = (datetime.now(UTC) + timedelta(days=10)).isoformat()
+    for key in ("mark", "other"):
+        body = {"triggerAt": far, "input": {}, "additionalMetadata": {key: mark, "url": "http://x"}}
+        await client.post(f"{client.tenant}/workflows/{name}/scheduled", body)
+    path = f"{client.tenant}/workflows/scheduled"
+    assert len((await client.get(path, additionalMetadata=f"mark:{mark}", statuses="SCHEDULED"))["rows"]) == 1
+    for wrong in ("url:http://x", "mark"):
+        for listed in (path, f"{client.tenant}/workflows/crons"):
+            status, document = await client.http("GET", listed, additionalMetadata=wrong)
+            assert (status, "must be in the format key:value" in str(document)) == (400, True)
+        status, _ = await client.http("POST", f"{path}/bulk-delete", {"filter": {"additionalMetadata": [wrong]}})
+        assert status == 400
+    deleted = await client.post(f"{path}/bulk-delete", {"filter": {"additionalMetadata": [f"other:{mark}"]}})
+    assert len(deleted["deletedIds"]) == 1
+
+
 async def test_bulk_operations_over_grpc_do_the_same_as_over_rest(client: RawClient) -> None:
     """Newer clients may trigger, cancel and replay over gRPC, by ids or by filter."""
     name, mark = unique("twins"), unique("mark")

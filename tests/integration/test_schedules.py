@@ -9,7 +9,7 @@ from hatchet_sdk import Context, StickyStrategy
 from pydantic import BaseModel, ValidationError
 
 from mageflow import AcceptParams, Settings
-from mageflow.errors import ConfigurationError, IllegalTransitionError
+from mageflow.errors import ConfigurationError, DispatchError, IllegalTransitionError, SignatureNotFoundError
 from tests.integration.conftest import until
 
 GIVEN: dict[str, Any] = {"additional_metadata": {"tenant": "acme"}, "priority": 3}
@@ -157,3 +157,63 @@ async def test_a_sticky_run_of_a_signature_is_on_the_worker_of_its_parent(client
     await parent.aio_run(Message(), wait_for_result=False)
     await until(lambda: len(children) == 6, 60)
     assert set(children) == set(parents)
+
+
+async def test_starts_at_a_time_are_taken_back(client: Any, seen: Seen) -> None:
+    """Those of one signature alone: Hatchet has those of another, and plain ones of the task, still."""
+    signature, other = await client.sign(seen.one), await client.sign(seen.one, y=1)
+    chain = await client.chain([seen.one, seen.two])
+    times = [soon(3), soon(6000), soon(9000)]
+    for at in reversed(times):
+        await signature.aio_schedule(at, {"x": 1}, **GIVEN)
+    await other.aio_schedule(times[0], {"x": 2})
+    await seen.one.aio_schedule(times[0], Message(x=3))
+    await chain.aio_schedule(times[0], {"x": 4}, **GIVEN)
+
+    in_milliseconds = [at.replace(microsecond=at.microsecond // 1000 * 1000) for at in times]
+    taken = await signature.aio_unschedule()
+    assert [at.replace(microsecond=at.microsecond // 1000 * 1000) for at in taken] == in_milliseconds
+    [of_chain] = await chain.aio_unschedule()
+    assert abs(of_chain - times[0]) <= timedelta(milliseconds=1)
+    for each in (signature, chain):
+        assert await each.aio_unschedule() == []
+        stored = await client.load_signature(each.key)
+        assert (stored.status, stored.starts_at) == ("pending", None)
+    assert (await client.load_signature(chain.key)).history[-1].why == "unscheduled: taken back"
+    assert [row.trigger_at for row in (await client.scheduled.aio_list()).rows if row.workflow_run_id is None] != []
+
+    await until(lambda: len(seen.runs) == 2, 30)
+    await asyncio.sleep(1)
+    assert sorted(run[1] for run in seen.runs) == [2, 3]
+    assert (await chain.aio_run({"x": 5})) == {"from": "two"}
+    assert sorted(run[1] for run in seen.runs) == [0, 2, 3, 5]
+    assert [run[3:] for run in seen.runs[2:]] == [("", 1)] * 2  # the options went with the time
+    assert await chain.aio_unschedule() == []
+
+    assert await asyncio.to_thread(signature.unschedule) == []
+    with pytest.raises(ConfigurationError, match=r"await signature\.aio_unschedule"):
+        signature.unschedule()
+    await chain.remove()
+    with pytest.raises(SignatureNotFoundError):
+        await chain.aio_unschedule()
+
+
+async def test_more_scheduled_runs_than_one_page_are_taken_back(client: Any, seen: Seen, monkeypatch: Any) -> None:
+    """Page after page; the real size of a page is 500."""
+    monkeypatch.setattr("mageflow.hatchet.scheduled_runs._PAGE", 3)
+    signature = await client.sign(seen.one)
+    for _ in range(7):
+        await signature.aio_schedule(soon(5000))
+    assert len(await signature.aio_unschedule()) == 7
+    assert await signature.aio_unschedule() == []
+
+
+async def test_a_hatchet_that_does_not_answer_is_a_typed_error(client: Any, seen: Seen, monkeypatch: Any) -> None:
+    """The runs stay scheduled, so the call may be repeated."""
+    signature = await client.sign(seen.one)
+    await signature.aio_schedule(soon(5000))
+    with monkeypatch.context() as patched:
+        patched.setattr(client.scheduled.api_config, "_base_path", "http://127.0.0.1:9")
+        with pytest.raises(DispatchError):
+            await signature.aio_unschedule()
+    assert len(await signature.aio_unschedule()) == 1

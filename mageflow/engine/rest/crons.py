@@ -6,7 +6,7 @@ from aiohttp import web
 
 from mageflow.engine.crons import Cron, Crons
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import TENANT, body_of, many, metadata_pairs, page_of, workflow_in
+from mageflow.engine.rest.request import TENANT, body_of, many, page_of, plain_metadata_pairs, workflow_in
 from mageflow.engine.rest.serializers import as_object, resource, without_nulls
 from mageflow.engine.values import JsonObject
 
@@ -45,7 +45,7 @@ class _Crons:
 
     async def list_crons(self, request: web.Request) -> web.Response:
         query = request.query
-        pairs = metadata_pairs(many(request, "additionalMetadata"))
+        pairs = plain_metadata_pairs(many(request, "additionalMetadata"))
         rows = [
             self._row(cron)
             for cron in self._crons.entries.values()

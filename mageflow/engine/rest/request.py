@@ -67,6 +67,17 @@ def metadata_pairs(pairs: list[str]) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in (pair.partition(":") for pair in pairs)]
 
 
+def plain_metadata_pairs(pairs: list[str]) -> list[tuple[str, str]]:
+    """Return filters of the form ``key:value`` of the older routes, whose values have no colon.
+
+    Raises:
+        InvalidRequestError: a filter has no colon, or more than one.
+    """
+    if any(pair.count(":") != 1 for pair in pairs):
+        raise InvalidRequestError("Additional metadata filters must be in the format key:value.")
+    return metadata_pairs(pairs)
+
+
 def window_of(request: web.Request, rows: list[JsonObject]) -> list[JsonObject]:
     """Return the rows that the parameters ``offset`` and ``limit`` select, without information about pages.
 

@@ -8,7 +8,7 @@ from mageflow.engine.errors import InvalidRequestError, RequestError
 from mageflow.engine.formats import iso
 from mageflow.engine.model import Run
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import TENANT, body_of, many, metadata_pairs, page_of, time_from, workflow_in
+from mageflow.engine.rest.request import TENANT, body_of, many, page_of, plain_metadata_pairs, time_from, workflow_in
 from mageflow.engine.rest.serializers import as_object, resource, without_nulls
 from mageflow.engine.schedules import Schedule, Schedules
 from mageflow.engine.trigger import Trigger
@@ -54,7 +54,7 @@ class _Schedules:
             workflow_id=request.query.get("workflowId"),
             parent_task_id=request.query.get("parentStepRunId"),
             statuses=set(many(request, "statuses")),
-            pairs=metadata_pairs(many(request, "additionalMetadata")),
+            pairs=plain_metadata_pairs(many(request, "additionalMetadata")),
         )
         return web.json_response(page_of(request, [self._row(schedule) for schedule in chosen]))
 
@@ -75,7 +75,7 @@ class _Schedules:
         ids = [str(each) for each in body.get("scheduledWorkflowRunIds") or ()]
         chosen = as_object(body.get("filter"))
         if chosen:
-            pairs = metadata_pairs(list(chosen.get("additionalMetadata") or ()))
+            pairs = plain_metadata_pairs(list(chosen.get("additionalMetadata") or ()))
             ids += [
                 each.id
                 for each in self._select(

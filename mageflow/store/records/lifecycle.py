@@ -10,6 +10,7 @@ from mageflow.signatures import FailureRecord, LifecycleAction
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.calls import RecordOperations
 from mageflow.store.records.decisions import LifecycleDecision, LifecycleVerdict, StartDecision
+from mageflow.store.records.stored import moment
 from mageflow.store.records.views import guarded
 
 __all__ = ["LifecycleOperations", "StartRequest"]
@@ -90,6 +91,22 @@ class LifecycleOperations(RecordOperations):
                 scripts.SCHEDULE, keys, round(at.timestamp() * 1000), *start, f"for {at.isoformat(timespec='seconds')}"
             )
         return cast('tuple[Literal["scheduled", "begun", "gone"], str]', tuple(reply))
+
+    async def unschedule(self, key: str) -> datetime | None:
+        """Take back that a flow starts by itself, with the message and the options for it. It stays stored.
+
+        Returns:
+            When it would have started; None if it has no such time or has begun. Nothing was changed then.
+
+        Raises:
+            SignatureNotFoundError: The record expired or was removed.
+        """
+        keys = self.keys.parse(key)
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id)):
+            verdict, *rest = await self._call(scripts.SCHEDULE, keys, "", "", "", "", "", "taken back")
+        if verdict == "gone":
+            raise SignatureNotFoundError(key)
+        return guarded(keys.record, lambda: moment(rest[1])) if verdict == "scheduled" else None
 
     async def apply_lifecycle(
         self,
