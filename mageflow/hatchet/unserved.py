@@ -4,6 +4,7 @@ Hatchet accepts such a run without a word, and the caller waits until the schedu
 is looked up some seconds after it was sent, in a thread of its own. The sender only notes it.
 """
 
+import atexit
 import logging
 import socket
 import threading
@@ -31,6 +32,7 @@ _MOST_TASKS: Final = 256
 _MOST_WORKERS: Final = 20
 _MOST_NAMES: Final = 3
 _CONNECT_SECONDS: Final = 2.0
+_END_SECONDS: Final = 2.0
 
 _log = logging.getLogger("mageflow.hatchet")
 
@@ -38,7 +40,8 @@ _log = logging.getLogger("mageflow.hatchet")
 class UnservedWatch:
     """Looks up one run of each task at most once a minute, and reports each task at most once.
 
-    It knows at most 256 tasks; runs of further tasks are not looked up. Its thread ends when nothing is left to do.
+    It knows at most 256 tasks; runs of further tasks are not looked up. Its thread ends when nothing is left to do, and
+    with the program: the program ends at once, or after the look that is on its way, for which it waits 2 s at most.
 
     Args:
         config: Has the address of Hatchet and the namespace.
@@ -66,6 +69,7 @@ class UnservedWatch:
         self._noted: deque[tuple[float, EnqueueItem]] = deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_ending = threading.Event()
 
     def note(self, items: Iterable[EnqueueItem]) -> None:
         """Note runs that are about to be sent. Waits for nothing."""
@@ -91,15 +95,29 @@ class UnservedWatch:
                 # A daemon: a program that has sent its runs may end at once.
                 self._thread = threading.Thread(target=self._run, name="mageflow-unserved", daemon=True)
                 self._thread.start()
+                atexit.register(self._end)
+
+    def _end(self) -> None:
+        """Let no look go on while the interpreter takes itself apart.
+
+        Python ends a daemon thread there by unwinding its stack. The SDK makes its REST calls inside a function of
+        pydantic, whose stack frames cannot be unwound: the process would abort with SIGABRT after all its work.
+        """
+        self._is_ending.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(_END_SECONDS)
 
     def _run(self) -> None:
         while True:
             with self._lock:
                 if not self._noted:
                     self._thread = None
+                    atexit.unregister(self._end)
                     return
                 due, item = self._noted.popleft()
-            time.sleep(max(due - time.monotonic(), 0.0))
+            if self._is_ending.wait(max(due - time.monotonic(), 0.0)):
+                return
             try:
                 found = self._why_waiting(item)
             except Exception as error:  # noqa: BLE001 - a look that fails must not disturb the program

@@ -1,6 +1,8 @@
 """A run that no worker takes is one warning at the sender, within seconds, with what to do."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from typing import Any
@@ -11,7 +13,9 @@ from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
 from mageflow import Settings
 from mageflow.engine import LocalEngine
 from mageflow.interceptors import Interceptor, RunUnserved, SwarmLeftOpen
+from tests.conftest import ROOT
 from tests.integration.conftest import MakeClient, until
+from tests.started_program import StartedProgram
 
 FAST = Settings(metrics_port=0, unserved_warning_seconds=0.5)
 
@@ -157,3 +161,20 @@ async def test_a_sender_that_ends_waits_for_nothing(make_observed: MakeClient, m
     assert len(looking()) == before + (1 if seconds else 0)
     assert all(each.daemon for each in looking())
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_while_it_looks_ends_as_it_would(mageflow_engine: LocalEngine) -> None:
+    """With its own status, at once, and without a word: the look is over before the interpreter takes itself apart."""
+    environment = {**os.environ, **mageflow_engine.environment(), "PYTHONFAULTHANDLER": "1"}
+    for _ in range(2):
+        with StartedProgram(
+            [sys.executable, "-m", "tests.integration.sends_and_ends"], cwd=ROOT, env=environment
+        ) as run:
+            while run.line() != "ends\n":
+                pass
+            began = time.monotonic()
+            status, _, errors = run.ended()
+            assert "Fatal Python error" not in errors, errors
+            assert status == 0, errors
+            assert time.monotonic() - began < 15
