@@ -130,6 +130,26 @@ def rate_of_active(series: str, *by: str) -> str:
     )
 
 
+def highest(expr: str, label: str, ranking: str, most: int = 8) -> str:
+    """The lines of the values of a label that rank highest over the visible range.
+
+    ``topk`` alone chooses anew at each step: a legend below a narrow panel has no room for all that were ever chosen.
+
+    Args:
+        expr: The query, by the label.
+        label: For example ``task``.
+        ranking: By the same label, at the end of the visible range: ``... [$__range] @ end()``.
+        most: How many values stay.
+    """
+    return f"({expr}) and on ({label}) topk({most}, {ranking})"
+
+
+def highest_gauge(gauge: str, label: str) -> str:
+    """The lines of a gauge that were highest in the visible range, by a label."""
+    ranking = f"max by ({label}) (max_over_time({gauge}[$__range] @ end()))"
+    return highest(f"max by ({label}) ({gauge})", label, ranking)
+
+
 def with_rows(buckets: str, selector: str) -> str:
     """The selector with some buckets of a histogram, for heat maps: three in each power of ten up to a minute.
 

@@ -3,20 +3,23 @@
     (cd tests/dashboards/viewer && npm install --ignore-scripts)
     python -m tests.dashboards.board_screenshots --seconds 900 --out docs/boards
 
-A development script: it makes the pictures of the documentation. It needs Node.js, Chromium and Prometheus;
-``tests/dashboards/viewer/README.md`` describes how the boards are rendered.
+A development script: it makes the pictures of the documentation. It needs Node.js, Chromium and Prometheus, and for
+the panels of logs a Loki. ``tests/dashboards/viewer/README.md`` describes how the boards are rendered.
 """
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from mageflow.dashboards import find_bundle
 from mageflow.engine import LocalEngine
 from mageflow.testing import WorkerProcess
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.dashboards.logs_live import running_loki
 from tests.dashboards.prometheus_server import PrometheusServer
 
 ROOT = Path(__file__).parents[2]
@@ -29,21 +32,25 @@ _MANY = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=900)
+    parser.add_argument("--loki", default=shutil.which("loki"), help="the program; without it no panels of logs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/boards")
     chosen = parser.parse_args()
     subprocess.run(["node", "build.mjs"], cwd=VIEWER, check=True)
     with tempfile.TemporaryDirectory() as name, LocalEngine() as engine, EmbeddedValkey() as valkey:
         folder = Path(name)
-        with PrometheusServer(folder, find_bundle().rules) as server:
+        store = running_loki(chosen.loki, folder) if chosen.loki else nullcontext()
+        with PrometheusServer(folder, find_bundle().rules) as server, store as loki:
             environment = {
                 "MAGEFLOW_REDIS_URL": valkey.url,
                 "MAGEFLOW_METRICS_SD_DIR": str(server.sd_dir),
                 "MAGEFLOW_METRICS_PORT": "0",
             }
+            if loki is not None:
+                environment["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] = f"{loki.url}/otlp/v1/logs"
             arguments = ("mageflow.cli.demo.shop.worker", "--traffic")
             with WorkerProcess(engine, *arguments, output=folder / "worker.log", environment=environment) as worker:
                 time.sleep(chosen.seconds)
-                take_pictures(server.url, _moment(server), chosen.seconds, chosen.out)
+                take_pictures(server.url, loki and loki.url, _moment(server), chosen.seconds, chosen.out)
                 print("\n".join(worker.output().splitlines()[-3:]))
 
 
@@ -55,10 +62,12 @@ def _moment(server: PrometheusServer) -> float:
     return time.time()
 
 
-def take_pictures(prometheus: str, until: float, seconds: float, out: Path) -> None:
+def take_pictures(prometheus: str, loki: str | None, until: float, seconds: float, out: Path) -> None:
     """Make one PNG for each board, with the data of the seconds before ``until``."""
     query = f"from={(until - seconds) * 1000:.0f}&to={until * 1000:.0f}"
     command = ["node", "pictures.mjs", "--prometheus", prometheus, "--query", query, "--out", str(out.resolve())]
+    if loki is not None:
+        command += ["--loki", loki]
     subprocess.run([*command, "--boards", str(find_bundle().root / "grafana")], cwd=VIEWER, check=True)
 
 

@@ -221,16 +221,23 @@ def test_only_what_may_be_negative_has_an_axis_below_zero() -> None:
 
 
 def test_a_narrow_panel_ranks_over_the_visible_range() -> None:
-    """``topk`` at each step gives more lines than the legend below the panel has room for."""
-    ranked = [
+    """The legend below it has room for about eight tasks or locks, and ``topk`` at each step gives more lines."""
+    of_many = [
         target["expr"]
         for panel in graphs()
         if panel["gridPos"]["w"] <= 8
         for target in panel["targets"]
-        if "topk(" in target["expr"]
+        if "topk(" in target["expr"] or target["legendFormat"] in {"{{task}}", "{{lock}}"}
     ]
-    assert len(ranked) == 2
-    assert all("[$__range] @ end()" in each for each in ranked)
+    assert len(of_many) == 6
+    assert all("topk(8, " in each and "[$__range] @ end()" in each for each in of_many)
+
+
+def test_an_empty_cell_of_a_deadlock_is_empty() -> None:
+    """A cycle of two has no third member: Grafana fills its cells with the text of the empty panel, as links."""
+    (panel,) = [p.values[0] for p in of_type("table") if p.values[0]["title"] == "Deadlocks with links"]
+    assert panel["fieldConfig"]["defaults"]["noValue"] == "no deadlocks"
+    assert ({"id": "byRegexp", "options": "/.+/"}, "noValue", "-") in properties(panel)
 
 
 def test_flows_that_succeed_are_not_red() -> None:

@@ -1,7 +1,7 @@
 """Board 4, locks and deadlocks: holders, waiters, the wait-for graph, and deadlocks."""
 
 from dashboards.generator.log_queries import lines_with, one_row_per_line
-from dashboards.generator.queries import counts, in_range, quantile, quantile_of_all, rate_of_active, recent
+from dashboards.generator.queries import counts, highest, in_range, quantile, quantile_of_all, rate_of_active, recent
 from dashboards.generator.spec import BoardSpec, PanelSpec, Query, Section, heat, lines, logs, stat, table
 from mageflow.telemetry.names import events, traces
 
@@ -12,6 +12,9 @@ def _with_labels(expr: str, **labels: tuple[str, str]) -> str:
         expr = f'label_replace({expr}, "{name}", "{text}", "{source}", "(.+)")'
     return expr
 
+
+_MOST_HELD = "sum by (lock) (increase(mageflow_lock_hold_seconds_sum{L}[$__range] @ end()))"
+_MOST_WAITED = "sum by (lock) (increase(mageflow_lock_wait_seconds_sum{L}[$__range] @ end()))"
 
 _WAITS = "sum by (waiter_task, lock) (mageflow_lock_wait_edges{L}) > 0"
 _HOLDS = "sum by (holder_task, lock) (mageflow_lock_wait_edges{L}) > 0"
@@ -163,21 +166,27 @@ _WAITING_AND_HOLDING = Section(
              "Distribution of waits. The lowest row is requests that were granted at once. Dots open the trace of a "
              "waiting attempt, which links to the holder's trace."),
         lines(
-            "Hold p95", "s", [Query(quantile(0.95, "mageflow_lock_hold_seconds_bucket{L}", "lock"), "{{lock}}")],
-            "How long locks are held. Long holds cause long waits, so shorten the holds first.",
+            "Hold p95", "s",
+            [Query(highest(quantile(0.95, "mageflow_lock_hold_seconds_bucket{L}", "lock"), "lock", _MOST_HELD),
+                   "{{lock}}")],
+            "How long locks are held. Long holds cause long waits, so shorten the holds first. Of many locks, the "
+            "eight that were held most in the visible range.",
             width=8, drill="lock",
         ),
         lines(
             "Mean held at once", "short",
-            [Query("sum by (lock) (rate(mageflow_lock_hold_seconds_sum{L}[R]))", "{{lock}}")],
-            "Mean number of leases held at the same time, computed from holds that have ended.",
+            [Query(highest("sum by (lock) (rate(mageflow_lock_hold_seconds_sum{L}[R]))", "lock", _MOST_HELD),
+                   "{{lock}}")],
+            "Mean number of leases held at the same time, computed from holds that have ended. The same eight locks.",
             width=8, drill="lock",
         ),
         lines(
             "Contended share", "percentunit",
-            [Query("1 - sum by (lock) (" + recent('mageflow_lock_wait_seconds_bucket{L,le="0.01"}') + ") / "
-                   f"sum by (lock) ({recent('mageflow_lock_wait_seconds_count{L}')})", "{{lock}}")],
-            "Share of requests that waited more than 10 ms. If it is high, stagger the tasks that use this lock.",
+            [Query(highest("1 - sum by (lock) (" + recent('mageflow_lock_wait_seconds_bucket{L,le="0.01"}') + ") / "
+                           f"sum by (lock) ({recent('mageflow_lock_wait_seconds_count{L}')})", "lock", _MOST_WAITED),
+                   "{{lock}}")],
+            "Share of requests that waited more than 10 ms. If it is high, stagger the tasks that use this lock. Of "
+            "many locks, the eight that were waited for most.",
             width=8, drill="lock", maximum=1,
         ),
     ),

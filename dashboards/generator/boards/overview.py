@@ -1,21 +1,12 @@
 """Board 1, fleet overview: are all workers well, and if not, which task, pool or process has a problem."""
 
-from dashboards.generator.queries import ENDED, counts, in_range, quantile_of_all
+from dashboards.generator.queries import ENDED, counts, highest_gauge, in_range, quantile_of_all
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, stat, table
 
 _OWN = "and on (job, instance) mageflow_worker_info{S}"
 """Limits series about processes and scrapes to mageflow workers."""
 
 _DEADLOCKS = in_range("mageflow_deadlocks_total{S}")
-
-
-def _highest(gauge: str) -> str:
-    """The lines of the eight tasks that were highest in the visible range.
-
-    ``topk`` alone chooses anew at each step: a legend below a narrow panel has no room for all that were ever chosen.
-    """
-    highest = f"topk(8, max by (task) (max_over_time({gauge}[$__range] @ end())))"
-    return f"max by (task) ({gauge}) and on (task) {highest}"
 
 
 _RIGHT_NOW = Section(
@@ -109,14 +100,14 @@ _WORK = Section(
         ),
         lines(
             "Waiting in Hatchet", "short",
-            [Query(_highest("mageflow_tasks_waiting{S}"), "{{task}}")],
+            [Query(highest_gauge("mageflow_tasks_waiting{S}", "task"), "{{task}}")],
             "Runs that no worker has started, as Hatchet counts them, for eight tasks at most. One elected "
             "worker reads them. Absent while Hatchet does not answer.",
             drill="task", decimals=0, width=8, empty="not known",
         ),
         lines(
             "Oldest waiting run", "s",
-            [Query(_highest("mageflow_task_oldest_waiting_seconds{S}"), "{{task}}")],
+            [Query(highest_gauge("mageflow_task_oldest_waiting_seconds{S}", "task"), "{{task}}")],
             "How long the oldest of them has waited. It climbs by a second each second if no worker takes the task.",
             drill="task", steps=((60, "orange"), (300, "red")), width=8, empty="not known",
         ),

@@ -1,7 +1,15 @@
 """Board 2, decorated tasks: throughput, latency, failures, timeouts and signatures of one or a few tasks."""
 
 from dashboards.generator.log_queries import lines_with
-from dashboards.generator.queries import ENDED, counts, quantile, quantile_of_all, rate_of_active, share_in_range
+from dashboards.generator.queries import (
+    ENDED,
+    counts,
+    highest,
+    quantile,
+    quantile_of_all,
+    rate_of_active,
+    share_in_range,
+)
 from dashboards.generator.spec import BoardSpec, Query, Section, heat, lines, logs, stat, table
 
 _RIGHT_NOW = Section(
@@ -91,8 +99,11 @@ _OUTCOMES = Section(
         ),
         lines(
             "Queue wait p95 by task", "s",
-            [Query(quantile(0.95, "mageflow_task_queue_wait_seconds_bucket{T}", "task"), "{{task}}")],
-            "From enqueue or due time to the start of the first attempt. Retries are not counted.",
+            [Query(highest(
+                quantile(0.95, "mageflow_task_queue_wait_seconds_bucket{T}", "task"), "task",
+                "sum by (task) (increase(mageflow_task_queue_wait_seconds_sum{T}[$__range] @ end()))"), "{{task}}")],
+            "From enqueue or due time to the start of the first attempt. Retries are not counted. Of many tasks, the "
+            "eight that waited most in all in the visible range: select others above.",
             drill="task", steps=((60, "red"),), width=8, has_exemplars=False,
         ),
         heat(

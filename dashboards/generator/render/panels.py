@@ -423,6 +423,8 @@ def _log_table(spec: PanelSpec) -> Any:
     )
     panel = (
         table.Panel()
+        # The text of an empty panel would be in each empty cell too.
+        .override_by_regexp("/.+/", [model.DynamicConfigValue(id_val="noValue", value="-")])
         .unit(spec.unit)
         .no_value(spec.empty)
         .show_header(True)

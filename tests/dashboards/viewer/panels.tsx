@@ -1,5 +1,5 @@
 // The panel types of the boards. Numbers, tables and graphs over time are Grafana's own components; the heatmap, the
-// curve and the node graph are in none of its libraries and are drawn here after its description.
+// curve, the log lines and the node graph are in none of its libraries and are drawn here after its description.
 import {
   FieldColorModeId, FieldConfigProperty, FieldType, PanelPlugin, formattedValueToString, getFieldDisplayValues,
   getValueFormat, identityOverrideProcessor, type DataFrame, type GrafanaTheme2, type PanelProps,
@@ -116,6 +116,33 @@ function Rows({ data, width, height, options, fieldConfig }: Props) {
       data={frame} width={width} height={height} noHeader={!options.showHeader} initialSortBy={options.sortBy}
       columnMinWidth={50} cellHeight={'sm' as any} timeRange={data.timeRange}
     />
+  );
+}
+
+const LEVELS: Record<string, string> = {
+  critical: '#705da0', error: '#e24d42', warning: '#eab839', info: '#7eb26d', debug: '#1f78c1',
+};
+
+/** Lines of a log, the latest first: a bar in the colour of the level, the time and the text. */
+function Logs({ data, fieldConfig }: Props) {
+  const theme = useTheme2();
+  const frame = data.series.find((each) => each.length);
+  if (!frame) {
+    return <Words>{fieldConfig.defaults.noValue ?? 'No data'}</Words>;
+  }
+  const [times, lines, levels] = frame.fields.map((field) => field.values);
+  const time = (at: number) => new Date(at - new Date(at).getTimezoneOffset() * 60000).toISOString().slice(0, 23).replace('T', ' ');
+  const text = { ...theme.typography.bodySmall, fontFamily: theme.typography.fontFamilyMonospace, whiteSpace: 'pre' as const };
+  return (
+    <div style={{ height: '100%', overflow: 'hidden', ...text }}>
+      {Array.from(lines, (line: string, at: number) => (
+        <div key={at} style={{ display: 'flex', gap: 10, lineHeight: '20px' }}>
+          <span style={{ width: 3, margin: '2px 0', background: LEVELS[levels[at]] ?? '#8e8e8e' }} />
+          <span style={{ color: theme.colors.text.secondary }}>{time(times[at])}</span>
+          <span>{line}</span>
+        </div>
+      ))}
+    </div>
   );
 }
 
@@ -339,5 +366,6 @@ export const PLUGINS: Record<string, PanelPlugin<any, any>> = {
   trend: new PanelPlugin<any>(Trend).useFieldConfig({
     standardOptions: { [FieldConfigProperty.Color]: palette }, useCustomConfig: options(GRAPH),
   }),
+  logs: new PanelPlugin<any>(Logs).useFieldConfig({}),
   nodeGraph: new PanelPlugin<any>(Graph).useFieldConfig({}),
 };

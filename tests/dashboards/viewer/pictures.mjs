@@ -1,6 +1,7 @@
 // Serves the viewer on a free port of loopback, opens every board in Chromium and writes a PNG of each.
 //
-//   node pictures.mjs --prometheus http://127.0.0.1:9090 --boards DIR --out DIR [--chromium FILE] [--query STRING]
+//   node pictures.mjs --prometheus http://127.0.0.1:9090 [--loki http://127.0.0.1:3100] --boards DIR --out DIR
+//     [--chromium FILE] [--query STRING]
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -12,6 +13,7 @@ const here = path.dirname(new URL(import.meta.url).pathname);
 const { values: chosen } = parseArgs({
   options: {
     prometheus: { type: 'string' },
+    loki: { type: 'string' },
     boards: { type: 'string' },
     out: { type: 'string' },
     chromium: { type: 'string', default: '/usr/bin/chromium' },
@@ -22,6 +24,7 @@ const WIDTH = 1600;
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
 const PAGE = `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/bundle/viewer.css">
 <script>window.__grafana_public_path__ = '/public/'; window.process = { env: {} };
+window.hasLoki = ${Boolean(chosen.loki)};
 window.grafanaBootData = { settings: {}, user: {}, navTree: [] };</script>
 <style>body { margin: 0; font-family: Inter, Helvetica, Arial, sans-serif; }</style>
 <div id="root"></div><script type="module" src="/bundle/viewer.js"></script>`;
@@ -35,8 +38,9 @@ const FOLDERS = {
 async function answer(request, response) {
   const { pathname, search } = new URL(request.url, 'http://127.0.0.1');
   const [, first, ...rest] = pathname.split('/');
-  if (first === 'prometheus') {
-    const asked = await fetch(`${chosen.prometheus}/${rest.join('/')}${search}`);
+  const servers = { prometheus: chosen.prometheus, loki: `${chosen.loki}/loki` };
+  if (servers[first]) {
+    const asked = await fetch(`${servers[first]}/${rest.join('/')}${search}`);
     response.writeHead(asked.status, { 'content-type': 'application/json' }).end(Buffer.from(await asked.arrayBuffer()));
   } else if (first === 'd') {
     response.writeHead(200, { 'content-type': 'text/html' }).end(PAGE);

@@ -26,7 +26,7 @@ const number = (text: string) => (text === '+Inf' ? Infinity : text === '-Inf' ?
 const escaped = (text: string) => text.replace(/[\\$^*{}[\]'+?.()|]/g, '\\\\$&');
 
 /** A value of a variable inside a regular expression: several become alternatives. */
-function inRegex(value: string | string[], variable: { multi?: boolean; includeAll?: boolean }): string {
+export function inRegex(value: string | string[], variable: { multi?: boolean; includeAll?: boolean }): string {
   if (!variable.multi && !variable.includeAll) {
     return String(value);
   }
@@ -135,7 +135,7 @@ function line(query: Query, series: Series, step?: number): DataFrame {
   });
 }
 
-function tables(query: Query, series: Series[], isOneOfMany: boolean): DataFrame[] {
+export function tables(query: { refId: string }, series: Series[], isOneOfMany: boolean): DataFrame[] {
   if (!series.length) {
     return [];
   }

@@ -7,6 +7,7 @@ import { useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { BrowserRouter } from 'react-router-dom';
 import { catchError, map, of } from 'rxjs';
+import { LokiSource } from './loki';
 import { PLUGINS } from './panels';
 import { PrometheusSource } from './prometheus';
 
@@ -42,24 +43,27 @@ function registerAsGrafanaDoes() {
 
 function provideServices() {
   const about = (id: string, type: data.PluginType) => ({ id, name: id, type, info: { logos: {} } }) as any;
-  const settings: any = {
-    id: 1, uid: 'prometheus', name: 'Prometheus', type: 'prometheus', access: 'proxy', isDefault: true, readOnly: true,
-    meta: about('prometheus', data.PluginType.datasource), jsonData: {},
-  };
-  const source = new PrometheusSource(settings);
-  const isOurs = (reference: any) => {
-    const uid = runtime.getTemplateSrv().replace(reference?.uid ?? reference ?? '');
-    return ['', 'prometheus', 'Prometheus'].includes(uid);
+  const settings = (id: number, type: string, name: string): any => ({
+    id, uid: type, name, type, access: 'proxy', isDefault: id === 1, readOnly: true,
+    meta: about(type, data.PluginType.datasource), jsonData: {},
+  });
+  const [prometheus, loki] = [settings(1, 'prometheus', 'Prometheus'), settings(2, 'loki', 'Loki')];
+  const sources: Record<string, any> = { prometheus: new PrometheusSource(prometheus), loki: new LokiSource(loki) };
+  const found = (reference: any) => {
+    const uid = runtime.getTemplateSrv().replace(reference?.uid ?? reference ?? '') || 'prometheus';
+    return [prometheus, loki].find((each) => [each.uid, each.name].includes(uid));
   };
   runtime.setDataSourceSrv({
     get: async (reference: any) => {
-      if (!isOurs(reference)) {
+      const asked = found(reference);
+      if (!asked) {
         throw new Error(`there is no data source ${JSON.stringify(reference)}`);
       }
-      return source;
+      return sources[asked.type];
     },
-    getList: (filters: any) => ([filters?.pluginId ?? 'prometheus'].flat().includes('prometheus') ? [settings] : []),
-    getInstanceSettings: (reference: any) => (isOurs(reference) ? settings : undefined),
+    getList: (filters: any) =>
+      [prometheus, loki].filter((each) => [filters?.pluginId ?? 'prometheus'].flat().includes(each.type)),
+    getInstanceSettings: found,
     reload: () => undefined,
   } as any);
   for (const [id, plugin] of Object.entries(PLUGINS)) {
@@ -167,9 +171,11 @@ function Page({ board, scene }: { board: any; scene: scenes.EmbeddedScene }) {
   );
 }
 
-/** The panels without those of Tempo and Loki, and without the rows that have no other ones. */
+const MISSING = (window as any).hasLoki ? ['tempo'] : ['tempo', 'loki'];
+
+/** The panels without those of Tempo, or of Loki if there is none, and without the rows that have no other ones. */
 function withoutOthers(panels: any[]): any[] {
-  const isOurs = (each: any) => !['tempo', 'loki'].includes(each.datasource?.type);
+  const isOurs = (each: any) => !MISSING.includes(each.datasource?.type);
   const kept = panels
     .filter(isOurs)
     .map((each) => (each.panels ? { ...each, panels: each.panels.filter(isOurs) } : each));
@@ -183,9 +189,8 @@ async function show() {
   provideServices();
   const uid = location.pathname.split('/').at(-1);
   const board = await (await fetch(`/boards/${uid}.json`)).json();
-  // Some panels ask Tempo or a log store as well; there is none here.
   board.panels = withoutOthers(board.panels);
-  board.templating.list = board.templating.list.filter((each: any) => !['tempo', 'loki'].includes(each.query));
+  board.templating.list = board.templating.list.filter((each: any) => !MISSING.includes(each.query));
   const scene = sceneOf(board);
   Object.assign(report, { board, scene });
   createRoot(document.getElementById('root')!).render(
