@@ -20,7 +20,7 @@ from tests.dashboards.prometheus_server import PROGRAM, WHY_NOT
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT),
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 NOT_FROM_WORKERS = {"Engine backlog by workflow", "Ends corrected by Hatchet"}

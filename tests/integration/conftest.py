@@ -16,6 +16,10 @@ from mageflow.testing.capture import Samples, SpanCapture, capture_spans, sample
 
 MakeClient = Callable[..., Mageflow]
 
+LOST_AFTER_SECONDS = 10.0
+"""For an engine whose workers are killed. The SDK sends a heartbeat every four seconds, on a busy machine later: with
+little more than that, a worker that lives is taken for dead, and its runs begin again elsewhere."""
+
 
 async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a condition and assert it. The limit is for a busy machine: a wait ends when the condition holds."""

@@ -36,7 +36,7 @@ async def test_a_user_passes_metadata_on_and_loses_nothing(signed: Observed, mag
     async def parent(msg: Message, ctx: Context) -> dict[str, Any]:
         bare = Hatchet().stubs.task(name="copied-child", input_validator=Message)
         run = bare.aio_run(Message(n=7), additional_metadata=dict(ctx.additional_metadata))
-        return {"got": await asyncio.wait_for(run, 20)}
+        return {"got": await asyncio.wait_for(run, 60)}
 
     mageflow_worker.in_process(client, "copied", workflows=[child, parent])
     with capture_logs() as logs:
@@ -73,10 +73,10 @@ async def test_a_forged_run_does_not_become_the_step(signed: Observed, mageflow_
     mageflow_worker.in_process(client, "forged", workflows=[step, other])
     forged = {KEY_SIGNATURE: f"{chain.key}#0", KEY_FLOW: f"chain:{chain.key.rpartition(':')[2]}:0"}
     bare = Hatchet().stubs.task(name="forged-other", input_validator=Message, output_validator=dict[str, Any])
-    assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=forged), 20) == {"other": 9}
+    assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=forged), 60) == {"other": 9}
     assert ran == ["other"]
     await chain.resume()
-    assert await asyncio.wait_for(chain.aio_run(), 20) == {"step": 0}  # the message is for the first step
+    assert await asyncio.wait_for(chain.aio_run(), 60) == {"step": 0}  # the message is for the first step
     assert ran == ["other", "step", "step"]
 
 
@@ -96,7 +96,7 @@ async def test_a_run_of_the_same_task_with_copied_metadata_is_a_plain_run(
             msg.n = 1
         bare = Hatchet().stubs.task(name="calls-itself", input_validator=Message)
         run = bare.aio_run(Message(n=msg.n - 1), additional_metadata=dict(ctx.additional_metadata))
-        return {"got": await asyncio.wait_for(run, 30)}
+        return {"got": await asyncio.wait_for(run, 60)}
 
     mageflow_worker.in_process(client, "recursive", workflows=[calls_itself])
     deep = {"got": {"got": {"leaf": True}}}
@@ -130,7 +130,7 @@ async def test_a_signature_that_a_task_runs_is_no_copy(signed: Observed, mageflo
 
     mageflow_worker.in_process(client, "nested", workflows=[inner, outer])
     bare = Hatchet().stubs.task(name="outer", input_validator=Message, output_validator=dict[str, Any])
-    assert await asyncio.wait_for(bare.aio_run(Message()), 30) == {"result": {"inner": 5}, "status": "done"}
+    assert await asyncio.wait_for(bare.aio_run(Message()), 60) == {"result": {"inner": 5}, "status": "done"}
     assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 0
 
 
@@ -159,7 +159,7 @@ async def test_a_copy_that_is_sent_later_without_a_parent_is_a_plain_run(
         copies = seen[:3]
         await asyncio.sleep(3)
         for metadata in copies:
-            assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=metadata), 20) == {"n": 9}
+            assert await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=metadata), 60) == {"n": 9}
         assert len(logs.named("mageflow.signature.foreign")) == 3
     assert len(seen) == 6
     assert (await client.load_signature(chain.key)).status is Status.DONE
@@ -191,7 +191,7 @@ async def test_a_copy_that_may_be_a_second_delivery_fails_and_says_why(signed: O
     assert len(seen) == 4
     for metadata in seen[:]:
         with pytest.raises(FailedTaskRunExceptionGroup) as caught:
-            await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=metadata), 20)
+            await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=metadata), 60)
         [error] = caught.value.exceptions
         assert "DuplicateRunError: the task function has not run" in str(error)
         assert metadata[KEY_SIGNATURE] in str(error)
@@ -239,18 +239,18 @@ async def test_an_early_copy_of_a_run_of_a_workflow_fails_and_says_why(signed: O
     bare = Hatchet().stubs.workflow(name="copied-workflow", input_validator=Message)
     signature = await client.sign(flow, n=1)
     owner = asyncio.create_task(signature.aio_run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sorted(ran) != ["beside", "first"]:
             await asyncio.sleep(0.02)
     for moment in ("while it runs", "after its end"):
         with pytest.raises(FailedTaskRunExceptionGroup) as caught:
-            await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=seen[0]), 20)
+            await asyncio.wait_for(bare.aio_run(Message(n=9), additional_metadata=seen[0]), 60)
         assert caught.value.exceptions, moment
         for error in caught.value.exceptions:
             assert "DuplicateRunError: the task function has not run" in str(error), moment
             assert signature.key in str(error)
         release.set()
-        result = await asyncio.wait_for(asyncio.shield(owner), 20)
+        result = await asyncio.wait_for(asyncio.shield(owner), 60)
         assert [result[name] for name in ("first", "beside", "last")] == [{"n": 1}] * 3
     await asyncio.sleep(1)
     assert sorted(ran) == ["beside", "first", "last"]
@@ -258,7 +258,7 @@ async def test_an_early_copy_of_a_run_of_a_workflow_fails_and_says_why(signed: O
 
 
 async def _ended(client: Any, run_id: str) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (status := await client.runs.aio_get_status(run_id)).name in ("QUEUED", "RUNNING"):
             await asyncio.sleep(0.1)
     return status.name
@@ -311,7 +311,7 @@ async def test_a_key_that_is_not_of_this_client_leaves_a_plain_run(
     bare = Hatchet().stubs.task(name="other-key", input_validator=Message, output_validator=dict[str, Any])
     with capture_logs() as logs:
         run = bare.aio_run(Message(n=9), additional_metadata={KEY_SIGNATURE: key})
-        assert await asyncio.wait_for(run, 20) == {"n": 9}
+        assert await asyncio.wait_for(run, 60) == {"n": 9}
     [foreign] = logs.named("mageflow.signature.foreign")
     assert foreign["level"] == "warning"
     assert signed.samples.by("result", "mageflow_signature_loads_total", kind="task")["foreign"] == 1

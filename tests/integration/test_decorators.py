@@ -151,11 +151,11 @@ async def test_batches_are_one_attempt_each_in_coroutines_and_threads(observed, 
     """A batch function gets its items and its context. It is recorded as one attempt, with its size."""
     client = observed.client
 
-    @client.batch_task(name="batch-async", batch_max_size=3, batch_max_interval=timedelta(seconds=5))
+    @client.batch_task(name="batch-async", batch_max_size=3, batch_max_interval=timedelta(seconds=60))
     async def batch_async(items: dict[BatchMemberId, Message]) -> dict[BatchMemberId, Message]:
         return {key: Message(x=each.x * 2) for key, each in items.items()}
 
-    @client.batch_task(name="batch-sync", batch_max_size=2, batch_max_interval=timedelta(seconds=5))
+    @client.batch_task(name="batch-sync", batch_max_size=2, batch_max_interval=timedelta(seconds=60))
     @client.with_ctx
     def batch_sync(items: dict[BatchMemberId, Message], ctx: Context) -> dict[BatchMemberId, Message]:
         if any(each.x < 0 for each in items.values()):

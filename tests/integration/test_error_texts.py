@@ -63,7 +63,7 @@ async def test_what_the_engine_stores_is_read(observed: Any, mageflow_worker: An
     found = []
     for task in (fails, sleeps):
         run = await task.aio_run({}, wait_for_result=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await client.runs.aio_get_status(run.workflow_run_id)).name != "FAILED":
                 await asyncio.sleep(0.05)
         details = await client.runs.aio_get_details(run.workflow_run_id)

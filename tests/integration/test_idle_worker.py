@@ -38,7 +38,7 @@ async def test_an_idle_worker_has_no_traces(make_observed, mageflow_worker, mage
     observed = make_observed(
         url if kind == "url" else redis.Redis.from_url(url),
         interceptors=[seen],
-        settings=Settings(metrics_port=0, reconcile_interval_seconds=0.1, lock_lease_seconds=1.0),
+        settings=Settings(metrics_port=0, reconcile_interval_seconds=0.1, lock_lease_seconds=4.0),
     )
 
     @observed.client.task(name="idle")

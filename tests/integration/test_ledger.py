@@ -17,7 +17,7 @@ from mageflow.engine import LocalEngine
 from mageflow.testing.capture import Samples
 from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import Observed, scrape, until
+from tests.integration.conftest import LOST_AFTER_SECONDS, Observed, scrape, until
 
 SCRIPT = Path(__file__).with_name("ledger_worker.py")
 FLAKY_FAILURES = (0, 1, 2, 3)
@@ -56,7 +56,7 @@ class Workload:
         failing = await self._client.sign("ledger-item", x=1, error_callbacks=["ledger-catch"])
         await failing.aio_run_no_wait({})
         await asyncio.wait_for(asyncio.gather(*(each.aio_result() for each in references), return_exceptions=True), 90)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             for flow in flows:
                 while not (await self._client.load_signature(flow.key)).has_ended:
                     await asyncio.sleep(0.05)
@@ -89,7 +89,7 @@ async def idle(port: int, ended: Callable[[Samples], bool]) -> Samples:
         found[:] = [scrape(port)]
         return ended(found[0])
 
-    await until(is_idle, 30)
+    await until(is_idle)
     return found[0]
 
 
@@ -111,7 +111,7 @@ async def test_telemetry_agrees_with_the_ledger_over_a_restart_and_a_kill(make_o
         "MAGEFLOW_REDIS_URL": mageflow_redis.url,
         "PYTHONPATH": str(SCRIPT.parents[2]),
     }
-    with LocalEngine(worker_lost_after=5.0) as engine:
+    with LocalEngine(worker_lost_after=LOST_AFTER_SECONDS) as engine:
         observed = make_observed(mageflow_redis.url, hatchet=engine.client())
         work = Workload(observed)
 
@@ -142,7 +142,7 @@ async def test_telemetry_agrees_with_the_ledger_over_a_restart_and_a_kill(make_o
 
             await workers[2].aio_start()
             await work.round()
-            assert (await asyncio.wait_for(reference.aio_result(), 60))["x"] == 0
+            assert (await asyncio.wait_for(reference.aio_result(), 90))["x"] == 0
             parts.append(await idle(port, counted(1, 1)))
         finally:
             for each in workers:
@@ -253,8 +253,9 @@ async def test_the_runs_of_a_cron_agree_with_the_ledger_over_a_kill(tmp_path):
                 await until(lambda: scrape(port).total("mageflow_task_runs_total", task="ledger-cron") >= 2, 60)
                 counted = scrape(port).total("mageflow_task_runs_total", task="ledger-cron", outcome="succeeded")
                 waits = scrape(port).total("mageflow_task_queue_wait_seconds_count", task="ledger-cron")
-                written = read_ledger(ledger)["ledger-cron", "succeeded"] - before
-                assert counted <= waits <= written + 1
+                assert counted <= waits
+                # Each run whose wait was counted has begun, and writes its line.
+                await until(lambda: read_ledger(ledger)["ledger-cron", "succeeded"] - before >= waits)  # noqa: B023
             finally:
                 worker.kill()
                 await worker.aio_stop()

@@ -78,20 +78,20 @@ async def test_every_outcome_is_the_same_in_metric_span_and_log(observed, magefl
     async def final(msg: Message) -> dict[str, Any]:
         raise NonRetryableException(msg.secret)
 
-    @client.task(name="slow", execution_timeout=timedelta(seconds=1))
+    @client.task(name="slow", execution_timeout=timedelta(seconds=3))
     async def slow(msg: Message) -> dict[str, Any]:
-        await asyncio.sleep(30)
+        await asyncio.sleep(90)
         return {}
 
     @client.task(name="stopped")
     async def stopped(msg: Message) -> dict[str, Any]:
         loop.call_soon_threadsafe(started.set)
-        await asyncio.sleep(30)
+        await asyncio.sleep(90)
         return {}
 
-    @client.task(name="stuck-thread", execution_timeout=timedelta(seconds=1))
+    @client.task(name="stuck-thread", execution_timeout=timedelta(seconds=3))
     def stuck_thread(msg: Message) -> dict[str, Any]:
-        release_thread.wait(20)
+        release_thread.wait(90)
         return {}
 
     @client.task(name="undumpable")
@@ -113,7 +113,7 @@ async def test_every_outcome_is_the_same_in_metric_span_and_log(observed, magefl
         with pytest.raises(Exception, match="Tasks must return"):
             await undumpable.aio_run(secret)
         reference = await stopped.aio_run(secret, wait_for_result=False)
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 60)
         await client.runs.aio_cancel(reference.workflow_run_id)
         with pytest.raises(Exception, match="exceeded timeout"):
             await stuck_thread.aio_run(secret)
@@ -140,7 +140,7 @@ async def test_every_outcome_is_the_same_in_metric_span_and_log(observed, magefl
     assert samples.value("mageflow_task_failures_total", task="bad", exception="KeyError") == 1
     assert samples.value("mageflow_task_run_duration_seconds_count", task="flaky", outcome="error") == 1
     assert samples.value("mageflow_task_queue_wait_seconds_count", task="flaky") == 1  # the first attempt only
-    assert samples.value("mageflow_task_timeout_seconds", task="slow") == 1
+    assert samples.value("mageflow_task_timeout_seconds", task="slow") == 3
     assert samples.value("mageflow_task_stage_seconds_total", task="slow", stage="body") > 1
     assert samples.total("mageflow_tasks_in_flight") == 0
 

@@ -299,10 +299,10 @@ async def test_a_retry_runs_and_its_callbacks_get_the_priority_of_the_run(client
 
     mageflow_worker.in_process(client, "retries", workflows=[retried, after])
     signature = await client.sign(retried, success_callbacks=[after])
-    await asyncio.wait_for(signature.aio_run(priority=Priority.HIGH), 30)
+    await asyncio.wait_for(signature.aio_run(priority=Priority.HIGH), 60)
     await until(lambda: len(seen) == 3)
     chain = await client.chain([retried, retried], success=after)
-    await asyncio.wait_for(chain.aio_run(priority=Priority.MEDIUM), 30)
+    await asyncio.wait_for(chain.aio_run(priority=Priority.MEDIUM), 60)
     await until(lambda: len(seen) == 8)
 
     assert seen[:3] == [("retried", 1), ("retried", 2), ("after", 3)]

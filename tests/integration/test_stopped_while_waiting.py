@@ -17,7 +17,7 @@ from mageflow.engine import LocalEngine
 from mageflow.testing import EmbeddedValkey
 from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import scrape, until
+from tests.integration.conftest import LOST_AFTER_SECONDS, scrape, until
 
 pytestmark = pytest.mark.timeout(300)  # two workers start, and one waits its five seconds out
 
@@ -36,7 +36,7 @@ async def workers(
         "MAGEFLOW_REDIS_URL": valkey.url,
         "PYTHONPATH": str(SCRIPT.parents[2]),
     }
-    with LocalEngine(worker_lost_after=5.0) as engine:
+    with LocalEngine(worker_lost_after=LOST_AFTER_SECONDS) as engine:
         first, second = (
             WorkerProcess(engine, SCRIPT, output=directory / f"{name}.log", environment=environment)
             for name in ("first", "second")
@@ -68,12 +68,12 @@ async def test_a_run_that_waits_for_the_lock_of_its_decorator_is_given_back(
         task = engine.client().stubs.task(name="waits-for-a-lock", input_validator=dict, output_validator=dict)
         async with client.resource("held-elsewhere").acquire():
             reference = await task.aio_run(input={"x": 7}, wait_for_result=False)
-            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="lock_wait") == 1, 30)
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="lock_wait") == 1)
             assert len((await client.locks.snapshot()).waiters) == 1
             assert await stop(first) < ENDS_SECONDS
             assert (await client.locks.snapshot()).waiters == ()
             await second.aio_start()
-        result = await asyncio.wait_for(reference.aio_result(), 60)
+        result = await asyncio.wait_for(reference.aio_result(), 90)
         assert (result["x"], result["pid"]) == (7, second.pid), "and the task has no retry to spend"
     assert '"mageflow.worker.draining"' in first.output()
 
@@ -91,12 +91,12 @@ async def test_a_run_that_waits_for_a_redis_that_refuses_is_given_back(
         await redis.config_set("min-replicas-to-write", "1")
         try:
             reference = await signature.aio_run_no_wait()
-            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="loading") == 1, 30)
+            await until(lambda: scrape(port).total("mageflow_tasks_in_flight", phase="loading") == 1)
             assert await stop(first) < ENDS_SECONDS
         finally:
             await redis.config_set("min-replicas-to-write", "0")
             await redis.aclose()
         await second.aio_start()
-        result = await asyncio.wait_for(reference.aio_result(), 60)
+        result = await asyncio.wait_for(reference.aio_result(), 90)
         assert (result["x"], result["pid"]) == (7, second.pid), first.output()
         assert (await client.load_signature(signature.key)).status is Status.DONE

@@ -1,7 +1,8 @@
 """Attempts that Hatchet ended in another way than the worker can see: Hatchet's answer is counted."""
 
 import asyncio
-import time
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +14,24 @@ from mageflow.testing.capture import capture_logs
 from tests.integration.conftest import until
 from tests.integration.test_outcomes import outcomes
 
-BLOCKED_SECONDS = 4.0
-
 
 class Message(BaseModel):
     x: int = 0
+
+
+class Longest:
+    """Draws the whole window."""
+
+    def uniform(self, a: float, b: float, /) -> float:
+        return b
+
+
+@pytest.fixture
+def release(mageflow_worker: Any) -> Iterator[threading.Event]:
+    """Lets a function end that blocks the loop of its worker. It is set in any case, so that the worker can stop."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def corrected(samples: Any) -> dict[tuple[str, str], float]:
@@ -29,13 +43,16 @@ def corrected(samples: Any) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.slow
-async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_so(observed, mageflow_worker):
+async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_so(
+    make_observed, mageflow_worker, release
+):
     """The loop is blocked when they arrive: their functions return at once, and Hatchet has ended them already."""
+    observed = make_observed(random=Longest())
     client = observed.client
 
-    @client.task(name="block", retries=0)
+    @client.task(name="block", retries=0, execution_timeout=timedelta(seconds=180))
     async def block(msg: Message) -> dict[str, Any]:
-        time.sleep(BLOCKED_SECONDS)  # noqa: ASYNC251 - it is to block the loop
+        release.wait(90)  # it is to block the loop
         return {}
 
     @client.task(name="late", execution_timeout=timedelta(seconds=1))
@@ -46,12 +63,13 @@ async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_s
     def late_thread(msg: Message) -> dict[str, Any]:
         return {}
 
-    @client.task(name="late-staggered", execution_timeout=timedelta(seconds=1))
+    # Without the extension, which Hatchet refuses, the delay is a share of this: the cancellation arrives during it.
+    @client.task(name="late-staggered", execution_timeout=timedelta(seconds=5))
     @client.stagger_execution(wait_delta=timedelta(seconds=20))
     async def late_staggered(msg: Message) -> dict[str, Any]:
         return {}
 
-    @client.task(name="late-enough")
+    @client.task(name="late-enough", execution_timeout=timedelta(seconds=180))
     async def late_enough(msg: Message) -> dict[str, Any]:
         return {}
 
@@ -61,8 +79,11 @@ async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_s
         await block.aio_run(Message(), wait_for_result=False)
         await until(lambda: observed.samples.value("mageflow_tasks_in_flight", task="block", phase="running") == 1)
         references = [await task.aio_run(Message(x=x), wait_for_result=False) for task in tasks[1:] for x in range(2)]
-        ends = await asyncio.gather(*(each.aio_result() for each in references), return_exceptions=True)
-        await until(lambda: observed.samples.total("mageflow_task_runs_total") == 9, 30)
+        ends = await asyncio.gather(*(each.aio_result() for each in references[:6]), return_exceptions=True)
+        await asyncio.sleep(1)  # the loop was blocked for longer than their timeout, by the worker's own measure too
+        release.set()
+        ends += await asyncio.gather(*(each.aio_result() for each in references[6:]), return_exceptions=True)
+        await until(lambda: observed.samples.total("mageflow_task_runs_total") == 9)
 
     assert ["exceeded timeout" in str(end) for end in ends] == [True] * 6 + [False] * 2
     samples = observed.samples
@@ -84,13 +105,13 @@ async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_s
 
 
 @pytest.mark.slow
-async def test_a_cancellation_seen_too_late_is_not_a_success(observed, mageflow_worker):
+async def test_a_cancellation_seen_too_late_is_not_a_success(observed, mageflow_worker, release):
     """The body blocks the loop past its timeout; Hatchet cancelled the run before, or timed it out."""
     client = observed.client
 
-    @client.task(name="blocks", execution_timeout=timedelta(seconds=2))
+    @client.task(name="blocks", execution_timeout=timedelta(seconds=3))
     async def blocks(msg: Message) -> dict[str, Any]:
-        time.sleep(BLOCKED_SECONDS)  # noqa: ASYNC251 - it is to block the loop
+        release.wait(90)  # it is to block the loop
         return {}
 
     mageflow_worker.in_process(client, "blocking", workflows=[blocks])
@@ -98,10 +119,15 @@ async def test_a_cancellation_seen_too_late_is_not_a_success(observed, mageflow_
     reference = await blocks.aio_run(Message(), wait_for_result=False)
     await until(lambda: running() == 1)
     await client.runs.aio_cancel(reference.workflow_run_id)
-    await until(lambda: outcomes(observed.samples, "blocks") == {"cancelled": 1}, 30)
+    await asyncio.sleep(4)  # the timeout passes meanwhile
+    release.set()
+    await until(lambda: outcomes(observed.samples, "blocks") == {"cancelled": 1})
+    release.clear()
     with pytest.raises(Exception, match="exceeded timeout"):
         await blocks.aio_run(Message())
-    await until(lambda: outcomes(observed.samples, "blocks") == {"cancelled": 1, "timed_out": 1}, 30)
+    await asyncio.sleep(1)
+    release.set()
+    await until(lambda: outcomes(observed.samples, "blocks") == {"cancelled": 1, "timed_out": 1})
     assert corrected(observed.samples) == {("succeeded", "cancelled"): 1, ("succeeded", "timed_out"): 1}
 
 
@@ -116,7 +142,7 @@ async def test_a_result_that_is_too_large_fails_at_once(observed, mageflow_worke
     mageflow_worker.in_process(client, "huge", workflows=[huge])
     assert await huge.aio_run(Message(x=2_000_000)) == {"text": "ä" * 2_000_000}
     with pytest.raises(Exception, match="too large: its report has 42"):
-        await asyncio.wait_for(huge.aio_run(Message(x=2_100_000)), 20)
+        await asyncio.wait_for(huge.aio_run(Message(x=2_100_000)), 50)
     assert outcomes(observed.samples, "huge") == {"succeeded": 1, "failed": 1}
     assert observed.samples.value("mageflow_task_failures_total", task="huge", exception="IllegalTaskOutputError") == 1
 
@@ -134,7 +160,7 @@ async def test_each_run_of_a_batch_is_counted_as_hatchet_ends_it(observed, magef
     async def answer_async(items: dict[str, Message]) -> Any:
         return answer(items)
 
-    options: dict[str, Any] = {"batch_max_size": 4, "batch_max_interval": timedelta(seconds=1)}
+    options: dict[str, Any] = {"batch_max_size": 4, "batch_max_interval": timedelta(seconds=60)}
     batch = client.batch_task(name="batch", **options)(answer_async if is_async else answer)
     mageflow_worker.in_process(client, "batches", workflows=[batch])
 

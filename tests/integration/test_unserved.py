@@ -54,8 +54,8 @@ async def test_without_a_worker_the_sender_is_warned_once(make_observed: MakeCli
         first = await waits.aio_run({}, wait_for_result=False)
         await waits.aio_run({}, wait_for_result=False)
         # A client of an earlier test may still look after its own runs.
-        await until(lambda: bool(warnings()), 20)
-        await until(lambda: not looking(), 20)
+        await until(lambda: bool(warnings()), 60)
+        await until(lambda: not looking(), 60)
 
         [warning] = warnings()
         assert warning["level"] == "warning"
@@ -82,9 +82,9 @@ async def test_a_task_that_no_worker_has_is_named(make_observed: MakeClient, mag
     mageflow_worker.in_process(client, "not-complete", workflows=[busy], slots=1)
     running = [await busy.aio_run({}, wait_for_result=False) for _ in range(2)]
     await left_out.aio_run({}, wait_for_result=False)
-    await until(lambda: bool(seen.events), 20)
+    await until(lambda: bool(seen.events), 60)
     await asyncio.gather(*(each.aio_result() for each in running))
-    await until(lambda: not looking(), 20)
+    await until(lambda: not looking(), 60)
 
     [event] = seen.events
     assert (event.task, event.reason) == ("left-out-of-the-worker", "not_served")
@@ -104,7 +104,7 @@ async def test_without_hatchet_the_address_is_named(make_observed: MakeClient, m
         return {}
 
     sending = asyncio.create_task(nowhere.aio_run({}, wait_for_result=False))
-    await until(lambda: bool(seen.events), 20)
+    await until(lambda: bool(seen.events), 60)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
 
@@ -132,10 +132,10 @@ async def test_a_swarm_that_is_never_closed_is_named(
 
     swarm = await client.swarm([item, item], "left-open")
     waiting = asyncio.create_task(swarm.aio_run({}))
-    await until(lambda: bool(seen.open_swarms), 20)
+    await until(lambda: bool(seen.open_swarms), 60)
     await asyncio.sleep(1.5)
     await swarm.close()
-    assert await asyncio.wait_for(waiting, 20) == [{}, {}]
+    assert await asyncio.wait_for(waiting, 60) == [{}, {}]
     await client.aclose()
 
     [event] = seen.open_swarms
@@ -148,7 +148,7 @@ async def test_a_swarm_that_is_never_closed_is_named(
 @pytest.mark.parametrize("seconds", [0.0, 2.0])
 async def test_a_sender_that_ends_waits_for_nothing(make_observed: MakeClient, mageflow_engine, seconds):
     """The look-up is in a daemon thread, and 0 turns it off."""
-    before = len(looking())
+    before = set(looking())
     settings = Settings(metrics_port=0, unserved_warning_seconds=seconds)
     client = make_observed(settings=settings).client
 
@@ -158,7 +158,7 @@ async def test_a_sender_that_ends_waits_for_nothing(make_observed: MakeClient, m
 
     began = time.monotonic()
     await ends.aio_run({}, wait_for_result=False)
-    assert len(looking()) == before + (1 if seconds else 0)
+    assert len(set(looking()) - before) == (1 if seconds else 0)
     assert all(each.daemon for each in looking())
     assert time.monotonic() - began < 20
 

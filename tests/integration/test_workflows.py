@@ -16,7 +16,7 @@ from mageflow import Mageflow, ReturnValue, Settings, Status, SwarmConfig, TaskE
 from mageflow.engine import LocalEngine
 from mageflow.errors import FlowDefinitionError, FlowFailedError
 from mageflow.testing.workers import WorkerProcess
-from tests.integration.conftest import Observed, until
+from tests.integration.conftest import LOST_AFTER_SECONDS, Observed, until
 
 QUICK = Settings(metrics_port=0, reconcile_grace_seconds=1, reconcile_check_seconds=2, reconcile_interval_seconds=0.2)
 
@@ -106,7 +106,7 @@ def shop(signed: Observed, request: Any, mageflow_worker: Any) -> Generator[Shop
     shop.pauses = set()
 
 
-async def ended(client: Any, key: str, seconds: float = 30) -> Any:
+async def ended(client: Any, key: str, seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         while not (signature := await client.load_signature(key)).has_ended:
             await asyncio.sleep(0.05)
@@ -119,7 +119,7 @@ async def test_a_signed_workflow_gives_what_hatchet_gives(shop: Shop) -> None:
     assert plain == outputs(7)
     signature = await shop.client.sign(shop.workflow, number=7, success_callbacks=[shop.note])
     assert await signature.aio_run() == plain
-    await until(lambda: shop.seen == [plain], 30)
+    await until(lambda: shop.seen == [plain], 60)
     assert (await ended(shop.client, signature.key)).status is Status.DONE
     assert shop.ran == {"price": 2, "pack": 2, "ship": 2}
     await asyncio.sleep(0.5)
@@ -129,9 +129,9 @@ async def test_a_signed_workflow_gives_what_hatchet_gives(shop: Shop) -> None:
 async def test_a_workflow_is_a_step_of_a_chain_and_an_item_of_a_swarm(shop: Shop, signed: Observed) -> None:
     """It gets the result before, and what follows gets its outputs."""
     chain = await shop.client.chain([shop.note, shop.workflow, shop.note], name="wf-chain", success=shop.note)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await chain.aio_run(Order(number=3)) == {"noted": outputs(0, {"noted": None})}
-    await until(lambda: len(shop.seen) == 3, 30)
+    await until(lambda: len(shop.seen) == 3, 60)
     assert shop.seen[:2] == [None, outputs(0, {"noted": None})]
     swarm = await shop.client.swarm(
         [await shop.client.sign(shop.workflow, number=number) for number in range(6)],
@@ -153,18 +153,18 @@ async def test_a_workflow_that_fails_is_reported_once(shop: Shop) -> None:
     signature = await shop.client.sign(shop.workflow, number=5, error_callbacks=[shop.report])
     with pytest.raises(Exception, match="pack of 5"):
         await signature.aio_run()
-    await until(lambda: len(shop.errors) == 1, 30)
+    await until(lambda: len(shop.errors) == 1, 60)
     error = shop.errors[0]
     assert (error.type, error.message, error.task, error.outcome) == ("ValueError", "pack of 5", "pack", "failed")
     assert error.original_message["number"] == 5
     assert (await ended(shop.client, signature.key)).status is Status.FAILED
     chain = await shop.client.chain([shop.note, shop.workflow], error=shop.report)
     with pytest.raises(FlowFailedError, match="pack of 0"):
-        await asyncio.wait_for(chain.aio_run(), 30)
-    await until(lambda: len(shop.errors) == 2, 30)
+        await asyncio.wait_for(chain.aio_run(), 60)
+    await until(lambda: len(shop.errors) == 2, 60)
     assert shop.errors[1].failed_input["before"] == {"noted": None}
     swarm = await shop.client.swarm([shop.workflow, shop.note], closed=True)
-    results = await asyncio.wait_for(swarm.aio_run(), 30)
+    results = await asyncio.wait_for(swarm.aio_run(), 60)
     assert results == [None, {"noted": None}]
     [item] = await swarm.failed_items()
     assert (item.index, item.task, item.error.task) == (0, shop.workflow.name, "pack")
@@ -192,12 +192,12 @@ async def test_a_workflow_is_a_success_callback_and_an_error_callback(shop: Shop
     mageflow_worker.in_process(client, "remedy", workflows=[remedy], slots=5)
     signature = await client.sign(shop.note, success_callbacks=[await client.sign(shop.workflow, number=4)])
     await signature.aio_run(Order(before=1))
-    await until(lambda: shop.ran == {"price": 1, "pack": 1, "ship": 1}, 30)
+    await until(lambda: shop.ran == {"price": 1, "pack": 1, "ship": 1}, 60)
     shop.fails = {"price"}
     failing = await client.sign(shop.workflow, number=6, error_callbacks=[remedy])
     with pytest.raises(Exception, match="price of 6"):
         await failing.aio_run()
-    await until(lambda: seen == ["price of 6", 6], 30)
+    await until(lambda: seen == ["price of 6", 6], 60)
 
 
 async def test_retries_and_tasks_for_the_end_belong_to_the_workflow(signed: Observed, mageflow_worker: Any) -> None:
@@ -244,7 +244,7 @@ async def test_retries_and_tasks_for_the_end_belong_to_the_workflow(signed: Obse
     swarm = await client.swarm([flaky], closed=True)
     assert await asyncio.wait_for(swarm.aio_run(), 60) == [plain]
     assert plain["flaky"] == {"attempt": 3}
-    await until(lambda: Counter(seen) == {"good": 3, "sorry": 1, "no good": 1}, 30)
+    await until(lambda: Counter(seen) == {"good": 3, "sorry": 1, "no good": 1}, 60)
     runs = signed.samples
     assert runs.value("mageflow_task_runs_total", task="wf-flaky:flaky", outcome="retried") == 6
     assert runs.value("mageflow_task_runs_total", task="wf-bad:bad", outcome="failed") == 1
@@ -255,11 +255,11 @@ async def test_a_workflow_that_has_begun_goes_to_its_end_while_its_flow_is_suspe
     shop.pauses = {"price"}
     chain = await shop.client.chain([shop.workflow, shop.workflow, shop.note])
     await chain.aio_run_no_wait(Order(number=2))
-    await until(lambda: "price" in shop.reached, 30)
+    await until(lambda: "price" in shop.reached, 60)
     await chain.suspend(why="stock count")
     shop.pauses = set()
-    await until(lambda: shop.ran["ship"] == 1, 30)
-    async with asyncio.timeout(30):
+    await until(lambda: shop.ran["ship"] == 1, 60)
+    async with asyncio.timeout(60):
         while (await shop.client.load_signature(chain.steps[0])).status is not Status.DONE:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
@@ -270,7 +270,7 @@ async def test_a_workflow_that_has_begun_goes_to_its_end_while_its_flow_is_suspe
     single = await shop.client.sign(shop.workflow)
     await single.suspend()
     reference = await single.aio_run_no_wait(Order(number=9))
-    await asyncio.wait_for(reference.aio_result(), 30)
+    await asyncio.wait_for(reference.aio_result(), 60)
     assert shop.ran["price"] == 2
     await single.resume()
     assert (await ended(shop.client, single.key)).status is Status.DONE
@@ -282,14 +282,14 @@ async def test_a_second_run_of_the_same_dispatch_is_turned_away(shop: Shop) -> N
     shop.pauses = {"price"}
     chain = await shop.client.chain([shop.workflow, shop.note])
     await chain.aio_run_no_wait(Order(number=2))
-    await until(lambda: "price" in shop.reached, 30)
+    await until(lambda: "price" in shop.reached, 60)
     step = await shop.client.load_signature(chain.steps[0])
     details = await shop.client.runs.aio_get(step.last_run.workflow_run_id)
     metadata = dict(details.run.additional_metadata)
     bare = Hatchet().stubs.workflow(name=shop.workflow.name, input_validator=Order)
     second = await bare.aio_run(Order(number=2), additional_metadata=metadata, wait_for_result=False)
     with pytest.raises(FailedTaskRunExceptionGroup, match="DuplicateRunError"):
-        await asyncio.wait_for(second.aio_result(), 30)
+        await asyncio.wait_for(second.aio_result(), 60)
     shop.pauses = set()
     assert (await ended(shop.client, chain.key)).status is Status.DONE
     assert shop.ran == {"price": 1, "pack": 1, "ship": 1}
@@ -300,9 +300,9 @@ async def test_an_interrupted_workflow_is_cancelled(shop: Shop) -> None:
     shop.pauses = {"price"}
     signature = await shop.client.sign(shop.workflow, error_callbacks=[shop.report])
     await signature.aio_run_no_wait(Order(number=2))
-    await until(lambda: "price" in shop.reached, 30)
+    await until(lambda: "price" in shop.reached, 60)
     await signature.interrupt(why="enough")
-    await until(lambda: len(shop.errors) == 1, 30)
+    await until(lambda: len(shop.errors) == 1, 60)
     assert (shop.errors[0].type, shop.errors[0].message) == ("TaskInterrupted", "enough")
     shop.pauses = set()
     await asyncio.sleep(3)
@@ -315,11 +315,11 @@ async def test_a_failed_workflow_that_a_user_replays_goes_on_with_its_flow(shop:
     shop.fails = {"ship"}
     chain = await shop.client.chain([shop.workflow, shop.note])
     with pytest.raises(FlowFailedError, match="ship of 0"):
-        await asyncio.wait_for(chain.aio_run(), 30)
+        await asyncio.wait_for(chain.aio_run(), 60)
     shop.fails = set()
     step = await shop.client.load_signature(chain.steps[0])
     await shop.client.runs.aio_replay(step.last_run.workflow_run_id)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await shop.client.load_signature(chain.key)).status is not Status.DONE:
             await asyncio.sleep(0.05)
     assert shop.seen == [outputs(0)]
@@ -384,7 +384,7 @@ async def test_a_stand_alone_task_can_be_a_task_of_a_signed_workflow(
         {f"{name}-shared": {"shared": 4}} if alone else {"own": {"own": 4}, f"{name}-shared": {"shared": 4}}
     )
     assert result == outputs_of_both
-    await until(lambda: len(seen) == 2, 30)
+    await until(lambda: len(seen) == 2, 60)
     given = {"shared": 4} if alone else outputs_of_both
     assert [each for each in seen if each != {"shared": 5}] == [given]
     assert ran == ({"shared": 2} if alone else {"shared": 2, "own": 1})
@@ -399,7 +399,7 @@ async def test_a_killed_worker_loses_no_workflow(tmp_path: Path, mageflow_redis:
     """
     ledger = tmp_path / "ledger"
     environment = {"WORKFLOW_REDIS": mageflow_redis.url, "PYTHONPATH": str(SCRIPT.parents[2])}
-    with LocalEngine(worker_lost_after=2.0) as engine:
+    with LocalEngine(worker_lost_after=LOST_AFTER_SECONDS) as engine:
         client: Any = Mageflow(engine.client(), mageflow_redis.url, settings=QUICK)
         chains = [await client.chain(["killed-order", "killed-note"], name="killed") for _ in range(12)]
         final: list[tuple[set[str], Counter[str]]] = []
@@ -417,7 +417,7 @@ async def test_a_killed_worker_loses_no_workflow(tmp_path: Path, mageflow_redis:
             )
             await worker.aio_start()
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(150):
                 results = [await chain.aio_run() for chain in chains]
         finally:
             await worker.aio_stop()

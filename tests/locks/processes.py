@@ -33,14 +33,14 @@ class LockProcess:
         )
         return cls(process)
 
-    async def line(self, within: float = 30.0) -> dict[str, Any]:
+    async def line(self, within: float = 90.0) -> dict[str, Any]:
         """The next line it prints, parsed; an empty dictionary when it has ended."""
         assert self._process.stdout is not None
         async with asyncio.timeout(within):
             text = await self._process.stdout.readline()
         return json.loads(text) if text else {}
 
-    async def event(self, name: str, within: float = 30.0) -> dict[str, Any]:
+    async def event(self, name: str, within: float = 90.0) -> dict[str, Any]:
         """Skip lines up to the one of this event."""
         while True:
             line = await self.line(within)

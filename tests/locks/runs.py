@@ -39,8 +39,8 @@ def start(work: Coroutine[Any, Any, T], within: Attempt | None = None) -> "async
     return asyncio.get_running_loop().create_task(work, context=context)
 
 
-async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
-    """Wait until the condition is true; return its value."""
+async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float = 60.0) -> Any:
+    """Wait until the condition is true; return its value. The limit is for a busy machine."""
     deadline = time.monotonic() + within
     while True:
         value = condition()
@@ -82,7 +82,7 @@ class Gate:
 
     async def reached(self) -> None:
         """In the test: wait until the run has arrived."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await self._reached.wait()
 
     def open(self) -> None:

@@ -16,7 +16,8 @@ from tests.locks.conftest import Services
 from tests.locks.processes import LockProcess
 from tests.locks.runs import Gate, attempt, start, until, waiting
 
-LEASE = 0.9
+LEASE = 3.0
+"""A busy machine holds a process up for some tenths of a second: a renewal is still in time then."""
 
 
 class Watch(Interceptor):
@@ -78,7 +79,7 @@ async def test_lock_of_a_killed_process_goes_to_the_next_in_the_queue(services: 
     loop = asyncio.get_running_loop()
     started = loop.time()
     await holder.kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await task
     assert loop.time() - started < 3 * LEASE
     assert tokens[0] > dead["token"]
@@ -171,7 +172,7 @@ async def test_locks_outlive_a_restart_of_the_server() -> None:
         await waiting(locks, 1)
         await asyncio.to_thread(server.restart)
         gate.open()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await asyncio.gather(holder, waiter)
         assert tokens == sorted(set(tokens))
         await locks.aclose()
@@ -191,7 +192,7 @@ async def test_server_that_lost_its_data_costs_the_lease_but_tokens_still_grow()
             async with one.resource("orders").acquire() as lease:
                 leases.append(lease)
                 await asyncio.to_thread(server.restart)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await asyncio.Event().wait()  # cancelled when the loss is found
 
         with pytest.raises(LockLostError, match=r"the lease on resource 'orders' \(token \d+\) was lost") as caught:
@@ -224,7 +225,7 @@ async def test_unreachable_server_ends_the_block_in_time() -> None:
         async def hold() -> None:
             async with locks.resource("orders").acquire():
                 server.kill()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await asyncio.Event().wait()
 
         started = loop.time()

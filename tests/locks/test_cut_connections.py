@@ -91,7 +91,7 @@ async def test_lost_answers_cost_no_lease_and_leave_no_lock(
     losses = Losses()
     client = redis.asyncio.Redis(port=proxy.port, retry=Retry(redis.backoff.NoBackoff(), retries))
     port = RedisPort(client)
-    locks = LockService(LockStore(port, Keys("mageflow", "tests")), losses, lease_seconds=3.0)
+    locks = LockService(LockStore(port, Keys("mageflow", "tests")), losses, lease_seconds=12.0)
     inside = [0, 0, 0, 0]
     entered = failed = 0
 

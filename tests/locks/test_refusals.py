@@ -38,11 +38,11 @@ async def test_a_request_waits_until_redis_accepts(own_valkey: EmbeddedValkey, r
     with redis.Redis.from_url(own_valkey.url) as admin:
         admin.ping()
         with refusal(admin, own_valkey):
-            runs = [start(run(1)), start(run(2), within=attempt("r2")), start(run(3, timedelta(seconds=30)))]
+            runs = [start(run(1)), start(run(2), within=attempt("r2")), start(run(3, timedelta(seconds=90)))]
             await asyncio.sleep(1.0)
             assert entered == []
             assert not any(each.done() for each in runs)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*runs)
     assert sorted(entered) == [1, 2, 3]
     await locks.aclose()
@@ -59,7 +59,7 @@ async def test_a_request_gives_up_at_its_timeout(own_valkey: EmbeddedValkey) -> 
             with pytest.raises(StoreUnavailableError, match=r"OOM|maxmemory"):
                 async with locks.resource("orders").acquire(timeout=timedelta(seconds=seconds)):
                     pytest.fail("entered")
-            assert seconds / 3 <= time.monotonic() - began < 10
+            assert seconds / 3 <= time.monotonic() - began < 30
     await locks.aclose()
     await port.aclose()
 

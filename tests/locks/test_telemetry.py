@@ -335,7 +335,7 @@ async def test_background_work_belongs_to_no_run(process: Make, services: Servic
     """Renewals start inside a run and outlive it: they have none of its context."""
     one = process("writer")
     background = Background()
-    one.locks = services(InterceptorChain([background, one.telemetry.interceptor]), lease_seconds=0.3)
+    one.locks = services(InterceptorChain([background, one.telemetry.interceptor]), lease_seconds=3.0)
 
     async def hold() -> None:
         async with one.locks.resource("orders").acquire():

@@ -21,7 +21,7 @@ from tests.locks.deadlock_plan import execute, plan
 from tests.locks.runs import until, waiting
 
 # Real workers take their time to start on a machine that does something else as well.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SCRIPT = Path(__file__).with_name("lock_worker.py")
 Start = Callable[..., WorkerProcess]
@@ -52,7 +52,7 @@ def begin(
         output = directory / f"{name}.log"
         worker = WorkerProcess(mageflow_engine, SCRIPT, name, "6", output=output, name=name, environment=environment)
         started.append(worker)
-        return worker.start(60)
+        return worker.start(120)
 
     begin.directory = directory  # type: ignore[attr-defined]
     yield begin
@@ -117,7 +117,7 @@ async def test_deadlock_of_two_tasks_costs_one_retry_and_both_finish(
         tasks.cross.create_bulk_run_item(tasks.Want(first=first, second=second))
         for first, second in (("a", "b"), ("b", "a"))
     ]
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(90):
         results = await tasks.cross.aio_run_many(items)
     assert sorted(each["attempt"] for each in results) == [1, 2]
     assert len({each["token"] for each in results}) == 2
@@ -159,7 +159,7 @@ async def test_exclusive_tasks_never_overlap(pair: list[str], tasks: Any, watch:
     """Synchronous and asynchronous bodies, two processes, one key: one after the other; another key does not wait."""
     same = tasks.Want(first="x", seconds=0.15)
     other = tasks.Want(first="y", seconds=0.0)
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(90):
         runs = await asyncio.gather(
             tasks.exclusive_async.aio_run_many([tasks.exclusive_async.create_bulk_run_item(same) for _ in range(4)]),
             tasks.exclusive_sync.aio_run_many([tasks.exclusive_sync.create_bulk_run_item(same) for _ in range(4)]),
@@ -172,8 +172,8 @@ async def test_exclusive_tasks_never_overlap(pair: list[str], tasks: Any, watch:
 
 @pytest.mark.slow
 async def test_task_may_wait_longer_than_its_own_timeout(pair: list[str], tasks: Any, watch: LockService) -> None:
-    """A synchronous task with three seconds waits for five: its timeout grows while it waits."""
-    holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="k", seconds=5.0)))
+    """A synchronous task with three seconds waits for more: its timeout grows while it waits."""
+    holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="k", seconds=8.0)))
 
     async def is_held() -> bool:
         return bool((await watch.snapshot()).holders)
@@ -182,7 +182,7 @@ async def test_task_may_wait_longer_than_its_own_timeout(pair: list[str], tasks:
     run = asyncio.create_task(tasks.impatient.aio_run(tasks.Want(first="k")))
     report = await waiting(watch, 1)
     assert (report.waiters[0].task, report.waiters[0].holder_task) == ("impatient", "hold")
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(90):
         assert (await run)["waited"] > 3.0
         await holding
 
@@ -190,7 +190,7 @@ async def test_task_may_wait_longer_than_its_own_timeout(pair: list[str], tasks:
 @pytest.mark.slow
 async def test_debug_endpoint_shows_the_locks(pair: list[str], tasks: Any, watch: LockService) -> None:
     """``/debug/locks`` is the report of `mageflow locks`, from inside the worker."""
-    holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="secret-key", seconds=2.0)))
+    holding = asyncio.create_task(tasks.hold.aio_run(tasks.Want(first="secret-key", seconds=6.0)))
 
     async def is_held() -> bool:
         return bool((await watch.snapshot()).holders)
@@ -202,7 +202,7 @@ async def test_debug_endpoint_shows_the_locks(pair: list[str], tasks: Any, watch
     document = json.loads(text)
     assert [(each["lock"], each["task"]) for each in document["holders"]] == [("orders", "hold")]
     assert document["holders"][0]["run_id"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         await holding
 
 
@@ -211,7 +211,7 @@ async def test_lock_of_a_killed_worker_is_free_after_its_lease(
     begin: Start, pair: list[str], tasks: Any, watch: LockService
 ) -> None:
     """Another worker's waiting task gets it; nothing waits for the engine to notice the death."""
-    victim = await asyncio.to_thread(begin, "locks-victim", MAGEFLOW_LOCK_LEASE_SECONDS="1")
+    victim = await asyncio.to_thread(begin, "locks-victim", MAGEFLOW_LOCK_LEASE_SECONDS="4")
     await tasks.hold_here.aio_run(tasks.Want(first="k", seconds=60.0), wait_for_result=False)
 
     async def is_held() -> bool:
@@ -221,5 +221,5 @@ async def test_lock_of_a_killed_worker_is_free_after_its_lease(
     run = asyncio.create_task(tasks.impatient.aio_run(tasks.Want(first="k")))
     await waiting(watch, 1)
     await asyncio.to_thread(victim.kill)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         assert (await run)["waited"] >= 0

@@ -54,7 +54,7 @@ async def test_a_synchronous_client_does_not_block_the_loop(valkey: EmbeddedValk
             await asyncio.sleep(0.01)
             ticks += 1
         assert await blocked is None
-        assert ticks > 20
+        assert ticks > 5
 
 
 async def test_a_synchronous_client_has_threads_of_its_own(valkey: EmbeddedValkey) -> None:
@@ -209,7 +209,7 @@ async def test_a_cancellation_that_meets_a_broken_connection_is_not_lost() -> No
             await asyncio.sleep(0)
         server.kill()
         asking.cancel()
-        await asyncio.wait({asking}, timeout=10)
+        await asyncio.wait({asking}, timeout=60)
         assert asking.cancelled()
         await port.aclose()
 
@@ -263,6 +263,6 @@ async def test_a_close_that_is_cancelled_leaves_no_connection(valkey: EmbeddedVa
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await operator.client_list()) > before:
                 await asyncio.sleep(0.02)
