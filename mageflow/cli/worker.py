@@ -61,7 +61,7 @@ def worker(
 
 def _set_up_logs(service_name: str, logs: str | None) -> None:
     from mageflow import telemetry
-    from mageflow.telemetry.log_setup import prepare_logs_of_child
+    from mageflow.telemetry.child_logs import prepare_logs_of_child
 
     has_own = prepare_logs_of_child() is not None
     if logs == "none" or (logs is None and has_own):

@@ -9,7 +9,7 @@ import functools
 import random as _random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hatchet_sdk import Hatchet, Worker
 from hatchet_sdk.config import ClientConfig
@@ -29,10 +29,13 @@ from mageflow.errors import ConfigurationError
 from mageflow.flows import Flows
 from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerDraining, WorkerInfo
 from mageflow.locks import LockService
-from mageflow.store import Keys, LockStore, RedisClient, RedisPort, Store, warn_unsuitable
+from mageflow.store import Keys, LockStore, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
-from mageflow.telemetry.log_setup import prepare_logs_of_child
+from mageflow.telemetry.child_logs import prepare_logs_of_child
 from mageflow.types import AcceptParams, RandomSource
+
+if TYPE_CHECKING:
+    from mageflow.store import RedisClient
 
 __all__ = ["HatchetMageflow", "Mageflow"]
 
@@ -67,7 +70,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
     def __init__(
         self,
         hatchet_client: Hatchet,
-        redis_client: RedisClient = None,
+        redis_client: "RedisClient" = None,
         param_config: AcceptParams = AcceptParams.NO_CTX,
         *,
         settings: Settings | None = None,

@@ -5,6 +5,9 @@
 decision is returned, and a higher floor sends it.
 """
 
+from typing import TYPE_CHECKING
+
+from mageflow._lazy import lazy_names
 from mageflow.store.keys import SHARDS, Keys, RecordKeys, signature_id_of
 from mageflow.store.locks.records import (
     FoundCycle,
@@ -67,9 +70,12 @@ from mageflow.store.records.search import FoundSignature, search_records
 from mageflow.store.records.store import Store
 from mageflow.store.records.stored import chain_header, swarm_header, task_header
 from mageflow.store.records.views import AnySignature
-from mageflow.store.redis.port import RedisClient, RedisPort
+from mageflow.store.redis.port import RedisPort
 from mageflow.store.redis.scripts import Script, ScriptHeader
 from mageflow.store.redis.server import find_unsuitable, has_append_only_file, warn_unsuitable
+
+if TYPE_CHECKING:
+    from mageflow.store.redis.connections import RedisClient
 
 __all__ = [
     "SHARDS",
@@ -148,3 +154,6 @@ __all__ = [
     "task_header",
     "warn_unsuitable",
 ]
+
+# Its types are those of redis-py, which only a program with Redis loads.
+__getattr__, __dir__ = lazy_names(globals(), {"RedisClient": "mageflow.store.redis.connections"})

@@ -14,14 +14,14 @@ from mageflow.telemetry import names
 if TYPE_CHECKING:
     from mageflow.telemetry.configuration import configure
     from mageflow.telemetry.interceptor import Telemetry
-    from mageflow.telemetry.logs import add_trace_context
+    from mageflow.telemetry.records import add_trace_context
     from mageflow.telemetry.spans import suppressed
 
 __all__ = ["Telemetry", "add_trace_context", "configure", "names", "suppressed"]
 
 _HOMES = {
     "Telemetry": "mageflow.telemetry.interceptor",
-    "add_trace_context": "mageflow.telemetry.logs",
+    "add_trace_context": "mageflow.telemetry.records",
     "configure": "mageflow.telemetry.configuration",
     "suppressed": "mageflow.telemetry.spans",
 }

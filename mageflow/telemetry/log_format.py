@@ -10,8 +10,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 
 from mageflow.error_text import text_of
-from mageflow.telemetry.logs import add_trace_context
-from mageflow.telemetry.records import LogFields
+from mageflow.telemetry.records import LogFields, add_trace_context
 from mageflow.terminal import printable
 
 __all__ = [

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import structlog
 
+from mageflow.telemetry.child_logs import set_up_children_like
 from mageflow.telemetry.log_format import (
     SHARED_PROCESSORS,
     ExceptionDetail,
@@ -22,13 +23,13 @@ from mageflow.telemetry.log_format import (
     console_formatter,
     json_formatter,
 )
-from mageflow.telemetry.logs import hand_over
 from mageflow.telemetry.otlp_variables import logs_by_otlp
+from mageflow.telemetry.structlog_loggers import hand_over
 
 if TYPE_CHECKING:
     from mageflow.telemetry.otlp_logs import LogsPush
 
-__all__ = ["LogSetup", "prepare_logs_of_child"]
+__all__ = ["LogSetup"]
 
 _WITH_OWN_HANDLER: Final = ("hatchet", "hatchet.embedded")
 """Loggers of the Hatchet SDK. It adds its handler when it is imported, maybe after `configure`."""
@@ -73,22 +74,16 @@ class LogSetup:
             root.addHandler(self.push)
         root.setLevel(self.level)
         _log_what_python_prints(enabled=self.kind == "json")
-        _current.clear()
-        _current.append(self)
+        set_up_children_like(self.for_child)
 
-
-_current: list[LogSetup] = []
-
-
-def prepare_logs_of_child() -> Callable[[], None] | None:
-    """What sets up the logs of a child process like those of this one, can be pickled; None without `configure`."""
-    if not _current:
-        return None
-    setup = _current[0]
-    # A child has the standard streams of its parent, and no other stream.
-    is_stdout = setup.stream is not None and setup.stream in {sys.stdout, sys.__stdout__}
-    pushed = setup.push.attributes if setup.push is not None else None
-    return partial(_apply_in_child, setup.kind, setup.level, setup.exception_detail, is_stdout=is_stdout, pushed=pushed)
+    def for_child(self) -> Callable[[], None]:
+        """What applies this in a child process. It can be pickled."""
+        # A child has the standard streams of its parent, and no other stream.
+        is_stdout = self.stream is not None and self.stream in {sys.stdout, sys.__stdout__}
+        pushed = self.push.attributes if self.push is not None else None
+        return partial(
+            _apply_in_child, self.kind, self.level, self.exception_detail, is_stdout=is_stdout, pushed=pushed
+        )
 
 
 def _apply_in_child(

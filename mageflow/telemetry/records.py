@@ -7,10 +7,12 @@ from collections.abc import MutableMapping
 from types import TracebackType
 from typing import Any, Final
 
+from opentelemetry import trace
+
 from mageflow.telemetry.names import events
 from mageflow.telemetry.names.events import LogEvent
 
-__all__ = ["LEVELS", "LogFields", "now", "write", "write_raw"]
+__all__ = ["LEVELS", "LogFields", "add_trace_context", "now", "write", "write_raw"]
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -30,6 +32,23 @@ class LogFields(dict[str, Any]):
         return _encode(self)
 
     __repr__ = __str__
+
+
+def add_trace_context(
+    logger: Any,  # noqa: ARG001 - structlog passes it
+    method_name: str,  # noqa: ARG001
+    event_dict: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    """Add ``trace_id``, ``span_id`` and ``trace_sampled`` of the current span. A structlog processor.
+
+    Ids have 32 and 16 hex digits. Without a current span nothing is added.
+    """
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event_dict["trace_id"] = f"{context.trace_id:032x}"
+        event_dict["span_id"] = f"{context.span_id:016x}"
+        event_dict["trace_sampled"] = context.trace_flags.sampled
+    return event_dict
 
 
 def write(

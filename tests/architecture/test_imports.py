@@ -1,5 +1,6 @@
 """An import only defines: no socket, thread, process, metric or environment read. It is cheap."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -106,25 +107,48 @@ def test_the_package_costs_a_handful_of_modules():
 
 ROOMS = {
     "client", "cluster", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
-    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "terminal",
-    "types", "_lazy",
+    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types", "_lazy",
 }  # fmt: skip
 """What a worker uses. The command line, the local engine, the fixtures and the dashboards are not among it."""
 
-BY_STRUCTLOG = {"rich", "pygments", "colorama", "markdown_it", "mdurl"}
-"""structlog loads rich where it is installed, and rich the others."""
+
+def token() -> str:
+    """A token that the SDK can read. Making a client connects to no server."""
+    claims = {"sub": "tenant", "server_url": "http://127.0.0.1:1", "grpc_broadcast_address": "127.0.0.1:1"}
+    return f"ey.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
+
+
+UNTIL_USED = {"redis", "hiredis", "structlog", "rich", "pygments"}
+"""Without a Redis no redis-py is loaded. The program or `configure` loads structlog, which loads rich."""
 
 
 def test_a_plain_worker_loads_only_what_it_uses():
-    """Packages and rooms beyond those that a worker of the bare SDK with Redis has loaded anyway."""
-    bare = modules_after("import hatchet_sdk, redis.asyncio")
-    extra = modules_after("import hatchet_sdk, redis.asyncio\nfrom mageflow import Mageflow, Settings") - bare
+    """Packages and rooms beyond those that a worker of the bare SDK has loaded anyway."""
+    bare = modules_after("import hatchet_sdk")
+    extra = modules_after("import hatchet_sdk\nfrom mageflow import Mageflow, Settings") - bare
 
     packages = {name.partition(".")[0] for name in extra} - sys.stdlib_module_names
-    assert packages - BY_STRUCTLOG <= {"mageflow", "structlog", "opentelemetry", "prometheus_client"}
+    assert packages <= {"mageflow", "opentelemetry", "prometheus_client"}
     assert {name.split(".")[1] for name in extra if name.startswith("mageflow.")} == ROOMS
     telemetry = {name.split(".")[2] for name in extra if name.startswith("mageflow.telemetry.")}
-    assert telemetry & {"configuration", "otlp_logs", "otlp_metrics"} == set()
+    assert telemetry & {"configuration", "log_setup", "otlp_logs", "otlp_metrics", "structlog_loggers"} == set()
+    assert not any(name.startswith("opentelemetry.sdk") for name in extra)
+
+
+@pytest.mark.parametrize(("redis", "loaded"), [(None, set()), ("redis://127.0.0.1:1", {"redis", "hiredis"})])
+def test_redis_is_loaded_where_a_redis_is_given_and_not_by_the_first_attempt(redis: str | None, loaded: set[str]):
+    """Making the client loads it, so that no event loop waits for an import later."""
+    client = f"Mageflow(Hatchet(), {redis!r}, settings=Settings(redis_url=None))"
+    program = f"""
+import os
+os.environ.pop("REDIS_URL", None)
+os.environ["HATCHET_CLIENT_TOKEN"] = {token()!r}
+from hatchet_sdk import Hatchet
+from mageflow import Mageflow, Settings
+assert {client}._has_redis is {redis is not None}
+"""
+
+    assert {name.partition(".")[0] for name in modules_after(program)} & UNTIL_USED == loaded
 
 
 def test_only_the_store_and_the_tests_speak_redis(root: Path):

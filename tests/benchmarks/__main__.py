@@ -71,6 +71,11 @@ def worker_rows(found: Mapping[str, Any]) -> list[Row]:
         (SIGNED, "", ratio(signed)),
         ("signed run over a bare one: round trip", "", ratio("signed run: median round trip, ms")),
         ("import and client over bare: CPU", "", ratio("import and make a client: CPU, s")),
+        (
+            "import and client with a Redis over bare and redis-py: CPU",
+            "",
+            ratio("import and make a client with a Redis: CPU, s"),
+        ),
     ]
 
 

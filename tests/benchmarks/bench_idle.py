@@ -31,17 +31,17 @@ async def calls_of_a_worker(url: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
     async def record(name: str, work: Any) -> None:
-        sent = port._execute
+        sent = port._round_trips.execute
 
         async def execute(operation: str, command: Any) -> Any:
             found.setdefault(name, [str(each) for each in command])
             return await sent(operation, command)
 
-        port._execute = execute  # type: ignore[method-assign]
+        port._round_trips.execute = execute  # type: ignore[method-assign]
         try:
             await work
         finally:
-            port._execute = sent  # type: ignore[method-assign]
+            port._round_trips.execute = sent  # type: ignore[method-assign]
 
     await record("lead", store.lead("worker-1", 15.0))
     await record("due", store.due(100, 15.0))

@@ -155,7 +155,7 @@ async def test_readings_are_hidden_from_other_instrumentations(process: MakeProc
             return super().redis(call)
 
     leader = process()
-    leader.port._interceptor = Looking()
+    leader.port._round_trips._interceptor = Looking()
     assert await leader.observer.observe()
     assert len(seen) >= 3
     assert set(seen) == {True}

@@ -152,7 +152,7 @@ def test_tls_and_sockets_of_a_url_are_kept() -> None:
 
     async def connection_class(url: str) -> str:
         port = RedisPort(url)
-        return (await port._connections.loop_client()).client.connection_pool.connection_class.__name__
+        return (await port._round_trips.connections.loop_client()).client.connection_pool.connection_class.__name__
 
     assert asyncio.run(connection_class("rediss://host")) == "SSLConnection"
     assert asyncio.run(connection_class("unix:///tmp/none.sock")) == "UnixDomainSocketConnection"

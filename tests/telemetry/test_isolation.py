@@ -81,7 +81,7 @@ BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "binding": ("context", lambda patch: patch.setattr("mageflow.telemetry.attempts.bind", broken)),
     "unbinding": ("context", lambda patch: patch.setattr("mageflow.telemetry.attempts.unbind", broken)),
     "logger": ("logs", lambda patch: patch.setattr(logging.Logger, "makeRecord", broken)),
-    "log context": ("logs", lambda patch: patch.setattr(structlog_contextvars, "get_contextvars", broken)),
+    "log context": ("logs", lambda patch: patch.setattr("mageflow.telemetry.logs.copy_context", broken)),
     "instrumentor": (
         "traces",
         lambda patch: patch.setattr("mageflow.telemetry.instrumentor.wraps_producer", broken),

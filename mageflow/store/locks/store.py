@@ -11,8 +11,6 @@ import json
 from collections.abc import Sequence
 from typing import Final, cast
 
-import redis.exceptions
-
 from mageflow.errors import StoreUnavailableError
 from mageflow.interceptors import ResourceKey
 from mageflow.store.keys import Keys
@@ -123,7 +121,7 @@ class LockStore:
                 "BLMPOP", seconds, 1, f"{self._wake}:{wake_id}", "LEFT", "COUNT", 128, operation="lock_wake"
             )
         except StoreUnavailableError as error:
-            if isinstance(error.__cause__, redis.exceptions.TimeoutError | TimeoutError):
+            if self._port.is_timeout(error):
                 return None
             raise
         return parse_verdicts(cast("list[str]", reply[1]) if reply else [])
