@@ -32,8 +32,8 @@ loses these items and goes on with the others. mageflow interrupt ends either
 for good, and mageflow suspend lets running tasks end.
 What is damaged in Redis is left out and named; all else is cancelled.
 Exit status: 0 Hatchet was asked to cancel them, 1 a key was not found, has
-nothing under way and no time to start, or is damaged, or Redis or Hatchet does not answer,
-2 wrong arguments.
+nothing under way and no time to start, or is damaged, or Redis or Hatchet
+does not answer, 2 wrong arguments.
 """
 
 _PAGE: Final = 500

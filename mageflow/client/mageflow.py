@@ -100,12 +100,13 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         )
         enqueuer = sdk.Enqueuer(interceptor)
         debug = sdk.debug_of(hatchet_client)
-        self._client, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
+        observed, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
+        sdk.set_client(self, observed)
         enqueuer.watch(
             sdk.UnservedWatch(
                 self.config,
-                self._client.runs,
-                self._client.workers,
+                observed.runs,
+                observed.workers,
                 interceptor,
                 self.settings.unserved_warning_seconds,
             )
@@ -129,21 +130,21 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
             store,
-            sdk.SdkDispatcher(admin, self._client.runs, self._register),
+            sdk.SdkDispatcher(admin, observed.runs, self._register),
             sdk.SdkCatalog(self._register),
             self.settings,
             interceptor,
         )
         self._cluster = ClusterObserver(store, self._locks, interceptor)
         self._queue = QueueObserver(
-            lambda: sdk.waiting_runs(self._client.metrics, self._register.tasks()),
+            lambda: sdk.waiting_runs(observed.metrics, self._register.tasks()),
             lambda: self._cluster.leads,
             interceptor,
             interval_seconds=self.settings.queue_interval_s,
         )
         self._confirmations = invocation.OutcomeConfirmations(
-            functools.partial(sdk.ending_of, self._client.runs),
-            functools.partial(sdk.has_begun_before, self._client.runs),
+            functools.partial(sdk.ending_of, observed.runs),
+            functools.partial(sdk.has_begun_before, observed.runs),
             interceptor,
         )
         services = invocation.RunnerServices(
@@ -159,6 +160,8 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
         )
         self._hooks = sdk.Hooks(interceptor)
+        with self._hooks.installing("declarations", "it is found by its type"):
+            sdk.require_names("declarations")
         self._declarations = sdk.Declarations(
             self._register, self.param_config, services, enqueuer.durable_spawn, self._hooks
         )

@@ -9,7 +9,7 @@ from mageflow.hatchet.features import method_of, refuse_absent  # the first: it 
 
 # isort: split
 from mageflow.hatchet.compat import HiddenFromLogForwarder
-from mageflow.hatchet.declaration_compat import debug_of
+from mageflow.hatchet.declaration_compat import debug_of, set_client
 from mageflow.hatchet.declare import Declarations
 from mageflow.hatchet.dispatch import SdkCatalog, SdkDispatcher
 from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented_client
@@ -28,7 +28,7 @@ from mageflow.hatchet.options import (
     refuse_bare,
     signed_as,
 )
-from mageflow.hatchet.private_names import missing_names
+from mageflow.hatchet.private_names import missing_names, require_names
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.hatchet.run_events import ending_of, has_begun_before
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
@@ -78,7 +78,9 @@ __all__ = [
     "prepare_listener",
     "refuse_absent",
     "refuse_bare",
+    "require_names",
     "send_storable_errors",
+    "set_client",
     "set_lifespan",
     "signed_as",
     "slots_of",

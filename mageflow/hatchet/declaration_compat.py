@@ -1,5 +1,6 @@
 """The private names of the SDK on clients, tasks and workflows as they are declared.
 
+A program cannot declare its tasks without them, so what a newer SDK holds under another name is found by its type.
 What runs an attempt is in ``compat.py``.
 """
 
@@ -8,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_origin
 
 from hatchet_sdk import Hatchet
+from hatchet_sdk.client import Client
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import WorkflowConfig
-from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone, Workflow
 from pydantic import PlainValidator, TypeAdapter, ValidationInfo
 
 from mageflow.signatures import unpack_result
@@ -24,6 +26,7 @@ __all__ = [
     "is_batch",
     "is_stub",
     "pool_of",
+    "set_client",
     "set_input_type",
     "take_any_result",
     "taking_json",
@@ -37,24 +40,46 @@ _STUBS_MODULE = "hatchet_sdk.features.stubs"
 
 def debug_of(hatchet: Hatchet) -> bool:
     """Whether a client was made with ``debug``; its ``config`` may not contain it."""
-    return hatchet._client.debug
+    return bool(getattr(hatchet, _held_as(hatchet, "_client", Client)).debug)
+
+
+def set_client(hatchet: Hatchet, client: Client) -> None:
+    """Let a Hatchet client use this internal client."""
+    setattr(hatchet, _held_as(hatchet, "_client", Client), client)
+
+
+def _held_as(owner: object, name: str, kind: type[Any]) -> str:
+    """The name of an attribute: ``name``, or in an SDK that has renamed it that of the only value of the type.
+
+    Raises:
+        AttributeError: There is none, or more than one.
+    """
+    if hasattr(owner, name):
+        return name
+    found = [each for each, value in vars(owner).items() if isinstance(value, kind)]
+    if len(found) != 1:
+        raise AttributeError(f"{type(owner).__name__} has no {name!r}")
+    return found[0]
 
 
 def task_of(standalone: Standalone[Any, Any]) -> Task[Any, Any]:
     """The task inside a stand-alone task."""
-    return standalone._task
+    task: Task[Any, Any] = getattr(standalone, _held_as(standalone, "_task", Task))
+    return task
 
 
 def taking_json(runnable: BaseWorkflow[Any]) -> BaseWorkflow[Any]:
     """A copy of a stand-alone task or a workflow whose runs take a dictionary of JSON values and send it as it is."""
-    config = runnable._config.model_copy(update={"input_validator": _JSON_OBJECT})
+    config = config_of(runnable).model_copy(update={"input_validator": _JSON_OBJECT})
     copied = copy.copy(runnable)
-    copied._config = config
+    held_as = _held_as(copied, "_config", WorkflowConfig)
+    setattr(copied, held_as, config)
     if isinstance(copied, Standalone):
-        copied._workflow = copy.copy(copied._workflow)
-        copied._workflow._config = config
-    if isinstance(copied, Standalone):
-        copied._output_validator = _unpacking(copied._output_validator)
+        inner = _held_as(copied, "_workflow", Workflow)
+        setattr(copied, inner, copy.copy(getattr(copied, inner)))
+        setattr(getattr(copied, inner), held_as, config)
+        validator = _held_as(copied, "_output_validator", TypeAdapter)
+        setattr(copied, validator, _unpacking(getattr(copied, validator)))
     return copied
 
 
@@ -81,17 +106,18 @@ def take_any_result(task: Task[Any, Any]) -> None:
 
 def set_input_type(workflow: BaseWorkflow[Any], kind: Any) -> None:
     """Set the input type of a workflow that has none."""
-    workflow._config.input_validator = TypeAdapter(kind)
+    config_of(workflow).input_validator = TypeAdapter(kind)
 
 
 def config_of(workflow: BaseWorkflow[Any]) -> WorkflowConfig:
     """A workflow's configuration, as declared (its ``name`` is not namespaced)."""
-    return workflow._config
+    config: WorkflowConfig = getattr(workflow, _held_as(workflow, "_config", WorkflowConfig))
+    return config
 
 
 def default_metadata_of(workflow: BaseWorkflow[Any]) -> Mapping[str, Any]:
     """What the declaration of a workflow gives each of its runs."""
-    return workflow._config.default_additional_metadata
+    return config_of(workflow).default_additional_metadata
 
 
 def pool_of(task: Task[Any, Any]) -> str:

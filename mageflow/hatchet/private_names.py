@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hatchet_sdk import Context, DurableContext, Worker
+from hatchet_sdk import Context, DurableContext, Hatchet, Worker
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.runnables.task import Task
-from hatchet_sdk.runnables.workflow import BaseWorkflow
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 
 __all__ = ["missing_names", "require_names"]
 
@@ -22,8 +22,13 @@ _NAMES: Final[Mapping[str, Mapping[type[Any], tuple[str, ...]]]] = {
         ),
         Context: ("_action", "_dispatcher_client", "_exit_flag", "_set_cancellation_flag", "_workflow_input"),
         DurableContext: ("_spawn_children_no_wait",),
-        BaseWorkflow: ("_config", "_create_action_name", "_get_workflow_input"),
+        BaseWorkflow: ("_create_action_name", "_get_workflow_input"),
         DispatcherClient: ("refresh_timeout", "aio_client"),
+    },
+    "declarations": {
+        Hatchet: ("_client",),
+        BaseWorkflow: ("_config",),
+        Standalone: ("_output_validator", "_task", "_workflow"),
     },
     "workers": {
         Worker: ("_action_registry", "_ctx", "_event_queue", "_lifespan", "_slot_config", "exit_gracefully"),

@@ -13,14 +13,18 @@ import hatchet_sdk
 import pytest
 
 from mageflow.engine import LocalEngine
+from mageflow.testing import EmbeddedValkey
 
 OF_ATTEMPTS = ("_action", "_set_cancellation_flag", "_dispatcher_client", "_workflow_input")
 """What is used when an attempt begins, long after its task was declared."""
 
 MOVED = ("_unpack_dependencies_with_cleanup", "_lifespan", "_event_queue", "_slot_config", "_action_registry")
 
+OF_DECLARATIONS = ("_client", "_config", "_output_validator", "_task")
+"""What a program cannot declare a task without: found by its type."""
 
-@pytest.fixture(params=[MOVED, OF_ATTEMPTS], ids=["installed", "of attempts"])
+
+@pytest.fixture(params=[MOVED, OF_ATTEMPTS, OF_DECLARATIONS], ids=["installed", "of attempts", "of declarations"])
 def moved_sdk(tmp_path: Path, request: Any) -> Path:
     """A folder with the copy."""
     folder = tmp_path / "moved"
@@ -36,29 +40,36 @@ def moved_sdk(tmp_path: Path, request: Any) -> Path:
 
 
 async def test_tasks_run_and_what_is_missing_is_logged_once_and_counted(
-    mageflow_engine: LocalEngine, mageflow_worker: Any, moved_sdk: Path, request: Any
+    mageflow_engine: LocalEngine, mageflow_redis: EmbeddedValkey, mageflow_worker: Any, moved_sdk: Path, request: Any
 ) -> None:
-    """Locks are refused: a body without its locks must not run."""
+    """Locks are refused where attempts have no hook: a body without its locks must not run."""
     path = os.pathsep.join([str(moved_sdk), os.environ.get("PYTHONPATH", "")])
     worker = mageflow_worker(
-        Path(__file__).with_name("moved_worker.py"), name="moved", environment={"PYTHONPATH": path}
+        Path(__file__).with_name("moved_worker.py"),
+        name="moved",
+        environment={"PYTHONPATH": path, "MAGEFLOW_REDIS_URL": mageflow_redis.url},
     )
     stubs: Any = mageflow_engine.client().stubs
     found = [
         await stubs.task(name=name, input_validator=dict[str, Any], output_validator=dict[str, Any]).aio_run(
             {"number": 1}
         )
-        for name in ("moved-async", "moved-sync")
+        for name in ("moved-async", "moved-sync", "moved-parent")
     ]
+    ended = await stubs.workflow(name="moved-both", input_validator=dict[str, Any]).aio_run({"number": 1})
+    assert ended == {"moved-first": {"number": 4}}
     assert found[0] == {"number": 2}
     assert found[1]["number"] == 3
-    of_attempts = request.node.callspec.params["moved_sdk"] is OF_ATTEMPTS
-    assert found[1]["errors"] >= (1 if of_attempts else 3)
+    group = request.node.callspec.params["moved_sdk"]
+    has_attempts = group is OF_DECLARATIONS
+    assert found[1]["errors"] >= {MOVED: 3, OF_ATTEMPTS: 1, OF_DECLARATIONS: 1}[group]
+    # Runs are sent through the observed client under every name; those of the other groups are not counted.
+    assert found[2] == {"signed": True, "sent": 1, "runs": 2 if has_attempts else 0}
     output = worker.output()
     # The listener's process imports the program too.
-    assert 1 <= output.count("attempts have no telemetry") <= 2
-    assert output.count("serves no metrics") == (0 if of_attempts else 1)
-    assert "refused: hatchet-sdk" in output
+    assert 1 <= output.count("it is found by its type" if has_attempts else "attempts have no telemetry") <= 2
+    assert output.count("serves no metrics") == int(group is MOVED)
+    assert ("refused: hatchet-sdk" in output) is not has_attempts
 
 
 def test_the_doctor_names_what_has_moved(moved_sdk: Path, request: Any) -> None:

@@ -94,7 +94,8 @@ def test_names_exist() -> None:
     for owner, attributes in {
         Task: ["_fn", "_is_durable", "_is_async_function", "_validators"],
         Context: ["_action", "_dispatcher_client", "_exit_flag"],
-        Standalone: ["_task", "_workflow"],
+        Hatchet: ["_client"],
+        Standalone: ["_output_validator", "_task", "_workflow"],
         BaseWorkflow: ["_config", "_client"],
         Worker: ["_slot_config", "_action_registry", "_lifespan", "_ctx"],
     }.items():
