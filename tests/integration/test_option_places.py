@@ -1,0 +1,172 @@
+"""Each option of a run, at each place from which a run can be sent: what was given is what the run has.
+
+The tables of ``docs/signatures.md`` are the list of the cases here. Options that a place refuses are in
+``test_run_options.py``.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hatchet_sdk import Context, StickyStrategy
+from hatchet_sdk.types.priority import Priority
+from hatchet_sdk.types.trigger import TriggerWorkflowOptions
+from pydantic import BaseModel
+
+from mageflow import Settings, TaskError
+from tests.integration.conftest import until
+
+METADATA = {"tenant": "acme", "deep": {"list": [1, 2]}}
+GIVEN: dict[str, Any] = {"additional_metadata": METADATA, "priority": Priority.HIGH}
+OBJECT = TriggerWorkflowOptions(**GIVEN)
+
+
+class Message(BaseModel):
+    x: int = 0
+    fails: bool = False
+
+
+@dataclass
+class Stage:
+    """Tasks that note the metadata, the priority and the worker of their runs."""
+
+    client: Any
+    runs: list[tuple[str, Any, int]] = field(default_factory=list[tuple[str, Any, int]])
+    workers: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        client = self.client
+        self.one = client.task(name="one", on_events=["place:happened"])(client.with_ctx(self._body("one")))
+        self.two = client.task(name="two")(client.with_ctx(self._body("two")))
+        self.then = client.task(name="then")(client.with_ctx(self._body("then")))
+        self.catch = client.task(name="catch")(client.with_ctx(self._catch))
+        self.both = client.workflow(name="both", input_validator=Message)
+        self.both.task(name="first")(client.with_ctx(self._body("first")))
+        self.both.task(name="second")(client.with_ctx(self._body("second")))
+        self.sticky = client.workflow(name="sticky", sticky=StickyStrategy.HARD, input_validator=Message)
+        self.sticky.task(name="here")(client.with_ctx(self._body("here")))
+        self.parent = client.task(name="parent", execution_timeout=timedelta(seconds=60))(client.with_ctx(self._parent))
+        self.in_parent: Callable[[Context], Awaitable[Any]] | None = None
+        self.all = [self.one, self.two, self.then, self.catch, self.both, self.sticky, self.parent]
+
+    def note(self, name: str, ctx: Context) -> None:
+        given = {key: value for key, value in ctx.additional_metadata.items() if key in {"tenant", "deep"}}
+        self.runs.append((name, given, ctx.priority))
+        self.workers.append(ctx.worker_id)
+
+    def _body(self, name: str) -> Any:
+        async def body(msg: Message, ctx: Context) -> dict[str, Any]:
+            self.note(name, ctx)
+            if msg.fails and name == "one":
+                raise ValueError("as planned")
+            return {"x": msg.x}
+
+        return body
+
+    async def _catch(self, error: TaskError, ctx: Context) -> dict[str, Any]:
+        self.note("catch", ctx)
+        return {}
+
+    async def _parent(self, msg: Message, ctx: Context) -> dict[str, Any]:
+        assert self.in_parent is not None
+        return {"found": await self.in_parent(ctx)}
+
+
+def soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=0.5)
+
+
+async def run_many(on: Stage) -> None:
+    await on.one.aio_run_many([on.one.create_bulk_run_item(Message(), **GIVEN) for _ in range(2)])
+
+
+async def callback_of_error(on: Stage) -> None:
+    signature = await on.client.sign(on.one, error_callbacks=[on.catch])
+    await signature.aio_run(Message(fails=True), wait_for_result=False, **GIVEN)
+
+
+async def run_signed(on: Stage, task: Any, **options: Any) -> None:
+    await (await on.client.sign(task)).aio_run(Message(), **(options or GIVEN))
+
+
+async def callback(on: Stage) -> None:
+    await (await on.client.sign(on.one, success_callbacks=[on.then])).aio_run(Message(), **GIVEN)
+
+
+async def chain(on: Stage, *tasks: Any, **callbacks: Any) -> None:
+    await (await on.client.chain(list(tasks), **callbacks)).aio_run(Message(), **GIVEN)
+
+
+async def swarm(on: Stage, *tasks: Any) -> None:
+    await (await on.client.swarm(list(tasks), closed=True, success_callbacks=[on.then])).aio_run(Message(), **GIVEN)
+
+
+async def nested(on: Stage) -> None:
+    inner = await on.client.chain([on.one, on.two])
+    await chain(on, inner, await on.client.swarm([on.two, on.one], closed=True))
+
+
+async def schedule(on: Stage, what: Any) -> None:
+    await what.aio_schedule(soon(), Message(), **GIVEN)
+
+
+async def schedule_signed(on: Stage) -> None:
+    await schedule(on, await on.client.sign(on.one, success_callbacks=[on.then]))
+
+
+async def schedule_chain(on: Stage) -> None:
+    await schedule(on, await on.client.chain([on.one, on.two], success=[on.then]))
+
+
+async def schedule_over_rest(on: Stage) -> None:
+    """The SDK's method has no priority."""
+    await on.client.scheduled.aio_create("one", soon(), {}, METADATA)
+
+
+async def event(on: Stage) -> None:
+    await on.client.event.aio_push("place:happened", {}, additional_metadata=METADATA, priority=Priority.HIGH)
+
+
+PLACES: dict[str, tuple[Callable[[Stage], Awaitable[Any]], list[str]]] = {
+    "a task": (lambda on: on.one.aio_run(Message(), **GIVEN), ["one"]),
+    "a task, the object of options": (lambda on: on.one.aio_run(Message(), options=OBJECT), ["one"]),
+    "run_many": (run_many, ["one", "one"]),
+    "a workflow": (lambda on: on.both.aio_run(Message(), **GIVEN), ["first", "second"]),
+    "a signature": (lambda on: run_signed(on, on.one), ["one"]),
+    "a signature, the object of options": (lambda on: run_signed(on, on.one, options=OBJECT), ["one"]),
+    "a signed workflow": (lambda on: run_signed(on, on.both), ["first", "second"]),
+    "a success callback": (callback, ["one", "then"]),
+    "an error callback": (callback_of_error, ["one", "catch"]),
+    "a chain": (lambda on: chain(on, on.one, on.two, success=on.then), ["one", "two", "then"]),
+    "a chain with a workflow": (lambda on: chain(on, on.both, on.two), ["first", "second", "two"]),
+    "a swarm": (lambda on: swarm(on, on.one, on.two), ["one", "two", "then"]),
+    "a swarm with a workflow": (lambda on: swarm(on, on.one, on.both), ["one", "first", "second", "then"]),
+    "nested flows": (nested, ["one", "two", "two", "one"]),
+    "a schedule": (lambda on: schedule(on, on.one), ["one"]),
+    "a schedule of a workflow": (lambda on: schedule(on, on.both), ["first", "second"]),
+    "a schedule over REST": (schedule_over_rest, ["one"]),
+    "a schedule of a signature": (schedule_signed, ["one", "then"]),
+    "a schedule of a chain": (schedule_chain, ["one", "two", "then"]),
+    "an event": (event, ["one"]),
+}
+
+
+@pytest.fixture
+def stage(make_observed: Any, mageflow_redis: Any, mageflow_worker: Any) -> Stage:
+    settings = Settings(metrics_port=0, reconcile_interval_seconds=0.1)
+    stage = Stage(make_observed(mageflow_redis.url, settings=settings).client)
+    mageflow_worker.in_process(stage.client, "places", workflows=stage.all)
+    return stage
+
+
+@pytest.mark.filterwarnings("ignore:Passing options to the run:DeprecationWarning")
+@pytest.mark.parametrize("place", PLACES)
+async def test_metadata_and_priority_arrive_in_every_run(stage: Stage, place: str) -> None:
+    """Exactly: nothing is lost, nothing is added to the part of the program, and the priority is not the default."""
+    send, names = PLACES[place]
+    await send(stage)
+    await until(lambda: len(stage.runs) >= len(names), 30)
+    priority = 1 if place == "a schedule over REST" else 3
+    assert sorted(stage.runs, key=str) == sorted([(name, METADATA, priority) for name in names], key=str)
