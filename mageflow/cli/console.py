@@ -93,10 +93,12 @@ def _widths(console: Console, table: Table) -> list[int] | None:
     natural: list[int] = []
     least: list[int] = []
     for column in table.columns:
-        texts = [str(column.header), *(cell.plain if isinstance(cell, Text) else str(cell) for cell in column.cells)]
-        longest = max(map(cell_len, texts))
+        cells = "\n".join(
+            cell.plain if isinstance(cell, Text) else str(cell) for cell in (column.header, *column.cells)
+        )
+        longest = max(map(cell_len, cells.split("\n")))
         natural.append(longest)
-        words = max((cell_len(word) for text in texts for word in text.split()), default=0)
+        words = max(map(cell_len, cells.split()), default=0)
         least.append(min(longest, max(words, _FOLDED_WIDTH)))
     edges = console.measure(table, options=console.options.update(max_width=_NO_LIMIT)).maximum - sum(natural)
     if isinstance(console, DataConsole) and console.is_pipe:
@@ -116,7 +118,8 @@ def _print_packed(console: Console, pairs: Sequence[tuple[str, Text]]) -> None:
     """Print a row as lines of headings and values, its first value as their head. A pair is not divided if it fits."""
     line = Text.assemble((pairs[0][1].plain, "bold"))
     for heading, text in pairs[1:]:
-        pair = Text.assemble((heading, "dim"), " ", text)
+        first, *further = text.split("\n")
+        pair = Text("  ").join([Text.assemble((heading, "dim"), " ", first), *further])
         if line.cell_len + 2 + pair.cell_len > console.width:
             console.print(line, soft_wrap=True)
             line = Text()

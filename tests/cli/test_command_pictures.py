@@ -20,7 +20,7 @@ def words_in(name: str) -> str:
     ("name", "expected"),
     [
         ("inspect", ["chain order", "waits for", "the lock label-printer", "time line", "budget", "history", "became"]),
-        ("dev", ["Engine 127.0.0.1:", "Ctrl-C stops everything.", "price-order", "task.started"]),
+        ("dev", ["Engine 127.0.0.1:", "Ctrl-C stops everything.", "price-order", "task.finished"]),
     ],
 )
 def test_a_picture_has_the_words_of_its_command(name: str, expected: list[str]) -> None:

@@ -2,12 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mageflow.cli import group
+from mageflow.cli.console import DataConsole
+from mageflow.cli.inspect.tables import draw
 from mageflow.signatures import SwarmConfig
+from mageflow.store import describe_record
 from tests.cli.stored_flows import StoredFlows
 
 
@@ -177,3 +181,21 @@ def test_an_unusable_redis_is_one_line(capsys, arguments, status, message):
     assert ended.value.code == status
     assert message in printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("traces", [["a" * 32, "a" * 32], ["a" * 32, "b" * 32]], ids=["one trace", "two traces"])
+async def test_a_trace_that_all_steps_share_is_shown_once(stored: StoredFlows, traces: list[str]) -> None:
+    """A flow that was started outside of a span has no trace of its own: its steps have one, or one each."""
+    chain = await stored.flows.creation.chain(["add", "add"])
+    await stored.flows.start(chain)
+    await stored.worker.drain()
+    described = await describe_record(stored.port, stored.keys, chain.key)
+    steps = [
+        replace(step, traceparent=f"00-{trace}-{'c' * 16}-01")
+        for step, trace in zip(described.members, traces, strict=True)
+    ]
+    console = DataConsole(width=180)
+    with console.capture() as captured:
+        draw(console, replace(described, members=tuple(steps)), None, (), values=False)
+
+    assert [captured.get().count(trace) for trace in {*traces}] == [1] * len({*traces})

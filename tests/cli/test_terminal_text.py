@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from mageflow.cli.console import DataConsole, data, span
+from mageflow.cli.console import DataConsole, data, print_rows, span
 from mageflow.terminal import json_text, printable
 
 
@@ -83,3 +83,44 @@ def test_console_escapes_what_a_command_forgot():
 def test_a_length_of_time_has_two_units_at_most(seconds, shown):
     """Seconds, minutes and seconds, or hours and minutes."""
     assert span(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (
+            80,
+            [
+                "step  run            text",
+                "0     0123456789abc  one two three four five six seven eight nine ten eleven",
+            ],
+        ),
+        (46, ["step  run            text", "0     0123456789abc  one two three four five"]),
+        (22, ["step       0", "run", "0123456789abc"]),
+    ],
+)
+def test_a_table_folds_text_and_cuts_no_word(columns, shown, monkeypatch):
+    """A cell of two lines is as wide as the longer one; what does not fit is a block for each row."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = Table("step", "run", "text", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("0", "0123456789abc\ntrace 7", "one two three four five six seven eight nine ten eleven")
+    console = DataConsole()
+    with console.capture() as captured:
+        print_rows(console, table)
+
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    assert lines[: len(shown)] == shown
+    assert "trace 7" in captured.get()
+    assert max(map(len, lines)) <= columns
+
+
+def test_a_row_that_is_too_long_becomes_lines_of_headings_and_values(monkeypatch):
+    """From 80 columns up. Each line of a cell is whole."""
+    monkeypatch.setenv("COLUMNS", "80")
+    table = Table("step", "run", "text")
+    table.add_row("0", "a" * 40 + "\ntrace 7", "b" * 40)
+    console = DataConsole()
+    with console.capture() as captured:
+        print_rows(console, table)
+
+    assert captured.get() == f"0  run {'a' * 40}  trace 7\n  text {'b' * 40}\n"

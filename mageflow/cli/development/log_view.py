@@ -4,6 +4,7 @@ A worker writes JSON lines. What is not JSON, such as the output of ``print``, i
 """
 
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -26,6 +27,7 @@ _QUIET_LEVELS: Final = frozenset({"debug", "info"})
 _IDS: Final = {"run_id": "run", "trace_id": "trace", "signature_id": "signature", "flow_id": "flow"}
 """Long ids, by the short names under which their first characters are shown."""
 
+_LONG_ID: Final = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _HIDDEN: Final = frozenset(
     {"event", "level", "logger", "timestamp", "task", "step_run_id", "span_id", "trace_sampled", "exception", "stack"}
 )
@@ -48,14 +50,14 @@ class LogView:
         record = _record_of(line)
         if record is None:
             if line.strip():
-                self._print(Text(f"{'':9}│ ", "dim") + Text(printable(line)))
+                self._print(Text.assemble((f"{'':9}│ ", "dim"), printable(line)))
         elif self._is_verbose or not _is_noise(record):
             for each in self._lines_of(record):
                 self._print(each)
 
     def note(self, text: str, style: str = "bold") -> None:
         """Print one line of the command itself."""
-        self._print(Text(f"{datetime.now().astimezone():%H:%M:%S} ", "dim") + Text(printable(text), style))
+        self._print(Text.assemble((f"{datetime.now().astimezone():%H:%M:%S} ", "dim"), (printable(text), style)))
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)
@@ -64,12 +66,12 @@ class LogView:
         level = str(record.get("level", "info"))
         style = _LEVELS.get(level, "")
         task = str(record.get("task", "") or record.get("logger", ""))
-        head = Text(f"{_clock(record.get('timestamp'))} ", "dim")
+        head = Text.assemble((f"{_clock(record.get('timestamp'))} ", "dim"))
         head.append(f"{printable(_fitted(task))} ", _colour(task) if record.get("task") else "dim")
         head.append(printable(str(record.get("event", "")).removeprefix(_PREFIX)), style or "bold")
         below: list[Text] = []
         for name, value in self._fields(record):
-            field = Text(f"{printable(name)}=", "dim") + Text(printable(value), style)
+            field = Text.assemble((f"{printable(name)}=", "dim"), (printable(value), style))
             if not below and head.cell_len + 2 + field.cell_len <= self._console.width:
                 head.append("  ").append(field)
             elif below and below[-1].cell_len + 2 + field.cell_len <= self._console.width:
@@ -85,12 +87,15 @@ class LogView:
     def _fields(self, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """The fields of a record: what a person reads first, then shortened ids."""
         hidden = frozenset({"event", "level", "timestamp", "exception", "stack"}) if self._is_verbose else _HIDDEN
-        shown = [(name, value) for name, value in record.items() if name not in hidden]
+        shown = [
+            (name, value) for name, value in record.items() if name not in hidden and (value != "" or self._is_verbose)
+        ]
         for name, value in shown:
             is_shortened = name in _IDS and not self._is_verbose
             # The id of the worker is the same in every record of a task.
             if not is_shortened and (name != "worker" or "task" not in record or self._is_verbose):
-                yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                shorter = value if self._is_verbose else _with_short_ids(value)
+                yield name, value if isinstance(value, str) else json.dumps(shorter, ensure_ascii=False)
         if not self._is_verbose:
             # A step carries the id of its flow twice.
             ids = {str(value)[:_SHORT_ID]: _IDS[name] for name, value in shown if name in _IDS and value}
@@ -105,6 +110,15 @@ def _record_of(line: str) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and "event" in record else None
+
+
+def _with_short_ids(value: Any) -> Any:
+    """The value, where the ids in its lists and dictionaries have their first characters only."""
+    if isinstance(value, dict):
+        return {name: _with_short_ids(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_short_ids(each) for each in value]
+    return value[:_SHORT_ID] if isinstance(value, str) and _LONG_ID.fullmatch(value) else value
 
 
 def _is_noise(record: Mapping[str, Any]) -> bool:

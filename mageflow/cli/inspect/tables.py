@@ -90,7 +90,7 @@ def _properties(described: Description, *, values: bool) -> Iterator[tuple[str, 
         yield "last run", signature.last_run.workflow_run_id
         if signature.last_run.worker_id:
             yield "worker", signature.last_run.worker_id
-    if trace := trace_id(signature.traceparent):
+    if trace := _trace_of(described):
         yield "trace", trace
     if signature.last_error is not None:
         yield "last error", _error(signature.last_error)
@@ -98,6 +98,12 @@ def _properties(described: Description, *, values: bool) -> Iterator[tuple[str, 
         yield "values", json.dumps(signature.kwargs, ensure_ascii=False)
     yield "delivery", _delivery(described)
     yield "expires", f"in {span(described.expires_in_seconds)}, if nothing happens"
+
+
+def _trace_of(described: Description) -> str:
+    """The trace of the record, or the one that all its members share: a start outside of a span has none of its own."""
+    shared = {trace_id(each.traceparent) for each in described.members} - {""}
+    return trace_id(described.signature.traceparent) or (shared.pop() if len(shared) == 1 else "")
 
 
 def _place_and_progress(described: Description) -> Iterator[tuple[str, str]]:
@@ -136,7 +142,7 @@ def _members(described: Description, *, values: bool) -> Table:
         table.add_column(heading, justify="right" if heading == "attempts" else "left", overflow="fold")
     if values:
         table.add_column("values", overflow="fold")
-    flow_trace = trace_id(described.signature.traceparent)
+    flow_trace = _trace_of(described)
     for each in described.members:
         run = data(each.last_run.workflow_run_id if each.last_run is not None else "")
         trace = trace_id(each.traceparent)
