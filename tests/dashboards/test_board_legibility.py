@@ -233,11 +233,15 @@ def test_a_narrow_panel_ranks_over_the_visible_range() -> None:
     assert all("topk(8, " in each and "[$__range] @ end()" in each for each in of_many)
 
 
-def test_an_empty_cell_of_a_deadlock_is_empty() -> None:
-    """A cycle of two has no third member: Grafana fills its cells with the text of the empty panel, as links."""
+def test_the_table_of_deadlocks_can_be_read() -> None:
+    """A cycle of two has no third member: Grafana fills its cells with the text of the empty panel, as links.
+
+    The time has room for its seconds.
+    """
     (panel,) = [p.values[0] for p in of_type("table") if p.values[0]["title"] == "Deadlocks with links"]
     assert panel["fieldConfig"]["defaults"]["noValue"] == "no deadlocks"
     assert ({"id": "byRegexp", "options": "/.+/"}, "noValue", "-") in properties(panel)
+    assert ({"id": "byName", "options": "found"}, "custom.width", 230) in properties(panel)
 
 
 def test_flows_that_succeed_are_not_red() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -334,6 +335,30 @@ async def test_a_number_that_cannot_be_true_costs_no_time(
     assert refused
     assert all(swarm.key in each for each in refused)
     assert await quick.lifecycle.remove(swarm.key)
+
+
+@pytest.mark.parametrize("step", ["-5", "20000000", "1e300", "9" * 5000, "x"])
+async def test_a_step_that_a_chain_does_not_have_costs_no_time(quick: Flows, store: Store, step: str) -> None:
+    """Starting, settling and visiting such a chain ends within a second, typed or with its effect."""
+    chain = await quick.creation.chain(["one", "two"])
+    await quick.start(chain)
+    await quick.drain()
+    await store.port.command("HSET", chain.key, "step", step)
+    run = RunIdentity("run-0", dedupe_key=f"{chain.key}#0/0")
+    for operation in (
+        lambda: quick.start(chain),
+        lambda: quick.load(chain.key),
+        lambda: describe_record(store.port, store.keys, chain.key),
+        lambda: quick.admit(f"{chain.key}#0", run),
+        lambda: quick.settle(f"{chain.key}#0", run, AttemptOutcome("succeeded", result_json="{}")),
+        lambda: store.inspect(chain.key, lease_seconds=1),
+        lambda: quick.lifecycle.interrupt(chain.key),
+    ):
+        async with asyncio.timeout(1):
+            with suppress(SignatureError):
+                await operation()
+            assert await store.port.command("EXISTS", "mageflow:other") == 0
+    assert await quick.lifecycle.remove(chain.key)
 
 
 async def test_a_flow_without_a_status_cannot_be_scheduled(quick: Flows, store: Store) -> None:

@@ -431,6 +431,8 @@ def _log_table(spec: PanelSpec) -> Any:
         .with_transformation(organize)
         .sort_by([common.TableSortByFieldState().display_name(spec.columns[0][1]).desc(True)])
     )
+    # Cut to the width of the others, a time shows its day alone.
+    panel = panel.override_by_name(spec.columns[0][1], [model.DynamicConfigValue(id_val="custom.width", value=230)])
     for label, heading in spec.columns:
         if (link := _log_table_link(label)) is not None:
             panel = panel.override_by_name(heading, [model.DynamicConfigValue(id_val="links", value=[link])])
