@@ -1,7 +1,9 @@
 """A program that a test starts: every line has a time limit, and the program ends with the block."""
 
+import asyncio
 import queue
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -75,6 +77,7 @@ class StartedProgram:
         cwd: Its directory; None for that of this process.
         env: All its variables; None for those of this process.
         merged: Whether standard error goes to standard output.
+        has_input: Whether standard input is a pipe, which `close_input` closes; else it is empty.
 
     Attributes:
         process: The process.
@@ -87,6 +90,7 @@ class StartedProgram:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         merged: bool = False,
+        has_input: bool = False,
     ) -> None:
         self._command = command
         # A shell starts a program in the background with SIGINT ignored, and children inherit that.
@@ -96,7 +100,7 @@ class StartedProgram:
                 command,
                 cwd=cwd,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 text=True,
@@ -112,6 +116,7 @@ class StartedProgram:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close_input()
         self.process.kill()
         self.process.wait()
         for each in self._pipes():
@@ -134,6 +139,22 @@ class StartedProgram:
     def has_line(self, within: float) -> bool:
         """Whether a line of standard output comes in time; `line` then returns it at once."""
         return self._output.peek(within)
+
+    async def listens(self, port: int, within: float = WITHIN_SECONDS) -> None:
+        """Wait until a port of this machine takes connections. Fails with all output if it does not."""
+        deadline = time.monotonic() + within
+        while True:
+            with socket.socket() as found:
+                if found.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise self._failure(f"did not listen at port {port} within {within} s")
+            await asyncio.sleep(0.05)
+
+    def close_input(self) -> None:
+        """Close its standard input, as the end of its parent does."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the program alone."""

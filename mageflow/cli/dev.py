@@ -1,6 +1,5 @@
 """``mageflow dev``: engine, Valkey and the user's worker in one terminal, with reload and a readable log."""
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +49,7 @@ def dev(target: str, name: str, slots: int | None, *, verbose: bool) -> None:
     from mageflow.cli.development.reloading import ReloadedWorker, run_until_stopped
     from mageflow.cli.redis_options import PIPE_WIDTH
 
-    stopped = threading.Event()
-    stop_on_signals(stopped.set, "Stopping: the worker ends its tasks, for at most 10 s.")
+    stopped = stop_on_signals("Stopping: the worker ends its tasks, for at most 10 s.")
     view = LogView(DataConsole(width=PIPE_WIDTH), is_verbose=verbose)
     with _environment(name, view) as environment:
         option = "" if name == DEFAULT_NAME else f"--name {name} "

@@ -3,14 +3,13 @@
 import json
 import shlex
 import sys
-import threading
 from pathlib import Path
 
 import click
 
 from mageflow.cli.development import DEFAULT_NAME, DevelopmentPorts, Environment, name_option, start_services
 from mageflow.cli.extras import require_local
-from mageflow.cli.interrupts import stop_on_signals
+from mageflow.cli.interrupts import StopRequest, stop_on_signals
 from mageflow.cli.numbers import FiniteRange
 from mageflow.engine import LocalEngine
 from mageflow.errors import ConfigurationError, EngineError
@@ -85,8 +84,7 @@ def engine(
     Other terminals use it with `mageflow run -- PROGRAM`. Also prints its variables as export lines.
     """
     require_local("engine")
-    stopped = threading.Event()
-    stop_on_signals(stopped.set, "# The engine is stopping.")
+    stopped = stop_on_signals("# The engine is stopping.")
     ports = DevelopmentPorts(grpc_port, api_port, redis_port)
     with start_services(name, ports, with_redis=with_redis or redis_port is not None, speed=speed) as services:
         running, environment = services
@@ -96,7 +94,7 @@ def engine(
 def _serve(
     running: LocalEngine,
     environment: Environment,
-    stopped: threading.Event,
+    stopped: StopRequest,
     handshake_file: Path | None,
     *,
     as_json: bool,

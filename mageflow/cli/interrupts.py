@@ -3,12 +3,13 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-__all__ = ["answered", "run_answered", "say_at_once", "stop_on_signals"]
+__all__ = ["StopRequest", "answered", "run_answered", "say_at_once", "stop_on_signals"]
 
 T = TypeVar("T")
 
@@ -61,16 +62,45 @@ def run_answered(work: Coroutine[Any, Any, T], text: str) -> T:
         signal.signal(signal.SIGINT, before)
 
 
-def stop_on_signals(stop: Callable[[], None], text: str) -> None:
-    """From now on SIGINT and SIGTERM say the text, once, and call ``stop``."""
-    is_said = False
+class StopRequest:
+    """Whether a signal has asked for the end. Its handler may run at any moment, also in the middle of `wait`.
+
+    A `threading.Event` is no good for that: `wait` holds its lock for moments, in the thread that runs the handler, and
+    ``set`` would wait for that lock for ever. The queue takes no such lock.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self._is_set = True
+        self._queue.put(None)
+
+    def is_set(self) -> bool:
+        """Whether the end was asked for."""
+        return self._is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the end is asked for, for so many seconds at most, and return whether it was. For one thread."""
+        if not self._is_set:
+            with suppress(Empty):
+                self._queue.get(timeout=timeout)
+        return self._is_set
+
+
+def stop_on_signals(text: str) -> StopRequest:
+    """From now on SIGINT and SIGTERM say the text, once, and set what is returned."""
+    request, is_said = StopRequest(), False
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal is_said
         if not is_said:
             is_said = True
             say_at_once(text)
-        stop()
+        request.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
+    return request

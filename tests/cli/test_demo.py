@@ -4,7 +4,6 @@ import copy
 import json
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -23,6 +22,7 @@ from mageflow.cli.demo.shop import SWARM_CONCURRENCY
 from mageflow.cli.demo.shop.tasks import STAGGER_WINDOW
 from mageflow.telemetry.names import traces
 from mageflow.testing import samples
+from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.slow
 
@@ -293,28 +293,20 @@ def test_json_report_then_runs_until_interrupted(tmp_path):
     """``--json`` prints one object on stdout; ``--serve`` starts runs until Ctrl-C; ``--keep`` leaves the files."""
     arguments = ["demo", "--json", "--seconds", "0.5", "--serve", "--keep", str(tmp_path / "kept")]
     command = [sys.executable, "-c", "from mageflow.cli import main; main()", *arguments]
-    with (tmp_path / "stdout").open("w") as stdout:
-        process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
-    try:
+    with StartedProgram(command) as run:
         printed: list[str] = []
-        for line in process.stderr:
-            printed.append(line)
-            if line == "Runs are started until Ctrl-C.\n":
-                break
-        assert process.poll() is None, printed
+        while "Runs are started until Ctrl-C.\n" not in printed:
+            printed.append(run.error_line())
         url = next(line.split()[1] for line in printed if line.startswith("metrics "))
         before = attempts(url)
-        deadline = time.monotonic() + 40
-        while attempts(url) <= before and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while attempts(url) <= before:
+            assert time.monotonic() < deadline, "no run was started"
             time.sleep(0.2)
-        grown = attempts(url) - before
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        run.send_signal(signal.SIGINT)
+        status, output, errors = run.ended()
 
-    output = (tmp_path / "stdout").read_text()
-    assert grown > 0
-    assert process.returncode == 0, output[-2000:] + errors[-2000:]
+    assert status == 0, output[-2000:] + errors[-2000:]
     report = json.loads(output)
     assert report["ok"] is True
     assert all(expectation["holds"] for expectation in report["expectations"])

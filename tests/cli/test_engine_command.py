@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.started_program import StartedProgram
+
 COMMAND = [sys.executable, "-c", "from mageflow.cli import main; main()", "engine"]
 FREE_PORTS = ("--grpc-port", "0", "--api-port", "0")
 
@@ -26,17 +28,14 @@ def own_env_files(tmp_path, monkeypatch):
 
 
 @contextmanager
-def running(*arguments: str) -> Generator[tuple[subprocess.Popen[str], list[str]]]:
-    """The running command and its first lines. It is stopped with SIGTERM."""
-    process = subprocess.Popen(
-        [*COMMAND, *FREE_PORTS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        count = 1 if "--json" in arguments else 6 if "--redis" in arguments else 5
-        yield process, [process.stdout.readline().strip() for _ in range(count)]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+def running(*arguments: str) -> Generator[list[str]]:
+    """The first lines of the running command. SIGTERM ends it with status 0."""
+    count = 1 if "--json" in arguments else 6 if "--redis" in arguments else 5
+    with StartedProgram([*COMMAND, *arguments]) as run:
+        yield [run.line().strip() for _ in range(count)]
+        run.send_signal(signal.SIGTERM)
+        ended = run.ended()
+        assert ended.status == 0, ended.errors
 
 
 def is_alive(variables: dict[str, str]) -> bool:
@@ -52,7 +51,7 @@ def is_alive(variables: dict[str, str]) -> bool:
 
 def test_export_lines_can_be_pasted():
     """The lines are valid shell, and set every variable that leads a client to an engine."""
-    with running() as (process, lines):
+    with running(*FREE_PORTS) as lines:
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
         assert set(variables) == {
@@ -63,12 +62,11 @@ def test_export_lines_can_be_pasted():
             "HATCHET_EMBEDDED_HANDSHAKE",
         }
         assert is_alive(variables)
-    assert process.returncode == 0
 
 
 def test_redis_brings_a_server_for_signatures_and_flows():
     """``--redis`` also runs a Valkey server, prints its URL, and stops it at the end."""
-    with running("--redis", "--redis-port", "0") as (_, lines):
+    with running(*FREE_PORTS, "--redis", "--redis-port", "0") as lines:
         variables = dict(shlex.split(line)[1].split("=", 1) for line in lines)
         with redis.Redis.from_url(variables["MAGEFLOW_REDIS_URL"]) as client:
             assert client.ping()
@@ -80,14 +78,14 @@ def test_redis_brings_a_server_for_signatures_and_flows():
 
 def test_json_is_one_line_for_machines():
     """``--json`` prints the same variables as one object."""
-    with running("--json") as (_, lines):
+    with running(*FREE_PORTS, "--json") as lines:
         assert is_alive(json.loads(lines[0]))
 
 
 def test_handshake_file_is_there_while_the_engine_is(tmp_path):
     """Only the owner can read the file. It is complete when it appears and is removed with the engine."""
     path = tmp_path / "engine.json"
-    with running("--handshake-file", str(path)) as (_, _lines):
+    with running(*FREE_PORTS, "--handshake-file", str(path)):
         assert json.loads(path.read_text())["grpc_address"].startswith("127.0.0.1:")
         assert path.stat().st_mode & 0o077 == 0
     assert not path.exists()
@@ -138,7 +136,7 @@ def test_a_taken_port_is_one_clear_line():
 
 def test_a_second_engine_says_how_to_be_another_one():
     """The engine that runs can be used; another one needs another name, and then has its own ports and token."""
-    with running("--json") as (_, [first]):
+    with running(*FREE_PORTS, "--json") as [first]:
         grpc_port, api_port = (
             json.loads(first)[name].rpartition(":")[2]
             for name in ("HATCHET_CLIENT_HOST_PORT", "HATCHET_CLIENT_SERVER_URL")
@@ -151,7 +149,7 @@ def test_a_second_engine_says_how_to_be_another_one():
             f"mageflow: the development engine 'default' runs already (port {grpc_port}): use it with "
             "`mageflow run -- PROGRAM`, or start another one: `mageflow engine --name second`\n"
         )
-        with running("--name", "second", "--json") as (_, [second]):
+        with running(*FREE_PORTS, "--name", "second", "--json") as [second]:
             assert json.loads(second)["HATCHET_CLIENT_TOKEN"] != json.loads(first)["HATCHET_CLIENT_TOKEN"]
             assert is_alive(json.loads(second))
             assert is_alive(json.loads(first))
@@ -159,18 +157,11 @@ def test_a_second_engine_says_how_to_be_another_one():
 
 def test_token_and_ports_of_a_name_stay_the_same():
     """A program that has the variables finds the engine after a restart too."""
-    with running("--name", "kept", "--redis", "--redis-port", "0", "--json") as (_, [first]):
+    with running(*FREE_PORTS, "--name", "kept", "--redis", "--redis-port", "0", "--json") as [first]:
         pass
-    process = subprocess.Popen(
-        [*COMMAND, "--name", "kept", "--redis", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        again = json.loads(process.stdout.readline())
-        assert again == json.loads(first)
+    with running("--name", "kept", "--redis", "--json") as [again]:
+        assert json.loads(again) == json.loads(first)
         assert is_alive(json.loads(first))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
 
 
 def mageflow(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -190,7 +181,7 @@ def test_run_leads_a_program_to_the_engine(tmp_path):
         "print(Hatchet().workers.list().rows, os.environ['MAGEFLOW_REDIS_URL'])\n"
         "sys.exit(7)\n"
     )
-    with running("--redis", "--redis-port", "0", "--json") as (_, [line]):
+    with running(*FREE_PORTS, "--redis", "--redis-port", "0", "--json") as [line]:
         run = mageflow("run", "--", sys.executable, str(program))
 
     assert run.stdout == f"[] {json.loads(line)['MAGEFLOW_REDIS_URL']}\n", run.stderr
@@ -199,7 +190,7 @@ def test_run_leads_a_program_to_the_engine(tmp_path):
 
 def test_env_is_read_by_a_shell():
     """`eval "$(mageflow env)"` sets the variables as the engine has printed them; only the owner reads the file."""
-    with running("--json") as (_, [line]):
+    with running(*FREE_PORTS, "--json") as [line]:
         shell = mageflow("env").stdout + 'printf %s "$HATCHET_EMBEDDED_HANDSHAKE"'
         evaluated = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout
         path = Path(mageflow("env", "--path").stdout.strip())
@@ -212,7 +203,7 @@ def test_env_is_read_by_a_shell():
 @pytest.mark.parametrize("command", [("env",), ("run", "--", "true")], ids=" ".join)
 def test_without_an_engine_the_remedy_is_printed(command):
     """Nothing is on standard output, which a shell may evaluate."""
-    with running("--json"):
+    with running(*FREE_PORTS, "--json"):
         pass  # its env file stays
     run = mageflow(*command)
 

@@ -14,6 +14,7 @@ from mageflow.cli.program import load_client
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 from mageflow.testing import WorkerProcess
+from tests.started_program import StartedProgram
 
 PROGRAM = """
 from hatchet_sdk import Hatchet
@@ -248,17 +249,12 @@ def test_dev_says_how_to_get_the_live_view(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['textual'] = None\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HATCHET_")}
     environment |= {"PYTHONPATH": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state"), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "mageflow", "dev", "missing.py", "--name", "no-view"],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            lines = [next(process.stdout) for _ in range(3)]
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=90)
+    command = [sys.executable, "-m", "mageflow", "dev", "missing.py", "--name", "no-view"]
+    with StartedProgram(command, cwd=tmp_path, env=environment, merged=True) as run:
+        lines = [run.line() for _ in range(3)]
+        run.send_signal(signal.SIGINT)
+        status = run.ended().status
     assert lines[2].partition(" ")[2] == (
         f"Live view: {installs('top')}, then mageflow run --name no-view -- mageflow top\n"
     )
-    assert process.returncode == 0
+    assert status == 0

@@ -18,15 +18,18 @@ from mageflow.engine import EngineStartError, Handshake, LocalEngine
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.testing.ports import free_port
 from tests.engine.raw_client import RawClient
+from tests.started_program import StartedProgram
 
 COMMAND = [sys.executable, "-m", "mageflow.engine"]
+ENDS_SECONDS = 30.0
+"""It ends in some tenths of a second, on a machine that is busy with a test suite in many times that."""
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> Handshake:
+def wait_for(path: Path, run: StartedProgram) -> Handshake:
     """Wait for a handshake file."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while not path.exists():
-        assert process.poll() is None, "the engine ended"
+        assert run.process.poll() is None, run.ended()
         assert time.monotonic() < deadline, "no handshake"
         time.sleep(0.01)
     return Handshake.from_json(path.read_text())
@@ -68,27 +71,22 @@ def test_the_handshake_file_is_for_its_owner_only(tmp_path: Path) -> None:
     """The token gives access to the engine. Unknown flags and database flags are accepted."""
     path = tmp_path / "handshake.json"
     flags = ["-handshake-file", str(path), "-database-url", "postgres://x", "-no-migrations", "--log-level", "error"]
-    process = subprocess.Popen([*COMMAND, *flags], stdin=subprocess.PIPE)
-    try:
-        handshake = wait_for(path, process)
+    with StartedProgram([*COMMAND, *flags], has_input=True) as run:
+        handshake = wait_for(path, run)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert handshake.grpc_address.startswith("127.0.0.1:")
         assert handshake.token.startswith("ey")
-    finally:
-        process.terminate()
-        assert process.wait(5) == 0
-        if process.stdin:
-            process.stdin.close()
+        run.send_signal(signal.SIGTERM)
+        assert run.ended(ENDS_SECONDS).status == 0
 
 
 def test_the_engine_ends_when_its_standard_input_closes(tmp_path: Path) -> None:
     """When standard input closes, the parent has ended, and the engine ends too."""
     path = tmp_path / "handshake.json"
-    process = subprocess.Popen([*COMMAND, "-handshake-file", str(path)], stdin=subprocess.PIPE)
-    wait_for(path, process)
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(5) == 0
+    with StartedProgram([*COMMAND, "-handshake-file", str(path)], has_input=True) as run:
+        wait_for(path, run)
+        run.close_input()
+        assert run.ended(ENDS_SECONDS).status == 0
 
 
 def test_the_engine_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -97,13 +95,9 @@ def test_the_engine_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         "import sys, time\nfrom mageflow.engine import LocalEngine\n"
         "with LocalEngine() as engine:\n    print(engine.pid, flush=True)\n    time.sleep(60)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    engine_pid = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    deadline = time.monotonic() + 5
+    with StartedProgram([sys.executable, "-c", code]) as parent:
+        engine_pid = int(parent.line())
+    deadline = time.monotonic() + ENDS_SECONDS
     while Path(f"/proc/{engine_pid}").exists() and "Z" not in Path(f"/proc/{engine_pid}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline, "the engine outlived its parent"
         time.sleep(0.05)
@@ -213,9 +207,10 @@ def test_signals_end_the_engine_cleanly_while_streams_are_open(tmp_path: Path) -
     """SIGINT and SIGTERM with open streams: exit code 0 within seconds."""
     for number in (signal.SIGINT, signal.SIGTERM):
         path = tmp_path / f"{number}.json"
-        process = subprocess.Popen([*COMMAND, "-handshake-file", str(path), "-ignore-stdin"], stdin=subprocess.DEVNULL)
-        handshake = wait_for(path, process)
-        with grpc.insecure_channel(handshake.grpc_address) as channel:
+        with (
+            StartedProgram([*COMMAND, "-handshake-file", str(path), "-ignore-stdin"]) as run,
+            grpc.insecure_channel((handshake := wait_for(path, run)).grpc_address) as channel,
+        ):
             metadata = (("authorization", f"Bearer {handshake.token}"),)
             register = channel.unary_unary(
                 "/Dispatcher/Register",
@@ -229,8 +224,8 @@ def test_signals_end_the_engine_cleanly_while_streams_are_open(tmp_path: Path) -
                 response_deserializer=pb.AssignedAction.FromString,
             )
             stream = listen(pb.WorkerListenRequest(worker_id=worker.worker_id), metadata=metadata)
-            process.send_signal(number)
-            assert process.wait(5) == 0
+            run.send_signal(number)
+            assert run.ended(ENDS_SECONDS).status == 0
             stream.cancel()
 
 

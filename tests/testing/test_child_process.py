@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from mageflow.errors import ConfigurationError, StoreUnavailableError
 from mageflow.testing import EmbeddedValkey
+from tests.started_program import StartedProgram
 
 PARENT = """
 import sys, time
@@ -24,7 +24,7 @@ time.sleep(600)
 """
 
 
-def wait_until_gone(pid: int, seconds: float = 15.0) -> bool:
+def wait_until_gone(pid: int, seconds: float = 60.0) -> bool:
     """Whether a process ends in time; a zombie has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -45,14 +45,12 @@ def descendants(pid: int) -> list[int]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_server_ends_with_its_parent(number):
     """A signal ends the parent: neither the server nor its supervisor is left."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    with parent:
-        assert parent.stdout is not None
-        server = int(parent.stdout.readline())
+    with StartedProgram([sys.executable, "-c", PARENT]) as parent:
+        server = int(parent.line())
         below = descendants(parent.pid)
         assert server in below
         parent.send_signal(number)
-        parent.wait(10)
+        parent.process.wait(60)
 
     assert [pid for pid in below if not wait_until_gone(pid)] == []
 
@@ -75,13 +73,12 @@ print(worker.pid, flush=True)
 time.sleep(600)
 """
     environment = {**os.environ, **mageflow_engine.environment()}
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as parent:
-        assert parent.stdout is not None
-        worker = int(parent.stdout.readline())
+    with StartedProgram([sys.executable, "-c", program], env=environment) as parent:
+        worker = int(parent.line())
         below = descendants(parent.pid)
         assert len(descendants(worker)) >= 1
-        parent.kill()
-        parent.wait(10)
+        parent.send_signal(signal.SIGKILL)
+        parent.process.wait(60)
 
     assert [pid for pid in below if not wait_until_gone(pid)] == []
 
@@ -162,7 +159,7 @@ def test_supervisor_reports_the_status_of_the_command(tmp_path: Path):
 
     with (tmp_path / "log").open("wb") as log:
         exits = ChildProcess([sys.executable, "-c", "raise SystemExit(7)"], output=log, environment=os.environ)
-        assert exits.wait(10) == 7
+        assert exits.wait(60) == 7
         killed = ChildProcess([sys.executable, "-c", "import time; time.sleep(60)"], output=log, environment=os.environ)
         killed.send_signal(signal.SIGTERM)
-        assert killed.wait(10) == -signal.SIGTERM
+        assert killed.wait(60) == -signal.SIGTERM

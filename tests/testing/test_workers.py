@@ -43,7 +43,7 @@ def test_killing_a_worker_kills_its_listener_too(mageflow_worker):
     group = os.getpgid(worker.pid)
 
     assert worker.kill() == -signal.SIGKILL
-    for _ in range(100):  # the listener is reaped by init, some milliseconds later
+    for _ in range(3000):  # the listener is reaped by init, some milliseconds later
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

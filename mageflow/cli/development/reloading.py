@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from mageflow.cli.development.log_view import LogView
+from mageflow.cli.interrupts import StopRequest
 from mageflow.testing.child_process import ChildProcess
 
 __all__ = ["ReloadedWorker", "run_until_stopped"]
@@ -98,8 +99,8 @@ class ReloadedWorker:
                 self._view.line(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
-def run_until_stopped(worker: ReloadedWorker, directory: Path, view: LogView, stopped: threading.Event) -> None:
-    """Run the worker until the event is set; start it again when a Python file below the directory changes.
+def run_until_stopped(worker: ReloadedWorker, directory: Path, view: LogView, stopped: StopRequest) -> None:
+    """Run the worker until the end is asked for; start it again when a Python file below the directory changes.
 
     Args:
         worker: The worker, not started.

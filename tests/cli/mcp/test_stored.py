@@ -1,8 +1,6 @@
 """``mageflow mcp`` over a real Valkey: signatures, flows, reasons, payloads and errors."""
 
 import json
-import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from mageflow.testing import EmbeddedValkey
 from mageflow.testing.ports import free_port
 from tests.cli.mcp.assistant import Assistant, assistant
 from tests.cli.stored_flows import StoredFlows
+from tests.started_program import StartedProgram
 
 NO_WORKER = {"MAGEFLOW_METRICS_PORT": "1", "MAGEFLOW_METRICS_PORT_SPAN": "1"}
 
@@ -181,21 +180,10 @@ async def served(options: tuple[str, ...], tmp_path: Path) -> AsyncIterator[str]
     """The address of the server over HTTP."""
     port = free_port()
     command = [sys.executable, "-m", "mageflow", "mcp", "--http", str(port), *options]
-    with (
-        (tmp_path / "err").open("w") as log,
-        subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-            command, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as run,
-    ):
-        try:
-            assert run.stdout.readline() == f"http://127.0.0.1:{port}/mcp (Ctrl-C ends it)\n"
-            for _ in range(300):
-                with socket.socket() as found:
-                    if found.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            run.kill()
+    with StartedProgram(command) as run:
+        assert run.line() == f"http://127.0.0.1:{port}/mcp (Ctrl-C ends it)\n"
+        await run.listens(port)  # it prints its address a moment before it listens
+        yield f"http://127.0.0.1:{port}/mcp"
 
 
 @pytest.mark.slow

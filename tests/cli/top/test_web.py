@@ -18,35 +18,23 @@ from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.testing import EmbeddedValkey
 from mageflow.testing.ports import free_port
 from tests.cli.top.browser import CHROMIUM, open_page
+from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager
-async def served(redis_url: str) -> AsyncGenerator[tuple[str, subprocess.Popen[str]]]:
+async def served(redis_url: str) -> AsyncGenerator[str]:
     """The address of a view of this Redis. It has ended with status 0 afterwards."""
     port = free_port()
     command = [sys.executable, "-m", "mageflow", "top", "--web", "--port", str(port), "--redis-url", redis_url]
     environment = {**os.environ, "MAGEFLOW_METRICS_PORT": "1", "MAGEFLOW_METRICS_PORT_SPAN": "1"}
-    with subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as run:
-        try:
-            line = await asyncio.to_thread(run.stdout.readline)
-            assert line == f"http://127.0.0.1:{port} (Ctrl-C ends it)\n"
-            async with aiohttp.ClientSession() as session:
-                for _ in range(100):  # it prints its address a moment before it listens
-                    try:
-                        async with session.get(f"http://127.0.0.1:{port}/"):
-                            break
-                    except aiohttp.ClientConnectionError:
-                        await asyncio.sleep(0.1)
-            yield f"http://127.0.0.1:{port}", run
-            run.send_signal(signal.SIGINT)
-            assert await asyncio.to_thread(run.wait, 30) == 0
-            assert await asyncio.to_thread(run.stdout.read) == ""
-        finally:
-            run.kill()
+    with StartedProgram(command, env=environment, merged=True) as run:
+        assert await asyncio.to_thread(run.line) == f"http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+        await run.listens(port)  # it prints its address a moment before it listens
+        yield f"http://127.0.0.1:{port}"
+        run.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(run.ended) == (0, "", "")
 
 
 async def hold(redis_url: str, lock: str, task: str) -> None:
@@ -64,7 +52,7 @@ async def hold(redis_url: str, lock: str, task: str) -> None:
 async def test_a_browser_shows_what_redis_has(mageflow_redis: EmbeddedValkey, tmp_path: Path):
     """It draws the view, follows changes, takes keys, and loads nothing from elsewhere."""
     await hold(mageflow_redis.url, "account", "order.pay")
-    async with served(mageflow_redis.url) as (address, _), open_page(address, tmp_path / "profile") as page:
+    async with served(mageflow_redis.url) as address, open_page(address, tmp_path / "profile") as page:
         await page.wait_for(lambda: b"order.pay" in page.received)
         await hold(mageflow_redis.url, "stock", "order.pack")
         await page.wait_for(lambda: b"order.pack" in page.received)
@@ -78,7 +66,7 @@ async def test_a_browser_shows_what_redis_has(mageflow_redis: EmbeddedValkey, tm
 
 async def test_other_pages_and_names_are_refused(mageflow_redis: EmbeddedValkey):
     """No page of another origin reaches the socket, and no other name of this address is answered."""
-    async with served(mageflow_redis.url) as (address, _), aiohttp.ClientSession() as session:
+    async with served(mageflow_redis.url) as address, aiohttp.ClientSession() as session:
         port = address.rpartition(":")[2]
         for path, headers in (
             ("/", {"Host": f"evil.example:{port}"}),
