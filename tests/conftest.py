@@ -5,7 +5,11 @@ program that has mageflow installed. Nothing here imports the SDK: a test that n
 starts at once.
 """
 
+import gc
 import os
+import sys
+import traceback
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 
@@ -36,6 +40,42 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
     ]
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Leave nothing of a test to the tests after it: which they are is another each time."""
+    result = yield
+    _clear_context()
+    if getattr(sys, "last_value", None) is not None:
+        _free_failure()
+    return result
+
+
+def _clear_context() -> None:
+    """Unbind log fields, and end spans that are current. Only what is imported can have left something."""
+    if fields := sys.modules.get("structlog.contextvars"):
+        fields.clear_contextvars()
+    if traces := sys.modules.get("opentelemetry.context"):
+        traces.attach(traces.Context())
+
+
+def _free_failure() -> None:
+    """Free what a failed test has left: otherwise its sockets and processes are warnings of a later test, and fail it.
+
+    Its variables live as long as its exception, which pytest keeps for a debugger until another test fails.
+    """
+    traceback.clear_frames(sys.last_value.__traceback__)
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    as_before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    finally:
+        sys.unraisablehook = as_before
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,6 @@ def test_code_is_formatted(root: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_pyright_is_strict_and_silent(root: Path):
     """The whole package passes pyright in strict mode."""
     run = tool(root, "pyright", "--pythonpath", sys.executable)

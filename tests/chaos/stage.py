@@ -93,7 +93,7 @@ class Stage:
 
     def _start_redis(self, starting: ExitStack) -> str:
         if self._needs.is_cluster:
-            self.cluster = starting.enter_context(ClusterOfThree(valkey_binary()))
+            self.cluster = starting.enter_context(ClusterOfThree(valkey_binary(), node_timeout_ms=3000))
             for server in self.cluster.nodes:
                 server.ask("CONFIG", "SET", "appendonly", "yes")
                 server.ask("CONFIG", "REWRITE")

@@ -19,7 +19,6 @@ BY_NAME = {each.name: each for each in FAULTS}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", ["no-replicas", "kill-redis", "damaged-records"])
 async def test_flows_end_as_they_must(fault: str) -> None:
     """Chains, swarms and both in each other, with callbacks, on two worker processes."""

@@ -73,7 +73,7 @@ async def echo(message: dict[str, Any]) -> Any:
 async def until_ended(flows: Flows, key: str, worker: FakeWorker | None = None) -> Status:
     """Sweep, and let a worker work, until a signature or flow has ended; returns its status."""
     reconciler = flows.reconciler()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (signature := await flows.load(key)).has_ended:
             await reconciler.sweep()
             if worker is not None:

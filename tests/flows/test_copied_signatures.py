@@ -235,7 +235,7 @@ async def test_a_suspended_signature_holds_its_step_on_a_real_worker(observed: A
     chain = await client.chain([pack, signature])
     assert await client.suspend(signature, by="ada") is Status.SUSPENDED
     await chain.aio_run_no_wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await client.load_signature(chain.key)).step < 1:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)

@@ -229,6 +229,6 @@ async def test_the_items_shown_are_of_one_instant(flows: Flows, worker: Any) -> 
             assert all(each.error is not None for each in items)
             seen.append(tuple(each.index for each in items))
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await asyncio.gather(look(), worker(odd_fails=odd_fails).drain())
     assert all(set(before) <= set(after) for before, after in itertools.pairwise(seen))

@@ -46,10 +46,10 @@ async def test_a_text_that_hatchet_cannot_store_reaches_the_callback(observed: A
     mageflow_worker.in_process(client, "texts", workflows=[fails, callback])
     chain = await client.chain([fails, fails], error=callback)
     await chain.aio_run_no_wait()
-    await until(lambda: bool(received), 15)
+    await until(lambda: bool(received))
     assert received[0].message == "converter said: \\x00 and \\ud800"
     run_id = (await client.load_signature(chain.steps[0])).last_run.workflow_run_id
-    async with asyncio.timeout(20):  # the execution timeout is 60 s
+    async with asyncio.timeout(50):  # the execution timeout is 60 s
         while (await client.runs.aio_get_status(run_id)).name != "FAILED":
             await asyncio.sleep(0.05)
     [task] = (await client.runs.aio_get_details(run_id)).task_runs.values()
@@ -79,7 +79,7 @@ async def test_a_message_larger_than_hatchet_takes_ends_its_flow_at_once(observe
         await chain.aio_run()
     took = time.monotonic() - begun
     print(f"\nended after {took:.1f} s")
-    assert took < 15
+    assert took < 45
 
 
 @pytest.mark.parametrize("task", ["exits-in-thread", "exits-on-loop"])
@@ -92,7 +92,7 @@ async def test_a_body_that_raises_system_exit_has_failed(
     mageflow_worker(Path(__file__).with_name("exiting_worker.py"))
     chain = await client.chain([task, task])
     await chain.aio_run_no_wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (found := await client.load_signature(chain.key)).has_ended:
             await asyncio.sleep(0.05)
     assert (str(found.status), found.last_error.type) == ("failed", "SystemExit")

@@ -1,6 +1,7 @@
 """Too few workers, and replays from Hatchet's dashboard, on real workers and the local engine."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from datetime import timedelta
@@ -13,7 +14,7 @@ from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from mageflow import Settings
 from mageflow.signatures import Status
 from mageflow.testing.capture import capture_logs
-from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 
 QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=0.3, reconcile_check_seconds=0.5, reconcile_interval_seconds=0.1
@@ -28,7 +29,7 @@ def observed(make_observed: Any, mageflow_redis: Any) -> Any:  # noqa: F811
     assert mageflow_redis.keys_without_ttl() == []
 
 
-async def ended(client: Any, key: str, seconds: float = 25.0) -> Any:
+async def ended(client: Any, key: str, seconds: float = 90.0) -> Any:
     """Wait until a flow, a signature or a member has ended."""
     deadline = time.monotonic() + seconds
     while not (found := await client.load_signature(key)).has_ended:
@@ -39,7 +40,7 @@ async def ended(client: Any, key: str, seconds: float = 25.0) -> Any:
 
 async def hatchet_says(client: Any, run_id: str, status: V1TaskStatus) -> None:
     """Wait for a state in Hatchet: a worker reports an end to Redis first, and only an ended run can be replayed."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while await client.runs.aio_get_status(run_id) is not status:
             await asyncio.sleep(0.05)
 
@@ -80,9 +81,13 @@ async def test_a_plain_run_keeps_hatchets_schedule_timeout(observed: Any, magefl
     client = observed.client
     bodies: Counter[str] = Counter()
 
+    has_begun, may_end = threading.Event(), threading.Event()
+
     @client.task(name="busy")
     async def busy(msg: dict[str, Any]) -> dict[str, Any]:
-        await asyncio.sleep(2.5)
+        has_begun.set()
+        while not may_end.is_set():
+            await asyncio.sleep(0.02)
         return {}
 
     @client.task(name="plain", schedule_timeout=SOON)
@@ -92,12 +97,16 @@ async def test_a_plain_run_keeps_hatchets_schedule_timeout(observed: Any, magefl
 
     mageflow_worker.in_process(client, "few", slots=1, workflows=[busy, plain])
     working: Any = await busy.aio_run({}, wait_for_result=False)
+    await until(has_begun.is_set)
     signature = await client.sign(plain)
     references: list[Any] = [await plain.aio_run({}, wait_for_result=False), await signature.aio_run_no_wait()]
-    await working.aio_result()
-    await asyncio.sleep(1.5)
     for reference in references:
-        assert (await client.runs.aio_get_details(reference.workflow_run_id)).status is RunStatus.CANCELLED
+        async with asyncio.timeout(50):
+            while (await client.runs.aio_get_details(reference.workflow_run_id)).status is not RunStatus.CANCELLED:
+                await asyncio.sleep(0.05)
+    may_end.set()
+    await working.aio_result()
+    await asyncio.sleep(1)
     assert bodies == {}
     assert (await client.load_signature(signature.key)).status is Status.PENDING
 
@@ -156,7 +165,7 @@ async def test_a_failed_signature_replayed_in_hatchet_runs_again(observed: Any, 
     assert (await ended(client, signature.key)).status is Status.FAILED
     await hatchet_says(client, reference.workflow_run_id, V1TaskStatus.FAILED)
     await client.runs.aio_replay(reference.workflow_run_id)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while (await client.load_signature(signature.key)).status is not Status.DONE:
         assert time.monotonic() < deadline, attempts
         await asyncio.sleep(0.05)

@@ -130,7 +130,7 @@ class Life:
         """No more disturbances: let the flow end."""
         self.hatchet.is_away = False
         reconciler = self.flows.reconciler()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while True:
                 if (await self.flows.load(self.key)).status is Status.SUSPENDED:
                     await self.flows.lifecycle.resume(self.key)

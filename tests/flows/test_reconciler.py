@@ -95,7 +95,7 @@ async def test_a_run_that_is_still_running_is_left_alone(quick: Flows, hatchet: 
     identity = await admitted(hatchet, quick)
     await store.port.command("EXPIRE", chain.key, 100)
     alive = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not alive:
             alive = (await quick.reconciler().sweep()).alive
             await asyncio.sleep(0.01)
@@ -135,7 +135,7 @@ async def test_an_outage_of_any_length_fails_nothing(quick: Flows, hatchet: Fake
     chain = await quick.creation.chain(["one", "one"])
     await quick.start(chain)
     reconciler, sent = quick.reconciler(), 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sent < 15:
             await quick._store.port.command("ZADD", chain_index(quick, chain.key), 0, chain.key)
             await asyncio.sleep(0.04)
@@ -172,7 +172,7 @@ async def test_a_task_whose_worker_comes_late_is_run(quick: Flows, hatchet: Fake
     chain = await quick.creation.chain(["one", "late"])
     await quick.start(chain)
     working, reconciler = FakeWorker(hatchet, quick, {"one": echo, "late": echo}), quick.reconciler()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while hatchet.undeclared["late"] < 2:
             await reconciler.sweep()
             await working.drain()

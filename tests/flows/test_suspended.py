@@ -147,7 +147,7 @@ async def test_a_nested_flow_started_in_the_moment_of_an_interrupt_is_interrupte
     store.acknowledge = interrupted  # type: ignore[method-assign]
     await flows.start(outer)
     reconciler = flows.reconciler()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not (await flows.load(inner.key)).has_ended:
             await asyncio.sleep(0.02)
             await reconciler.sweep()

@@ -15,7 +15,7 @@ from mageflow import Settings
 from mageflow.errors import FlowFailedError
 from mageflow.signatures import ReturnValue, Status, SwarmConfig, TaskError
 from mageflow.testing.capture import capture_logs
-from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
+from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 from tests.store.counting import RoundTrips
 
 
@@ -50,7 +50,14 @@ def observed(make_observed: Any, mageflow_redis: Any, counted: RoundTrips) -> An
     assert mageflow_redis.keys_without_ttl() == []
 
 
-async def ended(client: Any, key: str, seconds: float = 20.0) -> Any:
+@pytest.fixture
+def patient(make_observed: Any, mageflow_redis: Any, counted: RoundTrips) -> Any:  # noqa: F811
+    """A client whose reconciler acts after seconds: nothing is sent a second time on a busy machine, and counted."""
+    yield make_observed(mageflow_redis.url, settings=Settings(metrics_port=0), interceptors=[counted])
+    assert mageflow_redis.keys_without_ttl() == []
+
+
+async def ended(client: Any, key: str, seconds: float = 90.0) -> Any:
     """Wait until a flow or signature has ended."""
     deadline = time.monotonic() + seconds
     while not (found := await client.load_signature(key)).has_ended:
@@ -88,10 +95,10 @@ async def test_a_chain_passes_results_between_sync_and_async_tasks(observed: Any
 
 
 async def test_a_chain_of_three_costs_seven_round_trips(
-    observed: Any, counted: RoundTrips, mageflow_worker: Any
+    patient: Any, counted: RoundTrips, mageflow_worker: Any
 ) -> None:
     """On a real worker: one to start, one to admit and one to settle each step; prints the table."""
-    client = observed.client
+    client = patient.client
 
     @client.task(name="step")
     async def step(msg: dict[str, Any]) -> dict[str, Any]:
@@ -103,8 +110,8 @@ async def test_a_chain_of_three_costs_seven_round_trips(
     counted.reset()
     await chain.aio_run_no_wait()
     await asyncio.sleep(0)
-    spans = observed.spans
-    deadline = time.monotonic() + 15
+    spans = patient.spans
+    deadline = time.monotonic() + 60
     while len(spans.named("chain:step")) < 2:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -133,8 +140,7 @@ async def test_a_failing_step_runs_its_callback_once_after_the_last_attempt(
     chain = await client.chain([fails, fails], error=callback)
     with pytest.raises(FlowFailedError, match="ValueError: no good"):
         await chain.aio_run(Number(n=7))
-    while not received:
-        await asyncio.sleep(0.02)
+    await until(lambda: bool(received))
     (only,) = received
     assert (only.why.type, only.why.message, only.why.task, only.why.attempt) == ("ValueError", "no good", "fails", 2)
     assert only.why.original_message["n"] == 7
@@ -146,7 +152,7 @@ async def test_a_timeout_and_a_cancellation_run_the_callback_too(observed: Any, 
     client = observed.client
     received: Counter[str] = Counter()
 
-    @client.task(name="slow", execution_timeout=timedelta(seconds=1))
+    @client.task(name="slow", execution_timeout=timedelta(seconds=3))
     async def slow(msg: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(30)
         return {}
@@ -175,10 +181,7 @@ async def test_a_timeout_and_a_cancellation_run_the_callback_too(observed: Any, 
     await client.runs.aio_cancel(step.last_run.workflow_run_id)
     assert (await ended(client, timed_out.key)).status is Status.FAILED
     assert (await ended(client, cancelled.key)).status is Status.CANCELLED
-    deadline = time.monotonic() + 10
-    while received.total() < 2:
-        assert time.monotonic() < deadline, received
-        await asyncio.sleep(0.02)
+    await until(lambda: received.total() >= 2)
     assert received == {"timed_out": 1, "cancelled": 1}
 
 
@@ -213,8 +216,7 @@ async def test_a_swarm_keeps_its_limit_and_its_order(observed: Any, mageflow_wor
     results = await swarm.aio_run()
     assert results == [None if index == 3 else {"n": index} for index in range(30)]
     assert most <= 5
-    while not totals:
-        await asyncio.sleep(0.02)
+    await until(lambda: bool(totals))
     assert totals == [results]
 
 
@@ -239,7 +241,7 @@ async def test_interrupt_really_cancels_the_run(observed: Any, mageflow_worker: 
     while (await client.load_signature(chain.steps[0])).status != "active":
         await asyncio.sleep(0.02)
     assert await client.interrupt(chain, by="ops", why="wrong file") is Status.INTERRUPTED
-    await asyncio.wait_for(cancelled.wait(), 10)
+    await asyncio.wait_for(cancelled.wait(), 60)
     entry = (await client.load_signature(chain.key)).history[-1]
     assert (entry.status, entry.by, entry.why) == ("interrupted", "ops", "wrong file")
 
@@ -273,7 +275,7 @@ async def test_a_timeout_that_seems_to_come_early_is_not_a_cancellation(observed
     mageflow_worker.in_process(client, "chain", workflows=[blocks, late, callback])
     chain = await client.chain([late, late], error=callback)
     await blocks.aio_run({}, wait_for_result=False)
-    assert await asyncio.to_thread(blocked.wait, 10)
+    assert await asyncio.to_thread(blocked.wait, 60)
     await chain.aio_run_no_wait()
     assert (await ended(client, chain.key)).status is Status.FAILED
     await ended(client, f"{chain.key}#.e0")
@@ -323,8 +325,8 @@ async def test_a_chain_of_a_hundred_is_one_trace(observed: Any, mageflow_worker:
     chain = await client.chain([link] * 100, name="hundred")
     with capture_logs() as logs:
         await chain.aio_run()
-        observed.spans.wait_for("hundred")
-        observed.spans.wait_for("process link", 100)
+        observed.spans.wait_for("hundred", timeout_seconds=60)
+        observed.spans.wait_for("process link", 100, timeout_seconds=60)
     (start,) = observed.spans.named("start hundred")
     trace = start.context.trace_id
     mine = [each for each in observed.spans if each.context.trace_id == trace]
@@ -344,9 +346,9 @@ async def test_a_chain_of_a_hundred_is_one_trace(observed: Any, mageflow_worker:
 
 
 @pytest.mark.slow
-async def test_a_swarm_of_a_thousand_links_every_item(observed: Any, counted: RoundTrips, mageflow_worker: Any) -> None:
+async def test_a_swarm_of_a_thousand_links_every_item(patient: Any, counted: RoundTrips, mageflow_worker: Any) -> None:
     """Above the fan-out limit each item has a trace of its own with a link to the start; prints the costs."""
-    client = observed.client
+    client = patient.client
 
     @client.task(name="item")
     async def item(msg: dict[str, Any]) -> dict[str, Any]:
@@ -358,18 +360,16 @@ async def test_a_swarm_of_a_thousand_links_every_item(observed: Any, counted: Ro
     counted.reset()
     started = time.monotonic()
     await swarm.aio_run_no_wait()
-    observed.spans.wait_for("thousand", timeout_seconds=45)
+    patient.spans.wait_for("thousand", timeout_seconds=150)
     took = time.monotonic() - started
     costs = {name: counted.by_operation[name] for name in ("start", "admit", "settle", "ack", "swarm")}
-    calls = len(observed.spans.named("fill thousand"))
+    calls = len(patient.spans.named("fill thousand"))
     print(f"\n1,000 items: {took:.1f} s, round trips {costs}, {sum(costs.values()) / 1000:.3f} per item, {calls} calls")
     assert sum(costs.values()) <= 2050  # 2,003 on a quiet machine; an answer after 3 s is asked for again
     assert calls <= 100
-    observed.spans.wait_for("process item", 1001)
-    (start,) = observed.spans.named("start thousand")
-    items = [
-        each for each in observed.spans.named("process item") if each.attributes.get("mageflow.flow.steps") == 1000
-    ]
+    patient.spans.wait_for("process item", 1001, timeout_seconds=60)
+    (start,) = patient.spans.named("start thousand")
+    items = [each for each in patient.spans.named("process item") if each.attributes.get("mageflow.flow.steps") == 1000]
     assert len(items) == 1000
     assert all(start.context.span_id in {each.context.span_id for each in item.links} for item in items)
     assert all(each.parent is None for each in items)

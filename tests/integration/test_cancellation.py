@@ -180,7 +180,6 @@ CALLS = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["suspended", "completed"])
 async def test_a_cancellation_at_any_await_point_ends_the_caller(calls: dict[str, Call], moment: Moment) -> None:
     """It ends cancelled wherever it was, never by another error and never not at all."""

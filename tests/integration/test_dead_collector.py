@@ -18,7 +18,7 @@ from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("exporting_worker.py")
 ENDS_SECONDS = 30.0

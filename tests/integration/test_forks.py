@@ -31,7 +31,6 @@ async def run_program(case: str, **environment: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
@@ -50,7 +49,6 @@ async def test_a_child_of_a_program(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_child_of_a_task(make_observed: Any, mageflow_worker: Any, mageflow_redis: Any) -> None:
     """The worker serves its metrics and ends its run afterwards."""
     environment = {"MAGEFLOW_REDIS_URL": mageflow_redis.url, "METRICS_PORT": str(free_port())}
@@ -62,7 +60,6 @@ async def test_a_child_of_a_task(make_observed: Any, mageflow_worker: Any, magef
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", ["server", "server-used"])
 async def test_a_preloading_server_ends_at_once(mageflow_engine: Any, mageflow_redis: Any, case: str) -> None:
     """No thread, connection or handler of a client holds the exit of the server or of its forked workers."""

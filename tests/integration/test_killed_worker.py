@@ -13,8 +13,6 @@ from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import LOST_AFTER_SECONDS, scrape, until
 
-pytestmark = pytest.mark.timeout(300)  # two workers start, and the engine waits for the heartbeat of the first
-
 SCRIPT = Path(__file__).with_name("staggered_worker.py")
 LEDGER = Path(__file__).with_name("ledger_worker.py")
 FAILING = Path(__file__).with_name("failing_worker.py")

@@ -90,6 +90,8 @@ async def idle(port: int, ended: Callable[[Samples], bool]) -> Samples:
         return ended(found[0])
 
     await until(is_idle)
+    await asyncio.sleep(1)  # the last attempt is counted before its duration, its failure and its flow are
+    assert is_idle()
     return found[0]
 
 
@@ -102,7 +104,6 @@ def total(parts: list[Samples], name: str, **labels: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_telemetry_agrees_with_the_ledger_over_a_restart_and_a_kill(make_observed, mageflow_redis, tmp_path):
     """Three workers, one after the other; the second is killed while it runs a task that the third finishes."""
     ledger, spans_file, port = tmp_path / "ledger", tmp_path / "spans", free_port()
@@ -236,7 +237,6 @@ def check_spans(written: list[dict[str, Any]], observed: Observed, runs: dict[tu
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_the_runs_of_a_cron_agree_with_the_ledger_over_a_kill(tmp_path):
     """The engine's clock runs 60 times as fast: a run each second, on two workers, one after the other."""
     ledger, spans_file, port = tmp_path / "ledger", tmp_path / "spans", free_port()

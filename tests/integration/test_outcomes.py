@@ -123,7 +123,7 @@ async def test_every_outcome_is_the_same_in_metric_span_and_log(observed, magefl
         release_thread.set()
         await until(lambda: orphans() == 0)
         assert orphans() == 0
-        await until(lambda: outcomes(observed.samples, "stopped"))
+        await until(lambda: observed.spans.named("process stopped"))
 
     samples = observed.samples
     expected = {

@@ -19,8 +19,6 @@ from mageflow.testing.ports import free_port
 from mageflow.testing.workers import WorkerProcess
 from tests.integration.conftest import LOST_AFTER_SECONDS, scrape, until
 
-pytestmark = pytest.mark.timeout(300)  # two workers start, and one waits its five seconds out
-
 SCRIPT = Path(__file__).with_name("waiting_worker.py")
 ENDS_SECONDS = 60.0
 """The wait goes on for 5 s, and the SDK takes up to 6 s for its listener. On a busy machine that takes longer."""

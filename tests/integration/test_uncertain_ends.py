@@ -84,6 +84,8 @@ async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_s
         release.set()
         ends += await asyncio.gather(*(each.aio_result() for each in references[6:]), return_exceptions=True)
         await until(lambda: observed.samples.total("mageflow_task_runs_total") == 9)
+        # An attempt is counted first, then logged, and its span ends last.
+        await until(lambda: len([each for each in observed.spans if each.kind is SpanKind.CONSUMER]) == 9)
 
     assert ["exceeded timeout" in str(end) for end in ends] == [True] * 6 + [False] * 2
     samples = observed.samples
@@ -172,6 +174,7 @@ async def test_each_run_of_a_batch_is_counted_as_hatchet_ends_it(observed, magef
     await until(lambda: outcomes(observed.samples, "batch") == {"succeeded": 3, "failed": 1})
     assert await run([9, 0, 2, 3]) == [False] * 4
     await until(lambda: outcomes(observed.samples, "batch") == {"succeeded": 3, "failed": 5})
+    await until(lambda: len([each for each in observed.spans if each.kind is SpanKind.CONSUMER]) == 2)
     failures = observed.samples.by("exception", "mageflow_task_failures_total", task="batch")
     assert failures == {"IllegalTaskOutputError": 1, "ValueError": 4}
     duration = "mageflow_task_run_duration_seconds_count"

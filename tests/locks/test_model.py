@@ -244,7 +244,6 @@ class Locks(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_scripts_mean_what_the_reference_model_says(valkey: EmbeddedValkey) -> None:
     """Grants, queues, verdicts, tokens, cycles and victims agree after every operation of any history."""
     Locks.server = valkey

@@ -9,9 +9,6 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.process_main import CrossProcessDeadlock, plan
 from tests.locks.processes import LockProcess
 
-# Seconds on a machine of its own; not on one that does something else as well.
-pytestmark = pytest.mark.timeout(180)
-
 
 def expected_victim(planned: CrossProcessDeadlock) -> int | None:
     """Place of the victim; None if it depends on who closed the cycle."""

@@ -20,9 +20,6 @@ from mageflow.testing.workers import WorkerProcess
 from tests.locks.deadlock_plan import execute, plan
 from tests.locks.runs import until, waiting
 
-# Real workers take their time to start on a machine that does something else as well.
-pytestmark = pytest.mark.timeout(300)
-
 SCRIPT = Path(__file__).with_name("lock_worker.py")
 Start = Callable[..., WorkerProcess]
 

@@ -28,8 +28,6 @@ from tests.store.topologies import (
     valkey_binary,
 )
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[ServerProcess]:

@@ -15,8 +15,6 @@ from tests.locks.runs import Gate, start, waiting
 from tests.store.redis_workload import Parts
 from tests.store.topologies import Watched, valkey_binary
 
-pytestmark = pytest.mark.timeout(300)
-
 SECRET = "secret"  # noqa: S105
 
 

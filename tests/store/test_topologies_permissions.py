@@ -11,8 +11,6 @@ from mageflow.store import RedisPort
 from tests.store.redis_workload import Parts
 from tests.store.topologies import ServerProcess
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def documented() -> list[str]:
     """The rules of the docstring, as ``ACL SETUSER`` takes them."""

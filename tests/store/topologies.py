@@ -134,13 +134,23 @@ class ServerProcess:
 
 
 class ClusterOfThree:
-    """Three masters that share the slots; a context manager."""
+    """Three masters that share the slots; a context manager.
 
-    def __init__(self, binary: str) -> None:
+    Args:
+        binary: The server's program.
+        node_timeout_ms: After this time without an answer of a node, the others refuse to serve. A busy machine can
+            hold a node up for seconds.
+    """
+
+    def __init__(self, binary: str, *, node_timeout_ms: int = 30_000) -> None:
         self.nodes = [
             ServerProcess(
                 binary,
-                {"cluster-enabled": "yes", "cluster-port": str(free_port()), "cluster-node-timeout": "30000"},
+                {
+                    "cluster-enabled": "yes",
+                    "cluster-port": str(free_port()),
+                    "cluster-node-timeout": str(node_timeout_ms),
+                },
             )
             for _ in range(3)
         ]

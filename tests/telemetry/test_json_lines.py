@@ -74,7 +74,7 @@ def printed(mageflow_engine, tmp_path: Path, monkeypatch):
         program = tmp_path / "program.py"
         program.write_text(PROGRAM)
         ended = subprocess.run(
-            [sys.executable, str(program), arguments], capture_output=True, text=True, check=False, timeout=100
+            [sys.executable, str(program), arguments], capture_output=True, text=True, check=False, timeout=200
         )
         return (ended.stdout + ended.stderr).splitlines()
 

@@ -61,7 +61,7 @@ def stderr(mageflow_engine, tmp_path: Path, monkeypatch):
         program = tmp_path / "program.py"
         program.write_text(PROGRAM)
         ended = subprocess.run(
-            [sys.executable, str(program), how], capture_output=True, text=True, check=False, timeout=100
+            [sys.executable, str(program), how], capture_output=True, text=True, check=False, timeout=200
         )
         assert ended.returncode == 0, ended.stderr
         return [line for line in ended.stderr.splitlines() if "mageflow" in line]

@@ -59,7 +59,7 @@ def receiver() -> Iterator[tuple[str, Received]]:
         yield url, received
 
 
-def run(program: str, *, timeout: float = 100, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(program: str, *, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True,
         check=False, timeout=timeout,

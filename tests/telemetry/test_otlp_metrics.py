@@ -80,7 +80,7 @@ def test_a_worker_sends_what_it_serves(mageflow_engine, receiver, tmp_path: Path
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=200,
     )
     assert len(received) >= 2, ended.stderr
 

@@ -66,7 +66,7 @@ def served(collector: Collector) -> Iterator[Collector]:
 
 
 def wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.01)
