@@ -110,7 +110,8 @@ def run(sdk: str, python: Path) -> Result:
     counts = {word: int(count) for count, word in _COUNT.findall(last[0])}
     passed, failed = counts.get("passed", 0), counts.get("failed", 0) + counts.get("error", 0)
     if ran.returncode:
-        # A native thread of gRPC can end an interpreter that exits. The verdict on the tests is pytest's closing line.
+        # A daemon thread in a REST call of the SDK aborts an interpreter that exits. The verdict on the tests is
+        # pytest's closing line.
         after = " after its closing line" if passed and not failed else ""
         sys.stderr.write(
             f"--- hatchet-sdk {version}: pytest ended with status {ran.returncode}{after} ---\n"

@@ -46,7 +46,7 @@ def build(hatchet: Hatchet) -> SdkTasks:
         ctx.log(f"doubling {message.n}")
         return {"n": message.n * 2}
 
-    @hatchet.task(name="engine-tests-flaky", retries=2, backoff_factor=2.0, backoff_max_seconds=10)
+    @hatchet.task(name="engine-tests-flaky", retries=2, backoff_factor=4.0, backoff_max_seconds=60)
     def flaky(message: EmptyModel, ctx: Context) -> dict[str, int]:
         if ctx.retry_count < 2:
             raise RuntimeError(f"attempt {ctx.retry_count} fails")
@@ -63,7 +63,7 @@ def build(hatchet: Hatchet) -> SdkTasks:
     def first(message: Number, ctx: Context) -> dict[str, int]:
         return {"n": message.n + 1}
 
-    @pipeline.task(parents=[first], wait_for=[SleepCondition(timedelta(seconds=10))])
+    @pipeline.task(parents=[first], wait_for=[SleepCondition(timedelta(seconds=40))])
     def second(message: Number, ctx: Context) -> dict[str, int]:
         return {"n": ctx.task_output(first)["n"] * 10}
 

@@ -159,6 +159,7 @@ async def test_a_key_expression_that_fails_fails_the_task(client: RawClient, lev
 async def test_a_static_rate_limit_holds_tasks_back_until_the_next_window(client: RawClient) -> None:
     """A task takes its units when it is assigned. After the window the bucket is full and the next task is assigned."""
     name, key = unique("rated"), unique("key")
+    started = time.monotonic()
     await client.call(
         "WorkflowService/PutRateLimit",
         workflows.PutRateLimitRequest(key=key, limit=2, duration=workflows.SECOND),
@@ -168,10 +169,9 @@ async def test_a_static_rate_limit_holds_tasks_back_until_the_next_window(client
     async with client.worker(f"{name}:work") as worker:
         for _ in range(3):
             await client.run(name)
-        started = time.monotonic()
         for _ in range(3):
             await worker.next()
-        assert 0.5 < time.monotonic() - started < 2.5
+        assert time.monotonic() - started > 0.95
     rows = (await client.get(f"{client.tenant}/rate-limits", search=key))["rows"]
     assert [(row["key"], row["limitValue"], row["window"]) for row in rows] == [(key, 2, "SECOND")]
 
@@ -263,7 +263,7 @@ async def test_an_idempotency_collision_names_the_run_that_holds_the_key(client:
 async def test_a_bulk_collision_starts_the_others_and_lists_both(client: RawClient) -> None:
     """Only the colliding trigger of a bulk request is refused."""
     name = unique("bulk-once")
-    config = v1.IdempotencyConfig(expression="input.order", ttl_ms=300, method=v1.TTL)
+    config = v1.IdempotencyConfig(expression="input.order", ttl_ms=3000, method=v1.TTL)
     await client.put(name, task("work", name), idempotency=config)
     taken, free = str(uuid4()), str(uuid4())
     holder = await client.run(name, {"order": taken})
@@ -276,7 +276,7 @@ async def test_a_bulk_collision_starts_the_others_and_lists_both(client: RawClie
     assert collision(refused.value).Unpack(detail)
     assert [each.existing_run_external_id for each in detail.collisions] == [holder]
     assert len(detail.successful_workflow_run_external_ids) == 1
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(3.2)
     assert await client.run(name, {"order": taken}) != holder
 
 

@@ -99,18 +99,18 @@ async def test_a_failure_that_must_not_be_retried_is_not(single: Single) -> None
 
 async def test_backoff_grows_with_the_attempt_and_is_capped(single: Single) -> None:
     """Delay = min(cap, factor ** failures so far). The engine's speed shortens it."""
-    await single.declare(retries=3, backoff_factor=4.0, backoff_max_seconds=8)
+    await single.declare(retries=3, backoff_factor=10.0, backoff_max_seconds=20)
     await single.client.run(single.name)
     waits: list[float] = []
     action = await single.worker.next()
     for _ in range(3):
-        await single.worker.fail(action)
         failed_at = time.monotonic()
+        await single.worker.fail(action)
         action = await single.worker.next()
         waits.append((time.monotonic() - failed_at) * SPEED)
-    assert waits[0] == pytest.approx(4, abs=3)
-    assert waits[1] == pytest.approx(8, abs=3)
-    assert waits[2] == pytest.approx(8, abs=3)
+    assert waits[0] >= 9.9
+    assert waits[1] >= 19.9
+    assert 19.9 <= waits[2] < 1000  # without the cap 1000; a busy machine adds to 20
     await single.worker.complete(action)
 
 
@@ -118,10 +118,11 @@ async def test_retry_after_replaces_the_backoff_and_uses_up_a_retry(single: Sing
     """The worker's ``retry_after_ms`` is used instead of the backoff."""
     await single.declare(retries=1, backoff_factor=1000.0)
     run = await single.client.run(single.name)
-    await single.worker.fail(await single.worker.next(), retry_after_ms=2000)
-    failed_at = time.monotonic()
     action = await single.worker.next()
-    assert (time.monotonic() - failed_at) * SPEED == pytest.approx(2, abs=3)
+    failed_at = time.monotonic()
+    await single.worker.fail(action, retry_after_ms=2000)
+    action = await single.worker.next()
+    assert 1.9 <= (time.monotonic() - failed_at) * SPEED < 1000
     await single.worker.fail(action, "second", retry_after_ms=2000)
     assert errors(await single.client.result(run)) == {"work": "second"}
 
@@ -156,13 +157,13 @@ async def test_a_timeout_cancels_the_old_attempt_and_retries(single: Single) -> 
 
 async def test_a_refreshed_timeout_counts_from_the_deadline(single: Single) -> None:
     """The increment is added to the current deadline, not to the time. A task that does not run is NOT_FOUND."""
-    await single.declare(timeout="1s")
+    await single.declare(timeout="60s")
     run = await single.client.run(single.name)
     action = await single.worker.next()
     assigned_at = time.time()
-    request = pb.RefreshTimeoutRequest(task_run_external_id=run, increment_timeout_by="2s")
+    request = pb.RefreshTimeoutRequest(task_run_external_id=run, increment_timeout_by="120s")
     reply = await single.client.call("Dispatcher/RefreshTimeout", request, pb.RefreshTimeoutResponse)
-    assert reply.timeout_at.ToMilliseconds() / 1000 - assigned_at == pytest.approx(3, abs=0.3)
+    assert reply.timeout_at.ToMilliseconds() / 1000 - assigned_at == pytest.approx(180, abs=20)
     await single.worker.complete(action)
     await single.client.result(run)
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -453,7 +453,7 @@ async def spoilt_stream(client: RawClient, source: random.Random, task_id: str, 
         "v1.V1Dispatcher/DurableTask", requests(), durable.DurableTaskRequest, durable.DurableTaskResponse
     )
     while True:
-        response = await asyncio.wait_for(call.read(), 8)
+        response = await asyncio.wait_for(call.read(), 60)
         assert response is not grpc.aio.EOF, "the durable stream ended"
         if response.eviction_ack.durable_task_external_id == "last":
             break

@@ -57,7 +57,7 @@ async def engine_with_worker(*actions: str) -> AsyncIterator[Engine]:
 
 async def all_done(engine: Engine, name: str) -> None:
     """Wait until no run of the workflow is live."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while any(not run.done for run in engine.repository.runs.values() if run.workflow.name == name):
             await asyncio.sleep(0.01)
 

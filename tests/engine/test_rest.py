@@ -122,10 +122,10 @@ async def test_a_pause_that_ended_in_time_cancels_nothing_later(client: RawClien
     name = unique("unpaused")
     registered = await client.put(name, task("work", name))
     path = f"/api/v1/workflows/{registered.workflow_id}"
-    await client.http("PATCH", path, {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "400ms"}})
+    await client.http("PATCH", path, {"pause": {"action": "pause", "pausedWorkflowQueueTTL": "3s"}})
     run = await client.run(name)
     await client.http("PATCH", path, {"pause": {"action": "unpause"}})
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(3.5)
     assert await client.status(run) == "QUEUED"
     async with client.worker(f"{name}:work") as worker:
         assert (await worker.next()).workflow_run_id == run

@@ -85,7 +85,7 @@ async def both_registered(client: Hatchet, workers: list[subprocess.Popen[bytes]
     yield
 
 
-async def eventually(condition: Callable[[], object], within: float = 10) -> None:
+async def eventually(condition: Callable[[], object], within: float = 60) -> None:
     """Wait until an async condition holds."""
     deadline = time.monotonic() + within
     while not await condition():  # type: ignore[misc]
@@ -128,10 +128,10 @@ async def test_many_runs_come_back_in_order_from_both_workers(client: Hatchet, w
 
 
 async def test_a_flaky_task_succeeds_on_its_last_retry_and_backoff_is_shortened(workload: SdkTasks) -> None:
-    """2 s and 4 s of backoff pass in a fraction, by the engine's speed."""
+    """4 s and 16 s of backoff pass in a fraction, by the engine's speed."""
     started = time.monotonic()
     assert await workload.flaky.aio_run() == {"attempt": 2}
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 async def test_a_running_task_is_cancelled_at_once(client: Hatchet, workload: SdkTasks) -> None:
@@ -147,11 +147,11 @@ async def test_a_running_task_is_cancelled_at_once(client: Hatchet, workload: Sd
 
 
 async def test_a_dag_with_a_sleep_runs_at_the_engines_speed(workload: SdkTasks) -> None:
-    """Ten seconds of sleep condition take half a second here."""
+    """Forty seconds of sleep condition take two here."""
     started = time.monotonic()
     result = await workload.pipeline.aio_run(Number(n=1))
     assert result == {"first": {"n": 2}, "second": {"n": 20}}
-    assert 10 / SPEED <= time.monotonic() - started < 9
+    assert 40 / SPEED <= time.monotonic() - started < 40
 
 
 async def test_children_of_a_task_carry_their_parent(client: Hatchet, workload: SdkTasks) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from tests.engine.conftest import LOST_AFTER, Single
-from tests.engine.raw_client import RawClient, labels, outputs, task, unique
+from tests.engine.raw_client import TIMEOUT_SECONDS, RawClient, labels, outputs, task, unique
 
 
 async def test_a_second_stream_replaces_the_first(single: Single) -> None:
@@ -17,7 +17,7 @@ async def test_a_second_stream_replaces_the_first(single: Single) -> None:
     first = single.worker._stream
     await single.worker.open()
     assert first is not None
-    await asyncio.wait_for(first, 5)
+    await asyncio.wait_for(first, TIMEOUT_SECONDS)
     run = await single.client.run(single.name)
     await single.worker.complete(await single.worker.next())
     await single.client.result(run)
