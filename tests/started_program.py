@@ -175,6 +175,10 @@ class StartedProgram:
             raise self._failure(f"printed no further line within {within} s")
         line = lines.next()
         if line is None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)  # its status and its last words come a moment after the end of the pipe
+                for each in self._pipes():
+                    each.join(5)
             raise self._failure("ended, or has closed its output, before the line")
         return line
 

@@ -92,7 +92,7 @@ def test_redis_is_empty_when_a_test_starts_second(mageflow_redis):
 
 def count_keys_then_write_one(port: int) -> int:
     """The number of keys in the server, to which one is added."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection, connection.makefile("rb") as reply:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, connection.makefile("rb") as reply:
         connection.sendall(b"DBSIZE\r\n")
         count = int(reply.readline().removeprefix(b":"))
         connection.sendall(b"SET left behind\r\n")

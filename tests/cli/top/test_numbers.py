@@ -15,19 +15,24 @@ from tests.cli.top.conftest import reading, until
 
 pytestmark = pytest.mark.slow
 
+LATE_SECONDS = 15.0
+"""How much longer than its delay a sleep may take on a busy machine; windows are longer."""
+
 
 async def test_tasks_are_those_of_the_metrics(services, workload):
     """Counts, rates and percentiles of ended attempts equal the exposition that they are computed from."""
     async with workload() as work, reading(services) as reader:
         before = services.samples()
+        asked = time.monotonic()
         await reader.read()
         began = time.monotonic()
         runs = [await work.run(work.shop.charge, Order(number=n, seconds=0.05)) for n in range(12)]
         runs += [await work.run(work.shop.named("checkout.refuse"), Order(number=n)) for n in range(3)]
         await asyncio.gather(*(run.wait(30) for run in runs))
+        done = time.monotonic()
         wanted = before.total(metrics.TASK_RUNS.name) + 12 + 6  # a refused run is tried twice
         snapshot = await until(reader.read, lambda s: sum(row.ended for row in s.tasks) >= wanted)
-        took = time.monotonic() - began
+        read = time.monotonic()
     after = services.samples()
 
     rows = {row.task: row for row in snapshot.tasks}
@@ -35,7 +40,7 @@ async def test_tasks_are_those_of_the_metrics(services, workload):
     assert {name: row.outcomes for name, row in rows.items()} == {
         name: {outcome: count for outcome, count in outcomes.items() if count} for name, outcomes in counted.items()
     }
-    assert snapshot.window_s == pytest.approx(took, abs=1.5)
+    assert done - began <= snapshot.window_s <= read - asked
     charge, refuse = rows["checkout.charge"], rows["checkout.refuse"]
     assert charge.per_second == pytest.approx(12 / snapshot.window_s, rel=0.01)
     assert charge.unsuccessful_per_second == 0
@@ -72,21 +77,23 @@ async def test_sleepers_are_those_of_the_gauge(services, workload):
         assert {each.run_id for each in snapshot.sleepers} <= {run.run_id for run in runs}
         assert {each.task for each in snapshot.sleepers} == {STAGGERED_TASK}
         assert {each.window_s for each in snapshot.sleepers} == {STAGGER_WINDOW.total_seconds()}
-        assert all(0 <= each.slept_s <= each.delay_s + 1 <= each.window_s + 1 for each in snapshot.sleepers)
+        assert all(0 <= each.slept_s <= each.delay_s + LATE_SECONDS for each in snapshot.sleepers)
+        assert all(0 <= each.delay_s <= each.window_s for each in snapshot.sleepers)
         remaining = [each.delay_s - each.slept_s for each in snapshot.sleepers]
         assert remaining == sorted(remaining)
         assert snapshot.stagger_windows == {STAGGERED_TASK: STAGGER_WINDOW.total_seconds()}
         done = await until(reader.read, lambda s: not s.sleepers)
         stages = {each.run_id: each.stages for each in done.attempts if each.outcome == "succeeded"}
         for sleeper in snapshot.sleepers:
-            assert stages[sleeper.run_id]["stagger"] == pytest.approx(sleeper.delay_s, abs=1.5)
+            slept = stages[sleeper.run_id]["stagger"]
+            assert sleeper.delay_s - 0.1 <= slept <= sleeper.delay_s + LATE_SECONDS
 
 
 async def test_locks_and_deadlocks_are_those_of_redis_and_of_the_metrics(services, workload):
     """Holders and waiters equal the snapshot of Redis; a broken deadlock is shown with its cycle and victim."""
     before = services.samples().total(metrics.DEADLOCKS.name)
     async with workload() as work, reading(services) as reader:
-        runs = await work.deadlock(77, pay_seconds=2, pack_seconds=2)
+        runs = await work.deadlock(77, pay_seconds=6, pack_seconds=6)
         held = await until(reader.read, lambda s: s.locks is not None and s.locks.holders_total >= 2)
         port = RedisPort(services.valkey.url)
         stored = await LockStore(port, Keys("mageflow", "")).snapshot()
