@@ -232,7 +232,8 @@ class ObservedAdminClient(AdminClient):
             name, options.additional_metadata, operation="schedule", source="schedule", due_at=due_at
         ) as item:
             observed = options.model_copy(update={"additional_metadata": dict(item.metadata)})
-            return super().schedule_workflow(name, schedules, input, observed)
+            # The SDK sends an empty mapping as no input. Hatchet takes that for a run, and fails here: it is no JSON.
+            return super().schedule_workflow(name, schedules, input or "{}", observed)
 
 
 class ObservedEventClient(EventClient):

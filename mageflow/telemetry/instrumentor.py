@@ -25,7 +25,10 @@ PRIVATE_ATTRIBUTES = ("payload", "additional_metadata", "child_key", "child_work
 def consumer_span() -> Span | None:
     """The instrumentor's span of the running attempt; None if it made none."""
     variables = sys.modules.get("hatchet_sdk.runnables.contextvars")
-    if variables is None or variables.ctx_hatchet_span_attributes.get() is None:
+    if variables is None:
+        return None
+    attributes = getattr(variables, "ctx_hatchet_span_attributes", None)  # since 1.30
+    if (_instrumentor() if attributes is None else attributes.get()) is None:
         return None
     span = trace.get_current_span()
     return span if span.get_span_context().is_valid else None

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from hatchet_sdk import DurableContext, Hatchet
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from mageflow import Mageflow, ReturnValue, TaskSignature
 from mageflow.engine import LocalEngine
 from mageflow.errors import SdkFeatureError
-from mageflow.testing import EmbeddedValkey, samples
+from mageflow.testing import EmbeddedValkey, capture_spans, samples
 
 
 class Order(BaseModel):
@@ -30,9 +32,45 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def client(mageflow_engine: LocalEngine, mageflow_redis: EmbeddedValkey, registry: CollectorRegistry) -> Mageflow:
+def tracer_provider() -> TracerProvider:
+    """What the client traces with."""
+    return TracerProvider()
+
+
+@pytest.fixture
+def client(
+    mageflow_engine: LocalEngine,
+    mageflow_redis: EmbeddedValkey,
+    registry: CollectorRegistry,
+    tracer_provider: TracerProvider,
+) -> Mageflow:
     """A client with a real Valkey, on the local engine."""
-    return Mageflow(mageflow_engine.client(), mageflow_redis.url, registry=registry)
+    return Mageflow(mageflow_engine.client(), mageflow_redis.url, registry=registry, tracer_provider=tracer_provider)
+
+
+async def test_an_attempt_has_a_span_and_telemetry_no_error(
+    client: Mageflow, mageflow_worker: Any, registry: CollectorRegistry, tracer_provider: TracerProvider
+) -> None:
+    """On the event loop, in a thread, and of an attempt that fails."""
+
+    @client.task(name="matrix-on-loop")
+    async def on_loop(msg: Order) -> dict[str, int]:
+        return {}
+
+    @client.task(name="matrix-in-thread")
+    def in_thread(msg: Order) -> None:
+        raise ValueError("on purpose")
+
+    with capture_spans(tracer_provider) as spans:
+        mageflow_worker.in_process(client, "matrix", workflows=[on_loop, in_thread])
+        await on_loop.aio_run(Order())
+        with pytest.raises(Exception, match="on purpose"):
+            await in_thread.aio_run(Order())
+    assert sorted(each.name for each in spans if each.kind is SpanKind.CONSUMER) == [
+        "process matrix-in-thread",
+        "process matrix-on-loop",
+    ]
+    assert samples(registry).total("mageflow_telemetry_errors_total") == 0
 
 
 # Some SDKs use their own deprecated names in a worker; as errors they would end the run that asks.

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from hatchet_sdk import Context, StickyStrategy
+from hatchet_sdk.types.labels import DesiredWorkerLabel
 from hatchet_sdk.types.priority import Priority
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions
 from pydantic import BaseModel
 
 from mageflow import Settings, TaskError
+from mageflow.engine import LocalEngine
+from mageflow.testing.workers import running_worker
 from tests.integration.conftest import until
 
 METADATA = {"tenant": "acme", "deep": {"list": [1, 2]}}
@@ -45,11 +48,13 @@ class Stage:
         self.both = client.workflow(name="both", input_validator=Message)
         self.both.task(name="first")(client.with_ctx(self._body("first")))
         self.both.task(name="second")(client.with_ctx(self._body("second")))
+        self.single = client.workflow(name="single", input_validator=Message)
+        self.single.task(name="only")(client.with_ctx(self._body("only")))
         self.sticky = client.workflow(name="sticky", sticky=StickyStrategy.HARD, input_validator=Message)
         self.sticky.task(name="here")(client.with_ctx(self._body("here")))
         self.parent = client.task(name="parent", execution_timeout=timedelta(seconds=60))(client.with_ctx(self._parent))
         self.in_parent: Callable[[Context], Awaitable[Any]] | None = None
-        self.all = [self.one, self.two, self.then, self.catch, self.both, self.sticky, self.parent]
+        self.all = [self.one, self.two, self.then, self.catch, self.both, self.single, self.sticky, self.parent]
 
     def note(self, name: str, ctx: Context) -> None:
         given = {key: value for key, value in ctx.additional_metadata.items() if key in {"tenant", "deep"}}
@@ -170,3 +175,122 @@ async def test_metadata_and_priority_arrive_in_every_run(stage: Stage, place: st
     await until(lambda: len(stage.runs) >= len(names), 30)
     priority = 1 if place == "a schedule over REST" else 3
     assert sorted(stage.runs, key=str) == sorted([(name, METADATA, priority) for name in names], key=str)
+
+
+async def test_a_batch_keeps_the_metadata_of_each_run(make_observed: Any, mageflow_worker: Any) -> None:
+    """Hatchet has it of each run. A batch is one attempt of many runs, so its context has none of one of them."""
+    client = make_observed().client
+
+    @client.batch_task(name="batched", batch_max_size=2, batch_max_interval=timedelta(seconds=5))
+    @client.with_ctx
+    async def batched(messages: dict[str, Message], ctx: Context) -> dict[str, Any]:
+        return {member: {"x": message.x} for member, message in messages.items()}
+
+    mageflow_worker.in_process(client, "batches", workflows=[batched])
+    references = [
+        await batched.aio_run(Message(x=x), additional_metadata={"x": x}, priority=Priority.HIGH, wait_for_result=False)
+        for x in range(2)
+    ]
+    for x, reference in enumerate(references):
+        assert await reference.aio_result() == {"x": x}
+        run = (await client.runs.aio_get(reference.workflow_run_id)).run
+        assert run.additional_metadata["x"] == x
+
+
+@pytest.mark.slow
+async def test_a_cron_gives_its_runs_what_it_was_made_with(make_observed: Any) -> None:
+    """The default metadata of a declaration is added where a program sends a run, so a cron has none of it."""
+    with LocalEngine(speed=60) as engine:
+        client = make_observed(hatchet=engine.client()).client
+        seen: dict[str, tuple[Any, int]] = {}
+
+        def task(name: str, **options: Any) -> Any:
+            async def body(msg: Message, ctx: Context) -> dict[str, Any]:
+                seen[name] = {key: ctx.additional_metadata.get(key) for key in METADATA}, ctx.priority
+                return {}
+
+            return client.task(name=name, **options)(client.with_ctx(body))
+
+        declared = task(
+            "declared", on_crons=["* * * * *"], default_priority=Priority.MEDIUM, default_additional_metadata=METADATA
+        )
+        made = task("made")
+        with running_worker(engine, client, "crons", workflows=[declared, made]):
+            await made.aio_create_cron("each-minute", "* * * * *", Message(), METADATA, Priority.HIGH)
+            await until(lambda: len(seen) == 2, 30)
+    assert seen == {"declared": ({"tenant": None, "deep": None}, 2), "made": (METADATA, 3)}
+
+
+Way = Callable[..., Awaitable[Any]]
+
+
+async def _send(on: Stage, options: dict[str, Any]) -> Any:
+    return await on.one.aio_run(Message(), wait_for_result=False, **options)
+
+
+async def _run_many(on: Stage, options: dict[str, Any]) -> Any:
+    item = on.one.create_bulk_run_item(Message(), **options)
+    return (await on.one.aio_run_many([item], wait_for_result=False))[0]
+
+
+async def _workflow(on: Stage, options: dict[str, Any]) -> Any:
+    workflow = on.sticky if options.get("sticky") else on.single
+    return await workflow.aio_run(Message(), wait_for_result=False, **options)
+
+
+async def _signature(on: Stage, options: dict[str, Any]) -> Any:
+    return await (await on.client.sign(on.one)).aio_run(Message(), wait_for_result=False, **options)
+
+
+async def _signed_workflow(on: Stage, options: dict[str, Any]) -> Any:
+    workflow = on.sticky if options.get("sticky") else on.single
+    return await (await on.client.sign(workflow)).aio_run(Message(), wait_for_result=False, **options)
+
+
+WAYS = (_send, _run_many, _workflow, _signature, _signed_workflow)
+
+
+@pytest.mark.filterwarnings("ignore:Passing worker labels as a dict:DeprecationWarning")
+async def test_a_run_is_on_the_desired_worker(stage: Stage, mageflow_worker: Any) -> None:
+    """With another worker free beside it."""
+    second = mageflow_worker.in_process(stage.client, "places-b", workflows=stage.all, labels={"zone": "b"})
+    wish = DesiredWorkerLabel(key="zone", value="b", required=True)
+    options = {"desired_worker_labels": [wish]}
+    found: dict[str, set[str]] = {}
+    for way in WAYS:
+        stage.workers.clear()
+        for _ in range(4):
+            await way(stage, options)
+        await until(lambda: len(stage.workers) == 4)
+        found[way.__name__] = set(stage.workers)
+    assert found == {way.__name__: {second.worker_id} for way in WAYS}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_child_key_makes_two_runs_one(stage: Stage, way: Way) -> None:
+    """In a parent: the second run is the first one again."""
+
+    async def twice(ctx: Context) -> list[str]:
+        return [(await way(stage, {"child_key": key})).workflow_run_id for key in ("a", "a", "b")]
+
+    stage.in_parent = twice
+    first, again, other = (await stage.parent.aio_run(Message()))["found"]
+    assert first == again != other
+    await until(lambda: len(stage.runs) == 2)
+
+
+@pytest.mark.parametrize("way", [_workflow, _signed_workflow])
+async def test_a_sticky_child_is_on_the_worker_of_its_parent(stage: Stage, mageflow_worker: Any, way: Way) -> None:
+    """With another worker free beside it."""
+    mageflow_worker.in_process(stage.client, "places-b", workflows=stage.all)
+    parents: list[str] = []
+
+    async def children(ctx: Context) -> None:
+        parents.append(ctx.worker_id)
+        for _ in range(6):
+            await way(stage, {"sticky": True})
+
+    stage.in_parent = children
+    await stage.parent.aio_run(Message(), wait_for_result=False)
+    await until(lambda: len(stage.workers) == 6)
+    assert set(stage.workers) == set(parents)

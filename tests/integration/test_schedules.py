@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hatchet_sdk import Context, StickyStrategy
+from hatchet_sdk.clients.admin import AdminClient
 from pydantic import BaseModel, ValidationError
 
 from mageflow import AcceptParams, Settings
@@ -217,3 +218,20 @@ async def test_a_hatchet_that_does_not_answer_is_a_typed_error(client: Any, seen
         with pytest.raises(DispatchError):
             await signature.aio_unschedule()
     assert len(await signature.aio_unschedule()) == 1
+
+
+async def test_a_signature_without_a_message_is_scheduled_with_an_empty_object(
+    client: Any, seen: Seen, monkeypatch: Any
+) -> None:
+    """Hatchet refuses a scheduled run whose input is no JSON, as an empty text; the local engine takes it."""
+    inputs: list[str | None] = []
+    send = AdminClient.schedule_workflow
+
+    def note(self: AdminClient, name: str, schedules: Any, input: str | None = None, options: Any = None) -> Any:  # noqa: A002
+        inputs.append(input)
+        return send(self, name, schedules, input, options)
+
+    monkeypatch.setattr(AdminClient, "schedule_workflow", note)
+    await (await client.sign(seen.one)).aio_schedule(soon(5000))
+    await (await client.sign(seen.workflow)).aio_schedule(soon(5000), {})
+    assert inputs == ["{}", "{}"]
