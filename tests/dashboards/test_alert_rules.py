@@ -49,7 +49,7 @@ def run_promtool(path: Path, case: dict[str, Any], *, evaluation_interval: str =
     rules = [str(each) for each in BUNDLE.rules]
     file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": evaluation_interval, "tests": [case]}))
     done = subprocess.run(
-        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=120
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=250
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 

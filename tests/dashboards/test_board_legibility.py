@@ -209,7 +209,7 @@ def test_increase_from_zero_counts_first_samples(tmp_path: Path) -> None:
     path = tmp_path / "increase_from_zero.yml"
     path.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]}))
     done = subprocess.run(
-        [str(PROMTOOL), "test", "rules", str(path)], capture_output=True, text=True, check=False, timeout=60
+        [str(PROMTOOL), "test", "rules", str(path)], capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

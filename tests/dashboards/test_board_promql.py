@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not instal
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, check=False, timeout=200)
 
 
 def rule_file(path: Path, queries: list[str]) -> Path:

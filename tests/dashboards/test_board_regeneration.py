@@ -30,7 +30,7 @@ def test_regeneration_leaves_the_checkout_clean() -> None:
 
 def run_generator(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dashboards.generator", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=200)
 
 
 def test_command_writes_every_file(root: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_the_readiness_of_tempo_is_waited_for(compose: dict[str, Any], root: Pat
         [*service["entrypoint"], script],
         cwd=tmp_path,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert run.returncode == 0

@@ -4,6 +4,7 @@ import asyncio
 import time
 import urllib.request
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -51,20 +52,17 @@ class Observed:
 @pytest.fixture
 def make_observed(mageflow_engine: Any) -> Generator[Callable[..., Observed]]:
     """Make clients that share nothing."""
-    captures: list[Any] = []
+    captures = ExitStack()
 
     def make(redis_client: Any = None, *, hatchet: Hatchet | None = None, **options: Any) -> Observed:
         registry, provider = CollectorRegistry(), TracerProvider()
-        capture = capture_spans(provider)
-        captures.append(capture)
-        spans = capture.__enter__()
+        spans = captures.enter_context(capture_spans(provider))
         options.setdefault("settings", Settings(metrics_port=0))
         client = Mageflow(hatchet or Hatchet(), redis_client, registry=registry, tracer_provider=provider, **options)
         return Observed(client, registry, spans)
 
-    yield make
-    for capture in captures:
-        capture.__exit__(None, None, None)
+    with captures:
+        yield make
 
 
 @pytest.fixture

@@ -63,8 +63,8 @@ async def test_runs_that_hatchet_timed_out_before_the_worker_began_are_counted_s
     def late_thread(msg: Message) -> dict[str, Any]:
         return {}
 
-    # Without the extension, which Hatchet refuses, the delay is a share of this: the cancellation arrives during it.
-    @client.task(name="late-staggered", execution_timeout=timedelta(seconds=5))
+    # Without the extension, which Hatchet refuses, the delay is a tenth of this: the cancellation arrives during it.
+    @client.task(name="late-staggered", execution_timeout=timedelta(seconds=10))
     @client.stagger_execution(wait_delta=timedelta(seconds=20))
     async def late_staggered(msg: Message) -> dict[str, Any]:
         return {}

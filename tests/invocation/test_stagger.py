@@ -93,21 +93,21 @@ async def test_the_extension_is_asked_for_before_the_sleep_and_covers_it() -> No
     await stagger(
         attempt(),
         window_seconds=1.0,
-        random=Fixed(0.05),
+        random=Fixed(0.9),
         extend=engine.extend,
         interceptor=recorder,
         cancelled=asyncio.Event(),
         stopping=asyncio.Event(),
     )
     [(seconds, elapsed)] = engine.asked
-    assert seconds > 0.05
-    assert elapsed < 0.04
-    assert recorder.staggers[0].slept_seconds >= 0.05
+    assert seconds > 0.9
+    assert elapsed < 0.8
+    assert recorder.staggers[0].slept_seconds >= 0.9
 
 
 async def test_without_an_extension_the_delay_is_cut_to_a_tenth_of_what_is_left() -> None:
     """A refusal is recorded, and the attempt still runs with nine tenths of its time."""
-    recorder, subject = Recorder(), attempt(timeout=0.5)
+    recorder, subject = Recorder(), attempt(timeout=5.0)
     await stagger(
         subject,
         window_seconds=10.0,
@@ -118,8 +118,8 @@ async def test_without_an_extension_the_delay_is_cut_to_a_tenth_of_what_is_left(
         stopping=asyncio.Event(),
     )
     assert recorder.staggers[0].extension_failed
-    assert recorder.staggers[0].slept_seconds < 0.1
-    assert subject.remaining_seconds > 0.35
+    assert recorder.staggers[0].slept_seconds < 1.0
+    assert subject.remaining_seconds > 3.5
 
 
 async def test_a_cancellation_ends_the_sleep_at_once() -> None:
@@ -136,7 +136,7 @@ async def test_a_cancellation_ends_the_sleep_at_once() -> None:
             cancelled=cancelled,
             stopping=asyncio.Event(),
         )
-    assert recorder.staggers[0].slept_seconds < 1.0
+    assert recorder.staggers[0].slept_seconds < 10.0
 
 
 @pytest.mark.parametrize("begins_before", [True, False])

@@ -54,7 +54,7 @@ async def test_a_stall_is_measured_while_it_lasts_and_afterwards() -> None:
     watch = asyncio.create_task(stalls.run())
     await asyncio.sleep(0.05)
     began = time.monotonic()
-    assert stalls.longest(began) < 0.5
+    assert stalls.longest(began) < 0.9
     time.sleep(1.5)  # noqa: ASYNC251 - it is to block the loop
     assert stalls.longest(began) >= 1.0
     await asyncio.sleep(0)

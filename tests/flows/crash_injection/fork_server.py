@@ -236,6 +236,10 @@ def _serve(workers: set[int], children: int, events: int) -> None:
                 _emit(events, {"forked": pid, "namespace": spec.namespace})
 
 
+START_SECONDS = 120.0
+END_SECONDS = 60.0
+
+
 class ForkedWorker:
     """One worker process, seen from the test.
 
@@ -290,7 +294,12 @@ class ForkServer:
     async def __aexit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await self._process.wait()
+        try:
+            await asyncio.wait_for(self._process.wait(), END_SECONDS)
+        finally:
+            if self._process.returncode is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
@@ -301,12 +310,18 @@ class ForkServer:
         requested = self._requested[namespace] = asyncio.get_running_loop().create_future()
         self._process.stdin.write(json.dumps(spec).encode() + b"\n")
         await self._process.stdin.drain()
-        worker = await requested
+        done, _ = await asyncio.wait((requested, self._reader), timeout=START_SECONDS, return_when="FIRST_COMPLETED")
+        assert requested in done, f"no worker was forked:\n{self._output()}"
+        worker = requested.result()
         ready, ended = (asyncio.ensure_future(each.wait()) for each in (worker.ready, worker.ended))
-        await asyncio.wait((ready, ended), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((ready, ended), timeout=START_SECONDS, return_when="FIRST_COMPLETED")
         ready.cancel()
         ended.cancel()
+        assert done, f"the worker {worker.pid} declares no task:\n{self._output()}"
         return worker
+
+    def _output(self) -> str:
+        return (self._folder / "fork_server.log").read_text(errors="replace")[-4000:]
 
     async def _read_events(self) -> None:
         assert self._process.stdout is not None
