@@ -36,6 +36,8 @@ from mageflow.types import AcceptParams, RandomSource
 
 if TYPE_CHECKING:
     from mageflow.store import RedisClient
+else:
+    RedisClient = Any  # its types are those of redis-py, which a client without a Redis does not load
 
 __all__ = ["HatchetMageflow", "Mageflow"]
 
@@ -70,7 +72,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
     def __init__(
         self,
         hatchet_client: Hatchet,
-        redis_client: "RedisClient" = None,
+        redis_client: RedisClient = None,
         param_config: AcceptParams = AcceptParams.NO_CTX,
         *,
         settings: Settings | None = None,

@@ -162,3 +162,9 @@ def test_only_the_store_and_the_tests_speak_redis(root: Path):
     ]
 
     assert [path for path in strangers if path != "mageflow/client.py"] == []
+
+
+def test_hints_of_the_client_can_be_read_at_run_time() -> None:
+    """Dependency injection reads them, although the client loads no redis-py."""
+    program = "import typing, mageflow; print('redis_client' in typing.get_type_hints(mageflow.Mageflow.__init__))"
+    assert run_python(program) == "True\n"

@@ -68,7 +68,7 @@ def test_worker_with_traffic_starts_runs_by_itself(mageflow_engine, mageflow_red
         while "mageflow.task.finished" not in worker.output() and time.monotonic() < deadline:
             time.sleep(0.2)
         assert "checkout.charge" in worker.output()
-        assert worker.stop() == 0
+        assert worker.stop(60) == 0
 
 
 async def test_traffic_ends_although_a_call_loses_its_cancellation():
