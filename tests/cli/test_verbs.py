@@ -105,7 +105,7 @@ async def test_the_verbs_of_a_flow(client: Any, verb: Any, mageflow_worker: Any)
 
     cancelled = await verb("cancel", chain.key, "--json")
     first_run = (await client.load_signature(f"{chain.key}#0")).last_run.workflow_run_id
-    assert json.loads(cancelled.stdout)["done"] == [{"key": chain.key, "runs": [first_run]}]
+    assert json.loads(cancelled.stdout)["done"] == [{"key": chain.key, "runs": [first_run], "taken_back": []}]
     await status_of(client, chain.key, Status.CANCELLED)
     again = await verb("cancel", chain.key)
     assert again.exit_code == 1

@@ -20,8 +20,8 @@ __all__ = ["STOPPING", "Services", "start_services"]
 STOPPING = "Stopping: the worker ends its tasks, then engine and Valkey stop. This takes a few seconds."
 """What is said at once on Ctrl-C."""
 
-_READY_SECONDS = 10.0
-_COUNTED_SECONDS = 5.0
+_READY_SECONDS = 30.0
+_COUNTED_SECONDS = 20.0
 _OUTPUT_LINES = 20
 
 
@@ -59,7 +59,7 @@ class Services:
         return samples(self.exposition())
 
     def samples_after(self, attempts: int) -> Samples:
-        """The worker's metrics when it has counted this many attempts, or after 5 s.
+        """The worker's metrics when it has counted this many attempts, or after 20 s.
 
         A result can arrive here before the worker has counted its attempt.
 

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import signal
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,13 +25,15 @@ from mageflow.cli.demo.report import show
 from mageflow.cli.demo.scenario import Results, run_scenario
 from mageflow.cli.demo.services import STOPPING, Services
 from mageflow.cli.demo.shop import Workload, declare, send_traffic
-from mageflow.cli.demo.shop.spans import JsonLinesExporter, read_spans
+from mageflow.cli.demo.shop.spans import JsonLinesExporter, SpanRecord, read_spans
 from mageflow.cli.demo.summary import summarize
 from mageflow.cli.interrupts import run_answered, say_at_once
+from mageflow.telemetry.names import traces
 from mageflow.testing import samples
 
 __all__ = ["observe", "open_workload", "report", "serve", "watch"]
 
+_SPANS_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 _WATCH_SECONDS = 2.0
 
@@ -63,10 +67,25 @@ def observe(console: Console, services: Services, seconds: float) -> Observed:
 
     expected = run_answered(run(), STOPPING).expected
     provider.shutdown()
-    worker = services.samples_after(sum(expected.attempts.values()))
-    spans = read_spans(own_spans, services.directory / "worker-spans.jsonl")
+    attempts = sum(expected.attempts.values())
+    worker = services.samples_after(attempts)
+    spans = _spans_after(attempts, own_spans, services.directory / "worker-spans.jsonl")
     summary = summarize(results, worker, samples(registry), spans, services.directory / "worker.log")
     return Observed(results, expected, summary, spans)
+
+
+def _spans_after(attempts: int, *paths: Path) -> list[SpanRecord]:
+    """The spans in these files when this many attempts have ended theirs, or after 20 s.
+
+    The worker counts an attempt before the span of the attempt ends and is written.
+    """
+    deadline = time.monotonic() + _SPANS_SECONDS
+    while True:
+        spans = read_spans(*paths)
+        ended = sum(1 for span in spans if span.kind == "consumer" and traces.TASK_OUTCOME in span.attributes)
+        if ended >= attempts or time.monotonic() > deadline:
+            return spans
+        time.sleep(0.1)
 
 
 def report(console: Console, observed: Observed, took_seconds: float, *, as_json: bool) -> bool:
