@@ -8,7 +8,9 @@ import asyncio
 import html
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -161,6 +163,14 @@ def _box(frame: str, depth: int, left: float, share: float) -> str:
     )
 
 
+def _py_spy() -> str:
+    """The program: of this environment, which need not be activated, or of the PATH."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    if (program := shutil.which("py-spy", path=places)) is None:
+        raise SystemExit("py-spy is missing: pip install -e '.[test,peers]'")
+    return program
+
+
 async def record(kind: str, seconds: int, engine: LocalEngine, redis_url: str, folder: Path) -> Stacks:
     """The stacks of a worker that has as many runs as it can take."""
     side = KINDS[kind]
@@ -168,7 +178,7 @@ async def record(kind: str, seconds: int, engine: LocalEngine, redis_url: str, f
     worker = WorkerProcess(engine, MODULE, "--serve", side, redis_url, output=folder / f"{kind}.log")
     await worker.aio_start(300)
     raw = folder / f"{kind}.raw"
-    command: list[Any] = ["py-spy", "record", "--pid", worker.pid, "--duration", seconds, "--rate", 200]
+    command: list[Any] = [_py_spy(), "record", "--pid", worker.pid, "--duration", seconds, "--rate", 200]
     command += ["--format", "raw", "--function", "--nonblocking", "--output", raw]
     try:
         signature = await client.sign(task, x=1) if kind == "signed" else None
@@ -195,6 +205,7 @@ async def record(kind: str, seconds: int, engine: LocalEngine, redis_url: str, f
 
 def main(folder: Path, seconds: int) -> dict[str, Stacks]:
     """Record all kinds of run into the folder."""
+    _py_spy()
     folder.mkdir(parents=True, exist_ok=True)
     recorded: dict[str, Stacks] = {}
     with LocalEngine() as engine, EmbeddedValkey() as server, tempfile.TemporaryDirectory() as logs:
