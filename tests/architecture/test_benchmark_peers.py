@@ -62,7 +62,8 @@ def test_the_pictures_of_the_page_are_small_and_name_no_machine() -> None:
     """They are drawn by the command, under 150 KB, with files named from their package on."""
     pictures = {path.name: path.read_text() for path in benchmarks.PICTURES.glob("flame-*.svg")}
 
-    assert len(pictures) >= 2
+    assert pictures.keys() == {f"flame-{kind}.svg" for kind in flame.KINDS}
+    assert [name for name in pictures if f"(pictures/{name})" not in benchmarks.PAGE.read_text()] == []
     assert [name for name, picture in pictures.items() if len(picture) > 150_000] == []
     files = {file for picture in pictures.values() for file in re.findall(r"\(([^()]*\.py)\): ", picture)}
     assert any(file.startswith("mageflow/") for file in files)

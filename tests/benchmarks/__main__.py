@@ -1,4 +1,4 @@
-"""What mageflow costs, in one table: ``python -m tests.benchmarks``. Run it alone: it takes ten minutes.
+"""What mageflow costs, in one table: ``python -m tests.benchmarks``. Run it alone: it takes four minutes.
 
 Each measure is taken beside what it is compared with, in turns, in the same run; the table shows medians.
 ``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the table into
