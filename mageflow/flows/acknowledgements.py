@@ -66,19 +66,20 @@ class Acknowledgements:
         await self._flush(self._of_loop(), 0.0)
 
     async def _flush(self, waiting: "_Waiting", older_than_seconds: float) -> None:
-        latest = asyncio.get_running_loop().time() - older_than_seconds
-        for record, (keys, entries) in list(waiting.entries.items()):
-            due = [each.sent for each in entries.values() if each.sent_at <= latest]
-            if not due:
-                continue
-            try:
-                await self._store.acknowledge(keys, due)
-            except StoreUnavailableError:
-                return  # the outage has its own warning; they wait
-            except MageflowError as error:
-                _log.warning("sent runs of %s cannot be acknowledged: %s", record, error)
-            for sent in due:
-                self.forget(record, sent.field)
+        async with waiting.flushing:  # a second flush finds what the first has left, and ends after it
+            latest = asyncio.get_running_loop().time() - older_than_seconds
+            for record, (keys, entries) in list(waiting.entries.items()):
+                due = [each.sent for each in entries.values() if each.sent_at <= latest]
+                if not due:
+                    continue
+                try:
+                    await self._store.acknowledge(keys, due)
+                except StoreUnavailableError:
+                    return  # the outage has its own warning; they wait
+                except MageflowError as error:
+                    _log.warning("sent runs of %s cannot be acknowledged: %s", record, error)
+                for sent in due:
+                    self.forget(record, sent.field)
 
     async def _flush_in_background(self, waiting: "_Waiting") -> None:
         try:
@@ -104,3 +105,4 @@ class _Waiting:
     def __init__(self) -> None:
         self.entries: dict[str, tuple[RecordKeys, dict[str, _Sent]]] = {}
         self.task: asyncio.Task[None] | None = None
+        self.flushing = asyncio.Lock()
