@@ -38,6 +38,7 @@ async def test_drain_ends_after_the_acknowledgement_that_is_on_its_way(
     flows = Flows(Store(port, Keys("mageflow", "test"), settings), hatchet, hatchet, settings)
     chain = await flows.creation.chain(["price", "ship"])
     await flows.start(chain, {"order": 17})
+    await port.command("SCRIPT", "FLUSH")
     await port.command("CLIENT", "PAUSE", 3000, "WRITE")
     async with asyncio.timeout(60):
         while not seen.begun:
@@ -46,5 +47,5 @@ async def test_drain_ends_after_the_acknowledgement_that_is_on_its_way(
 
     await flows.drain()
 
-    assert (seen.begun, seen.ended) == (2, 2)  # one script, which the server did not know yet
+    assert (seen.begun, seen.ended) == (2, 2)  # one script, which the server does not know yet
     await port.aclose()

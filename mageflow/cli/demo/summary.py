@@ -67,7 +67,7 @@ class FlowSummary:
     handover_seconds: float | None
     """From the end of a step to the start of the next step: the mean of all flows of this kind, from metrics."""
     max_concurrent: int
-    """How many attempts ran at the same time, from spans."""
+    """How many bodies of its attempts ran at the same time, from spans."""
     traces: int
     """How many traces its attempts are in."""
 
@@ -213,7 +213,7 @@ def _flow(run: Run, worker: Samples, spans: Sequence[SpanRecord]) -> FlowSummary
         outcomes=_counts(worker.by("outcome", metrics.FLOWS_FINISHED.name, flow=run.kind, flow_name=run.name)),
         seconds=own[0].seconds if own else None,
         handover_seconds=_mean(worker, metrics.FLOW_HANDOVER.name, flow=run.kind),
-        max_concurrent=_max_concurrent(members),
+        max_concurrent=_max_concurrent(_bodies_of(members, spans)),
         traces=len({span.trace_id for span in members}),
     )
 
@@ -226,6 +226,16 @@ def members_of(flow: str, spans: Iterable[SpanRecord]) -> list[SpanRecord]:
         for span in spans
         if span.kind == "consumer" and span.attributes.get(traces.FLOW_NAME) == flow and span.name != callback
     ]
+
+
+def _bodies_of(attempts: Sequence[SpanRecord], spans: Iterable[SpanRecord]) -> list[SpanRecord]:
+    """The spans of the bodies of these attempts.
+
+    An attempt hands its place to the next item before its own span ends. So the spans of more attempts than may run at
+    once can overlap for a moment; their bodies cannot.
+    """
+    ids = {attempt.span_id for attempt in attempts}
+    return [span for span in spans if span.parent_id in ids and span.name.startswith("execute ")]
 
 
 def _max_concurrent(spans: Sequence[SpanRecord]) -> int:
