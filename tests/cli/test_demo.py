@@ -19,7 +19,9 @@ from mageflow.cli.demo.report import show
 from mageflow.cli.demo.scenario import TASKS
 from mageflow.cli.demo.services import start_services
 from mageflow.cli.demo.shop import SWARM_CONCURRENCY
+from mageflow.cli.demo.shop.spans import SpanRecord
 from mageflow.cli.demo.shop.tasks import STAGGER_WINDOW
+from mageflow.cli.demo.summary import max_concurrent
 from mageflow.telemetry.names import traces
 from mageflow.testing import samples
 from tests.started_program import StartedProgram
@@ -317,6 +319,20 @@ def test_json_report_then_runs_until_interrupted(tmp_path):
     assert {"worker-spans.jsonl", "demo-spans.jsonl", "worker.log", "metrics.txt"} <= kept
     metrics = (tmp_path / "kept" / "metrics.txt").read_text()
     assert re.search(r"^mageflow_worker_info\{.*\} 1\.0$", metrics, re.MULTILINE)
+
+
+def test_attempts_that_hand_their_place_on_are_not_concurrent():
+    """The span of an attempt ends after the next one has begun; the bodies follow each other."""
+
+    def span(name: str, span_id: str, parent_id: str, start: float, end: float) -> SpanRecord:
+        return SpanRecord(name, "internal", "t", span_id, parent_id, (), start, end, "unset", "worker", {}, ())
+
+    before, after = span("process a", "1", "", 0.0, 3.0), span("process a", "2", "", 2.0, 5.0)
+    bodies = [span("execute a", "3", "1", 0.5, 1.5), span("execute a", "4", "2", 2.5, 4.5)]
+    overlapping = span("execute a", "5", "2", 1.0, 2.0)
+
+    assert max_concurrent([before, after], [before, after, *bodies]) == 1
+    assert max_concurrent([before, after], [before, after, *bodies, overlapping]) == 2
 
 
 def attempts(url: str) -> float:

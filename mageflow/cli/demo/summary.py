@@ -19,7 +19,7 @@ from mageflow.telemetry import names
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.testing import Samples
 
-__all__ = ["FlowSummary", "StaggeredRun", "Summary", "TaskSummary", "quantile", "summarize"]
+__all__ = ["FlowSummary", "StaggeredRun", "Summary", "TaskSummary", "max_concurrent", "quantile", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def _flow(run: Run, worker: Samples, spans: Sequence[SpanRecord]) -> FlowSummary
         outcomes=_counts(worker.by("outcome", metrics.FLOWS_FINISHED.name, flow=run.kind, flow_name=run.name)),
         seconds=own[0].seconds if own else None,
         handover_seconds=_mean(worker, metrics.FLOW_HANDOVER.name, flow=run.kind),
-        max_concurrent=_max_concurrent(_bodies_of(members, spans)),
+        max_concurrent=max_concurrent(members, spans),
         traces=len({span.trace_id for span in members}),
     )
 
@@ -228,18 +228,15 @@ def members_of(flow: str, spans: Iterable[SpanRecord]) -> list[SpanRecord]:
     ]
 
 
-def _bodies_of(attempts: Sequence[SpanRecord], spans: Iterable[SpanRecord]) -> list[SpanRecord]:
-    """The spans of the bodies of these attempts.
+def max_concurrent(attempts: Sequence[SpanRecord], spans: Iterable[SpanRecord]) -> int:
+    """How many bodies of these attempts ran at the same time.
 
     An attempt hands its place to the next item before its own span ends. So the spans of more attempts than may run at
     once can overlap for a moment; their bodies cannot.
     """
     ids = {attempt.span_id for attempt in attempts}
-    return [span for span in spans if span.parent_id in ids and span.name.startswith("execute ")]
-
-
-def _max_concurrent(spans: Sequence[SpanRecord]) -> int:
-    changes = sorted([(span.start, 1) for span in spans] + [(span.end, -1) for span in spans])
+    bodies = [span for span in spans if span.parent_id in ids and span.name.startswith(traces.SPAN_EXECUTE())]
+    changes = sorted([(body.start, 1) for body in bodies] + [(body.end, -1) for body in bodies])
     return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
