@@ -4,10 +4,13 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dashboards.generator.alerts import alerts
 from dashboards.generator.rules import Addresses, Alert, Thresholds, alerts_yaml, annotations_of
@@ -33,21 +36,56 @@ def expectation(alert: Alert, labels: dict[str, str], value: str) -> dict[str, o
     return {"exp_labels": {**labels, "severity": alert.severity}, "exp_annotations": annotations}
 
 
-def promtool_says(path: Path, alert: str, series: Series, at: str, expected: list[dict[str, object]]) -> str:
-    """Run promtool: an empty string if exactly these alerts fire, its error message otherwise."""
-    case = {
-        "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in series],
-        "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": expected}],
+@cache
+def shipped_rules() -> list[dict[str, Any]]:
+    """The groups of all shipped files."""
+    return [group for path in BUNDLE.rules for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+
+
+def needed_rules(alert: str) -> dict[str, Any]:
+    """The shipped rules without those that this alert does not read: promtool computes every rule at every step."""
+    exprs = {
+        rule.get("record") or rule["alert"]: str(rule["expr"]) for group in shipped_rules() for rule in group["rules"]
     }
-    return run_promtool(path, case, evaluation_interval="2m" if "h" in at else "30s")
+    needed, new = {alert}, {alert}
+    while new:
+        read = {name for each in new for name in re.findall(r"[\w:]+", exprs[each])}
+        new = (read & exprs.keys()) - needed
+        needed |= new
+    groups = [
+        {**group, "rules": [rule for rule in group["rules"] if (rule.get("record") or rule["alert"]) in needed]}
+        for group in shipped_rules()
+    ]
+    return {"groups": [group for group in groups if group["rules"]]}
 
 
-def run_promtool(path: Path, case: dict[str, Any], *, evaluation_interval: str = "30s") -> str:
-    """Run promtool with one test: an empty string if it passes, its error message otherwise."""
+def promtool_says(
+    path: Path, alert: str, series: Series, at: str, expected: list[dict[str, object]], *others: Series
+) -> str:
+    """Run promtool: an empty string if exactly these alerts fire, its error message otherwise.
+
+    With ``others`` the same is expected with each of these series instead.
+    """
+    cases = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in each],
+            "alert_rule_test": [{"eval_time": at, "alertname": alert, "exp_alerts": expected}],
+        }
+        for each in (series, *others)
+    ]
+    rules = path / "rules.yml"
+    rules.write_text(json.dumps(needed_rules(alert)), encoding="utf-8")
+    return run_promtool(path, *cases, evaluation_interval="2m" if "h" in at else "30s", rules=[rules])
+
+
+def run_promtool(
+    path: Path, *cases: dict[str, Any], evaluation_interval: str = "30s", rules: Sequence[Path] = BUNDLE.rules
+) -> str:
+    """Run promtool with these tests: an empty string if they pass, its error message otherwise."""
     file = path / "case.yml"
-    rules = [str(each) for each in BUNDLE.rules]
-    file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": evaluation_interval, "tests": [case]}))
+    files = [str(each) for each in rules]
+    file.write_text(json.dumps({"rule_files": files, "evaluation_interval": evaluation_interval, "tests": cases}))
     done = subprocess.run(
         [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=250
     )
@@ -81,8 +119,7 @@ def test_alert_is_quiet_in_health(name: str, tmp_path: Path) -> None:
 def test_alert_survives_absent_series(name: str, tmp_path: Path) -> None:
     """The alert does not fire if there are no series, or only those of an unrelated worker."""
     other: Series = ((f'mageflow_worker_info{{{W}, worker="w"}}', "1x90"), (f"up{{{W}}}", "1x90"))
-    assert promtool_says(tmp_path, name, (), CASES[name].at, []) == ""
-    assert promtool_says(tmp_path, name, other, CASES[name].at, []) == ""
+    assert promtool_says(tmp_path, name, (), CASES[name].at, [], other) == ""
 
 
 @needs_promtool
@@ -95,6 +132,21 @@ def test_alert_is_quiet_when_counters_stand_still(name: str, tmp_path: Path) -> 
         if "lock_waiters" not in series
     )
     assert promtool_says(tmp_path, name, idle, CASES[name].at, []) == ""
+
+
+@needs_promtool
+def test_the_needed_rules_are_the_shipped_ones() -> None:
+    """An alert that reads recorded series is tested with them, also with those that these are computed from."""
+    names = {
+        rule.get("record") or rule["alert"]
+        for group in needed_rules("MageflowErrorBudgetBurn")["groups"]
+        for rule in group["rules"]
+    }
+    assert {"MageflowErrorBudgetBurn", "task:mageflow_task_errors:increase1h"} < names
+    assert "task:mageflow_task_errors:increase5m" in names, "the hour is the sum of these"
+    assert "mageflow:task_objective:ratio" in names
+    assert not {"MageflowDeadlock", "pool:mageflow_worker_slots:used_ratio"} & names
+    assert {each["alert"] for group in shipped_rules() for each in group["rules"] if "alert" in each} == set(ALERTS)
 
 
 @needs_promtool
