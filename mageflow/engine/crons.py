@@ -18,6 +18,7 @@ from mageflow.engine.definitions import Workflow
 from mageflow.engine.errors import InvalidRequestError, NotFoundError, RequestError
 from mageflow.engine.formats import iso
 from mageflow.engine.model import Run
+from mageflow.engine.parsing import check_priority
 from mageflow.engine.runs import Runs
 from mageflow.engine.trigger import Trigger
 from mageflow.engine.values import JsonObject, new_id
@@ -85,9 +86,13 @@ class Crons:
         """Add a cron and plan its first run.
 
         Raises:
-            InvalidRequestError: the text is not a cron expression.
+            InvalidRequestError: the text is not a cron expression, the priority is not 1, 2 or 3, or the workflow has a
+                cron of this name and expression.
         """
         check_expression(expression)
+        check_priority(priority)
+        if any((each.name, each.expression) == (name, expression) for each in self.of(workflow) if name):
+            raise InvalidRequestError("cron trigger with that name-expression pair already exists")
         cron = Cron(
             id=new_id(),
             workflow=workflow,

@@ -24,14 +24,14 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
         what: name of the field, for the error.
 
     Raises:
-        InvalidRequestError: the text is not JSON, not an object, or holds the character NUL, which Hatchet's database
-            cannot store.
+        InvalidRequestError: the text is not JSON (``NaN`` and ``Infinity`` are none), not an object, or holds the
+            character NUL, which Hatchet's database cannot store.
     """
     if not text:
         return {}
     check_no_nul(text, what)
     try:
-        value: Any = json.loads(text)
+        value: Any = json.loads(text, parse_constant=_refuse_constant)
     except ValueError as error:
         raise InvalidRequestError(f"{what} is not valid JSON: {error}") from error
     if value is None:
@@ -39,6 +39,11 @@ def parse_object(text: str | bytes, what: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"{what} must be a JSON object, not {type(value).__name__}")
     return cast("JsonObject", value)
+
+
+def _refuse_constant(word: str) -> Any:
+    """Refuse the words that Python's own JSON writes for some numbers, and no other reader of JSON takes."""
+    raise ValueError(f"{word} is no JSON number")
 
 
 def check_no_nul(text: str | bytes, what: str) -> None:

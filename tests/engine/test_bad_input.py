@@ -99,6 +99,47 @@ async def test_what_is_no_json_object_is_an_invalid_argument(client: RawClient, 
     assert field in message
 
 
+@pytest.mark.parametrize("field", ["input", "additional_metadata"])
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}'])
+async def test_numbers_that_only_python_writes_are_no_json(client: RawClient, field: str, text: str) -> None:
+    """Hatchet's reader refuses them. The SDK writes them for a float of that value."""
+    name = unique("not-a-number")
+    await client.put(name, task("work", name))
+    request = trigger.TriggerWorkflowRequest(**{"name": name, field: text})
+    code, message = await refusal(
+        client.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+    )
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no JSON number" in message
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"input": ""}, {"additional_metadata": ""}, {"input": "{"}, {"additional_metadata": "{"}]
+)
+async def test_a_scheduled_run_needs_json(client: RawClient, wrong: dict[str, str]) -> None:
+    """Hatchet takes no empty text here, unlike in a run that starts at once. Without times nothing is stored."""
+    name = unique("scheduled-empty")
+    await client.put(name, task("work", name))
+    far: list[Any] = [{"seconds": 4_000_000_000}]
+    whole = workflows.ScheduleWorkflowRequest(**({"name": name, "schedules": far, "input": "{}"} | wrong))
+    code, message = await refusal(client.call("WorkflowService/ScheduleWorkflow", whole, workflows.WorkflowVersion))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert next(iter(wrong)) in message
+    none = workflows.ScheduleWorkflowRequest(name=name)
+    answer = await client.call("WorkflowService/ScheduleWorkflow", none, workflows.WorkflowVersion)
+    assert list(answer.scheduled_workflows) == []
+    assert (await client.get(f"{client.tenant}/workflows/scheduled", workflowId=answer.workflow_id))["rows"] == []
+
+
+async def test_null_is_an_input_but_no_metadata(client: RawClient) -> None:
+    """Hatchet answers with an internal error to metadata of null, and takes it in a scheduled run."""
+    name = unique("null")
+    await client.put(name, task("work", name))
+    await client.run(name, input=None)
+    code, message = await refusal(client.run(name, additional_metadata="null"))
+    assert (code, "additional_metadata" in message) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 @pytest.mark.parametrize("priority", [0, 4, -1])
 async def test_a_priority_outside_one_to_three_is_an_invalid_argument(client: RawClient, priority: int) -> None:
     """The engine uses 4 for retries."""
@@ -201,6 +242,11 @@ async def test_a_bad_cron_is_refused_and_the_old_ones_stay(client: RawClient) ->
         ("POST", "{tenant}/workflows/nobody/crons", {"cronExpression": "* * * * *"}, 400),
         ("POST", "{tenant}/workflows/nobody/scheduled", {"triggerAt": "2026-01-01T00:00:00Z"}, 400),
         ("GET", "{stable}/workflow-runs?limit=many", None, 400),
+        ("GET", "{stable}/workflow-runs?limit=0", None, 400),
+        ("GET", "{stable}/workflow-runs?offset=-1", None, 400),
+        ("POST", "{stable}/cel/debug", {"expression": "true", "input": []}, 400),
+        ("POST", "{tenant}/workflows/scheduled/bulk-delete", {}, 400),
+        ("POST", "{tenant}/workflows/scheduled/bulk-delete", {"filter": []}, 400),
     ],
 )
 async def test_rest_refuses_in_its_own_form(client: RawClient, verb: str, path: str, body: Any, status: int) -> None:
@@ -208,6 +254,41 @@ async def test_rest_refuses_in_its_own_form(client: RawClient, verb: str, path: 
     got, document = await client.http(verb, path.format(stable=client.stable, tenant=client.tenant), body)
     assert got == status
     assert document["errors"][0]["description"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("{stable}/workflow-runs/trigger", {"workflowName": "{name}"}),
+        ("{tenant}/workflows/{name}/scheduled", {"triggerAt": "2126-01-01T00:00:00Z"}),
+        ("{tenant}/workflows/{name}/crons", {"cronName": "yearly", "cronExpression": "0 0 1 1 *"}),
+    ],
+)
+async def test_rest_takes_the_same_input_metadata_and_priority_as_hatchet(
+    client: RawClient, path: str, body: dict[str, str]
+) -> None:
+    """An absent object and null are an empty one. Any other value is refused, and nothing is made."""
+    name = unique("rest-input")
+    await client.put(name, task("work", name))
+    path = path.format(stable=client.stable, tenant=client.tenant, name=name)
+    body = {key: value.format(name=name) for key, value in body.items()}
+    for wrong in ({"input": []}, {"input": "text"}, {"additionalMetadata": [1]}, {"priority": 9}, {"priority": 0}):
+        status, document = await client.http("POST", path, body | wrong)
+        assert (status, next(iter(wrong)) in document["errors"][0]["description"]) == (400, True), wrong
+    listed = [f"{client.tenant}/workflows/scheduled", f"{client.tenant}/workflows/crons"]
+    rows = [row for each in listed for row in (await client.get(each, limit=500))["rows"]]
+    assert [row for row in rows if row["workflowName"] == name] == []
+    await client.post(path, body | {"input": None, "additionalMetadata": None})
+
+
+async def test_a_cron_over_rest_needs_a_name(client: RawClient) -> None:
+    """As in Hatchet; a declared cron has none."""
+    name = unique("nameless")
+    await client.put(name, task("work", name))
+    for nameless in ({}, {"cronName": ""}, {"cronName": None}):
+        body = {"cronExpression": "0 0 1 1 *", **nameless}
+        status, document = await client.http("POST", f"{client.tenant}/workflows/{name}/crons", body)
+        assert (status, "name is required" in str(document)) == (400, True)
 
 
 async def test_unknown_ids_can_be_cancelled_but_not_replayed(client: RawClient) -> None:

@@ -161,7 +161,13 @@ async def test_a_declared_cron_is_replaced_with_its_workflow_and_others_stay(cli
     registered = await client.put(name, task("work", name), cron_triggers=["0 0 1 1 *"], cron_input='{"n": 1}')
     body = {"cronName": "mine", "cronExpression": "0 0 2 2 *", "input": {"n": 2}, "additionalMetadata": {"a": "b"}}
     made = await client.post(f"{client.tenant}/workflows/{name}/crons", body)
-    assert (made["method"], made["enabled"], "priority" in made) == ("API", True, False)
+    assert (made["method"], made["enabled"], made["priority"]) == ("API", True, 1)
+    # Hatchet takes each pair of name and expression once.
+    status, document = await client.http("POST", f"{client.tenant}/workflows/{name}/crons", body)
+    assert (status, "already exists" in str(document)) == (400, True)
+    for other in ({"cronName": "other"}, {"cronExpression": "0 0 4 4 *"}):
+        again = await client.post(f"{client.tenant}/workflows/{name}/crons", body | other)
+        assert (await client.http("DELETE", f"{client.tenant}/workflows/crons/{again['metadata']['id']}"))[0] == 204
     await client.put(name, task("work", name), cron_triggers=["0 0 3 3 *"])
     rows = (await client.get(f"{client.tenant}/workflows/crons", workflowId=registered.workflow_id))["rows"]
     assert {(row["cron"], row["method"]) for row in rows} == {("0 0 2 2 *", "API"), ("0 0 3 3 *", "DEFAULT")}
@@ -220,6 +226,8 @@ async def test_scheduled_runs_can_be_moved_listed_and_deleted(single: Single) ->
         made.append(added["metadata"]["id"])
     rows = (await client.get(path, workflowId=registered.workflow_id))["rows"]
     assert [row["metadata"]["id"] for row in rows] == made
+    waiting = {"priority": 1, "workflowRunCreatedAt": "0001-01-01T00:00:00Z", "workflowRunName": ""}
+    assert {name: rows[0][name] for name in waiting} == waiting
     now = datetime.now(UTC).isoformat()
     assert (await client.http("PATCH", f"{path}/{made[0]}", {"triggerAt": now}))[0] == 200
     assert json.loads((await single.worker.next()).action_payload)["input"] == {"n": 0}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from mageflow.engine.crons import Cron, Crons
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import TENANT, body_of, many, page_of, plain_metadata_pairs, workflow_in
-from mageflow.engine.rest.serializers import as_object, resource, without_nulls
+from mageflow.engine.rest.request import TENANT, body_of, many, object_in, page_of, plain_metadata_pairs, workflow_in
+from mageflow.engine.rest.serializers import resource, without_nulls
 from mageflow.engine.values import JsonObject
 
 
@@ -33,12 +34,15 @@ class _Crons:
     async def create(self, request: web.Request) -> web.Response:
         workflow = workflow_in(self._repository, request)
         body = await body_of(request)
+        name = str(body.get("cronName") or "")
+        if not name:
+            raise InvalidRequestError("cron name is required")
         cron = self._crons.add(
             workflow,
             str(body.get("cronExpression", "")),
-            name=str(body.get("cronName", "")),
-            input=as_object(body.get("input")),
-            metadata=as_object(body.get("additionalMetadata")),
+            name=name,
+            input=object_in(body, "input"),
+            metadata=object_in(body, "additionalMetadata"),
             priority=body.get("priority"),
         )
         return web.json_response(self._row(cron))
@@ -90,6 +94,6 @@ class _Crons:
                 "additionalMetadata": cron.metadata,
                 "enabled": cron.enabled,
                 "method": "DEFAULT" if cron.is_declared else "API",
-                "priority": cron.priority,
+                "priority": cron.priority or cron.workflow.current.default_priority,
             }
         )

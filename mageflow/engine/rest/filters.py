@@ -7,8 +7,8 @@ from aiohttp import web
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.filters import Filter, Filters
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import STABLE_TENANT, body_of, many, page_of
-from mageflow.engine.rest.serializers import as_object, resource
+from mageflow.engine.rest.request import STABLE_TENANT, body_of, many, object_in, page_of
+from mageflow.engine.rest.serializers import resource
 from mageflow.engine.values import JsonObject
 
 
@@ -48,7 +48,7 @@ class _Filters:
             workflow,
             scope=str(body.get("scope", "")),
             expression=str(body.get("expression", "")),
-            payload=as_object(body.get("payload")),
+            payload=object_in(body, "payload"),
         )
         return web.json_response(self._row(added))
 
@@ -60,7 +60,8 @@ class _Filters:
         changed = self._filters.get(request.match_info["id"])
         changed.scope = str(body.get("scope", changed.scope))
         changed.expression = str(body.get("expression", changed.expression))
-        changed.payload = as_object(body.get("payload", changed.payload))
+        if "payload" in body:
+            changed.payload = object_in(body, "payload")
         return web.json_response(self._row(changed))
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -29,6 +29,20 @@ async def body_of(request: web.Request) -> JsonObject:
     return parse_object(await request.read(), "request body")
 
 
+def object_in(body: JsonObject, name: str) -> JsonObject:
+    """Return a field of a body that holds an object. An absent field and null are an empty object.
+
+    Raises:
+        InvalidRequestError: the field is another JSON value.
+    """
+    value = body.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{name} must be a JSON object, not {type(value).__name__}")
+    return value
+
+
 def workflow_in(repository: Repository, request: web.Request) -> Workflow:
     """Return the workflow whose name is in the path.
 
@@ -82,10 +96,10 @@ def window_of(request: web.Request, rows: list[JsonObject]) -> list[JsonObject]:
     """Return the rows that the parameters ``offset`` and ``limit`` select, without information about pages.
 
     Raises:
-        InvalidRequestError: a parameter is not an integer.
+        InvalidRequestError: a parameter is not an integer, or too small.
     """
-    offset = _integer(request, "offset", 0)
-    return rows[offset : offset + max(1, _integer(request, "limit", len(rows)))]
+    offset = _integer(request, "offset", 0, least=0)
+    return rows[offset : offset + _integer(request, "limit", max(1, len(rows)), least=1)]
 
 
 def page_of(request: web.Request, rows: list[JsonObject], *, size: int = _PAGE_SIZE) -> JsonObject:
@@ -97,21 +111,24 @@ def page_of(request: web.Request, rows: list[JsonObject], *, size: int = _PAGE_S
         size: rows per page without ``limit``.
 
     Raises:
-        InvalidRequestError: a parameter is not an integer.
+        InvalidRequestError: a parameter is not an integer, or too small.
     """
-    offset = _integer(request, "offset", 0)
-    size = max(1, _integer(request, "limit", size))
+    offset = _integer(request, "offset", 0, least=0)
+    size = _integer(request, "limit", size, least=1)
     current = offset // size + 1
     # Hatchet names a next page after the last one too.
     pagination: JsonObject = {"current_page": current, "num_pages": -(-len(rows) // size), "next_page": current + 1}
     return {"rows": rows[offset : offset + size], "pagination": pagination}
 
 
-def _integer(request: web.Request, name: str, default: int) -> int:
+def _integer(request: web.Request, name: str, default: int, *, least: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         raise InvalidRequestError(f"query parameter {name!r} must be an integer, not {text!r}") from error
+    if number < least:
+        raise InvalidRequestError(f"query parameter {name!r} must be at least {least}, not {number}")
+    return number

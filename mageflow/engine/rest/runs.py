@@ -7,7 +7,16 @@ from aiohttp import web
 from mageflow.engine.bulk import BulkRequests
 from mageflow.engine.repository import Repository
 from mageflow.engine.rest import serializers
-from mageflow.engine.rest.request import STABLE, STABLE_TENANT, body_of, many, metadata_pairs, page_of, time_from
+from mageflow.engine.rest.request import (
+    STABLE,
+    STABLE_TENANT,
+    body_of,
+    many,
+    metadata_pairs,
+    object_in,
+    page_of,
+    time_from,
+)
 from mageflow.engine.run_filter import RunFilter
 from mageflow.engine.runs import Runs
 from mageflow.engine.trigger import Trigger
@@ -62,8 +71,8 @@ class _Runs:
         run = self._runs.start(
             Trigger(
                 workflow_name=str(body.get("workflowName", "")),
-                input=serializers.as_object(body.get("input")),
-                metadata=serializers.as_object(body.get("additionalMetadata")),
+                input=object_in(body, "input"),
+                metadata=object_in(body, "additionalMetadata"),
                 priority=body.get("priority"),
             )
         )

@@ -8,8 +8,17 @@ from mageflow.engine.errors import InvalidRequestError, RequestError
 from mageflow.engine.formats import iso
 from mageflow.engine.model import Run
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import TENANT, body_of, many, page_of, plain_metadata_pairs, time_from, workflow_in
-from mageflow.engine.rest.serializers import as_object, resource, without_nulls
+from mageflow.engine.rest.request import (
+    TENANT,
+    body_of,
+    many,
+    object_in,
+    page_of,
+    plain_metadata_pairs,
+    time_from,
+    workflow_in,
+)
+from mageflow.engine.rest.serializers import NO_TIME, as_object, display_name, resource, without_nulls
 from mageflow.engine.schedules import Schedule, Schedules
 from mageflow.engine.trigger import Trigger
 from mageflow.engine.values import JsonObject
@@ -43,8 +52,8 @@ class _Schedules:
             raise InvalidRequestError("triggerAt is missing")
         trigger = Trigger(
             workflow_name=workflow.name,
-            input=as_object(body.get("input")),
-            metadata=as_object(body.get("additionalMetadata")),
+            input=object_in(body, "input"),
+            metadata=object_in(body, "additionalMetadata"),
             priority=body.get("priority"),
         )
         return web.json_response(self._row(self._schedules.add(trigger, trigger_at)))
@@ -73,7 +82,9 @@ class _Schedules:
     async def bulk_delete(self, request: web.Request) -> web.Response:
         body = await body_of(request)
         ids = [str(each) for each in body.get("scheduledWorkflowRunIds") or ()]
-        chosen = as_object(body.get("filter"))
+        if not ids and body.get("filter") is None:
+            raise InvalidRequestError("Provide scheduledWorkflowRunIds or filter.")
+        chosen = object_in(body, "filter")
         if chosen:
             pairs = plain_metadata_pairs(list(chosen.get("additionalMetadata") or ()))
             ids += [
@@ -144,11 +155,12 @@ class _Schedules:
                 "triggerAt": iso(schedule.trigger_at),
                 "input": schedule.trigger.input,
                 "additionalMetadata": schedule.metadata,
-                "workflowRunCreatedAt": iso(run.created_at) if run else None,
+                "workflowRunCreatedAt": iso(run.created_at) if run else NO_TIME,
+                "workflowRunName": display_name(run) if run else "",
                 "workflowRunId": run.id if run else None,
                 "workflowRunStatus": _run_status(run) if run else None,
                 "method": "API",
-                "priority": schedule.trigger.priority,
+                "priority": schedule.trigger.priority or schedule.workflow.current.default_priority,
             }
         )
 

@@ -12,7 +12,7 @@ from mageflow.engine.rest.workflow_config import workflow_config
 from mageflow.engine.values import Json, JsonObject
 
 _NO_ID = "00000000-0000-0000-0000-000000000000"
-_NO_TIME = "0001-01-01T00:00:00Z"
+NO_TIME = "0001-01-01T00:00:00Z"
 _FAILURES = frozenset({"FAILED", "TIMED_OUT", "SCHEDULING_TIMED_OUT"})
 
 
@@ -48,7 +48,7 @@ def task_summary(tenant_id: str, task: Task) -> JsonObject:
     return without_nulls(
         {
             **_task(tenant_id, task),
-            "createdAt": _NO_TIME,
+            "createdAt": NO_TIME,
             "isDurable": task.definition.is_durable,
             "isEvicted": task.status is TaskStatus.EVICTED,
         }

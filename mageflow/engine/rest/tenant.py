@@ -6,8 +6,8 @@ from aiohttp import web
 
 from mageflow.engine.clock import Clock
 from mageflow.engine.expressions import ExpressionError, evaluate
-from mageflow.engine.rest.request import STABLE_TENANT, TENANT, body_of
-from mageflow.engine.rest.serializers import as_object, resource
+from mageflow.engine.rest.request import STABLE_TENANT, TENANT, body_of, object_in
+from mageflow.engine.rest.serializers import resource
 from mageflow.engine.settings import ENGINE_VERSION
 
 
@@ -33,9 +33,9 @@ def routes(tenant_id: str, clock: Clock) -> list[web.RouteDef]:
 async def _debug_expression(request: web.Request) -> web.Response:
     body = await body_of(request)
     variables = {
-        "input": as_object(body.get("input")),
-        "additional_metadata": as_object(body.get("additionalMetadata")),
-        "payload": as_object(body.get("filterPayload")),
+        "input": object_in(body, "input"),
+        "additional_metadata": object_in(body, "additionalMetadata"),
+        "payload": object_in(body, "filterPayload"),
         "event_id": "00000000-0000-0000-0000-000000000000",
         "event_key": "event:key",
     }

@@ -12,8 +12,8 @@ from mageflow.engine.errors import InvalidRequestError, NotFoundError
 from mageflow.engine.pauses import Pauses
 from mageflow.engine.registry import Registry
 from mageflow.engine.repository import Repository
-from mageflow.engine.rest.request import TENANT, body_of, page_of
-from mageflow.engine.rest.serializers import as_object, resource, without_nulls
+from mageflow.engine.rest.request import TENANT, body_of, object_in, page_of
+from mageflow.engine.rest.serializers import resource, without_nulls
 from mageflow.engine.rest.workflow_config import workflow_config
 from mageflow.engine.values import JsonObject
 
@@ -74,7 +74,7 @@ class _Workflows:
     async def update(self, request: web.Request) -> web.Response:
         body = await body_of(request)
         workflow = self._workflow(request)
-        pause = as_object(body.get("pause"))
+        pause = object_in(body, "pause")
         action = pause.get("action")
         if action == "pause":
             self._pauses.pause(

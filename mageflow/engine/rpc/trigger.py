@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mageflow.engine.contracts import trigger_pb2
+from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.parsing import check_id, parse_object
 from mageflow.engine.trigger import Trigger
 
@@ -11,9 +12,12 @@ def trigger_from(request: trigger_pb2.TriggerWorkflowRequest) -> Trigger:
     """Return a trigger request as a record.
 
     Raises:
-        InvalidRequestError: input or metadata is not a JSON object, or the id of the parent or of the desired worker is
-            not a UUID.
+        InvalidRequestError: input or metadata is not a JSON object, the metadata is ``null``, or the id of the parent
+            or of the desired worker is not a UUID.
     """
+    if request.additional_metadata.strip() == "null":
+        # Hatchet answers with an internal error, also where it takes null as input.
+        raise InvalidRequestError("additional_metadata must be a JSON object, not null")
     if request.parent_task_run_external_id:
         check_id(request.parent_task_run_external_id, "parent_task_run_external_id")
     if request.desired_worker_id:

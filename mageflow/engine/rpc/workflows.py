@@ -85,6 +85,8 @@ class WorkflowService:
         except UnknownWorkflowError as error:
             # For a scheduled run, Hatchet looks for the workflow and answers with this status.
             raise NotFoundError(str(error)) from error
+        if request.schedules:
+            _check_scheduled(request)
         added = [self._schedules.add(trigger, utc_time(moment, "moment")) for moment in request.schedules]
         version = workflow.current
         return workflows_pb2.WorkflowVersion(
@@ -107,3 +109,17 @@ class WorkflowService:
     def _pause_rate_limit(self, request: workflows_pb2.PauseRateLimitRequest) -> workflows_pb2.PauseRateLimitResponse:
         until = self._rate_limits.pause(request.key, utc_time(request.paused_until, "paused_until"))
         return workflows_pb2.PauseRateLimitResponse(paused_until=timestamp(until))
+
+
+def _check_scheduled(request: workflows_pb2.ScheduleWorkflowRequest) -> None:
+    """Refuse what Hatchet's database does not take: an empty text in a column of JSON.
+
+    Hatchet answers with an internal error, which the SDK sends again and again.
+
+    Raises:
+        InvalidRequestError: input or metadata is empty text.
+    """
+    if not request.input:
+        raise InvalidRequestError("input of a scheduled run must be a JSON object, not empty text")
+    if request.HasField("additional_metadata") and not request.additional_metadata:
+        raise InvalidRequestError("additional_metadata of a scheduled run must be a JSON object, not empty text")
