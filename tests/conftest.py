@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.run_watcher import watch_this_run
+
 ROOT = Path(__file__).parent.parent
 
 # What a developer has set for a real Hatchet must not lead a test there. `mageflow_engine` sets its own.
@@ -27,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     if not config.pluginmanager.has_plugin("mageflow"):
         raise pytest.UsageError("the package is not installed here: pip install -e '.[test]'")
+    if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
+        watch_this_run()
 
 
 @pytest.hookimpl(wrapper=True)

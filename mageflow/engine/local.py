@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from mageflow.engine.settings import TOKEN_SECRET
 from mageflow.engine.stderr import StderrReader
 from mageflow.engine.tokens import Handshake
 from mageflow.errors import EngineError, EngineNotRunningError, EngineStartError
+from mageflow.forks import when_forked
 
 if TYPE_CHECKING:
     from hatchet_sdk import Hatchet
@@ -79,7 +80,7 @@ class LocalEngine:
         self._secret = {TOKEN_SECRET: token_secret} if token_secret else {}
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._handshake: Handshake | None = None
         self._output: StderrReader | None = None
 
@@ -192,7 +193,7 @@ class LocalEngine:
     def _spawn(self) -> None:
         if self._process is not None:
             raise EngineError("this engine is already running: make another LocalEngine")
-        self._folder = tempfile.TemporaryDirectory(prefix="mageflow-engine-")
+        self._folder = Path(tempfile.mkdtemp(prefix="mageflow-engine-"))
         command = [sys.executable, "-m", "mageflow.engine", "-handshake-file", str(self._handshake_file)]
         for name, value in self._flags.items():
             command += [f"-{name}", str(value)]
@@ -205,6 +206,7 @@ class LocalEngine:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | self._secret,
         )
+        when_forked(self._leave_to_parent)
         if self._process.stderr is not None:
             self._output = StderrReader(self._process.stderr)
 
@@ -229,7 +231,7 @@ class LocalEngine:
     def _handshake_file(self) -> Path:
         if self._folder is None:
             raise EngineNotRunningError
-        return Path(self._folder.name, "handshake.json")
+        return self._folder / "handshake.json"
 
     def _stop(self) -> None:
         process, self._process = self._process, None
@@ -247,6 +249,12 @@ class LocalEngine:
             self._output = None
         self._handshake = None
         if self._folder is not None:
-            with contextlib.suppress(OSError):
-                self._folder.cleanup()
+            shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the engine is not its own, and a copy of the pipe would keep it alive after the parent."""
+        process, self._process, self._folder, self._output = self._process, None, None, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.returncode = 0  # so that its destructor asks for nothing

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from mageflow.errors import MageflowError
+from mageflow.forks import when_forked
 
 __all__ = ["ChildProcess"]
 
@@ -20,7 +21,8 @@ class ChildProcess:
     """A command in a process group of its own, under a supervisor that ends it with this process.
 
     SIGKILL of this process, a closed terminal and a crash end the command too: the supervisor waits for the end of a
-    pipe that only this process holds. A signal of the terminal (Ctrl-C) does not reach the command.
+    pipe that only this process holds. A signal of the terminal (Ctrl-C) does not reach the command. In a forked child
+    of this process the object does nothing to the command, which is not its own.
 
     Args:
         command: The program and its arguments. No shell.
@@ -29,12 +31,14 @@ class ChildProcess:
 
     Attributes:
         pid: The process id of the command, and of its process group. It stays after the command has ended.
+        is_inherited: Whether this process is a forked child of the one that started the command.
 
     Raises:
         MageflowError: The command cannot be started.
     """
 
     def __init__(self, command: Sequence[str], *, output: IO[bytes], environment: Mapping[str, str]) -> None:
+        self.is_inherited = False
         self._supervisor = subprocess.Popen(  # noqa: S603 - our own interpreter and file, no shell
             [sys.executable, "-I", "-S", str(_SUPERVISOR), *command],
             stdin=subprocess.PIPE,
@@ -43,6 +47,7 @@ class ChildProcess:
             env=dict(environment),
             start_new_session=True,
         )
+        when_forked(self._leave_to_parent)
         stdout = self._supervisor.stdout
         line = stdout.readline() if stdout is not None else b""
         if stdout is not None:
@@ -79,8 +84,13 @@ class ChildProcess:
     def kill(self) -> int:
         """Send SIGKILL to the whole process group, wait, and return the exit status."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            if not self.is_inherited:
+                os.killpg(self.pid, signal.SIGKILL)
         return self.wait()
+
+    def _leave_to_parent(self) -> None:
+        self.is_inherited = True
+        self._close_pipe()  # with a copy of it the child would keep the command alive after the parent
 
     def _close_pipe(self) -> None:
         if self._supervisor.stdin is not None:

@@ -175,7 +175,12 @@ class EmbeddedValkey:
         return self.start()
 
     def stop(self) -> None:
-        """Stop the server with SIGTERM, after 5 s with SIGKILL, and delete its files. A second call does nothing."""
+        """Stop the server with SIGTERM, after 5 s with SIGKILL, and delete its files. A second call does nothing.
+
+        In a forked child of the process that started the server it does nothing.
+        """
+        if self._process is not None and self._process.is_inherited:
+            return
         self._end(signal.SIGTERM)
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -23,6 +23,30 @@ print(server.pid, flush=True)
 time.sleep(600)
 """
 
+FORKING = """
+import multiprocessing, sys, time
+from mageflow.engine import LocalEngine
+from mageflow.testing import EmbeddedValkey
+with EmbeddedValkey() as server, LocalEngine() as engine:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    child.start()
+    print(server.pid, engine.pid, child.pid, flush=True)
+    time.sleep(600)
+"""
+FORKED_END = """
+import os, sys
+from mageflow.engine import LocalEngine
+from mageflow.testing import EmbeddedValkey
+with EmbeddedValkey() as server, LocalEngine() as engine:
+    child = os.fork()
+    if not child:
+        sys.exit()
+    os.waitpid(child, 0)
+    os.kill(engine.pid, 0)
+    server.flush()
+    print("both run", flush=True)
+"""
+
 
 def wait_until_gone(pid: int, seconds: float = 60.0) -> bool:
     """Whether a process ends in time; a zombie has ended."""
@@ -53,6 +77,29 @@ def test_server_ends_with_its_parent(number):
         parent.process.wait(60)
 
     assert [pid for pid in below if not wait_until_gone(pid)] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_servers_end_with_their_parent_while_its_forked_child_lives(number):
+    """A forked child has a copy of each pipe that the parent holds; it must not keep the servers alive."""
+    with StartedProgram([sys.executable, "-c", FORKING]) as parent:
+        server, engine, child = map(int, parent.line().split())
+        try:
+            parent.send_signal(number)
+            parent.process.wait(60)
+            left = [pid for pid in (server, engine) if not wait_until_gone(pid)]
+            child_lives = psutil.pid_exists(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+    assert (left, child_lives) == ([], True)
+
+
+def test_forked_child_that_leaves_the_block_ends_no_server():
+    """A child of ``os.fork`` runs the rest of the program: the servers are not its own."""
+    with StartedProgram([sys.executable, "-c", FORKED_END]) as parent:
+        assert parent.line() == "both run\n"
+        assert parent.ended().status == 0
 
 
 def test_worker_and_its_listener_end_with_their_parent(root, tmp_path, mageflow_engine):
