@@ -172,6 +172,14 @@ class Dispatcher(Protocol):
         """
         ...
 
+    async def delete_scheduled(self, key: str) -> None:
+        """Delete the scheduled runs of a task signature that have not begun.
+
+        Raises:
+            DispatchError: Hatchet could not be reached or refused.
+        """
+        ...
+
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
         """The state of each of these runs, by id; without the runs that Hatchet does not know.
 

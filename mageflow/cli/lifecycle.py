@@ -85,8 +85,8 @@ def interrupt(
 ) -> None:
     """End a signature, chain or swarm now, for good.
 
-    Its runs are cancelled in Hatchet, nothing more of it starts, and its error callbacks run. mageflow cancel cancels
-    the runs alone.
+    Its runs are cancelled in Hatchet, its starts at a time are taken back, nothing more of it starts, and its error
+    callbacks run. mageflow cancel cancels the runs alone.
     """
     _apply("interrupt", keys, redis_url, namespace, by, why, as_json=as_json)
 

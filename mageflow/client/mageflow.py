@@ -132,7 +132,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         store = Store(port, keys, self.settings, interceptor)
         self._flows = Flows(
             store,
-            sdk.SdkDispatcher(admin, observed.runs, self._register),
+            sdk.SdkDispatcher(admin, observed.runs, observed.scheduled, self._register),
             sdk.SdkCatalog(self._register),
             self.settings,
             interceptor,

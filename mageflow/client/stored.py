@@ -175,11 +175,12 @@ class StoredClient:
         Its runs are cancelled in Hatchet, waiting members are dropped, and the error callbacks run with a `TaskError`
         of type ``TaskInterrupted`` and ``why`` as the message. A flow that never started ends without callbacks. A
         result that arrives later changes nothing. Interrupting a step or an item cancels that member; its chain then
-        ends as cancelled.
+        ends as cancelled. Starts at a time are taken back, as by ``signature.aio_unschedule()``.
 
-        One round trip to Redis, atomic, one call to Hatchet, and one round trip more for each nested flow. The done TTL
-        applies from then on. Repeating it changes nothing. Telemetry:
-        ``mageflow_signature_writes_total{operation="update"}``; for a flow ``mageflow_flows_finished_total``.
+        One round trip to Redis, atomic, one call to Hatchet, and one round trip more for each nested flow; two calls
+        more for a task signature with scheduled runs ahead. The done TTL applies from then on. Repeating it changes
+        nothing. Telemetry: ``mageflow_signature_writes_total{operation="update"}``; for a flow
+        ``mageflow_flows_finished_total``.
 
         Args:
             signature: A signature, chain, swarm or member, or its key.
@@ -194,14 +195,17 @@ class StoredClient:
             SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
                 nothing was changed. The error has their keys.
             IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
+            DispatchError: Hatchet did not delete the scheduled runs. It is interrupted all the same, so they end as
+                cancelled when they start; repeat the call.
         """
         return await self._flows.lifecycle.interrupt(_key(signature), by=by, why=why)
 
     async def remove(self, signature: AnySignature | str) -> bool:
         """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
 
-        Nested flows are removed too. One round trip to Redis for each record, each atomic, and one call to Hatchet for
-        each record with live runs. Telemetry: ``mageflow_signature_writes_total{operation="delete"}``.
+        Nested flows are removed too, and starts at a time are taken back. One round trip to Redis for each record, each
+        atomic, one call to Hatchet for each record with live runs, and two for a task signature with scheduled runs
+        ahead. Telemetry: ``mageflow_signature_writes_total{operation="delete"}``.
 
         Args:
             signature: A signature, chain or swarm, or its key.
@@ -211,7 +215,8 @@ class StoredClient:
 
         Raises:
             FlowDefinitionError: It is a member of a flow: remove the flow.
-            DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
+            DispatchError: Hatchet did not cancel the runs, or did not delete the scheduled runs. Everything stored is
+                deleted all the same, so a scheduled run fails with `SignatureNotFoundError` when it starts.
         """
         return await self._flows.lifecycle.remove(_key(signature))
 

@@ -33,7 +33,7 @@ class Lifecycle:
 
     Args:
         store: Keeps the signatures.
-        dispatcher: Cancels the runs of a removed signature.
+        dispatcher: Cancels the runs of a removed signature, and deletes its scheduled runs.
         outbox: Sends what an action decided.
     """
 
@@ -102,10 +102,11 @@ class Lifecycle:
         Its runs are cancelled in Hatchet, waiting members are dropped, and its error callbacks run with a `TaskError`
         of type ``TaskInterrupted`` and ``why`` as the message. A flow that never started ends without callbacks.
         Callbacks that a suspension held back run now. A result that arrives later changes nothing. Interrupting a
-        step or an item cancels that member; its chain then ends as cancelled.
+        step or an item cancels that member; its chain then ends as cancelled. Its starts at a time are taken back.
 
         One round trip to Redis, atomic for the record, and one call to Hatchet; one round trip more for each nested
-        flow. Refreshes the TTLs; the done TTL applies from then on.
+        flow, two calls more for a task signature with scheduled runs ahead. Refreshes the TTLs; the done TTL applies
+        from then on.
 
         Args:
             key: Key of a signature, a flow, or a member (``<key>#<path>``).
@@ -119,14 +120,17 @@ class Lifecycle:
             SignatureNotFoundError: The record expired or was removed.
             SignatureCopiedError: It was copied more than once; nothing was changed.
             IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
+            DispatchError: Hatchet did not delete the scheduled runs. It is interrupted all the same, so they end as
+                cancelled when they start; repeat the call.
         """
         return await self._apply(key, "interrupt", by, why, FailureRecord.interrupted(why))
 
     async def remove(self, key: str) -> bool:
         """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
 
-        Nested flows are removed too. One round trip to Redis for the record and for each nested flow, each atomic;
-        then one call to Hatchet for each record with live runs.
+        Nested flows are removed too, and starts at a time are taken back. One round trip to Redis for the record and
+        for each nested flow, each atomic; then one call to Hatchet for each record with live runs, and two for a task
+        signature with scheduled runs ahead.
 
         Args:
             key: Key of a signature or flow.
@@ -136,31 +140,40 @@ class Lifecycle:
 
         Raises:
             FlowDefinitionError: The key is a member of a flow.
-            DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
+            DispatchError: Hatchet did not cancel the runs, or did not delete the scheduled runs. Everything stored is
+                deleted all the same, so a scheduled run fails with `SignatureNotFoundError` when it starts.
             SignatureError: A nested flow cannot be removed: another release has stored it, or its key is damaged. All
                 else is deleted and cancelled.
         """
         if not self._store.keys.parse(key).member.is_record:
             raise FlowDefinitionError(f"{key!r} is a member: remove the flow or signature it belongs to")
-        run_ids = await self._store.remove(key)
+        removed = await self._store.remove(key)
+        if removed is None:
+            return False
         refused: list[SignatureError | FlowDefinitionError] = []
-        for nested in [flow for run_id in run_ids or () if (flow := flow_of_run(run_id)) is not None]:
+        for nested in [flow for run_id in removed.run_ids if (flow := flow_of_run(run_id)) is not None]:
             try:
                 await self.remove(nested)
             except (SignatureError, FlowDefinitionError) as error:
                 refused.append(error)
-        if live := [run_id for run_id in run_ids or () if flow_of_run(run_id) is None]:
+        if live := [run_id for run_id in removed.run_ids if flow_of_run(run_id) is None]:
             await self._dispatcher.cancel(live)
+        if removed.is_scheduled:
+            await self._delete_scheduled(key)
         if refused:
             raise refused[0]
-        return run_ids is not None
+        return True
+
+    async def _delete_scheduled(self, key: str) -> None:
+        if self._store.keys.parse(key).kind == "task":  # Redis keeps the times of flows
+            await self._dispatcher.delete_scheduled(key)
 
     async def _apply(
         self, key: str, action: LifecycleAction, by: str, why: str, error: FailureRecord | None = None
     ) -> Status:
         decision = await self._store.apply_lifecycle(key, action, by=by, why=why, error=error)
         if decision.verdict is not LifecycleVerdict.COPIED:
-            await self._outbox.deliver(decision)
+            await self._deliver(key, decision)
             return decision.status
         found = await self._copies(key, decision, action)
         if len(found.last) > 1 or (found.last and found.has_more):
@@ -174,9 +187,14 @@ class Lifecycle:
                 if reached is None:
                     raise
                 continue
-            await self._outbox.deliver(decision)
+            await self._deliver(each, decision)
             reached = reached or decision.status
         return reached or decision.status
+
+    async def _deliver(self, key: str, decision: LifecycleDecision) -> None:
+        await self._outbox.deliver(decision)
+        if decision.is_scheduled:
+            await self._delete_scheduled(key)
 
     async def _copies(
         self, key: str, decision: LifecycleDecision, action: LifecycleAction, depth: int = 0

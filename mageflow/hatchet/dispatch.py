@@ -9,6 +9,7 @@ from typing import Literal
 from hatchet_sdk.clients.admin import RunStatus
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse, TaskRunDetail
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
+from hatchet_sdk.features.scheduled import ScheduledClient
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 from typing_extensions import override
@@ -19,6 +20,7 @@ from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, origin_of, was_replayed, was_timed_out
+from mageflow.hatchet.scheduled_runs import delete_scheduled_runs
 from mageflow.hatchet.sdk_names import TriggerWorkflowOptions, WorkflowRunTriggerConfig
 from mageflow.interceptors import Enqueue
 from mageflow.signatures import unpack_result
@@ -43,12 +45,16 @@ class SdkDispatcher(Dispatcher):
     Args:
         admin: Sends runs, with their enqueue observed.
         runs: Cancels runs and reads their events.
+        scheduled: Deletes scheduled runs.
         register: Knows the default metadata of the tasks that this process declared.
     """
 
-    def __init__(self, admin: ObservedAdminClient, runs: RunsClient, register: TaskRegister) -> None:
+    def __init__(
+        self, admin: ObservedAdminClient, runs: RunsClient, scheduled: ScheduledClient, register: TaskRegister
+    ) -> None:
         self._admin = admin
         self._runs = runs
+        self._scheduled = scheduled
         self._register = register
 
     @override
@@ -84,6 +90,10 @@ class SdkDispatcher(Dispatcher):
                 await self._runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=list(run_ids)))
             except DISPATCH_FAILURES as error:
                 raise DispatchError("cancel", describe(error)) from error
+
+    @override
+    async def delete_scheduled(self, key: str) -> None:
+        await delete_scheduled_runs(self._scheduled, key)
 
     @override
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:

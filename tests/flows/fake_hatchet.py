@@ -96,6 +96,9 @@ class FakeHatchet:
             if run and run.state in {"queued", "running"}:
                 run.state = "cancelled"
 
+    async def delete_scheduled(self, key: str) -> None:
+        raise AssertionError(f"nothing of {key} is scheduled here")
+
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
         await asyncio.sleep(0)
         if self.is_away:

@@ -199,6 +199,34 @@ async def test_starts_at_a_time_are_taken_back(client: Any, seen: Seen) -> None:
         await chain.aio_unschedule()
 
 
+@pytest.mark.parametrize("how", ["remove", "interrupt"])
+async def test_what_ends_a_signature_takes_its_starts_back(client: Any, seen: Seen, monkeypatch: Any, how: str) -> None:
+    """None of its runs is left in Hatchet to fail later; those of another signature stay, and repeating is harmless."""
+    signature, other, plain = [await client.sign(seen.one) for _ in range(3)]
+    for at in (soon(3), soon(6000)):
+        await signature.aio_schedule(at, {"x": 1}, **GIVEN)
+    await other.aio_schedule(soon(6000), {"x": 2})
+    await getattr(client, how)(signature)
+    waiting = [row.additional_metadata["mageflow_signature"] for row in (await client.scheduled.aio_list()).rows]
+    assert [key for key in waiting if key in (signature.key, other.key)] == [other.key]
+    await asyncio.sleep(4)
+    assert seen.runs == []
+
+    if how == "remove":
+        assert await client.remove(signature) is False
+    else:
+        assert await client.interrupt(signature) == "interrupted"
+        assert await signature.aio_unschedule() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(client.scheduled.api_config, "_base_path", "http://127.0.0.1:9")
+        with pytest.raises(DispatchError):
+            await getattr(client, how)(other)
+        await getattr(client, how)(plain)  # nothing of it is scheduled: Hatchet is not asked
+    if how == "interrupt":
+        await client.interrupt(other)
+    assert len(await other.aio_unschedule()) == (how == "remove")
+
+
 async def test_more_scheduled_runs_than_one_page_are_taken_back(client: Any, seen: Seen, monkeypatch: Any) -> None:
     """Page after page; the real size of a page is 500."""
     monkeypatch.setattr("mageflow.hatchet.scheduled_runs._PAGE", 3)
@@ -223,7 +251,7 @@ async def test_a_hatchet_that_does_not_answer_is_a_typed_error(client: Any, seen
 async def test_a_signature_without_a_message_is_scheduled_with_an_empty_object(
     client: Any, seen: Seen, monkeypatch: Any
 ) -> None:
-    """Hatchet refuses a scheduled run whose input is no JSON, as an empty text; the local engine takes it."""
+    """Hatchet refuses a scheduled run whose input is no JSON, such as an empty text."""
     inputs: list[str | None] = []
     send = AdminClient.schedule_workflow
 

@@ -19,7 +19,8 @@
 --   error    text   JSON of the error an interrupt leaves
 --   scope    text   own: this record alone; look: change nothing, say what would be; or nothing
 -- RESULT   the envelope of lib_flow; verdict applied, illegal, gone, or copied (a signature that was copied; nothing was
---          changed, facts.copies says where to); facts.status is the status after it, or the one that forbids it
+--          changed, facts.copies says where to); facts.status is the status after it, or the one that forbids it;
+--          facts.is_scheduled: the record was interrupted, and a start lies ahead that is scheduled
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
 -- INCLUDE  paths damage record flow
@@ -207,7 +208,8 @@ if action == 'suspend' then
   if header.status ~= 'suspended' then suspend_record() end
 elseif action == 'resume' then
   if header.status == 'suspended' then resume_record() end
-elseif header.status ~= 'interrupted' then
-  interrupt_record()
+else
+  if header.status ~= 'interrupted' then interrupt_record() end
+  if number('kept_until_ms') > NOW_MS then facts.is_scheduled = true end
 end
 return finish(header.status)

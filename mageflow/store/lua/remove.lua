@@ -12,7 +12,7 @@
 --   stats        text   what the keys of the shard's counts begin with
 -- ARGS
 --   config   json   TTLs and intervals
--- RESULT   nothing when it is not stored, else the run ids that were live
+-- RESULT   nothing when it is not stored, else {the run ids that were live; 1 if a start lies ahead that is scheduled}
 -- TTL      all keys of the record are deleted
 -- ATOMIC   a settlement in between would bring half of it back
 -- INCLUDE  paths damage record
@@ -20,7 +20,7 @@ local is_readable_header, is_stored = pcall(read_header)
 if is_readable_header and not is_stored then return false end
 if not is_readable_header and string.find(error_text(is_stored), 'FOREIGNFORMAT', 1, true) then error(is_stored) end
 -- A damaged record has to go as well: a state that cannot be read names no run.
-local run_ids = {}
+local run_ids, kept_until_ms = {}, tonumber(header.kept_until_ms or '')
 for _, path in ipairs(redis.pcall('ZRANGE', LIVE, 0, -1)) do
   local is_readable, state = pcall(state_of, path)
   if is_readable and state and type(state.run_id) == 'string' then run_ids[#run_ids + 1] = state.run_id end
@@ -31,4 +31,4 @@ on_index('HDEL', ITEM_COUNTS, IDENTITY)
 on_index('ZREM', DUE, RECORD)
 on_index('HDEL', string.match(DUE, '^(.-})') .. ':damaged', RECORD)
 redis.call('DEL', RECORD, DEFINITIONS, MEMBERS, RESULTS, LIVE, OUTBOX, HELD)
-return run_ids
+return {run_ids, kept_until_ms and kept_until_ms > NOW_MS and 1 or 0}

@@ -216,11 +216,13 @@ class LifecycleDecision(Decision):
         verdict: What became of it.
         status: The status after it; for ``illegal`` the status that forbids it.
         copies: For ``copied``: where to.
+        is_scheduled: The record was interrupted, and a start of it lies ahead that is scheduled.
     """
 
     verdict: LifecycleVerdict
     status: Status
     copies: StoredCopies
+    is_scheduled: bool = False
 
     @classmethod
     def parse(cls, keys: RecordKeys, reply: Any) -> Self | None:
@@ -229,7 +231,26 @@ class LifecycleDecision(Decision):
         if verdict == "gone":
             return None
         copies = StoredCopies.parse(facts["copies"]) if "copies" in facts else StoredCopies()
-        return cls(**common, verdict=LifecycleVerdict(verdict), status=Status(facts["status"]), copies=copies)
+        return cls(
+            **common,
+            verdict=LifecycleVerdict(verdict),
+            status=Status(facts["status"]),
+            copies=copies,
+            is_scheduled="is_scheduled" in facts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRecord:
+    """What a removed record leaves in Hatchet.
+
+    Attributes:
+        run_ids: Its runs that were live, and keys of nested flows.
+        is_scheduled: A start of it lies ahead that is scheduled.
+    """
+
+    run_ids: tuple[str, ...]
+    is_scheduled: bool
 
 
 class SwarmVerdict(StrEnum):

@@ -11,7 +11,7 @@ from mageflow.store.keys import RecordKeys
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.calls import RecordOperations, as_damage
 from mageflow.store.records.copies import SignatureCopies, copies_json
-from mageflow.store.records.decisions import SwarmDecision, SwarmVerdict
+from mageflow.store.records.decisions import RemovedRecord, SwarmDecision, SwarmVerdict
 from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import AnySignature, guarded, member_view, record_view
 
@@ -167,12 +167,13 @@ class DocumentOperations(RecordOperations):
             args = (str(FORMAT_VERSION), keys.record, first, copies_json([each]))
             await self.port.call(scripts.COPIED, [each.key], args)
 
-    async def remove(self, key: str) -> list[str] | None:
+    async def remove(self, key: str) -> RemovedRecord | None:
         """Delete a record with everything stored for it.
 
         Returns:
-            Ids of the runs that were live, or None when there was nothing to delete.
+            What was left of it outside Redis; None when there was nothing to delete.
         """
         keys = self.keys.parse(key)
         with self._interceptor.write_signature(SignatureWrite(keys.kind, "delete", keys.id)):
-            return cast("list[str] | None", await self._call(scripts.REMOVE, keys))
+            reply = await self._call(scripts.REMOVE, keys)
+        return None if reply is None else RemovedRecord(tuple(reply[0]), is_scheduled=reply[1] == 1)
