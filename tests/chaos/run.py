@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mageflow.errors import DispatchError, StoreUnavailableError
+from mageflow.testing.engine_api import rows_of
 from tests.chaos.faults import Fault
 from tests.chaos.stage import Stage
 from tests.chaos.worker import SUCCESSES_FILE
@@ -52,7 +53,8 @@ class Row:
         lost: They ended otherwise, or were never started.
         doubled: Bodies that ran again after they had succeeded.
         stuck: They did not end.
-        unrecorded: Bodies that ran again after they had returned on a worker that died before it recorded that.
+        unrecorded: Bodies that ran again after they had returned on a worker that died before it recorded that, or that
+            Hatchet took for dead: a machine that is too busy for heartbeats.
         outages: How often the workers reported an outage of Redis, by its reason.
     """
 
@@ -84,9 +86,10 @@ async def run(fault: Fault, flows: int, seed: int) -> Row:
         async with Stage(folder, fault.needs) as stage:
             wanted = [Flow(f"{number}", FLOWS[number % len(FLOWS)]) for number in range(flows)]
             await _run_flows(stage, fault, wanted, random.Random(seed))
+            given_on = set[str]() if fault.kills_workers else await asyncio.to_thread(_given_on, stage, folder)
             history = RedisHistory.read(*stage.histories)
         history.flows = {each.name: {each.key} for each in wanted if each.key}
-        _judge(row, fault, wanted, history, folder)
+        _judge(row, fault, wanted, history, folder, given_on)
         row.outages = _outages(folder)
         if fault.outage and fault.outage not in row.outages:
             row.problems.append(f"the fault did not reach the workers: they reported {row.outages}")
@@ -143,10 +146,23 @@ async def _start(stage: Stage, flow: Flow) -> None:
             return
 
 
-def _judge(row: Row, fault: Fault, flows: list[Flow], history: RedisHistory, folder: Path) -> None:
+def _given_on(stage: Stage, folder: Path) -> set[str]:
+    """Runs of bodies that ran again which went to another worker, for want of heartbeats in time."""
+    path = "/api/v1/stable/tasks/{run}/task-events"
+    runs = {body.run for body in _after_success(folder, _journal(folder))}
+    events = {run: rows_of(stage.engine.handshake, path.format(run=run)) for run in runs}
+    return {run for run, rows in events.items() if any(row["eventType"] == "REASSIGNED" for row in rows)}
+
+
+def _journal(folder: Path) -> dict[str, list[Body]]:
     journal: dict[str, list[Body]] = defaultdict(list)
     for body in read_journal(folder / JOURNAL_FILE):
         journal[body.record].append(body)
+    return journal
+
+
+def _judge(row: Row, fault: Fault, flows: list[Flow], history: RedisHistory, folder: Path, given_on: set[str]) -> None:
+    journal = _journal(folder)
     again = _after_success(folder, journal)
     for each in flows:
         if each.problem:
@@ -162,8 +178,10 @@ def _judge(row: Row, fault: Fault, flows: list[Flow], history: RedisHistory, fol
     if fault.kills_workers:
         row.unrecorded = max(0, len(again) - row.doubled)
     else:
-        row.doubled = max(row.doubled, len(again))
-        row.problems += [f"{body} ran again after it had returned" for body in again]
+        without_reason = [body for body in again if body.run not in given_on]
+        row.doubled = max(row.doubled, len(without_reason))
+        row.unrecorded = max(0, len(again) - row.doubled)
+        row.problems += [f"{body} ran again after it had returned" for body in without_reason]
 
 
 def _outages(folder: Path) -> dict[str, int]:
