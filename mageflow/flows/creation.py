@@ -116,6 +116,7 @@ class Creation:
         base = await self._members.resolve_member(task)
         if isinstance(base.definition, FlowMember):
             raise FlowDefinitionError("a chain or swarm is a signature already: use it as it is")
+        self._members.check_no_callbacks(kwargs, success="success_callbacks", error="error_callbacks")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
         on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
@@ -193,6 +194,7 @@ class Creation:
             raise FlowDefinitionError(
                 f"a chain needs at least two tasks, this one has {len(members)}: sign a single task"
             )
+        self._members.check_no_callbacks(kwargs, success="success", error="error")
         definition = defined(
             FlowDefinition,
             kind="chain",
@@ -275,6 +277,7 @@ class Creation:
         """
         config = config or SwarmConfig()
         members = await self._members.resolve_members(tasks, "tasks")
+        self._members.check_no_callbacks(kwargs, success="success_callbacks", error="error_callbacks")
         definition = defined(
             FlowDefinition,
             kind="swarm",

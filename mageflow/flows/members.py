@@ -21,6 +21,7 @@ from mageflow.signatures import (
     FlowDefinition,
     FlowMember,
     MemberDefinition,
+    Signature,
     SwarmSignature,
     TaskDefinition,
     TaskSignature,
@@ -250,6 +251,33 @@ class MemberResolver:
         ]
         if known:
             check_bound_values(f"the input of every member of {name!r}", known, kwargs, also=_FLOW_PARAMETERS)
+
+    def check_no_callbacks(self, kwargs: Mapping[str, Any], *, success: str, error: str) -> None:
+        """Refuse a callback that is given under the name of another method: as a bound value it would never run.
+
+        Args:
+            kwargs: What is bound by keyword.
+            success: The parameter for success callbacks of the method that is called.
+            error: The same for error callbacks.
+
+        Raises:
+            FlowDefinitionError: A name says success, error or callback, and its value is a signature, its key, a task,
+                or a list with one of them.
+        """
+        for name, value in kwargs.items():
+            meant = error if "error" in name else success if "success" in name or "callback" in name else None
+            if meant is not None and self._is_runnable(value):
+                raise FlowDefinitionError(
+                    f"{name!r} is no parameter here, and its value is a task or a signature: write {meant}=, or "
+                    f"bind={{{name!r}: ...}} for data"
+                )
+
+    def _is_runnable(self, value: object) -> bool:
+        if isinstance(value, list | tuple):
+            return any(self._is_runnable(each) for each in cast("Sequence[object]", value))
+        if isinstance(value, str) and value.startswith(f"{self._store.keys.prefix}:{{"):
+            return True
+        return isinstance(value, Signature) or self._catalog.task_name(value) is not None
 
     async def _of_text(self, text: str) -> MemberSpec:
         if not text.startswith(f"{self._store.keys.prefix}:{{"):

@@ -190,6 +190,21 @@ async def test_a_misspelt_parameter_is_not_taken_for_data(flows: Flows, hatchet:
         await flows.creation.sign("add", succes_callbacks=["x"])
 
 
+async def test_a_callback_under_the_name_of_another_method_is_not_taken_for_data(flows: Flows) -> None:
+    """Chains have ``success``, signatures and swarms ``success_callbacks``: the callback would never be sent."""
+    callback = await flows.creation.sign("callback")
+    for value in (callback, callback.key, ["add", callback]):
+        with pytest.raises(FlowDefinitionError, match=r"'success' is no parameter here.*success_callbacks=.*bind="):
+            await flows.creation.swarm(success=value)
+    with pytest.raises(FlowDefinitionError, match="error_callbacks="):
+        await flows.creation.sign("add", on_error=callback)
+    with pytest.raises(FlowDefinitionError, match="write success="):
+        await flows.creation.chain(["add", "add"], success_callbacks=[callback])
+
+    assert (await flows.creation.swarm(success="yes", error=["x"])).kwargs == {"success": "yes", "error": ["x"]}
+    assert (await flows.creation.swarm(bind={"success": callback.key})).kwargs == {"success": callback.key}
+
+
 async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) -> None:
     """``bind`` takes any name."""
     signature = await flows.creation.sign("add", bind={"task": 1, "kwargs": 2, "task_identifiers": 3}, name="x")
