@@ -111,6 +111,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
                 observed.workers,
                 interceptor,
                 self.settings.unserved_warning_seconds,
+                lambda: [each.name for each in self._register.runnables()],
             )
         )
         port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)

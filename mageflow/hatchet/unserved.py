@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from hatchet_sdk.clients.rest.api.workflow_runs_api import WorkflowRunsApi
@@ -18,6 +18,7 @@ from hatchet_sdk.clients.rest.exceptions import NotFoundException
 from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from hatchet_sdk.clients.rest.models.worker import Worker
 
+from mageflow.did_you_mean import hint
 from mageflow.interceptors import EnqueueItem, Interceptor, RunUnserved
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class UnservedWatch:
         workers: Lists the workers.
         interceptor: Gets a `RunUnserved`.
         delay_seconds: How long after it was sent a run is looked up. 0 turns the watch off.
+        declared: The names that this client has declared. One of them, or one that a worker serves, may be meant.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class UnservedWatch:
         workers: "WorkersClient",
         interceptor: Interceptor,
         delay_seconds: float,
+        declared: Callable[[], Iterable[str]],
     ) -> None:
         self._config = config
         self._runs = runs
         self._workers = workers
         self._interceptor = interceptor
         self._delay_seconds = delay_seconds
+        self._declared = declared
         self._next: dict[str, float] = {}
         self._reported: set[str] = set()
         self._noted: deque[tuple[float, EnqueueItem]] = deque()
@@ -156,7 +160,8 @@ class UnservedWatch:
                 item.task,
                 "not_served",
                 f"no connected worker serves this task (connected: {names}), {waits}. Add it to the workflows of a "
-                "worker and start that worker again, or check the spelling and HATCHET_CLIENT_NAMESPACE",
+                "worker and start that worker again, or check the spelling and HATCHET_CLIENT_NAMESPACE"
+                f"{self._meant(item.task, active)}",
                 item.run_id,
             )
         paused = sum(row.status == "PAUSED" for row in rows)
@@ -165,9 +170,17 @@ class UnservedWatch:
             item.task,
             "no_worker",
             f"{connected}, {waits}. Start the worker that has this task, with its own program or with "
-            "mageflow worker MODULE, with the same token and namespace",
+            f"mageflow worker MODULE, with the same token and namespace{self._meant(item.task, rows)}",
             item.run_id,
         )
+
+    def _meant(self, task: str, workers: Iterable[Worker]) -> str:
+        """The near name for a task that this client has not declared; nothing for one that it has."""
+        declared = set(self._declared())
+        if task in declared:
+            return ""
+        served = {name.removeprefix(self._config.namespace) for each in workers for name in _served_by(each)}
+        return hint(task, (), sorted(declared | (served - {name.lower() for name in declared})))
 
     def _status(self, run_id: str) -> V1TaskStatus | None:
         """The status of a run; None for one of a workflow that no worker has ever registered."""

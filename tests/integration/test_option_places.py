@@ -266,6 +266,23 @@ async def test_a_run_is_on_the_desired_worker(stage: Stage, mageflow_worker: Any
     assert found == {way.__name__: {second.worker_id} for way in WAYS}
 
 
+async def test_a_desired_worker_is_sent_with_sticky_alone(stage: Stage, mageflow_worker: Any) -> None:
+    """With another worker free beside it. The SDK leaves the id out of a run that is not sticky."""
+    second = mageflow_worker.in_process(stage.client, "places-c", workflows=stage.all)
+    found: dict[str, set[str]] = {}
+    for way in (_workflow, _signed_workflow):
+        stage.workers.clear()
+        for _ in range(4):
+            await way(stage, {"desired_worker_id": second.worker_id, "sticky": True})
+        await until(lambda: len(stage.workers) == 4)
+        found[way.__name__] = set(stage.workers)
+    assert found == {"_workflow": {second.worker_id}, "_signed_workflow": {second.worker_id}}
+    stage.workers.clear()
+    nowhere = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"  # a run that waits for this worker would never start
+    await _signature(stage, {"desired_worker_id": nowhere})
+    await until(lambda: len(stage.workers) == 1)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_child_key_makes_two_runs_one(stage: Stage, way: Way) -> None:
     """In a parent: the second run is the first one again."""

@@ -91,6 +91,40 @@ async def test_a_task_that_no_worker_has_is_named(make_observed: MakeClient, mag
     assert "not-complete" in event.advice
 
 
+async def test_a_misspelt_name_is_answered_with_the_near_one(
+    make_observed: MakeClient, mageflow_engine, mageflow_worker, mageflow_redis
+):
+    """A name may be that of another program's task, so a chain is made. Its run that no worker takes has the hint."""
+    seen, apart = Seen(), Seen()
+    observed = make_observed(mageflow_redis.url, settings=FAST, interceptors=[seen])
+    client = observed.client
+
+    @client.task(name="packs-an-order")
+    async def packs(message: dict) -> dict:
+        return {}
+
+    @client.task(name="packs-an-orders")
+    async def near_and_declared(message: dict) -> dict:
+        return {}
+
+    mageflow_worker.in_process(client, "spelling", workflows=[packs])
+    for step in ("packs-an-oder", "entirely-different", near_and_declared):
+        await (await client.chain([step, packs])).aio_run_no_wait({})
+    # A producer that has declared nothing knows the names that workers serve.
+    producer = make_observed(mageflow_redis.url, settings=FAST, interceptors=[apart]).client
+    await (await producer.chain(["Packs-An-Oder", "packs-an-order"])).aio_run_no_wait({})
+    await until(lambda: len(seen.events) == 3 and len(apart.events) == 1, 60)
+
+    advice = {event.task: event.advice for event in (*seen.events, *apart.events)}
+    meant = {task: text.partition("did you mean ")[2] for task, text in advice.items()}
+    assert meant == {
+        "packs-an-oder": "'packs-an-order'?",
+        "entirely-different": "",
+        "packs-an-orders": "",
+        "Packs-An-Oder": "'packs-an-order'?",
+    }
+
+
 async def test_without_hatchet_the_address_is_named(make_observed: MakeClient, mageflow_engine):
     """The SDK goes on trying; the warning comes first."""
     seen = Seen()
