@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -39,6 +40,7 @@ _PLACE_SECONDS = 1.0
 """How long a peer waits for a place. Peers behind it wait too."""
 
 _THREAD = "mageflow-metrics"
+_IS_OPEN = "mageflow.is_open"
 _JSON = "application/json; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -80,6 +82,8 @@ class EndpointApp:
             if path == "/metrics":
                 # One at a time: rendering holds the interpreter, which the tasks need.
                 with self._rendering:
+                    if not environ.get(_IS_OPEN, _always)():
+                        return _ended(start_response)
                     headers, body = render(
                         self._registry,
                         accept=str(environ.get("HTTP_ACCEPT", "")),
@@ -111,6 +115,15 @@ class EndpointApp:
         return "404 Not Found", _TEXT, b"/metrics, /healthz, /debug/locks or /debug/runs\n"
 
 
+def _always() -> bool:
+    return True
+
+
+def _ended(start_response: StartResponse) -> Iterable[bytes]:
+    start_response("503 Service Unavailable", [("Content-Length", "0")])
+    return []
+
+
 def _is_loopback(peer: str) -> bool:
     try:
         address = ip_address(peer.partition("%")[0])
@@ -134,17 +147,24 @@ class _Peer:
     since: float
     has_sent: bool = False
     """Whether its request is complete."""
+    is_ended: bool = False
+    """Whether its connection was ended here: it reads no answer."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = REQUEST_SECONDS
 
     def parse_request(self) -> bool:
-        """Mark the request as complete: from here on the connection is closed for its age only."""
-        is_valid = super().parse_request()
-        if is_valid:
-            cast("_Server", self.server).has_sent(self.request)
-        return is_valid
+        """Mark the request as complete: from here on the connection is closed for its age only.
+
+        The end of a connection looks like the end of the headers, so what was ended here is no request.
+        """
+        return super().parse_request() and cast("_Server", self.server).has_sent(self.request)
+
+    def get_environ(self) -> WSGIEnvironment:
+        """As the base class, and how the application sees whether the connection is still open."""
+        server = cast("_Server", self.server)
+        return {**super().get_environ(), _IS_OPEN: partial(server.is_open, self.request)}
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of the base class
         """Log no requests."""
@@ -159,11 +179,20 @@ class _Server(WSGIServer):
         self._lock = threading.Lock()
         super().__init__(*args)
 
-    def has_sent(self, connection: socket.socket) -> None:
-        """The request of this connection is complete."""
+    def has_sent(self, connection: socket.socket) -> bool:
+        """The request of this connection is complete. Returns False if the connection was ended before."""
         with self._lock:
-            if connection in self._peers:
-                self._peers[connection].has_sent = True
+            peer = self._peers.get(connection)
+            if peer is None or peer.is_ended:
+                return False
+            peer.has_sent = True
+            return True
+
+    def is_open(self, connection: socket.socket) -> bool:
+        """Whether the connection was not ended here."""
+        with self._lock:
+            peer = self._peers.get(connection)
+            return peer is not None and not peer.is_ended
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread, or close it if no place becomes free."""
@@ -200,10 +229,13 @@ class _Server(WSGIServer):
             silent = [
                 (peer.since, number, each)
                 for number, (each, peer) in enumerate(self._peers.items())
-                if not peer.has_sent
+                if not (peer.has_sent or peer.is_ended)
             ]
-        if silent:
-            _end(min(silent)[2])
+            oldest = min(silent)[2] if silent else None
+            if oldest is not None:
+                self._peers[oldest].is_ended = True
+        if oldest is not None:
+            _end(oldest)
             cast("EndpointApp", self.get_app()).turned_away()
 
     def service_actions(self) -> None:
@@ -211,6 +243,8 @@ class _Server(WSGIServer):
         oldest = time.monotonic() - REQUEST_SECONDS
         with self._lock:
             old = [each for each, peer in self._peers.items() if peer.since < oldest]
+            for each in old:
+                self._peers[each].is_ended = True
         for each in old:
             _end(each)
 

@@ -240,6 +240,53 @@ def test_silent_peers_take_a_bounded_number_of_threads(base: str, guards: Guards
         assert guards.exposition.total >= 18 * MAX_CONNECTIONS
 
 
+class Rendered:
+    """Counts how often the metrics are rendered; it can take long."""
+
+    count, seconds = 0, 0.0
+
+    def collect(self) -> list[object]:
+        self.count += 1
+        time.sleep(self.seconds)
+        return []
+
+    def describe(self) -> list[object]:
+        return []
+
+
+def test_a_peer_that_is_turned_away_costs_no_rendering(base: str, registry: CollectorRegistry):
+    """The end of its connection is not the end of its headers: rendering holds the interpreter."""
+    rendered = Rendered()
+    registry.register(rendered)  # type: ignore[arg-type]
+    with ExitStack() as stack:
+        for _ in range(4 * MAX_CONNECTIONS):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))))
+            peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        assert get(f"{base}/metrics")[0] == 200
+        assert rendered.count == 1
+
+
+def test_a_request_that_has_waited_too_long_costs_no_rendering(
+    base: str, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+):
+    """Requests wait for each other; those whose connection was ended meanwhile are not answered."""
+    monkeypatch.setattr(exposition, "REQUEST_SECONDS", 1.0)
+    rendered = Rendered()
+    registry.register(rendered)  # type: ignore[arg-type]
+    rendered.seconds = 3.0
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2])), timeout=60))
+            for _ in range(MAX_CONNECTIONS)
+        ]
+        for peer in peers:
+            peer.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [peer.recv(1) for peer in peers] == [b""] * MAX_CONNECTIONS
+        while serving_threads() > 1:
+            time.sleep(0.01)
+    assert rendered.count <= 1
+
+
 def test_a_request_has_a_limited_time(base: str, monkeypatch: pytest.MonkeyPatch):
     """In whole: a peer that sends a byte now and then does not keep its connection."""
     monkeypatch.setattr(exposition, "REQUEST_SECONDS", 1.0)
