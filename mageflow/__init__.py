@@ -42,20 +42,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AcceptParams": "mageflow.types",
-    "ChainSignature": "mageflow.signatures",
-    "HatchetMageflow": "mageflow.client",
-    "Interceptor": "mageflow.interceptors",
-    "Lease": "mageflow.locks",
-    "Mageflow": "mageflow.client",
-    "Resource": "mageflow.locks",
-    "ReturnValue": "mageflow.signatures",
-    "Settings": "mageflow.config",
-    "Status": "mageflow.signatures",
-    "SwarmConfig": "mageflow.signatures",
-    "SwarmSignature": "mageflow.signatures",
-    "TaskError": "mageflow.signatures",
-    "TaskSignature": "mageflow.signatures",
+    "mageflow.types": ("AcceptParams",),
+    "mageflow.signatures": (
+        "ChainSignature",
+        "ReturnValue",
+        "Status",
+        "SwarmConfig",
+        "SwarmSignature",
+        "TaskError",
+        "TaskSignature",
+    ),
+    "mageflow.client": ("HatchetMageflow", "Mageflow"),
+    "mageflow.interceptors": ("Interceptor",),
+    "mageflow.locks": ("Lease", "Resource"),
+    "mageflow.config": ("Settings",),
 }
 
 _METHODS = {

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mageflow.flows import Flows
-from mageflow.locks import LockService, Resource
+from mageflow import locks as locking
+from mageflow.client.connected import ConnectedClient
 from mageflow.signatures import ChainSignature, SwarmConfig, SwarmSignature, TaskSignature
 
 __all__ = ["CreatingClient"]
 
 
-class CreatingClient:
+class CreatingClient(ConnectedClient):
     """The part of `Mageflow` that stores signatures and flows, and declares locks.
 
     Every coroutine method raises `RedisNotConfiguredError` if the client has no Redis, `StoreUnavailableError` if Redis
@@ -18,15 +18,12 @@ class CreatingClient:
     was made. All of them may be repeated.
     """
 
-    _locks: LockService
-    _flows: Flows
-
     @property
-    def locks(self) -> LockService:
+    def locks(self) -> "locking.LockService":
         """The lock service of this client: it locks several resources at once and reports who holds what."""
         return self._locks
 
-    def resource(self, name: str) -> Resource:
+    def resource(self, name: str) -> "locking.Resource":
         """Declare a resource that only one run may use at a time. No round trip to Redis.
 
         Lock it with ``async with resource.acquire(key=...)``, or around a whole task with ``@client.exclusive``. Locks

@@ -14,9 +14,8 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow
 from typing_extensions import Unpack
 
 from mageflow import hatchet as sdk
-from mageflow import invocation
-from mageflow.locks import LockService, OnLost, Resource, exclusive_mark
-from mageflow.store import VictimPolicy
+from mageflow import invocation, locks, store
+from mageflow.client.connected import ConnectedClient
 
 __all__ = ["DeclaringClient"]
 
@@ -26,11 +25,10 @@ _NO_FUNCTION: Any = None
 """The default of a decorator's function, so that a decorator with parentheses gets a message that helps."""
 
 
-class DeclaringClient(Hatchet):
+class DeclaringClient(ConnectedClient, Hatchet):
     """The part of `Mageflow` that declares tasks."""
 
     _declarations: sdk.Declarations
-    _locks: LockService
     _register: sdk.TaskRegister
 
     @property
@@ -120,12 +118,12 @@ class DeclaringClient(Hatchet):
 
     def exclusive(
         self,
-        *resources: Resource | str,
+        *resources: "locks.Resource | str",
         key: Callable[[Any], str | int] | None = None,
         timeout: timedelta | None = None,
         extend_timeout: bool = True,
-        policy: VictimPolicy = "requester",
-        on_lost: OnLost = "cancel",
+        policy: "store.VictimPolicy" = "requester",
+        on_lost: "locks.OnLost" = "cancel",
     ) -> Callable[[F], F]:
         """Hold locks around the whole body of a task.
 
@@ -161,7 +159,7 @@ class DeclaringClient(Hatchet):
                 function. ``@client.batch_task`` raises it for an exclusive function.
             ConfigurationError: A name cannot name a resource.
         """
-        mark = exclusive_mark(
+        mark = locks.exclusive_mark(
             self._locks,
             *resources,
             key=key,

@@ -19,22 +19,19 @@ from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from mageflow import hatchet as sdk
-from mageflow import invocation
+from mageflow import invocation, store
 from mageflow.client.creation import CreatingClient
 from mageflow.client.declarations import DeclaringClient
 from mageflow.client.stored import StoredClient
-from mageflow.cluster import ClusterObserver, QueueObserver
 from mageflow.config import Settings
 from mageflow.errors import ConfigurationError
-from mageflow.flows import Flows
 from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerDraining, WorkerInfo
-from mageflow.locks import LockService
-from mageflow.store import Keys, LockStore, RedisPort, Store, warn_unsuitable
 from mageflow.telemetry import Telemetry
 from mageflow.telemetry.child_logs import prepare_logs_of_child
 from mageflow.types import AcceptParams, RandomSource
 
 if TYPE_CHECKING:
+    from mageflow.client.services import RedisServices
     from mageflow.store import RedisClient
 else:
     RedisClient = Any  # its types are those of redis-py, which a client without a Redis does not load
@@ -114,37 +111,13 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
                 lambda: [each.name for each in self._register.runnables()],
             )
         )
-        port = RedisPort(redis_client if redis_client is not None else self.settings.resolved_redis_url(), interceptor)
-        keys = Keys(self.settings.key_prefix, self.namespace)
+        given = redis_client if redis_client is not None else self.settings.resolved_redis_url()
+        port = store.RedisPort(given, interceptor)
         extend = invocation.TimeoutExtender(interceptor)
         self._interceptor = interceptor
-        self._port = port
-        self._has_redis = port.is_configured
         self._shutdown = invocation.Shutdown()
-        self._locks = LockService(
-            LockStore(port, keys),
-            interceptor,
-            extend=extend,
-            lease_seconds=self.settings.lock_lease_seconds,
-            victim_backoff_seconds=self.settings.lock_victim_backoff_seconds,
-            raw_keys=self.settings.lock_resource_detail == "raw",
-        )
         self._register = sdk.TaskRegister()
-        store = Store(port, keys, self.settings, interceptor)
-        self._flows = Flows(
-            store,
-            sdk.SdkDispatcher(admin, observed.runs, observed.scheduled, self._register),
-            sdk.SdkCatalog(self._register),
-            self.settings,
-            interceptor,
-        )
-        self._cluster = ClusterObserver(store, self._locks, interceptor)
-        self._queue = QueueObserver(
-            lambda: sdk.waiting_runs(observed.metrics, self._register.tasks()),
-            lambda: self._cluster.leads,
-            interceptor,
-            interval_seconds=self.settings.queue_interval_s,
-        )
+        self._connect(port, functools.partial(self._load_services, admin, interceptor, extend))
         self._confirmations = invocation.OutcomeConfirmations(
             functools.partial(sdk.ending_of, observed.runs),
             functools.partial(sdk.has_begun_before, observed.runs),
@@ -154,13 +127,13 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             interceptor=interceptor,
             random=random or _random.SystemRandom(),
             signed=invocation.SignedRuns(
-                self._flows, sdk.as_non_retryable, extend, self.settings.redis_wait_extension_seconds
+                lambda: self._flows, sdk.as_non_retryable, extend, self.settings.redis_wait_extension_seconds
             ),
             extend=extend,
             confirmations=self._confirmations,
             is_non_retryable=sdk.is_non_retryable,
             shutdown=self._shutdown,
-            on_end=(self._locks.release_attempt, self._flows.stop_heartbeat),
+            on_end=(self._release_locks, self._stop_heartbeat),
         )
         self._hooks = sdk.Hooks(interceptor)
         with self._hooks.installing("declarations", "it is found by its type"):
@@ -168,7 +141,6 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         self._declarations = sdk.Declarations(
             self._register, self.param_config, services, enqueuer.durable_spawn, self._hooks
         )
-        self._flows.bind_runner(sdk.SdkSignatureRunner(self, self._register, self._flows))
 
     @classmethod
     def from_embedded(cls, config: ClientConfig | None = None) -> "Mageflow":
@@ -235,6 +207,13 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 
+    def _load_services(
+        self, admin: sdk.ObservedAdminClient, interceptor: Interceptor, extend: invocation.TimeoutExtender
+    ) -> "RedisServices":
+        from mageflow.client.services import RedisServices  # noqa: PLC0415 - a worker without Redis loads none of it
+
+        return RedisServices(self, admin, self._port, self._register, self.settings, interceptor, extend)
+
     def _draining(self, worker: Worker) -> None:
         self._interceptor.event(WorkerDraining(worker.name))
         self._shutdown.begin()
@@ -272,15 +251,16 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         if not self._has_redis:
             yield
             return
-        await self._locks.start()
+        services = self._services
+        await services.locks.start()
         tasks = [
-            asyncio.create_task(warn_unsuitable(self._port), name="mageflow-redis-examination"),
-            asyncio.create_task(self._flows.reconciler().run(), name="mageflow-reconciler"),
+            asyncio.create_task(services.examine_server(), name="mageflow-redis-examination"),
+            asyncio.create_task(services.flows.reconciler().run(), name="mageflow-reconciler"),
         ]
         if self.settings.cluster_view == "leader":
-            tasks.append(asyncio.create_task(self._cluster.run(), name="mageflow-cluster-view"))
+            tasks.append(asyncio.create_task(services.cluster.run(), name="mageflow-cluster-view"))
             if self.settings.queue_interval_s:
-                tasks.append(asyncio.create_task(self._queue.run(), name="mageflow-queue-view"))
+                tasks.append(asyncio.create_task(services.queue.run(), name="mageflow-queue-view"))
         try:
             yield
         finally:

@@ -4,16 +4,15 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from mageflow.flows import Flows
-from mageflow.locks import LockService
+from mageflow import store
+from mageflow.client.connected import ConnectedClient
 from mageflow.signatures import Status
-from mageflow.store import AnySignature, FoundSignature, RedisPort
 from mageflow.types import SignatureKind
 
 __all__ = ["StoredClient"]
 
 
-class StoredClient:
+class StoredClient(ConnectedClient):
     """The part of `Mageflow` that reads and changes stored signatures and flows.
 
     Every coroutine method raises `RedisNotConfiguredError` if the client has no Redis, `StoreUnavailableError` if Redis
@@ -21,11 +20,7 @@ class StoredClient:
     was made. All of them may be repeated.
     """
 
-    _locks: LockService
-    _flows: Flows
-    _port: RedisPort
-
-    async def load_signature(self, key: str) -> AnySignature:
+    async def load_signature(self, key: str) -> "store.AnySignature":
         """Read a signature, a chain, a swarm or a member of one. One round trip to Redis; changes nothing.
 
         Telemetry: span ``load signature``; ``mageflow_signature_loads_total`` and
@@ -45,8 +40,8 @@ class StoredClient:
         return await self._flows.load(key)
 
     async def rebind(
-        self, signature: AnySignature | str, *, bind: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> AnySignature:
+        self, signature: "store.AnySignature | str", *, bind: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> "store.AnySignature":
         """Change bound values of a signature, a flow or a member of one that has not begun.
 
         Values are replaced or added by name; the others stay. For a flow they are the values bound to every member. A
@@ -81,7 +76,7 @@ class StoredClient:
         task: object = None,
         flow: str | None = None,
         since: datetime | timedelta | None = None,
-    ) -> AsyncIterator[FoundSignature]:
+    ) -> "AsyncIterator[store.FoundSignature]":
         """Find signatures, chains and swarms of this client's namespace: ``async for found in client.signatures()``.
 
         Reads an index and never scans keys. One round trip to Redis for each 500 records that have the status; on a
@@ -115,7 +110,7 @@ class StoredClient:
         """
         return await self._flows.search.counts()
 
-    async def suspend(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+    async def suspend(self, signature: "store.AnySignature | str", *, by: str = "", why: str = "") -> Status:
         """Start nothing more of a signature or flow until `resume`.
 
         A body that runs goes on to its end and its result is stored; the next step, the next items and the callbacks
@@ -142,7 +137,7 @@ class StoredClient:
         """
         return await self._flows.lifecycle.suspend(_key(signature), by=by, why=why)
 
-    async def resume(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+    async def resume(self, signature: "store.AnySignature | str", *, by: str = "", why: str = "") -> Status:
         """Continue a suspended signature or flow.
 
         Runs that were held are sent again. Steps that finished while suspended now trigger their next steps and
@@ -169,7 +164,7 @@ class StoredClient:
         """
         return await self._flows.lifecycle.resume(_key(signature), by=by, why=why)
 
-    async def interrupt(self, signature: AnySignature | str, *, by: str = "", why: str = "") -> Status:
+    async def interrupt(self, signature: "store.AnySignature | str", *, by: str = "", why: str = "") -> Status:
         """End a signature or flow now.
 
         Its runs are cancelled in Hatchet, waiting members are dropped, and the error callbacks run with a `TaskError`
@@ -200,7 +195,7 @@ class StoredClient:
         """
         return await self._flows.lifecycle.interrupt(_key(signature), by=by, why=why)
 
-    async def remove(self, signature: AnySignature | str) -> bool:
+    async def remove(self, signature: "store.AnySignature | str") -> bool:
         """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
 
         Nested flows are removed too, and starts at a time are taken back. One round trip to Redis for each record, each
@@ -220,16 +215,6 @@ class StoredClient:
         """
         return await self._flows.lifecycle.remove(_key(signature))
 
-    async def aclose(self) -> None:
-        """Release the locks of this process and close the connections to Redis made for the running event loop.
 
-        A worker does this when it stops. Call it in a program that uses the client in more than one event loop, before
-        each loop ends. A Redis client that you gave to `Mageflow` stays open, and this client can be used again.
-        """
-        await self._flows.drain()
-        await self._locks.aclose()
-        await self._port.aclose()
-
-
-def _key(signature: AnySignature | str) -> str:
+def _key(signature: "store.AnySignature | str") -> str:
     return signature if isinstance(signature, str) else signature.key

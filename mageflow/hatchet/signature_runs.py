@@ -14,8 +14,8 @@ from hatchet_sdk.runnables.workflow import BaseWorkflow
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL
 from typing_extensions import override
 
+from mageflow import flows
 from mageflow.errors import ConfigurationError
-from mageflow.flows import Flows
 from mageflow.hatchet import declaration_compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
@@ -42,7 +42,7 @@ class SdkSignatureRunner(SignatureRunner):
         flows: Starts and awaits chains and swarms.
     """
 
-    def __init__(self, hatchet: Hatchet, register: TaskRegister, flows: Flows) -> None:
+    def __init__(self, hatchet: Hatchet, register: TaskRegister, flows: "flows.Flows") -> None:
         self._hatchet = hatchet
         self._register = register
         self._flows = flows

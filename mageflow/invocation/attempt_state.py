@@ -4,11 +4,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mageflow import store
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.invocation.context import AttemptContext
 from mageflow.metadata import KEY_FLOW, KEY_SIGNATURE, blank, is_copied
 from mageflow.signatures import TaskSignature
-from mageflow.store import FlowPlace, signature_id_of
 
 __all__ = ["AttemptState"]
 
@@ -62,7 +62,7 @@ class AttemptState:
             batch_size=context.batch_size,
             member_ids=context.member_ids,
             signature_key=signature_key,
-            signature_id=signature_id_of(signature_key) if signature_key else "",
+            signature_id=store.signature_id_of(signature_key) if signature_key else "",
             has_copied_metadata=is_copied(metadata, context.parent_task_id),
             is_resumed=context.is_resumed,
             priority=context.priority,
@@ -77,7 +77,7 @@ def _read_flow(attempt: Attempt) -> None:
     if not text:
         return
     try:
-        place = FlowPlace.parse(text)
+        place = store.FlowPlace.parse(text)
     except ValueError:
         return
     if place.path.is_step_or_item and place.path.index is not None:

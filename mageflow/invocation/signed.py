@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from mageflow import flows, store
 from mageflow.error_text import STORED_CHARACTERS, text_of
 from mageflow.errors import DuplicateRunError, MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
-from mageflow.flows import Flows
 from mageflow.interceptors import Attempt, ExtendTimeout
 from mageflow.metadata import KEY_DEDUPE, KEY_ENQUEUED_AT, of_program
 from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, TaskSignature
-from mageflow.store import Admission, AttemptOutcome, SettleVerdict
 from mageflow.types import WorkflowPart
 
 __all__ = ["Admitted", "Replay", "SignedRuns", "Skip"]
@@ -68,7 +67,7 @@ class SignedRuns:
     """Admits and settles the runs that carry a signature; each call is one round trip to Redis.
 
     Args:
-        flows: Where runs are admitted and settled.
+        flows: Gives what admits and settles runs; it is called when a run has a signature.
         non_retryable: Turns an error into one after which the engine makes no further attempt.
         extend: Requests more execution time from Hatchet.
         max_extension_seconds: How much an attempt requests, at most, while it waits for Redis.
@@ -76,15 +75,19 @@ class SignedRuns:
 
     def __init__(
         self,
-        flows: Flows,
+        flows: "Callable[[], flows.Flows]",
         non_retryable: Callable[[Exception], Exception],
         extend: ExtendTimeout,
         max_extension_seconds: float,
     ) -> None:
-        self._flows = flows
+        self._flows_of_client = flows
         self._non_retryable = non_retryable
         self._extend = extend
         self._max_extension_seconds = max_extension_seconds
+
+    @property
+    def _flows(self) -> "flows.Flows":
+        return self._flows_of_client()
 
     async def admit(
         self,
@@ -164,7 +167,7 @@ class SignedRuns:
         task_names: tuple[str, ...],
         *,
         wants_signature: bool,
-    ) -> Admission:
+    ) -> "store.Admission":
         limit, granted = self._max_extension_seconds, 0.0
         while True:
             reserve = _RESERVE_SECONDS
@@ -205,7 +208,7 @@ class SignedRuns:
             await self._flows.settle_surely(
                 attempt.signature_key,
                 self._identity(attempt),
-                AttemptOutcome("succeeded", result_json=result_json, stages_ms=_stages_ms(attempt)),
+                store.AttemptOutcome("succeeded", result_json=result_json, stages_ms=_stages_ms(attempt)),
                 wait_seconds=self._wait_seconds(attempt),
             )
         except MageflowError as failure:
@@ -228,7 +231,7 @@ class SignedRuns:
             outcome = attempt.outcome
             if outcome not in ("failed", "timed_out", "cancelled", "retried"):
                 return is_answered
-            ended = AttemptOutcome(
+            ended = store.AttemptOutcome(
                 outcome,
                 error=_record(attempt, outcome, error),
                 will_retry=attempt.will_retry,
@@ -240,7 +243,7 @@ class SignedRuns:
                 attempt.signature_key, self._identity(attempt), ended, wait_seconds=_SETTLEMENT_WAIT_SECONDS
             )
             if settled is not None:
-                attempt.will_retry = attempt.will_retry and settled.verdict is not SettleVerdict.SETTLED
+                attempt.will_retry = attempt.will_retry and settled.verdict is not store.SettleVerdict.SETTLED
         except MageflowError as failure:
             _log.warning("the end of %s could not be recorded: %s", attempt.signature_key, failure)
         return is_answered

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry", "add_trace_context", "configure", "names", "suppressed"]
 
 _HOMES = {
-    "Telemetry": "mageflow.telemetry.interceptor",
-    "add_trace_context": "mageflow.telemetry.records",
-    "configure": "mageflow.telemetry.configuration",
-    "suppressed": "mageflow.telemetry.spans",
+    "mageflow.telemetry.interceptor": ("Telemetry",),
+    "mageflow.telemetry.records": ("add_trace_context",),
+    "mageflow.telemetry.configuration": ("configure",),
+    "mageflow.telemetry.spans": ("suppressed",),
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _HOMES)

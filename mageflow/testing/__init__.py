@@ -45,21 +45,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EmbeddedValkey": "mageflow.testing.valkey",
-    "Leftovers": "mageflow.testing.runs",
-    "LogCapture": "mageflow.testing.capture",
-    "RunningWorker": "mageflow.testing.workers",
-    "Samples": "mageflow.testing.capture",
-    "SpanCapture": "mageflow.testing.capture",
-    "StaggerControl": "mageflow.testing.stagger",
-    "StartedRun": "mageflow.testing.runs",
-    "StartedRuns": "mageflow.testing.runs",
-    "WorkerProcess": "mageflow.testing.workers",
-    "capture_logs": "mageflow.testing.capture",
-    "capture_spans": "mageflow.testing.capture",
-    "control_stagger": "mageflow.testing.stagger",
-    "running_worker": "mageflow.testing.workers",
-    "samples": "mageflow.testing.capture",
+    "mageflow.testing.valkey": ("EmbeddedValkey",),
+    "mageflow.testing.runs": ("Leftovers", "StartedRun", "StartedRuns"),
+    "mageflow.testing.capture": ("LogCapture", "Samples", "SpanCapture", "capture_logs", "capture_spans", "samples"),
+    "mageflow.testing.workers": ("RunningWorker", "WorkerProcess", "running_worker"),
+    "mageflow.testing.stagger": ("StaggerControl", "control_stagger"),
 }
 
 __getattr__, __dir__ = lazy_names(globals(), _HOMES)

@@ -1,6 +1,8 @@
 """An import only defines: no socket, thread, process, metric or environment read. It is cheap."""
 
+import ast
 import base64
+import importlib
 import json
 import subprocess
 import sys
@@ -106,7 +108,7 @@ def test_the_package_costs_a_handful_of_modules():
 
 
 ROOMS = {
-    "client", "cluster", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
+    "client", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
     "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types", "_lazy",
 }  # fmt: skip
 """What a worker uses. The command line, the local engine, the fixtures and the dashboards are not among it."""
@@ -133,11 +135,18 @@ def test_a_plain_worker_loads_only_what_it_uses():
     telemetry = {name.split(".")[2] for name in extra if name.startswith("mageflow.telemetry.")}
     assert telemetry & {"configuration", "log_setup", "otlp_logs", "otlp_metrics", "structlog_loggers"} == set()
     assert not any(name.startswith("opentelemetry.sdk") for name in extra)
+    with_redis = {name for name in extra if name.split(".")[1:2] in [["cluster"], ["flows"], ["locks"], ["store"]]}
+    assert with_redis <= ALWAYS
+
+
+ALWAYS = {"mageflow.flows", "mageflow.locks", "mageflow.store", "mageflow.store.keys", "mageflow.store.paths"}
+"""What a worker without Redis loads of the rooms that use it: their names, and how a key is read."""
 
 
 @pytest.mark.parametrize(("redis", "loaded"), [(None, set()), ("redis://127.0.0.1:1", {"redis", "hiredis"})])
 def test_redis_is_loaded_where_a_redis_is_given_and_not_by_the_first_attempt(redis: str | None, loaded: set[str]):
     """Making the client loads it, so that no event loop waits for an import later."""
+    services = {"mageflow.client.services", "mageflow.cluster", "mageflow.flows.flows", "mageflow.locks.service"}
     client = f"Mageflow(Hatchet(), {redis!r}, settings=Settings(redis_url=None))"
     program = f"""
 import os
@@ -148,7 +157,63 @@ from mageflow import Mageflow, Settings
 assert {client}._has_redis is {redis is not None}
 """
 
-    assert {name.partition(".")[0] for name in modules_after(program)} & UNTIL_USED == loaded
+    modules = modules_after(program)
+
+    assert {name.partition(".")[0] for name in modules} & UNTIL_USED == loaded
+    assert modules & services == (services if redis else set())
+
+
+def test_a_client_without_redis_loads_what_needs_one_when_it_is_used():
+    """A lock can be declared, and what would go to Redis says that there is none. Both load the room that they need."""
+    program = f"""
+import asyncio, os, sys
+os.environ.pop("REDIS_URL", None)
+os.environ["HATCHET_CLIENT_TOKEN"] = {token()!r}
+from hatchet_sdk import Hatchet
+from mageflow import Mageflow, Settings
+from mageflow.errors import RedisNotConfiguredError
+client = Mageflow(Hatchet(), settings=Settings(redis_url=None))
+async def use():
+    await client.aclose()
+    assert "mageflow.client.services" not in sys.modules
+    assert client.resource("orders").name == "orders"
+    for call in (client.load_signature("x"), client.locks.snapshot(), client.suspend("mageflow:task:1")):
+        try:
+            await call
+        except Exception as error:
+            print(type(error).__name__)
+    await client.aclose()
+asyncio.run(use())
+"""
+
+    assert "RedisNotConfiguredError" in run_python(program).split()
+
+
+def lazy_packages(root: Path) -> list[Path]:
+    """Packages whose names are imported on first use."""
+    found = sorted((root / "mageflow").rglob("__init__.py"))
+    return [path for path in found if "lazy_names(globals(), _HOMES" in path.read_text()]
+
+
+def test_a_lazy_package_finds_each_name_where_the_type_checker_does(root: Path):
+    """The imports for the type checker, the homes and ``__all__`` are the same names of the same modules."""
+    packages = lazy_packages(root)
+    assert len(packages) >= 7
+    for path in packages:
+        tree = ast.parse(path.read_text())
+        checked = next(node for node in tree.body if isinstance(node, ast.If))
+        seen = {
+            (node.module, alias.name)
+            for node in ast.walk(checked)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        module = importlib.import_module(".".join(path.parent.relative_to(root).parts))
+        homes = {(home, name) for home, names in vars(module)["_HOMES"].items() for name in names}
+        assert homes == seen, path
+        assert {name for _, name in homes} <= set(module.__all__) <= set(dir(module))
+        for home, name in homes:
+            assert getattr(module, name) is getattr(importlib.import_module(home), name)
 
 
 def test_only_the_store_and_the_tests_speak_redis(root: Path):
