@@ -5,8 +5,8 @@ This file owns the order of the steps. How a request is sent is the session's pa
 """
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Final
 
@@ -61,7 +61,7 @@ class Acquirer:
         if attempt is not None:
             request.attempt_id = attempt_id_of(attempt)
         else:
-            request.attempt_id = next((each.attempt_id for each in leases), uuid.uuid4().hex)
+            request.attempt_id = next((each.attempt_id for each in leases), secrets.token_hex(16))
         used = [each.loop_of(self, request.attempt_id) for each in leases]
         running = [loop for loop in used if loop is not None and loop.is_running()]
         loop = running[-1] if running else asyncio.get_running_loop()

@@ -41,6 +41,9 @@ class PendingReleases:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._releases_in_flight = 0
+        self._closed: asyncio.Event | None = None
+        """Set when the last release in flight is answered; None before the session closes."""
 
     @property
     def request_ids(self) -> Collection[str]:
@@ -84,15 +87,28 @@ class PendingReleases:
         """Run work in the background, in an empty context: it belongs to no attempt and no span."""
         return self._keep(self._loop.create_task(work, context=contextvars.Context()))
 
-    async def shield(
-        self, work: Coroutine[Any, Any, LockReply], request: LockRequest, *, is_release: bool = False
-    ) -> LockReply:
+    async def until_answered(self, release: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
+        """Send a release. If the caller is cancelled before Redis answers, it is sent again in the background.
+
+        It may be sent twice, so it needs no task of its own, as `shield` does.
+        """
+        self._releases_in_flight += 1
+        try:
+            return await release
+        except asyncio.CancelledError:
+            self.add_request(request)
+            raise
+        finally:
+            self._releases_in_flight -= 1
+            if self._closed is not None and not self._releases_in_flight:
+                self._closed.set()
+
+    async def shield(self, work: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
         """Let a script call finish even if its caller is cancelled; the request is released afterwards.
 
         Args:
             work: The call.
             request: The request it is about.
-            is_release: Whether the call is itself a release, so that only a failed one must be repeated.
         """
         task = self._keep(self._loop.create_task(work))
         request_id, resources = request.request_id, request.call.resources
@@ -101,11 +117,9 @@ class PendingReleases:
         except asyncio.CancelledError:
 
             def finished(done: "asyncio.Task[LockReply]") -> None:
-                is_answered = not done.cancelled() and done.exception() is None
-                if is_answered:
+                if not done.cancelled() and done.exception() is None:
                     self._events.reply(done.result(), 0.0)
-                if not (is_release and is_answered):
-                    self.add(request_id, resources)
+                self.add(request_id, resources)
 
             task.add_done_callback(finished)
             raise
@@ -115,6 +129,9 @@ class PendingReleases:
         self._closing.set()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._releases_in_flight:
+            self._closed = asyncio.Event()
+            await self._closed.wait()
         self._releases.clear()
 
     def _keep(self, task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":

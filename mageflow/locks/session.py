@@ -7,8 +7,8 @@ This file owns the calls about single requests. `Renewer` keeps the session aliv
 """
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -101,7 +101,7 @@ class LockSession:
             return verdict
 
     async def _send_once(self, request: LockRequest) -> LockReply:
-        request.request_id, request.is_queued = uuid.uuid4().hex, False
+        request.request_id, request.is_queued = secrets.token_hex(16), False
         request.session_id = self.session_lease.session_id
         request.verdict = self.loop.create_future()
         self.state.waiting[request.request_id] = request
@@ -167,11 +167,10 @@ class LockSession:
         )
         grant = Grant(request, holds, self.session_lease, self.loop, release=lambda: self.release(grant))
         try:
-            with grant.hold_scopes as entering:
-                for each in holds:
-                    entering.enter_context(self._interceptor.hold_lock(each))
-                grant.hold_scopes = entering.pop_all()
-        except BaseException:
+            for each in holds:
+                grant.hold_scopes.enter_context(self._interceptor.hold_lock(each))
+        except BaseException as error:
+            grant.hold_scopes.__exit__(type(error), error, error.__traceback__)
             self.pending_releases.add_request(request)
             raise
         self.state.grants[request.request_id] = grant
@@ -192,8 +191,8 @@ class LockSession:
                 self.state.mark_lost(grant)
                 self.pending_releases.add_request(request)
             else:
-                reply = await self.pending_releases.shield(
-                    self._store.release(request.request_id, grant.resources), request, is_release=True
+                reply = await self.pending_releases.until_answered(
+                    self._store.release(request.request_id, grant.resources), request
                 )
                 self.events.reply(reply, 0.0)
                 if reply.verdict.released < len(grant.resources):

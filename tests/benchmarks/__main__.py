@@ -2,7 +2,8 @@
 
 Each measure is taken beside what it is compared with, in turns, in the same run; the table shows medians.
 ``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the table into
-``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead.
+``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead, ``--profile`` says
+where the time of a free lock and of an import goes.
 """
 
 import argparse
@@ -22,6 +23,10 @@ PICTURES: Final = ROOT / "docs" / "pictures"
 FLAME_START, FLAME_END = (
     "<!-- functions: python -m tests.benchmarks --flame DIR --write -->",
     "<!-- end of the functions -->",
+)
+PROFILE_START, PROFILE_END = (
+    "<!-- profiles: python -m tests.benchmarks --profile --write -->",
+    "<!-- end of the profiles -->",
 )
 PARTS: Final = ("worker", "flows", "locks", "idle", "engine")
 
@@ -190,6 +195,16 @@ def draw_flames(folder: Path, *, seconds: int, is_written: bool) -> None:
             (PICTURES / f"flame-{kind}.svg").write_text((folder / f"{kind}.svg").read_text())
 
 
+def show_profiles(*, rounds: int, is_written: bool) -> None:
+    """Print where the time goes, and put it into the page with ``--write``."""
+    from tests.benchmarks import profiles
+
+    content = profiles.main(rounds)
+    print(content)
+    if is_written:
+        write(PAGE, content, PROFILE_START, PROFILE_END)
+
+
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,7 +215,11 @@ def main() -> None:
     parser.add_argument("--before", type=Path, metavar="FILE", help="show the numbers of an earlier --json beside them")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--flame", type=Path, metavar="DIR", help="write flame graphs of a worker into DIR instead")
+    parser.add_argument("--profile", action="store_true", help="profile a free lock and an import instead")
     options = parser.parse_args()
+    if options.profile:
+        show_profiles(rounds=200 if options.quick else 2000, is_written=options.write)
+        return
     if options.flame:
         draw_flames(options.flame, seconds=5 if options.quick else 20, is_written=options.write)
         return

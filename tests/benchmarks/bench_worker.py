@@ -183,6 +183,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Side]:
     with LocalEngine() as engine, EmbeddedValkey() as valkey, tempfile.TemporaryDirectory() as folder:
         os.environ.update(engine.environment())
         without_redis = {**os.environ, "REDIS_URL": "", "MAGEFLOW_REDIS_URL": ""}
+        # An installed package has its bytecode, a checkout may have none.
+        without_redis |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
         for number in range(options.imports + 1):
             for measured, programs in IMPORTS.items():
                 for side, program in programs.items():

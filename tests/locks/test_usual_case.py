@@ -1,5 +1,6 @@
 """The usual case of a lock: free, then released before another run wants it. A short script of its own answers it."""
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable
@@ -12,6 +13,7 @@ from mageflow.store import Keys, LockClaim, LockOwner, LockStore
 from mageflow.store.locks import store as declarations
 from mageflow.store.redis.scripts import Script
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.locks.conftest import Services
 
 KEYS = Keys("mageflow", "tests")
 NAMES = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake")
@@ -119,3 +121,26 @@ async def test_tokens_grow_when_the_clock_went_back(store: LockStore, valkey: Em
     async with redis.asyncio.Redis.from_url(valkey.url, decode_responses=True) as client:
         await client.set(KEYS.lock("fence"), str(ahead))
     assert (await store.acquire(claim("r1", "a:1", "db"))).verdict.tokens == (ahead + 1,)
+
+
+async def test_a_free_lock_needs_one_task(services: Services) -> None:
+    """Only the request has a task of its own, which its caller cannot cancel. A release may be sent twice."""
+    resource = services().resource("orders")
+    made: list[str] = []
+
+    def note(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
+        made.append(getattr(work, "__qualname__", ""))
+        return asyncio.Task(work, loop=loop, **options)
+
+    async with resource.acquire():  # connects, and starts the renewals
+        pass
+    loop = asyncio.get_running_loop()
+    async with resource.acquire("renewed meanwhile"):
+        loop.set_task_factory(cast("Any", note))
+        try:
+            async with resource.acquire("eu"):
+                pass
+        finally:
+            loop.set_task_factory(None)
+
+    assert [name for name in made if name.startswith("LockStore.")] == ["LockStore.acquire"]

@@ -45,7 +45,7 @@ class LockOwner:
 
     def to_json(self) -> str:
         """The text stored in Redis as ``info``."""
-        return json.dumps({name: getattr(self, name) for name in _OWNER_FIELDS}, separators=(",", ":"))
+        return _compact({name: getattr(self, name) for name in _OWNER_FIELDS})
 
     @classmethod
     def from_json(cls, text: object) -> "LockOwner":
@@ -59,6 +59,9 @@ class LockOwner:
         known = cast("dict[str, Any]", document)
         return cls(**{name: known[name] for name in _OWNER_FIELDS if name in known})
 
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+"""Made once: ``json.dumps`` with separators makes an encoder for each call."""
 
 _OWNER_FIELDS = tuple(LockOwner.__dataclass_fields__)
 
@@ -104,7 +107,7 @@ class LockClaim:
             self.priority,
             self.traceparent,
             self.owner.to_json(),
-            json.dumps([token_text(each) for each in self.enclosing_tokens]),
+            json.dumps([token_text(each) for each in self.enclosing_tokens]) if self.enclosing_tokens else "[]",
             *(lock_name(each) for each in self.resources),
         )
 

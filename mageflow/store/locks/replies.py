@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from mageflow.errors import CycleEdge, StoreError
 from mageflow.interceptors import LockParty, ResourceKey
@@ -27,8 +27,11 @@ def parse_reply(text: object, operation: str) -> LockReply:
     """
     document = _object(text, operation)
     now_ms = _number(document.get("now_ms"))
+    verdict = _verdict(document, now_ms)
+    if document.keys() <= _OF_A_VERDICT:
+        return LockReply(verdict)
     return LockReply(
-        verdict=_verdict(document, now_ms),
+        verdict=verdict,
         expired=tuple((_resource(each["lock"]), _holder(each, now_ms)) for each in _list(document.get("expired"))),
         resolved=tuple(_found_cycle(each) for each in _list(document.get("resolved"))),
         gone_tokens=frozenset(int(each) for each in _list(document.get("gone_tokens"))),
@@ -103,18 +106,24 @@ def _snapshot(document: dict[str, Any]) -> LockSnapshot:
     )
 
 
+_OF_A_VERDICT: Final = frozenset({"verdict", "now_ms", "tokens", "released", "waiting_for", "position", "holder"})
+"""The fields of an answer that reports nothing else, which is most of them."""
+
+
 def _verdict(document: Mapping[str, Any], now_ms: float) -> LockVerdict:
-    holder, lock = document.get("holder"), document.get("waiting_for")
     kind = document.get("verdict", "gone")
+    if kind == "granted":
+        return LockVerdict(kind, tuple(map(int, _list(document.get("tokens")))))
+    if kind == "ended":
+        return LockVerdict(kind, released=document.get("released", 0))
+    holder, lock = document.get("holder"), document.get("waiting_for")
     return LockVerdict(
         kind=kind,
-        tokens=tuple(int(each) for each in _list(document.get("tokens"))) if kind == "granted" else (),
         waiting_for=_resource(lock) if isinstance(lock, str) else None,
         position=document.get("position", 0),
         holder=_holder(holder, now_ms) if isinstance(holder, dict) else None,
         cycle=_edges(document.get("cycle")),
         policy=document.get("cycle_policy") or "requester",
-        released=document.get("released", 0),
     )
 
 

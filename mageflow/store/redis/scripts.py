@@ -136,14 +136,20 @@ class Script:
         """The hash that EVALSHA names it by. Redis chose SHA-1; it is no safeguard."""
         return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
+    @cached_property
+    def _fixed_arguments(self) -> tuple[int, bool]:
+        """How many arguments each call has, and whether more may follow. Computed once: each call is checked."""
+        fixed = sum(each != "..." for each in self.args)
+        return fixed, fixed < len(self.args)
+
     def check(self, keys: Sequence[str], args: Sequence[object]) -> None:
         """Check that a call fits the declaration.
 
         Raises:
             ConfigurationError: Too many or too few keys or arguments.
         """
-        fixed = [each for each in self.args if each != "..."]
-        fits = len(args) >= len(fixed) if len(fixed) < len(self.args) else len(args) == len(fixed)
+        fixed, takes_more = self._fixed_arguments
+        fits = len(args) >= fixed if takes_more else len(args) == fixed
         many_keys = self.keys and self.keys[-1] == "..."
         if not fits or (len(keys) < len(self.keys) - 1 if many_keys else len(keys) != len(self.keys)):
             raise ConfigurationError(
