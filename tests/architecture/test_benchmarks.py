@@ -1,13 +1,18 @@
 """The table of what mageflow costs: one command measures it, and the page is written from it."""
 
+import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mageflow.locks import service as locks_service
+from mageflow.store.locks import store as locks_store
 from tests.benchmarks import __main__ as benchmarks
+from tests.benchmarks import profiles
 
 
 def test_an_idle_worker_is_measured(root: Path, tmp_path: Path) -> None:
@@ -80,3 +85,21 @@ def test_the_table_has_the_round_trips_of_flows(root: Path, tmp_path: Path) -> N
 def test_numbers_have_three_digits(value: float | None, unit: str, shown: str) -> None:
     """What was not measured before is an empty cell."""
     assert benchmarks.text(value, unit) == shown
+
+
+def _spin(until: float) -> None:
+    while time.process_time() < until:
+        pass
+
+
+def test_a_profile_says_whose_code_runs():
+    """Samples are taken by CPU time, and each counts for the room or the library of its function."""
+    with profiles.sampled() as samples:
+        _spin(time.process_time() + 0.3)
+
+    assert samples.total() >= 5
+    assert max(samples, key=samples.__getitem__)[1] == "_spin (test_benchmarks.py)"
+    owners = {locks_service: "mageflow.locks", locks_store: "mageflow.store.locks", asyncio.tasks: "asyncio"}
+    assert [profiles.owner_of(str(each.__file__)) for each in owners] == list(owners.values())
+    found = {"free lock": samples, "two trivial scripts": samples}
+    assert "| together | 100 % | 100 % |" in profiles.lock_tables(found)

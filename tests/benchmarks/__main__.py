@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="profile a free lock and an import instead")
     options = parser.parse_args()
     if options.profile:
-        show_profiles(rounds=200 if options.quick else 2000, is_written=options.write)
+        show_profiles(rounds=300 if options.quick else 10_000, is_written=options.write)
         return
     if options.flame:
         draw_flames(options.flame, seconds=5 if options.quick else 20, is_written=options.write)

@@ -1,26 +1,26 @@
 """Where the time of a free lock and of an import goes: ``python -m tests.benchmarks --profile`` (a minute).
 
-The lock is profiled inside the process that acquires and releases it; a profiler makes calls of small functions dearer,
-so its shares say where to look, not what a change gains. The import is what ``python -X importtime`` prints of modules
-that the bare SDK does not load, from bytecode, as an installed package has it.
+The lock is sampled by CPU time inside the process that acquires and releases it. The import is what ``python -X
+importtime`` prints of modules that the bare SDK does not load, from bytecode, as an installed package has it.
 """
 
 import asyncio
-import cProfile
 import os
-import pstats
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from typing import Any, Final, cast
+from collections import Counter
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
 
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.benchmarks.bench_locks import ours, trivial
 
-WAITS: Final = ("poll", "select")
 PROGRAMS: Final = {
     "without Redis": "import hatchet_sdk, mageflow.client",
     "with a Redis": "import hatchet_sdk, redis.asyncio, mageflow.client.services, mageflow.store.redis.round_trips",
@@ -28,75 +28,76 @@ PROGRAMS: Final = {
 BARE: Final = {"without Redis": "import hatchet_sdk", "with a Redis": "import hatchet_sdk, redis.asyncio"}
 _LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
-Shares = Mapping[str, float]
+Samples = Counter[tuple[str, str]]
+"""How often a function ran when its process was looked at: by whose it is, and its name."""
 
 
-async def lock_profiles(rounds: int) -> dict[str, pstats.Stats]:
-    """The profile of ``rounds`` locks, and of the two scripts that do nothing."""
-    found: dict[str, pstats.Stats] = {}
+async def lock_samples(rounds: int) -> dict[str, Samples]:
+    """Where the CPU time of free locks goes, and that of as many pairs of scripts that do nothing."""
+    found: dict[str, Samples] = {}
     with EmbeddedValkey() as server:
         for name, open_ in (("free lock", ours), ("two trivial scripts", trivial)):
             async with open_(server.url) as enter:
-                profile = cProfile.Profile()
-                for number in range(rounds + 100):
-                    if number == 100:  # before, connections are opened and scripts are loaded
-                        profile.enable()
+                for _ in range(100):  # opens connections and loads scripts
                     async with enter("alone"):
                         pass
-                profile.disable()
-            found[name] = pstats.Stats(profile)
+                with sampled() as samples:
+                    for _ in range(rounds):
+                        async with enter("alone"):
+                            pass
+            found[name] = samples
     return found
+
+
+@contextmanager
+def sampled() -> Generator[Samples]:
+    """Count, each millisecond of CPU time at most, the function that runs. Code in C counts for its caller."""
+    samples: Samples = Counter()
+
+    def sample(number: int, frame: FrameType | None) -> None:
+        if frame is not None:
+            code = frame.f_code
+            samples[owner_of(code.co_filename), f"{code.co_qualname} ({Path(code.co_filename).name})"] += 1
+
+    before = signal.signal(signal.SIGPROF, sample)
+    signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+    try:
+        yield samples
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def owner_of(file: str) -> str:
     """Whose code a file is: a room of mageflow, or a library."""
-    if "/mageflow/" in file and "site-packages" not in file:
+    if "site-packages" not in file and "/mageflow/" in file:
         rooms = file.rpartition("/mageflow/")[2].split("/")
-        return "mageflow." + ".".join(rooms[:2] if rooms[0] == "store" else rooms[:1])
-    if "/redis/" in file or "hiredis" in file:
+        return "mageflow." + ".".join(rooms[: 2 if rooms[0] == "store" else 1])
+    if "/redis/" in file:
         return "redis-py"
-    return "asyncio" if "/asyncio/" in file else "Python"
+    return "asyncio" if "/asyncio/" in file or file.endswith("selectors.py") else "Python"
 
 
-def lock_shares(stats: pstats.Stats) -> tuple[dict[str, float], float]:
-    """Microseconds of one pair by whose code takes them itself, and their sum, without waiting for the server.
-
-    A function that is written in C counts for those that call it.
-    """
-    entries = cast("dict[tuple[str, int, str], tuple[int, int, float, float, Any]]", cast("Any", stats).stats)
-    spent: defaultdict[str, float] = defaultdict(float)
-    pairs = 1
-    for (file, _, name), (_, calls, own, _, callers) in entries.items():
-        if any(each in name for each in WAITS):
-            continue
-        if file == "~":
-            for (caller, _, _), (_, _, share, _) in callers.items():
-                spent[owner_of(caller)] += share
-        else:
-            spent[owner_of(file)] += own
-        if name == "enter" and "bench_locks" in file:
-            pairs = max(pairs, calls)
-    return {name: seconds / pairs * 1e6 for name, seconds in spent.items()}, sum(spent.values()) / pairs * 1e6
-
-
-def lock_table(found: Mapping[str, pstats.Stats]) -> str:
-    """Whose code takes the time of a free lock, and of two scripts that do nothing."""
-    shares = {name: lock_shares(stats) for name, stats in found.items()}
-    whole = shares["free lock"][1]
-    names = sorted({each for by, _ in shares.values() for each in by}, key=lambda each: -_most(shares, each))
-    lines = [f"| code of | {' | '.join(shares)} |", f"|---|{'---|' * len(shares)}"]
-    for name in names:
-        if _most(shares, name) / whole >= 0.005:
+def lock_tables(found: Mapping[str, Samples]) -> str:
+    """Whose code takes the time, and the functions that take most of it, as shares of a free lock."""
+    whole = found["free lock"].total()
+    tables: list[str] = []
+    for head, place, rows in (("code of", 0, 10), ("function", 1, 15)):
+        sums: dict[str, Counter[str]] = {name: Counter() for name in found}
+        for name, samples in found.items():
+            for key, count in samples.items():
+                sums[name][key[place]] += count
+        shown = [name for name, _ in sums["free lock"].most_common(rows)]
+        lines = [f"| {head} | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
+        for name in shown:
+            title = name if place == 0 else f"`{name}`"
+            lines.append(f"| {title} | {' | '.join(f'{each[name] / whole * 100:.1f} %' for each in sums.values())} |")
+        if place == 0:
             lines.append(
-                f"| {name} | {' | '.join(f'{by.get(name, 0) / whole * 100:.1f} %' for by, _ in shares.values())} |"
+                f"| together | {' | '.join(f'{each.total() / whole * 100:.0f} %' for each in sums.values())} |"
             )
-    return "\n".join(
-        [*lines, f"| together | {' | '.join(f'{sum_ / whole * 100:.0f} %' for _, sum_ in shares.values())} |"]
-    )
-
-
-def _most(shares: Mapping[str, tuple[Shares, float]], name: str) -> float:
-    return max(by.get(name, 0) for by, _ in shares.values())
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def import_times(program: str, environment: dict[str, str]) -> dict[str, float]:
@@ -107,22 +108,25 @@ def import_times(program: str, environment: dict[str, str]) -> dict[str, float]:
 
 
 def import_rows(rounds: int) -> dict[str, dict[str, tuple[int, float]]]:
-    """Modules and their milliseconds by room of mageflow, for what the bare SDK does not load. The lowest of the rounds."""
+    """Modules and milliseconds by room, the lowest of the rounds, for what the bare SDK does not load."""
     rows: dict[str, dict[str, tuple[int, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
         for name, program in PROGRAMS.items():
             lowest: dict[str, float] = {}
-            bare = import_times(BARE[name], environment)
+            bare: dict[str, float] = {}
             for _ in range(rounds + 1):
+                for module, spent in import_times(BARE[name], environment).items():
+                    bare[module] = min(spent, bare.get(module, spent))
                 for module, spent in import_times(program, environment).items():
                     lowest[module] = min(spent, lowest.get(module, spent))
             extra = {module: spent for module, spent in lowest.items() if module not in bare}
-            count, sums = Counter[str](), Counter[str]()
+            count: Counter[str] = Counter()
+            sums: dict[str, float] = {}
             for module, spent in extra.items():
                 room = ".".join(module.split(".")[:2]) if module.startswith("mageflow.") else module.partition(".")[0]
                 count[room] += 1
-                sums[room] += spent  # pyright: ignore[reportArgumentType] a Counter adds floats too
+                sums[room] = sums.get(room, 0.0) + spent
             rows[name] = {room: (count[room], sums[room]) for room in count}
             rows[name]["the bare SDK" if name == "without Redis" else "the bare SDK and redis-py"] = (
                 len(bare),
@@ -147,6 +151,6 @@ def _slowest(rows: Mapping[str, Mapping[str, tuple[int, float]]], name: str) -> 
 
 
 def main(rounds: int) -> str:
-    """Both tables as Markdown."""
-    locks = asyncio.run(lock_profiles(rounds))
-    return "\n\n".join([lock_table(locks), import_table(import_rows(max(1, rounds // 200)))])
+    """The tables as Markdown."""
+    locks = asyncio.run(lock_samples(rounds))
+    return "\n\n".join([lock_tables(locks), import_table(import_rows(max(1, rounds // 1000)))])
