@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     hatchet_log_level: Literal["debug", "info", "warning", "error", "off"] = "warning"
     """Log events from this level up are also sent to Hatchet, which shows them with the run. Each one costs a call."""
 
+    hatchet_run_lines: bool = False
+    """Whether `telemetry.configure` keeps the lines that the SDK logs for every run, beside mageflow's event."""
+
     hatchet_queue_by_source: bool = False
     """Whether runs carry their source for Hatchet's metric ``hatchet_tenant_additional_metadata_queue_size``."""
 

@@ -7,7 +7,7 @@ It contains no rules of its own: ``mageflow.hatchet`` declares tasks, ``mageflow
 import asyncio
 import functools
 import random as _random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +28,7 @@ from mageflow.errors import ConfigurationError
 from mageflow.interceptors import ClientCreated, Interceptor, InterceptorChain, WorkerDraining, WorkerInfo
 from mageflow.telemetry import Telemetry
 from mageflow.telemetry.child_logs import prepare_logs_of_child
+from mageflow.telemetry.run_lines import note_actions
 from mageflow.types import AcceptParams, RandomSource
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
         user_lifespan: LifespanFn | None = None
         with self._hooks.installing("listener", "logs of the listener process have no context"):
-            sdk.prepare_listener(worker, prepare_logs_of_child)
+            sdk.prepare_listener(worker, lambda: self._logs_of_listener(worker))
         with self._hooks.installing("reports", "an error text that Hatchet cannot store is not sent"):
             sdk.send_storable_errors(worker)
         with self._hooks.installing("exit", "the worker is not prepared for its end"):
@@ -213,6 +214,13 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         from mageflow.client.services import RedisServices  # noqa: PLC0415 - a worker without Redis loads none of it
 
         return RedisServices(self, admin, self._port, self._register, self.settings, interceptor, extend)
+
+    def _logs_of_listener(self, worker: Worker) -> Callable[[], None] | None:
+        with self._hooks.installing("actions", "the SDK's lines of every run stay in the log"):
+            tasks = sdk.tasks_of_worker(worker)
+            own = [action for action, task in tasks.items() if self._register.find_task(task) is not None]
+            note_actions(own, self.telemetry.recorder.log)
+        return prepare_logs_of_child()
 
     def _draining(self, worker: Worker) -> None:
         self._interceptor.event(WorkerDraining(worker.name))
@@ -235,7 +243,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         sdk.note_worker()
         info = WorkerInfo(worker.name, {}, [])
         with self._hooks.installing("worker", "the metrics of slots are missing"):
-            declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker)]
+            declared = [self._register.find_task(task) for task in sdk.tasks_of_worker(worker).values()]
             info = WorkerInfo(worker.name, sdk.slots_of(worker), [each.info for each in declared if each is not None])
         if self._has_redis:
             info.lock_report = lambda: self._locks.snapshot_in_thread().document()

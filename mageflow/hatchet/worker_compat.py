@@ -26,9 +26,9 @@ def slots_of(worker: Worker) -> dict[str, int]:
     return dict(worker._slot_config)
 
 
-def tasks_of_worker(worker: Worker) -> list[Task[Any, Any]]:
-    """The tasks registered on a worker so far."""
-    return list(worker._action_registry.values())
+def tasks_of_worker(worker: Worker) -> dict[str, Task[Any, Any]]:
+    """The tasks registered on a worker so far, by the ids of their actions."""
+    return dict(worker._action_registry)
 
 
 def send_storable_errors(worker: Worker) -> None:

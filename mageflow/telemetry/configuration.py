@@ -42,6 +42,7 @@ def configure(
     resource_attributes: Mapping[str, str] | None = None,
     registry: "CollectorRegistry | None" = None,
     stream: TextIO | None = None,
+    hatchet_run_lines: bool | None = None,
 ) -> None:
     """Set up traces, logs and metrics by OTLP for this process; call it once, before the worker starts.
 
@@ -65,6 +66,9 @@ def configure(
         resource_attributes: More about this process, for every span and metric.
         registry: Whose metrics are sent; ``prometheus_client.REGISTRY`` unless given. Give it to the client too.
         stream: Where logs go; standard error unless given.
+        hatchet_run_lines: Whether the lines that the SDK writes at the begin and the end of every run stay. By default
+            ``MAGEFLOW_HATCHET_RUN_LINES``, which is false if unset: for tasks of mageflow they are dropped where its
+            event of the same run is written.
 
     Raises:
         ConfigurationError: OTLP is asked for and the exporter is not installed, or a variable has a value that is not
@@ -79,7 +83,15 @@ def configure(
         if logs_exporter is not None and not _log_pushes:
             _log_pushes.append(_logs_push(logs_exporter, _resource(service_name, resource_attributes or {})))
         push = _log_pushes[0] if _log_pushes else None
-        LogSetup(logs, level, exception_detail or Settings().exception_detail, stream, push).apply()
+        settings = Settings()
+        LogSetup(
+            logs,
+            level,
+            exception_detail or settings.exception_detail,
+            stream,
+            push,
+            settings.hatchet_run_lines if hatchet_run_lines is None else hatchet_run_lines,
+        ).apply()
 
 
 def _has_provider() -> bool:

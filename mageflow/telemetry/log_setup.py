@@ -7,7 +7,7 @@ warnings and uncaught exceptions itself. Each of these would be a line that a lo
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -24,6 +24,7 @@ from mageflow.telemetry.log_format import (
     json_formatter,
 )
 from mageflow.telemetry.otlp_variables import logs_by_otlp
+from mageflow.telemetry.run_lines import ALWAYS, RunLines, logged_actions, note_actions
 from mageflow.telemetry.structlog_loggers import hand_over
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class LogSetup:
     """Standard error if None."""
     push: "LogsPush | None" = None
     """Gets every record too, as JSON."""
+    has_run_lines: bool = False
+    """Whether the lines that the SDK writes for every run stay."""
 
     def apply(self) -> None:
         """Replace the root handler of an earlier call, and take over the handlers on the standard streams."""
@@ -65,6 +68,8 @@ class LogSetup:
             root.removeHandler(each)
         if self.push is not None:
             self.push.setFormatter(json_formatter(self.exception_detail))
+        for name in _WITH_OWN_HANDLER:
+            _drop_run_lines(logging.getLogger(name), enabled=not self.has_run_lines)
         for logger in _loggers():
             _take_over(logger, handler, self.push)
         for name in _WITH_OWN_HANDLER:
@@ -82,7 +87,14 @@ class LogSetup:
         is_stdout = self.stream is not None and self.stream in {sys.stdout, sys.__stdout__}
         pushed = self.push.attributes if self.push is not None else None
         return partial(
-            _apply_in_child, self.kind, self.level, self.exception_detail, is_stdout=is_stdout, pushed=pushed
+            _apply_in_child,
+            self.kind,
+            self.level,
+            self.exception_detail,
+            is_stdout=is_stdout,
+            pushed=pushed,
+            has_run_lines=self.has_run_lines,
+            actions=logged_actions(),
         )
 
 
@@ -93,13 +105,18 @@ def _apply_in_child(
     *,
     is_stdout: bool,
     pushed: Mapping[str, Any] | None,
+    has_run_lines: bool,
+    actions: Collection[str],
 ) -> None:
     push, exporter = None, logs_by_otlp() if pushed is not None else None
     if pushed is not None and exporter is not None:
         from mageflow.telemetry.otlp_logs import LogsPush  # noqa: PLC0415 - only who sends logs needs the SDK
 
         push = LogsPush(exporter(), pushed)
-    LogSetup(kind, level, exception_detail, sys.stdout if is_stdout else sys.stderr, push).apply()
+    # The child runs no attempt, and cannot know the levels that the main block of the program has set.
+    note_actions(actions, ALWAYS)
+    stream = sys.stdout if is_stdout else sys.stderr
+    LogSetup(kind, level, exception_detail, stream, push, has_run_lines).apply()
 
 
 class _RootHandler(logging.StreamHandler[TextIO]):
@@ -144,6 +161,13 @@ def _take_over(logger: logging.Logger, handler: _RootHandler, push: "LogsPush | 
                 each.setStream(handler.stream)
                 if push is not None:  # the root handler does not see these records
                     logger.addHandler(push)
+
+
+def _drop_run_lines(logger: logging.Logger, *, enabled: bool) -> None:
+    for each in [each for each in logger.filters if isinstance(each, RunLines)]:
+        logger.removeFilter(each)
+    if enabled:
+        logger.addFilter(RunLines(logger))
 
 
 def _loggers() -> Iterator[logging.Logger]:

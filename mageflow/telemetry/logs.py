@@ -50,6 +50,10 @@ class EventLog:
         """Whether a handler may get this event at its usual level: its fields need not be computed otherwise."""
         return self._guard.may_record and self._target.isEnabledFor(LEVELS[event.level])
 
+    def logs_attempts(self) -> bool:
+        """Whether a handler may get the event at the end of an attempt."""
+        return self.may_emit(events.TASK_FINISHED)
+
     def emit(self, event: LogEvent, level: str = "", /, **fields: object) -> None:
         """Write one event, at its usual level unless another is given."""
         guard = self._guard

@@ -2,10 +2,11 @@
 
 Run: ``python -m tests.benchmarks.bench_worker`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
 
-The sides alternate, so that what the machine does meanwhile hits all. With mageflow everything is on: recording spans
-to an exporter that keeps nothing, JSON logs, metrics with their endpoint, Redis with reconciler and cluster view. The
-side ``metrics`` is the same without spans and logs; it runs the bulk only. The process that starts the runs is the same
-kind of client as the worker's. Printed, not asserted.
+The sides alternate, so that what the machine does meanwhile hits all. With mageflow everything is on, as README sets it
+up: ``telemetry.configure`` with recording spans to an exporter that keeps nothing and JSON logs, metrics with their
+endpoint, Redis with reconciler and cluster view. The bare SDK writes its log as it does by itself. The side ``metrics``
+has neither spans nor logs of mageflow, and the SDK's log; it runs the bulk only. The process that starts the runs is
+the same kind of client as the worker's. Printed, not asserted.
 """
 
 import argparse
@@ -73,26 +74,23 @@ def make(side: str, log: Any, redis_url: str) -> tuple[Any, Any]:
         off, settings = NoOpTracerProvider(), Settings(metrics_port=0)
         client = Mageflow(client, redis_url, settings=settings, registry=CollectorRegistry(), tracer_provider=off)
     if side == "mageflow":
+        from opentelemetry import trace
         from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
         from prometheus_client import CollectorRegistry
 
-        from mageflow import Mageflow, Settings
+        from mageflow import Mageflow, Settings, telemetry
 
         class Discard(SpanExporter):
             def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
                 return SpanExportResult.SUCCESS
 
-        provider = TracerProvider(shutdown_on_exit=False)
+        telemetry.configure(service_name="bench", stream=log)
+        provider = trace.get_tracer_provider()
+        assert isinstance(provider, TracerProvider)
         provider.add_span_processor(SimpleSpanProcessor(Discard()))
-        handler = logging.StreamHandler(log)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger = logging.getLogger("mageflow")
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        settings = Settings(metrics_port=0)
-        client = Mageflow(client, redis_url, settings=settings, registry=CollectorRegistry(), tracer_provider=provider)
+        logging.getLogger("mageflow").setLevel(logging.INFO)
+        client = Mageflow(client, redis_url, settings=Settings(metrics_port=0), registry=CollectorRegistry())
     declare = client.task(name=f"bench-{side}", input_validator=Message)
     return client, declare(bare_body if side == "bare" else body)
 

@@ -1,0 +1,72 @@
+"""The lines that the SDK writes for every run, which `configure` drops where an event of mageflow says the same.
+
+Three at level info, two by the worker and one by its listener process. The event at the end of an attempt has what they
+have, with outcome and duration. Lines of failures and cancellations stay.
+"""
+
+import logging
+from collections.abc import Collection
+from typing import Final, Protocol
+from weakref import WeakValueDictionary
+
+__all__ = ["ALWAYS", "RunLines", "logged_actions", "note_actions"]
+
+_ACTION_FIRST: Final = ("run: start step: ", "finished step run: ")
+"""What lines of the worker begin with. The id of the action follows, a slash, and the id of the run of the task."""
+_RUN_FIRST: Final = "rx: start step run: "
+"""What a line of the listener process begins with. The two ids are the other way round."""
+
+
+class AttemptLog(Protocol):
+    """Where a client logs its attempts."""
+
+    def logs_attempts(self) -> bool:
+        """Whether the end of an attempt is written now."""
+        ...
+
+
+class _Always:
+    def logs_attempts(self) -> bool:
+        return True
+
+
+ALWAYS: Final[AttemptLog] = _Always()
+"""For a process that runs no attempts itself."""
+
+_actions: Final[WeakValueDictionary[str, AttemptLog]] = WeakValueDictionary()
+"""Where attempts are logged, by the id of their action. Weak, so that a client can go."""
+
+
+def note_actions(actions: Collection[str], log: AttemptLog) -> None:
+    """Note that the attempts of these actions are logged there."""
+    for action in actions:
+        _actions[action] = log
+
+
+def logged_actions() -> Collection[str]:
+    """The actions whose attempts are logged now."""
+    return [action for action, log in list(_actions.items()) if log.logs_attempts()]
+
+
+class RunLines(logging.Filter):
+    """Drops the lines; a filter of the SDK's logger. With debug of the SDK (``HATCHET_CLIENT_DEBUG``) they stay."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every other record pass."""
+        text: object = record.msg
+        if record.levelno != logging.INFO or not isinstance(text, str):
+            return True
+        log = _actions.get(_action_of(text))
+        return log is None or self._logger.isEnabledFor(logging.DEBUG) or not log.logs_attempts()
+
+
+def _action_of(text: str) -> str:
+    """The id of the action in one of the lines; empty for any other text."""
+    for start in _ACTION_FIRST:
+        if text.startswith(start):
+            return text[len(start) :].rpartition("/")[0]
+    return text[len(_RUN_FIRST) :].partition("/")[2] if text.startswith(_RUN_FIRST) else ""
