@@ -272,7 +272,8 @@ class AroundAttempt:
     async def _turn_away(self, state: AttemptState, skip: Skip) -> None:
         state.attempt.outcome = "skipped"
         state.attempt.skip_reason = skip.status
-        await state.context.cancel_run()
+        if not skip.is_overtaken:  # the run goes on in another attempt, and Hatchet does not wait for this one
+            await state.context.cancel_run()
         raise asyncio.CancelledError(f"not admitted: the signature is {skip.status}")
 
     async def _settle_success(self, state: AttemptState) -> None:

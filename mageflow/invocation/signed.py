@@ -58,8 +58,10 @@ class Admitted:
 class Skip(BaseException):
     """The signature does not admit this run: it was removed, suspended, or another run owns the step."""
 
-    def __init__(self, status: str) -> None:
+    def __init__(self, status: str, *, is_overtaken: bool = False) -> None:
         self.status = status
+        self.is_overtaken = is_overtaken
+        """Whether a newer attempt of the same run owns the step."""
         super().__init__(status)
 
 
@@ -151,7 +153,8 @@ class SignedRuns:
             duplicate = DuplicateRunError(attempt.signature_key, admission.owner_run_id, attempt.workflow_run_id)
             raise self._non_retryable(duplicate)
         if admission.verdict != "run":
-            raise Skip(admission.status)
+            is_overtaken = admission.status == "superseded" and admission.owner_run_id == attempt.workflow_run_id
+            raise Skip(admission.status, is_overtaken=is_overtaken)
         # Hatchet repeats an attempt that was lost with its worker under the next number, and does not count it against
         # the retries (FailTaskInternalFailure), so the number of the last attempt is higher. If a failure did not reach
         # Redis, this number is one too high; then a reconciler settles the run after Hatchet has ended it.

@@ -237,6 +237,29 @@ async def test_keys_in_two_places_are_an_outage_that_passes(cluster: ClusterOfTh
         await close(client)
 
 
+async def test_a_slot_that_moves_below_a_script_is_an_outage_that_passes(cluster: ClusterOfThree) -> None:
+    """A script of one key meets another key of the slot that is not here: Redis has no word like TRYAGAIN for it."""
+    client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)
+    port = RedisPort(client)
+    script = "return redis.call('EXISTS', KEYS[1] .. ':x')"
+    try:
+        for key in ("{under}:a", "{under}:b"):
+            await port.command("SET", key, "1", "EX", 60)
+        move = cluster.moving([int(client.keyslot("{under}:a"))])
+        await asyncio.to_thread(move.__enter__)
+        raised: list[StoreUnavailableError] = []
+        for key in ("{under}:a", "{under}:b"):  # one of them has moved
+            try:
+                await port.command("EVAL", script, 1, key)
+            except StoreUnavailableError as error:
+                raised.append(error)
+        await asyncio.to_thread(move.__exit__, None, None, None)
+        assert [each.outage for each in raised] == ["try_again"]
+    finally:
+        await port.aclose()
+        await client.aclose()
+
+
 async def _enter(parts: Parts) -> None:
     async with parts.locks.resource("orders").acquire():
         pass

@@ -78,7 +78,9 @@ if ENDED[state.status] and not is_later_attempt then return {'skip', state.statu
 if is_later_attempt and not is_replay then return {'ended', state.status, state.attempt_number} end
 if epoch ~= '' and tonumber(epoch) ~= state.epoch then return {'skip', 'superseded'} end
 if state.status == 'active' and state.run_id ~= run_id then return {'skip', 'duplicate', owner_run} end
-if state.status == 'active' and attempt_number < state.attempt_number then return {'skip', 'superseded'} end
+if state.status == 'active' and attempt_number < state.attempt_number then
+  return {'skip', 'superseded', owner_run}
+end
 if is_later_attempt then
   if not reopen(path, state) then return {'skip', header.status} end
   state.status, state.failures, state.failed_attempt = 'sent', nil, nil

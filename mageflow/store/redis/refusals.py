@@ -47,6 +47,9 @@ _CROWDED: Final = ("Too many connections", "connections became free in time", "m
 _IN_SCRIPT: Final = "ACL failure in script"
 """What Redis 7 says, with the word ERR, when an ACL forbids a command inside a script."""
 
+_MOVING: Final = "ttempted to access a non local key in a cluster node"
+"""What a Cluster says where a script meets a key that is not among its KEYS, while the slot moves."""
+
 _UNREACHABLE: Final = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
@@ -93,6 +96,8 @@ def _outage_of(error: Exception, text: str) -> OutageReason | None:
             return reason
     if _IN_SCRIPT in text:
         return "forbidden"
+    if _MOVING in text:
+        return "try_again"
     if any(each in text for each in _CROWDED):
         return "connections"
     return "unreachable" if isinstance(error, _UNREACHABLE) else None
