@@ -4,7 +4,7 @@ This one records how long each attempt occupied its slot, and its outcome.
 
 Prints::
 
-    spend: succeeded, occupied its slot for 0.05... s
+    spend: succeeded, occupied its slot for 0... s
 """
 
 import asyncio

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import client as processes
 from tests.run_watcher import watch_this_run
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the package is not installed here: pip install -e '.[test]'")
     if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
         watch_this_run()
+    processes.install()
+
+
+def pytest_unconfigure() -> None:
+    """End the server of forks, if a test has used it."""
+    processes.uninstall()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start new interpreters in the tests that are about them."""
+    processes.ForkingPopen.uses_server = item.get_closest_marker("new_interpreters") is None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.cli.interrupts import interrupt
 
+pytestmark = pytest.mark.new_interpreters  # signals arrive during their imports
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

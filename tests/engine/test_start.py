@@ -20,6 +20,8 @@ from mageflow.testing.ports import free_port
 from tests.engine.raw_client import RawClient
 from tests.started_program import StartedProgram
 
+pytestmark = pytest.mark.new_interpreters
+
 COMMAND = [sys.executable, "-m", "mageflow.engine"]
 ENDS_SECONDS = 30.0
 """It ends in some tenths of a second, on a machine that is busy with a test suite in many times that."""

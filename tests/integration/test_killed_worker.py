@@ -124,9 +124,7 @@ async def test_an_attempt_lost_with_its_worker_costs_no_retry(make_observed, mag
 
 def freeze(worker: WorkerProcess) -> None:
     """Stop a worker and the process in which it listens for runs: it gets runs and begins none."""
-    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
-    for pid in (worker.pid, *map(int, children)):
-        os.kill(pid, signal.SIGSTOP)
+    os.killpg(worker.pid, signal.SIGSTOP)
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from mageflow.errors import ConfigurationError, StoreUnavailableError
 from mageflow.testing import EmbeddedValkey
 from tests.started_program import StartedProgram
 
+pytestmark = pytest.mark.new_interpreters
+
 PARENT = """
 import sys, time
 from mageflow.testing import EmbeddedValkey

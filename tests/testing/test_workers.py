@@ -15,6 +15,8 @@ import pytest
 from mageflow.errors import EngineError
 from mageflow.testing.listener_process import forked_listeners
 
+pytestmark = pytest.mark.new_interpreters
+
 SCRIPT = Path(__file__).with_name("greeting_worker.py")
 
 
