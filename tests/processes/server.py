@@ -144,8 +144,16 @@ def become(request: Request, streams: Sequence[int] = (), prepare: Callable[[], 
     first, *rest = request.arguments
     if first == "-I":  # the supervisor, which is `-I -S FILE`
         subprocess.Popen = SupervisedPopen  # type: ignore[misc]
-        first, *rest = rest[1:]
+        return _program(rest[1], rest[2:])
+    if _may_run_a_worker(first, rest):
+        _fork_listener_server()
     return _program(first, rest)
+
+
+def _may_run_a_worker(first: str, rest: Sequence[str]) -> bool:
+    return first.endswith(".py") or (
+        first == "-m" and (rest[0] != "mageflow" or {"worker", "demo"} & {*rest[1:2]} != set())
+    )
 
 
 def _take_environment(environment: dict[str, str]) -> None:
@@ -197,9 +205,7 @@ class SupervisedPopen(subprocess.Popen[bytes]):
             subprocess.Popen = _POPEN  # type: ignore[misc]
             self._closed_child_pipe_fds = True  # `become` closes them
             request = Request(list(args[1:]), dict(os.environ), str(Path.cwd()), True, [])
-            program = become(request, streams, preexec_fn)
-            _fork_listener_server()
-            raise NextProgram(program)
+            raise NextProgram(become(request, streams, preexec_fn))
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 

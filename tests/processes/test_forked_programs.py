@@ -16,7 +16,7 @@ from tests.started_program import StartedProgram
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
 
 SEES = """
-import asyncio, os, signal, sys, threading
+import asyncio, multiprocessing.forkserver, os, signal, sys, threading
 import __main__
 import beside
 print(sys.argv, sys.path[:3], sys.flags, sys.warnoptions, sys.dont_write_bytecode)
@@ -24,7 +24,9 @@ print(__name__, __file__, __main__ is sys.modules["__main__"], vars(__main__)["b
 print(os.getcwd(), dict(sorted(os.environ.items())), os.getpgrp() == os.getpid())
 print([(each, signal.getsignal(each)) for each in sorted(signal.valid_signals())], signal.set_wakeup_fd(-1))
 print([each.name for each in threading.enumerate()], vars(asyncio.get_event_loop_policy()._local), sys.exc_info())
-print(sorted(os.listdir("/proc/self/fd")), [each.fileno() for each in (sys.stdin, sys.stdout, sys.stderr)])
+listener_server = str(multiprocessing.forkserver._forkserver._forkserver_alive_fd)
+print(len({*os.listdir("/proc/self/fd")} - {listener_server}))
+print([each.fileno() for each in (sys.stdin, sys.stdout, sys.stderr)])
 unbuffered = bool(os.environ["PYTHONUNBUFFERED"])
 for each in (sys.stdin, sys.stdout, sys.stderr):
     print(each.encoding, each.errors, each.line_buffering or unbuffered)
