@@ -42,21 +42,41 @@ def shipped_rules() -> list[dict[str, Any]]:
     return [group for path in BUNDLE.rules for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
 
 
-def needed_rules(alert: str) -> dict[str, Any]:
-    """The shipped rules without those that this alert does not read: promtool computes every rule at every step."""
-    exprs = {
-        rule.get("record") or rule["alert"]: str(rule["expr"]) for group in shipped_rules() for rule in group["rules"]
+def _name(rule: dict[str, Any]) -> str:
+    return rule.get("record") or rule["alert"]
+
+
+@cache
+def _reads() -> dict[str, set[str]]:
+    """The names in the expression of each shipped rule."""
+    return {
+        _name(rule): set(re.findall(r"[\w:]+", str(rule["expr"])))
+        for group in shipped_rules()
+        for rule in group["rules"]
     }
-    needed, new = {alert}, {alert}
+
+
+def needed_rules(*names: str) -> dict[str, Any]:
+    """These shipped rules and those that they read. promtool computes every rule that it has at every step."""
+    needed, new = set(names), set(names)
     while new:
-        read = {name for each in new for name in re.findall(r"[\w:]+", exprs[each])}
-        new = (read & exprs.keys()) - needed
+        new = {each for name in new for each in _reads()[name] if each in _reads()} - needed
         needed |= new
     groups = [
-        {**group, "rules": [rule for rule in group["rules"] if (rule.get("record") or rule["alert"]) in needed]}
-        for group in shipped_rules()
+        {**group, "rules": [rule for rule in group["rules"] if _name(rule) in needed]} for group in shipped_rules()
     ]
     return {"groups": [group for group in groups if group["rules"]]}
+
+
+def rules_of_metrics(path: Path, *metrics: str) -> list[Path]:
+    """A file with the shipped rules that read these metrics, themselves or through recorded series."""
+    names, new = set[str](), set(metrics)
+    while new:
+        new = {name for name, read in _reads().items() if read & new} - names
+        names |= new
+    rules = path / "rules.yml"
+    rules.write_text(json.dumps(needed_rules(*names)), encoding="utf-8")
+    return [rules]
 
 
 def promtool_says(
@@ -135,16 +155,17 @@ def test_alert_is_quiet_when_counters_stand_still(name: str, tmp_path: Path) -> 
 
 
 @needs_promtool
-def test_the_needed_rules_are_the_shipped_ones() -> None:
+def test_the_needed_rules_are_the_shipped_ones(tmp_path: Path) -> None:
     """An alert that reads recorded series is tested with them, also with those that these are computed from."""
-    names = {
-        rule.get("record") or rule["alert"]
-        for group in needed_rules("MageflowErrorBudgetBurn")["groups"]
-        for rule in group["rules"]
-    }
+    names = {_name(rule) for group in needed_rules("MageflowErrorBudgetBurn")["groups"] for rule in group["rules"]}
     assert {"MageflowErrorBudgetBurn", "task:mageflow_task_errors:increase1h"} < names
     assert "task:mageflow_task_errors:increase5m" in names, "the hour is the sum of these"
     assert "mageflow:task_objective:ratio" in names
+    assert not {"MageflowDeadlock", "pool:mageflow_worker_slots:used_ratio"} & names
+    [file] = rules_of_metrics(tmp_path, "mageflow_task_runs_total")
+    names = {_name(rule) for group in json.loads(file.read_text())["groups"] for rule in group["rules"]}
+    assert {"MageflowErrorBudgetBurn", "MageflowErrorBudgetBurnSlow", "MageflowTaskOnlyFails"} < names
+    assert "mageflow:task_objective:ratio" in names, "an alert reads it beside the metric"
     assert not {"MageflowDeadlock", "pool:mageflow_worker_slots:used_ratio"} & names
     assert {each["alert"] for group in shipped_rules() for each in group["rules"] if "alert" in each} == set(ALERTS)
 

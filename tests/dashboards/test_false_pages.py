@@ -7,7 +7,7 @@ import pytest
 
 from tests.dashboards.alert_cases import Series
 from tests.dashboards.healthy_fleet import HOURS, STEP_SECONDS, Fleet
-from tests.dashboards.test_alert_rules import needs_promtool, run_promtool
+from tests.dashboards.test_alert_rules import needs_promtool, rules_of_metrics, run_promtool
 
 pytestmark = needs_promtool
 
@@ -88,7 +88,8 @@ def test_one_failure_of_a_rare_task_is_quiet(tmp_path: Path) -> None:
         ],
         "promql_expr_test": fired([], "24h", "24h"),
     }  # fmt: skip
-    assert run_promtool(tmp_path, case, evaluation_interval="1m") == ""
+    rules = rules_of_metrics(tmp_path, "mageflow_task_runs_total")
+    assert run_promtool(tmp_path, case, evaluation_interval="1m", rules=rules) == ""
 
 
 def test_every_run_of_a_rare_task_fails(tmp_path: Path) -> None:
@@ -105,7 +106,8 @@ def test_every_run_of_a_rare_task_fails(tmp_path: Path) -> None:
         "input_series": [{"series": name, "values": values} for name, values in series],
         "promql_expr_test": [*fired([], "10h15m", "10h"), *fired(names, "11h45m", "10h")],
     }
-    assert run_promtool(tmp_path, case, evaluation_interval="1m") == ""
+    rules = rules_of_metrics(tmp_path, "mageflow_task_runs_total")
+    assert run_promtool(tmp_path, case, evaluation_interval="1m", rules=rules) == ""
 
 
 def test_contention_in_both_directions_is_quiet(tmp_path: Path) -> None:

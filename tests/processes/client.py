@@ -4,8 +4,8 @@
 ``-m mageflow``, ``-m mageflow.engine`` and ``-m tests. ...``, also below the supervisor of a `ChildProcess`.
 
 It starts a new interpreter, as always, for everything else: for ``-c`` and for options of the interpreter, because such
-tests are about imports and the start; for an environment that libraries read at their import; for processes of asyncio,
-which waits for its own children alone; and in tests with the mark ``new_interpreters``.
+tests are about imports and the start; for an environment that libraries read at their import; and in tests with the
+mark ``new_interpreters``.
 """
 
 import asyncio.unix_events
@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from select import POLLIN, poll
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 SERVER = Path(__file__).with_name("server.py")
 SUPERVISOR = str(Path(__file__).parents[2] / "mageflow/testing/supervisor.py")
@@ -121,6 +122,9 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
     uses_server = True
     """Set to False for tests that are about new interpreters."""
 
+    by_pid: ClassVar[WeakValueDictionary[int, "ForkingPopen"]] = WeakValueDictionary()
+    """The forked programs, for asyncio."""
+
     _report: int | None = None
 
     def _execute_child(
@@ -144,6 +148,7 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
             and SERVER_PROCESS.may_start(environment)
         ):
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
+            self.by_pid.pop(self.pid, None)
             return
         self._report, report = os.pipe()
         given = (pipes[0], pipes[3], pipes[5])
@@ -163,6 +168,7 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
             )  # fmt: skip
         finally:
             os.close(report)
+        self.by_pid[self.pid] = self
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -209,17 +215,27 @@ def _is_forked(args: Any, directory: str) -> bool:
     return arguments[0].endswith(".py") and Path(directory, arguments[0]).is_file()
 
 
+def _waitpid(pid: int, options: int) -> tuple[int, int]:
+    """`os.waitpid` for asyncio, which knows the process id alone."""
+    process = ForkingPopen.by_pid.get(pid)
+    if process is None:
+        return os.waitpid(pid, options)
+    status = process.poll() if options & os.WNOHANG else process.wait()
+    if status is None:
+        return 0, 0
+    return pid, -status if status < 0 else status << 8
+
+
 def install() -> None:
-    """Put it in the place of `subprocess.Popen`, but not for asyncio."""
-    if sys.platform != "linux" or not isinstance(asyncio.unix_events.subprocess, type(subprocess)):
-        return
-    asyncio.unix_events.subprocess = SimpleNamespace(**vars(subprocess))  # type: ignore[assignment]
-    subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    """Put it in the place of `subprocess.Popen`, also for asyncio."""
+    if sys.platform == "linux":
+        subprocess.Popen = ForkingPopen  # type: ignore[misc]
+        asyncio.unix_events.os = SimpleNamespace(**{**vars(os), "waitpid": _waitpid})  # type: ignore[assignment]
 
 
 def uninstall() -> None:
     """Put `subprocess.Popen` back, and end the server."""
-    if subprocess.Popen is ForkingPopen:
-        asyncio.unix_events.subprocess = subprocess
+    if sys.platform == "linux":
         subprocess.Popen = _POPEN  # type: ignore[misc]
+        asyncio.unix_events.os = os
     SERVER_PROCESS.stop()

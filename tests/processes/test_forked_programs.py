@@ -1,5 +1,6 @@
 """A forked program sees, and is seen, as one that a new interpreter runs."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -137,6 +138,25 @@ def test_a_program_waits_for_lines_and_signals(tmp_path):
         run.send_signal(signal.SIGTERM)
         assert run.ended().status == 4
         assert run.process.poll() == 4
+
+
+def test_asyncio_starts_and_waits_for_programs_too(both, tmp_path):
+    """It waits for the process id, which is not a child of this process."""
+    (tmp_path / "echoes.py").write_text("import sys; print(input()); sys.exit(int(sys.argv[1]) or input())")
+
+    async def run():
+        pipe = asyncio.subprocess.PIPE
+        command = (sys.executable, str(tmp_path / "echoes.py"))
+        ends = await asyncio.create_subprocess_exec(*command, "5", stdin=pipe, stdout=pipe)
+        waits = await asyncio.create_subprocess_exec(*command, "0", stdin=pipe, stdout=pipe)
+        waits.stdin.write(b"a line\n")
+        assert await waits.stdout.readline() == b"a line\n"
+        waits.kill()
+        output, _ = await ends.communicate(b"another\n")
+        return output, ends.returncode, await waits.wait()
+
+    forked, new = both(lambda: asyncio.run(run()))
+    assert forked == new == (b"another\n", 5, -signal.SIGKILL)
 
 
 def test_a_worker_and_its_listener_are_one_process_group(mageflow_engine, tmp_path):
