@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -33,11 +34,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
         watch_this_run()
     processes.install()
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = (
+            False  # pytest-xdist begins with the files that have the most tests, slow or not
+        )
 
 
 def pytest_unconfigure() -> None:
     """End the server of forks, if a test has used it."""
     processes.uninstall()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that parallel processes end together: no file is divided among them."""
+    weights = Counter[Path]()
+    for item in items:
+        weights[item.path] += 1 if item.get_closest_marker("slow") is None else 11
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.hookimpl(tryfirst=True)

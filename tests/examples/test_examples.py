@@ -29,6 +29,7 @@ def test_every_example_is_in_the_list(root):
     assert sorted(listed) == [path.name for path in EXAMPLES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_prints_the_documented_output(path, mageflow_worker, mageflow_redis, tmp_path):
     """The worker of the example starts, and its program prints the output in its docstring."""
