@@ -16,6 +16,7 @@ async def result_of(name: str) -> dict[str, Any]:
     return dict(await Hatchet().stubs.task(name=name).aio_run())
 
 
+@pytest.mark.new_interpreters
 async def test_a_plain_worker_loads_only_what_it_uses(mageflow_worker: Any) -> None:
     """No redis-py without a Redis, and no structlog before the program imports it.
 

@@ -24,7 +24,8 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 SERVER = Path(__file__).with_name("server.py")
-SUPERVISOR = str(Path(__file__).parents[2] / "mageflow/testing/supervisor.py")
+ROOT = str(Path(__file__).parents[2])
+SUPERVISOR = f"{ROOT}/mageflow/testing/supervisor.py"
 
 COMMAND = "from mageflow.cli import main; main()"
 MODULES = ("mageflow", "tests")
@@ -71,9 +72,10 @@ class ForkServer:
     def may_start(self, environment: Mapping[str, str]) -> bool:
         """Whether nothing that a library reads at its import is other than in the server."""
         here = self._environment if self._process is not None else _own_environment()
-        return _read_at_import(environment) == _read_at_import(here) and not any(
-            Path(each, "sitecustomize.py").exists() for each in environment.get("PYTHONPATH", "").split(os.pathsep)
-        )
+        return _read_at_import(environment) == _read_at_import(here) and _paths(environment) <= {
+            ROOT,
+            *_paths(os.environ),
+        }
 
     def stop(self) -> None:
         """End the server. Its programs go on."""
@@ -105,6 +107,11 @@ def _own_environment() -> dict[str, str]:
     }
 
 
+def _paths(environment: Mapping[str, str]) -> set[str]:
+    """Other folders can have libraries of their own, or a ``sitecustomize.py``."""
+    return {each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each}
+
+
 def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
@@ -112,6 +119,8 @@ def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
         if name.startswith(READ_AT_IMPORT) and name not in TAKEN_LATER
     }
 
+
+OWN_PATHS = {ROOT, *_paths(os.environ)}
 
 SERVER_PROCESS = ForkServer()
 

@@ -54,11 +54,11 @@ def both(monkeypatch):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("new_session", [True, False])
-def test_a_program_sees_what_it_sees_in_a_new_interpreter(both, tmp_path, unbuffered, new_session):
+def test_a_program_sees_what_it_sees_in_a_new_interpreter(both, root, tmp_path, unbuffered, new_session):
     """Arguments, paths, environment, directory, signals, open files, streams and modules are the same."""
     (tmp_path / "sees.py").write_text(SEES)
     (tmp_path / "beside.py").write_text("")
-    environment = {**os.environ, "SEEN": "yes", "PYTHONPATH": "/nowhere", "PYTHONUNBUFFERED": unbuffered}
+    environment = {**os.environ, "SEEN": "yes", "PYTHONPATH": str(root), "PYTHONUNBUFFERED": unbuffered}
 
     def run():
         return subprocess.run(
@@ -112,8 +112,7 @@ def test_the_programs_here_are_forks(tmp_path):
     assert psutil.Process(int(forked[0])).ppid() == os.getpid()
     assert forked[1] == "True"
     as_new = [str(os.getpid()), "False"]
-    (tmp_path / "sitecustomize.py").write_text("")
-    for variables in ({"PYTHONPATH": str(tmp_path)}, {"OTEL_SERVICE_NAME": "x"}, {"PYTHONWARNINGS": "error"}):
+    for variables in ({"PYTHONPATH": str(tmp_path)}, {"GRPC_VERBOSITY": "ERROR"}, {"PYTHONWARNINGS": "error"}):
         assert run(env={**os.environ, **variables}) == as_new
     assert run(preexec_fn=lambda: None) == as_new
     command[1:1] = ["-W", "error"]
