@@ -46,6 +46,9 @@ READ_AT_IMPORT = (
 
 TAKEN_LATER = {"PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
 
+FORKS = sys.platform == "linux" and sys.version_info < (3, 14)
+"""Elsewhere every program is a new interpreter. The server of forks that `multiprocessing` has in 3.14 wants a key."""
+
 _POPEN = subprocess.Popen
 
 
@@ -237,14 +240,14 @@ def _waitpid(pid: int, options: int) -> tuple[int, int]:
 
 def install() -> None:
     """Put it in the place of `subprocess.Popen`, also for asyncio."""
-    if sys.platform == "linux":
+    if FORKS:
         subprocess.Popen = ForkingPopen  # type: ignore[misc]
         asyncio.unix_events.os = SimpleNamespace(**{**vars(os), "waitpid": _waitpid})  # type: ignore[assignment]
 
 
 def uninstall() -> None:
     """Put `subprocess.Popen` back, and end the server."""
-    if sys.platform == "linux":
+    if FORKS:
         subprocess.Popen = _POPEN  # type: ignore[misc]
         asyncio.unix_events.os = os
     SERVER_PROCESS.stop()

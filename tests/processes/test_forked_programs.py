@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from mageflow.testing.workers import WorkerProcess
-from tests.processes.client import ForkingPopen
+from tests.processes.client import FORKS, ForkingPopen
 from tests.started_program import StartedProgram
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux alone")
+pytestmark = pytest.mark.skipif(not FORKS, reason="every program is a new interpreter here")
 
 SEES = """
 import asyncio, multiprocessing.forkserver, os, signal, sys, threading
