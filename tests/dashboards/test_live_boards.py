@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT),
     pytest.mark.slow,
     pytest.mark.timeout(600),
+    pytest.mark.new_interpreters,
 ]
 
 NOT_FROM_WORKERS = {"Engine backlog by workflow", "Ends corrected by Hatchet"}
