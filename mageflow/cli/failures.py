@@ -6,7 +6,7 @@ import click
 
 from mageflow.terminal import printable
 
-__all__ = ["Failure", "UsageFailure", "complain"]
+__all__ = ["Failure", "UsageFailure", "complain", "is_interrupt"]
 
 
 def complain(message: str) -> None:
@@ -26,3 +26,10 @@ class UsageFailure(Failure):
     """Ends the command with its message on stderr and status 2."""
 
     exit_code = 2
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is the cause: Python before 3.12 makes a `RuntimeError` of it while a class is made."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None

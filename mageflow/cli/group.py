@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mageflow.cli.failures import Failure, UsageFailure, complain
+from mageflow.cli.failures import Failure, UsageFailure, complain, is_interrupt
 from mageflow.cli.narrow_help import NarrowContext
 from mageflow.did_you_mean import hint
 from mageflow.distribution import installed_version, installs, warn_other_distribution
@@ -96,6 +96,14 @@ class _LazyGroup(click.Group):
             raise UsageFailure(f"{args[0]} needs {missing.name}: {installs('local')}") from missing
 
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._invoke(ctx)
+        except Exception as error:
+            if is_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

@@ -219,7 +219,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         with self._hooks.installing("actions", "the SDK's lines of every run stay in the log"):
             tasks = sdk.tasks_of_worker(worker)
             own = [action for action, task in tasks.items() if self._register.find_task(task) is not None]
-            note_actions(own, self.telemetry.recorder.log)
+            note_actions(own, self.telemetry)
         return prepare_logs_of_child()
 
     def _draining(self, worker: Worker) -> None:

@@ -232,6 +232,10 @@ class Telemetry:
         """A structlog logger over the standard library's ``mageflow``, for records of the program's own."""
         return self.recorder.log.logger
 
+    def logs_attempts(self) -> bool:
+        """Whether the event at the end of an attempt is written now: its logger lets it pass, and has a handler."""
+        return self.recorder.log.logs_attempts()
+
     def asgi_app(self) -> ASGIApp:
         """An ASGI application with the metrics of this client, for a web application that sends work.
 

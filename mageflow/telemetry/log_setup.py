@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 
@@ -24,16 +24,20 @@ from mageflow.telemetry.log_format import (
     json_formatter,
 )
 from mageflow.telemetry.otlp_variables import logs_by_otlp
-from mageflow.telemetry.run_lines import ALWAYS, RunLines, logged_actions, note_actions
+from mageflow.telemetry.run_lines import (
+    ALWAYS,
+    HATCHET_LOGGERS,
+    drop_run_lines,
+    drops_run_lines,
+    logged_actions,
+    note_actions,
+)
 from mageflow.telemetry.structlog_loggers import hand_over
 
 if TYPE_CHECKING:
     from mageflow.telemetry.otlp_logs import LogsPush
 
 __all__ = ["LogSetup"]
-
-_WITH_OWN_HANDLER: Final = ("hatchet", "hatchet.embedded")
-"""Loggers of the Hatchet SDK. It adds its handler when it is imported, maybe after `configure`."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,13 @@ class LogSetup:
         root = logging.getLogger()
         for each in [each for each in root.handlers if isinstance(each, _RootHandler)]:
             root.removeHandler(each)
+        drop_run_lines(handler, enabled=not self.has_run_lines)
         if self.push is not None:
             self.push.setFormatter(json_formatter(self.exception_detail))
-        for name in _WITH_OWN_HANDLER:
-            _drop_run_lines(logging.getLogger(name), enabled=not self.has_run_lines)
+            drop_run_lines(self.push, enabled=not self.has_run_lines)
         for logger in _loggers():
             _take_over(logger, handler, self.push)
-        for name in _WITH_OWN_HANDLER:
+        for name in HATCHET_LOGGERS:
             _take_over_later(logging.getLogger(name), handler, self.push)
         root.addHandler(handler)
         if self.push is not None:
@@ -159,15 +163,9 @@ def _take_over(logger: logging.Logger, handler: _RootHandler, push: "LogsPush | 
             else:
                 each.setFormatter(handler.formatter)
                 each.setStream(handler.stream)
+                drop_run_lines(each, enabled=drops_run_lines(handler))
                 if push is not None:  # the root handler does not see these records
                     logger.addHandler(push)
-
-
-def _drop_run_lines(logger: logging.Logger, *, enabled: bool) -> None:
-    for each in [each for each in logger.filters if isinstance(each, RunLines)]:
-        logger.removeFilter(each)
-    if enabled:
-        logger.addFilter(RunLines(logger))
 
 
 def _loggers() -> Iterator[logging.Logger]:

@@ -9,7 +9,10 @@ from collections.abc import Collection
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
-__all__ = ["ALWAYS", "RunLines", "logged_actions", "note_actions"]
+__all__ = ["ALWAYS", "HATCHET_LOGGERS", "drop_run_lines", "drops_run_lines", "logged_actions", "note_actions"]
+
+HATCHET_LOGGERS: Final = ("hatchet", "hatchet.embedded")
+"""Loggers of the Hatchet SDK. It adds its handler when it is imported, maybe after `configure`."""
 
 _ACTION_FIRST: Final = ("run: start step: ", "finished step run: ")
 """What lines of the worker begin with. The id of the action follows, a slash, and the id of the run of the task."""
@@ -18,7 +21,7 @@ _RUN_FIRST: Final = "rx: start step run: "
 
 
 class AttemptLog(Protocol):
-    """Where a client logs its attempts."""
+    """What logs the attempts of a client."""
 
     def logs_attempts(self) -> bool:
         """Whether the end of an attempt is written now."""
@@ -48,20 +51,29 @@ def logged_actions() -> Collection[str]:
     return [action for action, log in list(_actions.items()) if log.logs_attempts()]
 
 
-class RunLines(logging.Filter):
-    """Drops the lines; a filter of the SDK's logger. With debug of the SDK (``HATCHET_CLIENT_DEBUG``) they stay."""
+def drop_run_lines(handler: logging.Handler, *, enabled: bool) -> None:
+    """Drop the lines at a handler of `configure`, or no longer. Handlers of the program go on getting them."""
+    for each in [each for each in handler.filters if isinstance(each, _RunLines)]:
+        handler.removeFilter(each)
+    if enabled:
+        handler.addFilter(_RunLines())
 
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__()
-        self._logger = logger
+
+def drops_run_lines(handler: logging.Handler) -> bool:
+    """Whether a handler drops the lines."""
+    return any(isinstance(each, _RunLines) for each in handler.filters)
+
+
+class _RunLines(logging.Filter):
+    """Drops the lines. With debug of the SDK (``HATCHET_CLIENT_DEBUG``) they stay."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every other record pass."""
         text: object = record.msg
-        if record.levelno != logging.INFO or not isinstance(text, str):
+        if record.levelno != logging.INFO or record.name not in HATCHET_LOGGERS or not isinstance(text, str):
             return True
         log = _actions.get(_action_of(text))
-        return log is None or self._logger.isEnabledFor(logging.DEBUG) or not log.logs_attempts()
+        return log is None or logging.getLogger(record.name).isEnabledFor(logging.DEBUG) or not log.logs_attempts()
 
 
 def _action_of(text: str) -> str:

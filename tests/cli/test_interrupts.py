@@ -1,6 +1,8 @@
 """A program that is interrupted ends, says so, and leaves no process behind."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,31 @@ def test_an_interrupted_program_ends_and_leaves_nothing(program, number, after_s
 
     assert seen.is_right, seen
     assert "Traceback" not in seen.output or program == "aio_run"
+
+
+IMPORTS_FOR_LONG = """
+import os, signal
+
+class Field:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10**6):
+            pass
+
+class Message:
+    field = Field()
+"""
+
+
+def test_ctrl_c_while_a_class_is_made_is_no_error_of_the_program(tmp_path):
+    """Python before 3.12 makes a `RuntimeError` of it, which the command must not show as the program's."""
+    (tmp_path / "shop.py").write_text(IMPORTS_FOR_LONG)
+    ended = subprocess.run(
+        [sys.executable, "-m", "mageflow", "worker", "shop"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (1, "", "Aborted!")

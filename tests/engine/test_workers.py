@@ -168,7 +168,7 @@ async def test_an_action_that_was_lost_with_its_stream_is_sent_again(client: Raw
     await worker.next()
     await worker.close()
     await worker.open()
-    action = await worker.next(within=9)
+    action = await worker.next(within=30)
     assert (action.workflow_run_id, action.retry_count) == (run, 1)
     await worker.complete(action)
     await worker.close()

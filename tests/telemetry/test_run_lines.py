@@ -150,3 +150,30 @@ def test_the_lines_stay_where_they_are_asked_for(calls, environment, count):
 
     assert ended.returncode == 0, ended.stderr
     assert len((ended.stdout + ended.stderr).splitlines()) == count + OTHER_LINES
+
+
+OWN_HANDLER = """
+import logging
+from hatchet_sdk.logger import logger
+from mageflow.telemetry import configure
+from mageflow.telemetry.run_lines import ALWAYS, note_actions
+
+class Counted(logging.Handler):
+    texts = []
+
+    def emit(self, record):
+        self.texts.append(record.getMessage())
+
+logger.addHandler(Counted())
+note_actions(["shop-send:send"], ALWAYS)
+configure(service_name="shop")
+logger.info("finished step run: shop-send:send/1")
+print(Counted.texts)
+"""
+
+
+def test_a_handler_of_the_program_gets_the_lines():
+    """`configure` speaks for the handlers that it sets up, and takes nothing from others."""
+    ended = subprocess.run([sys.executable, "-c", OWN_HANDLER], capture_output=True, text=True, check=False)
+
+    assert (ended.stdout, ended.stderr) == ("['finished step run: shop-send:send/1']\n", "")
