@@ -25,6 +25,13 @@ ROOT = Path(__file__).parent.parent
 _FOREIGN = ("HATCHET_", "MAGEFLOW_", "REDIS_URL", "OTEL_", "PROMETHEUS_MULTIPROC_DIR")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what a developer uses who suspects the forks."""
+    parser.addoption(
+        "--new-interpreters", action="store_true", help="start every program as a new interpreter, never by a fork"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Take the developer's own settings out of the environment before anything reads them."""
     for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
@@ -33,11 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the package is not installed here: pip install -e '.[test]'")
     if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
         watch_this_run()
-    processes.install()
+    if not config.getoption("new_interpreters"):
+        processes.install()
     if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = (
-            False  # pytest-xdist begins with the files that have the most tests, slow or not
-        )
+        config.option.loadscopereorder = False  # it begins with the files that have the most tests, slow or not
 
 
 def pytest_unconfigure() -> None:

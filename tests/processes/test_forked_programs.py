@@ -16,6 +16,14 @@ from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="every program is a new interpreter here")
 
+
+@pytest.fixture(autouse=True)
+def forks(request: pytest.FixtureRequest) -> None:
+    """Nothing is to be compared where the run asks for no forks."""
+    if request.config.getoption("new_interpreters"):
+        pytest.skip("this run forks no program")
+
+
 SEES = """
 import asyncio, multiprocessing.forkserver, os, signal, sys, threading
 import __main__
