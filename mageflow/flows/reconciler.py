@@ -75,6 +75,8 @@ __all__ = ["Reconciler", "Sweep"]
 
 _LEASE_SECONDS: Final = 15.0
 _LOST_AFTER_CHECKS: Final = 3
+_VISIT_SECONDS: Final = 60.0
+"""Longest visit of a record. The SDK's calls have no end of their own if Hatchet holds the connection and is silent."""
 
 _log = logging.getLogger("mageflow.flows")
 
@@ -126,6 +128,7 @@ class Reconciler:
         self._interval_seconds = interval_seconds
         self._batch = batch
         self._lease_seconds = lease_seconds
+        self._visit_seconds = _VISIT_SECONDS
         self._foreign: set[str] = set()
         self._confirming: dict[str, asyncio.Task[None]] = {}
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -183,9 +186,12 @@ class Reconciler:
         for key in due.keys:
             swept.records += 1
             try:
-                await self._visit(key, swept)
+                async with asyncio.timeout(self._visit_seconds):
+                    await self._visit(key, swept)
             except StoreUnavailableError:
                 raise
+            except TimeoutError:
+                _log.warning("%s is left to a later sweep: its visit took over %.0f s", key, self._visit_seconds)
             except SignatureVersionError as error:
                 # A worker of the other release visits it.
                 if key not in self._foreign:
@@ -241,9 +247,10 @@ class Reconciler:
             try:
                 await asyncio.sleep(self._store.settings.reconcile_grace_seconds)
                 if not self._settlements.holds(run.run_id):
-                    await self._check_run(decision, run, report, Sweep())
-            except MageflowError as error:
-                _log.warning("the run %s is left to the next sweep: %s", run.run_id, error)
+                    async with asyncio.timeout(self._visit_seconds):
+                        await self._check_run(decision, run, report, Sweep())
+            except (MageflowError, TimeoutError) as error:
+                _log.warning("the run %s is left to the next sweep: %s", run.run_id, str(error) or "no answer")
             finally:
                 self._confirming.pop(run.run_id, None)
 

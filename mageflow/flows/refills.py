@@ -18,7 +18,7 @@ _MARGIN: float = 1.1
 
 
 class RefillTimers:
-    """At most one timer for each swarm.
+    """At most one timer for each swarm. A timer that has run out goes on to the end of what it sends.
 
     Args:
         refill: Fills the free places of the swarm with this key and sends the items.
@@ -27,13 +27,13 @@ class RefillTimers:
     def __init__(self, refill: Callable[[str], Awaitable[None]]) -> None:
         self._refill = refill
         self._timers: dict[str, asyncio.Task[None]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
 
     def update(self, decision: Decision) -> None:
         """Start the timer a decision asks for; stop the one it makes unnecessary."""
         record, delay_seconds = decision.keys.record, decision.refill_after_seconds
         timer = self._timers.get(record)
-        # The timer that has run out delivers what it filled in its own task, which must not be cancelled.
-        if timer is not None and timer is not asyncio.current_task() and (delay_seconds is not None or decision.filled):
+        if timer is not None and (delay_seconds is not None or decision.filled):
             timer.cancel()
         if delay_seconds is not None:
             timer = asyncio.create_task(self._wait_and_refill(record, delay_seconds), name="mageflow-refill")
@@ -41,16 +41,19 @@ class RefillTimers:
             timer.add_done_callback(lambda done: self._forget(record, done))
 
     def cancel(self) -> None:
-        """Stop every timer. Reconcilers fill the places."""
-        for timer in list(self._timers.values()):
+        """Stop every timer, and what timers send. Reconcilers fill the places."""
+        for timer in [*self._timers.values(), *self._sending]:
             timer.cancel()
 
     def _forget(self, record: str, done: asyncio.Task[None]) -> None:
+        self._sending.discard(done)
         if self._timers.get(record) is done:
             del self._timers[record]
 
     async def _wait_and_refill(self, record: str, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds * _MARGIN)
+        # The next end of an item stops the timer of the swarm. It must not stop what this one sends.
+        self._sending.add(self._timers.pop(record))
         try:
             await self._refill(record)
         except StoreUnavailableError:

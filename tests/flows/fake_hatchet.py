@@ -61,6 +61,9 @@ class FakeHatchet:
     queue: deque[Run] = field(default_factory=deque)
     triggers: int = 0
     is_away: bool = False
+    gate: asyncio.Event | None = None
+    """Calls wait here, if there is one: a connection whose peer is silent."""
+    at_gate: int = 0
     ids: Any = field(default_factory=itertools.count)
 
     def task_name(self, task: object) -> str | None:
@@ -69,8 +72,14 @@ class FakeHatchet:
     def input_model(self, name: str) -> object | None:
         return self.models.get(name)
 
-    async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+    async def _pass_gate(self) -> None:
         await asyncio.sleep(0)  # a call to Hatchet suspends its caller, who can be cancelled there
+        if self.gate is not None:
+            self.at_gate += 1
+            await self.gate.wait()
+
+    async def dispatch(self, runs: Sequence[DispatchRun]) -> Sequence[str]:
+        await self._pass_gate()
         self.triggers += 1
         if self.is_away:
             raise DispatchError(runs[0].task_name, "away")
@@ -102,7 +111,7 @@ class FakeHatchet:
             raise DispatchError("", "away")
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
-        await asyncio.sleep(0)
+        await self._pass_gate()
         if self.is_away:
             raise DispatchError("", "away")
         return {

@@ -1,6 +1,7 @@
 """Reconcilers finish what dead workers left, and end flows whose worker never comes back."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from mageflow.flows import Flows
@@ -238,6 +239,43 @@ async def test_reconcilers_share_the_work(quick: Flows, hatchet: FakeHatchet) ->
     sweeps = await asyncio.gather(*(quick.reconciler().sweep() for _ in range(10)))
     assert sum(each.sent for each in sweeps) == 20
     assert len(hatchet.runs) == 20
+
+
+async def test_the_most_overdue_records_are_taken_first(store: Store) -> None:
+    """Of all shards: with more due records than a sweep takes, none waits for ever behind those of other shards."""
+    for shard in range(16):
+        for age in range(8):
+            record = f"mageflow:{{test/{shard:x}}}:chain:{age:031x}{shard:x}"
+            overdue = age * 16 + shard
+            await store.port.command("ZADD", store.keys.due(shard), 1000 - overdue, record)
+        await store.port.command("EXPIRE", store.keys.due(shard), 600)
+    taken = [key async for key in _taken(store, 50)]
+    assert len(set(taken)) == 128
+    assert taken == sorted(taken, key=lambda key: (int(key[-32:-1], 16), int(key[-1], 16)), reverse=True)
+
+
+async def _taken(store: Store, limit: int) -> AsyncIterator[str]:
+    while keys := (await store.due(limit, 600.0)).keys:
+        for key in keys:
+            yield key
+
+
+async def test_a_hatchet_that_does_not_answer_holds_up_one_visit_only(quick: Flows, hatchet: FakeHatchet) -> None:
+    """The connection is open and silent: the sweep gives the visit up, and a later one sends the run."""
+    chain = await quick.creation.chain(["one", "two"])
+    hatchet.is_away = True
+    await quick.start(chain)
+    hatchet.is_away, hatchet.gate = False, asyncio.Event()
+    reconciler = quick.reconciler()
+    reconciler._visit_seconds = 0.3
+    async with asyncio.timeout(60):
+        while not (await reconciler.sweep()).sent:
+            await asyncio.sleep(0.01)
+    assert hatchet.at_gate
+    assert not hatchet.runs
+    hatchet.gate = None
+    working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
+    assert await until_ended(quick, chain.key, working) is Status.DONE
 
 
 async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: FakeHatchet) -> None:

@@ -207,6 +207,29 @@ async def test_places_that_stay_free_are_filled_in_time(flows: Flows, hatchet: F
     assert await flows.wait(swarm.key) == [{}] * 6
 
 
+async def test_the_next_end_of_an_item_does_not_stop_the_send_of_a_refill(
+    flows: Flows, hatchet: FakeHatchet, worker: Any
+) -> None:
+    """A refill is on its way to a slow Hatchet when another item ends. It arrives without a reconciler."""
+    config = SwarmConfig(max_concurrency=3, refill_linger_ms=30)
+    swarm = await flows.creation.swarm(["echo"] * 8, config=config, closed=True)
+    await flows.start(swarm)
+    working = worker(echo=echo)
+    hatchet.gate = asyncio.Event()
+    await working.one()
+    async with asyncio.timeout(60):
+        while not hatchet.at_gate:
+            await asyncio.sleep(0.005)
+    await working.one()
+    hatchet.gate.set()
+    async with asyncio.timeout(20):
+        while len(hatchet.runs) < 5:
+            await asyncio.sleep(0.005)
+    await working.drain()
+    assert hatchet.by_task() == {"echo": 8}
+    assert await flows.wait(swarm.key) == [{}] * 8
+
+
 async def test_places_that_nested_flows_free_are_filled_in_time(
     flows: Flows, hatchet: FakeHatchet, worker: Any
 ) -> None:

@@ -5,7 +5,7 @@
 -- ARGS
 --   limit    text   how many at most
 --   lease_ms text   how long they are put off
--- RESULT   {keys of records, most overdue first within a shard; what was found damaged and not reported yet: key or
+-- RESULT   {keys of records, most overdue first; what was found damaged and not reported yet: key or
 --          entry, note (JSON), in turn; ms until the next record is due, at most a day}
 -- TTL      none changes
 -- ATOMIC   two reconcilers must not take the same record
@@ -36,27 +36,35 @@ local function take_untold(notes)
   end
 end
 
+local limit = tonumber(ARGV[1])
 local keys = {unpack(KEYS)}
 for _, index in ipairs(KEYS) do keys[#keys + 1] = notes_of(index) end
 local present = present_of(keys)
 local next_ms = 86400000
+local overdue = {}
 for _, index in ipairs(KEYS) do
-  local left = tonumber(ARGV[1]) - #found
   local first = present[index] and tonumber(on_index('ZRANGE', index, 0, 0, 'WITHSCORES')[2])
   if first and first > now then
     next_ms = math.min(next_ms, math.ceil(first - now))
-  elseif first and left > 0 then
-    local due = on_index('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', now), 'LIMIT', 0, left)
-    for _, record in ipairs(due) do
-      if is_record_key(index, record) then
-        redis.call('ZADD', index, string.format('%.0f', now + tonumber(ARGV[2])), record)
-        found[#found + 1] = record
+  elseif first then
+    local due = on_index('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', now), 'WITHSCORES', 'LIMIT', 0, limit)
+    for i = 1, #due, 2 do
+      if is_record_key(index, due[i]) then
+        overdue[#overdue + 1] = {index = index, record = due[i], at_ms = tonumber(due[i + 1])}
       else
-        redis.call('ZREM', index, record)
-        note_damage(index, record, 'entry', 'it is no key of a record of this shard; removed from ' .. index, false)
+        redis.call('ZREM', index, due[i])
+        note_damage(index, due[i], 'entry', 'it is no key of a record of this shard; removed from ' .. index, false)
       end
     end
   end
+end
+-- Of all shards: with more due records than are taken, those of the last shards would never be.
+table.sort(overdue, function(a, b) return a.at_ms < b.at_ms end)
+for i = 1, math.min(limit, #overdue) do
+  redis.call('ZADD', overdue[i].index, string.format('%.0f', now + tonumber(ARGV[2])), overdue[i].record)
+  found[i] = overdue[i].record
+end
+for _, index in ipairs(KEYS) do
   local notes = notes_of(index)
   if present[notes] or noted[notes] then take_untold(notes) end
 end
