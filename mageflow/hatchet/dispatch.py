@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
 from mageflow.hatchet import compat, declaration_compat
+from mageflow.hatchet.bounded import bounded
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
 from mageflow.hatchet.register import TaskRegister
@@ -53,8 +54,8 @@ class SdkDispatcher(Dispatcher):
         self, admin: ObservedAdminClient, runs: RunsClient, scheduled: ScheduledClient, register: TaskRegister
     ) -> None:
         self._admin = admin
-        self._runs = runs
-        self._scheduled = scheduled
+        self._runs = bounded(runs)
+        self._scheduled = bounded(scheduled)
         self._register = register
 
     @override

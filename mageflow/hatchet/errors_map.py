@@ -12,6 +12,7 @@ from hatchet_sdk.exceptions import (
     DedupeViolationError,
     NonRetryableException,
 )
+from urllib3.exceptions import HTTPError
 
 from mageflow.errors import ForkedProcessError
 from mageflow.hatchet.features import BulkTriggerIdempotencyCollisionError, IdempotencyCollisionError
@@ -34,8 +35,9 @@ DISPATCH_FAILURES = (
     IdempotencyCollisionError,
     BulkTriggerIdempotencyCollisionError,
     OSError,
+    HTTPError,
 )
-"""The errors of sending a run to Hatchet (SDK 1.43.1)."""
+"""The errors of calls to Hatchet (SDK 1.43.1). Older SDKs let those of urllib3 pass."""
 
 
 _REFUSALS = frozenset(

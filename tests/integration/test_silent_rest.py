@@ -1,0 +1,40 @@
+"""A REST interface of Hatchet that takes a connection and does not answer."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from mageflow.errors import DispatchError
+from mageflow.hatchet import bounded
+from mageflow.types import Dispatcher
+from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
+
+CALLS: dict[str, Callable[[Dispatcher], Awaitable[Any]]] = {
+    "cancel": lambda dispatcher: dispatcher.cancel([str(uuid4())]),
+    "delete_scheduled": lambda dispatcher: dispatcher.delete_scheduled(f"mageflow:{{/0}}:task:{uuid4().hex}"),
+    "was_replayed": lambda dispatcher: dispatcher.was_replayed(str(uuid4()), 1),
+    "was_timed_out": lambda dispatcher: dispatcher.was_timed_out(str(uuid4()), 1),
+    "origin": lambda dispatcher: dispatcher.origin(str(uuid4())),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
+    make_observed: Any,  # noqa: F811
+    mageflow_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+) -> None:
+    """It fails after its limit, and its thread is free again. Without one it kept a thread of the process for ever."""
+    client = make_observed(mageflow_redis.url).client
+    monkeypatch.setattr(bounded, "_LIMIT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for each in (client.runs, client.scheduled):
+            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(15):
+            with pytest.raises(DispatchError):
+                await CALLS[call](client._flows._dispatcher)
