@@ -1,5 +1,6 @@
-"""A worker process with tasks whose functions raise SystemExit, which ends the worker."""
+"""A worker process with tasks whose functions raise what is no `Exception`, which may end the worker."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -16,15 +17,24 @@ client = Mageflow(
 )
 
 
-@client.task(name="exits-in-thread")
-def exits_in_thread(msg: dict[str, Any]) -> dict[str, Any]:
-    raise SystemExit(3)
+KINDS: dict[str, type[BaseException]] = {
+    each.__name__: each for each in (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError)
+}
 
 
-@client.task(name="exits-on-loop")
-async def exits_on_loop(msg: dict[str, Any]) -> dict[str, Any]:
-    raise SystemExit(3)
+def declare(kind: type[BaseException]) -> list[Any]:
+    """Two tasks: one that raises in a thread, and one that raises on the event loop."""
+
+    @client.task(name=f"thread-{kind.__name__}")
+    def in_thread(msg: dict[str, Any]) -> dict[str, Any]:
+        raise kind("exits")
+
+    @client.task(name=f"loop-{kind.__name__}")
+    async def on_loop(msg: dict[str, Any]) -> dict[str, Any]:
+        raise kind("exits")
+
+    return [in_thread, on_loop]
 
 
 if __name__ == "__main__":
-    client.worker("exits", workflows=[exits_in_thread, exits_on_loop]).start()
+    client.worker("exits", workflows=[task for kind in KINDS.values() for task in declare(kind)]).start()

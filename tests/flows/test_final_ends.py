@@ -82,17 +82,36 @@ async def test_a_message_larger_than_hatchet_takes_ends_its_flow_at_once(observe
     assert took < 45
 
 
-@pytest.mark.parametrize("task", ["exits-in-thread", "exits-on-loop"])
-async def test_a_body_that_raises_system_exit_has_failed(
-    observed: Any, mageflow_worker: Any, mageflow_redis: Any, monkeypatch: pytest.MonkeyPatch, task: str
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError"])
+@pytest.mark.parametrize("place", ["thread", "loop"])
+async def test_a_body_that_raises_what_is_no_exception_ends_its_chain(
+    observed: Any, mageflow_worker: Any, mageflow_redis: Any, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
 ) -> None:
-    """In a thread or on the loop: the chain has failed with the class, before the exit ends the worker process."""
+    """In a thread or on the loop: the chain has failed with the class, or is cancelled, and its error callback runs.
+
+    It runs on another worker: that of the body ends or goes on, as with the SDK alone.
+    """
     client = observed.client
+    received: list[TaskError] = []
+
+    @client.task(name="callback")
+    async def callback(msg: Failure) -> dict[str, Any]:
+        received.append(msg.why)
+        return {}
+
+    mageflow_worker.in_process(client, "callbacks", workflows=[callback])
     monkeypatch.setenv("PROBE_REDIS", mageflow_redis.url)
-    mageflow_worker(Path(__file__).with_name("exiting_worker.py"))
-    chain = await client.chain([task, task])
+    worker = mageflow_worker(Path(__file__).with_name("exiting_worker.py"))
+    task = f"{place}-{kind}"
+    chain = await client.chain([task, task], error=callback)
+    begun = time.monotonic()
     await chain.aio_run_no_wait()
     async with asyncio.timeout(90):
         while not (found := await client.load_signature(chain.key)).has_ended:
             await asyncio.sleep(0.05)
-    assert (str(found.status), found.last_error.type) == ("failed", "SystemExit")
+    print(f"\n{task}: {found.status} after {time.monotonic() - begun:.1f} s")
+    expected = ("cancelled", "TaskCancelled") if kind == "CancelledError" else ("failed", kind)
+    assert (str(found.status), found.last_error.type) == expected
+    await until(lambda: bool(received))
+    assert received[0].type == expected[1]
+    worker.kill()  # it may wait for its thread for some seconds
