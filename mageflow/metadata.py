@@ -95,6 +95,8 @@ _BLANKS: Final = dict.fromkeys(OWN_KEYS, "")
 SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
 """Keys that the SDK's instrumentor and the engine use as well."""
 
+_NOT_OF_PROGRAM: Final = frozenset((*OWN_KEYS, *SHARED_KEYS, KEY_QUEUE_SOURCE))
+
 
 def blank(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with every own key blank: nothing that is true of one run alone is left for its children."""
@@ -103,8 +105,7 @@ def blank(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def of_program(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A copy without the keys of this module: what a program has given a run."""
-    keys = {*OWN_KEYS, *SHARED_KEYS, KEY_QUEUE_SOURCE}
-    return {key: value for key, value in metadata.items() if key not in keys}
+    return {key: value for key, value in metadata.items() if key not in _NOT_OF_PROGRAM}
 
 
 def is_copied(metadata: Mapping[str, Any], parent_task_id: str) -> bool:

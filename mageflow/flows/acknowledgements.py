@@ -42,6 +42,8 @@ class Acknowledgements:
 
     def forget(self, record: str, field: str) -> None:
         """Drop an entry: this process admitted its run, which removed the entry from the outbox."""
+        if not self._waiting:
+            return  # the usual case: this process has sent nothing
         for waiting in list(self._waiting.values()):
             entry = waiting.entries.get(record)
             if entry is not None and entry[1].pop(field, None) is not None and not entry[1]:
@@ -52,7 +54,8 @@ class Acknowledgements:
 
         The caller acknowledges them with the script it is about to call for the record.
         """
-        found = self._of_loop().entries.get(record)
+        waiting = self._waiting.get(asyncio.get_running_loop())
+        found = waiting.entries.get(record) if waiting is not None else None
         if found is None:
             return []
         latest = asyncio.get_running_loop().time() - self._delay_seconds / 2
@@ -92,7 +95,7 @@ class Acknowledgements:
 
     def _of_loop(self) -> "_Waiting":
         loop = asyncio.get_running_loop()
-        return self._waiting.setdefault(loop, _Waiting())
+        return self._waiting.get(loop) or self._waiting.setdefault(loop, _Waiting())
 
 
 @dataclass(frozen=True, slots=True)

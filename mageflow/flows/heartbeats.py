@@ -7,8 +7,7 @@ has run for half a check interval.
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.interceptors import Attempt, current_attempt
@@ -23,8 +22,7 @@ _KINDS: Final[tuple[SignatureKind, ...]] = get_args(SignatureKind)
 _log = logging.getLogger("mageflow.flows")
 
 
-@dataclass(frozen=True, slots=True)
-class _Execution:
+class _Execution(NamedTuple):
     attempt: Attempt
     keys: RecordKeys
     path: MemberPath

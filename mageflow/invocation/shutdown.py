@@ -28,7 +28,8 @@ class Shutdown:
 
     def event(self) -> asyncio.Event:
         """Set when the worker begins to stop."""
-        return self._events.setdefault(asyncio.get_running_loop(), asyncio.Event())
+        loop = asyncio.get_running_loop()
+        return self._events.get(loop) or self._events.setdefault(loop, asyncio.Event())
 
     def begin(self) -> None:
         """The worker stops."""

@@ -291,14 +291,15 @@ _HIGHEST_PRIORITY = 3
 _NAMED = {"timed_out": "TaskTimedOut", "cancelled": "TaskCancelled"}
 
 
-def _options(attempt: Attempt) -> RunOptions:
+def _options(attempt: Attempt) -> RunOptions | None:
     """What the callbacks of this run are given. The priority of the task itself is not handed on.
 
     Hatchet gives a retry a priority above all that a caller can give; the first attempt has stored what it was.
     """
     is_given = attempt.priority != attempt.task.default_priority and attempt.priority <= _HIGHEST_PRIORITY
     priority = attempt.priority if is_given else None
-    return RunOptions(metadata=of_program(attempt.metadata), priority=priority)
+    metadata = of_program(attempt.metadata)
+    return RunOptions(metadata=metadata, priority=priority) if metadata or priority is not None else None
 
 
 def _record(

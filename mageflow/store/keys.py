@@ -198,6 +198,7 @@ class Keys:
         )
 
 
+@functools.lru_cache(maxsize=1024)
 def signature_id_of(key: str) -> str:
     """The id in the key of a record or of its member: what logs and spans call ``signature_id`` and ``flow_id``.
 

@@ -35,6 +35,7 @@
 This module owns parsing and formatting. It refuses to know the prefix and namespace of a client, and to use Redis.
 """
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
@@ -303,25 +304,31 @@ class DedupeKey:
     path: MemberPath
     epoch: int = 0
 
-    @classmethod
-    def parse(cls, text: str) -> "DedupeKey":
+    @staticmethod
+    def parse(text: str) -> "DedupeKey":
         """Read a dedupe key.
 
         Raises:
             ValueError: The text is no dedupe key of this grammar.
         """
-        head, _, epoch = text.rpartition("/")
-        record, mark, rest = head.partition("#")
-        if not mark:
-            record, mark, rest = head.rpartition("@")
-            rest = mark + rest
-        if not record or not mark or not _EPOCH.fullmatch(epoch):
-            raise ValueError(f"{text!r} is no dedupe key")
-        return cls(record, MemberPath.parse(rest), int(epoch))
+        return _parse_dedupe_key(text)
 
     def __str__(self) -> str:
         mark = "" if self.path.is_user_run else "#"
         return f"{self.record}{mark}{self.path}/{self.epoch}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse_dedupe_key(text: str) -> DedupeKey:
+    """Read a dedupe key. One run parses the same key three times: to admit it, to note it, and to settle it."""
+    head, _, epoch = text.rpartition("/")
+    record, mark, rest = head.partition("#")
+    if not mark:
+        record, mark, rest = head.rpartition("@")
+        rest = mark + rest
+    if not record or not mark or not _EPOCH.fullmatch(epoch):
+        raise ValueError(f"{text!r} is no dedupe key")
+    return DedupeKey(record, MemberPath.parse(rest), int(epoch))
 
 
 @dataclass(frozen=True, slots=True)

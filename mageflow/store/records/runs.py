@@ -1,5 +1,6 @@
 """Operations that a run makes: `admit` before its body, `settle` after it. A plain run makes none."""
 
+import functools
 import json
 import string
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from mageflow.store.records.decisions import Settlement
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
-from mageflow.store.records.views import guarded, member_definition, member_view
+from mageflow.store.records.views import check_member, guarded, member_view
 from mageflow.types import SignatureKind, WorkflowPart
 
 __all__ = ["RunOperations"]
@@ -96,7 +97,7 @@ class RunOperations(RecordOperations):
                 run.traceparent,
                 "1" if is_replayed else "",
                 options_json if path.nonce is not None else "",
-                _comparable(task_names, self.keys.namespace),
+                _comparable(tuple(task_names), self.keys.namespace),
                 workflow,
             )
             verdict, status, *rest = cast("list[Any]", reply)
@@ -121,7 +122,7 @@ class RunOperations(RecordOperations):
             if wants_signature:
                 signature = member_view(keys, path, header, text, successes, errors, state)
             else:
-                member_definition(keys, path, text)
+                check_member(keys, path, text)
             call.result = "hit"
         step = path.index if path.is_step_or_item else None
         return Admission(
@@ -174,13 +175,14 @@ class RunOperations(RecordOperations):
                 ended.error.model_dump_json() if ended.error else "",
                 ended.input_json,
                 run.traceparent,
-                json.dumps(dict(ended.stages_ms), separators=(",", ":")) if ended.stages_ms else "",
+                _COMPACT.encode(dict(ended.stages_ms)) if ended.stages_ms else "",
                 *[part for each in acknowledged for part in each],
             )
         return guarded(keys.record, lambda: Settlement.parse(keys, reply))
 
 
-def _comparable(task_names: Sequence[str], namespace: str) -> str:
+@functools.lru_cache(maxsize=256)
+def _comparable(task_names: tuple[str, ...], namespace: str) -> str:
     """The names with and without the namespace, as ``admit.lua`` compares them: in lower case, as in Hatchet."""
     if not task_names:
         return ""
@@ -188,6 +190,8 @@ def _comparable(task_names: Sequence[str], namespace: str) -> str:
     return "\n" + "\n".join(sorted(name.translate(_LOWER) for name in names)) + "\n"
 
 
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+"""`json.dumps` with an option makes a new encoder for each call."""
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 

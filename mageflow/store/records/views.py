@@ -1,11 +1,12 @@
 """Stored documents as signatures: a header, a definition and a state become one frozen value."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from mageflow.errors import SignatureInvalidError
+from mageflow.errors import SignatureError, SignatureInvalidError
 from mageflow.signatures import (
     ChainSignature,
     FlowDefinition,
@@ -21,7 +22,7 @@ from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import CallbackKind, MemberPath, join_member_key
 from mageflow.store.records.stored import StoredHeader, StoredState
 
-__all__ = ["AnySignature", "guarded", "member_definition", "member_view", "record_view"]
+__all__ = ["AnySignature", "check_member", "guarded", "member_definition", "member_view", "record_view"]
 
 AnySignature = TaskSignature | ChainSignature | SwarmSignature
 _T = TypeVar("_T")
@@ -82,6 +83,29 @@ def member_definition(keys: RecordKeys, path: MemberPath, text: str) -> TaskDefi
     if isinstance(definition, FlowMember):
         raise SignatureInvalidError(key, f"it stands for the flow {definition.key!r}: load that")
     return definition
+
+
+def check_member(keys: RecordKeys, path: MemberPath, text: str) -> None:
+    """Check that a definition is that of a task, as `member_definition` does, for a caller that needs no more of it.
+
+    All runs of a signature have the same definition, so short texts that were found good are known again.
+
+    Raises:
+        SignatureInvalidError: It does not validate, or the member is a nested flow.
+    """
+    if len(text) > _KNOWN_CHARACTERS or not _is_task(text):
+        member_definition(keys, path, text)
+
+
+_KNOWN_CHARACTERS: Final = 4096
+
+
+@functools.lru_cache(maxsize=256)
+def _is_task(text: str) -> bool:
+    try:
+        return isinstance(decode_member("", text), TaskDefinition)
+    except SignatureError:
+        return False
 
 
 def guarded(key: str, build: Callable[[], _T]) -> _T:

@@ -26,6 +26,7 @@ Argument = str | bytes | int | float
 
 _SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _UNKNOWN_SCRIPT: Final = object()
+_READY: Final = frozenset((str, int))
 _TIMEOUTS: Final = (redis.exceptions.TimeoutError, TimeoutError)
 _FAILURES: Final = (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError)
 
@@ -119,7 +120,8 @@ def _text(reply: Any) -> Any:
     if isinstance(reply, bytes):
         return reply.decode(errors="backslashreplace")
     if isinstance(reply, list):
-        return [_text(each) for each in cast("list[Any]", reply)]
+        # Most elements need no call of their own.
+        return [each if type(each) in _READY else _text(each) for each in cast("list[Any]", reply)]
     if isinstance(reply, dict):
         return {_text(name): _text(value) for name, value in cast("dict[Any, Any]", reply).items()}
     return reply
