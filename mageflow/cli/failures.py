@@ -30,6 +30,10 @@ class UsageFailure(Failure):
 
 def is_interrupt(error: BaseException | None) -> bool:
     """Whether Ctrl-C is the cause: Python before 3.12 makes a `RuntimeError` of it while a class is made."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))  # causes may go in a circle, for example those of redis-py
         error = error.__cause__
-    return error is not None
+    return False
