@@ -34,6 +34,6 @@ def is_interrupt(error: BaseException | None) -> bool:
     while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
             return True
-        seen.add(id(error))  # causes may go in a circle, for example those of redis-py
+        seen.add(id(error))  # causes can go in a circle
         error = error.__cause__
     return False

@@ -1,11 +1,13 @@
 """What each answer of Redis means: worth repeating, or not."""
 
 import pytest
+import redis.exceptions
 from redis._parsers.base import BaseParser
 
+from mageflow.config import Settings
 from mageflow.errors import StoreError, StoreRefusedError, StoreUnavailableError
 from mageflow.interceptors import Event, Interceptor, RedisOutage
-from mageflow.store import RedisPort
+from mageflow.store import Keys, RedisPort, Store
 from mageflow.store.redis.refusals import as_store_error
 from mageflow.testing.valkey import EmbeddedValkey
 
@@ -67,6 +69,16 @@ async def test_a_wrong_password_fails_at_once(valkey: EmbeddedValkey) -> None:
     with pytest.raises(StoreRefusedError, match=r"WRONGPASS|invalid username-password.*correct the password"):
         await port.command("PING")
     await port.aclose()
+
+
+@pytest.mark.parametrize("operation", ["load", "definitions"])
+async def test_the_error_of_the_driver_is_the_cause_of_an_outage(operation: str) -> None:
+    """Tools that report errors show it, and code looks for a timeout there. No cause is its own."""
+    store = Store(RedisPort("redis://127.0.0.1:1/0"), Keys("mageflow", ""), Settings())
+    with pytest.raises(StoreUnavailableError) as refused:
+        await getattr(store, operation)(store.keys.new("task", "a" * 32).record)
+
+    assert isinstance(refused.value.__cause__, redis.exceptions.ConnectionError)
 
 
 async def test_an_outage_is_reported_at_its_begin_and_its_end(valkey: EmbeddedValkey) -> None:

@@ -56,17 +56,20 @@ async def call_record_script(
     try:
         return await port.call(script, [*keys.all(), *more_keys], (config, *args))
     except StoreError as error:
-        raise as_damage(keys, error) from error
+        damage = as_damage(keys, error)
+        if damage is None:
+            raise
+        raise damage from error
 
 
-def as_damage(keys: RecordKeys, error: StoreError) -> StoreError | SignatureInvalidError:
-    """What an error of Redis says about a record: that it is damaged, or of another release. Else the error itself."""
+def as_damage(keys: RecordKeys, error: StoreError) -> SignatureInvalidError | None:
+    """What an error of Redis says about a record: that it is damaged, or of another release. Else None."""
     found = _FOREIGN.search(error.reason)
     if found is not None:
         return SignatureVersionError(keys.record, int(found[1]), FORMAT_VERSION)
     if _DAMAGED.match(error.reason):
         return SignatureInvalidError(keys.record, _WHERE.sub("", error.reason))
-    return error
+    return None
 
 
 class RecordOperations:

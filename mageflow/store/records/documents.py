@@ -112,7 +112,10 @@ class DocumentOperations(RecordOperations):
         try:
             found = await self.port.command("HGETALL", keys.definitions, operation="definitions")
         except StoreError as error:
-            raise as_damage(keys, error) from error
+            damage = as_damage(keys, error)
+            if damage is None:
+                raise
+            raise damage from error
         if not found:
             raise SignatureNotFoundError(key)
         if isinstance(found, dict):
