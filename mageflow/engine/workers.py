@@ -89,6 +89,8 @@ class Workers:
     async def listen(self, worker: Worker) -> AsyncIterator[pb.AssignedAction]:
         """Yield the worker's actions until the stream ends or a newer stream replaces it."""
         stream = object()
+        if worker.stream is not None:  # the engine may hear of the new stream before the end of the old one
+            self._requeue_what_is_lost(worker)
         worker.stream = stream
         worker.had_stream = True
         worker.is_lost = False
@@ -108,6 +110,10 @@ class Workers:
     def _stream_closed(self, worker: Worker) -> None:
         worker.stream = None
         self._pool.leave(worker)
+        self._requeue_what_is_lost(worker)
+
+    def _requeue_what_is_lost(self, worker: Worker) -> None:
+        """Requeue the attempts that the worker has not begun some seconds from now: their actions may be lost."""
         attempts = [(task, task.retry_count) for task in worker.tasks if not task.acknowledged]
         self._clock.later(_UNACKNOWLEDGED_SECONDS, self._requeue_unacknowledged, worker, attempts)
 

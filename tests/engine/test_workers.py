@@ -158,6 +158,21 @@ async def test_priority_goes_first_and_a_retry_before_everything(client: RawClie
         assert order == [blocker, high, low, also_low]
 
 
+async def test_an_action_that_was_lost_with_a_replaced_stream_is_sent_again(client: RawClient) -> None:
+    """A worker may open its new stream before the engine has noticed the end of the old one."""
+    name = unique("replaced")
+    await client.put(name, task("work", name))
+    worker = await client.register(f"{name}:work")
+    await worker.open()
+    run = await client.run(name)
+    await worker.next()
+    await worker.open()
+    action = await worker.next(within=30)
+    assert (action.workflow_run_id, action.retry_count) == (run, 1)
+    await worker.complete(action)
+    await worker.close()
+
+
 async def test_an_action_that_was_lost_with_its_stream_is_sent_again(client: RawClient) -> None:
     """An action that was sent but never reported STARTED is requeued some seconds after the stream broke."""
     name = unique("swallowed")
