@@ -2,8 +2,8 @@
 
 import contextlib
 import itertools
+import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import redis
 
+from mageflow.testing.child_process import ChildProcess
 from mageflow.testing.ports import free_port
 from mageflow.testing.valkey import _binary
 
@@ -34,7 +35,7 @@ def until(
     condition: Callable[[], Any],
     what: str,
     within: float = READY_SECONDS,
-    process: "subprocess.Popen[bytes] | None" = None,
+    process: ChildProcess | None = None,
 ) -> Any:
     """Wait for another process, and no longer if it has ended."""
     deadline = time.monotonic() + within
@@ -73,7 +74,7 @@ class ServerProcess:
         self._binary = binary
         self._is_sentinel = is_sentinel
         self._options = dict(options or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def socket(self) -> Path:
@@ -103,7 +104,7 @@ class ServerProcess:
             configuration.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         command = [self._binary, str(configuration), *(["--sentinel"] if self._is_sentinel else [])]
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = ChildProcess(command, output=log, environment=os.environ)
         try:
             until(lambda: self.ask("PING") == "PONG", "the server answers", process=self._process)
         except BaseException as error:
@@ -119,8 +120,7 @@ class ServerProcess:
     def kill(self) -> None:
         """As a power cut would."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._process.kill()
             self._process = None
 
     def __enter__(self) -> Self:
