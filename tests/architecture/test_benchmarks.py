@@ -79,6 +79,31 @@ def test_the_table_has_the_round_trips_of_flows(root: Path, tmp_path: Path) -> N
     }
 
 
+def test_the_raw_calls_record_what_mageflow_records(root: Path) -> None:
+    """The limit is of the same span, attributes, line, series and exemplars."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_attempt", "--records"]
+
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+
+    found = json.loads(done.stdout)
+    assert found["raw"] == found["mageflow"]
+    assert found["raw"]["span"] == ["process bench", "CONSUMER", True]
+    assert len(found["raw"]["attributes"]) == 21
+    assert len(found["raw"]["line"]) == 15
+    assert len(found["raw"]["series"]) == 8
+
+
+def test_an_attempt_stands_beside_the_raw_calls(root: Path, tmp_path: Path) -> None:
+    """Both numbers and their ratio are rows of the table."""
+    found = tmp_path / "found.json"
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "attempt", "--json", str(found)]
+
+    subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+
+    added, raw, ratio = json.loads(found.read_text()).values()
+    assert ratio == pytest.approx(added / raw)
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "shown"), [(None, "µs", ""), (0.5, "%", "0.50 %"), (12.34, "", "12.3"), (-2000, "", "-2,000")]
 )

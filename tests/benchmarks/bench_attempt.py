@@ -1,11 +1,12 @@
 """What mageflow adds to one attempt inside a worker's process, in microseconds of CPU.
 
-Run: ``python tests/benchmarks/bench_attempt.py`` (half a minute; ``--json`` for programs, ``--profile NAME`` prints
-where the time of one side goes).
+Run: ``python -m tests.benchmarks.bench_attempt`` (half a minute; ``--json`` for programs, ``--profile NAME`` prints
+where the time of one side goes, ``--records`` what the raw calls and mageflow record).
 
 The SDK's own code runs the attempt, as its worker does: a real ``Context``, the task's dependencies, the function, the
 serialised output. Only the wire is missing, so that nothing but the attempt is measured. All sides take turns in one
-process. CPU time of the process, because the wall clock also shows what else the machine does.
+process. CPU time of the process, because the wall clock also shows what else the machine does. The last side is the
+same telemetry, called by hand in a task of the bare SDK (`raw_calls`): the limit.
 """
 
 import argparse
@@ -42,7 +43,13 @@ from hatchet_sdk.runnables.action import Action, ActionPayload, ActionType  # no
 from hatchet_sdk.runnables.contextvars import ctx_additional_metadata, ctx_step_run_id, ctx_workflow_run_id  # noqa: E402
 from hatchet_sdk.serde import HATCHET_PYDANTIC_SENTINEL  # noqa: E402
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult  # noqa: E402
+from opentelemetry.sdk.trace.export import (  # noqa: E402
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 from opentelemetry.trace import NoOpTracerProvider  # noqa: E402
 from prometheus_client import CollectorRegistry  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
@@ -50,6 +57,7 @@ from pydantic import BaseModel  # noqa: E402
 from mageflow import Mageflow, Settings  # noqa: E402
 from mageflow.interceptors import Enqueue, EnqueueItem  # noqa: E402
 from mageflow.metadata import stamp  # noqa: E402
+from tests.benchmarks.raw_calls import LOGGER, raw_calls  # noqa: E402
 
 ROUNDS = 15
 CALLS = 400
@@ -97,9 +105,9 @@ def _bare() -> Made:
     return Made(Hatchet().task(name="bench", input_validator=Message)(bare_body), {}, nullcontext())
 
 
-def _mageflow(provider: Any, **settings: Any) -> Made:
+def _mageflow(provider: Any, registry: CollectorRegistry | None = None, **settings: Any) -> Made:
     client: Any = Mageflow(
-        Hatchet(), settings=Settings(**settings), registry=CollectorRegistry(), tracer_provider=provider
+        Hatchet(), settings=Settings(**settings), registry=registry or CollectorRegistry(), tracer_provider=provider
     )
     task = client.task(name="bench", input_validator=Message)(body)
     item = EnqueueItem("bench", stamp({}, source="direct"))
@@ -108,12 +116,25 @@ def _mageflow(provider: Any, **settings: Any) -> Made:
     return Made(task, dict(item.metadata), client._confirmations.running())
 
 
+def _raw(provider: TracerProvider, registry: CollectorRegistry | None = None) -> Made:
+    recorded = raw_calls(
+        body,
+        provider=provider,
+        registry=registry or CollectorRegistry(),
+        code_function=f"{body.__module__}.{body.__qualname__}",
+    )
+    sent = _mageflow(provider, metrics=False).metadata
+    return Made(Hatchet().task(name="bench", input_validator=Message)(recorded), sent, nullcontext())
+
+
+BARE, EVERYTHING, RAW = "bare SDK", "metrics, JSON logs and recording spans", "the same telemetry by hand, raw calls"
 SIDES: dict[str, tuple[Callable[[], Made], int]] = {
-    "bare SDK": (_bare, logging.WARNING),
+    BARE: (_bare, logging.WARNING),
     "everything off": (lambda: _mageflow(NoOpTracerProvider(), metrics=False), logging.WARNING),
     "metrics": (lambda: _mageflow(NoOpTracerProvider()), logging.WARNING),
     "metrics and JSON logs": (lambda: _mageflow(NoOpTracerProvider()), logging.INFO),
-    "metrics, JSON logs and recording spans": (lambda: _mageflow(_recording()), logging.INFO),
+    EVERYTHING: (lambda: _mageflow(_recording()), logging.INFO),
+    RAW: (lambda: _raw(_recording()), logging.INFO),
 }
 
 
@@ -193,9 +214,11 @@ def log_to(stream: io.TextIOBase) -> None:
     """Write mageflow's events as JSON lines."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("mageflow")
-    logger.addHandler(handler)
-    logger.propagate = False
+    for name in ("mageflow", LOGGER):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO)
 
 
 class _Sink(io.TextIOBase):
@@ -206,6 +229,45 @@ class _Sink(io.TextIOBase):
     def write(self, text: str) -> int:
         self.lines += 1
         return len(text)
+
+
+def records() -> dict[str, Any]:
+    """What one attempt records by each way: the span and its attributes, the fields of its line, and its series."""
+    found: dict[str, Any] = {}
+    for name, make in (("mageflow", _mageflow), ("raw", _raw)):
+        exporter, registry, stream = InMemorySpanExporter(), CollectorRegistry(), io.StringIO()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        logging.getLogger("mageflow").setLevel(logging.INFO)
+        made = make(provider, registry)
+        exporter.clear()  # the span that sends the run
+        log_to(stream)
+
+        async def run(made: Made = made) -> None:
+            async with made.serving:
+                await _round(attempt_of(made), 1)
+
+        asyncio.run(run())
+        [span] = exporter.get_finished_spans()
+        assert span.parent is not None
+        assert span.context is not None
+        assert f"{span.context.span_id:016x}" in stream.getvalue()
+        found[name] = {
+            "span": [span.name, span.kind.name, f"{span.parent.trace_id:032x}" in str(made.metadata["traceparent"])],
+            "attributes": {key: type(value).__name__ for key, value in sorted((span.attributes or {}).items())},
+            "line": {key: type(value).__name__ for key, value in sorted(json.loads(stream.getvalue()).items())},
+            "series": sorted(
+                [sample.name, *sorted(sample.labels.items())]
+                for family in registry.collect()
+                for sample in family.samples
+                if family.type in ("counter", "histogram") and "enqueue" not in family.name
+                if sample.value and "le" not in sample.labels
+            ),
+            "exemplars": sorted(
+                sample.name for family in registry.collect() for sample in family.samples if sample.exemplar
+            ),
+        }
+    return found
 
 
 def profile(name: str) -> None:
@@ -233,7 +295,11 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=CALLS, help="attempts of each side in one round")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--profile", choices=SIDES, help="print a profile of one side instead")
+    parser.add_argument("--records", action="store_true", help="print what mageflow and the raw calls record instead")
     options = parser.parse_args()
+    if options.records:
+        print(json.dumps(records()))
+        return
     sink = _Sink()
     log_to(sink)
     if options.profile:
@@ -245,13 +311,17 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in results.items()}
     lowest = {name: min(values) for name, values in results.items()}
     if options.json:
-        print(json.dumps({"rounds": options.rounds, "calls": options.calls, "median": medians, "lowest": lowest}))
+        sides = {"bare": BARE, "everything": EVERYTHING, "raw": RAW}
+        sizes = {"rounds": options.rounds, "calls": options.calls}
+        print(json.dumps({**sizes, **sides, "median": medians, "lowest": lowest}))
         return
     print("microseconds of CPU above the bare SDK: the median, and the difference of the lowest")
     for name in SIDES:
-        above, least = medians[name] - medians["bare SDK"], lowest[name] - lowest["bare SDK"]
+        above, least = medians[name] - medians[BARE], lowest[name] - lowest[BARE]
         print(f"{above:8.1f} {least:8.1f}  {name}")
-    print(f"the bare SDK itself: {medians['bare SDK']:.1f} and {lowest['bare SDK']:.1f}")
+    print(f"the bare SDK itself: {medians[BARE]:.1f} and {lowest[BARE]:.1f}")
+    ratio = (lowest[EVERYTHING] - lowest[BARE]) / (lowest[RAW] - lowest[BARE])
+    print(f"everything on, over the raw calls: {ratio:.2f}")
 
 
 if __name__ == "__main__":
