@@ -12,6 +12,7 @@ import yaml
 
 from mageflow.cli.group import COMMANDS
 from mageflow.config import Settings
+from mageflow.dashboards.kubernetes import MATCH_LABELS
 from mageflow.telemetry.names.metrics import METRICS
 from tests.architecture.pages import all_pages, blocks
 from tests.dashboards.test_alert_rules import needs_promtool
@@ -92,11 +93,16 @@ def test_a_wrong_manifest_is_found() -> None:
 
 
 def test_the_deployment_selects_its_pods_and_sets_what_exists() -> None:
-    """The selector has the labels of the template, the probe names a port, and each variable of ours is a setting."""
+    """The selectors of the Deployment and of the exported PodMonitor find the pods; the probe names a port.
+
+    Each variable of mageflow is a setting.
+    """
     [document] = [yaml.safe_load(text) for _, text in found("yaml") if "kind: Deployment" in text]
     template = document["spec"]["template"]
     [container] = template["spec"]["containers"]
-    assert document["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    labels = template["metadata"]["labels"].items()
+    assert document["spec"]["selector"]["matchLabels"].items() <= labels
+    assert MATCH_LABELS.items() <= labels
     assert container["livenessProbe"]["httpGet"]["port"] in {port["name"] for port in container["ports"]}
     names = {each["name"] for each in container["env"]} - {"HATCHET_CLIENT_TOKEN"}
     assert names <= {f"MAGEFLOW_{name.upper()}" for name in Settings.model_fields}

@@ -10,6 +10,7 @@ import pytest
 
 from mageflow.cli.group import COMMANDS
 from mageflow.config import Settings
+from mageflow.dashboards.kubernetes import MATCH_LABELS
 from mageflow.metadata import OWN_KEYS
 from mageflow.telemetry import names
 from mageflow.telemetry.names import metrics, traces
@@ -43,8 +44,8 @@ def resolve(dotted: str) -> object:
 
 
 def test_every_dotted_name_resolves(page):
-    """``mageflow.a.b`` on the page is something that can be imported, or one of mageflow's signals."""
-    signals = {*traces.ATTRIBUTES, *traces.SPAN_EVENTS, *(event.name for event in names.EVENTS)}
+    """``mageflow.a.b`` on the page is something that can be imported, a signal, or the label of pods."""
+    signals = {*traces.ATTRIBUTES, *traces.SPAN_EVENTS, *(event.name for event in names.EVENTS), *MATCH_LABELS}
     dotted = {found.rstrip(".") for found in re.findall(r"\bmageflow(?:\.\w+)+", page)} - signals
 
     dotted = {name for name in dotted if not name.endswith((".py", ".git"))}
