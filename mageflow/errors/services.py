@@ -79,14 +79,16 @@ class DispatchError(MageflowError):
         task: The task to run, or the id of the run that the request is about.
         reason: The message of the engine or of the SDK.
         refused: True if Hatchet answered and refused. It may accept later, for example once the task is registered.
+        unanswered: True if Hatchet is away, or did not answer in time. It may have done what was requested.
     """
 
     retryable = True
 
-    def __init__(self, task: str, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, task: str, reason: str, *, refused: bool = False, unanswered: bool = False) -> None:
         self.task = task
         self.reason = reason
         self.refused = refused
+        self.unanswered = unanswered
         super().__init__(f"the request to Hatchet about {task!r} failed: {reason}")
 
 

@@ -11,6 +11,7 @@ expired) is settled as failed. Then the flow ends and its error callbacks run.
 """
 
 import logging
+import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -87,6 +88,7 @@ class OutboxRelay:
         self._acknowledgements = acknowledgements
         self._interceptor = interceptor
         self._refills = RefillTimers(self._refill)
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def deliver(self, decision: Decision, *, critical_task: str = "") -> None:
         """Send everything a decision calls for, and everything that follows from it. Never raises `MageflowError`.
@@ -188,16 +190,25 @@ class OutboxRelay:
 
     async def _dispatch(self, decision: Decision, runs: Sequence[tuple[MemberEntry, DispatchRun]]) -> list[Decision]:
         alone = [each for each in runs if each[0].tries > _ALONE_AFTER_TRIES]
+        self._random.shuffle(alone)  # none waits for ever behind one that Hatchet does not answer
         together = [each for each in runs if each[0].tries <= _ALONE_AFTER_TRIES]
         chunks = [together[first : first + _CHUNK] for first in range(0, len(together), _CHUNK)]
         following: list[Decision] = []
+        left = len(runs)
         for chunk in [*chunks, *([each] for each in alone)]:
-            following += await self._dispatch_chunk(decision, chunk)
+            try:
+                following += await self._dispatch_chunk(decision, chunk)
+            except DispatchError as error:
+                # Hatchet does not answer. Each further chunk would wait as long, and the attempt that has ended too.
+                _log.warning("%d runs of %s are left to the reconcilers: %s", left, decision.keys.record, error)
+                break
+            left -= len(chunk)
         return following
 
     async def _dispatch_chunk(
         self, decision: Decision, chunk: Sequence[tuple[MemberEntry, DispatchRun]]
     ) -> list[Decision]:
+        """Send some runs in one call; raises `DispatchError` if Hatchet does not answer."""
         try:
             with self._filling(decision, len(chunk)):
                 run_ids = await self._dispatcher.dispatch([run for _, run in chunk])
@@ -213,6 +224,8 @@ class OutboxRelay:
             entry = chunk[0][0]
             if len(chunk) == 1 and error.refused and entry.tries >= _FAIL_AFTER_TRIES:
                 return [await self._fail(decision, entry, error)]
+            if error.unanswered:
+                raise
             _log.warning("%d runs of %s are left to the reconcilers: %s", len(chunk), decision.keys.record, error)
             return []
         for (entry, run), run_id in zip(chunk, run_ids, strict=True):

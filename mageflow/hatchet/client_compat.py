@@ -4,14 +4,57 @@
 the other files whose names end in ``compat.py``.
 """
 
+import time
 from collections.abc import Callable
-from typing import Any, cast
+from copy import copy
+from typing import Any, TypeVar, cast
 
+import grpc
 from hatchet_sdk.client import Client
+from hatchet_sdk.clients.admin import AdminClient
 
 # pyright: reportPrivateUsage=false
 
-__all__ = ["has_used_grpc", "refuse_grpc"]
+__all__ = ["has_used_grpc", "refuse_grpc", "sending_within"]
+
+_Admin = TypeVar("_Admin", bound=AdminClient)
+
+
+def sending_within(admin: _Admin, seconds: float) -> _Admin:
+    """A copy of a client whose sends end in ``TimeoutError`` when Hatchet has not taken them after this time.
+
+    The time is for all attempts together that the SDK makes of one send (5 by default). The SDK sets no limit: against
+    a Hatchet that holds the connection and is silent, a send of it waits for ever, and so does its thread of the pool.
+    """
+    copied = copy(admin)
+    make = getattr(admin, "_get_or_create_v0_client", None)
+    if make is not None:
+        stub = _LimitedStub(make(), seconds)
+        vars(copied)["_get_or_create_v0_client"] = lambda: stub
+    return copied
+
+
+class _LimitedStub:
+    """A stub of gRPC whose calls share one limit in time."""
+
+    def __init__(self, stub: Any, seconds: float) -> None:
+        self._stub = stub
+        self._seconds = seconds
+        self._ends_at = time.monotonic() + seconds
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._stub, name)
+
+        def limited(*args: Any, **options: Any) -> Any:
+            try:
+                return call(*args, timeout=max(0.0, self._ends_at - time.monotonic()), **options)
+            except grpc.RpcError as error:
+                if time.monotonic() < self._ends_at:
+                    raise
+                # Not one of gRPC's errors: the SDK would try again.
+                raise TimeoutError(f"Hatchet has not taken it within {self._seconds:g} s") from error
+
+        return limited
 
 
 def has_used_grpc(client: Client, *, only_asynchronous: bool) -> bool:

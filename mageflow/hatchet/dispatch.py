@@ -18,7 +18,14 @@ from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeE
 from mageflow.hatchet import compat, declaration_compat
 from mageflow.hatchet.bounded import bounded
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe, is_refusal, is_too_large, raised_error
+from mageflow.hatchet.errors_map import (
+    DISPATCH_FAILURES,
+    describe,
+    is_refusal,
+    is_too_large,
+    is_unanswered,
+    raised_error,
+)
 from mageflow.hatchet.register import TaskRegister
 from mageflow.hatchet.run_events import is_unscheduled, origin_of, was_replayed, was_timed_out
 from mageflow.hatchet.scheduled_runs import delete_scheduled_runs
@@ -82,7 +89,9 @@ class SdkDispatcher(Dispatcher):
         except DISPATCH_FAILURES as error:
             if is_too_large(error):
                 raise _too_large(runs, describe(error)) from error
-            raise DispatchError(runs[0].task_name, describe(error), refused=is_refusal(error)) from error
+            raise DispatchError(
+                runs[0].task_name, describe(error), refused=is_refusal(error), unanswered=is_unanswered(error)
+            ) from error
 
     @override
     async def cancel(self, run_ids: Sequence[str]) -> None:

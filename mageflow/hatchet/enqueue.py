@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hatchet_sdk.client import Client
 from hatchet_sdk.clients.admin import AdminClient
@@ -21,6 +21,7 @@ from hatchet_sdk.features.scheduled import ScheduledClient
 from hatchet_sdk.workflow_run import WorkflowRunRef
 from typing_extensions import override
 
+from mageflow.hatchet.client_compat import sending_within
 from mageflow.hatchet.compat import running_task_id
 from mageflow.hatchet.forked_clients import watch_forks
 from mageflow.hatchet.sdk_names import (
@@ -37,6 +38,9 @@ from mageflow.types import DispatchRun, Source
 
 __all__ = ["Enqueuer", "ObservedAdminClient", "enqueue_item", "instrumented_client", "on_behalf_of"]
 
+
+_SEND_SECONDS: Final = 15.0
+"""Longest send of the runs of a flow. An attempt that has ended waits for it, and a reconciler sends what it left."""
 
 _signed: ContextVar[DispatchRun | None] = ContextVar("mageflow_signed_run", default=None)
 """The run of a signature for which the SDK's own ``run`` method is called further up the stack."""
@@ -210,9 +214,14 @@ class ObservedAdminClient(AdminClient):
         return references
 
     async def dispatch(self, call: Enqueue, configs: list[WorkflowRunTriggerConfig]) -> list[str]:
-        """Send the runs of a flow, inside `Interceptor.enqueue` with this call. Returns the run ids in order."""
+        """Send the runs of a flow, inside `Interceptor.enqueue` with this call. Returns the run ids in order.
+
+        Raises:
+            TimeoutError: Hatchet has not taken them after 15 s. It may have them all the same.
+        """
         with self._enqueuer.around(call):
-            references = await super().aio_run_workflows(_stamped_configs(configs, call.items))
+            bounded = sending_within(self, _SEND_SECONDS)
+            references = await AdminClient.aio_run_workflows(bounded, _stamped_configs(configs, call.items))
             run_ids = [each.workflow_run_id for each in references]
             _note_run_ids(call.items, run_ids)
         return run_ids

@@ -24,6 +24,7 @@ __all__ = [
     "is_non_retryable",
     "is_refusal",
     "is_too_large",
+    "is_unanswered",
     "raised_error",
 ]
 
@@ -59,6 +60,13 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in _REFUSALS
     return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether Hatchet is away, or did not answer in time."""
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return isinstance(error, TimeoutError)
 
 
 def is_too_large(error: BaseException) -> bool:

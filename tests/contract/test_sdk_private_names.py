@@ -4,6 +4,7 @@ import inspect
 import re
 
 from hatchet_sdk import Context, DurableContext, Hatchet
+from hatchet_sdk.clients.admin import AdminClient
 from hatchet_sdk.clients.dispatcher.dispatcher import DispatcherClient
 from hatchet_sdk.deprecated.worker import _legacy_start_action_listener
 from hatchet_sdk.runnables.task import Task
@@ -126,3 +127,11 @@ def test_stubs_exist_once_they_are_used(mageflow_hatchet: Hatchet) -> None:
     assert stubs == [None] * 7
     assert client.admin._get_or_create_v0_client() is client.admin.v0_client
     assert client.event._get_or_create_client() is client.event._client
+
+
+def test_every_send_of_runs_goes_through_the_stub_of_one_method() -> None:
+    """``client_compat.sending_within`` replaces that method, so that a send of a flow has an end."""
+    source = inspect.getsource(AdminClient.aio_run_workflows)
+    assert "client = self._get_or_create_v0_client()" in source
+    assert "client.BulkTriggerWorkflow, self.config.tenacity" in source
+    assert "timeout=" not in source
