@@ -5,9 +5,11 @@ nothing of mageflow.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
+
+from mageflow._frozen import frozen
 
 
 class AcceptParams(StrEnum):
@@ -83,7 +85,7 @@ class RandomSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DispatchRun:
     """One run to send to Hatchet for a signature or a flow.
 
@@ -113,7 +115,7 @@ class DispatchRun:
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunOrigin:
     """When Hatchet made a run, and the sending that it was made from.
 
@@ -126,7 +128,7 @@ class RunOrigin:
     stamp: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunReport:
     """The state of a run in Hatchet.
 

@@ -1,8 +1,8 @@
 """Errors of locks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from mageflow._frozen import frozen
 from mageflow.errors.configuration import MageflowError
 
 
@@ -46,7 +46,7 @@ class LockLostError(LockError):
         super().__init__(f"the lease on {_resource(resource, key)} (token {token}) was lost")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CycleEdge:
     """One edge of a cycle in the wait-for graph: ``task`` (in ``run_id``) waits for ``resource``/``key``.
 

@@ -8,9 +8,9 @@ run is turned away.
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from mageflow._frozen import frozen
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.store import Acknowledgement, RecordKeys, Store
 
@@ -98,7 +98,7 @@ class Acknowledgements:
         return self._waiting.get(loop) or self._waiting.setdefault(loop, _Waiting())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Sent:
     sent: Acknowledgement
     sent_at: float

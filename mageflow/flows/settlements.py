@@ -11,10 +11,10 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from mageflow._frozen import frozen
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.flows.repetition import FIRST_PAUSE, LONGEST_PAUSE, next_pause
 from mageflow.interceptors import Interceptor, PendingSettlements
@@ -32,7 +32,7 @@ _CLOSING_SECONDS: Final = 2.0
 _log = logging.getLogger("mageflow.flows")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Late:
     key: str
     run: RunIdentity

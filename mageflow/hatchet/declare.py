@@ -5,7 +5,7 @@ The SDK makes the task. mageflow gives it a function that binds arguments, and r
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from importlib.metadata import version
 from typing import Any, Self, cast, get_args, get_origin
 
@@ -18,6 +18,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import is_typeddict
 from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
+from mageflow._frozen import frozen
 from mageflow.errors import DecorationError, SdkFeatureError
 from mageflow.hatchet import compat, declaration_compat, durations
 from mageflow.hatchet.hooks import Hooks
@@ -30,7 +31,7 @@ from mageflow.types import AcceptParams, Pool
 __all__ = ["BoundFunction", "Declarations"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BoundFunction:
     """A function that can be declared as a task: mageflow has decided which arguments it gets."""
 

@@ -1,18 +1,18 @@
 """The register of the tasks that one client has declared. The task of a signature is looked up here."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 
+from mageflow._frozen import frozen
 from mageflow.hatchet import declaration_compat
 from mageflow.interceptors import TaskInfo
 
 __all__ = ["Declared", "TaskRegister"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Declared:
     """One declared task."""
 

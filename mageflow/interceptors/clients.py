@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from mageflow._frozen import frozen
 from mageflow.interceptors.events import Event
 from mageflow.interceptors.tasks import TaskInfo
 
 __all__ = ["ClientCreated", "WorkerDraining", "WorkerInfo"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientCreated(Event):
     """A client was made. The first event of every client; nothing is connected yet."""
 
@@ -24,7 +25,7 @@ class ClientCreated(Event):
     """Log records written inside ``with hide_from_log_forwarder():`` are not forwarded to Hatchet."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerDraining(Event):
     """A worker was asked to stop. It takes no new runs and waits for its attempts."""
 

@@ -4,7 +4,7 @@ An event is a dataclass that inherits from `Event`. It needs no method on `Inter
 events of every type, and an interceptor selects by type.
 """
 
-from dataclasses import dataclass
+from mageflow._frozen import frozen
 
 __all__ = ["Event", "InterceptorFailed"]
 
@@ -15,7 +15,7 @@ class Event:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InterceptorFailed(Event):
     """An interceptor raised. The operation it observed went on without it."""
 

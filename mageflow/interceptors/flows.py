@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.interceptors.events import Event
 
 __all__ = [
@@ -72,7 +73,7 @@ class FlowFinish(Event):
     """The task whose end ended the flow."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SwarmLeftOpen(Event):
     """A caller waits for a swarm whose items have all ended and which is not closed. Published once per wait."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.errors import CycleEdge
 from mageflow.interceptors.events import Event
 from mageflow.interceptors.tasks import Attempt
@@ -36,7 +37,7 @@ class ResourceKey:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockParty:
     """A run that holds a lock, as its record in Redis describes it."""
 
@@ -104,7 +105,7 @@ class LockAcquire(_Timed):
     """Filled in for the victim of a deadlock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockDeclared(Event):
     """A resource was declared. Its name appears in signals from now on; no request has been made yet."""
 
@@ -139,7 +140,7 @@ class LeaseLost(Event):
     hold: LockHold
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeaseRenewal(Event):
     """One lease in one renewal: ``lost`` when Redis no longer has it, ``error`` when Redis did not answer."""
 
@@ -147,7 +148,7 @@ class LeaseRenewal(Event):
     result: Literal["ok", "lost", "error"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeadlockCheck(Event):
     """One search for a cycle. It runs inside the acquiring script, so the duration is that of the round trip."""
 
@@ -156,7 +157,7 @@ class DeadlockCheck(Event):
     error_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deadlock(Event):
     """A cycle that was found and broken. Published once, by the process whose round trip found it."""
 
@@ -171,7 +172,7 @@ class Deadlock(Event):
     """From sending the request that closed the cycle to its answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockExpired(Event):
     """A lock was taken from an owner whose lease had run out."""
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mageflow._frozen import frozen
 from mageflow.interceptors.events import Event
 
 __all__ = ["QueueView", "WaitingRuns"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitingRuns:
     """What waits of one task."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.interceptors.events import Event
 from mageflow.types import OutageReason, SignatureKind
 
@@ -52,7 +53,7 @@ class RedisCall:
     """File name of the Lua script without ``.lua``, or the command in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DamageFound(Event):
     """Something in Redis cannot be read and was put aside. Published once, until the notes are cleared."""
 
@@ -65,7 +66,7 @@ class DamageFound(Event):
     """What cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RedisOutage(Event):
     """Redis went away or began to refuse, or it answers again. Published once for each of the two, per client."""
 
@@ -81,14 +82,14 @@ class RedisOutage(Event):
     """Failed round trips in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingSettlements(Event):
     """The number of ended attempts whose outcome Redis does not have yet has changed. This process repeats them."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClockReading(Event):
     """The clock of this process was compared with that of Redis. A worker with Redis does so every few seconds."""
 

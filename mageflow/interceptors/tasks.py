@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.interceptors.events import Event
 from mageflow.types import ExtensionReason, Outcome, Phase, Pool, Source, Stage, UnservedReason
 
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskInfo:
     """A task, as it was declared."""
 
@@ -53,7 +54,7 @@ class TaskInfo:
     """Priority of a run that is given none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskDeclared(Event):
     """A task was declared, when its module is imported. A task that is declared again replaces the first one."""
 
@@ -184,7 +185,7 @@ class Attempt:
         return self.timeout_seconds - self.elapsed_seconds
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutcomeConfirmed(Event):
     """The outcome of an attempt that was left with `Attempt.is_unconfirmed` is final now.
 
@@ -195,7 +196,7 @@ class OutcomeConfirmed(Event):
     """Its ``outcome`` is Hatchet's. It is the worker's where Hatchet did not answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EarlierAttempts(Event):
     """Whether an earlier attempt of a run has begun is known. Sent for attempts with `Attempt.asks_whether_first`.
 
@@ -243,7 +244,7 @@ class Enqueue:
     """Whether a durable task spawns the runs. The SDK's instrumentor writes no trace context for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunUnserved(Event):
     """A run that this process sent has not started, and will not without a change. Published once per task."""
 

@@ -5,10 +5,10 @@ import functools
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from contextvars import Token
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from mageflow._frozen import frozen
 from mageflow.errors import StoreError
 from mageflow.interceptors import Attempt, Interceptor, TaskInfo, TimeoutExtension, current_attempt
 from mageflow.invocation.attempt_state import AttemptState
@@ -35,7 +35,7 @@ class RunHooks(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunnerServices:
     """The parts that all tasks of one client share."""
 

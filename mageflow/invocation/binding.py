@@ -7,10 +7,10 @@ error at declaration, not a ``TypeError`` at run time.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
 from mageflow.invocation.decorators import Marks
 from mageflow.signatures import TaskSignature
@@ -25,7 +25,7 @@ _SIGNATURE_NAMES = frozenset({"signature", "_signature"})
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Binding:
     """Which of message, context and signature one function gets, and in which parameter."""
 

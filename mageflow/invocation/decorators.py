@@ -9,10 +9,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, cast
 
+from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
 
 __all__ = ["BodyLock", "Marks", "exclusive", "marks_of", "record", "stagger_execution", "with_ctx", "with_signature"]
@@ -30,7 +31,7 @@ class BodyLock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Marks:
     """The marks that decorators recorded on one function."""
 

@@ -8,11 +8,11 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from mageflow import flows, store
+from mageflow._frozen import frozen
 from mageflow.error_text import STORED_CHARACTERS, text_of
 from mageflow.errors import DuplicateRunError, MageflowError, SignatureError, StoreRefusedError, StoreUnavailableError
 from mageflow.interceptors import Attempt, ExtendTimeout
@@ -40,14 +40,14 @@ Short, so that Hatchet learns the outcome soon: a worker that is killed before r
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replay:
     """The step succeeded before: return its stored result and do not run the body."""
 
     result_json: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """The body runs, and its end is the end of its step."""
 

@@ -5,10 +5,10 @@ This file owns the request and its key. ``mageflow.invocation`` owns the decorat
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
 from mageflow.locks.block import LockBlock
 from mageflow.locks.request import OnLost
@@ -19,7 +19,7 @@ from mageflow.store import VictimPolicy
 __all__ = ["ExclusiveMark", "exclusive_mark"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExclusiveMark:
     """The mark that ``@client.exclusive(...)`` records on a function."""
 

@@ -4,9 +4,10 @@ Resource keys are the program's data: the report shows a hash of them unless raw
 document; the command line draws it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from mageflow._frozen import frozen
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.waitgraph import WaitGraph
 from mageflow.store import LockOwner, LockSnapshot
@@ -15,7 +16,7 @@ from mageflow.telemetry.spans import hashed
 __all__ = ["CycleMember", "Holder", "LocksReport", "Waiter", "shown_key"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holder:
     """A run that holds a lock."""
 
@@ -37,7 +38,7 @@ class Holder:
     """How many requests wait for this lock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiter:
     """A run that waits for a lock."""
 
@@ -60,7 +61,7 @@ class Waiter:
     """Ids of the holder's own waiting requests that keep it from releasing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CycleMember:
     """One run of a deadlock, and what it waits for."""
 
@@ -70,7 +71,7 @@ class CycleMember:
     resource: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocksReport:
     """Every lock and every wait at one instant."""
 

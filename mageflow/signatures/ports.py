@@ -1,8 +1,8 @@
 """What a signature needs from higher floors to act: Protocols only."""
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mageflow._frozen import frozen
 from mageflow.signatures.message import FailureRecord
 from mageflow.signatures.runs import LastRun
 from mageflow.signatures.states import Status
@@ -10,7 +10,7 @@ from mageflow.signatures.states import Status
 __all__ = ["FailedItem", "SignatureLifecycle", "SwarmOperations"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailedItem:
     """An item of a swarm that ended without success.
 

@@ -1,15 +1,14 @@
 """The runs behind a signature: which run is meant, which was the last, and what the status was over time. Pure."""
 
-from dataclasses import dataclass
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from mageflow._frozen import frozen
 from mageflow.signatures.states import Status
 
 __all__ = ["HistoryEntry", "LastRun", "RunIdentity"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunIdentity:
     """Identifies one attempt of one run in Hatchet. Admission and settlement are idempotent over it.
 

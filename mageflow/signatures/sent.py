@@ -18,6 +18,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from mageflow._frozen import frozen
 from mageflow.errors import ConfigurationError
 
 __all__ = ["SERIALIZATION_CONTEXT", "SentMessage", "as_json_object", "input_key", "other_keys", "with_input_keys"]
@@ -26,7 +27,7 @@ SERIALIZATION_CONTEXT: Final = MappingProxyType({"is_hatchet_serialization_conte
 """Equals the SDK's ``HATCHET_PYDANTIC_SENTINEL``: a user's serializer recognises Hatchet by it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen
 class SentMessage:
     """A message as JSON values.
 

@@ -26,9 +26,9 @@ This module owns the names of keys. It refuses to talk to Redis.
 """
 
 import functools
-from dataclasses import dataclass
 from typing import Final
 
+from mageflow._frozen import frozen
 from mageflow.errors import SignatureNotFoundError
 from mageflow.store.paths import MemberPath, RecordKey, split_member_key
 from mageflow.types import SignatureKind
@@ -44,7 +44,7 @@ LOCK_FORMAT_VERSION: Final = 1
 _RESERVED: Final = str.maketrans({"{": "%7B", "}": "%7D", "/": "%2F", "#": "%23", ":": "%3A", " ": "%20"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordKeys:
     """The keys of one record, and the member of it that is meant.
 

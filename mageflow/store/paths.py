@@ -37,9 +37,10 @@ This module owns parsing and formatting. It refuses to know the prefix and names
 
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, get_args
 
+from mageflow._frozen import frozen
 from mageflow.signatures import LifecycleAction
 from mageflow.types import SignatureKind
 
@@ -83,7 +84,7 @@ _EPOCH: Final = re.compile(r"[0-9]+", re.ASCII)
 _FLOW_RUN: Final = "flow:"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordKey:
     """The key of a record, which is the public key of a signature, a chain or a swarm.
 
@@ -120,7 +121,7 @@ class RecordKey:
         return f"{self.prefix}:{{{self.namespace}/{self.shard:x}}}:{self.kind}:{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallbackPlace:
     """One callback among those of its owner."""
 
@@ -129,7 +130,7 @@ class CallbackPlace:
     """From 0, counted per kind."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberPath:
     """The place of a member in its record; without any field, the record itself.
 
@@ -230,7 +231,7 @@ def split_member_key(key: str) -> tuple[str, MemberPath]:
     return record, MemberPath.parse(path)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ParentReport:
     """An entry of the outbox: report the end of this flow to its parent flow."""
 
@@ -238,7 +239,7 @@ class ParentReport:
         return "!parent"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunCancellation:
     """An entry of the outbox: cancel a run in Hatchet."""
 
@@ -248,7 +249,7 @@ class RunCancellation:
         return f"!cancel:{self.run_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FlowAction:
     """An entry of the outbox: apply a lifecycle action to a nested flow."""
 
@@ -290,7 +291,7 @@ def flow_of_run(run_id: str) -> str | None:
     return run_id.removeprefix(_FLOW_RUN) if run_id.startswith(_FLOW_RUN) else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DedupeKey:
     """The deterministic key of one dispatch of one member: a run that is sent twice carries the same one.
 
@@ -331,7 +332,7 @@ def _parse_dedupe_key(text: str) -> DedupeKey:
     return DedupeKey(record, MemberPath.parse(rest), int(epoch))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FlowPlace:
     """Which member of which flow a run is, as its metadata says."""
 

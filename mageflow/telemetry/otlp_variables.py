@@ -1,10 +1,10 @@
 """What the standard variables of OpenTelemetry ask for: which signal by OTLP, over which protocol, in which shape."""
 
 import os
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Literal
 
+from mageflow._frozen import frozen
 from mageflow.distribution import installs
 from mageflow.errors import ConfigurationError
 
@@ -24,7 +24,7 @@ _AGGREGATION: Final = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 _AGGREGATIONS: Final = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetricsByOTLP:
     """How metrics are sent."""
 

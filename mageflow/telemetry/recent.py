@@ -8,11 +8,11 @@ exception.
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from opentelemetry.trace import Span
 
+from mageflow._frozen import frozen
 from mageflow.config import Settings
 from mageflow.error_text import text_of
 from mageflow.interceptors import Attempt, Deadlock, Stagger
@@ -26,7 +26,7 @@ KEPT_DEADLOCKS = 50
 _MESSAGE_LENGTH = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StaggerNow:
     """A stagger that may still sleep."""
 

@@ -109,7 +109,8 @@ def test_the_package_costs_a_handful_of_modules():
 
 ROOMS = {
     "client", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
-    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types", "_lazy",
+    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types",
+    "_frozen", "_lazy",
 }  # fmt: skip
 """What a worker uses. The command line, the local engine, the fixtures and the dashboards are not among it."""
 

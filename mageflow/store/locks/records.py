@@ -5,9 +5,10 @@ This file owns the values and the arguments of a claim. Replies are parsed in `m
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, cast
 
+from mageflow._frozen import frozen
 from mageflow.errors import CycleEdge
 from mageflow.interceptors import LockParty, ResourceKey
 
@@ -30,7 +31,7 @@ __all__ = [
 VictimPolicy = Literal["requester", "youngest", "lowest_priority"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockOwner:
     """The facts about a run that holds or waits, as reports show them."""
 
@@ -66,7 +67,7 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 _OWNER_FIELDS = tuple(LockOwner.__dataclass_fields__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockClaim:
     """One request for locks, as ``lock_acquire`` takes it."""
 
@@ -112,7 +113,7 @@ class LockClaim:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundCycle:
     """A deadlock a script found and broke."""
 
@@ -124,7 +125,7 @@ class FoundCycle:
     policy: VictimPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockVerdict:
     """Where a request stands, or how the call about it ended.
 
@@ -145,7 +146,7 @@ class LockVerdict:
     """For ``ended``: how many locks the request (or the attempt) still held."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockReply:
     """The answer of a script: the verdict, and what else the script did in that instant."""
 
@@ -161,7 +162,7 @@ class LockReply:
     """After a renewal: requests Redis has for this session and the renewal did not name, with the locks they hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockHolding:
     """One held lock in a snapshot."""
 
@@ -175,7 +176,7 @@ class LockHolding:
     """Negative once the session has ended and no script has noticed yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockWait:
     """One waiting request in a snapshot."""
 
@@ -192,7 +193,7 @@ class LockWait:
     """Leases that cannot be released before this wait ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockSnapshot:
     """Every lock and every wait of a namespace at one instant, up to the limit of the call."""
 

@@ -1,8 +1,8 @@
 """Admission: which member a run belongs to, and whether it may execute."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import DedupeKey, MemberPath
@@ -10,7 +10,7 @@ from mageflow.store.paths import DedupeKey, MemberPath
 __all__ = ["Admission", "locate"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admission:
     """Whether a run may execute its body.
 

@@ -1,9 +1,9 @@
 """Counts of everything that one namespace stores, for the cluster view."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
+from mageflow._frozen import frozen
 from mageflow.signatures import Status
 from mageflow.store.keys import SHARDS, Keys
 from mageflow.store.records.declarations import CENSUS
@@ -13,7 +13,7 @@ from mageflow.types import SignatureKind
 __all__ = ["Census", "read_census"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Census:
     """Counts of everything that one namespace stores.
 

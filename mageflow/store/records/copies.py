@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
+
+from mageflow._frozen import frozen
 
 __all__ = ["SignatureCopies", "StoredCopies", "copies_json"]
 
@@ -11,7 +12,7 @@ _MAX_COPIES: Final = 32
 """A signature keeps so many keys, as ``lib_copies.lua`` does."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignatureCopies:
     """A signature, and where it is copied to in one record.
 
@@ -39,7 +40,7 @@ def copies_json(copies: Sequence[SignatureCopies]) -> str:
     return json.dumps([[each.paths, each.has_more] for each in copies])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredCopies:
     """Where a signature was copied to.
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from mageflow._frozen import frozen
 from mageflow.interceptors import DamageFound
 from mageflow.store.keys import SHARDS, Keys
 from mageflow.store.records.declarations import DAMAGED
@@ -17,7 +17,7 @@ __all__ = ["DamageNote", "list_damaged", "read_notes"]
 _KINDS: Final[dict[str, Literal["record", "index", "entry"]]] = {"record": "record", "index": "index", "entry": "entry"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DamageNote:
     """One thing that was put aside."""
 

@@ -5,10 +5,10 @@ has to be sent, the parts the input is built from.
 """
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Self, cast
 
+from mageflow._frozen import frozen
 from mageflow.signatures import Status
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import MemberPath
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClosedFlow:
     """A flow that this decision ended. Times are seconds since the epoch by the clock of Redis."""
 
@@ -45,7 +45,7 @@ class ClosedFlow:
     """How many steps or items it has."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FilledPlaces:
     """Places of a swarm that this decision filled."""
 
@@ -56,7 +56,7 @@ class FilledPlaces:
     """Items that wait for a place, without those."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResentRun:
     """A member that is handed to Hatchet again because its run is gone there."""
 
@@ -68,7 +68,7 @@ class ResentRun:
     """How often this member has been sent again, with this time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SilentRun:
     """A live run that no script has heard of for the check time."""
 
@@ -83,7 +83,7 @@ class SilentRun:
     """Its run has several tasks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Decision:
     """What follows from one script, for the outbox relay to deliver.
 
@@ -136,7 +136,7 @@ class StartVerdict(StrEnum):
     """It expired or was removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StartDecision(Decision):
     """What the start of a flow led to.
 
@@ -184,7 +184,7 @@ class SettleVerdict(StrEnum):
     """The record expired or was removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Settlement(Decision):
     """What a settlement led to."""
 
@@ -208,7 +208,7 @@ class LifecycleVerdict(StrEnum):
     """The signature was copied; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LifecycleDecision(Decision):
     """What a lifecycle action led to.
 
@@ -240,7 +240,7 @@ class LifecycleDecision(Decision):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemovedRecord:
     """What a removed record leaves in Hatchet.
 
@@ -268,7 +268,7 @@ class SwarmVerdict(StrEnum):
     """It expired or was removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SwarmDecision(Decision):
     """What a change to a swarm led to.
 
@@ -294,7 +294,7 @@ class SwarmDecision(Decision):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Inspection(Decision):
     """What a reconciler finds in a record: entries that were never sent, and runs that are silent.
 

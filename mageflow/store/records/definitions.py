@@ -1,7 +1,8 @@
 """One definition of a member as it is stored: a short head that the scripts read, and a JSON document they do not."""
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from mageflow._frozen import frozen
 
 __all__ = ["StoredDefinition"]
 
@@ -11,7 +12,7 @@ _LETTERS: Final[dict[DefinitionKind, str]] = {"task": "T", "flow": "F", "chain":
 _KINDS: Final[dict[str, DefinitionKind]] = {letter: kind for kind, letter in _LETTERS.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredDefinition:
     """``<kind>:<success callbacks>:<error callbacks>|<document>``, the kind as one letter.
 

@@ -3,10 +3,10 @@
 This module reads and changes nothing: it refreshes no TTL and claims nothing.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
+from mageflow._frozen import frozen
 from mageflow.config import Settings
 from mageflow.errors import SignatureNotFoundError
 from mageflow.signatures import ENDED, FailureRecord, FlowMember, LastRun, Status, decode_member, deep_merge
@@ -25,7 +25,7 @@ __all__ = ["Description", "MemberDescription", "describe_record", "find_records"
 Role = Literal["step", "item", "run", "success callback", "error callback"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberDescription:
     """A step, an item, a callback or a user's run, with its state."""
 
@@ -58,7 +58,7 @@ class MemberDescription:
     result_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Description:
     """A record at one instant."""
 

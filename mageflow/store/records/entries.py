@@ -1,8 +1,8 @@
 """Entries of an outbox: what a decision has to send, as typed values."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from mageflow._frozen import frozen
 from mageflow.errors import SignatureInvalidError
 from mageflow.signatures import LifecycleAction, Status
 from mageflow.store.keys import RecordKeys
@@ -33,7 +33,7 @@ class Acknowledgement(NamedTuple):
     """The run it led to; empty when it led to none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _AnyEntry:
     """The fields of every entry of an outbox.
 
@@ -52,7 +52,7 @@ class _AnyEntry:
         return Acknowledgement(self.field, self.epoch, run_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MemberEntry(_AnyEntry):
     """Start a member: a run of a task, or a nested flow.
 
@@ -81,7 +81,7 @@ class MemberEntry(_AnyEntry):
     handed_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReportEntry(_AnyEntry):
     """Report the end of this flow to its parent flow.
 
@@ -100,14 +100,14 @@ class ReportEntry(_AnyEntry):
     failed_input_json: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CancelEntry(_AnyEntry):
     """Cancel a run in Hatchet."""
 
     run_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ActionEntry(_AnyEntry):
     """Apply a lifecycle action to a nested flow."""
 

@@ -1,8 +1,8 @@
 """The items of a swarm that ended without success, as they are stored."""
 
-from dataclasses import dataclass
 from typing import Any, cast
 
+from mageflow._frozen import frozen
 from mageflow.errors import SignatureNotFoundError
 from mageflow.signatures import FailureRecord, LastRun, Status
 from mageflow.store.keys import RecordKeys
@@ -18,7 +18,7 @@ from mageflow.store.redis.port import RedisPort
 __all__ = ["FailedMember", "FailurePage", "list_failures"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailedMember:
     """An item that failed, was cancelled or was interrupted."""
 
@@ -30,7 +30,7 @@ class FailedMember:
     """Of a nested flow it names the flow (`mageflow.store.flow_of_run`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FailurePage:
     """Items of a swarm at one instant."""
 

@@ -1,9 +1,9 @@
 """Operations that begin a flow, and that suspend, resume or interrupt what is stored."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast
 
+from mageflow._frozen import frozen
 from mageflow.errors import IllegalTransitionError, SignatureNotFoundError
 from mageflow.interceptors import SignatureWrite
 from mageflow.signatures import FailureRecord, LifecycleAction
@@ -16,7 +16,7 @@ from mageflow.store.records.views import guarded
 __all__ = ["LifecycleOperations", "StartRequest"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartRequest:
     """A flow to begin, and what it begins with.
 

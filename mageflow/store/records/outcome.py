@@ -1,9 +1,10 @@
 """How an attempt ended: what a settlement is given, from the runner through the flows to the script."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from mageflow._frozen import frozen
 from mageflow.signatures import FailureRecord
 from mageflow.types import SettledOutcome
 
@@ -14,7 +15,7 @@ ReportedOutcome = SettledOutcome | Literal["lost", "unscheduled"]
 schedule timeout. The member is sent again for both, and fails when it has been sent too often."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptOutcome:
     """How one attempt of a run ended.
 

@@ -1,10 +1,10 @@
 """Finds records by kind, status, name and age, from the indexes that every write keeps. Never scans keys."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mageflow._frozen import frozen
 from mageflow.config import Settings
 from mageflow.signatures import ENDED, Status
 from mageflow.store.keys import SHARDS, Keys
@@ -19,7 +19,7 @@ _PAGE: Final = 500
 """Entries of an index that one call reads. Redis serves no other client meanwhile: about a millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundSignature:
     """A signature, chain or swarm that a search has found, as it was at that moment.
 

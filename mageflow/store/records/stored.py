@@ -5,10 +5,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mageflow._frozen import frozen
 from mageflow.signatures import FailureRecord, HistoryEntry, LastRun, Status, SwarmConfig
 
 __all__ = ["StoredHeader", "StoredState", "chain_header", "moment", "swarm_header", "task_header"]
@@ -50,7 +50,7 @@ def swarm_header(name: str, total: int, config: SwarmConfig, *, is_closed: bool)
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredHeader:
     """The header of a record. A property raises `ValueError` or `KeyError` when its field is damaged."""
 
@@ -165,7 +165,7 @@ class StoredHeader:
         return self.fields["closed"] == "1"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredState:
     """The state of a member. A property raises `ValueError` or `KeyError` when its field is damaged."""
 

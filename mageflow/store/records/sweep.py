@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from mageflow._frozen import frozen
 from mageflow.error_text import clipped
 from mageflow.errors import SignatureNotFoundError
 from mageflow.interceptors import ClockReading, DamageFound
@@ -20,7 +20,7 @@ from mageflow.store.records.views import guarded
 __all__ = ["Due", "SweepOperations"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Due:
     """What a reconciler has to look at."""
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
+from mageflow._frozen import frozen
 from mageflow.errors import ConfigurationError
 
 __all__ = ["Script", "ScriptHeader"]
@@ -56,7 +57,7 @@ _CHECK = """do
 end"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScriptHeader:
     """The header of a script."""
 
