@@ -1,4 +1,4 @@
-"""Retries unacknowledged lock releases; shields Redis calls from the cancellation of their caller.
+"""Retries unacknowledged lock releases, and releases the requests of callers that were cancelled.
 
 A call to Redis whose caller has gone may still take effect, so it is followed by a release of the same request. The
 release is repeated until Redis answers, or until the session of the request has ended without it.
@@ -41,9 +41,9 @@ class PendingReleases:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._releases_in_flight = 0
+        self._calls_in_flight = 0
         self._closed: asyncio.Event | None = None
-        """Set when the last release in flight is answered; None before the session closes."""
+        """Set when the last call in flight is answered; None before the session closes."""
 
     @property
     def request_ids(self) -> Collection[str]:
@@ -52,8 +52,10 @@ class PendingReleases:
 
     def add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
         """Release a request in the background. Safe if it never reached Redis or was released before."""
-        if self._closing.is_set():
-            return  # the session ends in Redis, and its requests with it
+        if not self._closing.is_set():  # else the session ends in Redis, and its requests with it
+            self._add(request_id, resources)
+
+    def _add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
         self._releases[request_id] = (resources, self._session_lease.monotonic() + self._session_lease.lease_seconds)
         if self._flusher is None or self._flusher.done():
             self._flusher = self.spawn(self._flush_until_answered())
@@ -87,51 +89,32 @@ class PendingReleases:
         """Run work in the background, in an empty context: it belongs to no attempt and no span."""
         return self._keep(self._loop.create_task(work, context=contextvars.Context()))
 
-    async def until_answered(self, release: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
-        """Send a release. If the caller is cancelled before Redis answers, it is sent again in the background.
+    async def until_answered(self, call: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
+        """Send a script about a request. If the caller is cancelled before Redis answers, the request is released.
 
-        It may be sent twice, so it needs no task of its own, as `shield` does.
+        The script may still be on its way then, on a connection that nothing reads, and arrive after the release. A
+        release that finds nothing of its request therefore marks it as withdrawn, and Redis grants it no more. So no
+        call needs a task of its own, which would cost a tenth of a free lock.
         """
-        self._releases_in_flight += 1
+        self._calls_in_flight += 1
         try:
-            return await release
+            return await call
         except asyncio.CancelledError:
-            self.add_request(request)
+            self._add(request.request_id, request.call.resources)
             raise
         finally:
-            self._releases_in_flight -= 1
-            if self._closed is not None and not self._releases_in_flight:
+            self._calls_in_flight -= 1
+            if self._closed is not None and not self._calls_in_flight:
                 self._closed.set()
-
-    async def shield(self, work: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
-        """Let a script call finish even if its caller is cancelled; the request is released afterwards.
-
-        Args:
-            work: The call.
-            request: The request it is about.
-        """
-        task = self._keep(self._loop.create_task(work))
-        request_id, resources = request.request_id, request.call.resources
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-
-            def finished(done: "asyncio.Task[LockReply]") -> None:
-                if not done.cancelled() and done.exception() is None:
-                    self._events.reply(done.result(), 0.0)
-                self.add(request_id, resources)
-
-            task.add_done_callback(finished)
-            raise
 
     async def close(self) -> None:
         """Wait for calls in flight. Releases that are still pending are left to the end of the session."""
         self._closing.set()
-        while self._tasks:
+        while self._tasks or self._calls_in_flight:
+            if self._calls_in_flight:
+                self._closed = asyncio.Event()
+                await self._closed.wait()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._releases_in_flight:
-            self._closed = asyncio.Event()
-            await self._closed.wait()
         self._releases.clear()
 
     def _keep(self, task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":

@@ -106,7 +106,8 @@ class LockSession:
         request.verdict = self.loop.create_future()
         self.state.waiting[request.request_id] = request
         try:
-            return await self.pending_releases.shield(self._store.acquire(request.claim(self.session_lease)), request)
+            claim = request.claim(self.session_lease)
+            return await self.pending_releases.until_answered(self._store.acquire(claim), request)
         except BaseException as error:
             self._forget(request)
             if isinstance(error, StoreError):
@@ -145,7 +146,7 @@ class LockSession:
     async def _withdraw(self, request: LockRequest) -> LockVerdict:
         """Leave the queue, unless there is a verdict by now. Without an answer of Redis, leave it later."""
         try:
-            reply = await self.pending_releases.shield(
+            reply = await self.pending_releases.until_answered(
                 self._store.withdraw(request.request_id, request.call.resources), request
             )
         except StoreError:

@@ -40,6 +40,7 @@
 --   wake:<wake id>      list       grant, deadlock  verdicts for one process, as JSON: request_id, verdict, tokens,
 --                                                   cycle, cycle_policy, now_ms
 --   locks:ended         list       release          last requests released: a repeated release gets the same answer
+--   locks:withdrawn:<request id>  text  release     a request whose release came first: it is granted nothing
 --
 -- Rules: a free lock has no queue (a release hands it over in the same script), so no request overtakes another. A
 -- request for several locks takes them in the order given, keeps what it has while it waits for the next, and is

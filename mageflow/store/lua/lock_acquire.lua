@@ -25,7 +25,7 @@
 --   enclosing_tokens  text    JSON list of the tokens of the leases whose blocks enclose the request
 --   ...               text    locks, in the order they are to be taken
 -- RESULT   JSON: verdict granted (tokens) | queued (waiting_for lock, position, holder) | deadlock (cycle, cycle_policy) |
---          busy (waiting_for, holder) | session_lost;
+--          busy (waiting_for, holder) | session_lost | ended (a release of it came first);
 --          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
 --          victim_index, policy}] when there are any
 -- TTL      everything: a day, refreshed by renewals; fence: a week; wake: a minute
@@ -73,6 +73,7 @@ end
 
 local earlier_answer = answer()
 if earlier_answer then return finish(earlier_answer) end
+if redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 1 then return finish({ verdict = 'ended' }) end
 
 if not load(OWNERS, owner_id) then
   zset_add(MEMBERS, 0, owner_id)

@@ -17,13 +17,14 @@
 --          granted (tokens) | deadlock (cycle, cycle_policy);
 --          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
 --          victim_index, policy}] when there are any
--- TTL      as lock_acquire; locks:ended a minute
+-- TTL      as lock_acquire; locks:ended and locks:withdrawn:<request id> a minute
 -- ATOMIC   between freeing a lock and serving its queue another request could overtake, or the waiter be forgotten
 -- INCLUDE  lock
 -- FIRST    lock_give
 
 local request_id, mode = ARGV[1], ARGV[2]
 local FIRST_LOCK = 3
+local WITHDRAWN, WITHDRAWN_TTL_MS = LOCKS .. ':withdrawn:', 60000
 local ENDED, ENDED_KEPT, ENDED_TTL_MS = LOCKS .. ':ended', 1000, 60000
 
 expire()
@@ -50,6 +51,9 @@ if reply.verdict == 'ended' then
     redis.call('PEXPIRE', ENDED, ENDED_TTL_MS)
   elseif released == 0 and redis.call('LPOS', ENDED, request_id) then
     released = wanted
+  elseif released == 0 and not wait then
+    -- The request may still be on its way, on the connection of a caller that was cancelled.
+    redis.call('SET', WITHDRAWN .. request_id, '', 'PX', WITHDRAWN_TTL_MS)
   end
   reply.released = released
 end
