@@ -5,7 +5,7 @@ This module imports nothing of mageflow.
 
 from typing import Final
 
-__all__ = ["STORED_CHARACTERS", "clipped", "shown", "text_of"]
+__all__ = ["STORED_CHARACTERS", "clipped", "place_of", "shown", "text_of"]
 
 STORED_CHARACTERS: Final = 32_768
 """Limit of an error's text: it is stored with the signature, and every error callback gets it."""
@@ -28,6 +28,16 @@ def text_of(error: BaseException, limit: int = 8192) -> str:
     except Exception as failure:  # noqa: BLE001 - the reported error matters more than this one
         return f"<no text: str() raised {type(failure).__name__}>"
     return clipped(text, limit)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, as ``module:line``; empty for one that was never raised."""
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"
 
 
 def shown(value: object, limit: int = 200) -> str:

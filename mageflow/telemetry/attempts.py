@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from mageflow.error_text import text_of
+from mageflow.error_text import place_of, text_of
 from mageflow.interceptors import Attempt
 from mageflow.telemetry import instrumentor
 from mageflow.telemetry.clock import CLOCK_TOLERANCE_SECONDS
@@ -293,10 +293,15 @@ class AttemptScope:
             log.emit(events.TASK_SKIPPED, signature_status=attempt.skip_reason)
 
     def _exception_fields(self, error: BaseException | None) -> dict[str, object]:
-        detail = self._recorder.settings.exception_detail
-        if error is None or detail == "type":
+        if error is None:
             return {}
-        return {"message": text_of(error), **({"exc_info": error} if detail == "full" else {})}
+        detail = self._recorder.settings.exception_detail
+        fields: dict[str, object] = {"raised_at": place} if (place := place_of(error)) else {}
+        if detail != "type":
+            fields["message"] = text_of(error)
+        if detail == "full":
+            fields["exc_info"] = error
+        return fields
 
     def _complete_span(self, outcome: Outcome | None, error: BaseException | None) -> None:
         live, attempt = self._live, self._attempt

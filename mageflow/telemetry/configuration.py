@@ -62,7 +62,8 @@ def configure(
         logs: One JSON object per line, readable text, or None to leave logging alone.
         level: Of the root logger.
         exception_detail: What JSON lines show of an exception: its class, also its message, or its traceback. By
-            default ``MAGEFLOW_EXCEPTION_DETAIL``, which is ``type`` if unset.
+            default ``MAGEFLOW_EXCEPTION_DETAIL``, which is ``type`` if unset. Events of mageflow follow the setting of
+            their client instead.
         resource_attributes: More about this process, for every span and metric.
         registry: Whose metrics are sent; ``prometheus_client.REGISTRY`` unless given. Give it to the client too.
         stream: Where logs go; standard error unless given.

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TextIO
 
 import structlog
 
-from mageflow.error_text import text_of
+from mageflow.error_text import place_of, text_of
 from mageflow.telemetry.records import LogFields, add_trace_context
 from mageflow.terminal import printable
 
@@ -41,6 +41,13 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 class Formatter(structlog.stdlib.ProcessorFormatter):
     """A formatter of `configure`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record. The base class leaves out the exception of a record whose message is a dictionary."""
+        fields: object = record.msg
+        if isinstance(fields, LogFields) and record.exc_info:
+            record = logging.makeLogRecord({**vars(record), "msg": {**fields, "exc_info": record.exc_info}})
+        return super().format(record)
 
 
 class _JsonFormatter(Formatter):
@@ -83,16 +90,14 @@ def _exception_fields(exc_info: _ExcInfo, detail: ExceptionDetail) -> Mapping[st
 
     With ``full``, ``exception`` is the traceback with the text; otherwise it is the name of the class.
     """
-    kind, error, trace = exc_info
+    kind, error, _ = exc_info
     if detail == "full":
         text = io.StringIO()
         structlog.dev.plain_traceback(text, exc_info)
-        return {"exception": text.getvalue().rstrip("\n")}
+        return {"exception": text.getvalue().strip("\n")}
     fields = {"exception": kind.__name__}
-    if trace is not None:
-        while trace.tb_next is not None:
-            trace = trace.tb_next
-        fields["raised_at"] = f"{trace.tb_frame.f_globals.get('__name__', '')}:{trace.tb_lineno}"
+    if place := place_of(error):
+        fields["raised_at"] = place
     return {**fields, "message": text_of(error)} if detail == "message" else fields
 
 
@@ -117,7 +122,9 @@ def _normalized(exc_info: Any) -> _ExcInfo | None:
 def _first_line_of_quotes(detail: ExceptionDetail) -> Any:
     def cut(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         name, text = str(event.get("logger", "")), event.get("event")
-        if detail != "full" and isinstance(text, str) and name.partition(".")[0] in _QUOTES_EXCEPTIONS:
+        # With `full`, the same text is in the field of the exception, if the record has one.
+        is_repeated = detail != "full" or _normalized(event.get("exc_info")) is not None
+        if is_repeated and isinstance(text, str) and name.partition(".")[0] in _QUOTES_EXCEPTIONS:
             event["event"] = text.partition("\n")[0]
         return event
 

@@ -55,3 +55,27 @@ def test_ids_inside_a_field_are_short() -> None:
         assert ("resource=" in captured.get()) is is_verbose
         for each in expected:
             assert f'"{each}"' in captured.get()
+
+
+def test_a_failure_is_shown_once_with_its_traceback() -> None:
+    """The SDK logs the failure of the last attempt again; one that mageflow has not reported stays."""
+    trace = (
+        'Traceback (most recent call last):\n  File "worker.py", line 9, in price_order\nZeroDivisionError: division'
+    )
+    failed = RECORD | {"event": "mageflow.task.failed", "level": "error", "step_run_id": "bc5d40a0", "exception": trace}
+    repeated = {
+        "event": "failed step run: price-order:price-order/bc5d40a0", "level": "error", "logger": "hatchet",
+        "timestamp": RECORD["timestamp"], "exception": trace,
+    }  # fmt: skip
+    other = repeated | {"event": "failed step run: price-order:price-order/0a04d5cb"}
+    shown: dict[bool, str] = {}
+    for is_verbose in (False, True):
+        console = DataConsole(width=180)
+        with console.capture() as captured:
+            view = LogView(console, is_verbose=is_verbose)
+            for each in (failed, repeated, other):
+                view.line(json.dumps(each))
+        shown[is_verbose] = captured.get()
+
+    assert (shown[False].count("ZeroDivisionError"), shown[True].count("ZeroDivisionError")) == (2, 3)
+    assert "0a04d5cb" in shown[False]

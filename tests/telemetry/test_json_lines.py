@@ -103,6 +103,9 @@ def test_each_line_of_worker_and_listener_is_json_without_exception_text(printed
         by_logger.setdefault(record["logger"], []).append(record)
     failed = [r for r in by_logger["hatchet"] if r["event"].startswith("failed step run: lines-fail")]
     assert [(r["level"], r["exception"], "\n" in r["event"]) for r in failed] == [("error", "ValueError", False)]
+    [place] = [r["raised_at"] for r in found if r["event"] == "mageflow.task.failed" and r["task"] == "lines-fail"]
+    assert place == failed[0]["raised_at"]
+    assert place.startswith("__main__:")
     own = [(r["event"], r["level"], r["exception"], r["task"]) for r in by_logger["shop"]]
     assert own == [("own", "error", "KeyError", "lines-fail")] * 2
     assert [r["level"] for r in by_logger["py.warnings"] if "old name" in r["event"]] == ["warning"]
@@ -115,13 +118,20 @@ def test_each_line_of_worker_and_listener_is_json_without_exception_text(printed
 
 
 @pytest.mark.slow
-def test_exception_text_appears_when_it_is_asked_for(printed):
-    """With the traceback, on the same line."""
-    found = records(printed("{'exception_detail': 'full'}"))
+def test_exception_text_appears_when_it_is_asked_for(printed, monkeypatch):
+    """With the traceback, on the same line; also in mageflow's own events."""
+    monkeypatch.setenv("MAGEFLOW_EXCEPTION_DETAIL", "full")
+    found = records(printed("{}"))
 
     hatchets = [r for r in found if r["logger"] == "hatchet" and r["event"].startswith("failed step run: lines-fail")]
     assert len(hatchets) == 1
     assert f"ValueError: {CANARY}" in hatchets[0]["exception"]
+    # The SDK's text repeats the traceback, which is a field here.
+    assert hatchets[0]["event"].count("\n") == 0
+    # mageflow's event has it too: the SDK logs no traceback of an attempt that is retried.
+    [failed] = [r["exception"] for r in found if r["event"] == "mageflow.task.failed" and r["task"] == "lines-fail"]
+    assert failed.startswith("Traceback (most recent call last):")
+    assert failed.endswith(f"ValueError: {CANARY}")
     own = [r["exception"] for r in found if r["event"] == "own"]
     assert len(own) == 2
     assert all(each.endswith(f"KeyError: '{CANARY}'") for each in own)

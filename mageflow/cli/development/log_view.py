@@ -6,6 +6,7 @@ A worker writes JSON lines. What is not JSON, such as the output of ``print``, i
 import json
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -28,6 +29,9 @@ _IDS: Final = {"run_id": "run", "trace_id": "trace", "signature_id": "signature"
 """Long ids, by the short names under which their first characters are shown."""
 
 _LONG_ID: Final = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+_SDK_FAILURE: Final = "failed step run: "
+"""Begin of the SDK's message about a failed attempt; the id of the attempt is its end."""
+
 _HIDDEN: Final = frozenset(
     {"event", "level", "logger", "timestamp", "task", "step_run_id", "span_id", "trace_sampled", "exception", "stack"}
 )
@@ -44,6 +48,7 @@ class LogView:
     def __init__(self, console: Console, *, is_verbose: bool = False) -> None:
         self._console = console
         self._is_verbose = is_verbose
+        self._failed: deque[str] = deque(maxlen=1000)
 
     def line(self, line: str) -> None:
         """Print one line of the worker's output."""
@@ -51,7 +56,7 @@ class LogView:
         if record is None:
             if line.strip():
                 self._print(Text.assemble((f"{'':9}│ ", "dim"), printable(line)))
-        elif self._is_verbose or not _is_noise(record):
+        elif self._is_verbose or not (_is_noise(record) or self._is_repeated(record)):
             for each in self._lines_of(record):
                 self._print(each)
 
@@ -61,6 +66,13 @@ class LogView:
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)
+
+    def _is_repeated(self, record: Mapping[str, Any]) -> bool:
+        """Whether it is the SDK's record of a failed attempt that mageflow has reported, with its traceback."""
+        event = str(record["event"])
+        if event == f"{_PREFIX}task.failed":
+            self._failed.append(str(record.get("step_run_id", "")))
+        return event.startswith(_SDK_FAILURE) and event.rpartition("/")[2] in self._failed
 
     def _lines_of(self, record: Mapping[str, Any]) -> Iterator[Text]:
         level = str(record.get("level", "info"))

@@ -78,7 +78,7 @@ TASK_FINISHED: Final = LogEvent(
 )  # fmt: skip
 TASK_FAILED: Final = LogEvent(
     "mageflow.task.failed", "error", "An attempt failed. A warning if Hatchet will retry it.",
-    ("exception", "duration_s", "queue_wait_s", "will_retry"),
+    ("exception", "raised_at", "duration_s", "queue_wait_s", "will_retry"),
 )  # fmt: skip
 TASK_TIMED_OUT: Final = LogEvent(
     "mageflow.task.timed_out", "error", "An attempt exceeded its execution timeout.",
