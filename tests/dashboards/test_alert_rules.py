@@ -1,6 +1,7 @@
 """Every alert fires on its incident, stays quiet in health, and handles missing series."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -107,8 +108,9 @@ def run_promtool(
     files = [str(each) for each in rules]
     file.write_text(json.dumps({"rule_files": files, "evaluation_interval": evaluation_interval, "tests": cases}))
     done = subprocess.run(
-        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=250
-    )
+        [str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=250,
+        env=os.environ | {"GOGC": "400"},  # a fifth of its time is the collection of garbage
+    )  # fmt: skip
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 

@@ -33,10 +33,9 @@ LEASE_SECONDS = 3.0
 class Program:
     """The locks of a process, made before it forks."""
 
-    def __init__(self, client: str, url: str) -> None:
-        self.locks = LockService(
-            LockStore(RedisPort(CLIENTS[client](url)), Keys("mageflow", "tests")), lease_seconds=LEASE_SECONDS
-        )
+    def __init__(self, case: str, client: str, url: str) -> None:
+        keys = Keys("mageflow", f"tests-{case}-{client}")  # other cases run beside this one
+        self.locks = LockService(LockStore(RedisPort(CLIENTS[client](url)), keys), lease_seconds=LEASE_SECONDS)
 
     def acquire(self, key: str, seconds: float = 20.0) -> Any:
         return self.locks.resource("orders").acquire(key, timeout=timedelta(seconds=seconds))
@@ -137,7 +136,7 @@ def synchronous_body(program: Program) -> dict[str, Any]:
 def main() -> None:
     case, client, url = sys.argv[1:]
     cases = (preload, thread, program_end, leaving, synchronous_body)
-    print(json.dumps({each.__name__: each for each in cases}[case](Program(client, url))), flush=True)
+    print(json.dumps({each.__name__: each for each in cases}[case](Program(case, client, url))), flush=True)
 
 
 if __name__ == "__main__":

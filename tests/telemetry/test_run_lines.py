@@ -138,18 +138,21 @@ OTHER_LINES = 3
     ],
     ids=["json", "console", "no-logs", "argument", "variable", "argument-wins", "second-call", "debug"],
 )
-def test_the_lines_stay_where_they_are_asked_for(calls, environment, count):
+def test_the_lines_stay_where_they_are_asked_for(tmp_path, calls, environment, count):
     """By an argument, a variable, or debug of the SDK; no other text is dropped in any case."""
-    ended = subprocess.run(
-        [sys.executable, "-c", CONFIGURED.format(calls=calls)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = ended_program(tmp_path, CONFIGURED.format(calls=calls), environment)
 
     assert ended.returncode == 0, ended.stderr
     assert len((ended.stdout + ended.stderr).splitlines()) == count + OTHER_LINES
+
+
+def ended_program(tmp_path: Path, text: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program in a file, so that it is a fork that has the SDK already."""
+    file = tmp_path / "program.py"
+    file.write_text(text)
+    return subprocess.run(
+        [sys.executable, str(file)], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 OWN_HANDLER = """
@@ -172,8 +175,8 @@ print(Counted.texts)
 """
 
 
-def test_a_handler_of_the_program_gets_the_lines():
+def test_a_handler_of_the_program_gets_the_lines(tmp_path):
     """`configure` speaks for the handlers that it sets up, and takes nothing from others."""
-    ended = subprocess.run([sys.executable, "-c", OWN_HANDLER], capture_output=True, text=True, check=False)
+    ended = ended_program(tmp_path, OWN_HANDLER, {})
 
     assert (ended.stdout, ended.stderr) == ("['finished step run: shop-send:send/1']\n", "")
