@@ -21,13 +21,13 @@ settings.configure(
 )
 
 import django  # noqa: E402 - the settings come first
-from django.core.management import call_command  # noqa: E402
-from django.core.management.base import BaseCommand  # noqa: E402
-from django.db import transaction  # noqa: E402
-from hatchet_sdk import Hatchet  # noqa: E402
-from pydantic import BaseModel  # noqa: E402
+from django.core.management import call_command  # noqa: E402 - after configure()
+from django.core.management.base import BaseCommand  # noqa: E402 - after configure()
+from django.db import transaction  # noqa: E402 - after configure()
+from hatchet_sdk import Hatchet  # noqa: E402 - after configure()
+from pydantic import BaseModel  # noqa: E402 - after configure()
 
-from mageflow import Mageflow  # noqa: E402
+from mageflow import Mageflow  # noqa: E402 - after configure()
 
 django.setup()
 client = Mageflow(Hatchet())
@@ -46,17 +46,17 @@ def ship_order(order: Order) -> dict[str, int]:
 class Command(BaseCommand):
     help = "Accept an order and send its shipment."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:  # noqa: D102
+    def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("number", type=int)
 
-    def handle(self, *args: object, **options: int) -> None:  # noqa: D102
+    def handle(self, *args: object, **options: int) -> None:
         number = options["number"]
         with transaction.atomic():
             # A worker may begin before this request ends: send when the order is visible to it.
             transaction.on_commit(lambda: self.send(Order(number=number)))
             self.stdout.write(f"order {number} is accepted")
 
-    def send(self, order: Order) -> None:  # noqa: D102
+    def send(self, order: Order) -> None:
         sent.append(ship_order.run(order, wait_for_result=False).workflow_run_id)
 
 

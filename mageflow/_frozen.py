@@ -37,7 +37,7 @@ def frozen(cls: type[Any] | None = None, /, *, kw_only: bool = False) -> Any:
         kw_only: All its fields are keyword-only.
     """
     if cls is None:
-        return lambda decorated: _make(decorated, kw_only=kw_only)  # pyright: ignore[reportUnknownLambdaType]
+        return lambda decorated: _make(decorated, kw_only=kw_only)  # pyright: ignore[reportUnknownLambdaType] any class
     return _make(cls, kw_only=kw_only)
 
 

@@ -39,7 +39,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    return _NAMED.get(character) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")  # noqa: PLR2004
+    return _NAMED.get(character) or (f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}")  # noqa: PLR2004 - one byte
 
 
 def json_text(value: object) -> str:

@@ -78,7 +78,7 @@ class Crons:
         expression: str,
         *,
         name: str = "",
-        input: JsonObject | None = None,  # noqa: A002 - Hatchet's word
+        input: JsonObject | None = None,
         metadata: JsonObject | None = None,
         priority: int | None = None,
         is_declared: bool = False,

@@ -49,7 +49,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parser = argparse.ArgumentParser(prog="mageflow engine", description=__doc__, allow_abbrev=False)
 
     def option(name: str, **kwargs: object) -> None:
-        parser.add_argument(f"-{name}", f"--{name}", **kwargs)  # pyright: ignore[reportArgumentType]
+        parser.add_argument(f"-{name}", f"--{name}", **kwargs)  # pyright: ignore[reportArgumentType] - keywords of each option
 
     option("handshake-file", metavar="PATH", help="where to write the connection data; default: standard output")
     option("grpc-port", type=int, default=0, metavar="N", help="port for gRPC on 127.0.0.1; 0 picks a free one")

@@ -190,7 +190,7 @@ class Creation:
             SignatureInvalidError: A given signature or key holds a document that does not validate.
         """
         members = await self._members.resolve_members(tasks, "tasks")
-        if len(members) < 2:  # noqa: PLR2004
+        if len(members) < 2:  # noqa: PLR2004 - a chain links at least two
             raise FlowDefinitionError(
                 f"a chain needs at least two tasks, this one has {len(members)}: sign a single task"
             )

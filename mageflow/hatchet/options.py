@@ -57,7 +57,7 @@ def signed_as(theirs: Callable[..., Any]) -> Callable[[F], F]:
     """Show every keyword of the SDK's method to ``help``, to notebooks and to other tools that inspect at run time."""
 
     def sign(ours: F) -> F:
-        ours.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined]
+        ours.__signature__ = inspect.signature(theirs)  # type: ignore[attr-defined] - inspect reads it
         return ours
 
     return sign

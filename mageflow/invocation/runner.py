@@ -163,5 +163,5 @@ def _replayed(context: AttemptContext, result_json: str) -> Any:
 def _with_evaluated_signature(function: F) -> F:
     """Show the SDK the ``Depends`` in annotations that are text because of ``from __future__ import annotations``."""
     with suppress(NameError):
-        function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
+        function.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined] - inspect reads it
     return function

@@ -81,7 +81,7 @@ def exclusive_mark(
     target = ", ".join(getattr(each, "name", None) or getattr(each, "__qualname__", str(each)) for each in resources)
     if not resources:
         raise DecorationError("exclusive", "a task", 'name the resource: write @client.exclusive("orders-db")')
-    if any(not isinstance(each, Resource | str) for each in resources):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if any(not isinstance(each, Resource | str) for each in resources):  # pyright: ignore[reportUnnecessaryIsInstance] as below
         raise DecorationError("exclusive", target, 'name the resource: write @client.exclusive("orders-db")')
     if key is not None:
         if not callable(key):  # pyright: ignore[reportUnnecessaryComparison] callers may not type-check

@@ -77,7 +77,7 @@ class LockRequest:
         ordered = tuple(sorted(set(resources)))
         if not ordered:
             raise ConfigurationError("name at least one resource to acquire")
-        if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
             raise ConfigurationError(f"timeout is a timedelta, such as timedelta(seconds=5), not {timeout!r}")
         if timeout is not None and timeout < timedelta(0):
             raise ConfigurationError("timeout must not be negative; zero tries once without waiting")

@@ -26,28 +26,28 @@ class SignatureRunner(Protocol):
     arguments of the SDK's ``Task.run``. The result of a chain or swarm is the result of the flow.
     """
 
-    def run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+    def run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:
         """Run and wait for the result; blocks the thread."""
         ...
 
-    async def aio_run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+    async def aio_run(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:
         """Run and wait for the result."""
         ...
 
-    def run_no_wait(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+    def run_no_wait(self, signature: "Signature", input: object, options: Mapping[str, Any]) -> Any:
         """Run and return a reference; blocks the thread for the call."""
         ...
 
     async def aio_run_no_wait(
         self,
         signature: "Signature",
-        input: object,  # noqa: A002
+        input: object,
         options: Mapping[str, Any],
     ) -> Any:
         """Run and return a reference."""
         ...
 
-    def schedule(self, signature: "Signature", run_at: object, input: object, options: Mapping[str, Any]) -> Any:  # noqa: A002
+    def schedule(self, signature: "Signature", run_at: object, input: object, options: Mapping[str, Any]) -> Any:
         """Run at a time; blocks the thread for the call."""
         ...
 
@@ -55,7 +55,7 @@ class SignatureRunner(Protocol):
         self,
         signature: "Signature",
         run_at: object,
-        input: object,  # noqa: A002
+        input: object,
         options: Mapping[str, Any],
     ) -> Any:
         """Run at a time."""
@@ -126,7 +126,7 @@ class Signature(BaseModel):
         self._runner, self._lifecycle = runner, lifecycle
         return self
 
-    def run(self, input: object = None, **options: Any) -> Any:  # noqa: A002 - the SDK's name
+    def run(self, input: object = None, **options: Any) -> Any:
         """Run it and wait for the result. Blocks the thread.
 
         The input is the message as the caller's object holds it. Bound values fill the fields that the caller did not
@@ -158,7 +158,7 @@ class Signature(BaseModel):
         """
         return self._bound_runner("run").run(self, input, options)
 
-    async def aio_run(self, input: object = None, **options: Any) -> Any:  # noqa: A002
+    async def aio_run(self, input: object = None, **options: Any) -> Any:
         """Run it and wait for the result, without blocking the event loop.
 
         Costs and telemetry are those of `run`.
@@ -180,7 +180,7 @@ class Signature(BaseModel):
         """
         return await self._bound_runner("aio_run").aio_run(self, input, options)
 
-    def run_no_wait(self, input: object = None, **options: Any) -> Any:  # noqa: A002
+    def run_no_wait(self, input: object = None, **options: Any) -> Any:
         """Run it without waiting for the result. Blocks the thread for the call to Hatchet.
 
         One call to Hatchet; for a chain or swarm also one round trip to Redis. Telemetry is that of `run`.
@@ -202,7 +202,7 @@ class Signature(BaseModel):
         """
         return self._bound_runner("run_no_wait").run_no_wait(self, input, options)
 
-    async def aio_run_no_wait(self, input: object = None, **options: Any) -> Any:  # noqa: A002
+    async def aio_run_no_wait(self, input: object = None, **options: Any) -> Any:
         """Run it without waiting for the result, and without blocking the event loop.
 
         One call to Hatchet; for a chain or swarm also one round trip to Redis. Telemetry is that of `run`.
@@ -223,7 +223,7 @@ class Signature(BaseModel):
         """
         return await self._bound_runner("aio_run_no_wait").aio_run_no_wait(self, input, options)
 
-    def schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:  # noqa: A002
+    def schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:
         """Run it at a time. Blocks the thread for the call.
 
         Args:
@@ -243,7 +243,7 @@ class Signature(BaseModel):
         """
         return self._bound_runner("schedule").schedule(self, run_at, input, options)
 
-    async def aio_schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:  # noqa: A002
+    async def aio_schedule(self, run_at: datetime, input: object = None, **options: Any) -> Any:
         """Run it at a time.
 
         Hatchet keeps the time of a task signature. Redis keeps that of a chain or swarm, and the first worker that sees

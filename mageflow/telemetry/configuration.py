@@ -96,14 +96,14 @@ def configure(
 
 
 def _has_provider() -> bool:
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - only who configures needs the SDK
+    from opentelemetry.sdk.trace import TracerProvider
 
     return isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
 def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
     """What this process is: by the conventions, with ``OTEL_RESOURCE_ATTRIBUTES``; given attributes win."""
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource
 
     found = {"service.instance.id": _INSTANCE_ID, "host.name": socket.gethostname(), "process.pid": os.getpid()}
     if namespace := os.environ.get("HATCHET_CLIENT_NAMESPACE"):
@@ -112,8 +112,8 @@ def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
 
 
 def _set_provider(resource: Any, exporter: Any) -> None:
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     class Processor(BatchSpanProcessor):
         def shutdown(self) -> None:
@@ -132,9 +132,9 @@ def _set_provider(resource: Any, exporter: Any) -> None:
 
 
 def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | None") -> None:
-    from prometheus_client import REGISTRY  # noqa: PLC0415
+    from prometheus_client import REGISTRY
 
-    from mageflow.telemetry.otlp_metrics import MetricsPush  # noqa: PLC0415
+    from mageflow.telemetry.otlp_metrics import MetricsPush
 
     push = MetricsPush(
         sending.exporter(),
@@ -149,6 +149,6 @@ def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | 
 
 
 def _logs_push(exporter: Any, resource: Any) -> Any:
-    from mageflow.telemetry.otlp_logs import LogsPush  # noqa: PLC0415
+    from mageflow.telemetry.otlp_logs import LogsPush
 
     return LogsPush(exporter(), dict(resource.attributes))

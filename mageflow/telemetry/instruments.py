@@ -87,9 +87,9 @@ class _Bisecting:
     __slots__ = ("_bounds", "_buckets", "_sum")
 
     def __init__(self, child: Any) -> None:
-        self._bounds: list[float] = child._upper_bounds  # noqa: SLF001
-        self._buckets: list[Any] = child._buckets  # noqa: SLF001
-        self._sum: Any = child._sum  # noqa: SLF001
+        self._bounds: list[float] = child._upper_bounds
+        self._buckets: list[Any] = child._buckets
+        self._sum: Any = child._sum
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Histograms only: never called."""

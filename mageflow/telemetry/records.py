@@ -36,7 +36,7 @@ class LogFields(dict[str, Any]):
 
 def add_trace_context(
     logger: Any,  # noqa: ARG001 - structlog passes it
-    method_name: str,  # noqa: ARG001
+    method_name: str,  # noqa: ARG001 - as above
     event_dict: MutableMapping[str, Any],
 ) -> MutableMapping[str, Any]:
     """Add ``trace_id``, ``span_id`` and ``trace_sampled`` of the current span. A structlog processor.

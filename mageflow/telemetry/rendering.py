@@ -105,25 +105,25 @@ class _Text:
 
     def _counter(self, metric: Metric, labels: str, child: Any) -> None:
         braces = _braces(labels)
-        self._lines.append(f"{metric.name}{braces} {_number(child._value.get())}\n")  # noqa: SLF001
+        self._lines.append(f"{metric.name}{braces} {_number(child._value.get())}\n")
         self._created(metric, braces, child)
 
     def _histogram(self, metric: Metric, labels: str, child: Any) -> None:
         head = f"{metric.name}_bucket{{{labels}{',' if labels else ''}"
         has_exemplars = self._is_openmetrics and metric.exemplars
         total = 0.0
-        for bound, bucket in zip(_bounds(metric), child._buckets, strict=True):  # noqa: SLF001
+        for bound, bucket in zip(_bounds(metric), child._buckets, strict=True):
             total += bucket.get()
             exemplar = _exemplar_text(bucket.get_exemplar()) if has_exemplars else ""
             self._lines.append(f"{head}{bound}{total!r}{exemplar}\n")
         braces = _braces(labels)
         self._lines.append(f"{metric.name}_count{braces} {total!r}\n")
-        self._lines.append(f"{metric.name}_sum{braces} {_number(child._sum.get())}\n")  # noqa: SLF001
+        self._lines.append(f"{metric.name}_sum{braces} {_number(child._sum.get())}\n")
         self._created(metric, braces, child)
 
     def _created(self, metric: Metric, braces: str, child: Any) -> None:
         if self._has_created:
-            self._lines.append(f"{self._family(metric)}_created{braces} {child._created!r}\n")  # noqa: SLF001
+            self._lines.append(f"{self._family(metric)}_created{braces} {child._created!r}\n")
 
 
 @cache

@@ -47,7 +47,7 @@ def forked_listeners() -> Generator[None]:
         return _ListenerContext() if method == "spawn" else contexts(method)
 
     multiprocessing.set_forkserver_preload(_PRELOADED)
-    multiprocessing.get_context = get_context  # pyright: ignore[reportAttributeAccessIssue]
+    multiprocessing.get_context = get_context  # pyright: ignore[reportAttributeAccessIssue] - a patch
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ class StartedRuns:
         self,
         task: object,
         *,
-        input: object = None,  # noqa: A002
+        input: object = None,
         count: int | None = None,
         timeout_seconds: float = 10.0,
     ) -> list[StartedRun]:
@@ -113,7 +113,7 @@ class StartedRuns:
             raise AssertionError(_message(runs, matching, name, wanted, count))
         return matching
 
-    def not_started(self, task: object, *, input: object = None, within_seconds: float = 0.0) -> None:  # noqa: A002
+    def not_started(self, task: object, *, input: object = None, within_seconds: float = 0.0) -> None:
         """Assert that no run of a task was started.
 
         Args:

@@ -1,5 +1,6 @@
 """The linter, the formatter and the type checker report nothing."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,26 @@ def test_code_is_formatted(root: Path):
     run = tool(root, "ruff", "format", "--check", "--no-cache", ".")
 
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+SUPPRESSION = re.compile(
+    r"# (?:noqa: [A-Z]+\d+(?:, ?[A-Z]+\d+)*|(?:type|pyright): ignore(?:\[[\w, -]+\])?)(?P<why>[^\n]*)"
+)
+"""A comment that silences a tool, and what follows it."""
+
+
+def test_what_silences_a_tool_says_why(root: Path):
+    """A rule that does not fit a whole file is excluded in pyproject.toml, with a reason there."""
+    found = [
+        (f"{path.relative_to(root)}:{number}", comment["why"])
+        for folder in ("mageflow", "dashboards", "docs", "examples")
+        for path in sorted((root / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for comment in SUPPRESSION.finditer(line)
+    ]
+
+    assert len(found) > 50
+    assert [where for where, why in found if not re.search(r"\w{2}", why)] == []
 
 
 @pytest.mark.slow

@@ -129,24 +129,23 @@ class Required(BaseModel):
     n: int
 
 
-async def plain_model(input: Required, ctx: Context) -> dict[str, Any]:  # noqa: A002 - Hatchet's name
+async def plain_model(input: Required, ctx: Context) -> dict[str, Any]:
     return {}
 
 
-async def plain_dict(input: dict[str, Any], ctx: Context) -> dict[str, Any]:  # noqa: A002
+async def plain_dict(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {}
 
 
-async def plain_durable(input: Required, ctx: Any) -> dict[str, Any]:  # noqa: A002
+async def plain_durable(input: Required, ctx: Any) -> dict[str, Any]:
     return {}
 
 
-def dependency(input: Any, ctx: Context) -> int:  # noqa: A002
+def dependency(input: Any, ctx: Context) -> int:
     return 1
 
 
-async def plain_dependency(input: Required, ctx: Context, found: Annotated[int, Depends(dependency)]) -> None:  # noqa: A002
-    ...
+async def plain_dependency(input: Required, ctx: Context, found: Annotated[int, Depends(dependency)]) -> None: ...
 
 
 async def plain_items(items: dict[BatchMemberId, Required], ctx: Context) -> dict[BatchMemberId, dict[str, Any]]:

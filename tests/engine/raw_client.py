@@ -211,7 +211,7 @@ class RawClient:
         request = v1.CreateWorkflowVersionRequest(name=name, tasks=tasks, **options)
         return await self.call("v1.AdminService/PutWorkflow", request, v1.CreateWorkflowVersionResponse)
 
-    async def run(self, name: str, input: object = None, **options: Any) -> str:  # noqa: A002 - Hatchet's word
+    async def run(self, name: str, input: object = None, **options: Any) -> str:
         """Trigger a workflow; return the run id."""
         request = trigger.TriggerWorkflowRequest(name=name, input=json.dumps(input or {}), **options)
         reply = await self.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)

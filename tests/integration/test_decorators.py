@@ -92,7 +92,7 @@ async def test_messages_contexts_and_dependencies_of_every_kind(observed, make_o
         return {"doubled": doubled, "attempt": ctx.attempt_number}
 
     @client.task(name="as-for-hatchet", input_validator=Message)
-    async def as_for_hatchet(input: Message, ctx: Context) -> dict[str, Any]:  # noqa: A002
+    async def as_for_hatchet(input: Message, ctx: Context) -> dict[str, Any]:
         return {"x": input.x, "name": ctx.task_name}
 
     workflow = client.workflow(name="pipeline", input_validator=Message)

@@ -134,7 +134,7 @@ async def test_a_function_for_the_plain_client_runs_as_there(signed: Observed, m
     class Required(BaseModel):
         n: int
 
-    async def function(input: Required, ctx: Context) -> dict[str, Any]:  # noqa: A002 - Hatchet's name
+    async def function(input: Required, ctx: Context) -> dict[str, Any]:
         return {"kind": type(input).__name__, "n": getattr(input, "n", None)}
 
     ours = client.task(name="plain-ours")(function)

@@ -255,7 +255,7 @@ async def test_a_signature_without_a_message_is_scheduled_with_an_empty_object(
     inputs: list[str | None] = []
     send = AdminClient.schedule_workflow
 
-    def note(self: AdminClient, name: str, schedules: Any, input: str | None = None, options: Any = None) -> Any:  # noqa: A002
+    def note(self: AdminClient, name: str, schedules: Any, input: str | None = None, options: Any = None) -> Any:
         inputs.append(input)
         return send(self, name, schedules, input, options)
 

@@ -57,7 +57,7 @@ def test_a_function_written_for_hatchet_gets_the_context_unasked() -> None:
         return message, c
 
     assert call(annotated) == call(durable) == ("MESSAGE", "CTX")
-    assert call(lambda input, ctx: (input, ctx)) == ("MESSAGE", "CTX")  # noqa: A006
+    assert call(lambda input, ctx: (input, ctx)) == ("MESSAGE", "CTX")
     assert call(lambda _a, _b: (_a, _b)) == ("MESSAGE", "CTX")
     assert call(lambda *args: args) == ("MESSAGE", "CTX")
 

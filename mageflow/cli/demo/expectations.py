@@ -112,7 +112,7 @@ def _stagger(summary: Summary) -> Iterator[Expectation]:
 _ENDS: Mapping[str, tuple[str, Callable[[Run], bool]]] = {
     "checkout.flaky": (
         "a task that fails once succeeds on its second attempt",
-        lambda run: run.output is not None and run.output["received"]["attempt"] == 2,  # noqa: PLR2004
+        lambda run: run.output is not None and run.output["received"]["attempt"] == 2,  # noqa: PLR2004 - the second attempt
     ),
     "checkout.hang": (
         "a task that never answers times out, and is not counted as failed",

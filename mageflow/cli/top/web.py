@@ -63,7 +63,7 @@ class _Server(Server):
         await asyncio.gather(*self._pages, return_exceptions=True)
         ends = time.monotonic() + _END_SECONDS
         # The threads in which asyncio waits for its child processes; they have no event.
-        while any(map(_waits_for_child, threading.enumerate())) and time.monotonic() < ends:  # noqa: ASYNC110
+        while any(map(_waits_for_child, threading.enumerate())) and time.monotonic() < ends:  # noqa: ASYNC110 - threads have no event for it
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.05)
 

@@ -36,7 +36,7 @@ def endpoint_candidates(settings: Settings) -> list[str]:
     """Where workers of this host serve: the entries of ``MAGEFLOW_METRICS_SD_DIR``, else every port of the settings."""
     if settings.metrics_sd_dir is not None:
         return sorted({f"http://{target}/metrics" for target in _targets(settings)})
-    host = "127.0.0.1" if settings.metrics_addr in ("", "0.0.0.0", "::") else settings.metrics_addr  # noqa: S104
+    host = "127.0.0.1" if settings.metrics_addr in ("", "0.0.0.0", "::") else settings.metrics_addr  # noqa: S104 - nothing is bound
     host = f"[{host}]" if ":" in host else host
     first = settings.metrics_port
     return [f"http://{host}:{port}/metrics" for port in range(first, first + settings.metrics_port_span) if port]
