@@ -23,8 +23,12 @@ def parse_reply(text: object, operation: str) -> LockReply:
     """Parse the answer of a script that changes something.
 
     Raises:
-        StoreError: The answer is not a JSON object.
+        StoreError: The answer is neither the text of the usual case nor a JSON object.
     """
+    if text == "ended":
+        return _ENDED
+    if isinstance(text, str) and text.startswith("granted "):
+        return LockReply(LockVerdict("granted", (int(text[8:]),)))
     document = _object(text, operation)
     now_ms = _number(document.get("now_ms"))
     verdict = _verdict(document, now_ms)
@@ -41,6 +45,10 @@ def parse_reply(text: object, operation: str) -> LockReply:
             for request_id, locks in _mapping(document.get("unknown_requests")).items()
         },
     )
+
+
+_ENDED: Final = LockReply(LockVerdict("ended", released=1))
+"""The answer to most releases."""
 
 
 def parse_verdicts(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:

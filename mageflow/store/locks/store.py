@@ -31,12 +31,9 @@ from mageflow.store.redis.scripts import Script
 __all__ = ["LockStore"]
 
 _KEYS: Final = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake")
-_CLAIM: Final = (
-    "request_id", "owner_id", "session_id", "wake_id", "session_is_open", "lease_ms", "can_wait",
-    "policy", "born_ms", "priority", "traceparent", "info", "enclosing_tokens", "...",
-)  # fmt: skip
-_ACQUIRE: Final = Script("lock_acquire", _KEYS, _CLAIM)
-_RELEASE: Final = Script("lock_release", _KEYS, ("request_id", "mode", "..."))
+_CLAIM: Final = ("request_id", "owner_id", "terms", "lock", "owner", "...")
+_ACQUIRE: Final = Script("lock_acquire", _KEYS[:1], _CLAIM)
+_RELEASE: Final = Script("lock_release", _KEYS[:1], ("request_id", "mode", "..."))
 _END: Final = Script("lock_end", _KEYS, ("scope", "..."))
 _RENEW: Final = Script("lock_renew", _KEYS, ("session_id", "lease_ms", "leases", "waiting", "granted"))
 _SNAPSHOT: Final = Script("lock_snapshot", _KEYS, ("limit",))
@@ -51,6 +48,7 @@ class LockStore:
     def __init__(self, port: RedisPort, keys: Keys) -> None:
         self._port = port
         self._keys = tuple(keys.lock(each) for each in _KEYS)
+        self._first_key = self._keys[:1]
         self._wake = keys.lock("wake")
 
     async def acquire(self, claim: LockClaim) -> LockReply:
@@ -135,4 +133,5 @@ class LockStore:
         return parse_snapshot(await self._port.call(_SNAPSHOT, self._keys, (limit,)))
 
     async def _run(self, script: Script, *args: str | int) -> LockReply:
-        return parse_reply(await self._port.call(script, self._keys, args), script.name)
+        keys = self._keys if len(script.keys) > 1 else self._first_key
+        return parse_reply(await self._port.call(script, keys, args), script.name)

@@ -1,43 +1,33 @@
 -- lock_acquire: take one or more locks, or queue for the first that is held, and find the cycle this closes.
 --
 -- KEYS
---   locks     hash   held locks (this and the next seven: field tables in lib_lock)
---   owners    hash   who holds or waits
---   waits     hash   requests that had to queue
---   queue     zset   one queue per lock
---   sessions  zset   sessions of processes, and when each ends unless renewed
---   members   zset   owners of each session
---   fence     text   last token given out
---   wake      list   prefix of the lists that carry verdicts to waiting processes
+--   locks   hash   held locks; the others get their names from it (lib_lock_keys, fields in lib_lock)
 -- ARGS
---   request_id        text    unique; the same id again gets the same answer
---   owner_id          text    "<session id>/<attempt id>"; locks are re-entrant per owner
---   session_id        text    session of the requesting process
---   wake_id           text    which wake list the process reads
---   session_is_open   0 or 1  whether the process believes that the session lives
---   lease_ms          number  the session lives this long from now unless renewed
---   can_wait          0 or 1  whether to queue if a lock is held
---   policy            text    victim policy: requester, youngest, lowest_priority
---   born_ms           number  when the run was enqueued, epoch ms
---   priority          number  of the run, 1 to 3
---   traceparent       text    of the span of the request; may be empty
---   info              text    JSON, what others are shown of the owner
---   enclosing_tokens  text    JSON list of the tokens of the leases whose blocks enclose the request
---   ...               text    locks, in the order they are to be taken
--- RESULT   JSON: verdict granted (tokens) | queued (waiting_for lock, position, holder) | deadlock (cycle, cycle_policy) |
+--   request_id  text   unique; the same id again gets the same answer
+--   owner_id    text   "<session id>/<attempt id>"; locks are re-entrant per owner
+--   terms       text   five words: whether the process believes that the session lives (0 or 1); whether to queue if a
+--                      lock is held (0 or 1); for how many ms the session lives from now unless renewed; victim policy
+--                      (requester, youngest, lowest_priority); JSON list of the tokens of the leases whose blocks
+--                      enclose the request, without spaces
+--   lock        JSON   the record of a lock, for the first of them, without its token, its time and its last brace
+--   owner       JSON   the record of the owner once it has that lock and nothing else
+--   ...         text   locks, in the order they are to be taken
+-- RESULT   text "granted <token>" of one free lock; else JSON: verdict granted (tokens) | queued (waiting_for lock, position, holder) | deadlock (cycle, cycle_policy) |
 --          busy (waiting_for, holder) | session_lost | ended (a release of it came first);
---          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
+--          every JSON: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
 --          victim_index, policy}] when there are any
 -- TTL      everything: a day, refreshed by renewals; fence: a week; wake: a minute
 -- ATOMIC   grant, queue, edge and search are one instant: otherwise two requests could each miss the other's edge
 -- INCLUDE  lock
--- FIRST    lock_take
+-- FIRST    lock_take lock_keys
 
-local request_id, owner_id, session_id, wake_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local session_is_open, lease_ms, can_wait = ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7] == '1'
-local policy, born_ms, priority = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local traceparent, info, enclosing_tokens = ARGV[11], ARGV[12], ARGV[13]
-local FIRST_LOCK = 14
+local FIRST_LOCK = 6
+local request_id, owner_id, new_owner = ARGV[1], ARGV[2], cjson.decode(ARGV[5])
+local traceparent = cjson.decode(ARGV[4] .. '}').traceparent
+local session_id = string.match(owner_id, '^[^/]*')
+local session_is_open, can_wait, lease_ms, policy, enclosing_tokens =
+  string.match(ARGV[3], '^(%d) (%d) (%d+) (%S+) (%S+)$')
+session_is_open, can_wait, lease_ms = session_is_open == '1', can_wait == '1', tonumber(lease_ms)
 
 expire()
 
@@ -77,14 +67,8 @@ if redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 1 then return f
 
 if not load(OWNERS, owner_id) then
   zset_add(MEMBERS, 0, owner_id)
-  save(OWNERS, owner_id, {
-    wake_id = wake_id,
-    born_ms = born_ms,
-    priority = priority,
-    info = info,
-    locks = {},
-    request_ids = {},
-  })
+  new_owner.locks = {}
+  save(OWNERS, owner_id, new_owner)
 end
 
 local wait = {

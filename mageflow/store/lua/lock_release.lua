@@ -1,26 +1,19 @@
 -- lock_release: end a request: give its locks to the next in each queue, or leave the queue.
 --
 -- KEYS
---   locks     hash   held locks (this and the next seven: field tables in lib_lock)
---   owners    hash   who holds or waits
---   waits     hash   requests that had to queue
---   queue     zset   one queue per lock
---   sessions  zset   sessions of processes, and when each ends unless renewed
---   members   zset   owners of each session
---   fence     text   last token given out
---   wake      list   prefix of the lists that carry verdicts to waiting processes
+--   locks   hash   held locks; the others get their names from it (lib_lock_keys, fields in lib_lock)
 -- ARGS
 --   request_id  text   as given to lock_acquire
 --   mode        text   end, or withdraw: a request that was granted meanwhile keeps its locks and gets the answer granted
 --   ...         text   its locks
--- RESULT   JSON: verdict ended (released: how many of the locks it still held; a repeated call gets the same number) |
+-- RESULT   text "ended" of one lock that nothing waits for; else JSON: verdict ended (released: how many of the locks it still held; a repeated call gets the same number) |
 --          granted (tokens) | deadlock (cycle, cycle_policy);
---          every reply: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
+--          every JSON: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
 --          victim_index, policy}] when there are any
 -- TTL      as lock_acquire; locks:ended and locks:withdrawn:<request id> a minute
 -- ATOMIC   between freeing a lock and serving its queue another request could overtake, or the waiter be forgotten
 -- INCLUDE  lock
--- FIRST    lock_give
+-- FIRST    lock_give lock_keys
 
 local request_id, mode = ARGV[1], ARGV[2]
 local FIRST_LOCK = 3
