@@ -65,6 +65,7 @@ class PrometheusServer:
                     "--log.level=warn",
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env=os.environ | {"GOGC": "400"},  # memory for time: it lives for a minute
             )  # fmt: skip
         try:
             self._wait_until_ready()

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from mageflow.testing.workers import WorkerProcess
-from tests.processes.client import FORKS, ForkingPopen
+from tests.processes.client import FORKS, READ_AT_IMPORT, ForkingPopen
+from tests.processes.server import LIBRARIES
 from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="every program is a new interpreter here")
@@ -120,11 +121,41 @@ def test_the_programs_here_are_forks(tmp_path):
     assert psutil.Process(int(forked[0])).ppid() == os.getpid()
     assert forked[1] == "True"
     as_new = [str(os.getpid()), "False"]
-    for variables in ({"PYTHONPATH": str(tmp_path)}, {"GRPC_VERBOSITY": "ERROR"}, {"PYTHONWARNINGS": "error"}):
+    assert run(env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})[1] == "True"
+    for variables in (
+        {"OTEL_SPAN_LINK_COUNT_LIMIT": "1"},
+        {"PYTHONPATH": str(tmp_path)},
+        {"GRPC_VERBOSITY": "ERROR"},
+        {"PYTHONWARNINGS": "error"},
+    ):
         assert run(env={**os.environ, **variables}) == as_new
     assert run(preexec_fn=lambda: None) == as_new
     command[1:1] = ["-W", "error"]
     assert run() == as_new
+
+
+READS = """
+import importlib, os, sys, warnings
+read, get = set(), type(os.environ).__getitem__
+
+def noted(self, name):
+    read.add(name)
+    return get(self, name)
+
+type(os.environ).__getitem__ = noted
+warnings.simplefilter("ignore")
+for library in sys.argv[1:]:
+    importlib.import_module(library)
+print(*(name for name in read if name.startswith("OTEL_")))
+"""
+
+
+def test_a_variable_of_opentelemetry_that_is_read_at_import_is_known():
+    """A fork would not see another value of it, so a program that has one must be a new interpreter."""
+    command = [sys.executable, "-c", READS, *LIBRARIES]
+    read = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert read
+    assert [each for each in read if not each.startswith(READ_AT_IMPORT)] == []
 
 
 def test_a_program_waits_for_lines_and_signals(tmp_path):
