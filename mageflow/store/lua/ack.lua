@@ -16,7 +16,7 @@
 -- RESULT   how many were still in the outbox
 -- TTL      every key of the record: refreshed
 -- ATOMIC   an admission in between has already removed the entry, and its state is newer
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 if not read_header() then return 0 end
 local count = acknowledge(2)
 refresh()

@@ -25,6 +25,7 @@
 --   tasks    text   names of the task that the run executes, in lower case, each between two line feeds; or nothing
 --   workflow text   task: one of several tasks of a workflow, each of which calls this with attempt 1; hook: its task
 --                   for the end; or nothing
+--   view     text   1 when the caller shows the signature: the reply has all of the header, and the state; or nothing
 -- RESULT   {run, go_on, over, replay, skip, ended, foreign, missing or invalid; status or stored result; header;
 --          definition; success callbacks; error callbacks; state; milliseconds since handed_ms, or -1; how
 --          many attempts of this run have failed}; after skip only the run that owns the member, if there is one;
@@ -32,6 +33,7 @@
 -- TTL      every key of the record: refreshed
 -- ATOMIC   of two runs of one member only one may execute the task function
 -- INCLUDE  paths damage record flow restart
+-- FIRST    history usual admit_usual
 local path, epoch, run_id, task_run_id, worker_id = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local attempt_number, input, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
 local workflow = ARGV[13]
@@ -127,7 +129,11 @@ put('last_run', cjson.encode({run_id = run_id, task_run_id = task_run_id, worker
 put('attempts', integer(number('attempts') + 1))
 delete_old_runs()
 refresh()
+local is_wanted = ARGV[14] == '1'
+local flat = is_wanted and flat_header() or {
+  'name', header.name or '', 'total', header.total or '0', 'traceparent', header.traceparent or '',
+}
 return {
-  goes_on and 'go_on' or 'run', header.status, flat_header(), def.json, def.success_callbacks, def.error_callbacks, cjson.encode(state),
-  handover_ms, state.failures or 0,
+  goes_on and 'go_on' or 'run', header.status, flat, def.json, def.success_callbacks, def.error_callbacks,
+  is_wanted and cjson.encode(state) or '', handover_ms, state.failures or 0,
 }

@@ -16,7 +16,7 @@
 -- RESULT   1 if the record is stored, else 0
 -- TTL      every key of the record: refreshed
 -- ATOMIC   the TTLs of one record must not drift apart
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 if not read_header() then return 0 end
 for i = 2, #ARGV, 2 do
   local path, run_id = ARGV[i], ARGV[i + 1]

@@ -22,7 +22,7 @@
 -- RESULT   {1 if created now or 0, status}
 -- TTL      the active TTL on record and definitions; the counts of the shard twice that
 -- ATOMIC   a retried task that creates the same thing again must find the first one whole, or nothing
--- INCLUDE  paths damage record copies
+-- INCLUDE  history paths damage record copies
 local kind, fields, by = ARGV[2], cjson.decode(ARGV[3]), ARGV[4]
 note_copies(ARGV[5], 10, RECORD, FORMAT, 0)
 if read_header() then return {0, header.status} end

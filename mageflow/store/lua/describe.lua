@@ -21,7 +21,7 @@
 --          followed by its callbacks
 -- TTL      none changes: looking is not progress
 -- ATOMIC   a step that ends meanwhile must not be shown both running and behind the flow's end
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 local MAX_DEPTH, MAX_SHOWN, MAX_LOOKS, COLUMNS = 16, 2000, 20000, 4
 local path, first, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if not read_header() then return false end

@@ -18,7 +18,7 @@
 --          message; its set part; parent value; rows}; the rows are index, definition and state of each item in turn
 -- TTL      none changes: looking is not progress
 -- ATOMIC   the items are shown as of one instant
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 local MAX_LOOKS, BLOCK, MAX_LISTED, MAX_BYTES = 10000, 500, 500, 4 * 1024 * 1024
 local first, limit = tonumber(ARGV[2]), math.min(tonumber(ARGV[3]), MAX_LISTED)
 if not read_header() then return false end

@@ -18,7 +18,7 @@
 --          stored error, milliseconds of silence, whether it is of a workflow} of the runs to look up in Hatchet
 -- TTL      none changes: looking is not progress
 -- ATOMIC   two reconcilers must not send the same entry at the same time
--- INCLUDE  paths damage record flow
+-- INCLUDE  history paths damage record flow
 local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 if not read_header() then
   on_index('ZREM', DUE, RECORD)

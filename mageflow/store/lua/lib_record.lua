@@ -1,6 +1,6 @@
 -- Library of the record scripts: reading and writing one record, its status, its TTLs and its place in the indexes.
 -- Expects KEYS and ARGV[1] as every record script declares them, and FORMAT, TRANSITIONS and ENDED from the prelude.
--- Needs lib_paths and lib_damage.
+-- Needs lib_history, lib_paths and lib_damage.
 --
 -- docs/storage.md holds the same table and says when each field goes. A test compares the two, and finds every field of
 -- them in Redis. WRITTEN BY names scripts; dispatch is every script that dispatches a member, fill every script that
@@ -120,7 +120,6 @@ local SETTINGS = cjson.decode(ARGV[1])  -- active_ttl_s, done_ttl_s, grace_ms, c
 local CLOCK = redis.call('TIME')
 local NOW_MS = CLOCK[1] * 1000 + math.floor(CLOCK[2] / 1000)
 local IDENTITY = string.match(RECORD, '([^:]*)$')
-local MAX_HISTORY = 32
 local MAX_MISSING_DEFINITIONS = 1000
 local STARTED_FLOWS, ITEM_COUNTS = STATS .. ':started:', STATS .. ':items'
 
@@ -235,10 +234,7 @@ local function unhold(what, path) redis.call('LREM', HELD, 0, held_as(what, path
 local function count_key(status) return STATS .. ':' .. (header.kind or '') .. ':' .. status end
 
 local function add_history(history, status, by, why)
-  local kept = {}
-  for i = math.max(1, #history - MAX_HISTORY + 2), #history do kept[#kept + 1] = history[i] end
-  kept[#kept + 1] = {at_ms = NOW_MS, status = status, by = by, why = why}
-  put('history', cjson.encode(kept))
+  put('history', history_with(history, cjson.encode({at_ms = NOW_MS, status = status, by = by, why = why})))
 end
 
 -- Add to the history what happened at an unchanged status; the same topic twice in a row is one entry.
@@ -251,7 +247,7 @@ local function note(topic, text)
     table.remove(history)
   end
   local why = topic .. ': ' .. text .. (times > 1 and ' (' .. times .. ' times)' or '')
-  add_history(history, header.status, '', why)
+  add_history(cjson.encode(history), header.status, '', why)
 end
 
 -- The status is written before anything is deleted: a full Redis lets a script write all that follows after a first
@@ -261,7 +257,7 @@ local function set_status(status, by, why)
   put('status', status)
   if before == status then return end
   if before then on_index('ZREM', count_key(before), IDENTITY) end
-  add_history(cjson.decode(header.history or '[]'), status, by or '', why or '')
+  add_history(header.history or '[]', status, by or '', why or '')
 end
 
 -- An index lives for twice the active TTL after the last write in its shard, and longer for a record that is scheduled.

@@ -23,7 +23,7 @@
 --          facts.is_scheduled: the record was interrupted, and a start lies ahead that is scheduled
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a step that ends at the same moment must see the flow either suspended or not, and be sent once
--- INCLUDE  paths damage record flow
+-- INCLUDE  history paths damage record flow
 local path, action, by, why, err, scope = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if not read_header() then return GONE end
 

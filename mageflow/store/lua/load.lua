@@ -17,7 +17,7 @@
 -- RESULT   nothing when it is not stored, else {header, definition, success callbacks, error callbacks, state, result}
 -- TTL      none changes: reading is not progress
 -- ATOMIC   header and member must be of the same moment
--- INCLUDE  paths damage record flow
+-- INCLUDE  history paths damage record flow
 local path, wants_result = ARGV[2], ARGV[3] == '1'
 if not read_header() then return false end
 local def = definition(path)

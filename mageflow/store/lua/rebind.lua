@@ -18,7 +18,7 @@
 -- RESULT   {done, gone, changed (it is another one by now) or begun; status}
 -- TTL      every key of the record: refreshed
 -- ATOMIC   a run in between would have the old values and a change in between would be lost
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 local path, before, after = ARGV[2], ARGV[3], ARGV[4]
 if not read_header() then return {'gone', ''} end
 local field = definition_path(path)

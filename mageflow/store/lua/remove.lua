@@ -15,7 +15,7 @@
 -- RESULT   nothing when it is not stored, else {the run ids that were live; 1 if a start lies ahead that is scheduled}
 -- TTL      all keys of the record are deleted
 -- ATOMIC   a settlement in between would bring half of it back
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 local is_readable_header, is_stored = pcall(read_header)
 if is_readable_header and not is_stored then return false end
 if not is_readable_header and string.find(error_text(is_stored), 'FOREIGNFORMAT', 1, true) then error(is_stored) end

@@ -23,7 +23,7 @@
 --           status; epoch milliseconds of the start that is taken back}
 -- TTL      every key of the record: the active TTL after the start
 -- ATOMIC   a start in between must not be followed by a second one; the same call again changes nothing
--- INCLUDE  paths damage record
+-- INCLUDE  history paths damage record
 local at_ms, starts, message, message_set, options, why = tonumber(ARGV[2]), unpack(ARGV, 3, 7)
 if not read_header() then return {'gone', ''} end
 if not header.status then damaged('the header has no status') end

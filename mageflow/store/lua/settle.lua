@@ -24,23 +24,16 @@
 --   trace    text   the traceparent of the run
 --   stages   text   JSON object: milliseconds of this attempt by stage; or nothing
 --   ...      text   entries of the outbox that were sent before: field, epoch, run id, ...
--- RESULT   the envelope of lib_flow; verdict settled, recorded (a retry is to come), repeated (it had been settled
---          so before; what is still unsent comes along), stale (another attempt owns the member), ended or gone; for
---          lost and unscheduled also resent (it is sent again; facts.resent says which run and why) and alive (its
---          worker reports that the task function runs)
+-- RESULT   the word settled, where nothing follows from the end of a user's run; else the envelope of lib_flow; verdict
+--          settled, recorded (a retry is to come), repeated (it had been settled so before; what is still unsent comes
+--          along), stale (another attempt owns the member), ended or gone; for lost and unscheduled also resent (it is
+--          sent again; facts.resent says which run and why) and alive (its worker reports that the task function runs)
 -- TTL      every key of the record: refreshed, the done TTL once everything is over
 -- ATOMIC   a crash between the end of one member and the dispatch of the next would lose the flow
 -- INCLUDE  paths damage record flow restart
+-- FIRST    history usual settle_usual
 local path, run_id, attempt_number, outcome, retry = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local result, err, input, traceparent, stages = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-
--- Where the time of the member's attempts went. A damaged sum begins anew: it is for people alone.
-local function add_stages(state)
-  if stages == '' then return end
-  local sums = type(state.stages) == 'table' and state.stages or {}
-  for stage, ms in pairs(cjson.decode(stages)) do sums[stage] = (tonumber(sums[stage]) or 0) + ms end
-  state.stages = sums
-end
 
 if not read_header() then return GONE end
 acknowledge(12)
@@ -106,7 +99,7 @@ local failures = (state.failures or 0) - (state.failed_attempt == attempt_number
 if retry == 1 or retry > 1 and failures + 1 < retry then
   if attempt_number > (state.failed_attempt or 0) then
     state.failures, state.failed_attempt = (state.failures or 0) + 1, attempt_number
-    add_stages(state)
+    usual.add_stages(state, stages)
   end
   save_state(path, state)
   set_live(path)
@@ -115,7 +108,7 @@ if retry == 1 or retry > 1 and failures + 1 < retry then
 end
 
 state.run_id, state.link = run_id, nil
-add_stages(state)
+usual.add_stages(state, stages)
 if outcome == 'succeeded' then
   state.status, state.error = 'done', nil
   redis.call('HSET', RESULTS, path, result)

@@ -26,7 +26,7 @@
 --          scheduled for later, or no more) or gone
 -- TTL      every key of the record: refreshed
 -- ATOMIC   two starts must not send the first step twice
--- INCLUDE  paths damage record flow
+-- INCLUDE  history paths damage record flow
 local message, message_set, parent_value, traceparent, parent, by, options, scheduled = unpack(ARGV, 2, 9)
 local handed_ms = tonumber(ARGV[10])
 if not read_header() then return GONE end

@@ -24,7 +24,7 @@
 --          new item
 -- TTL      every key of the record: refreshed
 -- ATOMIC   the number of an item, the limit and the end of the swarm depend on each other
--- INCLUDE  paths damage record flow copies
+-- INCLUDE  history paths damage record flow copies
 local close, token = ARGV[2], ARGV[3]
 if not read_header() then return GONE end
 if header.kind ~= 'swarm' then return reply('no_swarm') end

@@ -193,6 +193,8 @@ class Settlement(Decision):
     @classmethod
     def parse(cls, keys: RecordKeys, reply: Any) -> Self:
         """Read the reply of ``settle.lua``."""
+        if reply == "settled":
+            return cls(keys=keys, verdict=SettleVerdict.SETTLED)
         verdict, _, common = _open(keys, reply)
         return cls(**common, verdict=SettleVerdict(verdict))
 

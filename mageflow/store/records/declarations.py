@@ -59,6 +59,7 @@ ADMIT: Final = _record_script(
     "options",
     "tasks",
     "workflow",
+    "view",
 )
 SETTLE: Final = _record_script(
     "settle", "path", "run", "attempt", "outcome", "retry", "result", "error", "input", "trace", "stages", "..."

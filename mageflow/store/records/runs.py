@@ -99,6 +99,7 @@ class RunOperations(RecordOperations):
                 options_json if path.nonce is not None else "",
                 _comparable(tuple(task_names), self.keys.namespace),
                 workflow,
+                "1" if wants_signature else "",
             )
             verdict, status, *rest = cast("list[Any]", reply)
             if verdict == "missing":
