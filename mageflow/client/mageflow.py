@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from mageflow import hatchet as sdk
 from mageflow import invocation, store
+from mageflow.background import logged, restarted
 from mageflow.client.creation import CreatingClient
 from mageflow.client.declarations import DeclaringClient
 from mageflow.client.stored import StoredClient
@@ -262,13 +263,23 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         services = self._services
         await services.locks.start()
         tasks = [
-            asyncio.create_task(services.examine_server(), name="mageflow-redis-examination"),
-            asyncio.create_task(services.flows.reconciler().run(), name="mageflow-reconciler"),
+            asyncio.create_task(
+                logged(services.examine_server, "the examination of Redis"), name="mageflow-redis-examination"
+            ),
+            asyncio.create_task(restarted(services.flows.reconciler().run, "sweeps"), name="mageflow-reconciler"),
         ]
         if self.settings.cluster_view == "leader":
-            tasks.append(asyncio.create_task(services.cluster.run(), name="mageflow-cluster-view"))
+            tasks.append(
+                asyncio.create_task(
+                    restarted(services.cluster.run, "readings of the cluster"), name="mageflow-cluster-view"
+                )
+            )
             if self.settings.queue_interval_s:
-                tasks.append(asyncio.create_task(services.queue.run(), name="mageflow-queue-view"))
+                tasks.append(
+                    asyncio.create_task(
+                        restarted(services.queue.run, "readings of the queue"), name="mageflow-queue-view"
+                    )
+                )
         try:
             yield
         finally:

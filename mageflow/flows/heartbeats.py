@@ -80,3 +80,5 @@ class Heartbeats:
                 return  # the outage has its own warning; the next interval tries again
             except MageflowError as error:
                 _log.warning("the heartbeat of %s could not be sent: %s", record, error)
+            except Exception:  # noqa: BLE001 - without theirs, the runs of the other records would be sent again
+                _log.exception("the heartbeat of %s could not be sent", record)

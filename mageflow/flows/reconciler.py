@@ -42,6 +42,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from mageflow.background import logged, restarted
 from mageflow.errors import (
     DispatchError,
     MageflowError,
@@ -136,7 +137,7 @@ class Reconciler:
     async def run(self) -> None:
         """Sweep and send heartbeats until cancelled. Logs an outage of Hatchet once and retries."""
         is_unavailable = False
-        heartbeats = asyncio.create_task(self._heartbeats.run(), name="mageflow-heartbeats")
+        heartbeats = asyncio.create_task(restarted(self._heartbeats.run, "heartbeats"), name="mageflow-heartbeats")
         try:
             while True:
                 is_unavailable = await self._sweep_and_wait(is_unavailable=is_unavailable)
@@ -254,7 +255,9 @@ class Reconciler:
             finally:
                 self._confirming.pop(run.run_id, None)
 
-        self._confirming[run.run_id] = asyncio.create_task(confirm(), name="mageflow-confirm")
+        self._confirming[run.run_id] = asyncio.create_task(
+            logged(confirm, "a look at an ended run"), name="mageflow-confirm"
+        )
 
     async def _check_run(self, decision: Inspection, run: SilentRun, report: RunReport | None, swept: Sweep) -> bool:
         """Settle a run that has ended in Hatchet; returns True if it is still alive."""

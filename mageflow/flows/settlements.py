@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from mageflow._frozen import frozen
+from mageflow.background import restarted
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.flows.repetition import FIRST_PAUSE, LONGEST_PAUSE, next_pause
 from mageflow.interceptors import Interceptor, PendingSettlements
@@ -81,7 +82,9 @@ class LateSettlements:
         if waiting.task is None or waiting.task.done():
             # An empty context: this outlives the attempt, whose spans and log fields must not be those of others.
             waiting.task = asyncio.get_running_loop().create_task(
-                self._repeat(waiting), name="mageflow-settlements", context=contextvars.Context()
+                restarted(lambda: self._repeat(waiting), "settlements"),
+                name="mageflow-settlements",
+                context=contextvars.Context(),
             )
 
     def holds(self, run_id: str) -> bool:

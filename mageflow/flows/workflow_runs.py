@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from mageflow.background import logged
 from mageflow.errors import DispatchError, MageflowError
 from mageflow.flows.ended_runs import ended_run
 from mageflow.signatures import RunIdentity
@@ -57,7 +58,9 @@ class WorkflowRuns:
             return
         # An empty context: this outlives the attempt, whose spans and log fields must not be those of others.
         work = asyncio.get_running_loop().create_task(
-            self._follow(followed, key, run), name="mageflow-workflow-run", context=contextvars.Context()
+            logged(lambda: self._follow(followed, key, run), "a look at the run of a workflow"),
+            name="mageflow-workflow-run",
+            context=contextvars.Context(),
         )
         followed[run.workflow_run_id] = _Followed(key, run, work)
 

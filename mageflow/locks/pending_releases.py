@@ -12,6 +12,7 @@ from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from mageflow.background import restarted
 from mageflow.errors import StoreError
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.notifier import EventPublisher
@@ -58,7 +59,7 @@ class PendingReleases:
     def _add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
         self._releases[request_id] = (resources, self._session_lease.monotonic() + self._session_lease.lease_seconds)
         if self._flusher is None or self._flusher.done():
-            self._flusher = self.spawn(self._flush_until_answered())
+            self._flusher = self.spawn(restarted(self._flush_until_answered, "releases of locks", until=self._closing))
 
     def add_request(self, request: LockRequest) -> None:
         """Release a request in the background."""

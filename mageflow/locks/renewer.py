@@ -8,6 +8,7 @@ process does not know, such as one that Redis executed late, after its release.
 import asyncio
 from typing import Final
 
+from mageflow.background import restarted
 from mageflow.errors import StoreError
 from mageflow.locks.local_state import LocalState
 from mageflow.locks.notifier import EventPublisher
@@ -48,6 +49,7 @@ class Renewer:
         self._pending_releases = pending_releases
         self._events = events
         self._is_stopped = False
+        self._is_behind = False
         self._renewals: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._block_seconds = _BLOCK_SECONDS
@@ -62,9 +64,10 @@ class Renewer:
         if self._is_stopped:
             return
         if self._renewals is None or self._renewals.done():
-            self._renewals = self._pending_releases.spawn(self._renew_while_needed())
+            self._is_behind = False
+            self._renewals = self._pending_releases.spawn(restarted(self._renew_while_needed, "lease renewals"))
         if self._state.waiting and (self._reader is None or self._reader.done()):
-            self._reader = self._pending_releases.spawn(self._read_verdicts())
+            self._reader = self._pending_releases.spawn(restarted(self._read_verdicts, "reads of lock verdicts"))
 
     async def stop(self) -> None:
         """Cancel the background work for good."""
@@ -90,12 +93,12 @@ class Renewer:
                 self._state.resolve(request_id, verdict)
 
     async def _renew_while_needed(self) -> None:
-        pause = self._session_lease.renewal_seconds
+        lease = self._session_lease
         while self._state.grants or self._state.waiting:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(lease.retry_seconds if self._is_behind else lease.renewal_seconds)
             self._state.end_expired_session()
-            is_answered = await self._renew()
-            pause = self._session_lease.renewal_seconds if is_answered else self._session_lease.retry_seconds
+            self._is_behind = True  # also after an error that ends this loop, which begins again
+            self._is_behind = not await self._renew()
 
     async def _renew(self) -> bool:
         """Renew the session. Returns whether Redis answered."""

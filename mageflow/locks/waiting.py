@@ -4,6 +4,7 @@ import asyncio
 from types import TracebackType
 from typing import Final
 
+from mageflow.background import logged
 from mageflow.interceptors import Attempt, ExtendTimeout, LockAcquire
 from mageflow.locks.notifier import EventPublisher
 from mageflow.types import Phase, Stage
@@ -63,7 +64,7 @@ class WaitScope:
         """Begin to wait."""
         if self._call.attempt is not None:
             self._phases.enter(self._call.attempt)
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(logged(self._run, "the extension for a lock wait"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -108,7 +108,7 @@ def test_the_package_costs_a_handful_of_modules():
 
 
 ROOMS = {
-    "client", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
+    "background", "client", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
     "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types",
     "_frozen", "_lazy",
 }  # fmt: skip
