@@ -78,11 +78,13 @@ class CreatingClient(ConnectedClient):
             The stored signature. Run it with ``aio_run`` or ``run``, as a task.
 
         Raises:
-            FlowDefinitionError: ``task`` or a callback cannot run alone (a workflow, a batch task, an unknown object),
-                or the task's input has no such field.
+            FlowDefinitionError: ``task`` or a callback cannot run alone (a batch task, an unknown object), or the
+                task's input has no such field.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.creation.sign(
             task,
@@ -136,6 +138,8 @@ class CreatingClient(ConnectedClient):
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.creation.chain(tasks, name, success, error, bind=bind, **kwargs)
 
@@ -190,6 +194,8 @@ class CreatingClient(ConnectedClient):
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.creation.swarm(
             tasks, name, config, success_callbacks, error_callbacks, closed=closed, bind=bind, **kwargs
@@ -229,6 +235,8 @@ class CreatingClient(ConnectedClient):
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self.chain(tasks, name, success, error, bind=bind, **kwargs)
 
@@ -265,6 +273,8 @@ class CreatingClient(ConnectedClient):
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         name, closed = options.pop("name", task_name), options.pop("closed", is_swarm_closed)
         return await self.swarm(tasks, name, closed=closed, bind={**(kwargs or {}), **(bind or {})}, **options)

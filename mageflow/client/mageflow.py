@@ -177,10 +177,10 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
     ) -> Worker:
         """Make a worker; start it with ``worker.start()``, which blocks.
 
-        While it runs, the process serves ``/metrics``, ``/healthz`` and ``/debug/locks`` on the first free port from
-        ``MAGEFLOW_METRICS_PORT`` (18001) upwards; without a free port the worker runs without them and logs a warning.
-        With Redis it also renews the leases of its locks, sends what a stopped worker could not send, and takes part in
-        the election of the worker that exports the gauges of the whole cluster.
+        While it runs, the process serves ``/metrics``, ``/healthz``, ``/debug/locks`` and ``/debug/runs`` on the first
+        free port from ``MAGEFLOW_METRICS_PORT`` (18001) upwards; without a free port the worker runs without them and
+        logs a warning. With Redis it also renews the leases of its locks, sends what a stopped worker could not send,
+        and takes part in the election of the worker that exports the gauges of the whole cluster.
 
         Args:
             name: The name of the worker in Hatchet and in telemetry.

@@ -36,6 +36,8 @@ class StoredClient(ConnectedClient):
             SignatureNotFoundError: The record expired, was removed, or never existed; also for a key of another
                 namespace or key prefix.
             SignatureInvalidError: The stored document does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.load(key)
 
@@ -65,6 +67,8 @@ class StoredClient(ConnectedClient):
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: It expired or was removed.
             SignatureInvalidError: What is stored does not validate.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         await self._flows.rebinding.rebind(_key(signature), {**(bind or {}), **kwargs})
         return await self._flows.load(_key(signature))
@@ -97,6 +101,8 @@ class StoredClient(ConnectedClient):
         Raises:
             ConfigurationError: There is no such status, ``since`` has no time zone, or both ``task`` and ``flow`` are
                 given.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return self._flows.search.find(status=status, task=task, flow=flow, since=since)
 
@@ -107,6 +113,10 @@ class StoredClient(ConnectedClient):
 
         Returns:
             For example ``counts["chain"][Status.FAILED]``; 0 where there are none.
+
+        Raises:
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.search.counts()
 
@@ -134,6 +144,8 @@ class StoredClient(ConnectedClient):
             SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
                 nothing was changed. The error has their keys.
             IllegalTransitionError: It has ended, or it is a member that can never begin.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.lifecycle.suspend(_key(signature), by=by, why=why)
 
@@ -161,6 +173,8 @@ class StoredClient(ConnectedClient):
             SignatureCopiedError: It became several members or callbacks, and its key says not which one is meant;
                 nothing was changed. The error has their keys.
             IllegalTransitionError: It has ended, or it is a member that can never begin.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.lifecycle.resume(_key(signature), by=by, why=why)
 
@@ -192,6 +206,8 @@ class StoredClient(ConnectedClient):
             IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
             DispatchError: Hatchet did not delete the scheduled runs. It is interrupted all the same, so they end as
                 cancelled when they start; repeat the call.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.lifecycle.interrupt(_key(signature), by=by, why=why)
 
@@ -212,6 +228,8 @@ class StoredClient(ConnectedClient):
             FlowDefinitionError: It is a member of a flow: remove the flow.
             DispatchError: Hatchet did not cancel the runs, or did not delete the scheduled runs. Everything stored is
                 deleted all the same, so a scheduled run fails with `SignatureNotFoundError` when it starts.
+            RedisNotConfiguredError: The client has no Redis.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._flows.lifecycle.remove(_key(signature))
 

@@ -155,6 +155,7 @@ class Signature(BaseModel):
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
+            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
         """
         return self._bound_runner("run").run(self, input, options)
 
@@ -177,6 +178,7 @@ class Signature(BaseModel):
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
+            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
         """
         return await self._bound_runner("aio_run").aio_run(self, input, options)
 
@@ -199,6 +201,7 @@ class Signature(BaseModel):
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
+            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
         """
         return self._bound_runner("run_no_wait").run_no_wait(self, input, options)
 
@@ -220,6 +223,7 @@ class Signature(BaseModel):
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
+            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
         """
         return await self._bound_runner("aio_run_no_wait").aio_run_no_wait(self, input, options)
 
@@ -240,6 +244,7 @@ class Signature(BaseModel):
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: It, or a flow that it needs, expired or was removed.
             IllegalTransitionError: The chain or swarm has been started, or has ended.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return self._bound_runner("schedule").schedule(self, run_at, input, options)
 
@@ -273,6 +278,7 @@ class Signature(BaseModel):
             pydantic.ValidationError: The input does not fit the input model of a task declared in this process.
             SignatureNotFoundError: It, or a flow that it needs, expired or was removed.
             IllegalTransitionError: The chain or swarm has been started, or has ended.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_runner("aio_schedule").aio_schedule(self, run_at, input, options)
 
@@ -294,6 +300,7 @@ class Signature(BaseModel):
             ConfigurationError: This copy was not made by a client.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             DispatchError: Hatchet does not answer.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_runner("aio_unschedule").aio_unschedule(self)
 
@@ -317,7 +324,7 @@ class Signature(BaseModel):
             ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended.
             SignatureNotFoundError: It expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_lifecycle("suspend").suspend(self.key, by=by, why=why)
 
@@ -341,7 +348,7 @@ class Signature(BaseModel):
             ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended.
             SignatureNotFoundError: It expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_lifecycle("resume").resume(self.key, by=by, why=why)
 
@@ -366,7 +373,7 @@ class Signature(BaseModel):
             ConfigurationError: This copy was not made by a client, or is not stored.
             IllegalTransitionError: It has ended in another way.
             SignatureNotFoundError: It expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_lifecycle("interrupt").interrupt(self.key, by=by, why=why)
 
@@ -383,7 +390,7 @@ class Signature(BaseModel):
             ConfigurationError: This copy was not made by a client, or is not stored.
             FlowDefinitionError: It is a member of a flow.
             DispatchError: Hatchet did not cancel the runs. Everything stored is deleted all the same.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._bound_lifecycle("remove").remove(self.key)
 

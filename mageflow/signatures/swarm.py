@@ -109,7 +109,7 @@ class SwarmSignature(Signature):
             SwarmClosedError: The swarm is closed or has ended.
             SwarmFullError: It would hold more than ``config.max_task_allowed`` items; nothing is added.
             SignatureNotFoundError: The swarm, or a signature given as a task, expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._operations("add").add(self.key, tasks, message, close_on_max_task=close_on_max_task)
 
@@ -124,7 +124,7 @@ class SwarmSignature(Signature):
         Raises:
             ConfigurationError: This copy was not made by a client.
             SignatureNotFoundError: The swarm expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         await self._operations("close").close(self.key)
         return self
@@ -152,7 +152,7 @@ class SwarmSignature(Signature):
             ConfigurationError: This copy was not made by a client, or ``first`` or ``limit`` is out of range.
             SignatureNotFoundError: The swarm expired or was removed.
             SignatureInvalidError: Something stored for it cannot be read.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         return await self._operations("failed_items").failed_items(self.key, first=first, limit=limit)
 
@@ -176,7 +176,7 @@ class SwarmSignature(Signature):
             SwarmClosedError: The swarm is closed or has ended.
             SwarmFullError: It would hold more than ``config.max_task_allowed`` items; nothing is added.
             SignatureNotFoundError: The swarm, or a signature given as a task, expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         keys = await self.add(task, msg, close_on_max_task=close_on_max_task)
         await self._start_own()
@@ -193,7 +193,7 @@ class SwarmSignature(Signature):
         Raises:
             ConfigurationError: This copy was not made by a client.
             SignatureNotFoundError: The swarm expired or was removed.
-            StoreUnavailableError: Redis is unreachable.
+            StoreUnavailableError: Redis is unreachable, or refuses for now.
         """
         await self.close()
         await self._start_own()

@@ -163,3 +163,19 @@ def resolves(dotted: str) -> bool:
         except ModuleNotFoundError:
             return False
     return True
+
+
+def test_a_call_that_needs_redis_says_what_it_raises_without():
+    """Every public method that makes a round trip names the error of a Redis that is away."""
+    documented = {
+        f"{name}.{method}": inspect.getdoc(getattr(owner, method)) or ""
+        for name in mageflow.__all__
+        if isinstance(owner := getattr(mageflow, name), type)
+        for method in dir(owner)
+        if not method.startswith("_") and callable(getattr(owner, method))
+    }
+    calls = {name: text for name, text in documented.items() if re.search(r"(?<![Nn]o) round trips?\b", text)}
+    other = {"Mageflow.exclusive", "HatchetMageflow.exclusive", "Interceptor.redis"}  # a decorator, and a hook
+
+    assert len(calls) > 30
+    assert {name for name, text in calls.items() if "StoreUnavailableError" not in text} <= other
