@@ -16,6 +16,8 @@ import pytest
 from mageflow.engine import LocalEngine
 from mageflow.testing import EmbeddedValkey
 
+pytestmark = pytest.mark.slow
+
 OF_ATTEMPTS = ("_action", "_set_cancellation_flag", "_dispatcher_client", "_workflow_input")
 """What is used when an attempt begins, long after its task was declared."""
 

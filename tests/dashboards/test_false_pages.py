@@ -11,7 +11,7 @@ from tests.dashboards.alert_cases import Series
 from tests.dashboards.healthy_fleet import HOURS, STEP_SECONDS, Fleet
 from tests.dashboards.test_alert_rules import needs_promtool, rules_of_metrics, run_promtool
 
-pytestmark = needs_promtool
+pytestmark = [needs_promtool, pytest.mark.slow]
 
 TARGET = 'job="w", instance="a:1"'
 

@@ -13,6 +13,8 @@ from mageflow.errors import FlowFailedError
 from mageflow.signatures import ReturnValue, TaskError
 from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=1.0, reconcile_check_seconds=1.0, reconcile_interval_seconds=0.2
 )

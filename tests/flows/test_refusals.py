@@ -22,6 +22,8 @@ from mageflow.testing.workers import WorkerProcess
 from tests.chaos.refusals import REFUSALS, Refusal, away, forbidden, full, no_replicas
 from tests.integration.conftest import make_observed, until  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 QUICK = Settings(
     metrics_port=0, reconcile_grace_seconds=0.5, reconcile_check_seconds=0.5, reconcile_interval_seconds=0.2
 )

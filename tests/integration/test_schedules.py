@@ -13,6 +13,8 @@ from mageflow import AcceptParams, Settings
 from mageflow.errors import ConfigurationError, DispatchError, IllegalTransitionError, SignatureNotFoundError
 from tests.integration.conftest import until
 
+pytestmark = pytest.mark.slow
+
 GIVEN: dict[str, Any] = {"additional_metadata": {"tenant": "acme"}, "priority": 3}
 
 

@@ -17,6 +17,8 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.runs import start, until
 
+pytestmark = pytest.mark.slow
+
 
 class CuttingProxy:
     """A proxy before a server; at random it drops an answer and closes the connection.

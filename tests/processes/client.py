@@ -79,6 +79,7 @@ class ForkServer:
         return _read_at_import(environment) == _read_at_import(here) and _paths(environment) <= {
             ROOT,
             *_paths(os.environ),
+            *sys.path,
         }
 
     def stop(self) -> None:

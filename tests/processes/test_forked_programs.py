@@ -121,7 +121,9 @@ def test_the_programs_here_are_forks(tmp_path):
     assert psutil.Process(int(forked[0])).ppid() == os.getpid()
     assert forked[1] == "True"
     as_new = [str(os.getpid()), "False"]
-    assert run(env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})[1] == "True"
+    of_engine = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    for variables in (of_engine, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}):
+        assert run(env={**os.environ, **variables})[1] == "True"
     for variables in (
         {"OTEL_SPAN_LINK_COUNT_LIMIT": "1"},
         {"PYTHONPATH": str(tmp_path)},

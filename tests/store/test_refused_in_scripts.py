@@ -29,6 +29,8 @@ from tests.store.fuzz import QUICK
 from tests.store.stored_records import FIXTURES, Stage, raw_keys, read_fixture, write_raw_keys
 from tests.store.test_topologies_permissions import commands_of_scripts
 
+pytestmark = pytest.mark.slow
+
 USER = ("reset", "on", ">secret", "~*", "&*", "+@all")
 
 

@@ -11,6 +11,8 @@ from mageflow.store import RedisPort
 from tests.store.redis_workload import Parts
 from tests.store.topologies import ServerProcess
 
+pytestmark = pytest.mark.slow
+
 
 def documented() -> list[str]:
     """The rules of the docstring, as ``ACL SETUSER`` takes them."""

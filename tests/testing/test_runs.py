@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from mageflow import Mageflow
 from mageflow.testing import control_stagger, running_worker
 
+pytestmark = pytest.mark.slow
+
 
 class Order(BaseModel):
     number: int = 0

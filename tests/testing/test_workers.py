@@ -15,7 +15,7 @@ import pytest
 from mageflow.errors import EngineError
 from mageflow.testing.listener_process import forked_listeners
 
-pytestmark = pytest.mark.new_interpreters
+pytestmark = [pytest.mark.new_interpreters, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("greeting_worker.py")
 
