@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 
 from mageflow.errors import ConfigurationError, RedisNotConfiguredError, StoreError, StoreUnavailableError
 from mageflow.store import RedisPort
@@ -150,12 +151,12 @@ def test_a_wrong_url_is_refused_at_once(url: str) -> None:
 def test_tls_and_sockets_of_a_url_are_kept() -> None:
     """``rediss://`` stays TLS and ``unix://`` stays a socket."""
 
-    async def connection_class(url: str) -> str:
+    async def connection_class(url: str) -> type[Any]:
         port = RedisPort(url)
-        return (await port._round_trips.connections.loop_client()).client.connection_pool.connection_class.__name__
+        return (await port._round_trips.connections.loop_client()).client.connection_pool.connection_class
 
-    assert asyncio.run(connection_class("rediss://host")) == "SSLConnection"
-    assert asyncio.run(connection_class("unix:///tmp/none.sock")) == "UnixDomainSocketConnection"
+    assert issubclass(asyncio.run(connection_class("rediss://host")), SSLConnection)
+    assert issubclass(asyncio.run(connection_class("unix:///tmp/none.sock")), UnixDomainSocketConnection)
 
 
 def test_what_was_made_for_a_loop_is_closed_with_it(valkey: EmbeddedValkey) -> None:

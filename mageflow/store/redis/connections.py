@@ -27,9 +27,10 @@ import redis.asyncio.cluster
 import redis.asyncio.sentinel
 import redis.cluster
 import redis.exceptions
-from redis.asyncio.connection import BlockingConnectionPool, ConnectionPool, SSLConnection
+from redis.asyncio.connection import BlockingConnectionPool, Connection, ConnectionPool, SSLConnection, parse_url
 
 from mageflow.forks import when_forked
+from mageflow.store.redis.prompt_connection import prompt
 
 __all__ = ["Connections", "LoopClient", "RedisClient"]
 
@@ -179,7 +180,7 @@ class Connections:
         if self._is_forked and _is_single(given):
             return redis.Redis(connection_pool=given.connection_pool)
         if isinstance(given, str):
-            return redis.asyncio.Redis.from_pool(ConnectionPool.from_url(given, max_connections=_MAX_CONNECTIONS))
+            return redis.asyncio.Redis.from_pool(_pool_of(given))
         if isinstance(given, redis.Redis | redis.cluster.RedisCluster):
             return given
         if not self._is_adopted:
@@ -207,6 +208,12 @@ def _is_single(client: Any) -> bool:
 
 def _crowded(capacity: int) -> str:
     return f"none of the client's {capacity} connections became free in time; give it a larger max_connections"
+
+
+def _pool_of(url: str) -> ConnectionPool:
+    settings: dict[str, Any] = {"max_connections": _MAX_CONNECTIONS, **parse_url(url)}
+    settings["connection_class"] = prompt(settings.get("connection_class", Connection))
+    return ConnectionPool(**settings)
 
 
 def _copy_of_pool(pool: ConnectionPool) -> ConnectionPool:
