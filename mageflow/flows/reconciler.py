@@ -78,6 +78,8 @@ _LEASE_SECONDS: Final = 15.0
 _LOST_AFTER_CHECKS: Final = 3
 _VISIT_SECONDS: Final = 60.0
 """Longest visit of a record. The SDK's calls have no end of their own if Hatchet holds the connection and is silent."""
+_VISITS_AT_ONCE: Final = 8
+"""A visit waits for Redis and for Hatchet most of its time. More would take the threads and connections of tasks."""
 
 _log = logging.getLogger("mageflow.flows")
 
@@ -174,7 +176,7 @@ class Reconciler:
         return max(0.0, until_due - interval) + interval * self._random.uniform(0.5, 1.5)
 
     async def sweep(self) -> Sweep:
-        """Visit every due record once. A record that cannot be read is put aside (`Store.put_aside`).
+        """Visit every due record once, eight at a time. A record that cannot be read is put aside (`Store.put_aside`).
 
         Raises:
             StoreError: Redis failed. Records visited before stay visited.
@@ -184,29 +186,46 @@ class Reconciler:
             due = await self._store.due(self._batch, self._lease_seconds)
         self._settlements.redis_answers()
         swept.next_seconds = due.next_seconds if not due.keys else 0.0
-        for key in due.keys:
-            swept.records += 1
-            try:
-                async with asyncio.timeout(self._visit_seconds):
-                    await self._visit(key, swept)
-            except StoreUnavailableError:
-                raise
-            except TimeoutError:
-                _log.warning("%s is left to a later sweep: its visit took over %.0f s", key, self._visit_seconds)
-            except SignatureVersionError as error:
-                # A worker of the other release visits it.
-                if key not in self._foreign:
-                    self._foreign.add(key)
-                    _log.warning("%s cannot be reconciled: %s", key, error)
-            except SignatureInvalidError as error:
-                await self._store.put_aside(key, error.reason)
-            except (SignatureError, StoreError) as error:
-                _log.error("%s cannot be reconciled: %s", key, error)
-            except DispatchError as error:
-                _log.warning("the runs of %s cannot be looked up in Hatchet: %s", key, error)
-            except Exception:  # noqa: BLE001 - one record must not hold up the others; it is due again after the lease
-                _log.exception("%s cannot be reconciled", key)
+        left = iter(due.keys)
+        outages: list[StoreUnavailableError] = []
+
+        async def visit_one_after_another() -> None:
+            for key in left:
+                swept.records += 1
+                try:
+                    await self._visit_guarded(key, swept)
+                except StoreUnavailableError as error:
+                    outages.append(error)
+                if outages:
+                    return  # the others end the visits they are at
+
+        await asyncio.gather(*(visit_one_after_another() for _ in due.keys[:_VISITS_AT_ONCE]))
+        if outages:
+            raise outages[0]
         return swept
+
+    async def _visit_guarded(self, key: str, swept: Sweep) -> None:
+        """Visit one record. Only an outage of Redis is raised: a record must not hold up the others."""
+        try:
+            async with asyncio.timeout(self._visit_seconds):
+                await self._visit(key, swept)
+        except StoreUnavailableError:
+            raise
+        except TimeoutError:
+            _log.warning("%s is left to a later sweep: its visit took over %.0f s", key, self._visit_seconds)
+        except SignatureVersionError as error:
+            # A worker of the other release visits it.
+            if key not in self._foreign:
+                self._foreign.add(key)
+                _log.warning("%s cannot be reconciled: %s", key, error)
+        except SignatureInvalidError as error:
+            await self._store.put_aside(key, error.reason)
+        except (SignatureError, StoreError) as error:
+            _log.error("%s cannot be reconciled: %s", key, error)
+        except DispatchError as error:
+            _log.warning("the runs of %s cannot be looked up in Hatchet: %s", key, error)
+        except Exception:  # noqa: BLE001 - it is due again after the lease
+            _log.exception("%s cannot be reconciled", key)
 
     async def _visit(self, key: str, swept: Sweep) -> None:
         decision = await self._store.inspect(key, lease_seconds=self._lease_seconds)

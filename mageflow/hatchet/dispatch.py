@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 from hatchet_sdk.clients.admin import RunStatus
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse, TaskRunDetail
@@ -35,6 +35,9 @@ from mageflow.signatures import unpack_result
 from mageflow.types import Dispatcher, DispatchRun, RunOrigin, RunReport, TaskCatalog
 
 __all__ = ["SdkCatalog", "SdkDispatcher"]
+
+_LOOKS_AT_ONCE: Final = 8
+"""Each takes a thread of the pool that also sends the runs of tasks."""
 
 _State = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -107,7 +110,13 @@ class SdkDispatcher(Dispatcher):
 
     @override
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunReport]:
-        found = await asyncio.gather(*(self._status(each) for each in run_ids))
+        places = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+        async def look(run_id: str) -> RunReport | None:
+            async with places:
+                return await self._status(run_id)
+
+        found = await asyncio.gather(*(look(each) for each in run_ids))
         return {run_id: report for run_id, report in zip(run_ids, found, strict=True) if report is not None}
 
     @override

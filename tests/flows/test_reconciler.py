@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
+from mageflow.errors import StoreUnavailableError
 from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
-from mageflow.store import AttemptOutcome, Store
-from tests.flows.conftest import echo, until_ended
+from mageflow.store import AttemptOutcome, Keys, RedisPort, Store
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
 
@@ -276,6 +280,48 @@ async def test_a_hatchet_that_does_not_answer_holds_up_one_visit_only(quick: Flo
     hatchet.gate = None
     working = FakeWorker(hatchet, quick, {"one": echo, "two": echo})
     assert await until_ended(quick, chain.key, working) is Status.DONE
+
+
+async def test_records_are_visited_side_by_side_up_to_a_bound(quick: Flows, hatchet: FakeHatchet) -> None:
+    """A slow Hatchet delays eight records at a time, not each one behind all others, and every run is sent once."""
+    hatchet.is_away = True
+    for _ in range(30):
+        await quick.start(await quick.creation.chain(["one", "two"]))
+    hatchet.is_away, hatchet.gate = False, asyncio.Event()
+    await asyncio.sleep(0.05)
+    sweep = asyncio.create_task(quick.reconciler().sweep())
+    async with asyncio.timeout(60):
+        while hatchet.at_gate < 8:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert hatchet.at_gate == 8
+    hatchet.gate.set()
+    assert (await sweep).sent == 30
+    assert len(hatchet.runs) == 30
+
+
+async def test_an_outage_of_redis_ends_the_sweep_and_begins_no_visit(hatchet: FakeHatchet) -> None:
+    """It dies while eight visits go on: they end, and the sweep raises it once."""
+    with EmbeddedValkey() as server:
+        port = RedisPort(server.url)
+        flows = Flows(Store(port, Keys("mageflow", "test"), QUICK), hatchet, hatchet, QUICK)
+        hatchet.is_away = True
+        for _ in range(30):
+            await flows.start(await flows.creation.chain(["one", "two"]))
+        hatchet.is_away, hatchet.gate = False, asyncio.Event()
+        await asyncio.sleep(0.05)
+        sweep = asyncio.create_task(flows.reconciler().sweep())
+        async with asyncio.timeout(60):
+            while hatchet.at_gate < 8:
+                await asyncio.sleep(0.01)
+            server.kill()
+            hatchet.gate.set()
+            with pytest.raises(StoreUnavailableError):
+                await sweep
+        assert len(hatchet.runs) == 8
+        server.start()
+        await stop(flows)
+        await port.aclose()
 
 
 async def test_forgotten_places_of_a_swarm_are_filled(quick: Flows, hatchet: FakeHatchet) -> None:
