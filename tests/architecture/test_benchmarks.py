@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from mageflow.locks import service as locks_service
 from mageflow.store.locks import store as locks_store
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import profiles
+from tests.benchmarks import beside, profiles
 
 
 def test_an_idle_worker_is_measured(root: Path, tmp_path: Path) -> None:
@@ -102,6 +103,80 @@ def test_an_attempt_stands_beside_the_raw_calls(root: Path, tmp_path: Path) -> N
 
     added, raw, ratio = json.loads(found.read_text()).values()
     assert ratio == pytest.approx(added / raw)
+
+
+SLOWER = """
+_settle = Store.settle
+
+async def _settle_late(self, *arguments, **options):
+    await self.due(1, 15.0)  # one round trip more
+    return await _settle(self, *arguments, **options)
+
+Store.settle = _settle_late
+"""
+
+
+def test_another_package_is_measured_in_the_same_run(root: Path, tmp_path: Path) -> None:
+    """The processes that are measured use the package of the other checkout, with the programs of this one."""
+    shutil.copytree(root / "mageflow", tmp_path / "mageflow", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "mageflow/store/records/store.py").open("a") as store:
+        store.write(SLOWER)
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "flows", "--beside", str(tmp_path)]
+
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    head, _, chain, _ = done.stdout.splitlines()
+    assert head == f"|  | before (`{tmp_path.name}`) | now | change |"
+    assert chain == "| round trips to Redis: chain of 3 | 10.0 | 7.00 | -30 % |"
+
+
+def test_a_part_that_does_not_run_with_the_other_package_says_so(root: Path, tmp_path: Path) -> None:
+    """An older package may lack a name that a benchmark uses."""
+    (tmp_path / "mageflow").mkdir()
+    (tmp_path / "mageflow/__init__.py").touch()
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "flows", "--beside", str(tmp_path)]
+
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "| round trips to Redis: chain of 3 | does not run | 7.00 |  |" in done.stdout.splitlines()
+    assert "the part flows does not run with the other package" in done.stderr
+
+
+def test_the_package_of_a_commit_is_put_into_a_folder_of_its_own(root: Path) -> None:
+    """It has the short hash, and nothing of the checkout but the package."""
+    with beside.other_package("HEAD") as other:
+        found = sorted(each.name for each in other.folder.iterdir())
+        has_package = (other.folder / "mageflow/store/lua/admit.lua").is_file()
+        hash_ = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+
+    assert (found, has_package) == (["mageflow"], True)
+    assert hash_.stdout.startswith(other.name)
+    assert not other.folder.exists()
+    with pytest.raises(SystemExit, match="no-such-commit is neither a commit"), beside.other_package("no-such-commit"):
+        pass
+
+
+def test_several_turns_are_one_result() -> None:
+    """Each number is the median of its place, and texts stay."""
+    found = [{"p50": {"a": value, "name": "x"}, "count": 7} for value in (3.0, 1.0, 9.0)]
+
+    assert beside.medians(found) == {"p50": {"a": 3.0, "name": "x"}, "count": 7}
+
+
+def test_the_written_table_may_have_the_numbers_of_a_commit() -> None:
+    """Before, now and the change; README shows what is now, and a part measured alone replaces its own rows."""
+    rows = [(benchmarks.BULK, "", 1.1), (benchmarks.ADDED, "µs", 300.0), ("free lock", "µs", 450.2)]
+    content = benchmarks.table(rows, {benchmarks.BULK: 1.32, benchmarks.ADDED: 600.0, "free lock": None}, "abc1234")
+
+    assert content.splitlines()[0] == "|  | before (`abc1234`) | now | change |"
+    assert f"| {benchmarks.ADDED} | 600 µs | 300 µs | -50 % |" in content.splitlines()
+    assert "| free lock | does not run | 450 µs |  |" in content.splitlines()
+    assert "| 1.10 | 300 µs |" in benchmarks.readme_table(content)
+    after = benchmarks.table([("free lock", "µs", 440.0)], {})
+    assert benchmarks.cells(benchmarks.merged(content, after))["free lock"] == "440 µs"
+    assert benchmarks.cells(benchmarks.merged(content, after))[benchmarks.BULK] == "1.10"
 
 
 @pytest.mark.parametrize(

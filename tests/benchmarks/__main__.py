@@ -1,18 +1,21 @@
 """What mageflow costs, in one table: ``python -m tests.benchmarks``. Run it alone: it takes four minutes.
 
 Each measure is taken beside what it is compared with, in turns, in the same run; the table shows medians.
-``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the table into
-``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead, ``--profile`` says
-where the time of a free lock and of an import goes.
+``--beside REVISION`` measures the mageflow of an earlier commit too, in turns, and shows both and the change (eight
+minutes). ``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the
+table into ``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead,
+``--profile`` says where the time of a free lock and of an import goes.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.benchmarks.beside import OtherPackage, other_package, run, run_beside
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PAGE: Final = ROOT / "docs" / "performance.md"
@@ -28,6 +31,8 @@ PROFILE_START, PROFILE_END = (
     "<!-- profiles: python -m tests.benchmarks --profile --write -->",
     "<!-- end of the profiles -->",
 )
+TURNS: Final = {"attempt": 3, "locks": 3}
+"""How often each package measures a part with ``--beside``; a part that counts, or has no times of mageflow, once."""
 PARTS: Final = ("worker", "attempt", "flows", "locks", "idle", "engine")
 
 ADDED, BULK = "bulk run: added CPU of the worker", "bulk run over bare: CPU"
@@ -42,13 +47,6 @@ IN_README: Final = {
 
 Row = tuple[str, str, float]
 """What was measured, its unit, and the number."""
-
-
-def run(part: str, *options: str) -> Any:
-    """The JSON of one benchmark, which runs in a process of its own."""
-    command = [sys.executable, "-m", f"tests.benchmarks.bench_{part}", "--json", *options]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
 
 
 def worker_rows(found: Mapping[str, Any]) -> list[Row]:
@@ -151,27 +149,58 @@ def text(value: float | None, unit: str) -> str:
     return f"{shown} {unit}".rstrip()
 
 
-def table(rows: list[Row], before: Mapping[str, float]) -> str:
-    """The rows as Markdown, with a column for stored numbers if there are any."""
-    heads = ["", "before", "now"] if before else ["", "now"]
+REFUSED: Final = "does not run"
+"""Where the package of ``--beside`` does not run a part."""
+NOW: Final = "now"
+
+
+def change(before: float, now: float) -> str:
+    """How much larger or smaller a number is, in percent."""
+    return f"{(now / before - 1) * 100:+.0f} %" if before > 0 else ""
+
+
+def table(rows: list[Row], before: Mapping[str, float | None], beside: str = "") -> str:
+    """The rows as Markdown.
+
+    Args:
+        rows: What was measured.
+        before: Numbers for a column of their own, if there are any; None where a part did not run.
+        beside: The commit that they are of, if they were measured in the same run. Adds a column with the change.
+    """
+    heads = ["", *(["before" + f" (`{beside}`)" * bool(beside)] if before else []), NOW, *["change"] * bool(beside)]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for name, unit, value in rows:
-        cells = [name, text(before.get(name), unit), text(value, unit)] if before else [name, text(value, unit)]
-        lines.append(f"| {' | '.join(cells)} |")
+        earlier = before.get(name)
+        refused = name in before and earlier is None
+        shown = {heads[0]: name, NOW: text(value, unit)}
+        if before:
+            shown[heads[1]] = REFUSED if refused else text(earlier, unit)
+        if beside:
+            shown["change"] = change(earlier, value) if earlier else ""
+        lines.append(f"| {' | '.join(shown[head] for head in heads)} |")
     return "\n".join(lines)
 
 
+def parsed(content: str) -> dict[str, dict[str, str]]:
+    """The cells of each row of a table by their heads, by the first cell of the row."""
+    heads, _, *rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in content.splitlines()]
+    return {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+
+
 def cells(content: str) -> dict[str, str]:
-    """The last cell of each row of a table, by the first."""
-    rows = [line.strip("| ").split(" | ") for line in content.splitlines() if line.startswith("| ")]
-    return {row[0]: row[-1] for row in rows if len(row) > 1}
+    """The number of now of each row of a table, by the first cell of the row."""
+    return {name: row[NOW] for name, row in parsed(content).items()}
 
 
 def merged(before: str, after: str) -> str:
-    """A written table with the rows that were measured anew; the rest of it stays."""
-    new = dict(zip(cells(after), after.splitlines()[2:], strict=True))
-    kept = [new.pop(name, line) for name, line in zip(cells(before), before.splitlines()[2:], strict=True)]
-    return "\n".join([*after.splitlines()[:2], *kept, *new.values()])
+    """A written table with the rows that were measured anew; the rest of it stays.
+
+    Rows that were measured beside another commit keep no number of it: the heads are those of ``after``.
+    """
+    new, heads = parsed(after), [head.strip() for head in after.splitlines()[0][1:-1].split("|")]
+    rows = {**parsed(before), **new}
+    lines = [f"| {' | '.join(row.get(head, '') for head in heads)} |" for row in rows.values()]
+    return "\n".join([*after.splitlines()[:2], *lines])
 
 
 def readme_table(content: str) -> str:
@@ -225,6 +254,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repetitions, to see that everything works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the numbers")
     parser.add_argument("--before", type=Path, metavar="FILE", help="show the numbers of an earlier --json beside them")
+    parser.add_argument(
+        "--beside", metavar="REVISION", help="measure the mageflow of this commit (or in this folder) too"
+    )
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--flame", type=Path, metavar="DIR", help="write flame graphs of a worker into DIR instead")
     parser.add_argument("--profile", action="store_true", help="profile a free lock and an import instead")
@@ -235,30 +267,53 @@ def main() -> None:
     if options.flame:
         draw_flames(options.flame, seconds=5 if options.quick else 20, is_written=options.write)
         return
+    with ExitStack() as stack:
+        other = stack.enter_context(other_package(options.beside)) if options.beside else None
+        measure_all(options, other)
+
+
+def measure_all(options: argparse.Namespace, other: OtherPackage | None) -> None:
+    """Measure the parts of the table."""
     rounds = "1" if options.quick else str(options.rounds)
     commands = {
         "worker": ["--rounds", rounds, *(["--runs", "50", "--singles", "10", "--imports", "1"] * options.quick)],
-        "attempt": ["--rounds", "3", "--calls", "50"] if options.quick else ["--rounds", "60"],
+        "attempt": ["--rounds", "3", "--calls", "50"] if options.quick else ["--rounds", "20" if other else "60"],
         "flows": ["--items", "100"] if options.quick else [],
-        "locks": ["--rounds", "100"] if options.quick else [],
+        "locks": ["--rounds", "100"] if options.quick else ["--rounds", "400"] if other else [],
         "engine": ["--rounds", "1", "--runs", "50", "--singles", "10"] if options.quick else [],
         "idle": ["--workers", "10", "--signatures", "100"] if options.quick else [],
     }
     rows: list[Row] = []
-    measured = [part for part in PARTS if not options.only or part in options.only]
-    for part in measured:
-        rows += ROWS[part](run(part, *commands[part]))
-    before: dict[str, float] = json.loads(options.before.read_text()) if options.before else {}
-    content = table(rows, before)
+    earlier: dict[str, float | None] = json.loads(options.before.read_text()) if options.before else {}
+    for part in [each for each in PARTS if not options.only or each in options.only]:
+        found, before = measure_part(part, commands[part], other, turns=1 if options.quick else TURNS.get(part, 1))
+        own = ROWS[part](found)
+        rows += own
+        if other is not None:
+            numbers = {name: value for name, _, value in ROWS[part](before)} if before else {}
+            earlier |= {name: numbers.get(name) for name, _, _ in own}
+    content = table(rows, earlier, other.name if other else "")
     print(content)
     if options.json:
         options.json.write_text(json.dumps({name: value for name, _, value in rows}, indent=1) + "\n")
     if options.write:
-        content = table(rows, {})
+        content = content if other else table(rows, {})
         if options.only:
             content = merged(written(PAGE), content)
         write(PAGE, content)
         write(README, readme_table(content), README_START, README_END)
+
+
+def measure_part(part: str, command: list[str], other: OtherPackage | None, turns: int) -> tuple[Any, Any]:
+    """What a part finds with this package, and with the other one; None where there is none or it does not run."""
+    if other is None:
+        return run(part, command), None
+    if part == "worker":  # takes turns by itself
+        found = run(part, [*command, "--beside", str(other.folder)])
+        return found, found["before"]
+    with EmbeddedValkey() as server:
+        shared = ["--server", server.url, str(server.pid)] if part == "locks" else []
+        return run_beside(part, [*command, *shared], other.folder, turns)
 
 
 if __name__ == "__main__":

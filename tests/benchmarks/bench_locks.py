@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -143,8 +143,14 @@ async def trivial(url: str) -> AsyncIterator[Enter]:
     await client.aclose()
 
 
-async def measure(rounds: int) -> dict[str, Any]:
-    """All measures: microseconds of a free lock, milliseconds of a hand-over, calls to Redis per waiter."""
+async def measure(rounds: int, url: str, pid: int) -> dict[str, Any]:
+    """All measures: microseconds of a free lock, milliseconds of a hand-over, calls to Redis per waiter.
+
+    Args:
+        rounds: Free locks per contestant.
+        url: The server.
+        pid: Its process.
+    """
     free: dict[str, Callable[[str], Any]] = {
         "mageflow": ours,
         "redis.asyncio.lock.Lock": theirs(0.1),
@@ -156,23 +162,22 @@ async def measure(rounds: int) -> dict[str, Any]:
         "hand-over, ms": {},
         "calls per waiter": {},
     }
-    with EmbeddedValkey() as server:
-        async with AsyncExitStack() as stack:
-            entered = {name: await stack.enter_async_context(open_(server.url)) for name, open_ in free.items()}
-            for name, times in (await uncontended(entered, rounds)).items():
-                found["free lock, us"][name] = percentiles(times)
-                found["free lock, server us"][name] = await server_time(server.pid, entered[name], max(50, rounds // 2))
-        for waiters in (2, 10, 100, 1000):
-            turns = 1 if waiters >= 100 else 60 // waiters
-            seen = RoundTrips()
-            async with ours(server.url, seen) as enter:
-                row = {"mageflow": percentiles(await hand_over(enter, waiters, turns))}
-            found["calls per waiter"][str(waiters)] = seen.count / (waiters + 1) / turns
-            for name, sleep in (("polling each 100 ms", 0.1), ("polling each 10 ms", 0.01)):
-                if waiters <= 100:  # more would need a connection each
-                    async with theirs(sleep)(server.url) as enter:
-                        row[f"redis.asyncio.lock.Lock, {name}"] = percentiles(await hand_over(enter, waiters, turns))
-            found["hand-over, ms"][str(waiters)] = row
+    async with AsyncExitStack() as stack:
+        entered = {name: await stack.enter_async_context(open_(url)) for name, open_ in free.items()}
+        for name, times in (await uncontended(entered, rounds)).items():
+            found["free lock, us"][name] = percentiles(times)
+            found["free lock, server us"][name] = await server_time(pid, entered[name], max(50, rounds // 2))
+    for waiters in (2, 10, 100, 1000):
+        turns = 1 if waiters >= 100 else 60 // waiters
+        seen = RoundTrips()
+        async with ours(url, seen) as enter:
+            row = {"mageflow": percentiles(await hand_over(enter, waiters, turns))}
+        found["calls per waiter"][str(waiters)] = seen.count / (waiters + 1) / turns
+        for name, sleep in (("polling each 100 ms", 0.1), ("polling each 10 ms", 0.01)):
+            if waiters <= 100:  # more would need a connection each
+                async with theirs(sleep)(url) as enter:
+                    row[f"redis.asyncio.lock.Lock, {name}"] = percentiles(await hand_over(enter, waiters, turns))
+        found["hand-over, ms"][str(waiters)] = row
     return found
 
 
@@ -196,8 +201,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1000, help="free locks per contestant")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--server", nargs=2, metavar=("URL", "PID"), help="a server that runs already")
     options = parser.parse_args()
-    found = asyncio.run(measure(options.rounds))
+    with ExitStack() as stack:
+        url, pid = options.server or (None, None)
+        if url is None:
+            server = stack.enter_context(EmbeddedValkey())
+            url, pid = server.url, server.pid
+        found = asyncio.run(measure(options.rounds, url, int(pid)))
     if options.json:
         print(json.dumps(found))
     else:

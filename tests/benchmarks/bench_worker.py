@@ -6,7 +6,8 @@ The sides alternate, so that what the machine does meanwhile hits all. With mage
 up: ``telemetry.configure`` with recording spans to an exporter that keeps nothing and JSON logs, metrics with their
 endpoint, Redis with reconciler and cluster view. The bare SDK writes its log as it does by itself. The side ``metrics``
 has neither spans nor logs of mageflow, and the SDK's log; it runs the bulk only. The process that starts the runs is
-the same kind of client as the worker's. Printed, not asserted.
+the same kind of client as the worker's, in each round a new one. ``--beside FOLDER`` also measures the mageflow in that
+folder, in the same rounds on the same servers. Printed, not asserted.
 """
 
 import argparse
@@ -20,16 +21,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
+from tests.benchmarks.beside import environment_of
 from tests.benchmarks.processes import group_cpu_seconds
+
+if TYPE_CHECKING:
+    from mageflow.engine import LocalEngine
 
 MODULE = "tests.benchmarks.bench_worker"
 SIDES = ("bare", "metrics", "mageflow")
+BEFORE = "before: "
+"""Begins the names of the sides that have the package of ``--beside``."""
 IMPORTS = {
     "import and make a client": {
         "bare": "import hatchet_sdk; hatchet_sdk.Hatchet()",
@@ -116,8 +124,10 @@ class Side:
         return statistics.median(self.values[name]) if name in self.values else None
 
 
-async def measure_round(side: str, into: Side, task: Any, pid: int, options: argparse.Namespace, client: Any) -> None:
-    """Measure one worker that has just started."""
+async def measure_round(side: str, redis_url: str, pid: int, options: argparse.Namespace) -> dict[str, float]:
+    """Measure one worker that has just started, with a client of the same kind."""
+    client, task = make(side, sys.stderr, redis_url)
+    found: dict[str, float] = {}
 
     async def bulk(count: int) -> None:
         await task.aio_run_many([task.create_bulk_run_item(Message(x=index)) for index in range(count)])
@@ -133,23 +143,32 @@ async def measure_round(side: str, into: Side, task: Any, pid: int, options: arg
     async def with_cpu(name: str, count: int, work: Awaitable[Any]) -> Any:
         before = group_cpu_seconds(pid)
         result = await work
-        into.add(name, (group_cpu_seconds(pid) - before) / count * 1000)
+        found[name] = (group_cpu_seconds(pid) - before) / count * 1000
         return result
 
     await bulk(20)  # connections, caches, scripts
     before = time.perf_counter()
     await with_cpu("bulk: worker CPU per run, ms", options.runs, bulk(options.runs))
-    into.add("bulk: runs per second", options.runs / (time.perf_counter() - before))
+    found["bulk: runs per second"] = options.runs / (time.perf_counter() - before)
     if side == "metrics":
-        return
+        return found
     singles = options.singles
     single = median_ms(lambda: task.aio_run(Message(x=1)), singles)
-    into.add("single run: median round trip, ms", await with_cpu("single run: worker CPU, ms", singles, single))
+    found["single run: median round trip, ms"] = await with_cpu("single run: worker CPU, ms", singles, single)
     if side == "mageflow":
         signature = await client.sign(task, x=1)
         await signature.aio_run()
         signed = median_ms(signature.aio_run, singles)
-        into.add("signed run: median round trip, ms", await with_cpu("signed run: worker CPU, ms", singles, signed))
+        found["signed run: median round trip, ms"] = await with_cpu("signed run: worker CPU, ms", singles, signed)
+    return found
+
+
+def drive(side: str, redis_url: str, pid: int, options: argparse.Namespace, environment: Mapping[str, str]) -> Any:
+    """Measure one worker from a process of its own, which has the worker's package too. Returns its numbers."""
+    sizes = ["--runs", str(options.runs), "--singles", str(options.singles)]
+    command = [sys.executable, "-m", MODULE, "--drive", side, redis_url, str(pid), *sizes]
+    done = subprocess.run(command, check=True, env={**os.environ, **environment}, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def import_seconds(program: str, environment: dict[str, str]) -> tuple[float, float]:
@@ -161,59 +180,109 @@ def import_seconds(program: str, environment: dict[str, str]) -> tuple[float, fl
     return time.perf_counter() - before, cpu
 
 
-def open_log(folder: str) -> IO[str]:
-    """Where the log of the process that starts the runs goes."""
-    return Path(folder, "client.log").open("w")
-
-
 def check_that_it_logged(output: Path) -> None:
     """Everything is on only if the worker's JSON log is there."""
     if "mageflow.task.finished" not in output.read_text():
         raise AssertionError("the worker logged nothing")
 
 
-async def measure(options: argparse.Namespace) -> dict[str, Side]:
-    """All rounds of both sides."""
-    from mageflow.engine import LocalEngine
-    from mageflow.testing import EmbeddedValkey, WorkerProcess
+class Kind(NamedTuple):
+    """What takes turns in a round."""
 
-    results = {side: Side() for side in SIDES}
-    with LocalEngine() as engine, EmbeddedValkey() as valkey, tempfile.TemporaryDirectory() as folder:
-        os.environ.update(engine.environment())
-        without_redis = {**os.environ, "REDIS_URL": "", "MAGEFLOW_REDIS_URL": ""}
-        # An installed package has its bytecode, a checkout may have none.
-        without_redis |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
-        for number in range(options.imports + 1):
+    name: str
+    side: str
+    environment: Mapping[str, str]
+
+
+class Benchmark:
+    """All rounds of all sides.
+
+    A side of the other package that fails ends the turns of that package. Its ``results`` are then not whole.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.kinds = [Kind(side, side, {}) for side in SIDES]
+        if options.beside:
+            other = environment_of(options.beside)
+            self.kinds += [Kind(f"{BEFORE}{side}", side, other) for side in SIDES if side != "bare"]
+        self.results = {kind.name: Side() for kind in self.kinds}
+
+    @property
+    def has_before(self) -> bool:
+        """Whether the other package has taken part to the end."""
+        return any(kind.environment for kind in self.kinds)
+
+    @contextmanager
+    def allowing(self, kind: Kind) -> Generator[None]:
+        """Let the other package fail."""
+        from mageflow.errors import EngineError
+
+        try:
+            yield
+        except (EngineError, AssertionError, subprocess.CalledProcessError) as error:
+            if not kind.environment:
+                raise
+            print(f"{kind.name} failed: {error}\n{getattr(error, 'stderr', None) or ''}", file=sys.stderr)
+            self.kinds = [each for each in self.kinds if not each.environment]
+
+    def measure_imports(self, environment: dict[str, str]) -> None:
+        """Take the time of programs that import a package and make a client."""
+        for number in range(self.options.imports + 1):
             for measured, programs in IMPORTS.items():
-                for side, program in programs.items():
-                    wall, cpu = import_seconds(program, without_redis)
-                    if number:  # the first fills the disk's cache
-                        results[side].add(f"{measured}: wall, s", wall)
-                        results[side].add(f"{measured}: CPU, s", cpu)
-        with open_log(folder) as log:
-            made = {side: make(side, log, valkey.url) for side in SIDES}
-            for number in range(options.rounds):
-                for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                    output = Path(folder, f"{side}-{number}.log")
-                    worker = WorkerProcess(engine, MODULE, "--serve", side, valkey.url, output=output)
-                    await worker.aio_start(300)
-                    try:
-                        client, task = made[side]
-                        await measure_round(side, results[side], task, worker.pid, options, client)
-                    finally:
-                        await worker.aio_stop()
-                    if side == "mageflow":
-                        check_that_it_logged(output)
-                    print(f"round {number + 1} of {options.rounds}: {side} done", file=sys.stderr)
-    return results
+                for kind in [each for each in self.kinds if each.side in programs]:
+                    with self.allowing(kind):
+                        wall, cpu = import_seconds(programs[kind.side], environment | dict(kind.environment))
+                        if number:  # the first fills the disk's cache
+                            self.results[kind.name].add(f"{measured}: wall, s", wall)
+                            self.results[kind.name].add(f"{measured}: CPU, s", cpu)
+
+    async def measure_worker(self, kind: Kind, engine: "LocalEngine", redis_url: str, output: Path) -> None:
+        """Start a worker, send it runs, and stop it."""
+        from mageflow.testing import WorkerProcess
+
+        environment = kind.environment
+        worker = WorkerProcess(engine, MODULE, "--serve", kind.side, redis_url, output=output, environment=environment)
+        await worker.aio_start(300)
+        try:
+            for name, value in drive(kind.side, redis_url, worker.pid, self.options, environment).items():
+                self.results[kind.name].add(name, value)
+        finally:
+            await worker.aio_stop()
+        if kind.side == "mageflow":
+            check_that_it_logged(output)
+
+    async def measure(self) -> None:
+        """Measure imports, then workers."""
+        from mageflow.engine import LocalEngine
+        from mageflow.testing import EmbeddedValkey
+
+        with LocalEngine() as engine, EmbeddedValkey() as valkey, tempfile.TemporaryDirectory() as folder:
+            os.environ.update(engine.environment())
+            without_redis = {**os.environ, "REDIS_URL": "", "MAGEFLOW_REDIS_URL": ""}
+            # An installed package has its bytecode, a checkout may have none.
+            without_redis |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
+            self.measure_imports(without_redis)
+            for number in range(self.options.rounds):
+                for kind in self.kinds if number % 2 == 0 else self.kinds[::-1]:
+                    if kind in self.kinds:
+                        output = Path(folder, f"{kind.name}-{number}.log")
+                        with self.allowing(kind):
+                            await self.measure_worker(kind, engine, valkey.url, output)
+                        print(f"round {number + 1} of {self.options.rounds}: {kind.name} done", file=sys.stderr)
 
 
-def report(results: dict[str, Side]) -> list[dict[str, Any]]:
-    """One row per measure: both medians, and mageflow's as a ratio to the bare SDK's."""
+def report(results: Mapping[str, Side], begin: str = "") -> list[dict[str, Any]]:
+    """One row per measure: both medians, and mageflow's as a ratio to the bare SDK's.
+
+    Args:
+        results: The measurements by side.
+        begin: How the names of the sides begin that stand beside the bare SDK.
+    """
     bare = results["bare"]
     rows: list[dict[str, Any]] = []
     for side, prefix in (("mageflow", ""), ("metrics", "metrics alone, ")):
-        ours = results[side]
+        ours = results[f"{begin}{side}"]
         for name in ours.values:
             beside = bare.median(name) or bare.median(name.replace("signed", "single"))
             mine = ours.median(name)
@@ -262,15 +331,28 @@ def main() -> None:
     parser.add_argument("--imports", type=int, default=5, help="programs started per side")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "URL"), help=argparse.SUPPRESS)
+    parser.add_argument("--drive", nargs=3, metavar=("SIDE", "URL", "PID"), help=argparse.SUPPRESS)
+    parser.add_argument("--beside", metavar="FOLDER", help="measure the mageflow in this folder too")
     options = parser.parse_args()
     if options.serve:
         serve(*options.serve)
         return
-    rows = report(asyncio.run(measure(options)))
+    if options.drive:
+        side, redis_url, pid = options.drive
+        print(json.dumps(asyncio.run(measure_round(side, redis_url, int(pid), options))))
+        return
+    benchmark = Benchmark(options)
+    asyncio.run(benchmark.measure())
+    rows = report(benchmark.results)
+    before = {"rows": report(benchmark.results, BEFORE)} if benchmark.has_before else None
     if options.json:
-        print(json.dumps({"rounds": options.rounds, "runs": options.runs, "singles": options.singles, "rows": rows}))
-    else:
-        show(rows)
+        sizes = {"rounds": options.rounds, "runs": options.runs, "singles": options.singles}
+        print(json.dumps({**sizes, "rows": rows, "before": before}))
+        return
+    show(rows)
+    if before:
+        print(f"with the mageflow in {options.beside}:")
+        show(before["rows"])
 
 
 if __name__ == "__main__":
