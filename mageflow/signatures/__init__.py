@@ -1,5 +1,6 @@
 """Signatures: values, lifecycle table, message rules and stored form. Pure, no I/O."""
 
+from mageflow.signatures.chain import ChainSignature
 from mageflow.signatures.codec import (
     FORMAT_VERSION,
     FlowDefinition,
@@ -23,13 +24,14 @@ from mageflow.signatures.message import (
     result_field,
     unpack_result,
 )
-from mageflow.signatures.model import ChainSignature, Signature, SignatureRunner, TaskSignature
 from mageflow.signatures.options import RunOptions
 from mageflow.signatures.ports import FailedItem, SignatureLifecycle, SwarmOperations
 from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
 from mageflow.signatures.sent import SentMessage, as_json_object, input_key, other_keys, with_input_keys
+from mageflow.signatures.signature import Signature, SignatureRunner
 from mageflow.signatures.states import ENDED, TRANSITIONS, LifecycleAction, Status, Transition, after, lua_table
 from mageflow.signatures.swarm import SwarmConfig, SwarmSignature
+from mageflow.signatures.task import TaskSignature
 
 __all__ = [
     "ENDED",

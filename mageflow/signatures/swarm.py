@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mageflow.did_you_mean import hint
 from mageflow.errors import ConfigurationError, FlowDefinitionError
-from mageflow.signatures.model import Signature, unbound
 from mageflow.signatures.ports import FailedItem, SwarmOperations
+from mageflow.signatures.signature import Signature, unbound
 
 __all__ = ["SwarmConfig", "SwarmSignature"]
 

@@ -1,4 +1,4 @@
-"""The signature values: a task or a flow with everything bound to it, and its state. Pure, no I/O.
+"""What every signature has: its state, and the methods that run it and change its lifecycle. Pure, no I/O.
 
 A signature is a frozen copy of what is stored, as of one moment. A run or a lifecycle action (``suspend``, ``resume``,
 ``interrupt``, ``remove``) changes what is stored, never an assignment.
@@ -6,17 +6,17 @@ A signature is a frozen copy of what is stored, as of one moment. A run or a lif
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
 from mageflow.errors import ConfigurationError
 from mageflow.signatures.message import FailureRecord
 from mageflow.signatures.ports import SignatureLifecycle
-from mageflow.signatures.runs import HistoryEntry, LastRun, RunIdentity
+from mageflow.signatures.runs import HistoryEntry, LastRun
 from mageflow.signatures.states import ENDED, Status
 
-__all__ = ["ChainSignature", "Signature", "SignatureRunner", "TaskSignature", "unbound"]
+__all__ = ["Signature", "SignatureRunner", "unbound"]
 
 
 class SignatureRunner(Protocol):
@@ -403,79 +403,6 @@ class Signature(BaseModel):
         if self._lifecycle is None or not self.key:
             raise unbound(operation)
         return self._lifecycle
-
-
-class TaskSignature(Signature):
-    """A task with bound values, callbacks and its state.
-
-    Create one with ``client.sign``. A task that is decorated with ``client.with_signature`` receives its own.
-
-    Attributes:
-        task_name: Declared name of the task.
-        task_identifiers: The identifiers given to ``client.sign``. A plain run, which was not started from a stored
-            signature, has ``workflow_run_id``, ``task_run_id``, ``worker_id`` and ``attempt_number`` instead.
-        flow_key: Key of the chain or swarm it is a member or callback of; else empty.
-    """
-
-    kind: Literal["task"] = "task"
-    task_name: str
-    task_identifiers: dict[str, Any] = Field(default_factory=dict)
-    flow_key: str = ""
-
-    _origin: object = PrivateAttr(default=None)
-
-    @property
-    def origin(self) -> object:
-        """The member specification it was created from; None in another process. Saves a round trip."""
-        return self._origin
-
-    def created_from(self, origin: object) -> Self:
-        """The same signature, with its `origin`."""
-        self._origin = origin
-        return self
-
-    @classmethod
-    def from_run(
-        cls, task_name: str, run: RunIdentity, *, identifiers: Mapping[str, Any] | None = None, traceparent: str = ""
-    ) -> Self:
-        """The signature of a plain run. It is not stored: `key` is empty, and the lifecycle methods raise.
-
-        Args:
-            task_name: Declared name of the task.
-            run: The run; its ids become identifiers.
-            identifiers: More identifiers.
-            traceparent: Context of the run's span; ``run.traceparent`` by default.
-        """
-        ids = {
-            "workflow_run_id": run.workflow_run_id,
-            "task_run_id": run.task_run_id,
-            "worker_id": run.worker_id,
-            "attempt_number": run.attempt_number,
-        }
-        return cls(
-            task_name=task_name,
-            task_identifiers={**ids, **(identifiers or {})},
-            status=Status.ACTIVE,
-            attempts=run.attempt_number,
-            last_run=LastRun(workflow_run_id=run.workflow_run_id, task_run_id=run.task_run_id, worker_id=run.worker_id),
-            traceparent=traceparent or run.traceparent,
-        )
-
-
-class ChainSignature(Signature):
-    """Tasks that run one after another, each with the result of the one before. Create one with ``client.chain``.
-
-    Attributes:
-        name: Its name in telemetry.
-        steps: Keys of the steps, in order.
-        step: Number of steps that have succeeded, from 0 to ``len(steps)``; the index of the current step while it is
-            active. Counted when the step succeeds, also while the chain is suspended.
-    """
-
-    kind: Literal["chain"] = "chain"
-    name: str
-    steps: tuple[str, ...] = ()
-    step: int = 0
 
 
 def unbound(operation: str) -> ConfigurationError:
