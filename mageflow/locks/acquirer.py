@@ -61,7 +61,9 @@ class Acquirer:
         if attempt is not None:
             request.attempt_id = attempt_id_of(attempt)
         else:
-            request.attempt_id = next((each.attempt_id for each in leases), secrets.token_hex(16))
+            request.attempt_id = leases[0].attempt_id if leases else secrets.token_hex(16)
+        if not leases:  # the usual case
+            return await self._lease(request, leases)
         used = [each.loop_of(self, request.attempt_id) for each in leases]
         running = [loop for loop in used if loop is not None and loop.is_running()]
         loop = running[-1] if running else asyncio.get_running_loop()
@@ -69,28 +71,34 @@ class Acquirer:
 
     async def leave(self, lease: Lease) -> None:
         """Release what the block itself acquired; what an enclosing block holds stays."""
-        if lease.grant is not None and lease.grant.loop.is_running():  # a stopped loop takes its session with it
-            await run_on(lease.grant.loop, lease.grant.release())
+        grant = lease.grant
+        if grant is None:
+            return
+        if grant.loop is asyncio.get_running_loop():
+            await grant.release()
+        elif grant.loop.is_running():  # a stopped loop takes its session with it
+            await run_on(grant.loop, grant.release())
 
     async def _lease(self, request: LockRequest, leases: Sequence[Lease]) -> Lease:
         """Share what enclosing blocks of the same attempt hold, and request the rest. On the session's loop."""
         started_at = time.monotonic()
         parts: dict[ResourceKey, tuple[Grant, int]] = {}
-        for resource in request.resources:
+        for resource in request.resources if leases else ():
             for lease in reversed(leases):
                 if part := lease.covers(self, request.attempt_id, resource):
                     parts[resource] = part
                     break
-        missing = tuple(each for each in request.resources if each not in parts)
+        missing = tuple(each for each in request.resources if each not in parts) if parts else request.resources
         grant: Grant | None = None
         if missing:
             grant = await self._acquire(
                 request, missing, tuple({token for lease in leases for token in lease.tokens_of(self)})
             )
-            parts |= {hold.resource: (grant, hold.token) for hold in grant.holds}
-        ordered = {resource: parts[resource] for resource in request.resources}
+            shared, parts = parts, {hold.resource: (grant, hold.token) for hold in grant.holds}
+            if shared:
+                parts = {resource: shared.get(resource) or parts[resource] for resource in request.resources}
         waited_seconds = time.monotonic() - started_at
-        return Lease(self, request.attempt_id, ordered, waited_seconds=waited_seconds, grant=grant)
+        return Lease(self, request.attempt_id, parts, waited_seconds=waited_seconds, grant=grant)
 
     async def _acquire(
         self, request: LockRequest, missing: tuple[ResourceKey, ...], enclosing_tokens: tuple[int, ...]

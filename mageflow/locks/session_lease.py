@@ -29,6 +29,7 @@ class SessionLease:
         retry_seconds: Time until a call that Redis did not answer is repeated: a fifteenth of the lease.
         monotonic: As given.
         wake_id: Unique to this object: verdicts on its queued requests arrive on the wake list of this id.
+        session_id: The id of the current session.
         is_open: Whether Redis is known to have the session.
     """
 
@@ -39,13 +40,9 @@ class SessionLease:
         self.renewal_seconds = lease_seconds / _RENEWALS_PER_LEASE
         self.retry_seconds = lease_seconds / _RETRIES_PER_LEASE
         self.monotonic = monotonic
+        self.session_id = f"{self.wake_id}.0"
         self._number = 0
         self._deadline = 0.0
-
-    @property
-    def session_id(self) -> str:
-        """The id of the current session."""
-        return f"{self.wake_id}.{self._number}"
 
     @property
     def may_have_ended(self) -> bool:
@@ -60,6 +57,7 @@ class SessionLease:
     def start_next(self) -> None:
         """Leave the current session for a new one."""
         self._number += 1
+        self.session_id = f"{self.wake_id}.{self._number}"
         self.is_open = False
         self._deadline = 0.0
 
