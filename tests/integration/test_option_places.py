@@ -247,6 +247,12 @@ async def _signed_workflow(on: Stage, options: dict[str, Any]) -> Any:
     return await (await on.client.sign(workflow)).aio_run(Message(), wait_for_result=False, **options)
 
 
+async def _many_of_workflow(on: Stage, options: dict[str, Any]) -> Any:
+    workflow = on.sticky if options.get("sticky") else on.single
+    item = workflow.create_bulk_run_item(Message(), **options)
+    return (await workflow.aio_run_many([item], wait_for_result=False))[0]
+
+
 WAYS = (_send, _run_many, _workflow, _signature, _signed_workflow)
 
 
@@ -267,19 +273,24 @@ async def test_a_run_is_on_the_desired_worker(stage: Stage, mageflow_worker: Any
 
 
 async def test_a_desired_worker_is_sent_with_sticky_alone(stage: Stage, mageflow_worker: Any) -> None:
-    """With another worker free beside it. The SDK leaves the id out of a run that is not sticky."""
+    """With another worker free beside it. The SDK leaves the id out of a run or item that is not sticky."""
     second = mageflow_worker.in_process(stage.client, "places-c", workflows=stage.all)
     found: dict[str, set[str]] = {}
-    for way in (_workflow, _signed_workflow):
+    for way in (_workflow, _signed_workflow, _many_of_workflow):
         stage.workers.clear()
         for _ in range(4):
             await way(stage, {"desired_worker_id": second.worker_id, "sticky": True})
         await until(lambda: len(stage.workers) == 4)
         found[way.__name__] = set(stage.workers)
-    assert found == {"_workflow": {second.worker_id}, "_signed_workflow": {second.worker_id}}
+    assert found == {way: {second.worker_id} for way in ("_workflow", "_signed_workflow", "_many_of_workflow")}
+    nowhere = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"  # a run that is bound to this worker never starts
+    for way in (_signature, _many_of_workflow):
+        stage.workers.clear()
+        await way(stage, {"desired_worker_id": nowhere})
+        await until(lambda: len(stage.workers) == 1)
     stage.workers.clear()
-    nowhere = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"  # a run that waits for this worker would never start
-    await _signature(stage, {"desired_worker_id": nowhere})
+    item = stage.sticky.create_bulk_run_item(Message(), desired_worker_id=nowhere)
+    await stage.sticky.aio_run_many([item], wait_for_result=False)
     await until(lambda: len(stage.workers) == 1)
 
 
