@@ -6,9 +6,9 @@ error at declaration, not a ``TypeError`` at run time.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
@@ -19,6 +19,8 @@ from mageflow.types import AcceptParams
 __all__ = ["Binding", "alternatives", "bind", "type_hints"]
 
 Role = Literal["message", "ctx", "signature"]
+
+_MESSAGE_ALONE: Final = ("message",)
 
 _CONTEXT_NAMES = frozenset({"ctx", "context", "_ctx", "_context"})
 _SIGNATURE_NAMES = frozenset({"signature", "_signature"})
@@ -46,8 +48,10 @@ class Binding:
 
     def arguments(
         self, message: object, ctx: object, signature: object, dependencies: Mapping[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """The positional and keyword arguments for one call."""
+        if self.positional == _MESSAGE_ALONE and not self.keyword:  # what most functions take
+            return (message,), dependencies
         values: dict[Role, object] = {"message": message, "ctx": ctx, "signature": signature}
         keywords = dict(dependencies)
         for name, role in self.keyword:

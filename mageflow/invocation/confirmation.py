@@ -117,7 +117,7 @@ class OutcomeConfirmations:
             attempt,
             cancelled_after=cancelled_after,
             stalled_before=inquiry.stalls.longest(began - _AFTER_STALL_SECONDS, began + _LATE_START_SECONDS),
-            stalled_within=inquiry.stalls.longest(began),
+            stalled_within=0.0 if cancelled_after is None else inquiry.stalls.longest(began),  # no signal that is late
         )
         if attempt.is_unconfirmed:
             self._contexts[attempt] = inquiry, contextvars.copy_context()

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -103,7 +103,7 @@ class TaskRunner:
 
     def _arguments(
         self, message: Any, ctx: Any, state: AttemptState | None, dependencies: Mapping[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
         signature = self._signature(ctx, state) if self._wants_signature else None
         return self._binding.arguments(message, ctx, signature, dependencies)
 

@@ -21,7 +21,8 @@ from mageflow.telemetry.clock import CLOCK_TOLERANCE_SECONDS
 from mageflow.telemetry.live import LiveAttempt, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
 from mageflow.telemetry.names import events, metrics, traces
-from mageflow.telemetry.propagation import arrive, queue_wait_seconds, source_of, traceparent_of
+from mageflow.telemetry.process_span import attempt_ids
+from mageflow.telemetry.propagation import arrive, queue_wait_seconds
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 from mageflow.types import Outcome, Phase, Stage
@@ -109,15 +110,15 @@ class AttemptScope:
                 self._token = otel_context.attach(arrival.parent)
             self._name_trace()
             return
-        live.ids = _ids(attempt)
-        attributes = _attributes(attempt, live.ids)
+        live.ids = attempt_ids(attempt)
+        attributes = recorder.processes.attributes(attempt, is_own=theirs is None)
         if live.queue_wait is not None:
             attributes[traces.QUEUE_WAIT_S] = live.queue_wait
         if arrival.is_external:
             attributes[traces.TRACE_ORIGIN] = "external"
         if theirs is None:
-            live.span = recorder.spans.start(
-                traces.SPAN_PROCESS, task.name, attributes, context=arrival.parent, links=arrival.links
+            live.span = recorder.spans.start_process(
+                recorder.processes.name(task), attributes, arrival.parent, arrival.links
             )
             self._is_owner = True
             current = otel_context.get_current() if arrival.parent is None else arrival.parent
@@ -127,7 +128,6 @@ class AttemptScope:
             recorder.warn_of_exported_payloads()
             if arrival.is_new_root:
                 attributes[traces.TRACE_PARENTED_BY] = "hatchet"
-            attributes[traces.MESSAGING_SYSTEM] = traces.HATCHET_SYSTEM
             theirs.set_attributes(attributes)
             for link in arrival.links:
                 theirs.add_link(link.context)
@@ -135,10 +135,14 @@ class AttemptScope:
 
     def _name_trace(self) -> None:
         live, context = self._live, self._live.span.get_span_context()
-        if text := traceparent_of(context):
-            self._attempt.traceparent = text
-        if context.trace_flags.sampled:
-            live.exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+        if not context.is_valid:
+            return
+        flags = context.trace_flags
+        trace_id, span_id = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        self._attempt.traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
+        live.trace_fields = {"trace_id": trace_id, "span_id": span_id, "trace_sampled": flags.sampled}
+        if flags.sampled:
+            live.exemplar = {"trace_id": trace_id, "span_id": span_id}
 
     def _queue_wait(self) -> float | None:
         attempt = self._attempt
@@ -253,14 +257,21 @@ class AttemptScope:
             instruments.inc(metrics.TASK_FAILURES, task, type(error).__name__)
 
     def _log(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        log, attempt = self._recorder.log, self._attempt
+        log, attempt, trace_fields = self._recorder.log, self._attempt, self._live.trace_fields
         if attempt.thread_running:
             log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_rounded(attempt.elapsed_seconds))
         if outcome == "succeeded" and not log.may_emit(events.TASK_FINISHED):
             return
         duration = _rounded(_run_seconds(attempt))
         if outcome == "succeeded":
-            log.emit(events.TASK_FINISHED, outcome=outcome, duration_s=duration, queue_wait_s=self._rounded_wait)
+            log.emit(
+                events.TASK_FINISHED,
+                "",
+                trace_fields,
+                outcome=outcome,
+                duration_s=duration,
+                queue_wait_s=self._rounded_wait,
+            )
         elif outcome in ("failed", "retried"):
             will_retry = attempt.will_retry or outcome == "retried"
             log.emit(
@@ -304,24 +315,10 @@ class AttemptScope:
         return fields
 
     def _complete_span(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        live, attempt = self._live, self._attempt
-        attributes: Attributes = {
-            traces.TASK_OUTCOME: outcome or "evicted",
-            traces.TASK_WILL_RETRY: attempt.will_retry,
-            traces.TASK_TIMEOUT_EXTENDED_S: attempt.extended_seconds,
-        }
-        if attempt.skip_reason:
-            attributes[traces.SIGNATURE_STATUS] = attempt.skip_reason
-        if attempt.flow_id:
-            attributes[traces.MESSAGING_CONVERSATION_ID] = attempt.flow_id
-            attributes[traces.FLOW_KIND] = attempt.flow_kind
-            attributes[traces.FLOW_ID] = attempt.flow_id
-            attributes[traces.FLOW_STEP] = attempt.flow_step
-            if attempt.flow_name:
-                attributes[traces.FLOW_NAME] = attempt.flow_name
-            if attempt.flow_steps:
-                attributes[traces.FLOW_STEP_COUNT] = attempt.flow_steps
-        live.span.set_attributes(attributes)
+        live = self._live
+        live.span.set_attribute(traces.TASK_OUTCOME, outcome or "evicted")
+        if attributes := self._known_at_end():
+            live.span.set_attributes(attributes)
         spans = self._recorder.spans
         if outcome in ("failed", "retried", "timed_out"):
             cause = None if outcome == "timed_out" else error
@@ -333,6 +330,27 @@ class AttemptScope:
                 spans.record(live.span, cause, self._ended_at)
         if not self._is_owner and live.span.is_recording():
             instrumentor.hide_exception_text(live.span, spans.exception_attributes)
+
+    def _known_at_end(self) -> Attributes:
+        """The attributes that an attempt has not had from the start. Empty for most attempts."""
+        attempt = self._attempt
+        attributes: Attributes = {}
+        if attempt.will_retry:
+            attributes[traces.TASK_WILL_RETRY] = True
+        if attempt.extended_seconds:
+            attributes[traces.TASK_TIMEOUT_EXTENDED_S] = attempt.extended_seconds
+        if attempt.skip_reason:
+            attributes[traces.SIGNATURE_STATUS] = attempt.skip_reason
+        if attempt.flow_id:
+            attributes[traces.MESSAGING_CONVERSATION_ID] = attempt.flow_id
+            attributes[traces.FLOW_KIND] = attempt.flow_kind
+            attributes[traces.FLOW_ID] = attempt.flow_id
+            attributes[traces.FLOW_STEP] = attempt.flow_step
+            if attempt.flow_name:
+                attributes[traces.FLOW_NAME] = attempt.flow_name
+            if attempt.flow_steps:
+                attributes[traces.FLOW_STEP_COUNT] = attempt.flow_steps
+        return attributes
 
     def _close(self) -> None:
         guards = self._recorder.guards
@@ -389,41 +407,6 @@ class ExecuteScope:
                 otel_context.detach(self._token)
             if self._bound is not None:
                 unbind(self._bound)
-
-
-def _ids(attempt: Attempt) -> Attributes:
-    ids: Attributes = {
-        traces.MESSAGING_DESTINATION_NAME: attempt.task.name,
-        traces.MESSAGING_MESSAGE_ID: attempt.workflow_run_id,
-        traces.MESSAGING_CLIENT_ID: attempt.worker_id,
-        traces.HATCHET_WORKFLOW_RUN_ID: attempt.workflow_run_id,
-        traces.HATCHET_STEP_RUN_ID: attempt.task_run_id,
-        traces.HATCHET_WORKER_ID: attempt.worker_id,
-    }
-    if attempt.flow_id:
-        ids[traces.MESSAGING_CONVERSATION_ID] = attempt.flow_id
-    return ids
-
-
-def _attributes(attempt: Attempt, ids: Attributes) -> Attributes:
-    task = attempt.task
-    attributes: Attributes = {
-        **ids,
-        traces.MESSAGING_OPERATION_NAME: "process",
-        traces.MESSAGING_OPERATION_TYPE: "process",
-        traces.TASK_ATTEMPT: attempt.attempt_number,
-        traces.TASK_MAX_ATTEMPTS: attempt.max_attempts,
-        traces.TASK_TIMEOUT_S: task.execution_timeout_seconds,
-    }
-    if task.code_function_name:
-        attributes[traces.CODE_FUNCTION_NAME] = task.code_function_name
-    if task.is_batch:
-        attributes[traces.MESSAGING_BATCH_COUNT] = attempt.batch_size
-    if source := source_of(attempt.metadata):
-        attributes[traces.ENQUEUE_SOURCE] = source
-    if attempt.signature_id:
-        attributes[traces.SIGNATURE_ID] = attempt.signature_id
-    return attributes
 
 
 def _run_seconds(attempt: Attempt) -> float:

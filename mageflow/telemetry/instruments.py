@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -75,6 +75,22 @@ class _Merged:
         """Observe in the shared histogram."""
         self._shared.observe(amount, exemplar)
         self._lost()
+
+
+class _Counting:
+    """Adds to a counter of ``prometheus_client`` without its checks: no amount of ours is negative."""
+
+    __slots__ = ("_add",)
+
+    def __init__(self, child: Any) -> None:
+        self._add: Callable[[float], None] = child._value.inc  # noqa: SLF001
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Add to the counter. No counter carries exemplars."""
+        self._add(amount)
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Counters only: never called."""
 
 
 class _Bisecting:
@@ -310,7 +326,7 @@ class Instruments(Collector):
         self.series += size
         child = family.labels(*values) if metric.labels else family
         self._by_metric.setdefault(metric, []).append((label_text(metric, values), child))
-        return cast("_Child", _Bisecting(child) if metric.kind == "histogram" else child)
+        return _Bisecting(child) if metric.kind == "histogram" else _Counting(child)
 
 
 def _family(metric: Metric) -> Counter | Histogram:

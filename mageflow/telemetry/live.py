@@ -1,6 +1,6 @@
 """The attempts that run in this process now, and the gauges computed from them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -30,6 +30,7 @@ class LiveAttempt:
         "queue_wait",
         "span",
         "stagger",
+        "trace_fields",
     )
 
     def __init__(self, attempt: Attempt) -> None:
@@ -46,6 +47,8 @@ class LiveAttempt:
         self.near_timeout_logged = False
         self.queue_wait: float | None = None
         """Seconds that the run waited for its first attempt; None for a retry, and if it is not known."""
+        self.trace_fields: Mapping[str, object] | None = None
+        """What `records.add_trace_context` adds for ``span``; None if the attempt is in no trace."""
         self.stagger: StaggerNow | None = None
         self.span: Span = trace.INVALID_SPAN
         """The span of the attempt: mageflow's, or that of the SDK's instrumentor."""

@@ -8,7 +8,7 @@ loaded (it would load rich too): a program that has not imported it cannot have 
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token, copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mageflow.telemetry.guards import Guard
 from mageflow.telemetry.names import events
 from mageflow.telemetry.names.events import LogEvent
-from mageflow.telemetry.records import LEVELS, add_trace_context, now, write
+from mageflow.telemetry.records import LEVELS, LogFields, add_trace_context, now, write
 
 if TYPE_CHECKING:
     from mageflow.telemetry.structlog_loggers import StructlogLoggers
@@ -54,8 +54,13 @@ class EventLog:
         """Whether a handler may get the event at the end of an attempt."""
         return self.may_emit(events.TASK_FINISHED)
 
-    def emit(self, event: LogEvent, level: str = "", /, **fields: object) -> None:
-        """Write one event, at its usual level unless another is given."""
+    def emit(
+        self, event: LogEvent, level: str = "", trace: Mapping[str, object] | None = None, /, **fields: object
+    ) -> None:
+        """Write one event, at its usual level unless another is given.
+
+        ``trace`` has what `add_trace_context` would add for the current span, where the caller knows it already.
+        """
         guard = self._guard
         if not guard.may_record:
             return
@@ -65,32 +70,32 @@ class EventLog:
             if not target.isEnabledFor(LEVELS[level]):
                 return
             if LEVELS[level] >= self._forwarded_from:
-                self._write(event, level, fields)
+                self._write(event, level, fields, trace)
                 return
             with self.hide_from_log_forwarder():
-                self._write(event, level, fields)
+                self._write(event, level, fields, trace)
 
-    def _write(self, event: LogEvent, level: str, fields: dict[str, object]) -> None:
+    def _write(
+        self, event: LogEvent, level: str, fields: dict[str, object], trace: Mapping[str, object] | None
+    ) -> None:
         structlog = _loaded_structlog()
         if structlog and structlog.is_configured() and self._structlog_loggers().write(event.name, level, fields):
             return
         target = self._target
         # The processors of StructlogLoggers written out: going through structlog would double the cost of an attempt.
         error = fields.pop("exc_info", None)
-        record: MutableMapping[str, Any] = {
-            "event": event.name,
-            "level": level,
-            "timestamp": now(),
-            "logger": events.LOGGER,
-            **_bound_fields(),
-            **fields,
-        }
-        write(
-            target,
-            level,
-            add_trace_context(target, level, record),
-            error if isinstance(error, BaseException) else None,
-        )
+        record = LogFields()
+        record["event"] = event.name
+        record["level"] = level
+        record["timestamp"] = now()
+        record["logger"] = events.LOGGER
+        _add_bound_fields(record)
+        record.update(fields)
+        if trace is None:
+            add_trace_context(target, level, record)
+        else:
+            record.update(trace)
+        write(target, level, record, error if isinstance(error, BaseException) else None)
 
     def _structlog_loggers(self) -> "StructlogLoggers":
         if self._loggers is None:
@@ -139,10 +144,20 @@ def _variable(name: str, structlog: Any) -> ContextVar[Any]:
     return variable
 
 
-def _bound_fields() -> dict[str, Any]:
-    """As ``structlog.contextvars.get_contextvars`` returns them."""
-    return {
-        variable.name[len(_PREFIX) :]: value
-        for variable, value in copy_context().items()
-        if variable.name.startswith(_PREFIX) and value is not Ellipsis
-    }
+_names: Final[dict[ContextVar[Any], str]] = {}
+"""The bound field of each variable of a context; empty for the variables that are not structlog's."""
+_MOST_NAMES: Final = 1000
+"""More variables than a program has, unless it makes new ones without end."""
+
+
+def _add_bound_fields(record: dict[str, Any]) -> None:
+    """Add what ``structlog.contextvars.get_contextvars`` returns."""
+    for variable, value in copy_context().items():
+        name = _names.get(variable)
+        if name is None:
+            if len(_names) >= _MOST_NAMES:
+                _names.clear()
+            is_bound = variable.name.startswith(_PREFIX)
+            name = _names[variable] = variable.name[len(_PREFIX) :] if is_bound else ""
+        if name and value is not Ellipsis:
+            record[name] = value

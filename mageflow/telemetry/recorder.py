@@ -13,6 +13,7 @@ from mageflow.telemetry.instruments import Instruments, instruments_for
 from mageflow.telemetry.live import LiveAttempts
 from mageflow.telemetry.logs import EventLog
 from mageflow.telemetry.names import events, metrics
+from mageflow.telemetry.process_span import ProcessSpans
 from mageflow.telemetry.recent import RecentRuns
 from mageflow.telemetry.spans import Spans
 
@@ -49,6 +50,7 @@ class Recorder:
         "live",
         "log",
         "namespace",
+        "processes",
         "recent",
         "registry",
         "settings",
@@ -61,6 +63,7 @@ class Recorder:
         self.settings = settings
         self.registry = REGISTRY if registry is None else registry
         self.spans = spans
+        self.processes = ProcessSpans(spans)
         self.namespace = ""
         """Prefix that Hatchet knows tasks by; removed before a name becomes a label."""
         self.guards = Guards(self.count_error)

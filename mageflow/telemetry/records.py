@@ -51,10 +51,8 @@ def add_trace_context(
     return event_dict
 
 
-def write(
-    logger: logging.Logger, level: str, fields: MutableMapping[str, Any], error: BaseException | None = None
-) -> None:
-    """Write one event with a logger whose level is enabled for it.
+def write(logger: logging.Logger, level: str, fields: LogFields, error: BaseException | None = None) -> None:
+    """Write one event with a logger whose level is enabled for it. The record keeps ``fields`` itself.
 
     Makes the record itself: `logging.Logger.log` would search the stack for the caller, which costs more than the rest
     of the call and finds only mageflow's own code.
@@ -63,7 +61,7 @@ def write(
     if error is not None:
         exc_info = (type(error), error, error.__traceback__)
     record = logger.makeRecord(
-        logger.name, LEVELS[level], "mageflow/telemetry", 0, LogFields(fields), (), exc_info, fields["event"]
+        logger.name, LEVELS[level], "mageflow/telemetry", 0, fields, (), exc_info, fields["event"]
     )
     # With these attributes structlog.stdlib.ProcessorFormatter reads the message as a dict of fields.
     record.__dict__["_logger"] = logger
@@ -92,4 +90,4 @@ def write_raw(event: LogEvent, **fields: object) -> None:
     logger = logging.getLogger(events.LOGGER)
     if logger.isEnabledFor(LEVELS[event.level]):
         known = {"event": event.name, "level": event.level, "timestamp": now(), "logger": events.LOGGER}
-        write(logger, event.level, {**known, **fields})
+        write(logger, event.level, LogFields({**known, **fields}))

@@ -96,16 +96,23 @@ class Spans:
         start_time: int | None = None,
     ) -> Span:
         """Start a span without making it current. ``start_time`` is in nanoseconds since the epoch."""
-        own: Attributes = {
-            traces.MESSAGING_SYSTEM: traces.HATCHET_SYSTEM,
-            traces.HATCHET_PAYLOAD: "",
-            **self.server,
-        }
-        if attributes:
-            own.update(attributes)
+        own = self.with_common(attributes or {})
         return self._tracer.start_span(
             name(subject), context, _KINDS[name.kind], own, links, start_time, record_exception=False
         )
+
+    def with_common(self, attributes: Mapping[str, AttributeValue]) -> Attributes:
+        """A copy with the attributes that every span has."""
+        return {
+            traces.MESSAGING_SYSTEM: traces.HATCHET_SYSTEM,
+            traces.HATCHET_PAYLOAD: "",
+            **self.server,
+            **attributes,
+        }
+
+    def start_process(self, name: str, attributes: Attributes, context: Context | None, links: Sequence[Link]) -> Span:
+        """Start the span of an attempt: what `start` does, with a name and attributes that are complete already."""
+        return self._tracer.start_span(name, context, SpanKind.CONSUMER, attributes, links, record_exception=False)
 
     def fail(self, span: Span, error: BaseException | None, error_type: str = "") -> None:
         """Set status ERROR and ``error.type``: the given type, or the class of the exception as ``exception.type``."""

@@ -284,7 +284,9 @@ def test_a_trace_goes_through_a_worker_that_records_no_spans(make_bench, monkeyp
     metadata = bench.enqueue()
     silent = Telemetry(Settings(), registry=CollectorRegistry(), tracer_provider=trace.NoOpTracerProvider())
     described: list[object] = []
-    monkeypatch.setattr("mageflow.telemetry.attempts._attributes", lambda *facts: described.append(facts) or {})
+    monkeypatch.setattr(
+        "mageflow.telemetry.process_span.ProcessSpans.attributes", lambda *facts, **_: described.append(facts) or {}
+    )
     attempt = bench.attempt(metadata=metadata)
     with silent.interceptor.attempt(attempt), silent.interceptor.execute(attempt):
         sent = EnqueueItem("send", stamp({}, source="direct"))

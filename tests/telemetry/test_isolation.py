@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
-from prometheus_client import Counter
 from structlog import contextvars as structlog_contextvars
 
 from mageflow.interceptors import (
@@ -65,7 +64,7 @@ def everything(bench: Bench) -> list[str]:
 ALL = ["enqueued", "enqueued many", "loaded", "slept", "ran", "settled"]
 
 BREAKAGES: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "counters": ("metrics", lambda patch: patch.setattr(Counter, "inc", broken)),
+    "counters": ("metrics", lambda patch: patch.setattr("mageflow.telemetry.instruments._Counting.inc", broken)),
     "histograms": ("metrics", lambda patch: patch.setattr("mageflow.telemetry.instruments.bisect_left", broken)),
     "series": ("metrics", lambda patch: patch.setattr(Instruments, "_create", broken)),
     "zeros": ("metrics", lambda patch: patch.setattr(Instruments, "zero_worker", broken)),
