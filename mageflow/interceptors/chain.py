@@ -53,7 +53,7 @@ class InterceptorChain(Interceptor):
         self._workers = self._overriding("worker")
         for name in _WRAPS:
             if hooks := self._overriding(name):
-                setattr(self, name, partial(_Wraps, hooks))
+                setattr(self, name, partial(_Wrap, hooks[0]) if len(hooks) == 1 else partial(_Wraps, hooks))
 
     def worker(self, call: WorkerInfo) -> AsyncWrap:
         """Wrap the life of one worker with all interceptors."""
@@ -88,6 +88,37 @@ class InterceptorChain(Interceptor):
         if now - self._logged_at.get(site, -_LOG_EVERY_SECONDS) >= _LOG_EVERY_SECONDS:
             self._logged_at[site] = now
             _log.error("%s raised and was ignored", site, exc_info=error)
+
+
+class _Wrap:
+    """As `_Wraps`, for one interceptor: most clients have only mageflow's own."""
+
+    __slots__ = ("_call", "_hook", "_wrap")
+
+    def __init__(self, hook: _Hook, call: object) -> None:
+        self._hook = hook
+        self._call = call
+        self._wrap: AbstractContextManager[object] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            wrap = self._hook.method(self._call)
+            wrap.__enter__()
+        except Exception as error:  # noqa: BLE001 - see the module
+            self._hook.failed(error)
+        else:
+            self._wrap = wrap
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        wrap, self._wrap = self._wrap, None
+        if wrap is not None:
+            try:
+                wrap.__exit__(kind, error, traceback)
+            except Exception as failure:  # noqa: BLE001 - see the module
+                if failure is not error:
+                    self._hook.failed(failure)
 
 
 class _Wraps:

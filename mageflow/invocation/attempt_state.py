@@ -1,7 +1,7 @@
 """The state of one attempt while it runs: what the runner, the body and the settlement share."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from mageflow import store
@@ -24,7 +24,6 @@ class AttemptState:
 
     The keys are blank, not absent: the engine too merges a parent's metadata into its children's.
     """
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled_after: float | None = None
     """Seconds into the attempt at which the cancel signal arrived."""
     is_admitted: bool = False
@@ -39,6 +38,15 @@ class AttemptState:
     """Whether Hatchet was asked already how the attempt ended, for its settlement."""
     member_errors: tuple[BaseException | None, ...] = ()
     """Why the worker reports a failure of each run of a batch; None for those that it reports as succeeded."""
+
+    _cancelled: asyncio.Event | None = None
+
+    @property
+    def cancelled(self) -> asyncio.Event:
+        """Set when the cancel signal arrives. Made when it is used: only a stagger waits for it."""
+        if self._cancelled is None:
+            self._cancelled = asyncio.Event()
+        return self._cancelled
 
     @property
     def is_settled_here(self) -> bool:

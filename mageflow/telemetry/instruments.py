@@ -83,7 +83,7 @@ class _Counting:
     __slots__ = ("_add",)
 
     def __init__(self, child: Any) -> None:
-        self._add: Callable[[float], None] = child._value.inc  # noqa: SLF001
+        self._add: Callable[[float], None] = child._value.inc
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Add to the counter. No counter carries exemplars."""

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from mageflow.interceptors import Enqueue, EnqueueItem, SignatureLoad, current_a
 from mageflow.metadata import OWN_KEYS, SHARED_KEYS, stamp
 from mageflow.telemetry import Telemetry
 from mageflow.types import DispatchRun
-from tests.telemetry.conftest import STAGGERED, Bench
+from tests.telemetry.conftest import STAGGERED, TASK, Bench
 
 REMOTE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
@@ -228,6 +229,21 @@ def test_an_item_that_links_to_its_own_parent_starts_its_own_trace(bench: Bench)
     span = bench.spans.one("process send")
     assert span.parent is None
     assert [f"{link.context.span_id:016x}" for link in span.links] == [REMOTE.split("-")[2]]
+
+
+def test_a_task_that_is_declared_again_has_spans_of_the_new_declaration(bench: Bench):
+    """What all attempts of a task have is put together once, for one declaration and one server of Hatchet."""
+    again = replace(TASK, execution_timeout_seconds=7.0, code_function_name="shop.tasks.send_again")
+    bench.run(bench.attempt(), outcome="succeeded")
+    bench.run(bench.attempt(again), outcome="succeeded")
+    bench.telemetry.recorder.spans.server = {"server.address": "hatchet.example"}
+    bench.run(bench.attempt(again), outcome="succeeded")
+
+    first, second, third = (each.attributes for each in bench.spans.named("process send"))
+
+    assert [each["mageflow.task.timeout_s"] for each in (first, second, third)] == [30.0, 7.0, 7.0]
+    assert [each["code.function.name"] for each in (first, second)] == ["shop.tasks.send", "shop.tasks.send_again"]
+    assert [each.get("server.address") for each in (second, third)] == [None, "hatchet.example"]
 
 
 def test_a_retry_has_a_span_of_its_own_under_the_same_parent(bench: Bench):
