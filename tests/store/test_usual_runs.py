@@ -41,8 +41,9 @@ def whole(script: Script) -> str:
 class Scripts:
     """The scripts over one record, with first parts or without. Notes each reply and what is stored then."""
 
-    def __init__(self, client: redis.Redis, *, has_first_parts: bool) -> None:
-        client.flushall()
+    def __init__(self, client: redis.Redis, *, has_first_parts: bool, is_new: bool = True) -> None:
+        if is_new:
+            client.flushall()
         self.client = client
         self.steps: list[Any] = []
         self._has_first_parts = has_first_parts
@@ -56,7 +57,7 @@ class Scripts:
             reply: Any = self.client.eval(source, 9, *KEYS.all(), CONFIG, *args)
         except redis.ResponseError as error:
             reply = re.sub(r"user_script:\d+|script: \w+", "", str(error))
-        self.steps.append((_reply(reply), self._stored()))
+        self.steps.append((_reply(reply), self.stored()))
         return reply
 
     def create(self, *callbacks: str) -> None:
@@ -90,7 +91,7 @@ class Scripts:
         """Suspend, resume or interrupt the signature."""
         self.call(declarations.LIFECYCLE, "", action, "ana", "why", "", "")
 
-    def _stored(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Any]:
         """What is stored and how long it lives, without the clock."""
         found: dict[str, Any] = {}
         for key in sorted(cast("list[str]", self.client.keys("*"))):
@@ -207,7 +208,7 @@ def unusual(scripts: Scripts) -> None:
 
 
 @pytest.mark.parametrize("story", [one_after_another, side_by_side, retried])
-def test_the_usual_run_is_stored_as_every_other(client: redis.Redis, story: Callable[[Scripts], None]) -> None:
+def test_the_usual_run_isstored_as_every_other(client: redis.Redis, story: Callable[[Scripts], None]) -> None:
     """Each step stores and answers the same as the whole script does."""
     assert ["settled", {}, "", "", "", "", "", []] in both(client, story)
 
@@ -234,7 +235,7 @@ def test_a_damaged_index_is_made_anew(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_stories_are_stored_alike(client: redis.Redis, seed: int) -> None:
+def test_random_stories_arestored_alike(client: redis.Redis, seed: int) -> None:
     """Admissions, ends and suspensions in random order."""
 
     def story(scripts: Scripts) -> None:
@@ -256,6 +257,30 @@ def test_random_stories_are_stored_alike(client: redis.Redis, seed: int) -> None
                     scripts.lifecycle(chance.choice(("suspend", "resume", "resume", "resume")))
 
     both(client, story)
+
+
+def test_no_run_is_admitted_whose_end_may_be_refused(client: redis.Redis, valkey: EmbeddedValkey) -> None:
+    """A user who may not run a command of a settlement, usual or not, gets no run, and changes nothing."""
+    scripts = Scripts(client, has_first_parts=True)
+    scripts.create()
+    before = scripts.steps[-1][1]
+    commands = set(re.findall(r"may\('([A-Z]+)'|redis\.p?call\('([A-Z]+)'", declarations.SETTLE.source))
+    names = {first or second for first, second in commands}
+    assert {"LRANGE", "HKEYS", "HSET"} < names
+    lesser = redis.Redis.from_url(valkey.url.replace("redis://", "redis://lesser:secret@"), decode_responses=True)
+    try:
+        for name in sorted(names):
+            client.acl_setuser(
+                "lesser", enabled=True, reset=True, passwords=["+secret"], keys=["*"], categories=["+@all"]
+            )
+            client.execute_command("ACL", "SETUSER", "lesser", f"-{name.lower()}")
+            refused = Scripts(lesser, has_first_parts=True, is_new=False)
+            refused.stored = scripts.stored  # the other user may look
+            assert "permission" in refused.admit("a").lower(), name
+            assert scripts.stored() == before, name
+    finally:
+        lesser.close()
+        client.acl_deluser("lesser")
 
 
 async def test_the_usual_run_takes_few_commands(port: RedisPort, client: redis.Redis) -> None:

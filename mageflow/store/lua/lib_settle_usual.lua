@@ -3,8 +3,8 @@
 do
   local path, run_id, attempt_number, traceparent = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[10]
   local header, def
-  if #ARGV == 11 and ARGV[5] == 'succeeded' and ARGV[6] == '0' and ARGV[8] == '' and usual.is_user_run(path) then
-    header, def = usual.read()
+  if #ARGV == 11 and ARGV[5] == 'succeeded' and ARGV[6] == '0' and ARGV[8] == '' and usual_is_user_run(path) then
+    header, def = usual_read()
   end
   if header and def.success_callbacks == 0 and header.status == 'active' and redis.call('HLEN', KEYS[6]) == 0 then
     local is_good, state = pcall(cjson.decode, redis.call('HGET', KEYS[3], path) or '')
@@ -14,17 +14,17 @@ do
     local has_others, has_live_runs = false, false
     for _, live in ipairs(is_own and redis.call('ZRANGE', KEYS[5], 0, 31) or {}) do
       if live ~= path then
-        has_others, has_live_runs = true, has_live_runs or usual.is_user_run(live)
+        has_others, has_live_runs = true, has_live_runs or usual_is_user_run(live)
       end
     end
-    local settings, now_ms = cjson.decode(ARGV[1]), usual.now_ms()
+    local settings, now_ms = cjson.decode(ARGV[1]), usual_now_ms()
     local status = has_live_runs and 'active' or TRANSITIONS.active.succeed
-    local history = status == 'active' and header.history or usual.history(header.history, status, now_ms)
+    local history = status == 'active' and header.history or usual_history(header.history, status, now_ms)
     local ttl_s = has_live_runs and settings.active_ttl_s or settings.done_ttl_s
-    if is_own and pcall(usual.add_stages, state, ARGV[11]) and has_others == has_live_runs and history
-      and usual.keep_indexes('active', status, now_ms, ttl_s, settings.active_ttl_s * 2,
+    if is_own and pcall(usual_add_stages, state, ARGV[11]) and has_others == has_live_runs and history
+      and usual_keep_indexes('active', status, now_ms, ttl_s, settings.active_ttl_s * 2,
         has_live_runs and settings.check_ms or nil) then
-      local now = usual.integer(now_ms)
+      local now = usual_integer(now_ms)
       if traceparent ~= '' then state.traceparent = traceparent end
       state.status, state.error, state.link, state.changed_ms = 'done', nil, nil, now_ms
       if has_live_runs then
@@ -36,7 +36,7 @@ do
       redis.call('HSET', KEYS[3], path, cjson.encode(state))
       redis.call('ZREM', KEYS[5], path)
       redis.call('HDEL', KEYS[4], 'input:' .. path)
-      usual.expire(ttl_s)
+      usual_expire(ttl_s)
       return 'settled'
     end
   end

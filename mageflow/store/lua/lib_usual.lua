@@ -5,16 +5,15 @@
 -- Anything else falls through, unchanged, to the whole script; so does everything that is damaged. A first part reads
 -- all that it needs before it writes. Its first writes are those of the indexes, which the whole script may repeat.
 -- Needs lib_history.
-local usual = {}
 
--- The header and the definition of a plain signature that is not scheduled; nil for every other record. Also nil when the
--- user of Redis may not write all that a run writes until it has ended: a server takes nothing back when it refuses the
--- third of five writes.
-function usual.read()
+-- The header and the definition of a plain signature that is not scheduled; nil for every other record. Also nil when
+-- the user of Redis may not write all that a run writes until it has ended: a server takes nothing back when it refuses
+-- the third of five writes.
+local function usual_read()
   local may, record, counts = redis.acl_check_cmd, KEYS[1], KEYS[9] .. ':task:active'
   if may and not (may('DEL', record, KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], counts)
     and may('HSET', record) and may('HDEL', record) and may('ZADD', record) and may('ZREM', record)
-    and may('EXPIRE', record) and may('RPUSH', record) and may('LREM', record)) then
+    and may('EXPIRE', record) and may('PTTL', record) and may('RPUSH', record) and may('LREM', record)) then
     return nil
   end
   local found = redis.call('HMGET', record, 'format', 'kind', 'total', 'starts_ms', 'kept_until_ms', 'traceparent',
@@ -33,33 +32,35 @@ function usual.read()
   return header, def
 end
 
-function usual.now_ms()
+local function usual_now_ms()
   local clock = redis.call('TIME')
   return clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
-function usual.is_user_run(path) return string.find(path, '^@[^.]*$') ~= nil end
+local function usual_is_user_run(path) return string.find(path, '^@[^.]*$') ~= nil end
 
-function usual.integer(value) return string.format('%.0f', value) end
+local function usual_integer(value) return string.format('%.0f', value) end
 
 -- A stored counter; nil if it is damaged.
-function usual.number(text) return #text < 16 and string.find(text, '^%d+$') and tonumber(text) or nil end
+local function usual_number(text) return #text < 16 and string.find(text, '^%d+$') and tonumber(text) or nil end
 
 -- The history with the change to this status; nil if it is damaged.
-function usual.history(before, status, now_ms)
-  local change = '{"at_ms":' .. usual.integer(now_ms) .. ',"by":"","status":"' .. status .. '","why":""}'
+local function usual_history(before, status, now_ms)
+  local change = '{"at_ms":' .. usual_integer(now_ms) .. ',"by":"","status":"' .. status .. '","why":""}'
   local is_good, history = pcall(history_with, before, change)
   return is_good and history or nil
 end
 
 -- Count the record under its status, and let a reconciler look at it after wait_ms, or no more. False if an index is
 -- damaged: the whole script makes it anew.
-function usual.keep_indexes(before, status, now_ms, ttl_s, index_ttl_s, wait_ms)
+local function usual_keep_indexes(before, status, now_ms, ttl_s, index_ttl_s, wait_ms)
   local counts, due, id = KEYS[9] .. ':task:' .. status, KEYS[8], string.match(KEYS[1], '([^:]*)$')
-  local answer = redis.pcall('ZADD', counts, usual.integer(now_ms + ttl_s * 1000), id)
-  if type(answer) ~= 'table' and before ~= status then answer = redis.pcall('ZREM', KEYS[9] .. ':task:' .. before, id) end
+  local answer = redis.pcall('ZADD', counts, usual_integer(now_ms + ttl_s * 1000), id)
+  if type(answer) ~= 'table' and before ~= status then
+    answer = redis.pcall('ZREM', KEYS[9] .. ':task:' .. before, id)
+  end
   if type(answer) ~= 'table' and wait_ms then
-    answer = redis.pcall('ZADD', due, 'LT', usual.integer(now_ms + wait_ms), KEYS[1])
+    answer = redis.pcall('ZADD', due, 'LT', usual_integer(now_ms + wait_ms), KEYS[1])
   elseif type(answer) ~= 'table' then
     answer = redis.pcall('ZREM', due, KEYS[1])
   end
@@ -69,15 +70,15 @@ function usual.keep_indexes(before, status, now_ms, ttl_s, index_ttl_s, wait_ms)
   return true
 end
 
-function usual.expire(ttl_s)
+local function usual_expire(ttl_s)
   for i = 1, 7 do
     if i ~= 6 then redis.call('EXPIRE', KEYS[i], ttl_s) end  -- there is no outbox
   end
 end
 
--- Where the time of the attempts of a member went. stages: JSON text of the last one. A damaged sum begins anew: it is for
--- people alone.
-function usual.add_stages(state, stages)
+-- Where the time of the attempts of a member went. stages: JSON text of the last one. A damaged sum begins anew: it is
+-- for people alone.
+local function usual_add_stages(state, stages)
   if stages == '' then return end
   local sums = type(state.stages) == 'table' and state.stages or {}
   for stage, ms in pairs(cjson.decode(stages)) do sums[stage] = (tonumber(sums[stage]) or 0) + ms end

@@ -99,7 +99,7 @@ local failures = (state.failures or 0) - (state.failed_attempt == attempt_number
 if retry == 1 or retry > 1 and failures + 1 < retry then
   if attempt_number > (state.failed_attempt or 0) then
     state.failures, state.failed_attempt = (state.failures or 0) + 1, attempt_number
-    usual.add_stages(state, stages)
+    usual_add_stages(state, stages)
   end
   save_state(path, state)
   set_live(path)
@@ -108,7 +108,7 @@ if retry == 1 or retry > 1 and failures + 1 < retry then
 end
 
 state.run_id, state.link = run_id, nil
-usual.add_stages(state, stages)
+usual_add_stages(state, stages)
 if outcome == 'succeeded' then
   state.status, state.error = 'done', nil
   redis.call('HSET', RESULTS, path, result)
