@@ -1,7 +1,7 @@
 """Every kind of server, and every kind of client a program may already have."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from redis.asyncio.retry import Retry
 from redis.retry import Retry as SyncRetry
 
 from mageflow.errors import StoreUnavailableError
-from mageflow.store import RedisPort
+from mageflow.store import LockClaim, RedisPort
 from mageflow.testing.ports import free_port
 from tests.locks.runs import start, waiting
+from tests.locks.test_usual_case import claim
 from tests.store.proxy import TlsProxy
 from tests.store.redis_workload import Parts
 from tests.store.topologies import (
@@ -235,6 +236,50 @@ async def test_keys_in_two_places_are_an_outage_that_passes(cluster: ClusterOfTh
     finally:
         await port.aclose()
         await close(client)
+
+
+@pytest.mark.parametrize("first", ["locks", "other keys"])
+async def test_no_lock_is_taken_or_freed_while_keys_are_in_two_places(cluster: ClusterOfThree, first: str) -> None:
+    """Each call is refused before its first write, by both masters.
+
+    The master that takes a slot over would take keys which are still on their way for missing ones, and make them anew.
+    """
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)
+    parts = Parts(client)
+    store = parts.locks._store
+    name = store._keys[0]
+
+    def orders(request_id: str, resource: str = "orders") -> LockClaim:
+        return claim(request_id, f"{request_id}:1", resource)
+
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: store.acquire(orders("free", "stock")),
+        lambda: store.acquire(orders("late")),
+        lambda: store.release("alone", orders("alone", "bills").resources),
+        lambda: store.release("holder", orders("holder").resources),
+        lambda: store.withdraw("waiter", orders("waiter").resources),
+    ]
+    try:
+        for each in (orders("alone", "bills"), orders("holder"), orders("waiter")):
+            await store.acquire(each)
+        move = cluster.moving([int(client.keyslot(name))], lambda key: (key == name) == (first == "locks"))
+        await asyncio.to_thread(move.__enter__)
+        before = cluster.values()
+        outages: list[str | None] = []
+        for call in calls:
+            with pytest.raises(StoreUnavailableError) as raised:
+                await call()
+            outages.append(raised.value.outage)
+        after = cluster.values()
+        await asyncio.to_thread(move.__exit__, None, None, None)
+        assert outages == ["try_again"] * len(calls)
+        assert after == before
+        assert [(await call()).verdict.kind for call in calls] == ["granted", "queued", "ended", "ended", "granted"]
+    finally:
+        await parts.aclose()
+        await client.aclose()
 
 
 async def test_a_slot_that_moves_below_a_script_is_an_outage_that_passes(cluster: ClusterOfThree) -> None:

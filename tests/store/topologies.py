@@ -188,10 +188,11 @@ class ClusterOfThree:
         return [sorted(node.ask("KEYS", "*")) for node in self.nodes]
 
     @contextlib.contextmanager
-    def moving(self, slots: Sequence[int]) -> Generator[None]:
+    def moving(self, slots: Sequence[int], moves_first: Callable[[str], bool] | None = None) -> Generator[None]:
         """Move each slot to the next master, as ``--cluster reshard`` does; within the block they are on their way.
 
-        Half of the keys of a slot are moved then. A script whose keys are in two places is answered with TRYAGAIN.
+        Half of the keys of a slot, or those that are to move first, are moved then. A script whose keys are in two places
+        is answered with TRYAGAIN.
         """
         names = {id(node): node.ask("CLUSTER", "MYID") for node in self.nodes}
         moves: list[tuple[int, ServerProcess, ServerProcess]] = []
@@ -202,14 +203,29 @@ class ClusterOfThree:
             target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[id(source)])
             source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[id(target)])
             keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100_000)
-            if half := keys[::2]:
-                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *half)
+            if early := keys[::2] if moves_first is None else [key for key in keys if moves_first(key)]:
+                source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *early)
         yield
         for slot, source, target in moves:
             while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
                 source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
             for node in (target, source, *self.nodes):
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", names[id(target)])
+
+    def values(self) -> list[dict[str, str]]:
+        """The value of every key, as the server writes it to its disk, by node."""
+        found: list[dict[str, str]] = []
+        for node in self.nodes:
+            with redis.Redis("127.0.0.1", node.port, retry=None) as client:
+                keys: list[bytes] = client.execute_command("KEYS", "*")
+                values: dict[str, str] = {}
+                for key in sorted(keys):
+                    with client.pipeline(transaction=False) as pipe:  # ASKING: the slot may not be the node's yet
+                        pipe.execute_command("ASKING")
+                        pipe.execute_command("DUMP", key)
+                        values[key.decode()] = repr(pipe.execute()[-1])
+                found.append(values)
+        return found
 
     def without_ttl(self) -> list[str]:
         return [key for node in self.nodes for key in node.ask("KEYS", "*") if node.ask("TTL", key) == -1]

@@ -10,6 +10,9 @@ do
   local ended, kept, ttl_ms = LOCKS .. ':ended', 1000, 60000
   local may = redis.acl_check_cmd  -- a server takes nothing back when it refuses the third of five writes
 
+  -- While the slot of these keys moves, both masters refuse a command with two keys of which one is missing, and no key
+  -- has the name of wake alone. A command with one key would take what is on its way for missing, and make it anew.
+  redis.call('EXISTS', LOCKS, prefix .. 'wake')
   local clock = redis.call('TIME')
   local now_ms = clock[1] .. string.format('%03d', math.floor(clock[2] / 1000))
   local record = #ARGV == 3 and redis.call('HGET', LOCKS, lock)

@@ -10,6 +10,9 @@ do
   local session_id = string.match(owner_id, '^[^/]*')
   local session_is_open, lease_ms = string.match(ARGV[3], '^(%d) %d (%d+)')
   local may = redis.acl_check_cmd  -- a server takes nothing back when it refuses the third of five writes
+  -- While the slot of these keys moves, both masters refuse a command with two keys of which one is missing, and no key
+  -- has the name of wake alone. A command with one key would take what is on its way for missing, and make it anew.
+  redis.call('EXISTS', LOCKS, prefix .. 'wake')
   local clock = redis.call('TIME')
   local seconds, microseconds = clock[1], tonumber(clock[2])
   local now_ms = seconds .. string.format('%03d', math.floor(microseconds / 1000))
