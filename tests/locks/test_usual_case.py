@@ -18,7 +18,7 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
 
 KEYS = Keys("mageflow", "tests")
-MAX_COMMANDS = 26
+MAX_COMMANDS = 28
 """Commands of Redis within the two scripts of a lock."""
 
 

@@ -191,8 +191,8 @@ class ClusterOfThree:
     def moving(self, slots: Sequence[int], moves_first: Callable[[str], bool] | None = None) -> Generator[None]:
         """Move each slot to the next master, as ``--cluster reshard`` does; within the block they are on their way.
 
-        Half of the keys of a slot, or those that are to move first, are moved then. A script whose keys are in two places
-        is answered with TRYAGAIN.
+        Half of the keys of a slot are moved then, or those that are to move first. A script whose keys are in two
+        places is answered with TRYAGAIN.
         """
         names = {id(node): node.ask("CLUSTER", "MYID") for node in self.nodes}
         moves: list[tuple[int, ServerProcess, ServerProcess]] = []
@@ -217,7 +217,7 @@ class ClusterOfThree:
         found: list[dict[str, str]] = []
         for node in self.nodes:
             with redis.Redis("127.0.0.1", node.port, retry=None) as client:
-                keys: list[bytes] = client.execute_command("KEYS", "*")
+                keys: Any = client.execute_command("KEYS", "*")
                 values: dict[str, str] = {}
                 for key in sorted(keys):
                     with client.pipeline(transaction=False) as pipe:  # ASKING: the slot may not be the node's yet
