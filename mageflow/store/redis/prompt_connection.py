@@ -24,15 +24,15 @@ class _PromptConnection(AbstractConnection):
         command: bytes | str | Iterable[bytes],
         check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's
     ) -> None:
-        parts = [command] if isinstance(command, bytes | str) else list(command)
+        parts: Any = [command] if isinstance(command, bytes | str) else list(command)
         bound = self.socket_timeout
         may_wait = not self.is_connected or self.health_check_interval or sum(map(len, parts)) > _BUFFERED_BYTES
         if bound is None or may_wait:
-            await super().send_packed_command(parts, check_health)  # pyright: ignore[reportArgumentType]
+            await super().send_packed_command(parts, check_health)
             return
         self.socket_timeout = None
         try:
-            await super().send_packed_command(parts, check_health)  # pyright: ignore[reportArgumentType]
+            await super().send_packed_command(parts, check_health)
         finally:
             self.socket_timeout = bound
 
