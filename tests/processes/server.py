@@ -6,7 +6,8 @@ it imports mageflow, reads its own environment, arguments and directory, opens i
 interpreter ends. `tests.processes.client` says which programs are started here.
 
 ``server.py SOCKET``: each message on the socket is a `Request`, with the files that are its standard streams and the
-pipe for its exit status. The answer is the process id.
+pipe for its exit status. The answer is the process id. ``server.py SOCKET tests`` has imported all test files besides:
+its forks are the parallel processes of pytest.
 """
 
 import gc
@@ -25,11 +26,13 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from importlib.machinery import SourceFileLoader
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+ROOT = Path(__file__).parents[2]
 
 LIBRARIES = (
     "hatchet_sdk",
@@ -67,13 +70,37 @@ class NextProgram(BaseException):
         self.program = program
 
 
-def serve(control: socket.socket) -> NoReturn:
-    """Fork a process for each request, and report its status when it ends, until the socket is closed."""
+def import_libraries() -> None:
+    """Import what the programs of tests stand on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in LIBRARIES:
             with suppress(ImportError):
                 importlib.import_module(name)
+
+
+def import_tests() -> None:
+    """Import all test files as pytest does, which rewrites their assertions.
+
+    A file that cannot be imported is reported by the processes that collect its tests.
+    """
+    import pytest
+
+    class Import:
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_collection(self) -> bool:
+            for path in sorted((ROOT / "tests").rglob("test_*.py")):
+                with suppress(Exception, pytest.skip.Exception):
+                    importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            return True  # there is nothing to collect
+
+    sys.path[0] = str(ROOT)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        pytest.main(["--noconftest", "-qq", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"], [Import()])
+
+
+def serve(control: socket.socket) -> NoReturn:
+    """Fork a process for each request, and report its status when it ends, until the socket is closed."""
     ended_r, ended_w = os.pipe()
     os.set_blocking(ended_w, False)
     signal.set_wakeup_fd(ended_w)
@@ -277,4 +304,5 @@ def run(program: Program) -> None:
 if __name__ == "__main__":
     sys.modules["program_server"] = sys.modules["__main__"]
     found = socket.socket(fileno=int(sys.argv[1]))
+    (import_tests if sys.argv[2:] == ["tests"] else import_libraries)()
     run(lambda: serve(found))
