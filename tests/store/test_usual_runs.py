@@ -101,8 +101,10 @@ class Scripts:
             elif kind == "zset":
                 scores = cast("Any", self.client.zrange(key, 0, -1, withscores=True))
                 value = {member: round((score / 1000 - time.time()) / 100) for member, score in scores}
-            else:
+            elif kind == "list":
                 value = self.client.lrange(key, 0, -1)
+            else:  # damaged by a test
+                value = self.client.get(key)
             found[key] = (value, round(self.client.ttl(key) / 100))
         return found
 
@@ -232,6 +234,20 @@ def test_a_damaged_index_is_made_anew(client: redis.Redis) -> None:
 
         assert [each[0] for each in both(client, story)[1:]] == ["run", "settled"]
         client.flushall()
+
+
+@pytest.mark.parametrize("is_admitted", [False, True], ids=["admit", "settle"])
+def test_damaged_results_end_the_script_before_it_writes(client: redis.Redis, *, is_admitted: bool) -> None:
+    """A run that has not ended stays where a reconciler finds it: its header is not done, the index still has it."""
+    scripts = Scripts(client, has_first_parts=True)
+    scripts.create()
+    if is_admitted:
+        scripts.admit("a")
+    client.delete(KEYS.results)
+    client.set(KEYS.results, "damage", ex=1000)
+    before = scripts.stored()
+    assert "WRONGTYPE" in (scripts.settle("a") if is_admitted else scripts.admit("a"))
+    assert scripts.stored() == before
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -19,6 +19,8 @@ do
     and redis.call('HLEN', KEYS[6]) == 0 then
     local settings, now_ms = cjson.decode(ARGV[1]), usual_now_ms()
     local history = header.status == 'active' and header.history or usual_history(header.history, 'active', now_ms)
+    -- The input comes first: results of another type end the script here.
+    if history and input ~= '' then redis.call('HSET', KEYS[4], 'input:' .. path, input) end
     if history and usual_keep_indexes(header.status, 'active', now_ms, settings.active_ttl_s, settings.active_ttl_s * 2,
       settings.check_ms) then
       local now = usual_integer(now_ms)
@@ -31,7 +33,6 @@ do
       redis.call('HSET', KEYS[1], 'started_ms', header.started_ms or now, 'last_run', run,
         'attempts', usual_integer(attempts + 1), 'updated_ms', now)
       if header.status ~= 'active' then redis.call('HSET', KEYS[1], 'status', 'active', 'history', history) end
-      if input ~= '' then redis.call('HSET', KEYS[4], 'input:' .. path, input) end
       redis.call('HSET', KEYS[3], path, state)
       redis.call('ZADD', KEYS[5], now, path)
       usual_expire(settings.active_ttl_s)

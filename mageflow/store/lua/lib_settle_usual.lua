@@ -21,23 +21,24 @@ do
     local status = has_live_runs and 'active' or TRANSITIONS.active.succeed
     local history = status == 'active' and header.history or usual_history(header.history, status, now_ms)
     local ttl_s = has_live_runs and settings.active_ttl_s or settings.done_ttl_s
-    if is_own and pcall(usual_add_stages, state, ARGV[11]) and has_others == has_live_runs and history
-      and usual_keep_indexes('active', status, now_ms, ttl_s, settings.active_ttl_s * 2,
+    if is_own and pcall(usual_add_stages, state, ARGV[11]) and has_others == has_live_runs and history then
+      redis.call('HSET', KEYS[4], path, ARGV[7])  -- first: results of another type end the script here
+      if usual_keep_indexes('active', status, now_ms, ttl_s, settings.active_ttl_s * 2,
         has_live_runs and settings.check_ms or nil) then
-      local now = usual_integer(now_ms)
-      if traceparent ~= '' then state.traceparent = traceparent end
-      state.status, state.error, state.link, state.changed_ms = 'done', nil, nil, now_ms
-      if has_live_runs then
-        redis.call('HSET', KEYS[1], 'updated_ms', now)
-      else
-        redis.call('HSET', KEYS[1], 'status', status, 'history', history, 'ended_ms', now, 'updated_ms', now)
+        local now = usual_integer(now_ms)
+        if traceparent ~= '' then state.traceparent = traceparent end
+        state.status, state.error, state.link, state.changed_ms = 'done', nil, nil, now_ms
+        if has_live_runs then
+          redis.call('HSET', KEYS[1], 'updated_ms', now)
+        else
+          redis.call('HSET', KEYS[1], 'status', status, 'history', history, 'ended_ms', now, 'updated_ms', now)
+        end
+        redis.call('HSET', KEYS[3], path, cjson.encode(state))
+        redis.call('ZREM', KEYS[5], path)
+        redis.call('HDEL', KEYS[4], 'input:' .. path)
+        usual_expire(ttl_s)
+        return 'settled'
       end
-      redis.call('HSET', KEYS[4], path, ARGV[7])
-      redis.call('HSET', KEYS[3], path, cjson.encode(state))
-      redis.call('ZREM', KEYS[5], path)
-      redis.call('HDEL', KEYS[4], 'input:' .. path)
-      usual_expire(ttl_s)
-      return 'settled'
     end
   end
 end

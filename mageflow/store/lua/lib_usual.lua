@@ -3,7 +3,8 @@
 -- those, because the functions of the libraries cost more to make than all of this.
 --
 -- Anything else falls through, unchanged, to the whole script; so does everything that is damaged. A first part reads
--- all that it needs before it writes. Its first writes are those of the indexes, which the whole script may repeat.
+-- all that it needs before it writes. Its first writes are the input or the result, and those of the indexes, which the
+-- whole script may repeat.
 -- Needs lib_history.
 
 -- The header and the definition of a plain signature that is not scheduled; nil for every other record. Also nil when
