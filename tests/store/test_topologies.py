@@ -15,7 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.retry import Retry as SyncRetry
 
 from mageflow.errors import StoreUnavailableError
-from mageflow.store import LockClaim, RedisPort
+from mageflow.signatures import Status
+from mageflow.store import LockClaim, RedisPort, list_damaged, search_records
 from mageflow.testing.ports import free_port
 from tests.locks.runs import start, waiting
 from tests.locks.test_usual_case import claim
@@ -277,6 +278,66 @@ async def test_no_lock_is_taken_or_freed_while_keys_are_in_two_places(cluster: C
         assert outages == ["try_again"] * len(calls)
         assert after == before
         assert [(await call()).verdict.kind for call in calls] == ["granted", "queued", "ended", "ended", "granted"]
+    finally:
+        await parts.aclose()
+        await client.aclose()
+
+
+@pytest.mark.parametrize("first", ["due", "damaged", "other keys"])
+async def test_no_index_is_read_or_made_anew_while_keys_are_in_two_places(cluster: ClusterOfThree, first: str) -> None:
+    """Scripts that name one index of a shard use others: no note is lost, no answer lacks a part."""
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)
+    parts = Parts(client)
+    chain = await parts.flows.creation.chain(["one", "two"])
+    await parts.flows.start(chain)
+    keys = parts.store.keys.parse(chain.key)
+    other = keys.record.replace(keys.id, f"{keys.id[1:-1]}0{keys.id[-1]}")
+    await parts.store.put_aside(other, "first")
+
+    async def searched() -> list[str]:
+        found = search_records(parts.port, parts.store.keys, kinds=["chain"], statuses=[Status.ACTIVE])
+        return [each.key async for each in found]
+
+    async def census() -> float:
+        return (await parts.store.census()).active["chain"]
+
+    async def noted() -> list[str]:
+        return [each.reason for each in await list_damaged(parts.port, parts.store.keys)]
+
+    async def cleared() -> list[str]:
+        return [each.reason for each in await list_damaged(parts.port, parts.store.keys, clear=True)]
+
+    async def due() -> list[str]:
+        return list((await parts.store.due(10, 60.0)).keys)
+
+    async def aside() -> None:
+        await parts.store.put_aside(chain.key, "second")
+
+    # All that the script of due uses is in one place when the other keys move.
+    is_whole = first == "other keys"
+    calls: list[Callable[[], Awaitable[Any]]] = [searched, census, *([] if is_whole else [due]), aside, noted, cleared]
+    try:
+        await asyncio.sleep(0.1)  # until the chain is due
+        slot = int(client.keyslot(keys.due))
+        indexes = (":due", ":damaged") if is_whole else (f":{first}",)
+        move = cluster.moving([slot], lambda key: key.endswith(indexes) != is_whole)
+        await asyncio.to_thread(move.__enter__)
+        before = cluster.values()
+        outages: list[str | None] = []
+        for call in calls:
+            try:
+                outages.append(f"answered {await call()}")
+            except StoreUnavailableError as error:
+                outages.append(error.outage)
+        after = cluster.values()
+        await asyncio.to_thread(move.__exit__, None, None, None)
+        assert outages == ["try_again"] * len(calls)
+        assert after == before
+        both = ["first", "second"]
+        expected = [[chain.key], 1, *([] if is_whole else [[chain.key]]), None, both, both]
+        assert [await call() for call in calls] == expected
     finally:
         await parts.aclose()
         await client.aclose()

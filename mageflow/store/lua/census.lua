@@ -9,6 +9,7 @@
 -- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
 -- ATOMIC   the numbers of one reading belong together
 -- INCLUDE  damage present
+refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local signatures, flows, items = {}, {}, {0, 0, 0, 0}

@@ -8,6 +8,7 @@
 -- TTL      the index of a shard: at least a week
 -- ATOMIC   what is noted meanwhile is either listed or kept
 -- INCLUDE  damage
+refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local found = {}

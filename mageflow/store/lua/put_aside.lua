@@ -10,5 +10,6 @@
 -- TTL      the notes: a week
 -- ATOMIC   of two workers one reports the damage
 -- INCLUDE  damage
+refuse_while_moving(KEYS[1])
 on_index('ZREM', KEYS[1], ARGV[1])
 return note_damage(KEYS[1], ARGV[1], ARGV[2], ARGV[3], true) and 1 or 0

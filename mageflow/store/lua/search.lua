@@ -17,6 +17,7 @@
 -- ATOMIC   an entry of an index and its record belong together
 -- INCLUDE  damage
 local FIRST_PAIR = 8
+refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local shard, pair, score, offset = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
