@@ -3,6 +3,7 @@
 ``python -m tests.contract.sdk_matrix`` takes the oldest supported SDK, one between and the newest that the package
 index has; ``--sdk 1.38.2`` takes others. The other dependencies are those of this environment. ``--write`` writes the
 results to ``docs/compatibility.md``. With the oldest SDK the tests of signatures, chains and swarms run too.
+``--beside-suite`` leaves out the SDK of this environment: the whole suite, which has the same tests, runs with it.
 
 Without a package index nothing is run: it says so on standard error and ends with status 0, because a machine without a
 network has shown nothing wrong. Any failure of a test ends with status 1, and so does a process that passes every test
@@ -23,6 +24,7 @@ import urllib.request
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def arguments_of(sdk: str) -> tuple[str, ...]:
 
 def run(arguments: Sequence[str], python: Path) -> Result:
     """Run tests with this interpreter."""
-    version = _output(python, "from importlib.metadata import version; print(version('hatchet-sdk'))")
+    sdk = _installed_sdk(python)
     began = time.monotonic()
     ran = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *arguments],
@@ -137,10 +139,18 @@ def run(arguments: Sequence[str], python: Path) -> Result:
     if ran.returncode:
         after = " after its closing line" if passed and not failed else ""
         sys.stderr.write(
-            f"--- hatchet-sdk {version}: pytest ended with status {ran.returncode}{after} ---\n"
-            f"{ran.stdout}{ran.stderr}\n"
+            f"--- hatchet-sdk {sdk}: pytest ended with status {ran.returncode}{after} ---\n{ran.stdout}{ran.stderr}\n"
         )
-    return Result(version, passed, failed, seconds, ran.returncode)
+    return Result(sdk, passed, failed, seconds, ran.returncode)
+
+
+def _installed_sdk(python: Path) -> str:
+    return _output(python, "from importlib.metadata import version; print(version('hatchet-sdk'))")
+
+
+def is_of_suite(python: Path) -> bool:
+    """Whether this interpreter's SDK is the one of this environment, with which the whole suite runs."""
+    return _installed_sdk(python) == version("hatchet-sdk")
 
 
 _LACKS = """
@@ -192,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract.sdk_matrix", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--sdk", nargs="+", default=[OLDEST_SDK, BETWEEN, NEWEST], help="versions, or 'newest'")
+    parser.add_argument("--beside-suite", action="store_true", help="not the SDK that the suite runs with")
     parser.add_argument("--write", action="store_true", help="write the results to docs/compatibility.md")
     options = parser.parse_args(arguments)
     results: list[Result] = []
@@ -200,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             python = install(sdk, Path(scratch, sdk))
             if python is None:
                 print(f"!!! hatchet-sdk {sdk} could not be installed: the SDK matrix was NOT run !!!", file=sys.stderr)
+                continue
+            if options.beside_suite and is_of_suite(python):
+                print(f"hatchet-sdk {version('hatchet-sdk')}: the suite runs with it", flush=True)
                 continue
             result = replace(run(arguments_of(sdk), python), lacks=_output(python, _LACKS))
             results.append(result)

@@ -1,12 +1,15 @@
 """The verdict of ``python -m tests.contract.sdk_matrix`` on a run, with processes that really end so."""
 
 import sys
+import sysconfig
+import tomllib
+import venv
 from pathlib import Path
 
 import pytest
 
 from mageflow.hatchet.features import OLDEST_SDK
-from tests.contract.sdk_matrix import NEWEST, arguments_of, run
+from tests.contract.sdk_matrix import NEWEST, ROOT, arguments_of, is_of_suite, run
 
 PASSES = "def test_one():\n    pass\n"
 ENDINGS = {
@@ -30,6 +33,18 @@ def test_a_process_that_dies_after_its_tests_is_no_success(
     result = run([str(file), f"--rootdir={tmp_path}", "-c", "/dev/null"], Path(sys.executable))
     assert (result.outcome, result.is_good) == (outcome, is_good)
     assert ("pytest ended with status" in capsys.readouterr().err) is not is_good
+
+
+def test_the_sdk_of_the_suite_is_left_out_beside_it(tmp_path: Path) -> None:
+    """The whole suite has every test that the matrix runs with this SDK. Another SDK is not left out."""
+    assert is_of_suite(Path(sys.executable))
+    venv.create(tmp_path, with_pip=False)
+    other = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path)})) / "hatchet_sdk-1.0.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: hatchet-sdk\nVersion: 1.0.0\n")
+    assert not is_of_suite(tmp_path / "bin/python")
+    [tests] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    assert all(each.startswith(f"{tests}/") for each in arguments_of(NEWEST))
 
 
 def test_the_tests_of_each_sdk_exist() -> None:
