@@ -211,4 +211,4 @@ def test_a_program_that_ends_while_it_looks_ends_as_it_would(mageflow_engine: Lo
             status, _, errors = run.ended()
             assert "Fatal Python error" not in errors, errors
             assert status == 0, errors
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 45
