@@ -4,6 +4,7 @@ The tables of ``docs/signatures.md`` are the list of the cases here. Options tha
 ``test_run_options.py``.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from hatchet_sdk import Context, StickyStrategy
+from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from hatchet_sdk.types.labels import DesiredWorkerLabel
 from hatchet_sdk.types.priority import Priority
 from hatchet_sdk.types.trigger import TriggerWorkflowOptions
@@ -292,6 +294,23 @@ async def test_a_desired_worker_is_sent_with_sticky_alone(stage: Stage, mageflow
     item = stage.sticky.create_bulk_run_item(Message(), desired_worker_id=nowhere)
     await stage.sticky.aio_run_many([item], wait_for_result=False)
     await until(lambda: len(stage.workers) == 1)
+
+
+@pytest.mark.parametrize("way", [_workflow, _signed_workflow, _many_of_workflow])
+async def test_a_run_that_is_bound_to_an_absent_worker_waits_until_it_is_cancelled(stage: Stage, way: Way) -> None:
+    """Of a workflow that is HARD sticky, with a worker free that it may not have."""
+    absent = "5d9c3a52-8a5e-4b3c-9f3e-2d1f0c7b6a59"
+    bound = await way(stage, {"desired_worker_id": absent, "sticky": True})
+    await way(stage, {"sticky": True})
+    await until(lambda: len(stage.workers) == 1)
+    runs = stage.client.runs
+    assert await runs.aio_get_status(bound.workflow_run_id) == V1TaskStatus.QUEUED
+    await runs.aio_cancel(bound.workflow_run_id)
+    async with asyncio.timeout(60):
+        while await runs.aio_get_status(bound.workflow_run_id) != V1TaskStatus.CANCELLED:
+            await asyncio.sleep(0.05)
+    await way(stage, {"sticky": True})  # the worker takes the next one
+    await until(lambda: len(stage.workers) == 2)
 
 
 @pytest.mark.parametrize("way", WAYS)
