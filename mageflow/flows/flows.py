@@ -6,15 +6,11 @@ most one call to Hatchet, however many runs they send.
 
 import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from mageflow.config import Settings
 from mageflow.errors import (
-    DispatchError,
     FlowDefinitionError,
     FlowFailedError,
     IllegalTransitionError,
@@ -22,6 +18,7 @@ from mageflow.errors import (
     StoreUnavailableError,
 )
 from mageflow.flows.acknowledgements import Acknowledgements
+from mageflow.flows.admissions import Admissions
 from mageflow.flows.creation import Creation, SignatureBinder
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.identity import new_identity
@@ -31,13 +28,13 @@ from mageflow.flows.members import MemberResolver
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.flows.rebinding import Rebinding
 from mageflow.flows.reconciler import Reconciler
-from mageflow.flows.repetition import up_to_date, while_unavailable
+from mageflow.flows.repetition import while_unavailable
 from mageflow.flows.schedules import Schedules
 from mageflow.flows.search import Search
 from mageflow.flows.settlements import LateSettlements
 from mageflow.flows.swarms import Swarms
 from mageflow.flows.workflow_runs import WorkflowRuns
-from mageflow.interceptors import Attempt, FlowStep, Interceptor
+from mageflow.interceptors import Attempt, Interceptor
 from mageflow.signatures import (
     ENDED,
     ChainSignature,
@@ -50,7 +47,6 @@ from mageflow.signatures import (
     TaskSignature,
 )
 from mageflow.store import (
-    Admission,
     AnySignature,
     AttemptOutcome,
     DedupeKey,
@@ -59,20 +55,11 @@ from mageflow.store import (
     StartRequest,
     StartVerdict,
     Store,
-    locate,
 )
 from mageflow.telemetry import suppressed
-from mageflow.types import Dispatcher, TaskCatalog, WorkflowPart
+from mageflow.types import Dispatcher, TaskCatalog
 
 __all__ = ["Flows"]
-
-_log = logging.getLogger("mageflow.flows")
-
-_SENT_AGAIN_SECONDS: Final = 120.0
-"""How long after the first one Hatchet may make a run of a call that the SDK repeats; it does so for seconds."""
-
-_OF_ANOTHER_RUN: Final = frozenset({"duplicate", "done", "failed", "cancelled"})
-"""Why a run is turned away whose step another run owns, or has ended."""
 
 _WORKFLOW_WAIT_SECONDS: Final = 1.0
 
@@ -84,6 +71,7 @@ class Flows:
     fails.
 
     Attributes:
+        admit: Admits runs (`Admissions.admit`).
         creation: Creates signatures, chains and swarms.
         lifecycle: Suspends, resumes, interrupts and removes them.
         swarms: Adds items to swarms and closes them.
@@ -128,6 +116,9 @@ class Flows:
         self.rebinding = Rebinding(store, members, self._interceptor)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
         self.creation = Creation(store, members, self._binder)
+        self.admit = Admissions(
+            store, dispatcher, self._acknowledgements, self._heartbeats, self._binder, self._interceptor
+        ).admit
 
     def bind_runner(self, runner: SignatureRunner) -> None:
         """Set what runs signatures; signatures that exist already keep theirs."""
@@ -245,134 +236,6 @@ class Flows:
         if error is None:
             raise FlowFailedError(key, flow.status)
         raise FlowFailedError(key, flow.status, error.type, error.message, error.task)
-
-    async def admit(
-        self,
-        key: str,
-        run: RunIdentity,
-        *,
-        input_json: str = "",
-        retry_seconds: float = 0.0,
-        options: RunOptions | None = None,
-        task_names: Sequence[str] = (),
-        is_copied: bool = False,
-        workflow: WorkflowPart = "",
-        wants_signature: bool = True,
-    ) -> Admission:
-        """Decide whether a run may execute its task function, and mark the signature active if it may.
-
-        One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
-        One more if the first took over 3 s: the process may have stood still, and another worker may have the run.
-        Refreshes the TTLs of the record.
-
-        A run that failed or was cancelled, and then got another attempt, is either replayed in Hatchet (dashboard,
-        ``client.runs.replay``) or was lost with its worker. Hatchet knows which, and is asked. A lost one is turned
-        away. A replayed one is admitted, with all its retries:
-
-        - a task signature or a callback runs again;
-        - the step that ended its chain runs again, and the chain is active again. If the step succeeds, the chain
-          continues from there, and so does the flow the chain is nested in;
-        - an item of an active or failed swarm takes its place again. A failed swarm continues with it and with the
-          items it had not started. Items that ``stop_after_n_failures`` cancelled stay cancelled;
-        - an item of a swarm that is done is turned away: the results were already handed on.
-
-        Each callback still runs once: error callbacks that ran for the first failure do not run for the next. A flow
-        that continues ends a second time, in its history and in telemetry. While the flow is suspended a replayed run
-        is turned away, and its step is sent again at resume. A replay of a run that succeeded gets the stored result.
-        A replay of what was interrupted, or has expired, is turned away.
-
-        Telemetry: a span ``load signature`` and ``mageflow_signature_loads_total``; for a step or an item also
-        ``mageflow_flow_handover_seconds`` and the event ``mageflow.flow.step_done``.
-
-        Args:
-            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
-            run: The run and the attempt.
-            input_json: Input of the run, as the JSON text of an object.
-            retry_seconds: How long to retry while Redis is away or refuses, so that this does not cost a run one of
-                its retries.
-            options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
-            task_names: Names of the task that the run executes; empty compares none.
-            is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
-            workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
-                settled by `task_ended`.
-            wants_signature: False to leave `Admission.signature` out. Then damage in the state of the signature, which
-                only the signature shows, is not found.
-
-        Returns:
-            What to do with the run; see `Admission.verdict`.
-
-        Raises:
-            SignatureNotFoundError: The record expired, was removed, or never existed.
-            SignatureInvalidError: The stored document does not validate.
-            StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
-            DispatchError: Hatchet did not say whether the run was replayed.
-        """
-        options_json = options.text() if options else ""
-
-        def admit(*, is_replayed: bool = False) -> Awaitable[Admission]:
-            return self._store.admit(
-                key,
-                run,
-                input_json=input_json,
-                is_replayed=is_replayed,
-                options_json=options_json,
-                task_names=task_names,
-                is_copied=is_copied,
-                workflow=workflow,
-                wants_signature=wants_signature,
-            )
-
-        admission = await up_to_date(admit, retry_seconds)
-        if admission.verdict == "ended":
-            if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
-                return Admission("skip", status=admission.status)
-            admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
-        if admission.verdict == "skip":
-            seconds = await self._sent_once_seconds(run, admission)
-            if seconds is not None and seconds > _SENT_AGAIN_SECONDS:
-                is_copied = True
-                admission = await while_unavailable(admit, retry_seconds)
-            elif seconds is not None:
-                return replace(admission, verdict="twice")
-        if admission.verdict == "run":
-            keys = self._store.keys.parse(key)
-            path, _ = locate(keys, run)
-            self._acknowledgements.forget(keys.record, str(path))
-            self._heartbeats.start(keys, path, run.workflow_run_id)
-            if admission.signature is not None:
-                self._binder.bind(admission.signature)
-            if admission.flow_kind and not admission.goes_on:
-                self._interceptor.event(
-                    FlowStep(
-                        admission.flow_kind,
-                        admission.flow_id,
-                        admission.flow_name,
-                        admission.step,
-                        admission.handover_seconds,
-                    )
-                )
-        return admission
-
-    async def _sent_once_seconds(self, run: RunIdentity, admission: Admission) -> float | None:
-        """How long after the run that owns its step a run with the same metadata was made; None without the same.
-
-        Each sending writes the time anew, so one that a relay repeats has other metadata. The same metadata is a copy,
-        or one call that the SDK has repeated within seconds. Both times are Hatchet's: the clocks of senders differ,
-        and Hatchet may have stood still.
-        """
-        owner = admission.owner_run_id
-        if admission.status not in _OF_ANOTHER_RUN or owner in {"", run.workflow_run_id}:
-            return None
-        try:
-            mine, owners = await asyncio.gather(
-                self._dispatcher.origin(run.workflow_run_id), self._dispatcher.origin(owner)
-            )
-        except DispatchError as error:
-            _log.warning("Hatchet did not say when it made the run %s: %s", run.workflow_run_id, error)
-            return None
-        if mine is None or owners is None or not mine.stamp or mine.stamp != owners.stamp:
-            return None
-        return mine.created_at - owners.created_at
 
     async def settle(
         self, key: str, run: RunIdentity, ended: AttemptOutcome, *, retry_seconds: float = 0.0

@@ -138,7 +138,7 @@ async def test_a_copy_that_is_sent_later_without_a_parent_is_a_plain_run(
     signed: Observed, mageflow_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program reads the metadata of an ended run and starts the task once more: its body runs, the flow stays."""
-    monkeypatch.setattr("mageflow.flows.flows._SENT_AGAIN_SECONDS", 2.0)
+    monkeypatch.setattr("mageflow.flows.admissions._SENT_AGAIN_SECONDS", 2.0)
     client = signed.client
     seen: list[dict[str, Any]] = []
 
