@@ -38,7 +38,7 @@ class PendingReleases:
         self._events = events
         self._session_lease = session_lease
         self._loop = asyncio.get_running_loop()
-        self._releases: dict[str, tuple[tuple[ResourceKey, ...], float]] = {}
+        self._releases: dict[str, tuple[tuple[ResourceKey, ...], bool, float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -51,19 +51,20 @@ class PendingReleases:
         """Requests whose release is not answered yet."""
         return self._releases.keys()
 
-    def add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
+    def add(self, request_id: str, resources: tuple[ResourceKey, ...], *, is_answered: bool = False) -> None:
         """Release a request in the background. Safe if it never reached Redis or was released before."""
         if not self._closing.is_set():  # else the session ends in Redis, and its requests with it
-            self._add(request_id, resources)
+            self._add(request_id, resources, is_answered=is_answered)
 
-    def _add(self, request_id: str, resources: tuple[ResourceKey, ...]) -> None:
-        self._releases[request_id] = (resources, self._session_lease.monotonic() + self._session_lease.lease_seconds)
+    def _add(self, request_id: str, resources: tuple[ResourceKey, ...], *, is_answered: bool) -> None:
+        drop_at = self._session_lease.monotonic() + self._session_lease.lease_seconds
+        self._releases[request_id] = (resources, is_answered, drop_at)
         if self._flusher is None or self._flusher.done():
             self._flusher = self.spawn(restarted(self._flush_until_answered, "releases of locks", until=self._closing))
 
     def add_request(self, request: LockRequest) -> None:
         """Release a request in the background."""
-        self.add(request.request_id, request.call.resources)
+        self.add(request.request_id, request.call.resources, is_answered=request.is_answered)
 
     async def _flush_until_answered(self) -> None:
         while self._releases:
@@ -75,9 +76,9 @@ class PendingReleases:
 
     async def _flush(self) -> bool:
         """Send the pending releases. Returns whether Redis has answered all of them."""
-        for request_id, (resources, drop_at) in list(self._releases.items()):
+        for request_id, (resources, is_answered, drop_at) in list(self._releases.items()):
             try:
-                reply = await self._store.release(request_id, resources)
+                reply = await self._store.release(request_id, resources, is_answered=is_answered)
             except StoreError:
                 if self._session_lease.monotonic() < drop_at:
                     return False
@@ -101,7 +102,7 @@ class PendingReleases:
         try:
             return await call
         except asyncio.CancelledError:
-            self._add(request.request_id, request.call.resources)
+            self._add(request.request_id, request.call.resources, is_answered=request.is_answered)
             raise
         finally:
             self._calls_in_flight -= 1

@@ -56,6 +56,8 @@ class LockRequest:
     """The session it was sent in. A grant is void once that session has ended."""
     is_queued: bool = False
     """Whether Redis is known to have it in a queue."""
+    is_answered: bool = False
+    """Whether this process has Redis's answer to it, and has published what that reports."""
     verdict: "asyncio.Future[LockVerdict] | None" = None
     """Where the verdict on a queued request arrives."""
 

@@ -101,19 +101,21 @@ class LockSession:
             return verdict
 
     async def _send_once(self, request: LockRequest) -> LockReply:
-        request.request_id, request.is_queued = secrets.token_hex(16), False
+        request.request_id, request.is_queued, request.is_answered = secrets.token_hex(16), False, False
         request.session_id = self.session_lease.session_id
         request.verdict = self.loop.create_future()
         self.state.waiting[request.request_id] = request
         try:
             claim = request.claim(self.session_lease)
-            return await self.pending_releases.until_answered(self._store.acquire(claim), request)
+            reply = await self.pending_releases.until_answered(self._store.acquire(claim), request)
         except BaseException as error:
             self._forget(request)
             if isinstance(error, StoreError):
                 self.pending_releases.add_request(request)
                 self.events.cycle_search_failed(error)
             raise
+        request.is_answered = True
+        return reply
 
     async def wait(self, request: LockRequest, timeout_seconds: float | None) -> LockVerdict:
         """Wait for the verdict on a queued request: granted, deadlock, ended (timeout) or gone (send it again).

@@ -1,13 +1,15 @@
-"""A request may reach Redis after its release: its caller was cancelled, and another connection was quicker."""
+"""A request whose caller is cancelled: it may reach Redis after its release, and its answer is not read."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import redis.asyncio
 
-from mageflow.interceptors import ResourceKey
+from mageflow.interceptors import Deadlock, Event, Interceptor, InterceptorChain, ResourceKey
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.store.locks.store import _ACQUIRE
@@ -19,10 +21,11 @@ KEYS = Keys("mageflow", "tests")
 
 
 class Road:
-    """A proxy before a server. It keeps requests for locks, and sends them on when it is opened."""
+    """A proxy before a server. It keeps requests for locks, or their answers, and sends them on when it is opened."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, keeps: Literal["requests", "answers"] = "requests") -> None:
         self._upstream = port
+        self._keeps = keeps
         self._pumps: set[asyncio.Task[None]] = set()
         self.is_open = asyncio.Event()
         self.kept = 0
@@ -38,35 +41,56 @@ class Road:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        for pump in (self._there(reader, up_writer), self._back(up_reader, writer)):
+        asks = asyncio.Event()  # while the last command on this connection is a request for a lock
+        for pump in (self._there(reader, up_writer, asks), self._back(up_reader, writer, asks)):
             task = asyncio.create_task(pump)
             self._pumps.add(task)
 
-    async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asks: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            if _ACQUIRE.sha.encode() in data and not self.is_open.is_set():
-                self.kept += 1
-                await self.is_open.wait()
+            (asks.set if _ACQUIRE.sha.encode() in data else asks.clear)()
+            if self._keeps == "requests" and asks.is_set():
+                await self._keep()
             writer.write(data)
         writer.close()
 
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asks: asyncio.Event) -> None:
         while data := await reader.read(65536):
+            if self._keeps == "answers" and asks.is_set():
+                await self._keep()
             writer.write(data)
         writer.close()
 
+    async def _keep(self) -> None:
+        if not self.is_open.is_set():
+            self.kept += 1
+            await self.is_open.wait()
 
-def claim(request_id: str, *resources: ResourceKey) -> LockClaim:
+
+class Deadlocks(Interceptor):
+    """Keeps the deadlocks that are published."""
+
+    def __init__(self) -> None:
+        self.found: list[Deadlock] = []
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Deadlock):
+            self.found.append(event)
+
+
+def claim(request_id: str, *resources: ResourceKey, attempt: str = "", enclosing: tuple[int, ...] = ()) -> LockClaim:
     """A request of a new attempt in the one session of this test."""
     return LockClaim(
         request_id=request_id,
-        attempt_id=f"{request_id}:1",
+        attempt_id=f"{attempt or request_id}:1",
         session_id="late.0",
         session_is_open=False,
         resources=resources,
         owner=LockOwner("task", "run", "task-run", 1, "worker", "0" * 32, will_retry=True),
         lease_seconds=60.0,
         wake_id="late",
+        born_ms=9_000_000_000_000,
+        enclosing_tokens=enclosing,
     )
 
 
@@ -113,3 +137,55 @@ async def test_a_caller_that_is_cancelled_is_granted_nothing_later(valkey: Embed
             assert lease.token
         await locks.aclose()
         await port.aclose()
+
+
+async def test_a_deadlock_is_published_whose_requester_is_cancelled(store: LockStore, valkey: EmbeddedValkey) -> None:
+    """Its request closes a cycle and another one is the victim, but the answer that reports it is not read."""
+    deadlocks = Deadlocks()
+    road = Road(valkey.port, keeps="answers")
+    async with road.serve() as port_number:
+        port = RedisPort(f"redis://127.0.0.1:{port_number}")
+        locks = LockService(LockStore(port, KEYS), InterceptorChain([deadlocks]), lease_seconds=60.0)
+        has_alpha, is_waited_for = asyncio.Event(), asyncio.Event()
+
+        async def run() -> None:
+            async with locks.resource("alpha").acquire():
+                has_alpha.set()
+                await is_waited_for.wait()
+                async with locks.resource("beta").acquire(policy="youngest"):
+                    pytest.fail("entered")
+
+        road.is_open.set()
+        caller = start(run())
+        await has_alpha.wait()
+        tokens = (await store.acquire(claim("holder", B, attempt="other"))).verdict.tokens
+        assert (await store.acquire(claim("waiter", A, attempt="other", enclosing=tokens))).verdict.kind == "queued"
+        road.is_open.clear()
+        is_waited_for.set()
+        await until(lambda: road.kept)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await until(lambda: not locks._sessions.current().pending_releases.request_ids)
+        assert [(request, each.kind) for request, each in await store.verdicts("late", 60.0) or []] == [
+            ("waiter", "deadlock")
+        ]
+        assert [(each.victim.run_id, each.policy, len(each.cycle)) for each in deadlocks.found] == [
+            ("run", "youngest", 2)
+        ]
+        road.is_open.set()
+        await locks.aclose()
+        await port.aclose()
+
+
+async def test_a_repeated_request_reports_what_it_has_resolved(store: LockStore) -> None:
+    """A driver repeats a call whose answer it missed. The release of a request that was answered reports nothing."""
+    older = replace(claim("older", A, attempt="older"), born_ms=1)
+    [alpha] = (await store.acquire(older)).verdict.tokens
+    [beta] = (await store.acquire(claim("younger", B, attempt="younger"))).verdict.tokens
+    await store.acquire(claim("victim", A, attempt="younger", enclosing=(beta,)))
+    closing = replace(claim("closing", B, attempt="older", enclosing=(alpha,)), born_ms=1, policy="youngest")
+    replies = [await store.acquire(closing) for _ in range(2)]
+    assert [(each.verdict.kind, len(each.resolved)) for each in replies] == [("queued", 1), ("queued", 1)]
+    assert replies[0].resolved == replies[1].resolved
+    assert (await store.release("closing", (B,))).resolved == ()

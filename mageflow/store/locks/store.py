@@ -59,9 +59,19 @@ class LockStore:
         """
         return await self._run(_ACQUIRE, *claim.arguments())
 
-    async def release(self, request_id: str, resources: Sequence[ResourceKey]) -> LockReply:
-        """End a request; its locks go to the next in each queue. A second call changes nothing."""
-        return await self._run(_RELEASE, request_id, "end", *(lock_name(each) for each in resources))
+    async def release(
+        self, request_id: str, resources: Sequence[ResourceKey], *, is_answered: bool = True
+    ) -> LockReply:
+        """End a request; its locks go to the next in each queue. A second call changes nothing.
+
+        Args:
+            request_id: The request.
+            resources: What it requested.
+            is_answered: Whether its caller got the answer of `acquire`. If not, this answer has the deadlocks that the
+                request has resolved.
+        """
+        mode = "end" if is_answered else "unanswered"
+        return await self._run(_RELEASE, request_id, mode, *(lock_name(each) for each in resources))
 
     async def withdraw(self, request_id: str, resources: Sequence[ResourceKey]) -> LockReply:
         """Leave the queue. If the request was granted meanwhile, it keeps its locks and the verdict is granted."""

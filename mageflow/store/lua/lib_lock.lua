@@ -33,6 +33,8 @@
 --     verdict           text       grant, deadlock  absent while queued, then granted or deadlock
 --     cycle             [member]   deadlock         per member: request_id, lock, owner_id, info, traceparent
 --     cycle_policy      text       deadlock         policy of the request that closed the cycle
+--     resolved          [cycle]    deadlock         deadlocks that were resolved when it was queued: cycle, victim_index,
+--                                                   policy
 --   queue               zset       queue            "<lock>\0<place>\0<request id>", score 0: first in, first out
 --   sessions            zset       acquire, renew   session id -> epoch ms at which it ends unless renewed
 --   members             zset       acquire          owner ids, score 0: the owners of each session
@@ -323,6 +325,11 @@ local function abort_victim(path, victim_index, policy)
   resolved[#resolved + 1] = { cycle = cycle, victim_index = victim_index, policy = policy }
   for index = 1, wait.next_index - 1 do release_lock(wait.locks[index], victim.request_id) end
   return wait
+end
+
+-- Report again what was resolved when a request was queued: its caller has no answer to that call.
+local function report_resolved(wait)
+  for _, each in ipairs(wait and wait.resolved or {}) do resolved[#resolved + 1] = each end
 end
 
 -- Break every cycle that runs through a queued request. The caller of this script gets the verdict on

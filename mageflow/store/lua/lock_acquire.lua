@@ -61,6 +61,9 @@ local function answer()
   }
 end
 
+-- A driver repeats a call when it misses the answer, and with it what the call has resolved.
+local earlier = load(WAITS, request_id)
+report_resolved(earlier)
 local earlier_answer = answer()
 if earlier_answer then return finish(earlier_answer) end
 if redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 1 then return finish({ verdict = 'ended' }) end
@@ -93,4 +96,9 @@ if not can_wait then
 end
 enqueue(request_id, wait, held_lock)
 break_cycles(request_id, request_id)
+local own = load(WAITS, request_id)
+if #resolved > 0 and own then
+  own.resolved = resolved
+  save(WAITS, request_id, own)
+end
 return finish(answer())

@@ -4,7 +4,9 @@
 --   locks   hash   held locks; the others get their names from it (lib_lock_keys, fields in lib_lock)
 -- ARGS
 --   request_id  text   as given to lock_acquire
---   mode        text   end, or withdraw: a request that was granted meanwhile keeps its locks and gets the answer granted
+--   mode        text   end; or unanswered: as end, and the reply repeats what the request has resolved, because its caller
+--                      did not wait for the answer; or withdraw: a request that was granted meanwhile keeps its locks
+--                      and gets the answer granted
 --   ...         text   its locks
 -- RESULT   text "ended" of one lock that nothing waits for; else JSON: verdict ended (released: how many of the locks it still held; a repeated call gets the same number) |
 --          granted (tokens) | deadlock (cycle, cycle_policy);
@@ -26,6 +28,7 @@ local wait = load(WAITS, request_id)
 if mode == 'withdraw' and wait and wait.verdict == 'granted' then
   return finish({ verdict = 'granted', tokens = wait.tokens })
 end
+if mode == 'unanswered' then report_resolved(wait) end
 local reply = { verdict = 'ended' }
 if wait then
   if wait.verdict == 'deadlock' then
