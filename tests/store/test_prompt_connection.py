@@ -1,4 +1,4 @@
-"""Clients that are made from a URL write without a task of their own, and still wait no longer than they may."""
+"""Clients that are made from a URL write with less CPU, send the same bytes, and still wait no longer than they may."""
 
 import asyncio
 import os
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from redis.asyncio.connection import Connection
+from redis.exceptions import DataError
 
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import RedisPort
@@ -65,3 +67,43 @@ def test_options_of_the_url_come_before_our_own() -> None:
     pool = _pool_of("redis://localhost?max_connections=3&socket_timeout=2.5")
     assert pool.max_connections == 3
     assert pool.connection_kwargs["socket_timeout"] == 2.5
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("PING",),
+        ("EVALSHA", "0" * 40, 2, "{a}:k", "{a}:l", 0, -7, 1.5, "", "text, \u00e4 \U0001f9d9", "1"),
+        ("SET", "key", b"\xff", "EX", 1.5),
+        ("CONFIG GET", "maxmemory"),
+        (b"SET", "key", memoryview(b"value")),
+        ("SET", "key", "x" * 20_000, "EX", 60),
+        ("SET", "key", bytearray(b"value")),
+    ],
+    ids=["name alone", "script", "one of bytes", "two words", "bytes", "large", "array"],
+)
+def test_a_command_has_the_bytes_that_redis_py_writes(command: tuple[Any, ...]) -> None:
+    """However it is put together."""
+    usual = Connection().pack_command(*command)
+    own = _pool_of("redis://localhost").make_connection().pack_command(*command)
+    assert b"".join(own) == b"".join(usual)
+
+
+def test_a_script_is_one_piece_of_bytes() -> None:
+    """Its arguments are joined once, and not one after another."""
+    connection = _pool_of("redis://localhost").make_connection()
+    [packed] = connection.pack_command("EVALSHA", "0" * 40, 20, *[f"{{a}}:{each}" * 100 for each in range(20)], 1, "")
+    assert packed.count(b"\r\n") == 2 * 25 + 1
+
+
+@pytest.mark.parametrize("value", [True, None, object()])
+def test_a_value_that_redis_py_refuses_is_refused(value: object) -> None:
+    """A bool is no number."""
+    with pytest.raises(DataError):
+        _pool_of("redis://localhost").make_connection().pack_command("SET", "key", value)
+
+
+def test_text_that_is_no_unicode_is_refused() -> None:
+    """As everywhere: `RedisPort` says which operation had it."""
+    with pytest.raises(UnicodeEncodeError):
+        _pool_of("redis://localhost").make_connection().pack_command("SET", "key", "\ud800")
