@@ -96,6 +96,7 @@ class SdkContext(AttemptContext):
         self._dispatcher = ctx._dispatcher_client
         self._task = task
         self._around_spawns = around_spawns
+        self._part: WorkflowPart | None = None
         self.variables = Variables()
         self.workflow_run_id = ctx.workflow_run_id
         self.task_run_id = action.step_run_id
@@ -113,7 +114,10 @@ class SdkContext(AttemptContext):
     @property
     @override
     def workflow_part(self) -> WorkflowPart:
-        return _workflow_part(self._task, self._workflow())
+        # A signed attempt reads it four times.
+        if self._part is None:
+            self._part = _workflow_part(self._task, self._workflow())
+        return self._part
 
     @property
     @override
@@ -223,7 +227,9 @@ def note_added(task: Task[Any, Any], workflow: BaseWorkflow[Any]) -> None:
 
 def _workflow_of(action_id: str, task: Task[Any, Any]) -> BaseWorkflow[Any]:
     """The workflow whose run calls for an action."""
-    others: list[BaseWorkflow[Any]] = vars(task).get(_ADDED_TO, [])
+    others: list[BaseWorkflow[Any]] | None = vars(task).get(_ADDED_TO)
+    if not others:
+        return task._workflow
     return next((each for each in others if each._create_action_name(task) == action_id), task._workflow)
 
 

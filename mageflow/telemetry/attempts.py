@@ -81,7 +81,8 @@ class AttemptScope:
                 self._start_span()
         if guards.context.may_record:
             with guards.context.catching("attempt.bind"):
-                self._bound = bind(live.log_fields())
+                live.bound_fields = live.log_fields()
+                self._bound = bind(live.bound_fields)
         if recorder.log.may_emit(events.TASK_STARTED):
             recorder.log.emit(events.TASK_STARTED, queue_wait_s=self._rounded_wait)
         if guards.metric.may_record:
@@ -389,11 +390,14 @@ class ExecuteScope:
         live, guards = self._live, self._recorder.guards
         if guards.trace.may_record:
             with guards.trace.catching("execute.enter"):
-                live.execute_span = self._recorder.spans.start(traces.SPAN_EXECUTE, live.attempt.task.name, live.ids)
+                spans = self._recorder.spans
+                name = self._recorder.processes.execute_name(live.attempt.task)
+                live.execute_span = spans.start_stage(name, dict(live.stage_attributes(spans)))
                 self._token = otel_context.attach(trace.set_span_in_context(live.execute_span))
         if guards.context.may_record:
             with guards.context.catching("execute.bind"):
-                self._bound = bind(live.log_fields())
+                if added := live.added_log_fields():
+                    self._bound = bind(added)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -5,12 +5,13 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import Span
+from opentelemetry.util.types import AttributeValue
 
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.telemetry.gauges import Sample
 from mageflow.telemetry.names import metrics
 from mageflow.telemetry.recent import StaggerNow, describe_running
-from mageflow.telemetry.spans import Attributes
+from mageflow.telemetry.spans import Attributes, Spans
 
 __all__ = ["LiveAttempt", "LiveAttempts", "used_ratio"]
 
@@ -19,7 +20,9 @@ class LiveAttempt:
     """One running attempt, as everything that is recorded inside it needs it."""
 
     __slots__ = (
+        "_stage_attributes",
         "attempt",
+        "bound_fields",
         "context",
         "execute_ended_at",
         "execute_span",
@@ -35,6 +38,9 @@ class LiveAttempt:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
+        self._stage_attributes: Attributes | None = None
+        self.bound_fields: Mapping[str, object] = {}
+        """The `log_fields` that were bound when the attempt began."""
         self.execute_ended_at = 0
         """Nanoseconds since the epoch at which the function ended."""
         self.execute_span: Span | None = None
@@ -52,6 +58,17 @@ class LiveAttempt:
         self.stagger: StaggerNow | None = None
         self.span: Span = trace.INVALID_SPAN
         """The span of the attempt: mageflow's, or that of the SDK's instrumentor."""
+
+    def stage_attributes(self, spans: Spans) -> Mapping[str, AttributeValue]:
+        """`ids` and what every span has, put together once: a signed attempt has two spans with them."""
+        if self._stage_attributes is None:
+            self._stage_attributes = spans.with_common(self.ids)
+        return self._stage_attributes
+
+    def added_log_fields(self) -> dict[str, object]:
+        """The `log_fields` that are not bound yet, or with another value. Most attempts have none."""
+        bound = self.bound_fields
+        return {name: value for name, value in self.log_fields().items() if bound.get(name) != value}
 
     def log_fields(self) -> dict[str, object]:
         """Fields of every log event inside this attempt (`names.events.CONTEXT_FIELDS`)."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from contextvars import Token
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -27,6 +27,8 @@ from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
 
 __all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteScope", "damage_found"]
+
+_LOAD_SIGNATURE: Final = traces.SPAN_LOAD_SIGNATURE()
 
 
 class StaggerScope:
@@ -157,10 +159,12 @@ class LoadScope:
         if guards.trace.may_record:
             with guards.trace.catching("load.enter"):
                 live = recorder.live.find(current_attempt.get())
-                attributes: Attributes = {} if live is None else dict(live.ids)
-                attributes[traces.SIGNATURE_ID] = call.signature_id
-                attributes[traces.SIGNATURE_KIND] = call.kind
-                self._span = recorder.spans.start(traces.SPAN_LOAD_SIGNATURE, attributes=attributes)
+                attributes: Attributes = {
+                    **(recorder.spans.with_common({}) if live is None else live.stage_attributes(recorder.spans)),
+                    traces.SIGNATURE_ID: call.signature_id,
+                    traces.SIGNATURE_KIND: call.kind,
+                }
+                self._span = recorder.spans.start_stage(_LOAD_SIGNATURE, attributes)
                 self._token = otel_context.attach(trace.set_span_in_context(self._span))
                 if live is not None:
                     live.has_stages = True

@@ -14,6 +14,7 @@ class _OfTask(NamedTuple):
     task: TaskInfo
     server: Attributes
     name: str
+    execute_name: str
     shared: Attributes
     """For a span of another instrumentation too."""
     own: Attributes
@@ -32,6 +33,10 @@ class ProcessSpans:
     def name(self, task: TaskInfo) -> str:
         """The name of the span."""
         return self._of(task).name
+
+    def execute_name(self, task: TaskInfo) -> str:
+        """The name of the span of the task's function."""
+        return self._of(task).execute_name
 
     def attributes(self, attempt: Attempt, *, is_own: bool) -> Attributes:
         """The attributes at the start of the attempt: a new dictionary.
@@ -85,7 +90,14 @@ class ProcessSpans:
         }
         if task.code_function_name:
             shared[traces.CODE_FUNCTION_NAME] = task.code_function_name
-        return _OfTask(task, server, traces.SPAN_PROCESS(task.name), shared, self._spans.with_common(shared))
+        return _OfTask(
+            task,
+            server,
+            traces.SPAN_PROCESS(task.name),
+            traces.SPAN_EXECUTE(task.name),
+            shared,
+            self._spans.with_common(shared),
+        )
 
 
 def attempt_ids(attempt: Attempt) -> Attributes:

@@ -110,6 +110,10 @@ class Spans:
             **attributes,
         }
 
+    def start_stage(self, name: str, attributes: Mapping[str, AttributeValue]) -> Span:
+        """Start a span inside an attempt: as `start_process`, a child of the current span."""
+        return self._tracer.start_span(name, None, SpanKind.INTERNAL, attributes, record_exception=False)
+
     def start_process(self, name: str, attributes: Attributes, context: Context | None, links: Sequence[Link]) -> Span:
         """Start the span of an attempt: what `start` does, with a name and attributes that are complete already."""
         return self._tracer.start_span(name, context, SpanKind.CONSUMER, attributes, links, record_exception=False)

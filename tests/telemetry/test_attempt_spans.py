@@ -16,6 +16,7 @@ from mageflow.config import Settings
 from mageflow.interceptors import Enqueue, EnqueueItem, SignatureLoad, current_attempt
 from mageflow.metadata import OWN_KEYS, SHARED_KEYS, stamp
 from mageflow.telemetry import Telemetry
+from mageflow.telemetry.names import events
 from mageflow.types import DispatchRun
 from tests.telemetry.conftest import STAGGERED, TASK, Bench
 
@@ -125,6 +126,46 @@ def test_a_body_beside_a_load_has_a_span_of_its_own(bench: Bench):
     assert loading.attributes["mageflow.signature.bytes"] == 512
     assert loading.attributes["hatchet.step_run_id"] == "step-1"
     assert process.attributes["mageflow.signature.id"] == "sig-1"
+
+
+def test_load_and_body_have_the_ids_of_their_attempt_as_it_began(bench: Bench):
+    """And each its own attributes. A flow that the load finds is an attribute of neither, but a field of the lines."""
+    attempt = bench.attempt(signature_id="sig-1")
+    with bench.interceptor.attempt(attempt):
+        token = current_attempt.set(attempt)
+        load = SignatureLoad("chain", "sig-1")
+        with bench.interceptor.load_signature(load):
+            load.result, load.size_bytes = "hit", 512
+        attempt.flow_kind, attempt.flow_id, attempt.flow_name = "chain", "flow-1", "orders"
+        with bench.interceptor.execute(attempt):
+            bench.telemetry.recorder.log.emit(events.SIGNATURE_MISSING, signature_id="inside")
+        bench.telemetry.recorder.log.emit(events.SIGNATURE_MISSING, signature_id="outside")
+        attempt.outcome = "succeeded"
+        current_attempt.reset(token)
+
+    common = {
+        "messaging.system": "hatchet",
+        "hatchet.payload": "",
+        "messaging.destination.name": attempt.task.name,
+        "messaging.message.id": attempt.workflow_run_id,
+        "messaging.client.id": attempt.worker_id,
+        "hatchet.workflow_run_id": attempt.workflow_run_id,
+        "hatchet.step_run_id": attempt.task_run_id,
+        "hatchet.worker_id": attempt.worker_id,
+    }
+    own = {
+        "mageflow.signature.id": "sig-1",
+        "mageflow.signature.kind": "chain",
+        "mageflow.signature.result": "hit",
+        "mageflow.signature.bytes": 512,
+    }
+    assert dict(bench.spans.one("execute send").attributes) == common
+    assert dict(bench.spans.one("load signature").attributes) == common | own
+    inside, outside = bench.logs.named("mageflow.signature.missing")
+    assert (inside["flow"], inside["flow_id"], inside["run_id"]) == ("orders", "flow-1", "run-1")
+    assert "flow" not in outside
+    assert "flow_id" not in outside
+    assert outside["run_id"] == "run-1"
 
 
 def test_a_plain_body_needs_no_span_of_its_own(bench: Bench):
