@@ -49,6 +49,9 @@ LIBRARIES = (
 )
 """Not structlog: mageflow looks whether a program has imported it."""
 
+LIBRARIES_OF_COMMANDS = {"mcp": ("mcp.server.mcpserver",)}
+"""What one command of mageflow stands on besides. It is imported before the first program that is this command."""
+
 Program = Callable[[], object]
 
 
@@ -70,11 +73,11 @@ class NextProgram(BaseException):
         self.program = program
 
 
-def import_libraries() -> None:
+def import_libraries(names: Sequence[str] = LIBRARIES) -> None:
     """Import what the programs of tests stand on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in LIBRARIES:
+        for name in names:
             with suppress(ImportError):
                 importlib.import_module(name)
 
@@ -119,12 +122,15 @@ def serve(control: socket.socket) -> NoReturn:
             if not message:
                 os._exit(0)
             *streams, report = files
+            request = Request(*json.loads(message))
+            if request.arguments[:2] == ["-m", "mageflow"]:
+                import_libraries(LIBRARIES_OF_COMMANDS.get(" ".join(request.arguments[2:3]), ()))
             pid = os.fork()
             if pid == 0:
                 for each in (ended_r, ended_w, report, *reports.values()):
                     os.close(each)
                 control.close()
-                raise NextProgram(become(Request(*json.loads(message)), streams))
+                raise NextProgram(become(request, streams))
             reports[pid] = report
             for each in streams:
                 os.close(each)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ from _pytest.assertion.rewrite import AssertionRewritingHook
 
 from mageflow.testing.workers import WorkerProcess
 from tests.processes.client import FORKS, READ_AT_IMPORT, ForkingPopen
-from tests.processes.server import LIBRARIES
+from tests.processes.server import LIBRARIES, LIBRARIES_OF_COMMANDS
 from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="every program is a new interpreter here")
@@ -167,7 +168,7 @@ print(*(name for name in read if name.startswith("OTEL_")))
 
 def test_a_variable_of_opentelemetry_that_is_read_at_import_is_known():
     """A fork would not see another value of it, so a program that has one must be a new interpreter."""
-    command = [sys.executable, "-c", READS, *LIBRARIES]
+    command = [sys.executable, "-c", READS, *LIBRARIES, *chain(*LIBRARIES_OF_COMMANDS.values())]
     read = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert read
     assert [each for each in read if not each.startswith(READ_AT_IMPORT)] == []

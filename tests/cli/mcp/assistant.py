@@ -1,6 +1,7 @@
 """A client of ``mageflow mcp``: the client of the package ``mcp`` over the real stdin and stdout of the command."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from typing import Any
 from mcp import StdioServerParameters
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
+
+from tests.processes.client import READ_AT_IMPORT
 
 __all__ = ["Assistant", "assistant"]
 
@@ -50,9 +53,13 @@ class Assistant:
 async def assistant(
     errors: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> AsyncGenerator[Assistant]:
-    """Start the server as a client does, and talk to it. What it writes to stderr goes to a file."""
+    """Start the server as a client does, and talk to it. What it writes to stderr goes to a file.
+
+    A client passes on a few variables. The server gets the locale of the tests too, so that it can be a fork.
+    """
+    own = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
     parameters = StdioServerParameters(
-        command=sys.executable, args=["-m", "mageflow", "mcp", *arguments], env=dict(environment or {})
+        command=sys.executable, args=["-m", "mageflow", "mcp", *arguments], env=own | dict(environment or {})
     )
     with errors.open("a") as log:
         async with Client(stdio_client(parameters, errlog=log)) as client:
