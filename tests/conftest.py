@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,9 @@ ROOT = Path(__file__).parent.parent
 
 # What a developer has set for a real Hatchet must not lead a test there. `mageflow_engine` sets its own.
 _FOREIGN = ("HATCHET_", "MAGEFLOW_", "REDIS_URL", "OTEL_", "PROMETHEUS_MULTIPROC_DIR")
+
+_FORK_SERVER = pytest.StashKey[str]()
+"""The name of the server of forks that the parallel processes share."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
         watch_this_run()
     if not config.getoption("new_interpreters"):
-        processes.install()
+        processes.install(getattr(config, "workerinput", {}).get("fork_server", ""))
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # it begins with the files that have the most tests, slow or not
 
@@ -53,8 +57,19 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Fork the parallel processes of the whole suite from one that has imported all its files."""
-    processes.ForkingPopen.forks_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    """Fork the parallel processes of the whole suite from one that has imported all its files.
+
+    The servers that they fork programs from are forks of one that has imported the libraries.
+    """
+    if processes.FORKS and not config.getoption("new_interpreters"):
+        processes.ForkingPopen.forks_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        config.stash[_FORK_SERVER] = processes.SERVER_PROCESS.share()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Say to a parallel process where it gets its server of forks."""
+    node.workerinput["fork_server"] = node.config.stash.get(_FORK_SERVER, "")
 
 
 def pytest_collection() -> None:

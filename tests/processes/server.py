@@ -7,7 +7,8 @@ interpreter ends. `tests.processes.client` says which programs are started here.
 
 ``server.py SOCKET``: each message on the socket is a `Request`, with the files that are its standard streams and the
 pipe for its exit status. The answer is the process id. ``server.py SOCKET tests`` has imported all test files besides:
-its forks are the parallel processes of pytest.
+its forks are the parallel processes of pytest. ``server.py SOCKET at NAME`` listens on an abstract socket besides: who
+connects has a fork of this server for itself.
 """
 
 import gc
@@ -27,6 +28,7 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -102,7 +104,7 @@ def import_tests() -> None:
         pytest.main(["--noconftest", "-qq", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"], [Import()])
 
 
-def serve(control: socket.socket) -> NoReturn:
+def serve(control: socket.socket, listener: socket.socket | None = None) -> NoReturn:
     """Fork a process for each request, and report its status when it ends, until the socket is closed."""
     ended_r, ended_w = os.pipe()
     os.set_blocking(ended_w, False)
@@ -113,10 +115,19 @@ def serve(control: socket.socket) -> NoReturn:
     gc.collect()
     gc.freeze()  # the children share these pages until they write to them
     while True:
-        ready, _, _ = select.select([control, ended_r], [], [])
+        ready, _, _ = select.select([control, ended_r, *([listener] if listener else ())], [], [])
         if ended_r in ready:
             os.read(ended_r, 4096)
             _report(reports)
+        if listener is not None and listener in ready:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                for each in (ended_r, ended_w, *reports.values()):
+                    os.close(each)
+                control.close()
+                listener.close()
+                raise NextProgram(partial(serve, connection))
+            connection.close()
         if control in ready:
             message, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
             if not message:
@@ -130,6 +141,8 @@ def serve(control: socket.socket) -> NoReturn:
                 for each in (ended_r, ended_w, report, *reports.values()):
                     os.close(each)
                 control.close()
+                if listener is not None:
+                    listener.close()
                 raise NextProgram(become(request, streams))
             reports[pid] = report
             for each in streams:
@@ -143,6 +156,8 @@ def _report(reports: dict[int, int]) -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            if pid not in reports:  # another server
+                continue
             with suppress(BrokenPipeError):
                 os.write(reports[pid], str(status).encode())
             os.close(reports.pop(pid))
@@ -310,5 +325,11 @@ def run(program: Program) -> None:
 if __name__ == "__main__":
     sys.modules["program_server"] = sys.modules["__main__"]
     found = socket.socket(fileno=int(sys.argv[1]))
+    shared = None
+    if sys.argv[2:3] == ["at"]:
+        shared = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        shared.bind(f"\0{sys.argv[3]}")
+        shared.listen()
+        found.send(b"listens")
     (import_tests if sys.argv[2:] == ["tests"] else import_libraries)()
-    run(lambda: serve(found))
+    run(lambda: serve(found, shared))

@@ -13,7 +13,7 @@ import pytest
 from _pytest.assertion.rewrite import AssertionRewritingHook
 
 from mageflow.testing.workers import WorkerProcess
-from tests.processes.client import FORKS, READ_AT_IMPORT, ForkingPopen
+from tests.processes.client import FORKS, READ_AT_IMPORT, SERVER, SERVER_PROCESS, ForkingPopen
 from tests.processes.server import LIBRARIES, LIBRARIES_OF_COMMANDS
 from tests.started_program import StartedProgram
 
@@ -89,6 +89,7 @@ def test_the_parallel_processes_of_the_suite_are_forks(request):
         pytest.skip("this is no parallel run of the whole suite")
     assert psutil.Process().parent().cmdline()[-1] == "tests"
     assert ForkingPopen.forks_tests is False
+    assert SERVER_PROCESS.shared == config.workerinput["fork_server"] != ""
     files = {item.module for item in request.session.items}
     assert len(files) > 1
     assert [each.__name__ for each in files if not isinstance(each.__loader__, AssertionRewritingHook)] == []
@@ -132,7 +133,7 @@ def test_the_programs_here_are_forks(tmp_path):
 
     forked = run()
     assert forked == run()
-    assert psutil.Process(int(forked[0])).ppid() == os.getpid()
+    assert psutil.Process(int(forked[0])).cmdline()[:2] == [sys.executable, str(SERVER)]
     assert forked[1] == "True"
     as_new = [str(os.getpid()), "False"]
     of_engine = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
