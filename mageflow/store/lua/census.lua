@@ -8,7 +8,7 @@
 --          {pending, running, done, failed items}}
 -- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
 -- ATOMIC   the numbers of one reading belong together
--- INCLUDE  damage present
+-- INCLUDE  damage moving present
 refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))

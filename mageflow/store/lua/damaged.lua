@@ -7,7 +7,7 @@
 -- RESULT   key or entry, note (JSON), key or entry, note, ...
 -- TTL      the index of a shard: at least a week
 -- ATOMIC   what is noted meanwhile is either listed or kept
--- INCLUDE  damage
+-- INCLUDE  damage moving
 refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))

@@ -10,12 +10,6 @@ local function error_text(failure) return type(failure) == 'table' and failure.e
 
 local function is_wrong_type(failure) return string.find(error_text(failure), 'WRONGTYPE', 1, true) ~= nil end
 
--- For scripts that name one key of a shard and use others of it: all or none of these must be here. While the slot moves,
--- both masters refuse a command with two keys of which one is missing, and no key has the name of none. A command with
--- one key would take what is on its way for missing; made anew, it would stop the move. Scripts that name the counts
--- beside other keys are refused as a whole, for no key has the name of the counts alone.
-local function refuse_while_moving(key) redis.call('EXISTS', key, string.match(key, '^(.-})') .. ':none') end
-
 local noted = {}  -- the keys of notes that this call has written to
 
 -- key: any key of the shard. True if the damage was not noted before. A full hash keeps no more, and then all is new.
@@ -57,7 +51,6 @@ local function on_index(command, index, ...)
   local answer = redis.pcall(command, index, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   if not is_wrong_type(answer) then error(answer) end
-  refuse_while_moving(index)  -- what it is filled from
   redis.call('DEL', index)
   if string.find(index, '}:due$') then rebuild_due(index) end
   note_damage(index, index, 'index', 'it had another type than an index; deleted and filled anew', false)

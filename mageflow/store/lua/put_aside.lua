@@ -9,7 +9,7 @@
 -- RESULT   1 if it was not noted before, else 0
 -- TTL      the notes: a week
 -- ATOMIC   of two workers one reports the damage
--- INCLUDE  damage
+-- INCLUDE  damage moving
 refuse_while_moving(KEYS[1])
 on_index('ZREM', KEYS[1], ARGV[1])
 return note_damage(KEYS[1], ARGV[1], ARGV[2], ARGV[3], true) and 1 or 0

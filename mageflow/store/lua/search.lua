@@ -15,7 +15,7 @@
 --          with, or nothing at the end}
 -- TTL      none changes
 -- ATOMIC   an entry of an index and its record belong together
--- INCLUDE  damage
+-- INCLUDE  damage moving
 local FIRST_PAIR = 8
 refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
 local clock = redis.call('TIME')
