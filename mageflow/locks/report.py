@@ -4,13 +4,15 @@ Resource keys are the program's data: the report shows a hash of them unless raw
 document; the command line draws it.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from mageflow._frozen import frozen
 from mageflow.interceptors import ResourceKey
 from mageflow.locks.waitgraph import WaitGraph
-from mageflow.store import LockOwner, LockSnapshot
+from mageflow.store import LockHolding, LockOwner, LockSnapshot
 from mageflow.telemetry.spans import hashed
 
 __all__ = ["CycleMember", "Holder", "LocksReport", "Waiter", "shown_key"]
@@ -97,48 +99,9 @@ class LocksReport:
         def shown(resource: ResourceKey) -> str:
             return resource.key if raw_keys else shown_key(resource.key)
 
-        positions: dict[ResourceKey, int] = {}
-        waiters: list[Waiter] = []
-        for wait in snapshot.waits:
-            positions[wait.resource] = positions.get(wait.resource, 0) + 1
-            holding = graph.holders.get(wait.request_id)
-            holder = holding.owner if holding is not None else LockOwner()
-            owner = wait.owner
-            waiters.append(
-                Waiter(
-                    request=wait.request_id,
-                    lock=wait.resource.name,
-                    resource=shown(wait.resource),
-                    task=owner.task,
-                    run_id=owner.run_id,
-                    task_run_id=owner.task_run_id,
-                    attempt=owner.attempt,
-                    worker=owner.worker,
-                    trace_id=owner.trace_id,
-                    waited_s=wait.seconds,
-                    position=positions[wait.resource],
-                    holder_task=holder.task,
-                    holder_run_id=holder.run_id,
-                    blocked_by=tuple(graph.successors.get(wait.request_id, ())),
-                )
-            )
-        holders = tuple(
-            Holder(
-                lock=each.resource.name,
-                resource=shown(each.resource),
-                task=each.owner.task,
-                run_id=each.owner.run_id,
-                task_run_id=each.owner.task_run_id,
-                attempt=each.owner.attempt,
-                worker=each.owner.worker,
-                trace_id=each.owner.trace_id,
-                held_s=each.seconds,
-                token=each.token,
-                lease_remaining_s=each.lease_remaining_seconds,
-                waiters=positions.get(each.resource, 0),
-            )
-            for each in snapshot.holdings
-        )
+        waiters = _waiters(snapshot, graph, shown)
+        waiting = Counter(wait.resource for wait in snapshot.waits)
+        holders = tuple(_holder(each, shown(each.resource), waiting[each.resource]) for each in snapshot.holdings)
         cycles = tuple(
             tuple(
                 CycleMember(each.owner.task, each.owner.run_id, each.resource.name, shown(each.resource))
@@ -149,7 +112,7 @@ class LocksReport:
         return cls(
             at=snapshot.at,
             holders=holders,
-            waiters=tuple(waiters),
+            waiters=waiters,
             cycles=cycles,
             longest_path=graph.longest_path(),
             holders_total=snapshot.locks_total,
@@ -179,3 +142,50 @@ class LocksReport:
 def shown_key(key: str) -> str:
     """The hash of a key, as spans and logs show it; an empty key stays empty."""
     return hashed(key, "hash") if key else ""
+
+
+def _waiters(snapshot: LockSnapshot, graph: WaitGraph, shown: Callable[[ResourceKey], str]) -> tuple[Waiter, ...]:
+    positions: dict[ResourceKey, int] = {}
+    waiters: list[Waiter] = []
+    for wait in snapshot.waits:
+        positions[wait.resource] = positions.get(wait.resource, 0) + 1
+        holding = graph.holders.get(wait.request_id)
+        holder = holding.owner if holding is not None else LockOwner()
+        owner = wait.owner
+        waiters.append(
+            Waiter(
+                request=wait.request_id,
+                lock=wait.resource.name,
+                resource=shown(wait.resource),
+                task=owner.task,
+                run_id=owner.run_id,
+                task_run_id=owner.task_run_id,
+                attempt=owner.attempt,
+                worker=owner.worker,
+                trace_id=owner.trace_id,
+                waited_s=wait.seconds,
+                position=positions[wait.resource],
+                holder_task=holder.task,
+                holder_run_id=holder.run_id,
+                blocked_by=tuple(graph.successors.get(wait.request_id, ())),
+            )
+        )
+    return tuple(waiters)
+
+
+def _holder(holding: LockHolding, shown: str, waiters: int) -> Holder:
+    owner = holding.owner
+    return Holder(
+        lock=holding.resource.name,
+        resource=shown,
+        task=owner.task,
+        run_id=owner.run_id,
+        task_run_id=owner.task_run_id,
+        attempt=owner.attempt,
+        worker=owner.worker,
+        trace_id=owner.trace_id,
+        held_s=holding.seconds,
+        token=holding.token,
+        lease_remaining_s=holding.lease_remaining_seconds,
+        waiters=waiters,
+    )

@@ -4,12 +4,13 @@ import functools
 import json
 import string
 from collections.abc import Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
 from mageflow.signatures import RunIdentity
-from mageflow.store.keys import signature_id_of
+from mageflow.store.keys import RecordKeys, signature_id_of
+from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.calls import RecordOperations
@@ -84,7 +85,7 @@ class RunOperations(RecordOperations):
         path, epoch = locate(keys, run)
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
-            reply = await self._call(
+            reply: list[Any] = await self._call(
                 scripts.ADMIT,
                 keys,
                 str(path),
@@ -101,45 +102,14 @@ class RunOperations(RecordOperations):
                 workflow,
                 "1" if wants_signature else "",
             )
-            verdict, status, *rest = cast("list[Any]", reply)
+            verdict, status, *_ = reply
             if verdict == "missing":
                 call.result = "missing"
                 raise SignatureNotFoundError(key)
             if verdict == "invalid":
                 call.result = "invalid"
                 raise SignatureInvalidError(key, status)
-            if verdict == "foreign":
-                call.result = "foreign"
-                return Admission("foreign")
-            call.result = "hit"
-            if verdict == "replay":
-                return Admission("replay", status="done", result_json=status)
-            if verdict in ("skip", "over", "ended"):
-                return _without_body(verdict, status, *rest)
-            flat, text, successes, errors, state, handover, failures = rest
-            call.result, call.size_bytes = "invalid", len(text)
-            header = StoredHeader.read(flat)
-            signature = None
-            if wants_signature:
-                signature = member_view(keys, path, header, text, successes, errors, state)
-            else:
-                check_member(keys, path, text)
-            call.result = "hit"
-        step = path.index if path.is_step_or_item else None
-        return Admission(
-            "run",
-            status=status,
-            signature=signature,
-            flow_kind=keys.kind if keys.kind != "task" and step is not None else "",
-            flow_id=keys.id if keys.kind != "task" else "",
-            flow_name=header.name,
-            step=step or 0,
-            steps=header.total,
-            handover_seconds=handover / 1000 if handover >= 0 else None,
-            failed_attempts=failures,
-            traceparent=header.traceparent,
-            goes_on=verdict == "go_on",
-        )
+            return _admission(keys, path, reply, call, wants_signature=wants_signature)
 
     def _foreign(self, key: str, kind: SignatureKind = "task") -> Admission:
         with self._interceptor.load_signature(SignatureLoad(kind, signature_id_of(key), result="foreign")):
@@ -200,3 +170,42 @@ def _without_body(verdict: Literal["skip", "over", "ended"], status: str, more: 
     if verdict == "ended":
         return Admission(verdict, status=status, ended_attempt=int(more))
     return Admission(verdict, status=status, owner_run_id=more)
+
+
+def _admission(
+    keys: RecordKeys, path: MemberPath, reply: list[Any], call: SignatureLoad, *, wants_signature: bool
+) -> Admission:
+    """Read the answer of ``admit.lua``, and note in the call what was found."""
+    verdict, status, *rest = reply
+    if verdict == "foreign":
+        call.result = "foreign"
+        return Admission("foreign")
+    call.result = "hit"
+    if verdict == "replay":
+        return Admission("replay", status="done", result_json=status)
+    if verdict in ("skip", "over", "ended"):
+        return _without_body(verdict, status, *rest)
+    flat, text, successes, errors, state, handover, failures = rest
+    call.result, call.size_bytes = "invalid", len(text)
+    header = StoredHeader.read(flat)
+    signature = None
+    if wants_signature:
+        signature = member_view(keys, path, header, text, successes, errors, state)
+    else:
+        check_member(keys, path, text)
+    call.result = "hit"
+    step = path.index if path.is_step_or_item else None
+    return Admission(
+        "run",
+        status=status,
+        signature=signature,
+        flow_kind=keys.kind if keys.kind != "task" and step is not None else "",
+        flow_id=keys.id if keys.kind != "task" else "",
+        flow_name=header.name,
+        step=step or 0,
+        steps=header.total,
+        handover_seconds=handover / 1000 if handover >= 0 else None,
+        failed_attempts=failures,
+        traceparent=header.traceparent,
+        goes_on=verdict == "go_on",
+    )
