@@ -27,7 +27,6 @@ SERVER = Path(__file__).with_name("server.py")
 ROOT = str(Path(__file__).parents[2])
 SUPERVISOR = f"{ROOT}/mageflow/testing/supervisor.py"
 
-PARALLEL_PROCESS = "import sys;exec(eval(sys.stdin.readline()))"
 COMMAND = "from mageflow.cli import main; main()"
 MODULES = ("mageflow", "tests")
 
@@ -59,8 +58,7 @@ _POPEN = subprocess.Popen
 class ForkServer:
     """The server process. It starts with the first program and ends with `stop`, or with this process."""
 
-    def __init__(self, *arguments: str) -> None:
-        self._arguments = arguments
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -122,7 +120,7 @@ class ForkServer:
         self._control, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             self._process = _POPEN(
-                [sys.executable, str(SERVER), str(there.fileno()), *self._arguments, *arguments],
+                [sys.executable, str(SERVER), str(there.fileno()), *arguments],
                 env=self._environment,
                 pass_fds=[there.fileno()],
                 stdin=subprocess.PIPE,
@@ -155,18 +153,12 @@ OWN_PATHS = {ROOT, *_paths(os.environ)}
 
 SERVER_PROCESS = ForkServer()
 
-TEST_SERVER_PROCESS = ForkServer("tests")
-"""Forks the parallel processes of pytest, while `ForkingPopen.forks_tests`."""
-
 
 class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
     """Forks what `_is_forked` names, and starts everything else as `subprocess.Popen` does."""
 
     uses_server = True
     """Set to False for tests that are about new interpreters."""
-
-    forks_tests = False
-    """Whether the parallel processes of pytest, which execnet starts, are forks too."""
 
     by_pid: ClassVar[WeakValueDictionary[int, "ForkingPopen"]] = WeakValueDictionary()
     """The forked programs, for asyncio."""
@@ -183,9 +175,6 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
         }
         plain = (executable, preexec_fn, shell or None, gid, gids, uid) == (None,) * 6 and close_fds and not pass_fds
         directory = os.path.abspath(cwd or os.getcwd())  # noqa: PTH100, PTH109 - texts for JSON
-        server, arguments = SERVER_PROCESS, args[1:]
-        if self.forks_tests and list(args) == [sys.executable, "-u", "-c", PARALLEL_PROCESS]:
-            server, arguments = TEST_SERVER_PROCESS, args[2:]
         if not (
             self.uses_server
             and plain
@@ -193,8 +182,8 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
             and umask == -1
             and group in ([], [-1])
             and Path(directory).is_dir()
-            and (server is TEST_SERVER_PROCESS or _is_forked(args, directory))
-            and server.may_start(environment)
+            and _is_forked(args, directory)
+            and SERVER_PROCESS.may_start(environment)
         ):
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
             self.by_pid.pop(self.pid, None)
@@ -202,9 +191,9 @@ class ForkingPopen(_POPEN):  # type: ignore[type-arg, valid-type, misc]
         self._report, report = os.pipe()
         given = (pipes[0], pipes[3], pipes[5])
         try:
-            self.pid = server.start(
+            self.pid = SERVER_PROCESS.start(
                 {
-                    "arguments": [os.fsdecode(each) for each in arguments],
+                    "arguments": [os.fsdecode(each) for each in args[1:]],
                     "environment": environment,
                     "directory": directory,
                     "starts_session": bool(starts_session),
@@ -290,4 +279,3 @@ def uninstall() -> None:
         subprocess.Popen = _POPEN  # type: ignore[misc]
         asyncio.unix_events.os = os
     SERVER_PROCESS.stop()
-    TEST_SERVER_PROCESS.stop()

@@ -6,9 +6,8 @@ it imports mageflow, reads its own environment, arguments and directory, opens i
 interpreter ends. `tests.processes.client` says which programs are started here.
 
 ``server.py SOCKET``: each message on the socket is a `Request`, with the files that are its standard streams and the
-pipe for its exit status. The answer is the process id. ``server.py SOCKET tests`` has imported all test files besides:
-its forks are the parallel processes of pytest. ``server.py SOCKET at NAME`` listens on an abstract socket besides: who
-connects has a fork of this server for itself.
+pipe for its exit status. The answer is the process id. ``server.py SOCKET at NAME`` listens on an abstract socket
+besides: who connects has a fork of this server for itself.
 """
 
 import gc
@@ -27,14 +26,12 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
-
-ROOT = Path(__file__).parents[2]
 
 LIBRARIES = (
     "hatchet_sdk",
@@ -82,26 +79,6 @@ def import_libraries(names: Sequence[str] = LIBRARIES) -> None:
         for name in names:
             with suppress(ImportError):
                 importlib.import_module(name)
-
-
-def import_tests() -> None:
-    """Import all test files as pytest does, which rewrites their assertions.
-
-    A file that cannot be imported is reported by the processes that collect its tests.
-    """
-    import pytest
-
-    class Import:
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_collection(self) -> bool:
-            for path in sorted((ROOT / "tests").rglob("test_*.py")):
-                with suppress(Exception, pytest.skip.Exception):
-                    importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-            return True  # there is nothing to collect
-
-    sys.path[0] = str(ROOT)
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        pytest.main(["--noconftest", "-qq", "-s", "-p", "no:cacheprovider", "-p", "no:faulthandler"], [Import()])
 
 
 def serve(control: socket.socket, listener: socket.socket | None = None) -> NoReturn:
@@ -331,5 +308,5 @@ if __name__ == "__main__":
         shared.bind(f"\0{sys.argv[3]}")
         shared.listen()
         found.send(b"listens")
-    (import_tests if sys.argv[2:] == ["tests"] else import_libraries)()
+    import_libraries()
     run(lambda: serve(found, shared))
