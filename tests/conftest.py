@@ -27,9 +27,6 @@ ROOT = Path(__file__).parent.parent
 # What a developer has set for a real Hatchet must not lead a test there. `mageflow_engine` sets its own.
 _FOREIGN = ("HATCHET_", "MAGEFLOW_", "REDIS_URL", "OTEL_", "PROMETHEUS_MULTIPROC_DIR")
 
-_FORK_SERVER = pytest.StashKey[str]()
-"""The name of the server of forks that the parallel processes share."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what a developer uses who suspects the forks."""
@@ -47,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # a process of pytest-xdist belongs to the run that has started it
         watch_this_run()
     if not config.getoption("new_interpreters"):
-        processes.install(getattr(config, "workerinput", {}).get("fork_server", ""))
+        processes.install()
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # it begins with the files that have the most tests, slow or not
 
@@ -55,19 +52,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """End the server of forks, if a test has used it."""
     processes.uninstall()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Share one server of forks among the parallel processes: each would import the libraries for its own."""
-    if processes.FORKS and not config.getoption("new_interpreters"):
-        config.stash[_FORK_SERVER] = processes.SERVER_PROCESS.share()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Say to a parallel process where it gets its server of forks."""
-    node.workerinput["fork_server"] = node.config.stash.get(_FORK_SERVER, "")
 
 
 def pytest_collection(session: pytest.Session) -> None:

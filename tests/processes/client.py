@@ -36,9 +36,7 @@ READ_AT_IMPORT = (
     "LANG",
     "LC_",
     "GRPC_",
-    "OTEL_PROPAGATORS",
     "OTEL_PYTHON_CONTEXT",
-    "OTEL_PYTHON_TRACER_PROVIDER",
     "OTEL_SPAN_",
     "PROMETHEUS_",
     "PYDANTIC_",
@@ -63,21 +61,6 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._environment: dict[str, str] = {}
-        self.shared = ""
-        """The name of the socket of another server, of which this one becomes a fork."""
-
-    def share(self) -> str:
-        """Start the server, and return the name of the socket that gives forks of it."""
-        name = f"mageflow-tests-{os.getpid()}-{os.urandom(8).hex()}"
-        with self._lock:
-            self._begin("at", name)
-            assert self._control is not None
-            assert self._control.recv(64) == b"listens"
-        return name
-
-    def connect(self, name: str) -> None:
-        """Become, with the first program, a fork of the server that another process shares under this name."""
-        self.shared, self._environment = name, _own_environment()
 
     def start(self, request: dict[str, Any], files: Sequence[int]) -> int:
         """Start a program and return its process id."""
@@ -92,7 +75,7 @@ class ForkServer:
 
     def may_start(self, environment: Mapping[str, str]) -> bool:
         """Whether nothing that a library reads at its import is other than in the server."""
-        here = self._environment or _own_environment()
+        here = self._environment if self._process is not None else _own_environment()
         return _read_at_import(environment) == _read_at_import(here) and _paths(environment) <= {
             ROOT,
             *_paths(os.environ),
@@ -101,26 +84,19 @@ class ForkServer:
 
     def stop(self) -> None:
         """End the server. Its programs go on."""
-        if self._control is None:
+        if self._process is None or self._control is None:
             return
         self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
-        if self._process is not None:
-            self._process.communicate()
+        self._process.communicate()
         self._process = self._control = None
-        self._environment = {}
-        self.shared = ""
 
-    def _begin(self, *arguments: str) -> None:
-        if self.shared:
-            self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._control.connect(f"\0{self.shared}")
-            return
+    def _begin(self) -> None:
         self._environment = _own_environment()
         self._control, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             self._process = _POPEN(
-                [sys.executable, str(SERVER), str(there.fileno()), *arguments],
+                [sys.executable, str(SERVER), str(there.fileno())],
                 env=self._environment,
                 pass_fds=[there.fileno()],
                 stdin=subprocess.PIPE,
@@ -264,11 +240,9 @@ def _waitpid(pid: int, options: int) -> tuple[int, int]:
     return pid, -status if status < 0 else status << 8
 
 
-def install(shared: str = "") -> None:
-    """Put it in the place of `subprocess.Popen`, also for asyncio. ``shared`` is for `ForkServer.connect`."""
+def install() -> None:
+    """Put it in the place of `subprocess.Popen`, also for asyncio."""
     if FORKS:
-        if shared:
-            SERVER_PROCESS.connect(shared)
         subprocess.Popen = ForkingPopen  # type: ignore[misc]
         asyncio.unix_events.os = SimpleNamespace(**{**vars(os), "waitpid": _waitpid})  # type: ignore[assignment]
 

@@ -6,8 +6,7 @@ it imports mageflow, reads its own environment, arguments and directory, opens i
 interpreter ends. `tests.processes.client` says which programs are started here.
 
 ``server.py SOCKET``: each message on the socket is a `Request`, with the files that are its standard streams and the
-pipe for its exit status. The answer is the process id. ``server.py SOCKET at NAME`` listens on an abstract socket
-besides: who connects has a fork of this server for itself.
+pipe for its exit status. The answer is the process id.
 """
 
 import gc
@@ -27,7 +26,6 @@ import types
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from importlib.machinery import SourceFileLoader
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -47,9 +45,6 @@ LIBRARIES = (
     "rich.console",
 )
 """Not structlog: mageflow looks whether a program has imported it."""
-
-LIBRARIES_OF_COMMANDS = {"mcp": ("mcp.server.mcpserver",)}
-"""What one command of mageflow stands on besides. It is imported before the first program that is this command."""
 
 Program = Callable[[], object]
 
@@ -72,17 +67,13 @@ class NextProgram(BaseException):
         self.program = program
 
 
-def import_libraries(names: Sequence[str] = LIBRARIES) -> None:
-    """Import what the programs of tests stand on."""
+def serve(control: socket.socket) -> NoReturn:
+    """Fork a process for each request, and report its status when it ends, until the socket is closed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in names:
+        for name in LIBRARIES:
             with suppress(ImportError):
                 importlib.import_module(name)
-
-
-def serve(control: socket.socket, listener: socket.socket | None = None) -> NoReturn:
-    """Fork a process for each request, and report its status when it ends, until the socket is closed."""
     ended_r, ended_w = os.pipe()
     os.set_blocking(ended_w, False)
     signal.set_wakeup_fd(ended_w)
@@ -92,35 +83,21 @@ def serve(control: socket.socket, listener: socket.socket | None = None) -> NoRe
     gc.collect()
     gc.freeze()  # the children share these pages until they write to them
     while True:
-        ready, _, _ = select.select([control, ended_r, *([listener] if listener else ())], [], [])
+        ready, _, _ = select.select([control, ended_r], [], [])
         if ended_r in ready:
             os.read(ended_r, 4096)
             _report(reports)
-        if listener is not None and listener in ready:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                for each in (ended_r, ended_w, *reports.values()):
-                    os.close(each)
-                control.close()
-                listener.close()
-                raise NextProgram(partial(serve, connection))
-            connection.close()
         if control in ready:
             message, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
             if not message:
                 os._exit(0)
             *streams, report = files
-            request = Request(*json.loads(message))
-            if request.arguments[:2] == ["-m", "mageflow"]:
-                import_libraries(LIBRARIES_OF_COMMANDS.get(" ".join(request.arguments[2:3]), ()))
             pid = os.fork()
             if pid == 0:
                 for each in (ended_r, ended_w, report, *reports.values()):
                     os.close(each)
                 control.close()
-                if listener is not None:
-                    listener.close()
-                raise NextProgram(become(request, streams))
+                raise NextProgram(become(Request(*json.loads(message)), streams))
             reports[pid] = report
             for each in streams:
                 os.close(each)
@@ -133,8 +110,6 @@ def _report(reports: dict[int, int]) -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            if pid not in reports:  # another server
-                continue
             with suppress(BrokenPipeError):
                 os.write(reports[pid], str(status).encode())
             os.close(reports.pop(pid))
@@ -302,11 +277,4 @@ def run(program: Program) -> None:
 if __name__ == "__main__":
     sys.modules["program_server"] = sys.modules["__main__"]
     found = socket.socket(fileno=int(sys.argv[1]))
-    shared = None
-    if sys.argv[2:3] == ["at"]:
-        shared = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        shared.bind(f"\0{sys.argv[3]}")
-        shared.listen()
-        found.send(b"listens")
-    import_libraries()
-    run(lambda: serve(found, shared))
+    run(lambda: serve(found))

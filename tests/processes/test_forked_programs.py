@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import chain
 from pathlib import Path
 
 import psutil
 import pytest
 
 from mageflow.testing.workers import WorkerProcess
-from tests.processes.client import FORKS, READ_AT_IMPORT, SERVER, SERVER_PROCESS, ForkingPopen
-from tests.processes.server import LIBRARIES, LIBRARIES_OF_COMMANDS
+from tests.processes.client import FORKS, READ_AT_IMPORT, ForkingPopen
+from tests.processes.server import LIBRARIES
 from tests.started_program import StartedProgram
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="every program is a new interpreter here")
@@ -81,14 +80,6 @@ def test_a_program_sees_what_it_sees_in_a_new_interpreter(both, root, tmp_path, 
     assert (forked.returncode, forked.stderr) == (new.returncode, new.stderr) == (3, "an error\n")
 
 
-def test_the_parallel_processes_of_the_suite_share_a_server(request):
-    """One process imports the libraries; the server of each parallel process is a fork of it."""
-    config = request.config
-    if not hasattr(config, "workerinput"):
-        pytest.skip("this is no parallel run")
-    assert SERVER_PROCESS.shared == config.workerinput["fork_server"] != ""
-
-
 ENDS = {
     "normally": "print('end')",
     "exit": "raise SystemExit('a text')",
@@ -127,7 +118,7 @@ def test_the_programs_here_are_forks(tmp_path):
 
     forked = run()
     assert forked == run()
-    assert psutil.Process(int(forked[0])).cmdline()[:2] == [sys.executable, str(SERVER)]
+    assert psutil.Process(int(forked[0])).ppid() == os.getpid()
     assert forked[1] == "True"
     as_new = [str(os.getpid()), "False"]
     of_engine = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
@@ -163,7 +154,7 @@ print(*(name for name in read if name.startswith("OTEL_")))
 
 def test_a_variable_of_opentelemetry_that_is_read_at_import_is_known():
     """A fork would not see another value of it, so a program that has one must be a new interpreter."""
-    command = [sys.executable, "-c", READS, *LIBRARIES, *chain(*LIBRARIES_OF_COMMANDS.values())]
+    command = [sys.executable, "-c", READS, *LIBRARIES]
     read = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert read
     assert [each for each in read if not each.startswith(READ_AT_IMPORT)] == []
