@@ -1,10 +1,8 @@
 """Background work whose error is none of mageflow's: it is logged, and goes on."""
 
 import asyncio
-from typing import Any
 
 import pytest
-import redis.asyncio
 
 from mageflow import background
 from mageflow.config import Settings
@@ -16,17 +14,7 @@ from tests.flows.conftest import stop, valkey, valkey_server  # noqa: F401 - fix
 from tests.flows.fake_hatchet import FakeHatchet
 from tests.flows.test_losses import begin
 from tests.store.counting import RoundTrips
-
-
-class Faulty(redis.asyncio.Redis):
-    """A client of a user's own, with an error in it."""
-
-    is_faulty = False
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        if self.is_faulty:
-            raise LookupError("an error in the driver")
-        return await super().execute_command(*args, **options)
+from tests.store.faulty_client import Faulty
 
 
 async def test_heartbeats_go_on_after_an_unexpected_error(

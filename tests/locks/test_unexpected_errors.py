@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
 
 import pytest
-import redis.asyncio
 
 from mageflow import background
 from mageflow.interceptors import InterceptorChain
@@ -14,19 +12,9 @@ from mageflow.store import Keys, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import valkey, valkey_server  # noqa: F401 - fixtures
 from tests.locks.runs import until
+from tests.store.faulty_client import Faulty
 
 LEASE_SECONDS = 6.0
-
-
-class Faulty(redis.asyncio.Redis):
-    """A client of a user's own, with an error in it."""
-
-    is_faulty = False
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        if self.is_faulty:
-            raise LookupError("an error in the driver")
-        return await super().execute_command(*args, **options)
 
 
 async def test_leases_are_renewed_after_an_unexpected_error(
