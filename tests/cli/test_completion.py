@@ -85,3 +85,5 @@ def test_zsh_completes(line_of_the_page, environment) -> None:
             whole = f"{line.rpartition(' ')[0]} {expected}"
             terminal.wait_for(lambda screen, whole=whole: f"ready> {whole}" in screen, 120)
             terminal.press("C-c")
+            # The signal discards what is typed before the new prompt.
+            terminal.wait_for(lambda screen: screen.rstrip().endswith("ready>"), 120)
