@@ -80,27 +80,45 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         tracer_provider: TracerProvider | None = None,
         random: RandomSource | None = None,
     ) -> None:
-        if not isinstance(hatchet_client, Hatchet):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
-            raise ConfigurationError(
-                "Mageflow wraps a Hatchet client: write Mageflow(Hatchet()), not "
-                f"Mageflow({type(hatchet_client).__name__})"
-            )
+        _refuse_other(hatchet_client)
         super().__init__(config=hatchet_client.config)
         self.settings = settings or Settings()
         self.param_config = AcceptParams(param_config)
         self.telemetry = Telemetry(self.settings, registry=registry, tracer_provider=tracer_provider)
-        interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
-        address, _, port_number = self.config.host_port.rpartition(":")
-        interceptor.event(
-            ClientCreated(
-                server_address=address,
-                server_port=int(port_number) if port_number.isdecimal() else None,
-                namespace=self.namespace,
-                hide_from_log_forwarder=sdk.HiddenFromLogForwarder,
-            )
+        self._interceptor = InterceptorChain([*interceptors, self.telemetry.interceptor])
+        self._interceptor.event(self._created())
+        self._register = sdk.TaskRegister()
+        self._shutdown = invocation.Shutdown()
+        self._hooks = sdk.Hooks(self._interceptor)
+        enqueuer = sdk.Enqueuer(self._interceptor)
+        admin = self._observe_sends(enqueuer, debug=sdk.debug_of(hatchet_client))
+        self._confirmations = invocation.OutcomeConfirmations(
+            functools.partial(sdk.ending_of, self.runs),
+            functools.partial(sdk.has_begun_before, self.runs),
+            self._interceptor,
         )
-        enqueuer = sdk.Enqueuer(interceptor)
-        debug = sdk.debug_of(hatchet_client)
+        extend = invocation.TimeoutExtender(self._interceptor)
+        given = redis_client if redis_client is not None else self.settings.resolved_redis_url()
+        port = store.RedisPort(given, self._interceptor)
+        self._connect(port, functools.partial(self._load_services, admin, extend))
+        services = self._runner_services(extend, random or _random.SystemRandom())
+        with self._hooks.installing("declarations", "it is found by its type"):
+            sdk.require_names("declarations")
+        self._declarations = sdk.Declarations(
+            self._register, self.param_config, services, enqueuer.durable_spawn, self._hooks
+        )
+
+    def _created(self) -> ClientCreated:
+        address, _, port_number = self.config.host_port.rpartition(":")
+        return ClientCreated(
+            server_address=address,
+            server_port=int(port_number) if port_number.isdecimal() else None,
+            namespace=self.namespace,
+            hide_from_log_forwarder=sdk.HiddenFromLogForwarder,
+        )
+
+    def _observe_sends(self, enqueuer: sdk.Enqueuer, *, debug: bool) -> sdk.ObservedAdminClient:
+        """Make every send of this client go through the interceptors, and be noted in case nothing serves it."""
         observed, admin = sdk.instrumented_client(self.config, debug=debug, enqueuer=enqueuer)
         sdk.set_client(self, observed)
         enqueuer.watch(
@@ -108,26 +126,17 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
                 self.config,
                 observed.runs,
                 observed.workers,
-                interceptor,
+                self._interceptor,
                 self.settings.unserved_warning_seconds,
                 lambda: [each.name for each in self._register.runnables()],
             )
         )
-        given = redis_client if redis_client is not None else self.settings.resolved_redis_url()
-        port = store.RedisPort(given, interceptor)
-        extend = invocation.TimeoutExtender(interceptor)
-        self._interceptor = interceptor
-        self._shutdown = invocation.Shutdown()
-        self._register = sdk.TaskRegister()
-        self._connect(port, functools.partial(self._load_services, admin, interceptor, extend))
-        self._confirmations = invocation.OutcomeConfirmations(
-            functools.partial(sdk.ending_of, observed.runs),
-            functools.partial(sdk.has_begun_before, observed.runs),
-            interceptor,
-        )
-        services = invocation.RunnerServices(
-            interceptor=interceptor,
-            random=random or _random.SystemRandom(),
+        return admin
+
+    def _runner_services(self, extend: invocation.TimeoutExtender, random: RandomSource) -> invocation.RunnerServices:
+        return invocation.RunnerServices(
+            interceptor=self._interceptor,
+            random=random,
             signed=invocation.SignedRuns(
                 lambda: self._flows, sdk.as_non_retryable, extend, self.settings.redis_wait_extension_seconds
             ),
@@ -136,12 +145,6 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             is_non_retryable=sdk.is_non_retryable,
             shutdown=self._shutdown,
             on_end=(self._release_locks, self._stop_heartbeat),
-        )
-        self._hooks = sdk.Hooks(interceptor)
-        with self._hooks.installing("declarations", "it is found by its type"):
-            sdk.require_names("declarations")
-        self._declarations = sdk.Declarations(
-            self._register, self.param_config, services, enqueuer.durable_spawn, self._hooks
         )
 
     @classmethod
@@ -209,12 +212,10 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             user_lifespan = sdk.set_lifespan(worker, lambda: self._lifespan(worker, user_lifespan))
         return worker
 
-    def _load_services(
-        self, admin: sdk.ObservedAdminClient, interceptor: Interceptor, extend: invocation.TimeoutExtender
-    ) -> "RedisServices":
+    def _load_services(self, admin: sdk.ObservedAdminClient, extend: invocation.TimeoutExtender) -> "RedisServices":
         from mageflow.client.services import RedisServices  # noqa: PLC0415 - a worker without Redis loads none of it
 
-        return RedisServices(self, admin, self._port, self._register, self.settings, interceptor, extend)
+        return RedisServices(self, admin, self._port, self._register, self.settings, self._interceptor, extend)
 
     def _logs_of_listener(self, worker: Worker) -> Callable[[], None] | None:
         with self._hooks.installing("actions", "the SDK's lines of every run stay in the log"):
@@ -287,6 +288,14 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.aclose()
+
+
+def _refuse_other(hatchet_client: object) -> None:
+    """Raise if a program, which may not check its types, gives something else than a Hatchet client."""
+    if not isinstance(hatchet_client, Hatchet):
+        raise ConfigurationError(
+            f"Mageflow wraps a Hatchet client: write Mageflow(Hatchet()), not Mageflow({type(hatchet_client).__name__})"
+        )
 
 
 HatchetMageflow = Mageflow
