@@ -62,6 +62,8 @@ from mageflow.types import Dispatcher, TaskCatalog
 __all__ = ["Flows"]
 
 _WORKFLOW_WAIT_SECONDS: Final = 1.0
+_WAITER_SECONDS: Final = 60.0
+"""A fail-over takes less. The flow does not need the waiter: its workers wait for Redis themselves."""
 
 
 class Flows:
@@ -201,7 +203,7 @@ class Flows:
         await self._outbox.deliver(decision)
         return Status.SUSPENDED if decision.verdict is StartVerdict.HELD else decision.status or Status.ACTIVE
 
-    async def wait(self, key: str, *, poll_seconds: float = 0.5) -> Any:
+    async def wait(self, key: str, *, poll_seconds: float = 0.5, retry_seconds: float = _WAITER_SECONDS) -> Any:
         """Wait until a flow has ended and return its result.
 
         Polls Redis: every 20 ms at first, then less often, down to every ``poll_seconds``. Waits as long as it takes;
@@ -211,6 +213,7 @@ class Flows:
         Args:
             key: Key of the flow.
             poll_seconds: Longest pause between two looks.
+            retry_seconds: How long to go on while Redis is unavailable; the flow goes on when it is back.
 
         Returns:
             The result of the last step of a chain; the list of results of a swarm, in task order, with None where an
@@ -219,12 +222,13 @@ class Flows:
         Raises:
             FlowFailedError: It ended as ``failed``, ``cancelled`` or ``interrupted``; carries the stored error.
             SignatureNotFoundError: It expired or was removed.
+            StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
         """
         pause = min(0.02, poll_seconds)
         watch = OpenSwarmWatch(self._interceptor, self._settings.unserved_warning_seconds)
         while True:
             with suppressed():  # otherwise each look were a span, or a trace, of a program that instruments Redis
-                flow, result = await self._store.load_with_result(key)
+                flow, result = await while_unavailable(lambda: self._store.load_with_result(key), retry_seconds)
             if flow.status in ENDED:
                 break
             watch.look(flow)

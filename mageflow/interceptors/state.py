@@ -43,6 +43,9 @@ class SignatureWrite:
     """Id of the signature; for a member of a flow, of the flow."""
     size_bytes: int = 0
     """Size of the definitions that are written; 0 where only state changes."""
+    is_dropped: bool = False
+    """Filled in: a run has ended, and its record is gone. Nothing was written, and nothing follows from that end. False
+    for a run that was cancelled: who removes a record cancels its runs."""
 
 
 @dataclass(slots=True, eq=False)

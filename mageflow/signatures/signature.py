@@ -155,7 +155,8 @@ class Signature(BaseModel):
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
-            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
+            StoreUnavailableError: Redis is unreachable, or refuses for now; while this waits for the result, for over
+                60 s. Not for a task signature.
         """
         return self._bound_runner("run").run(self, input, options)
 
@@ -178,7 +179,8 @@ class Signature(BaseModel):
             FlowFailedError: The chain or swarm did not succeed.
             SignatureNotFoundError: The chain or swarm expired or was removed.
             IllegalTransitionError: The chain or swarm was interrupted before it was started.
-            StoreUnavailableError: Redis is unreachable, or refuses for now. Not for a task signature.
+            StoreUnavailableError: Redis is unreachable, or refuses for now; while this waits for the result, for over
+                60 s. Not for a task signature.
         """
         return await self._bound_runner("aio_run").aio_run(self, input, options)
 

@@ -218,10 +218,12 @@ class WriteScope:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
         if guards.metric.may_record:
             with guards.metric.catching("write.exit"):
-                result = "ok" if error is None else "error"
+                result = "error" if error is not None else "missing" if call.is_dropped else "ok"
                 recorder.instruments.inc(metrics.SIGNATURE_WRITES, call.kind, call.operation, result)
                 if call.size_bytes:
                     recorder.instruments.observe(metrics.SIGNATURE_SIZE, call.size_bytes, call.kind)
+        if call.is_dropped:
+            recorder.log.emit(events.SIGNATURE_END_DROPPED, kind=call.kind, signature_id=call.signature_id)
 
 
 class RedisScope:

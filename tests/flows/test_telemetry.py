@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from mageflow.config import Settings
 from mageflow.flows import Flows
-from mageflow.signatures import SwarmConfig
-from mageflow.store import Store
+from mageflow.signatures import RunIdentity, SwarmConfig
+from mageflow.store import AttemptOutcome, Store
 from mageflow.telemetry import Telemetry
-from mageflow.testing.capture import capture_logs
+from mageflow.testing.capture import capture_logs, samples
 from tests.flows.conftest import stop
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
@@ -244,3 +244,19 @@ async def test_telemetry_that_fails_fails_no_flow(store: Store, hatchet: FakeHat
     assert recorder.guards.metric.total
     assert recorder.guards.trace.total
     await stop(observed.flows)
+
+
+async def test_an_end_whose_record_is_gone_is_reported(store: Store, hatchet: FakeHatchet) -> None:
+    """Redis has lost the flow while its step ran: what should follow never comes, so the end is counted and logged."""
+    registry = CollectorRegistry()
+    interceptor = Telemetry(Settings(), registry=registry).interceptor
+    flows = Flows(Store(store.port, store.keys, Settings(), interceptor), hatchet, hatchet, Settings())
+    chain = await flows.creation.chain(["one", "two"])
+    await store.port.command("FLUSHDB")
+    with capture_logs() as logs:
+        for outcome in ("succeeded", "cancelled"):
+            await flows.settle(f"{chain.key}#0", RunIdentity("run"), AttemptOutcome(outcome))
+    writes = samples(registry).by("result", "mageflow_signature_writes_total", kind="chain", operation="update")
+    assert writes == {"ok": 1.0, "missing": 1.0}
+    event = logs.one("mageflow.signature.end_dropped")
+    assert (event["kind"], event["signature_id"], event["level"]) == ("chain", chain.key.rpartition(":")[2], "warning")

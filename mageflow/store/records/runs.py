@@ -14,7 +14,7 @@ from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
 from mageflow.store.records.admission import Admission, locate
 from mageflow.store.records.calls import RecordOperations
-from mageflow.store.records.decisions import Settlement
+from mageflow.store.records.decisions import Settlement, SettleVerdict
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
@@ -149,6 +149,7 @@ class RunOperations(RecordOperations):
                 _COMPACT.encode(dict(ended.stages_ms)) if ended.stages_ms else "",
                 *[part for each in acknowledged for part in each],
             )
+            call.is_dropped = reply[0] == SettleVerdict.GONE and ended.outcome != "cancelled"
         return guarded(keys.record, lambda: Settlement.parse(keys, reply))
 
 

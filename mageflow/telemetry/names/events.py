@@ -118,6 +118,11 @@ SIGNATURE_MISSING: Final = LogEvent(
     "mageflow.signature.missing", "error", "A signature has expired, was removed, or never existed.",
     ("kind", "signature_id"),
 )  # fmt: skip
+SIGNATURE_END_DROPPED: Final = LogEvent(
+    "mageflow.signature.end_dropped", "warning",
+    "A run has ended whose signature or flow has expired, was removed or was lost by Redis: nothing follows from it.",
+    ("kind", "signature_id"),
+)  # fmt: skip
 SIGNATURE_INVALID: Final = LogEvent(
     "mageflow.signature.invalid", "error", "A stored signature does not validate.",
     ("kind", "signature_id", "error_type"),

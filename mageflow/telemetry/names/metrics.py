@@ -90,6 +90,7 @@ SIGNATURE_KINDS: Final = ("task", "chain", "swarm")
 LOAD_RESULTS: Final = ("hit", "missing", "invalid", "foreign", "error")
 DAMAGE_KINDS: Final = ("record", "index", "entry")
 WRITE_OPERATIONS: Final = ("create", "update", "delete", "touch")
+WRITE_RESULTS: Final = ("ok", "missing", "error")
 FLOW_KINDS: Final = ("chain", "swarm")
 FLOW_OUTCOMES: Final = ("succeeded", "failed", "cancelled")
 ITEM_STATES: Final = ("pending", "running", "done", "failed")
@@ -243,7 +244,7 @@ SIGNATURE_LOAD_DURATION: Final = _histogram(
 )
 SIGNATURE_WRITES: Final = _counter(
     "mageflow_signature_writes_total", "Signature writes.",
-    kind=SIGNATURE_KINDS, operation=WRITE_OPERATIONS, result=OK_ERROR,
+    kind=SIGNATURE_KINDS, operation=WRITE_OPERATIONS, result=WRITE_RESULTS,
 )  # fmt: skip
 SIGNATURE_SIZE: Final = _histogram(
     "mageflow_signature_size_bytes", "Serialised size of signatures.", SIZE, unit="bytes", kind=SIGNATURE_KINDS
