@@ -59,6 +59,7 @@ class ClusterObserver:
         self._leads_until = 0.0
         self._cannot_read_locks = False
         self._last_counts: object = None
+        self._readings = 0
 
     @property
     def leads(self) -> bool:
@@ -113,7 +114,8 @@ class ClusterObserver:
             if self._leads_until and started_at >= self._leads_until:
                 self._follow()  # the lease had ended: there was no leader in between
             leads_until = started_at + self._lease_seconds
-            census = await self._store.census()
+            self._readings += 1
+            census = await self._store.census(self._readings)
             locks = await self._read_locks()
         self._leads_until = leads_until
         view = ClusterView(

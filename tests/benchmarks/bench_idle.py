@@ -45,7 +45,7 @@ async def calls_of_a_worker(url: str) -> dict[str, list[str]]:
 
     await record("lead", store.lead("worker-1", 15.0))
     await record("due", store.due(100, 15.0))
-    await record("census", store.census())
+    await record("census", store.census(0))
     await record("lock_snapshot", locks.snapshot())
     await port.aclose()
     return found

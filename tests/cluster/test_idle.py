@@ -52,7 +52,7 @@ async def test_a_reading_and_a_sweep_take_few_commands(process: MakeProcess, mag
         for _ in range(120):
             await leader.flows.creation.sign("echo")
         grown.append((await counted(mageflow_redis.url, both))[1])
-    assert grown[0] <= 120
+    assert grown[0] <= 60  # a minute of the idle worker has six readings
     assert grown[1] <= grown[0] + 20  # a shard may have had no signature before
     assert leader.samples.value("mageflow_signatures", kind="task", status="pending") == 240
 

@@ -88,6 +88,32 @@ async def test_flows_that_expired_are_not_active_for_ever(process: MakeProcess) 
     assert leader.samples.value("mageflow_swarm_items", state="running") == 0
 
 
+async def test_signatures_that_expired_are_dropped_within_four_readings(process: MakeProcess) -> None:
+    """Each reading of the leader drops those of a quarter of the shards."""
+    leader = process()
+    for _ in range(40):
+        signature = await leader.flows.creation.sign("echo")
+        shard, identity = signature.key.rpartition(":")[0].rpartition(":")[0], signature.key.rpartition(":")[2]
+        await leader.port.command("ZADD", f"{shard}:stats:task:pending", 1, identity)  # its TTL has ended
+    counts: list[float] = []
+    for _ in range(4):
+        await leader.observer.observe()
+        counts.append(leader.samples.value("mageflow_signatures", kind="task", status="pending"))
+    assert counts == sorted(counts, reverse=True)
+    assert 0 < counts[0] < 40
+    assert counts[-1] == 0
+
+
+async def test_a_single_reading_counts_no_expired_signature(process: MakeProcess) -> None:
+    """A command reads once, and has all shards drop what has expired."""
+    leader = process()
+    signature = await leader.flows.creation.sign("echo")
+    await leader.flows.creation.sign("echo")
+    shard, identity = signature.key.rpartition(":")[0].rpartition(":")[0], signature.key.rpartition(":")[2]
+    await leader.port.command("ZADD", f"{shard}:stats:task:pending", 1, identity)
+    assert (await leader.flows.search.counts())["task"]["pending"] == 1
+
+
 async def test_locks_show_the_wait_graph_and_who_is_gone(process: MakeProcess) -> None:
     """Runs, waits and the longest line; a lock is orphaned from the missed renewal on, until another run takes it."""
     leader, other = process(), process()

@@ -3,10 +3,12 @@
 -- KEYS
 --   ...      text   what the keys of each shard's counts begin with; more than one only outside a Cluster
 -- ARGS
+--   drop     text   one letter for each shard: 1 drops its entries of expired records, 0 counts them too
 --   ...      text   <kind>:<status> pairs to count
 -- RESULT   {{signatures per pair}, {chains active, ms of the oldest}, {swarms active, ms of the oldest},
 --          {pending, running, done, failed items}}
--- TTL      none changes; entries of expired records are dropped, of active flows the oldest hundred per call
+-- TTL      none changes; entries of expired records are dropped from the shards that drop names, those of active flows
+--          from all, the oldest hundred per call
 -- ATOMIC   the numbers of one reading belong together
 -- INCLUDE  damage moving present
 refuse_while_moving(KEYS[1])  -- on a Cluster there is no other
@@ -14,19 +16,20 @@ local clock = redis.call('TIME')
 local now = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000))
 local signatures, flows, items = {}, {}, {0, 0, 0, 0}
 local keys = {}
-for _, suffix in ipairs({'started:chain', 'started:swarm', 'items', unpack(ARGV)}) do
+for _, suffix in ipairs({'started:chain', 'started:swarm', 'items', unpack(ARGV, 2)}) do
   for _, shard in ipairs(KEYS) do keys[#keys + 1] = shard .. ':' .. suffix end
 end
-local present = present_of(keys)
-for i, pair in ipairs(ARGV) do
-  signatures[i] = 0
-  for _, shard in ipairs(KEYS) do
-    local key = shard .. ':' .. pair
+local present = present_of(keys, #KEYS)
+for i = 2, #ARGV do
+  local count = 0
+  for j, shard in ipairs(KEYS) do
+    local key = shard .. ':' .. ARGV[i]
     if present[key] then
-      on_index('ZREMRANGEBYSCORE', key, '-inf', now)
-      signatures[i] = signatures[i] + redis.call('ZCARD', key)
+      if string.sub(ARGV[1], j, j) == '1' then on_index('ZREMRANGEBYSCORE', key, '-inf', now) end
+      count = count + on_index('ZCARD', key)
     end
   end
+  signatures[i - 1] = count
 end
 -- A flow that expires before it ends leaves its entry behind. The oldest flows expire first.
 local function forget_expired(shard, key, kind)

@@ -81,7 +81,7 @@ DUE: Final = Script("due", ("...",), ("limit", "lease_ms"))
 LEAD: Final = Script("lead", ("lease",), ("owner", "ttl_ms"))
 PUT_ASIDE: Final = Script("put_aside", ("due",), ("record", "kind", "reason"))
 DAMAGED: Final = Script("damaged", ("...",), ("clear",))
-CENSUS: Final = Script("census", ("...",), ("...",))
+CENSUS: Final = Script("census", ("...",), ("drop", "..."))
 SEARCH: Final = Script("search", ("...",), ("shard", "pair", "score", "offset", "limit", "name", "since", "..."))
 
 RECORD_SCRIPTS: Final = (

@@ -130,6 +130,11 @@ class SweepOperations(RecordOperations):
         """Give the leader's lease back, if ``owner`` has it."""
         await self.port.call(scripts.LEAD, [self.keys.tagged("leader", "leader")], (owner, 0))
 
-    async def census(self) -> Census:
-        """Counts of everything stored, for the cluster view. One round trip; one per shard on a Cluster."""
-        return await read_census(self.port, self.keys)
+    async def census(self, turn: int | None = None) -> Census:
+        """Counts of everything stored, for the cluster view. One round trip; one per shard on a Cluster.
+
+        Args:
+            turn: Number of this reading, for one that reads again and again: each drops the expired records of a
+                quarter of the shards, and counts the others'. None drops all.
+        """
+        return await read_census(self.port, self.keys, turn)
