@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mageflow.cli.moments import Duration
 from mageflow.cli.numbers import FiniteRange
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ Examples:
   mageflow dashboards check --prometheus http://127.0.0.1:9090
                                               which panels get data?
   mageflow dashboards check --prometheus http://127.0.0.1:9090 \\
-      --range 86400 --rate-interval 240       the same, for one day
+      --range 1d --rate-interval 4m           the same, for one day
 
 \b
 A panel without data is reported, but is not an error: nothing may have
@@ -54,6 +56,8 @@ happened in the range.
 Exit status: 0 no problem found, 1 a file or a query is wrong,
 2 wrong arguments.
 """
+
+_DURATION = Duration(timedelta(seconds=1), bare=timedelta(seconds=1))
 
 
 @click.group(epilog=_GROUP_EPILOG)
@@ -115,11 +119,11 @@ def export(
 @dashboards.command(epilog=_CHECK_EPILOG, short_help="Check the shipped files, a copy, and panels.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
 @click.option("--prometheus", metavar="URL", help="Send every query of every panel to this Prometheus.")
-@click.option("--range", "range_seconds", metavar="SECONDS", type=FiniteRange(min=1), default=3600.0,
-              show_default=True, help="Length of the time range up to now.")  # fmt: skip
-@click.option("--rate-interval", metavar="SECONDS", type=FiniteRange(min=1), default=60.0,
-              show_default=True, help="Value of $__rate_interval: at least four scrape intervals.")  # fmt: skip
-def check(directory: Path | None, prometheus: str | None, range_seconds: float, rate_interval: float) -> None:
+@click.option("--range", "time_range", metavar="DURATION", type=_DURATION, default="1h", show_default=True,
+              help="Length of the time range up to now.")  # fmt: skip
+@click.option("--rate-interval", metavar="DURATION", type=_DURATION, default="1m", show_default=True,
+              help="Value of $__rate_interval: at least four scrape intervals.")  # fmt: skip
+def check(directory: Path | None, prometheus: str | None, time_range: timedelta, rate_interval: timedelta) -> None:
     """Check the shipped files, a copy of them, and which panels get data.
 
     Always: every query names only metrics, labels and label values that this version of mageflow exports, and promtool
@@ -141,7 +145,10 @@ def check(directory: Path | None, prometheus: str | None, range_seconds: float, 
     if prometheus is not None:
         problems += _report(
             run_panel_queries(
-                prometheus, bundle.boards, range_seconds=range_seconds, rate_interval_seconds=rate_interval
+                prometheus,
+                bundle.boards,
+                range_seconds=time_range.total_seconds(),
+                rate_interval_seconds=rate_interval.total_seconds(),
             )
         )
     for problem in problems:

@@ -29,32 +29,51 @@ class CommandHome:
     summary: str
 
 
-COMMANDS = {
-    "cancel": CommandHome("mageflow.cli.cancel", "cancel", "Cancel the runs of a signature, chain or swarm."),
-    "damaged": CommandHome("mageflow.cli.damaged", "damaged", "List what in Redis cannot be read and was put aside."),
-    "dashboards": CommandHome(
-        "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
-    ),
-    "demo": CommandHome("mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."),
-    "dev": CommandHome("mageflow.cli.dev", "dev", "Run engine, Valkey and your worker, with reload and one log."),
-    "doctor": CommandHome("mageflow.cli.doctor", "doctor", "Check what workers depend on, and how to repair it."),
-    "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
-    "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
-    "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
-    "interrupt": CommandHome("mageflow.cli.lifecycle", "interrupt", "End signatures, chains or swarms now."),
-    "list": CommandHome(
-        "mageflow.cli.list_signatures", "list_signatures", "List stored signatures, chains and swarms."
-    ),
-    "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
-    "mcp": CommandHome("mageflow.cli.mcp", "mcp", "Answer the questions of an assistant about flows, locks and waits."),
-    "resume": CommandHome("mageflow.cli.lifecycle", "resume", "Continue what was suspended."),
-    "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
-    "start": CommandHome("mageflow.cli.start", "start", "Start a stored signature, chain or swarm."),
-    "suspend": CommandHome("mageflow.cli.lifecycle", "suspend", "Let nothing more of a chain or swarm start."),
-    "tail": CommandHome("mageflow.cli.tail", "tail", "Print what happens, as it happens."),
-    "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, locks, flows, errors and traces live."),
-    "worker": CommandHome("mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."),
+_SECTIONS = {
+    "Try and develop": {
+        "demo": CommandHome(
+            "mageflow.cli.demo", "demo", "Run tasks of every kind on this machine and report the result."
+        ),
+        "dev": CommandHome("mageflow.cli.dev", "dev", "Run engine, Valkey and your worker, with reload and one log."),
+        "run": CommandHome("mageflow.cli.run", "run", "Run a program with a development engine."),
+        "engine": CommandHome("mageflow.cli.engine", "engine", "Run the local engine, for programs that use Hatchet."),
+        "env": CommandHome("mageflow.cli.env", "env", "Print the variables of a development engine, for a shell."),
+    },
+    "Run workers": {
+        "doctor": CommandHome("mageflow.cli.doctor", "doctor", "Check what workers depend on, and how to repair it."),
+        "worker": CommandHome(
+            "mageflow.cli.worker", "worker", "Run the worker of a module, after checking what it needs."
+        ),
+        "dashboards": CommandHome(
+            "mageflow.cli.dashboards", "dashboards", "Export and check the Grafana dashboards, rules and runbook."
+        ),
+    },
+    "See what happens": {
+        "top": CommandHome("mageflow.cli.top", "top", "Watch tasks, locks, flows, errors and traces live."),
+        "tail": CommandHome("mageflow.cli.tail", "tail", "Print what happens, as it happens."),
+        "list": CommandHome(
+            "mageflow.cli.list_signatures", "list_signatures", "List stored signatures, chains and swarms."
+        ),
+        "inspect": CommandHome("mageflow.cli.inspect", "inspect", "Show a stored signature, chain or swarm."),
+        "locks": CommandHome("mageflow.cli.locks", "locks", "Show who holds which lock, and who waits for it."),
+        "damaged": CommandHome(
+            "mageflow.cli.damaged", "damaged", "List what in Redis cannot be read and was put aside."
+        ),
+        "mcp": CommandHome(
+            "mageflow.cli.mcp", "mcp", "Answer the questions of an assistant about flows, locks and waits."
+        ),
+    },
+    "Act on signatures, chains and swarms": {
+        "start": CommandHome("mageflow.cli.start", "start", "Start a stored signature, chain or swarm."),
+        "suspend": CommandHome("mageflow.cli.lifecycle", "suspend", "Let nothing more of a chain or swarm start."),
+        "resume": CommandHome("mageflow.cli.lifecycle", "resume", "Continue what was suspended."),
+        "interrupt": CommandHome("mageflow.cli.lifecycle", "interrupt", "End signatures, chains or swarms now."),
+        "cancel": CommandHome("mageflow.cli.cancel", "cancel", "Cancel the runs of a signature, chain or swarm."),
+    },
 }
+"""The commands under their headings in ``mageflow --help``, in the order in which a user needs them."""
+
+COMMANDS = dict(sorted(item for section in _SECTIONS.values() for item in section.items()))
 """Every command, in the order of its name."""
 
 _EPILOG = """\b
@@ -81,8 +100,10 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+        width = max(map(len, COMMANDS))  # one column of summaries for all sections
+        for heading, section in _SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:{width}}", home.summary) for name, home in section.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

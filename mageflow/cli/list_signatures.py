@@ -8,12 +8,12 @@ import heapq
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mageflow.cli.numbers import FiniteRange
+from mageflow.cli.moments import Duration
 from mageflow.cli.redis_options import PIPE_WIDTH, hatchet_namespace, open_redis, redis_options
 from mageflow.terminal import json_text
 
@@ -26,7 +26,7 @@ __all__ = ["STATUSES", "Listed", "list_signatures", "search"]
 _EPILOG = """\b
 Examples:
   mageflow list                              what changed last comes first
-  mageflow list --status failed --since 60   created in the last hour
+  mageflow list --status failed --since 1h   created in the last hour
   mageflow list --task price --limit 500     signatures of one task
   mageflow list --json | jq -r '.signatures[].key'
 
@@ -45,7 +45,12 @@ STATUSES: Final = ("pending", "active", "suspended", "done", "failed", "cancelle
 )
 @click.option("--task", metavar="NAME", help="Only signatures of this task.")
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
-@click.option("--since", metavar="MINUTES", type=FiniteRange(min=0), help="Only what was created since.")
+@click.option(
+    "--since",
+    metavar="DURATION",
+    type=Duration(bare=timedelta(minutes=1)),
+    help="Only what was created in the last 90s, 30m, 2h30m, 7d. A number alone is minutes.",
+)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="How many to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_signatures(
@@ -54,7 +59,7 @@ def list_signatures(
     statuses: tuple[str, ...],
     task: str | None,
     flow: str | None,
-    since: float | None,
+    since: timedelta | None,
     limit: int,
     *,
     as_json: bool,
@@ -113,7 +118,7 @@ async def _read(
     statuses: tuple[str, ...],
     task: str | None,
     flow: str | None,
-    since: float | None,
+    since: timedelta | None,
     limit: int,
 ) -> Listed:
     from mageflow.config import Settings
@@ -130,7 +135,7 @@ async def search(
     statuses: Collection[str],
     task: str | None,
     flow: str | None,
-    since: float | None,
+    since: timedelta | None,
     limit: int,
 ) -> Listed:
     """Find signatures, chains and swarms over the index.
@@ -142,7 +147,7 @@ async def search(
         statuses: Only these; empty for all.
         task: Only signatures of this task.
         flow: Only chains and swarms of this name.
-        since: Only what was created in so many minutes; None for any age.
+        since: Only what was created in the last so much time; None for any age.
         limit: How many are kept, of those that match.
 
     Raises:
@@ -160,7 +165,7 @@ async def search(
         kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
         statuses=[Status(status) for status in statuses or STATUSES],
         name=task or flow or "",
-        since=0.0 if since is None else max(0.0, time.time() - since * 60),
+        since=0.0 if since is None else max(0.0, time.time() - since.total_seconds()),
     ):
         matches += 1
         entry = (each.updated_at, each.key, each)

@@ -53,7 +53,7 @@ class RunFailedError(FlowError):
 @redis_options
 @click.option("--input", "text", metavar="JSON", help="The message, as a JSON object; - reads it from stdin.")
 @click.option("--at", "moment", metavar="TIME", type=Moment(), help="When it starts, in the form of ISO 8601.")
-@click.option("--in", "delay", metavar="DURATION", type=Duration(), help="Start it later: 90s, 10m, 2h, 1d12h.")
+@click.option("--in", "delay", metavar="DURATION", type=Duration(), help="Start it later: 90s, 10m, 2h30m, 1d12h.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def start(

@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+from datetime import timedelta
 
 import click
 
-from mageflow.cli.numbers import FiniteRange
+from mageflow.cli.moments import Duration
 from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
 from mageflow.cli.stored_key import check_namespace, resolve_key
 from mageflow.terminal import json_text
@@ -35,7 +36,12 @@ not answer; 2 wrong arguments.
 @click.option("--flow", metavar="NAME", help="Only chains and swarms of this name.")
 @click.option("--key", metavar="KEY", help="Only this key or id, with what has happened so far; ends with it.")
 @click.option(
-    "--interval", type=FiniteRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two looks."
+    "--interval",
+    metavar="DURATION",
+    type=Duration(timedelta(seconds=0.1), timedelta(seconds=60), bare=timedelta(seconds=1)),
+    default="1s",
+    show_default=True,
+    help="Time between two looks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 def tail(
@@ -44,7 +50,7 @@ def tail(
     task: str | None,
     flow: str | None,
     key: str | None,
-    interval: float,
+    interval: timedelta,
     *,
     as_json: bool,
 ) -> None:
@@ -56,7 +62,7 @@ def tail(
     if sum(each is not None for each in (task, flow, key)) > 1:
         raise click.UsageError("--task, --flow and --key exclude each other")
     try:
-        asyncio.run(_follow(redis_url, namespace, task, flow, key, interval, as_json=as_json))
+        asyncio.run(_follow(redis_url, namespace, task, flow, key, interval.total_seconds(), as_json=as_json))
     except KeyboardInterrupt:
         return
 

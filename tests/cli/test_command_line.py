@@ -37,6 +37,24 @@ def test_help_lists_every_command_and_shows_examples():
     assert "Examples:" in run.stdout
 
 
+def test_help_has_the_commands_in_groups():
+    """Each command stands once, below the heading of what it is for, and all summaries begin in one column."""
+    shown = mageflow("--help", columns=80).stdout.partition("Examples:")[0]
+    headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    lines = [line for line in shown.splitlines() if line.strip().partition(" ")[0] in group.COMMANDS]
+
+    assert headings == [
+        "Options:",
+        "Try and develop:",
+        "Run workers:",
+        "See what happens:",
+        "Act on signatures, chains and swarms:",
+    ]
+    assert sorted(line.split()[0] for line in lines) == sorted(group.COMMANDS)
+    assert lines[0].split()[0] == "demo"
+    assert {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines} == {14}
+
+
 def test_help_loads_no_library():
     """``--help`` is fast: it imports no command and no library that a command needs."""
     program = (
@@ -115,7 +133,7 @@ def test_an_unknown_command_names_the_nearest():
 
 def test_a_group_without_a_command_prints_its_help():
     """``mageflow`` and ``mageflow dashboards`` alone show their commands."""
-    assert "Commands:" in mageflow().stdout + mageflow().stderr
+    assert "Try and develop:" in mageflow().stdout + mageflow().stderr
     run = mageflow("dashboards")
     assert "export" in run.stdout + run.stderr
     assert "Error" not in run.stderr

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Generator, Iterator
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from mageflow.cli import group
+from mageflow.cli.moments import Duration
 from tests.cli.stored_flows import StoredFlows
 
 ESCAPE = re.compile("[\x1b\x9b]")
@@ -53,13 +55,52 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         option
         for command in COMMANDS.values()
         for option in command.params
-        if isinstance(option.type, click.FloatRange)
+        if isinstance(option.type, click.FloatRange | Duration)
     ]
-    assert len(ranges) >= 7
+    assert len(ranges) >= 8
     for option in ranges:
         for number in ("nan", "inf", "-inf", "1e999"):
             with pytest.raises(click.BadParameter):
                 option.type.convert(number, option, None)
+
+
+DURATIONS = [
+    (path, option)
+    for path, command in COMMANDS.items()
+    for option in command.params
+    if isinstance(option.type, Duration)
+]
+
+
+@pytest.mark.parametrize(("path", "option"), DURATIONS, ids=lambda each: getattr(each, "name", each))
+def test_every_length_of_time_has_one_form(path: str, option: click.Parameter) -> None:
+    """``10s``, and in a form that has been a number before, the number alone; limits are named as durations."""
+    assert isinstance(option, click.Option)
+    assert option.metavar == "DURATION"
+    assert option.type.convert("10s", option, None) == timedelta(seconds=10)
+    assert option.type.convert("0.5m", option, None) == timedelta(seconds=30)
+    if option.name != "delay":  # --in of start
+        unit = 60 if option.name == "since" else 1
+        assert option.type.convert("10", option, None) == timedelta(seconds=10 * unit)
+    for wrong in ("", "0", "0s", "-1s", "1s1m", "s", "1 h", "1w", "2h30", "\u0663s", "9" * 400):
+        with pytest.raises(click.BadParameter, match=r"no duration such as 90s, 10m|is (less|more) than \d"):
+            option.type.convert(wrong, option, None)
+    with pytest.raises(click.BadParameter, match=r"is more than (3650d|1m)"):
+        option.type.convert("3651d", option, None)
+
+
+def test_no_length_of_time_is_a_mere_number() -> None:
+    """An option that counts seconds or minutes is a duration."""
+    counted = [
+        f"{path} {option.opts[0]}"
+        for path, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option, click.Option)
+        and not isinstance(option.type, Duration)
+        and re.search("second|minute|hour", f"{option.metavar} {option.help}", re.IGNORECASE)
+    ]
+    assert len(DURATIONS) == 6
+    assert counted == []
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1e999}', '{"a": "\\ud800"}', "[" * 100_000, "9" * 5000, "7"])

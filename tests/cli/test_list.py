@@ -33,7 +33,7 @@ async def test_what_is_stored_is_listed(stored: StoredFlows, mageflow_redis: Emb
     assert signature.key not in await run(mageflow_redis, "--status", "done", "--status", "failed")
     assert "1 of 2 are shown" in await run(mageflow_redis, "--limit", "1")
 
-    document = json.loads(await run(mageflow_redis, "--task", "add", "--since", "60", "--json"))
+    document = json.loads(await run(mageflow_redis, "--task", "add", "--since", "1h", "--json"))
     assert [each["key"] for each in document["signatures"]] == [signature.key]
     assert document["signatures"][0] | {"created_at": "", "updated_at": ""} == {
         "key": signature.key,
@@ -46,8 +46,11 @@ async def test_what_is_stored_is_listed(stored: StoredFlows, mageflow_redis: Emb
     }
     assert document["matches"] == 1
     assert document["counts"]["chain"]["done"] == 1
-    since_ever = await run(mageflow_redis, "--task", "add", "--since", "1e308", "--json")
-    assert json.loads(since_ever)["matches"] == 1
+    for since in ("60", "3650d"):  # a number alone is minutes
+        assert json.loads(await run(mageflow_redis, "--task", "add", "--since", since, "--json"))["matches"] == 1
+    await asyncio.sleep(0.3)
+    for since in ("0.2s", "0.001"):
+        assert json.loads(await run(mageflow_redis, "--task", "add", "--since", since, "--json"))["matches"] == 0
     assert json.loads(await run(mageflow_redis, "--flow", "add", "--json"))["signatures"] == []
 
 

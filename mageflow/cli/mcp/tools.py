@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -60,7 +61,9 @@ class Tools:
         status: Annotated[StatusName | None, Field(description="Only with this status.")] = None,
         task: Annotated[str | None, Field(description="Only signatures of this task.")] = None,
         flow: Annotated[str | None, Field(description="Only chains and swarms of this name.")] = None,
-        since_minutes: Annotated[float | None, Field(ge=0, description="Only what was created since.")] = None,
+        since_minutes: Annotated[
+            float | None, Field(ge=0, le=5_256_000, description="Only what was created in the last so many minutes.")
+        ] = None,
         limit: Limit = 20,
     ) -> str:
         """List stored signatures, chains and swarms, the latest change first, and count everything stored by status."""
@@ -74,7 +77,7 @@ class Tools:
             (status,) if status else (),
             task,
             flow,
-            since_minutes,
+            None if since_minutes is None else timedelta(minutes=since_minutes),
             limit,
         )
         return self._answer(

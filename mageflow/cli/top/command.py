@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from mageflow.cli.numbers import FiniteRange
+from mageflow.cli.moments import Duration
 from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
 from mageflow.errors import ConfigurationError
 from mageflow.terminal import json_text
@@ -39,10 +40,11 @@ Exit status: 0 ended by its user, 2 wrong arguments. Needs the extra "top".
 @click.option("--metrics", "urls", multiple=True, metavar="URL", help="URL of a worker's /metrics. May be repeated.")
 @click.option(
     "--interval",
-    type=FiniteRange(0.2, 60),
-    default=1.0,
+    metavar="DURATION",
+    type=Duration(timedelta(seconds=0.2), timedelta(seconds=60), bare=timedelta(seconds=1)),
+    default="1s",
     show_default=True,
-    help="Seconds between two readings.",
+    help="Time between two readings.",
 )
 @click.option("--raw-keys", is_flag=True, help="Show keys of locked resources as they are.")
 @click.option("--web", "in_browser", is_flag=True, help="Serve it to browsers of this machine, on 127.0.0.1.")
@@ -52,7 +54,7 @@ def top(
     redis_url: str | None,
     namespace: str | None,
     urls: tuple[str, ...],
-    interval: float,
+    interval: timedelta,
     port: int,
     *,
     raw_keys: bool,
@@ -63,19 +65,20 @@ def top(
 
     Reads /metrics of the workers of this host, and Redis. Single runs are shown for workers of this host.
     """
+    seconds = interval.total_seconds()
     if as_json:
         from dataclasses import asdict
 
-        snapshot = asyncio.run(_two_readings(redis_url, namespace, urls, interval, raw_keys=raw_keys))
+        snapshot = asyncio.run(_two_readings(redis_url, namespace, urls, seconds, raw_keys=raw_keys))
         click.echo(json_text(asdict(snapshot)))
         return
     from mageflow.cli.extras import LIVE_VIEW, require_extra
 
     require_extra("top", "top", *LIVE_VIEW)
     if in_browser:
-        _serve(redis_url, namespace, urls, interval, port, raw_keys=raw_keys)
+        _serve(redis_url, namespace, urls, seconds, port, raw_keys=raw_keys)
         return
-    asyncio.run(_watch(redis_url, namespace, urls, interval, raw_keys=raw_keys))
+    asyncio.run(_watch(redis_url, namespace, urls, seconds, raw_keys=raw_keys))
 
 
 def _serve(
