@@ -37,6 +37,10 @@ PARTS: Final = ("worker", "attempt", "flows", "locks", "idle", "engine")
 
 ADDED, BULK = "bulk run: added CPU of the worker", "bulk run over bare: CPU"
 METRICS_ADDED, METRICS = "bulk run, metrics alone: added CPU of the worker", "bulk run over bare, metrics alone: CPU"
+RAW_ADDED = "bulk run, the raw calls by hand: added CPU of the worker"
+OVER_RAW = "bulk run over the raw calls: CPU"
+SCRIPTS = "bare run with two trivial scripts over a bare one: CPU"
+OVER_SCRIPTS = "signed run over a bare one with two trivial scripts: CPU"
 SIGNED_ADDED, SIGNED = "signed run: added CPU of the worker", "signed run over a bare one: CPU"
 IN_README: Final = {
     "a run in bulk, spans, logs and metrics on": (BULK, ADDED),
@@ -59,10 +63,16 @@ def worker_rows(found: Mapping[str, Any]) -> list[Row]:
     def added(name: str) -> float:
         return (by_name[name]["mageflow"] - by_name[name]["bare"]) * 1000
 
+    def over(name: str, limit: str) -> float:
+        return by_name[name]["mageflow"] / by_name[limit]["mageflow"]
+
     bulk, metrics = "bulk: worker CPU per run, ms", "metrics alone, bulk: worker CPU per run, ms"
+    raw, scripts = f"the raw calls by hand, {bulk}", "two trivial scripts, single run: worker CPU, ms"
     single, signed = "single run: worker CPU, ms", "signed run: worker CPU, ms"
     return [
         (ADDED, "µs", added(bulk)),
+        (RAW_ADDED, "µs", added(raw)),
+        (OVER_RAW, "", over(bulk, raw)),
         (METRICS_ADDED, "µs", added(metrics)),
         (BULK, "", ratio(bulk)),
         (METRICS, "", ratio(metrics)),
@@ -72,6 +82,8 @@ def worker_rows(found: Mapping[str, Any]) -> list[Row]:
         ("single run over bare: round trip", "", ratio("single run: median round trip, ms")),
         (SIGNED_ADDED, "µs", added(signed)),
         (SIGNED, "", ratio(signed)),
+        (SCRIPTS, "", ratio(scripts)),
+        (OVER_SCRIPTS, "", over(signed, scripts)),
         ("signed run over a bare one: round trip", "", ratio("signed run: median round trip, ms")),
         ("import and client over bare: CPU", "", ratio("import and make a client: CPU, s")),
         (

@@ -16,8 +16,8 @@ from typing import Any
 
 from mageflow.engine import LocalEngine
 from mageflow.testing import WorkerProcess
-from tests.benchmarks.bench_worker import MODULE, Message, make
 from tests.benchmarks.processes import cpu_seconds, group_cpu_seconds
+from tests.benchmarks.worker_sides import WORKER, Message, make
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -29,7 +29,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         os.environ.update(engine.environment())
         _, task = make("bare", None, "")
         output = Path(folder, "worker.log")
-        worker = WorkerProcess(engine, MODULE, "--serve", "bare", "redis://127.0.0.1:1", output=output)
+        worker = WorkerProcess(engine, WORKER, "bare", "redis://127.0.0.1:1", output=output)
         await worker.aio_start(300)
 
         def spent() -> dict[str, float]:

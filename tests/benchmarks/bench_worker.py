@@ -2,18 +2,16 @@
 
 Run: ``python -m tests.benchmarks.bench_worker`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
 
-The sides alternate, so that what the machine does meanwhile hits all. With mageflow everything is on, as README sets it
-up: ``telemetry.configure`` with recording spans to an exporter that keeps nothing and JSON logs, metrics with their
-endpoint, Redis with reconciler and cluster view. The bare SDK writes its log as it does by itself. The side ``metrics``
-has neither spans nor logs of mageflow, and the SDK's log; it runs the bulk only. The process that starts the runs is
-the same kind of client as the worker's, in each round a new one. ``--beside FOLDER`` also measures the mageflow in that
-folder, in the same rounds on the same servers. Printed, not asserted.
+The sides of `worker_sides` alternate, so that what the machine does meanwhile hits all. ``raw`` and ``metrics`` run the
+bulk only, ``scripts`` runs one after another only. The process that starts the runs is the same kind of client as the
+worker's, in each round a new one; that of ``raw`` is mageflow's, so that its runs carry the same metadata.
+``--beside FOLDER`` also measures the mageflow in that folder, in the same rounds on the same servers. Printed, not
+asserted.
 """
 
 import argparse
 import asyncio
 import json
-import logging
 import os
 import resource
 import statistics
@@ -21,21 +19,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel
-
 from tests.benchmarks.beside import environment_of
 from tests.benchmarks.processes import group_cpu_seconds
+from tests.benchmarks.worker_sides import WORKER, Message, make
 
 if TYPE_CHECKING:
     from mageflow.engine import LocalEngine
 
 MODULE = "tests.benchmarks.bench_worker"
-SIDES = ("bare", "metrics", "mageflow")
+WITHOUT_MAGEFLOW = ("bare", "raw", "scripts")
+"""Sides that another package of mageflow does not change."""
+SIDES = (*WITHOUT_MAGEFLOW, "metrics", "mageflow")
+BULK_ONLY, SINGLE_ONLY = ("raw", "metrics"), ("scripts",)
 BEFORE = "before: "
 """Begins the names of the sides that have the package of ``--beside``."""
 IMPORTS = {
@@ -49,64 +49,6 @@ IMPORTS = {
     },
 }
 """Programs by measure and side."""
-
-
-class Message(BaseModel):
-    """What every run is given."""
-
-    x: int = 0
-
-
-async def body(msg: Message) -> dict[str, int]:
-    """A task that does nothing, so that what is measured is everything else."""
-    return {"x": msg.x}
-
-
-async def bare_body(msg: Message, ctx: Any) -> dict[str, int]:
-    """The same, as the bare SDK calls it."""
-    return {"x": msg.x}
-
-
-def make(side: str, log: Any, redis_url: str) -> tuple[Any, Any]:
-    """The client of one side, and its task."""
-    from hatchet_sdk import Hatchet
-
-    client: Any = Hatchet()
-    if side == "metrics":
-        from opentelemetry.trace import NoOpTracerProvider
-        from prometheus_client import CollectorRegistry
-
-        from mageflow import Mageflow, Settings
-
-        logging.getLogger("mageflow").setLevel(logging.WARNING)
-        off, settings = NoOpTracerProvider(), Settings(metrics_port=0)
-        client = Mageflow(client, redis_url, settings=settings, registry=CollectorRegistry(), tracer_provider=off)
-    if side == "mageflow":
-        from opentelemetry import trace
-        from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-        from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
-        from prometheus_client import CollectorRegistry
-
-        from mageflow import Mageflow, Settings, telemetry
-
-        class Discard(SpanExporter):
-            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-                return SpanExportResult.SUCCESS
-
-        telemetry.configure(service_name="bench", stream=log)
-        provider = trace.get_tracer_provider()
-        assert isinstance(provider, TracerProvider)
-        provider.add_span_processor(SimpleSpanProcessor(Discard()))
-        logging.getLogger("mageflow").setLevel(logging.INFO)
-        client = Mageflow(client, redis_url, settings=Settings(metrics_port=0), registry=CollectorRegistry())
-    declare = client.task(name=f"bench-{side}", input_validator=Message)
-    return client, declare(bare_body if side == "bare" else body)
-
-
-def serve(side: str, redis_url: str) -> None:
-    """Be the worker of one side."""
-    client, task = make(side, sys.stdout, redis_url)
-    client.worker(f"bench-{side}", slots=100, workflows=[task]).start()
 
 
 class Side:
@@ -126,7 +68,7 @@ class Side:
 
 async def measure_round(side: str, redis_url: str, pid: int, options: argparse.Namespace) -> dict[str, float]:
     """Measure one worker that has just started, with a client of the same kind."""
-    client, task = make(side, sys.stderr, redis_url)
+    client, task = make("mageflow" if side == "raw" else side, sys.stderr, redis_url, name=f"bench-{side}")
     found: dict[str, float] = {}
 
     async def bulk(count: int) -> None:
@@ -147,10 +89,11 @@ async def measure_round(side: str, redis_url: str, pid: int, options: argparse.N
         return result
 
     await bulk(20)  # connections, caches, scripts
-    before = time.perf_counter()
-    await with_cpu("bulk: worker CPU per run, ms", options.runs, bulk(options.runs))
-    found["bulk: runs per second"] = options.runs / (time.perf_counter() - before)
-    if side == "metrics":
+    if side not in SINGLE_ONLY:
+        before = time.perf_counter()
+        await with_cpu("bulk: worker CPU per run, ms", options.runs, bulk(options.runs))
+        found["bulk: runs per second"] = options.runs / (time.perf_counter() - before)
+    if side in BULK_ONLY:
         return found
     singles = options.singles
     single = median_ms(lambda: task.aio_run(Message(x=1)), singles)
@@ -180,10 +123,13 @@ def import_seconds(program: str, environment: dict[str, str]) -> tuple[float, fl
     return time.perf_counter() - before, cpu
 
 
-def check_that_it_logged(output: Path) -> None:
-    """Everything is on only if the worker's JSON log is there."""
-    if "mageflow.task.finished" not in output.read_text():
+def check_the_log(output: Path) -> None:
+    """Everything is on only if the worker's JSON log is there, in place of the lines of the SDK."""
+    text = output.read_text()
+    if "mageflow.task.finished" not in text:
         raise AssertionError("the worker logged nothing")
+    if "start step" in text:
+        raise AssertionError("the worker wrote the lines of the SDK too")
 
 
 class Kind(NamedTuple):
@@ -205,7 +151,7 @@ class Benchmark:
         self.kinds = [Kind(side, side, {}) for side in SIDES]
         if options.beside:
             other = environment_of(options.beside)
-            self.kinds += [Kind(f"{BEFORE}{side}", side, other) for side in SIDES if side != "bare"]
+            self.kinds += [Kind(f"{BEFORE}{side}", side, other) for side in SIDES if side not in WITHOUT_MAGEFLOW]
         self.results = {kind.name: Side() for kind in self.kinds}
 
     @property
@@ -242,15 +188,15 @@ class Benchmark:
         from mageflow.testing import WorkerProcess
 
         environment = kind.environment
-        worker = WorkerProcess(engine, MODULE, "--serve", kind.side, redis_url, output=output, environment=environment)
+        worker = WorkerProcess(engine, WORKER, kind.side, redis_url, output=output, environment=environment)
         await worker.aio_start(300)
         try:
             for name, value in drive(kind.side, redis_url, worker.pid, self.options, environment).items():
                 self.results[kind.name].add(name, value)
         finally:
             await worker.aio_stop()
-        if kind.side == "mageflow":
-            check_that_it_logged(output)
+        if kind.side in ("mageflow", "raw"):
+            check_the_log(output)
 
     async def measure(self) -> None:
         """Measure imports, then workers."""
@@ -272,17 +218,26 @@ class Benchmark:
                         print(f"round {number + 1} of {self.options.rounds}: {kind.name} done", file=sys.stderr)
 
 
+PREFIXES = {
+    "mageflow": "",
+    "metrics": "metrics alone, ",
+    "raw": "the raw calls by hand, ",
+    "scripts": "two trivial scripts, ",
+}
+"""What the names of the measures of a side begin with."""
+
+
 def report(results: Mapping[str, Side], begin: str = "") -> list[dict[str, Any]]:
-    """One row per measure: both medians, and mageflow's as a ratio to the bare SDK's.
+    """One row per measure: both medians, and that of the side as a ratio to the bare SDK's.
 
     Args:
         results: The measurements by side.
-        begin: How the names of the sides begin that stand beside the bare SDK.
+        begin: How the names of the sides begin that have the other package.
     """
     bare = results["bare"]
     rows: list[dict[str, Any]] = []
-    for side, prefix in (("mageflow", ""), ("metrics", "metrics alone, ")):
-        ours = results[f"{begin}{side}"]
+    for side, prefix in PREFIXES.items():
+        ours = results[side if side in WITHOUT_MAGEFLOW else f"{begin}{side}"]
         for name in ours.values:
             beside = bare.median(name) or bare.median(name.replace("signed", "single"))
             mine = ours.median(name)
@@ -330,13 +285,9 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=100, help="runs one after another")
     parser.add_argument("--imports", type=int, default=5, help="programs started per side")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--serve", nargs=2, metavar=("SIDE", "URL"), help=argparse.SUPPRESS)
     parser.add_argument("--drive", nargs=3, metavar=("SIDE", "URL", "PID"), help=argparse.SUPPRESS)
     parser.add_argument("--beside", metavar="FOLDER", help="measure the mageflow in this folder too")
     options = parser.parse_args()
-    if options.serve:
-        serve(*options.serve)
-        return
     if options.drive:
         side, redis_url, pid = options.drive
         print(json.dumps(asyncio.run(measure_round(side, redis_url, int(pid), options))))

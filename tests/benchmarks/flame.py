@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from mageflow.engine import LocalEngine
 from mageflow.testing import EmbeddedValkey, WorkerProcess
-from tests.benchmarks.bench_worker import MODULE, Message, make
+from tests.benchmarks.worker_sides import WORKER, Message, make
 
 KINDS: Final = {"bulk-bare": "bare", "bulk": "mageflow", "signed": "mageflow"}
-"""The runs that are recorded, and the side of ``bench_worker`` that runs them."""
+"""The runs that are recorded, and the side of ``worker_sides`` that runs them."""
 TITLES: Final = {
     "bulk-bare": "Runs in bulk, the bare SDK",
     "bulk": "Runs in bulk, mageflow with spans, logs and metrics",
@@ -175,7 +175,7 @@ async def record(kind: str, seconds: int, engine: LocalEngine, redis_url: str, f
     """The stacks of a worker that has as many runs as it can take."""
     side = KINDS[kind]
     client, task = make(side, (folder / "client.log").open("a"), redis_url)
-    worker = WorkerProcess(engine, MODULE, "--serve", side, redis_url, output=folder / f"{kind}.log")
+    worker = WorkerProcess(engine, WORKER, side, redis_url, output=folder / f"{kind}.log")
     await worker.aio_start(300)
     raw = folder / f"{kind}.raw"
     command: list[Any] = [_py_spy(), "record", "--pid", worker.pid, "--duration", seconds, "--rate", 200]

@@ -1,4 +1,4 @@
-"""mageflow beside the bare SDK, on the local engine: the task and the worker of ``bench_worker``."""
+"""mageflow beside the bare SDK, on the local engine: the task and the worker of ``worker_sides``."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import redis
 
-from tests.benchmarks import bench_worker
+from tests.benchmarks import worker_sides
 from tests.benchmarks.peers.signals import DONE, Send
 
 
@@ -16,16 +16,16 @@ def _side(is_on: bool) -> str:
 
 def serve(is_on: bool, url: str) -> None:
     """Be the worker."""
-    bench_worker.serve(_side(is_on), url)
+    worker_sides.serve(_side(is_on), url)
 
 
 @asynccontextmanager
 async def sender(is_on: bool, url: str) -> AsyncIterator[Send]:
     """Send batches; Hatchet says when the last run is done."""
-    _, task = bench_worker.make(_side(is_on), sys.stderr, url)
+    _, task = worker_sides.make(_side(is_on), sys.stderr, url)
 
     async def send(count: int) -> None:
-        items = [task.create_bulk_run_item(bench_worker.Message(x=index)) for index in range(count)]
+        items = [task.create_bulk_run_item(worker_sides.Message(x=index)) for index in range(count)]
         await task.aio_run_many(items)
         redis.Redis.from_url(url).set(DONE, 1)
 
