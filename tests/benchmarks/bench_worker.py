@@ -1,6 +1,6 @@
 """What mageflow costs a worker: the same task on the bare SDK and on `Mageflow`, on the same engine in the same run.
 
-Run: ``python -m tests.benchmarks.bench_worker`` (two minutes; ``--json`` for programs, ``--rounds 1`` for a look).
+Run: ``python -m tests.benchmarks.bench_worker`` (three minutes; ``--json`` for programs, ``--rounds 1`` for a look).
 
 The sides of `worker_sides` alternate, so that what the machine does meanwhile hits all. ``raw`` and ``metrics`` run the
 bulk only, ``scripts`` runs one after another only. The process that starts the runs is the same kind of client as the
@@ -148,11 +148,13 @@ class Benchmark:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.kinds = [Kind(side, side, {}) for side in SIDES]
+        self.kinds = [Kind(side, side, {}) for side in options.sides]
         if options.beside:
             other = environment_of(options.beside)
-            self.kinds += [Kind(f"{BEFORE}{side}", side, other) for side in SIDES if side not in WITHOUT_MAGEFLOW]
-        self.results = {kind.name: Side() for kind in self.kinds}
+            self.kinds += [
+                Kind(f"{BEFORE}{side}", side, other) for side in options.sides if side not in WITHOUT_MAGEFLOW
+            ]
+        self.results = {name: Side() for name in (*SIDES, *(kind.name for kind in self.kinds))}
 
     @property
     def has_before(self) -> bool:
@@ -284,6 +286,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500, help="runs in one bulk")
     parser.add_argument("--singles", type=int, default=100, help="runs one after another")
     parser.add_argument("--imports", type=int, default=5, help="programs started per side")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="all unless given")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--drive", nargs=3, metavar=("SIDE", "URL", "PID"), help=argparse.SUPPRESS)
     parser.add_argument("--beside", metavar="FOLDER", help="measure the mageflow in this folder too")
