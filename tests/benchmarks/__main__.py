@@ -1,7 +1,7 @@
-"""What mageflow costs, in one table: ``python -m tests.benchmarks``. Run it alone: it takes four minutes.
+"""What mageflow costs, in one table: ``python -m tests.benchmarks``. Run it alone: it takes five minutes.
 
 Each measure is taken beside what it is compared with, in turns, in the same run; the table shows medians.
-``--beside REVISION`` measures the mageflow of an earlier commit too, in turns, and shows both and the change (twelve
+``--beside REVISION`` measures the mageflow of an earlier commit too, in turns, and shows both and the change (fourteen
 minutes). ``--json FILE`` stores the numbers, ``--before FILE`` shows stored ones beside them, and ``--write`` puts the
 table into ``docs/performance.md`` and its first rows into README. ``--flame DIR`` writes flame graphs instead,
 ``--profile`` says where the time of a free lock and of an import goes.
