@@ -37,8 +37,8 @@ _RETRY_PRIORITY = 4
 _MAX_REASSIGNMENTS = 10
 _DEFAULT_BACKOFF_MAX = 86_400.0
 _EVENTS_KEPT_PER_TASK = 1000
-# A client's gRPC channel receives at most 4 MiB. The rest of the action needs a little room.
-_MAX_ACTION_BYTES = 4 * 1024 * 1024 - 4096
+# A client's gRPC channel receives at most 4 MiB.
+_MAX_ACTION_BYTES = 4 * 1024 * 1024
 
 
 class Lifecycle:

@@ -11,7 +11,7 @@ from mageflow.engine.model import Run, TaskStatus
 from mageflow.engine.repository import Repository
 
 # A client's gRPC channel receives at most 4 MiB.
-_MAX_RESULT_BYTES = 4 * 1024 * 1024 - 4096
+_MAX_RESULT_BYTES = 4 * 1024 * 1024
 _TOO_LARGE = '{"__engine_notice__": "output dropped: the result is larger than a client can receive (4 MiB)"}'
 
 

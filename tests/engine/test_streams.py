@@ -151,6 +151,18 @@ async def test_a_result_larger_than_a_client_can_receive_loses_its_outputs_not_t
         assert all("larger than a client can receive" in each.output for each in result.results)
 
 
+async def test_a_message_that_just_fits_a_client_is_delivered_whole(single: Single) -> None:
+    """As by Hatchet: a client receives 4 MiB. The names and ids of the action and the result take some hundred bytes."""
+    blob = "x" * (4 * 1024 * 1024 - 2000)
+    await single.declare()
+    run = await single.client.run(single.name, {"blob": blob})
+    action = await single.worker.next()
+    assert json.loads(action.action_payload)["input"] == {"blob": blob}
+    await single.worker.complete(action, {"blob": blob})
+    result = await single.client.result(run)
+    assert json.loads(result.results[0].output) == {"blob": blob}
+
+
 async def test_an_event_starts_workflows_by_key_and_wildcard(client: RawClient) -> None:
     """``*`` matches any text. The metadata of the run names the event."""
     prefix = unique("shop")
