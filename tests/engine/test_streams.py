@@ -152,7 +152,7 @@ async def test_a_result_larger_than_a_client_can_receive_loses_its_outputs_not_t
 
 
 async def test_a_message_that_just_fits_a_client_is_delivered_whole(single: Single) -> None:
-    """As by Hatchet: a client receives 4 MiB. The names and ids of the action and the result take some hundred bytes."""
+    """As by Hatchet: a client receives 4 MiB. Names and ids of an action or a result take some hundred bytes."""
     blob = "x" * (4 * 1024 * 1024 - 2000)
     await single.declare()
     run = await single.client.run(single.name, {"blob": blob})

@@ -173,9 +173,8 @@ async def test_starts_at_a_time_are_taken_back(client: Any, seen: Seen) -> None:
     await seen.one.aio_schedule(times[0], Message(x=3))
     await chain.aio_schedule(times[0], {"x": 4}, **GIVEN)
 
-    in_milliseconds = [at.replace(microsecond=at.microsecond // 1000 * 1000) for at in times]
     taken = await signature.aio_unschedule()
-    assert [at.replace(microsecond=at.microsecond // 1000 * 1000) for at in taken] == in_milliseconds
+    assert all(abs(at - when) <= timedelta(milliseconds=1) for at, when in zip(taken, times, strict=True))
     [of_chain] = await chain.aio_unschedule()
     assert abs(of_chain - times[0]) <= timedelta(milliseconds=1)
     for each in (signature, chain):
@@ -209,7 +208,7 @@ async def test_what_ends_a_signature_takes_its_starts_back(client: Any, seen: Se
         await signature.aio_schedule(at, {"x": 1}, **GIVEN)
     await other.aio_schedule(soon(6000), {"x": 2})
     await getattr(client, how)(signature)
-    waiting = [row.additional_metadata["mageflow_signature"] for row in (await client.scheduled.aio_list()).rows]
+    waiting = [row.additional_metadata.get("mageflow_signature") for row in (await client.scheduled.aio_list()).rows]
     assert [key for key in waiting if key in (signature.key, other.key)] == [other.key]
     await asyncio.sleep(4)
     assert seen.runs == []
