@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import MutableMapping
 from types import TracebackType
@@ -86,8 +87,15 @@ _second: list[tuple[int, str]] = [(-1, "")]
 
 
 def write_raw(event: LogEvent, **fields: object) -> None:
-    """Write an event without structlog and without context fields, for reports that these have failed."""
+    """Write an event without structlog and without context fields, for reports that these have failed.
+
+    Where the program's own logging raises, it goes to stderr: an event that a handler refuses reaches no other handler.
+    """
     logger = logging.getLogger(events.LOGGER)
     if logger.isEnabledFor(LEVELS[event.level]):
         known = {"event": event.name, "level": event.level, "timestamp": now(), "logger": events.LOGGER}
-        write(logger, event.level, LogFields({**known, **fields}))
+        record = LogFields({**known, **fields})
+        try:
+            write(logger, event.level, record)
+        except Exception:  # noqa: BLE001 - the logging of the program may raise anything
+            sys.stderr.write(f"{record}\n")

@@ -81,6 +81,7 @@ async def test_metadata_and_priority_reach_every_run_of_a_flow(client, seen):
     await until(lambda: len(seen.runs.get("then", [])) == 3)
 
     assert {name: len(runs) for name, runs in seen.runs.items()} == {"one": 1, "nested": 2, "two": 1, "then": 3}
+    assert seen.runs
     assert all(run == (GIVEN, 3) for runs in seen.runs.values() for run in runs)
 
 
@@ -126,6 +127,7 @@ async def test_options_survive_a_suspension(client, seen):
     await signature.resume()
     await until(lambda: {"two", "then"} <= seen.runs.keys())
 
+    assert seen.runs
     assert all(run == (GIVEN, 3) for runs in seen.runs.values() for run in runs)
 
 

@@ -1,13 +1,16 @@
 """The guards: failures are counted, logged once a minute, and after a hundred the signal is off for a minute."""
 
 import asyncio
+import json
 import logging
+import sys
 
 import pytest
 
 from mageflow.telemetry.guards import LOG_EVERY_SECONDS, REST_SECONDS, TRIP_AFTER, Guards
+from mageflow.telemetry.names import events
 from mageflow.testing import capture_logs
-from tests.telemetry.conftest import Stopwatch
+from tests.telemetry.conftest import Bench, Stopwatch
 
 
 @pytest.fixture
@@ -79,8 +82,10 @@ def test_a_success_ends_the_row(guards: Guards, clock: Stopwatch):
     assert guards.trace.may_record
 
 
-def test_a_guard_whose_own_means_fail_stays_silent(clock: Stopwatch, monkeypatch: pytest.MonkeyPatch):
-    """Neither a broken counter nor a broken logger gets out."""
+def test_a_guard_whose_own_means_fail_does_not_raise(
+    clock: Stopwatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Neither a broken counter nor a broken logger gets out. The report goes to stderr, if there is one."""
 
     def broken(*arguments: object) -> None:
         raise RuntimeError("broken")
@@ -88,5 +93,33 @@ def test_a_guard_whose_own_means_fail_stays_silent(clock: Stopwatch, monkeypatch
     monkeypatch.setattr(logging.getLogger("mageflow"), "handle", broken)
     guards = Guards(broken, monotonic=clock)
     fail(guards)
+    fail(guards)
 
-    assert guards.trace.total == 1
+    assert guards.trace.total == 2
+    [line] = capsys.readouterr().err.splitlines()
+    report = json.loads(line)
+    assert report["event"] == "mageflow.telemetry.error"
+    assert (report["signal"], report["error_type"]) == ("traces", "ValueError")
+
+    monkeypatch.setattr(sys, "stderr", None)
+    clock.now += 61
+    fail(guards)
+    assert guards.trace.total == 3
+
+
+def test_a_handler_of_the_program_that_raises_is_reported(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    """It costs the events, as logging calls no handler after it; the task goes on, and stderr says why."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise BrokenPipeError
+
+    handler = Broken()
+    logging.getLogger("mageflow").addHandler(handler)
+    try:
+        bench.telemetry.recorder.log.emit(events.SIGNATURE_MISSING, kind="task", signature_id="one")
+    finally:
+        logging.getLogger("mageflow").removeHandler(handler)
+    assert bench.samples.value("mageflow_telemetry_errors_total", signal="logs") == 1.0
+    report = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (report["site"], report["error_type"]) == ("mageflow.signature.missing", "BrokenPipeError")
