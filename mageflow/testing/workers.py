@@ -108,6 +108,8 @@ class WorkerProcess:
     def start(self, timeout_seconds: float = _START_SECONDS) -> Self:
         """Start the process and wait until the engine has registered its worker. Blocks for two or three seconds.
 
+        While the process runs, a second call does nothing.
+
         Args:
             timeout_seconds: The longest time to wait. After it the process is killed.
 
@@ -118,6 +120,8 @@ class WorkerProcess:
             EngineError: The process exited, or its worker was not registered in time. The message has the end of the
                 output.
         """
+        if self._process is not None and self.returncode is None:
+            return self
         before = set(_active_workers(self._engine.handshake))
         with self._output.open("ab") as output:
             self._process = ChildProcess(

@@ -28,6 +28,8 @@ async def test_worker_process_runs_tasks_until_it_is_stopped(mageflow_worker):
     result = await greeting_worker.greet.aio_run(greeting_worker.Name(name="you"))
 
     assert result.text == "hello you"
+    pid = worker.pid
+    assert worker.start().pid == pid  # as `with WorkerProcess(...).start()` does: no second process
     assert worker.name == "greeter"
     assert "greeting you" in worker.output()
     assert await worker.aio_stop() == 0
