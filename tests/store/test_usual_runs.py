@@ -236,17 +236,32 @@ def test_a_damaged_index_is_made_anew(client: redis.Redis) -> None:
         client.flushall()
 
 
+@pytest.mark.parametrize("has_first_parts", [True, False], ids=["usual", "whole"])
 @pytest.mark.parametrize("is_admitted", [False, True], ids=["admit", "settle"])
-def test_damaged_results_end_the_script_before_it_writes(client: redis.Redis, *, is_admitted: bool) -> None:
+@pytest.mark.parametrize("key", ["members", "results", "live", "outbox"])
+def test_a_key_of_another_type_ends_the_script_before_it_writes(
+    client: redis.Redis, key: str, *, is_admitted: bool, has_first_parts: bool
+) -> None:
     """A run that has not ended stays where a reconciler finds it: its header is not done, the index still has it."""
-    scripts = Scripts(client, has_first_parts=True)
+    scripts = Scripts(client, has_first_parts=has_first_parts)
     scripts.create()
     if is_admitted:
         scripts.admit("a")
-    client.delete(KEYS.results)
-    client.set(KEYS.results, "damage", ex=1000)
+    client.delete(getattr(KEYS, key))
+    client.set(getattr(KEYS, key), "damage", ex=1000)
     before = scripts.stored()
     assert "WRONGTYPE" in (scripts.settle("a") if is_admitted else scripts.admit("a"))
+    assert scripts.stored() == before
+
+
+def test_a_suspended_run_is_not_held_halfway(client: redis.Redis) -> None:
+    """What waits for resume has another type: the run is not taken out of the live ones before that is noticed."""
+    scripts = Scripts(client, has_first_parts=True)
+    scripts.create()
+    scripts.lifecycle("suspend")
+    client.set(KEYS.held, "damage", ex=1000)
+    before = scripts.stored()
+    assert "WRONGTYPE" in scripts.admit("a")
     assert scripts.stored() == before
 
 

@@ -38,6 +38,7 @@ local path, epoch, run_id, task_run_id, worker_id = ARGV[2], ARGV[3], ARGV[4], A
 local attempt_number, input, traceparent, is_replay = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10] == '1'
 local workflow = ARGV[13]
 if not read_header() then return {'missing', ''} end
+check_types()
 local def = definition(path)
 if not def then return {'missing', ''} end
 if not def.is_task then return {'invalid', 'not a task'} end

@@ -16,10 +16,9 @@ do
     and (tasks == '' or string.find(tasks, '\n' .. string.lower(task) .. '\n', 1, true))
     and not redis.call('HGET', KEYS[3], path)
     and redis.call('HLEN', KEYS[3]) < math.max(64, kept * 2)  -- of more, the oldest are deleted
-    and redis.call('HLEN', KEYS[6]) == 0 then
+    and redis.call('HLEN', KEYS[6]) == 0 and usual_may_be_written() then
     local settings, now_ms = cjson.decode(ARGV[1]), usual_now_ms()
     local history = header.status == 'active' and header.history or usual_history(header.history, 'active', now_ms)
-    -- The input comes first: results of another type end the script here.
     if history and input ~= '' then redis.call('HSET', KEYS[4], 'input:' .. path, input) end
     if history and usual_keep_indexes(header.status, 'active', now_ms, settings.active_ttl_s, settings.active_ttl_s * 2,
       settings.check_ms) then

@@ -444,8 +444,16 @@ local function end_sessions(session_ids, has_expired)
   for _, owner_id in ipairs(owner_ids) do end_leases(owner_id, has_expired) end
 end
 
+-- A key of another type ends the script here, before its first write. Later it would keep the writes before that key.
+local function check_types()
+  for _, key in ipairs({ LOCKS, OWNERS, WAITS }) do redis.call('HGET', key, '') end
+  for _, key in ipairs({ QUEUE, SESSIONS, MEMBERS }) do redis.call('ZSCORE', key, '') end
+  redis.call('GET', FENCE)
+end
+
 -- End the sessions whose time is up, by the server's clock. Every script that changes something begins with it.
 local function expire()
+  check_types()
   local session_ids = redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', now_ms)
   if #session_ids > 0 then end_sessions(session_ids, true) end
 end

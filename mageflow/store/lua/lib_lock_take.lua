@@ -27,8 +27,8 @@ do
     and (session_is_open ~= '1' or redis.call('ZSCORE', SESSIONS, session_id))
     and (not may or (may('ZADD', SESSIONS) and may('ZADD', MEMBERS) and may('HSET', OWNERS) and may('HSET', LOCKS)
       and may('SET', FENCE) and may('PEXPIRE', SESSIONS))) then
+    redis.call('ZADD', MEMBERS, 0, owner_id)  -- first: members of another type end the script here
     redis.call('ZADD', SESSIONS, 'GT', string.format('%.0f', now_ms + lease_ms), session_id)
-    redis.call('ZADD', MEMBERS, 0, owner_id)
     redis.call('HSET', OWNERS, owner_id, ARGV[5])
     redis.call('HSET', LOCKS, lock, ARGV[4] .. ',"token":"' .. token .. '","held_since_ms":' .. now_ms .. '}')
     redis.call('SET', FENCE, token, 'PX', FENCE_TTL_MS)

@@ -163,6 +163,14 @@ local function read_header()
   return true
 end
 
+-- A key of another type ends the script here. Later the script would stop at its third of five writes, and the record
+-- would say that a run has ended whose result is not stored.
+local function check_types()
+  for _, key in ipairs({MEMBERS, RESULTS, OUTBOX}) do redis.call('HLEN', key) end
+  redis.call('ZCARD', LIVE)
+  if header.kind ~= 'task' or header.status == 'suspended' then redis.call('LLEN', HELD) end
+end
+
 local function put(field, value)
   header[field] = tostring(value)
   redis.call('HSET', RECORD, field, header[field])

@@ -3,8 +3,8 @@
 -- those, because the functions of the libraries cost more to make than all of this.
 --
 -- Anything else falls through, unchanged, to the whole script; so does everything that is damaged. A first part reads
--- all that it needs before it writes. Its first writes are the input or the result, and those of the indexes, which the
--- whole script may repeat.
+-- all that it needs before it writes, and ends without a write where a key of the record has another type, as the whole
+-- script does. Its first writes are the input or the result, and those of the indexes, which the whole script may repeat.
 -- Needs lib_history.
 
 -- The header and the definition of a plain signature that is not scheduled; nil for every other record. Also nil when
@@ -31,6 +31,14 @@ local function usual_read()
     json = string.sub(stored, start), success_callbacks = tonumber(successes), error_callbacks = tonumber(errors),
   }
   return header, def
+end
+
+-- Ends the script, before it writes anything, if the results or the live members are of another type. No run
+-- is admitted whose end cannot be written.
+local function usual_may_be_written()
+  redis.call('HLEN', KEYS[4])
+  redis.call('ZCARD', KEYS[5])
+  return true
 end
 
 local function usual_now_ms()

@@ -36,6 +36,7 @@ local path, run_id, attempt_number, outcome, retry = ARGV[2], ARGV[3], tonumber(
 local result, err, input, traceparent, stages = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 
 if not read_header() then return GONE end
+check_types()
 acknowledge(12)
 local def, state = definition(path), state_of(path)
 if not def or not state then return GONE end
