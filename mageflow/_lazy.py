@@ -30,7 +30,11 @@ def lazy_names(
             raise ImportError(f"{module['__name__']}.{name} is not a function of a module here: write {moved[name]}")
         if name not in modules:
             raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
-        value: object = getattr(import_module(modules[name]), name)
+        try:
+            home = import_module(modules[name])
+        except AttributeError as error:  # ``from ... import`` would take it for an absent name, and drop its text
+            raise ImportError(f"{modules[name]} cannot be loaded: {error}") from error
+        value: object = getattr(home, name)
         module[name] = value
         return value
 

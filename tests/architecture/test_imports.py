@@ -7,8 +7,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from mageflow._lazy import lazy_names
 
 # Runs in a fresh interpreter. Foreign libraries are loaded first, so that what is counted is ours.
 _PROBE = """
@@ -194,6 +197,20 @@ def lazy_packages(root: Path) -> list[Path]:
     """Packages whose names are imported on first use."""
     found = sorted((root / "mageflow").rglob("__init__.py"))
     return [path for path in found if "lazy_names(globals(), _HOMES" in path.read_text()]
+
+
+def test_a_lazy_name_says_why_its_module_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``from ... import`` drops the text of an ``AttributeError``, such as that of a library which is too old."""
+    (tmp_path / "program_with_a_lazy_name.py").write_text("from package_of_lazy_names import Thing\n")
+    (tmp_path / "module_over_an_old_library.py").write_text("import json\n\njson.of_a_later_release\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    package = ModuleType("package_of_lazy_names")
+    package.__getattr__, _ = lazy_names(vars(package), {"module_over_an_old_library": ("Thing",)})
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+
+    with pytest.raises(ImportError, match=r"module_over_an_old_library .*'of_a_later_release'") as caught:
+        importlib.import_module("program_with_a_lazy_name")
+    assert isinstance(caught.value.__cause__, AttributeError)
 
 
 def test_a_lazy_package_finds_each_name_where_the_type_checker_does(root: Path):
