@@ -5,8 +5,9 @@ size. A member given as a key, or as a signature that was loaded, costs one roun
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from mageflow._frozen import frozen
 from mageflow.errors import FlowDefinitionError, SwarmFullError
 from mageflow.flows.identity import new_identity
 from mageflow.flows.members import MemberResolver, MemberSpec, callback_places, copies_of, documents_of, flow_document
@@ -80,32 +81,11 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> TaskSignature:
-        """Store a task with values bound to it.
+        """Store a task with bound values.
 
-        The signature can run any number of times. Each run has its own callbacks, and `Signature.status` is the status
-        of the last run. In a retried or replayed attempt of a task the same call returns what the first attempt
-        stored, as long as the content is the same.
-
-        One round trip to Redis, atomic. A member given as a key, or as a loaded signature, costs one round trip more.
-        The record lives for ``Settings.signature_ttl_active_seconds`` after its last progress, and for
-        ``signature_ttl_done_seconds`` after it ended.
-
-        Telemetry: ``mageflow_signature_writes_total{kind="task",operation="create"}`` and
-        ``mageflow_signature_size_bytes``.
-
-        Args:
-            task: A task or a workflow declared with this client, its name, or a signature to derive from. A derived
-                signature keeps the bound values, identifiers and callbacks of the first; ``kwargs`` win over them.
-            task_identifiers: JSON values to recognise the signature by; the task finds them in
-                ``signature.task_identifiers``.
-            success_callbacks: Tasks, names, signatures, keys or flows to run with the result.
-            error_callbacks: Tasks, names, signatures, keys or flows to run with a `TaskError` when the last attempt
-                failed, timed out or was cancelled.
-            bind: Bound values whose names are parameters of this method.
-            kwargs: Bound values: fields of the task's input.
-
-        Returns:
-            The stored signature, able to run.
+        One round trip to Redis, atomic, and one more for each task or callback that is a key or a loaded signature. The
+        key is random outside a task. Inside one it is derived from the running attempt and the content, so a retry that
+        makes the same call gets what the first attempt stored.
 
         Raises:
             FlowDefinitionError: ``task`` or a callback cannot be run, or the input of the task has no such field.
@@ -119,26 +99,21 @@ class Creation:
         self._members.check_no_callbacks(kwargs, success="success_callbacks", error="error_callbacks")
         bound = {**base.definition.kwargs, **(bind or {}), **kwargs}
         identifiers = {**base.definition.identifiers, **(task_identifiers or {})}
-        on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
-        on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
-        self._check_callbacks(on_success, on_error)
-        member = MemberSpec(
-            self._members.task_definition(base.definition.task, bound, identifiers),
-            base.success + on_success,
-            base.error + on_error,
-        )
+        added = await self._callbacks(success_callbacks=success_callbacks, error_callbacks=error_callbacks)
+        callbacks = _Callbacks(base.success + added.success, base.error + added.error)
+        definition = self._members.task_definition(base.definition.task, bound, identifiers)
+        member = MemberSpec(definition, callbacks.success, callbacks.error)
         documents = list(documents_of(member, MemberPath()))
         keys = self._store.keys.new("task", new_identity("task", *documents))
         copies = copies_of(callback_places(member.success, member.error))
         _, status = await self._store.create(keys, documents, task_header(member.name), copies=copies)
-        assert isinstance(member.definition, TaskDefinition)  # noqa: S101 - narrows the type
         signature = TaskSignature(
             key=keys.record,
-            task_name=member.definition.task,
-            task_identifiers=member.definition.identifiers,
-            kwargs=member.definition.kwargs,
-            success_callbacks=_callback_keys(keys, "success", member.success),
-            error_callbacks=_callback_keys(keys, "error", member.error),
+            task_name=definition.task,
+            task_identifiers=definition.identifiers,
+            kwargs=definition.kwargs,
+            success_callbacks=callbacks.keys("success", keys),
+            error_callbacks=callbacks.keys("error", keys),
             status=status,
         )
         return self._binder.bind(signature.created_from(member))
@@ -153,38 +128,15 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> ChainSignature:
-        """Store tasks that run one after another, each with the result of the one before.
-
-        The result of a step arrives in the field of the next input that is annotated `ReturnValue`, else in
-        ``mageflow_results``. A step whose last attempt fails ends the chain as ``failed``; a cancelled step ends it as
-        ``cancelled``. A chain runs once: another start of the same chain changes nothing. In a retried or replayed
-        attempt of a task the same call returns what the first attempt stored.
+        """Store tasks that run one after another.
 
         Given signatures are copied into the chain with their bound values and callbacks. Given chains and swarms are
-        not copied: they belong to this chain, which starts them.
-
-        One round trip to Redis, atomic, for any number of tasks. A member given as a key, or as a loaded
-        signature, costs one round trip more. The record lives for ``Settings.chain_ttl_active_seconds`` after its last
-        progress, and for ``chain_ttl_done_seconds`` after it ended.
-
-        Telemetry: ``mageflow_signature_writes_total{kind="chain",operation="create"}`` and
-        ``mageflow_signature_size_bytes``. ``name`` is the label ``flow_name`` and the span attribute
-        ``mageflow.flow.name`` from the start on, so it must have few values.
-
-        Args:
-            tasks: At least two tasks, names, signatures, keys, chains or swarms.
-            name: Name in telemetry; ``chain:<first task>`` by default.
-            success: One callback or a list of them, to run with the result of the last step.
-            error: One callback or a list of them, to run with a `TaskError`.
-            bind: Bound values whose names are parameters of this method.
-            kwargs: Values bound to every step; values bound to a step win.
-
-        Returns:
-            The stored chain, able to run.
+        not copied: they belong to this chain, which starts them. Round trips, atomicity, the key and a repeated call
+        are those of `sign`, for any number of tasks.
 
         Raises:
-            FlowDefinitionError: There are fewer than two tasks, a task or callback cannot be run, or a value is
-                bound to a field that no step has.
+            FlowDefinitionError: There are fewer than two tasks, a task or callback cannot be run, or a value is bound
+                to a field that no step has.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
             SignatureInvalidError: A given signature or key holds a document that does not validate.
@@ -195,26 +147,18 @@ class Creation:
                 f"a chain needs at least two tasks, this one has {len(members)}: sign a single task"
             )
         self._members.check_no_callbacks(kwargs, success="success", error="error")
-        definition = defined(
-            FlowDefinition,
-            kind="chain",
-            name=name or _default_name("chain", members),
-            kwargs=as_json_object({**(bind or {}), **kwargs}),
-        )
-        self._members.check_shared_values(definition.name, members, definition.kwargs)
-        on_success = await self._members.resolve_members(_listed(success), "success")
-        on_error = await self._members.resolve_members(_listed(error), "error")
+        definition = self._flow_definition("chain", name, members, {**(bind or {}), **kwargs})
+        callbacks = await self._callbacks(success=_listed(success), error=_listed(error))
         self._members.check_receives(members[1:], "result")
-        self._check_callbacks(on_success, on_error)
         header = chain_header(definition.name, len(members))
-        keys, status = await self._create_flow(definition, members, on_success, on_error, header)
+        keys, status = await self._create_flow(definition, members, callbacks, header)
         chain = ChainSignature(
             key=keys.record,
             name=definition.name,
             kwargs=definition.kwargs,
             steps=tuple(MemberPath(index).key(keys.record) for index in range(len(members))),
-            success_callbacks=_callback_keys(keys, "success", on_success),
-            error_callbacks=_callback_keys(keys, "error", on_error),
+            success_callbacks=callbacks.keys("success", keys),
+            error_callbacks=callbacks.keys("error", keys),
             status=status,
         )
         return self._binder.bind(chain)
@@ -231,42 +175,10 @@ class Creation:
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> SwarmSignature:
-        """Store tasks that run side by side, at most ``config.max_concurrency`` at a time.
+        """Store tasks that run side by side; `Swarms` adds more of them.
 
-        A swarm ends when it is closed and every item has ended:
-
-        - at least one item succeeded: ``done``. The success callbacks receive the list of results in task order, with
-          ``null`` where an item failed;
-        - every item failed: ``failed``. The error callbacks receive the last error;
-        - it has no items: ``done``, with an empty list.
-
-        It ends earlier, as ``failed``, at the failure that reaches ``config.stop_after_n_failures``: running items are
-        cancelled and waiting items are dropped. A swarm that is not closed does not end by itself.
-
-        A swarm runs once: another start of the same swarm changes nothing. In a retried or replayed attempt of a task
-        the same call returns what the first attempt stored. Given signatures are copied into the swarm; given chains
-        and swarms belong to it.
-
-        One round trip to Redis, atomic, for any number of tasks. A member given as a key, or as a loaded
-        signature, costs one round trip more. The record lives for ``Settings.swarm_ttl_active_seconds`` after its last
-        progress, and for ``swarm_ttl_done_seconds`` after it ended.
-
-        Telemetry: ``mageflow_signature_writes_total{kind="swarm",operation="create"}`` and
-        ``mageflow_signature_size_bytes``. ``name`` is the label ``flow_name`` and the span attribute
-        ``mageflow.flow.name`` from the start on, so it must have few values.
-
-        Args:
-            tasks: Tasks, names, signatures, keys, chains or swarms; more can be added later.
-            name: Name in telemetry; ``swarm:<first task>`` by default.
-            config: Limits and refilling; ``SwarmConfig()`` by default.
-            success_callbacks: Tasks, names, signatures, keys or flows to run with the list of results.
-            error_callbacks: Tasks, names, signatures, keys or flows to run with a `TaskError`.
-            closed: True if no more tasks will be added.
-            bind: Bound values whose names are parameters of this method.
-            kwargs: Values bound to every item; values bound to an item win.
-
-        Returns:
-            The stored swarm, able to run and to take tasks.
+        Given signatures are copied into the swarm; given chains and swarms belong to it. Round trips, atomicity, the
+        key and a repeated call are those of `sign`, for any number of tasks.
 
         Raises:
             FlowDefinitionError: A task or callback cannot be run, or a value is bound to a field that no item has.
@@ -278,21 +190,12 @@ class Creation:
         config = config or SwarmConfig()
         members = await self._members.resolve_members(tasks, "tasks")
         self._members.check_no_callbacks(kwargs, success="success_callbacks", error="error_callbacks")
-        definition = defined(
-            FlowDefinition,
-            kind="swarm",
-            name=name or _default_name("swarm", members),
-            kwargs=as_json_object({**(bind or {}), **kwargs}),
-            config=config,
-        )
-        self._members.check_shared_values(definition.name, members, definition.kwargs)
+        definition = self._flow_definition("swarm", name, members, {**(bind or {}), **kwargs}, config)
         if config.max_task_allowed is not None and len(members) > config.max_task_allowed:
             raise SwarmFullError(definition.name, config.max_task_allowed)
-        on_success = await self._members.resolve_members(success_callbacks, "success_callbacks")
-        on_error = await self._members.resolve_members(error_callbacks, "error_callbacks")
-        self._check_callbacks(on_success, on_error)
+        callbacks = await self._callbacks(success_callbacks=success_callbacks, error_callbacks=error_callbacks)
         header = swarm_header(definition.name, len(members), config, is_closed=closed)
-        keys, status = await self._create_flow(definition, members, on_success, on_error, header)
+        keys, status = await self._create_flow(definition, members, callbacks, header)
         swarm = SwarmSignature(
             key=keys.record,
             name=definition.name,
@@ -301,37 +204,65 @@ class Creation:
             is_closed=closed,
             total=len(members),
             pending=len(members),
-            success_callbacks=_callback_keys(keys, "success", on_success),
-            error_callbacks=_callback_keys(keys, "error", on_error),
+            success_callbacks=callbacks.keys("success", keys),
+            error_callbacks=callbacks.keys("error", keys),
             status=status,
         )
         return self._binder.bind(swarm)
 
-    def _check_callbacks(self, success: Sequence[MemberSpec], error: Sequence[MemberSpec]) -> None:
+    def _flow_definition(
+        self,
+        kind: Literal["chain", "swarm"],
+        name: str | None,
+        members: Sequence[MemberSpec],
+        kwargs: Mapping[str, Any],
+        config: SwarmConfig | None = None,
+    ) -> FlowDefinition:
+        definition = defined(
+            FlowDefinition,
+            kind=kind,
+            name=name or _default_name(kind, members),
+            kwargs=as_json_object(kwargs),
+            config=config,
+        )
+        self._members.check_shared_values(definition.name, members, definition.kwargs)
+        return definition
+
+    async def _callbacks(self, **given: object) -> "_Callbacks":
+        """Resolve the callbacks for a success and for an error, in this order, under their names of parameters."""
+        success, error = [await self._members.resolve_members(callbacks, name) for name, callbacks in given.items()]
         self._members.check_receives(success, "result")
         self._members.check_receives(error, "error")
+        return _Callbacks(success, error)
 
     async def _create_flow(
         self,
         definition: FlowDefinition,
         members: Sequence[MemberSpec],
-        success: Sequence[MemberSpec],
-        error: Sequence[MemberSpec],
+        callbacks: "_Callbacks",
         header: Mapping[str, str],
     ) -> tuple[RecordKeys, Status]:
-        documents = list(flow_document(definition, success, error))
+        documents = list(flow_document(definition, callbacks.success, callbacks.error))
         for index, member in enumerate(members):
             documents += documents_of(member, MemberPath(index))
         identity = new_identity(definition.kind, *documents, *header.values())
         keys = self._store.keys.new(definition.kind, identity)
         places = ((str(index), member) for index, member in enumerate(members))
-        copies = copies_of([*places, *callback_places(success, error)])
+        copies = copies_of([*places, *callback_places(callbacks.success, callbacks.error)])
         _, status = await self._store.create(keys, documents, header, copies=copies)
         return keys, status
 
 
-def _callback_keys(keys: RecordKeys, kind: CallbackKind, members: Sequence[MemberSpec]) -> tuple[str, ...]:
-    return tuple(MemberPath().callback(kind, index).key(keys.record) for index in range(len(members)))
+@frozen
+class _Callbacks:
+    """What runs at the end of a signature or flow."""
+
+    success: tuple[MemberSpec, ...]
+    error: tuple[MemberSpec, ...]
+
+    def keys(self, kind: CallbackKind, keys: RecordKeys) -> tuple[str, ...]:
+        members = self.success if kind == "success" else self.error
+        return tuple(MemberPath().callback(kind, index).key(keys.record) for index in range(len(members)))
 
 
 def _default_name(kind: str, members: Sequence[MemberSpec]) -> str:
