@@ -5,7 +5,7 @@ This file owns the values and the arguments of a claim. Replies are parsed in `m
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, Literal, cast
 
 from mageflow._frozen import frozen
@@ -69,7 +69,7 @@ _ascii = json.JSONEncoder().encode
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 """Text as JSON. Records are written as text around it: that costs a third of an encoder for whole documents."""
 
-_OWNER_FIELDS = tuple(LockOwner.__dataclass_fields__)
+_OWNER_FIELDS = tuple(each.name for each in fields(LockOwner))
 
 
 @frozen
