@@ -124,7 +124,7 @@ class ExtensionScope:
                 }
                 if call.deadline is not None:
                     attributes[traces.TIMEOUT_DEADLINE] = call.deadline
-                trace.get_current_span().add_event(traces.EVENT_TIMEOUT_EXTENDED, attributes)
+                self._span().add_event(traces.EVENT_TIMEOUT_EXTENDED, attributes)
         if is_granted:
             recorder.log.emit(
                 events.TIMEOUT_EXTENDED,
@@ -139,6 +139,14 @@ class ExtensionScope:
                 by_s=round(call.requested_seconds, 6),
                 error_type="refused" if error is None else type(error).__name__,
             )
+
+    def _span(self) -> Span:
+        """The stage that needs the time; the attempt, if that stage has ended before Hatchet answered."""
+        current = trace.get_current_span()
+        if current.is_recording():
+            return current
+        live = self._recorder.live.find(self._call.attempt)
+        return trace.INVALID_SPAN if live is None else live.span
 
 
 class LoadScope:

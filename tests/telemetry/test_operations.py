@@ -1,6 +1,7 @@
 """Stagger, timeout extensions, signatures and Redis: what each records."""
 
 import asyncio
+import contextvars
 
 import pytest
 from opentelemetry.trace import StatusCode
@@ -51,6 +52,23 @@ def test_a_stagger_records_its_delay_and_its_extension(bench: Bench):
     started = bench.logs.one("mageflow.stagger.started")
     assert (started["delay_s"], started["window_s"], started["task"]) == (1.25, 3.0, "crowd")
     assert bench.logs.one("mageflow.timeout.extended")["by_s"] == 1.35
+
+
+def test_an_extension_that_is_granted_late_is_an_event_of_the_attempt(bench: Bench, caplog: pytest.LogCaptureFixture):
+    """A wait for a lock may end before Hatchet answers. A span that has ended takes no event, and warns of it."""
+    attempt = bench.attempt(STAGGERED)
+    extension = TimeoutExtension(attempt, "lock", 1.35)
+    with bench.interceptor.attempt(attempt):
+        with bench.interceptor.stagger(Stagger(attempt, 3.0, 1.25)):
+            during_the_stage = contextvars.copy_context()
+        late = bench.interceptor.extend_timeout(extension)
+        during_the_stage.run(late.__enter__)
+        extension.granted_seconds = 1.35
+        during_the_stage.run(late.__exit__, None, None, None)
+    assert [event.name for event in bench.spans.one("process crowd").events] == ["mageflow.timeout.extended"]
+
+    during_the_stage.run(late.__exit__, None, None, None)  # nor does it warn after the end of the attempt
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 def test_a_refused_extension_is_an_error_everywhere(bench: Bench):
