@@ -4,15 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
+import redis.asyncio
 from redis.asyncio.connection import Connection
 from redis.exceptions import DataError
 
-from mageflow.errors import StoreUnavailableError
+from mageflow.errors import StoreError, StoreUnavailableError
 from mageflow.store import RedisPort
+from mageflow.store.records.declarations import LEAD
 from mageflow.store.redis.connections import _pool_of
 from mageflow.testing.valkey import EmbeddedValkey
 
@@ -112,3 +114,131 @@ def test_text_that_is_no_unicode_is_refused() -> None:
     """As everywhere: `RedisPort` says which operation had it."""
     with pytest.raises(UnicodeEncodeError):
         _pool_of("redis://localhost").make_connection().pack_command("SET", "key", "\ud800")
+
+
+async def lead(port: RedisPort, lease: str = "{a}:lease", owner: str = "me") -> Any:
+    """Send a script with a short answer: whether this owner leads, and the server's clock."""
+    return (await port.call(LEAD, [lease], (owner, 60_000)))[0]
+
+
+@pytest.fixture
+async def port(valkey: EmbeddedValkey) -> AsyncIterator[RedisPort]:
+    """Of a client with three connections."""
+    port = RedisPort(f"{valkey.url}?max_connections=3&socket_timeout=20")
+    yield port
+    await port.aclose()
+
+
+async def taken(port: RedisPort, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What will be taken from the pool of redis-py from now on."""
+    pool = (await cast("Any", port)._round_trips.connections.loop_client()).client.connection_pool
+    found: list[object] = []
+    get_connection = pool.get_connection
+
+    async def note(*names: Any) -> Any:
+        found.append(await get_connection(*names))
+        return found[-1]
+
+    monkeypatch.setattr(pool, "get_connection", note)
+    return found
+
+
+async def test_a_script_uses_the_connection_of_the_last_one(port: RedisPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the way through the pool of redis-py. An error of a script is an answer, and keeps the connection."""
+    found = await taken(port, monkeypatch)
+    for _ in range(5):
+        assert await lead(port) == 0
+    await port.command("SADD", "{a}:wrong", "x")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await lead(port, "{a}:wrong")
+    assert await lead(port) == 0
+    assert len(found) <= 4  # the first script, its text for EVAL, SADD
+
+
+async def test_more_calls_than_connections(port: RedisPort) -> None:
+    """Scripts and commands share three connections, after calls of either kind."""
+    for _ in range(3):
+        async with asyncio.timeout(60):
+            assert await asyncio.gather(*(lead(port) for _ in range(20))) == [0] * 20
+            commands = [port.command("BLMPOP", 0.01, 1, "{a}:none", "LEFT") for _ in range(12)]
+            assert await asyncio.gather(*commands) == [None] * 12
+            both = [lead(port) if number % 2 else port.command("GET", "{a}:none") for number in range(20)]
+            assert await asyncio.gather(*both) == [None, 0] * 10
+
+
+async def test_a_cancelled_script_leaves_no_answer_to_the_next(stopped: EmbeddedValkey) -> None:
+    """Its connection is closed."""
+    port = RedisPort(stopped.url)
+    assert await lead(port, "{a}:one") == 0
+    os.kill(stopped.pid, signal.SIGSTOP)
+    other = asyncio.create_task(lead(port, "{a}:one", "another"))
+    await asyncio.sleep(0.1)
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    os.kill(stopped.pid, signal.SIGCONT)
+    assert await lead(port, "{a}:two") == 0
+    assert await lead(port, "{a}:one", "another") > 0
+    await port.aclose()
+
+
+async def test_a_script_waits_as_long_as_it_may(stopped: EmbeddedValkey) -> None:
+    """Not less because another script began to wait before it."""
+    port = RedisPort(f"{stopped.url}?socket_timeout=2")
+    await lead(port)
+    await asyncio.sleep(1.2)
+    await lead(port)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    started_at = time.monotonic()
+    with pytest.raises(StoreUnavailableError) as failed:
+        async with asyncio.timeout(60):
+            await lead(port)
+    assert time.monotonic() - started_at > 1.9
+    assert port.is_timeout(failed.value)
+    os.kill(stopped.pid, signal.SIGCONT)
+    assert await lead(port) == 0
+    await port.aclose()
+
+
+async def test_a_lost_connection_costs_no_script(port: RedisPort, valkey: EmbeddedValkey) -> None:
+    """One that the server has closed meanwhile is opened again, as redis-py does."""
+    await lead(port)
+    async with redis.asyncio.Redis.from_url(valkey.url) as other:
+        await other.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await asyncio.sleep(0.2)
+    assert await lead(port) == 0
+
+
+async def test_an_instrumentation_of_redis_py_sees_scripts(port: RedisPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It puts something of its own around the call of redis-py, and may do so at any time."""
+    await lead(port)
+    seen: list[str] = []
+    execute_command = redis.asyncio.Redis.execute_command
+
+    class Around:
+        def __get__(self, client: Any, owner: object = None) -> Any:
+            async def execute(*command: Any, **options: Any) -> Any:
+                seen.append(command[0])
+                return await execute_command(client, *command, **options)
+
+            return execute if client is not None else self
+
+    monkeypatch.setattr(redis.asyncio.Redis, "execute_command", Around())
+    await lead(port)
+    assert seen == ["EVALSHA"]
+
+
+async def test_the_metrics_of_redis_py_count_scripts(port: RedisPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are recorded on redis-py's own way, through its pool."""
+    observability = pytest.importorskip("redis.observability")
+    await lead(port)
+    found = await taken(port, monkeypatch)
+    await lead(port)
+    assert found == []
+    observed = observability.get_observability_instance()
+    observed.init(observability.OTelConfig())
+    try:
+        await lead(port)
+    finally:
+        observed.shutdown()
+    assert len(found) == 1

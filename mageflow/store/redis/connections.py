@@ -31,6 +31,7 @@ from redis.asyncio.connection import BlockingConnectionPool, Connection, Connect
 
 from mageflow.forks import when_forked
 from mageflow.store.redis.prompt_connection import prompt
+from mageflow.store.redis.prompt_scripts import PromptScripts
 
 __all__ = ["Connections", "LoopClient", "RedisClient"]
 
@@ -61,7 +62,9 @@ class LoopClient:
         self.client = client
         self._capacity = _capacity(client)
         self._threads: ThreadPoolExecutor | None = None
-        self._send = client.execute_command
+        self._send = (
+            PromptScripts(client, self._capacity).execute if PromptScripts.fits(client) else client.execute_command
+        )
         if isinstance(client, redis.Redis | redis.cluster.RedisCluster):
             # Threads start when they are needed, and end with this object.
             workers = min(self._capacity, _MAX_CONNECTIONS)
