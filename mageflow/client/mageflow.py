@@ -114,7 +114,7 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             server_address=address,
             server_port=int(port_number) if port_number.isdecimal() else None,
             namespace=self.namespace,
-            hide_from_log_forwarder=sdk.HiddenFromLogForwarder,
+            hide_from_log_forwarder=functools.partial(sdk.HiddenFromLogForwarder, self.config.logger),
         )
 
     def _observe_sends(self, enqueuer: sdk.Enqueuer, *, debug: bool) -> sdk.ObservedAdminClient:

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import inspect
 import json
+import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from contextvars import Context as Variables
@@ -357,17 +358,31 @@ class HiddenFromLogForwarder:
     """Inside this block Hatchet's log forwarder sees no run and forwards nothing (``LogForwardingHandler.emit``).
 
     Its queue of 1,000 lines is shared with the user's own lines, and one thread sends them with one call per line.
+
+    Args:
+        logger: The logger that the forwarder is a handler of while a worker runs (``ClientConfig.logger``).
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_logger", "_token")
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
 
     def __enter__(self) -> None:
         """Hide the run."""
+        for each in self._logger.handlers:
+            # It would make the text of the record first, and then drop it.
+            if type(each).__name__ == "LogForwardingHandler" and _is_of_run not in each.filters:
+                each.addFilter(_is_of_run)
         self._token = ctx_step_run_id.set(None)
 
     def __exit__(self, *_: object) -> None:
         """Show it again."""
         ctx_step_run_id.reset(self._token)
+
+
+def _is_of_run(_: logging.LogRecord) -> bool:
+    return bool(ctx_step_run_id.get())
 
 
 def _on_cancel(ctx: Context, callback: Callable[[], None]) -> None:
