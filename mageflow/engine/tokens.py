@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Handshake:
         """
         try:
             document = json.loads(text)
-            return cls(**{name: str(document[name]) for name in cls.__dataclass_fields__})
+            return cls(**{each.name: str(document[each.name]) for each in fields(cls)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a handshake of a local engine: {text!r}") from error
 

@@ -115,7 +115,7 @@ class Flows:
         self._workflow_runs = WorkflowRuns(dispatcher, self._settle_workflow)
         self.schedules = Schedules(store)
         self.search = Search(store, catalog)
-        self.rebinding = Rebinding(store, members, self._interceptor)
+        self.rebinding = Rebinding(store, members)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
         self.creation = Creation(store, members, self._binder)
         self.admit = Admissions(

@@ -13,10 +13,9 @@ expired) is settled as failed. Then the flow ends and its error callbacks run.
 import logging
 import random
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from mageflow.errors import (
     DispatchError,
@@ -288,15 +287,13 @@ class OutboxRelay:
         record = decision.keys.record
         _log.error("%s can never be sent: %s", join_member_key(record, entry.path), error)
         self._observe_callback(decision, entry, "failed", "", type(error).__name__)
-        failure = FailureRecord(
-            type=kind or type(error).__name__, message=str(error), outcome="failed", at=datetime.now(UTC)
-        )
+        failure = FailureRecord.without_task(kind or type(error).__name__, str(error))
         run = RunIdentity(UNDELIVERABLE, dedupe_key=str(DedupeKey(record, entry.path, entry.epoch)))
         ended = AttemptOutcome("failed", error=failure, reported_by_engine=True)
         settled = await self._store.settle(entry.path.key(record), run, ended)
         return replace(settled, failed_callback=None)  # observed above, with the type of the error
 
-    def _filling(self, decision: Decision, count: int) -> Any:
+    def _filling(self, decision: Decision, count: int) -> AbstractContextManager[object]:
         filled = decision.filled
         if filled is None:
             return nullcontext()
@@ -358,4 +355,4 @@ def _stored_failure(text: str) -> FailureRecord:
     try:
         return FailureRecord.model_validate_json(text)
     except ValueError:
-        return FailureRecord(type="Unknown", message="the stored error cannot be read", at=datetime.now(UTC))
+        return FailureRecord.without_task("Unknown", "the stored error cannot be read")

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from mageflow.errors import FlowDefinitionError, IllegalTransitionError, SignatureInvalidError, SignatureNotFoundError
 from mageflow.flows.members import MemberResolver, MemberSpec
-from mageflow.interceptors import Interceptor
 from mageflow.signatures import (
     FlowMember,
     TaskDefinition,
@@ -15,7 +14,7 @@ from mageflow.signatures import (
     decode_member,
     encode,
 )
-from mageflow.store import MemberPath, RecordKeys, Store, StoredDefinition, replace_definition
+from mageflow.store import MemberPath, RecordKeys, Store, StoredDefinition
 
 __all__ = ["Rebinding"]
 
@@ -30,13 +29,11 @@ class Rebinding:
     Args:
         store: Keeps the definitions.
         members: Checks the names of the fields.
-        interceptor: Sees the write.
     """
 
-    def __init__(self, store: Store, members: MemberResolver, interceptor: Interceptor) -> None:
+    def __init__(self, store: Store, members: MemberResolver) -> None:
         self._store = store
         self._members = members
-        self._interceptor = interceptor
 
     async def rebind(self, key: str, values: Mapping[str, Any]) -> None:
         """Replace or add bound values of a signature, a flow, or a member of one. Atomic.
@@ -54,8 +51,7 @@ class Rebinding:
             if before is None:
                 raise SignatureNotFoundError(key)
             after = self._changed(key, keys, found, _parsed(key, before), values)
-            port, settings = self._store.port, self._store.settings
-            verdict, status = await replace_definition(port, settings, self._interceptor, keys, before, after)
+            verdict, status = await self._store.replace_definition(keys, before, after)
             if verdict == "done":
                 return
             if verdict == "gone":

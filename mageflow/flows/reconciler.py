@@ -39,7 +39,6 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final, Literal
 
 from mageflow.background import logged, restarted
@@ -303,21 +302,14 @@ class Reconciler:
         try:
             flow, result = await self._store.load_with_result(key)
         except SignatureNotFoundError:
-            lost = FailureRecord(
-                type="FlowExpired",
-                message=f"the nested flow {key!r} expired or was removed",
-                outcome="failed",
-                at=datetime.now(UTC),
-            )
+            lost = FailureRecord.without_task("FlowExpired", f"the nested flow {key!r} expired or was removed")
             await self._settle(decision, run, AttemptOutcome("failed", error=lost), swept)
             return False
         except SignatureVersionError:
             return True
         except SignatureInvalidError as error:
             # It can never end, and nothing else would end the member that stands for it.
-            lost = FailureRecord(
-                type="SignatureInvalidError", message=str(error), outcome="failed", at=datetime.now(UTC)
-            )
+            lost = FailureRecord.without_task("SignatureInvalidError", str(error))
             await self._settle(decision, run, AttemptOutcome("failed", error=lost), swept)
             return False
         if not isinstance(flow, ChainSignature | SwarmSignature) or flow.status not in ENDED:
@@ -349,9 +341,7 @@ def _unknown(run: SilentRun) -> FailureRecord:
         return failure_of(
             run.run_id, report, "failed", attempt_number=run.attempt_number, stored_error_json=run.error_json
         )
-    return FailureRecord(
-        type="UnknownTaskError",
-        message="Hatchet accepted the run and does not know it: no worker has declared its task; start one that does",
-        outcome="failed",
-        at=datetime.now(UTC),
+    return FailureRecord.without_task(
+        "UnknownTaskError",
+        "Hatchet accepted the run and does not know it: no worker has declared its task; start one that does",
     )

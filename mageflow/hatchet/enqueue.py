@@ -5,7 +5,7 @@ around the original method and sends the metadata that the interceptors wrote. T
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -138,7 +138,7 @@ class Enqueuer:
             _note_run_ids(items, [getattr(each, "workflow_run_external_id", "") for each in spawned])
         return spawned
 
-    def around(self, call: Enqueue) -> Any:
+    def around(self, call: Enqueue) -> AbstractContextManager[object]:
         """The interceptor's context manager for a call that its caller has described."""
         if self._watch is not None and call.operation in ("run", "run_many"):
             self._watch.note(call.items)

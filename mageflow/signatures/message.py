@@ -89,6 +89,11 @@ class FailureRecord(BaseModel):
     at: AwareDatetime
 
     @classmethod
+    def without_task(cls, kind: str, message: str) -> Self:
+        """The error, found now, of something that failed outside of a task function."""
+        return cls(type=kind, message=message, at=datetime.now(UTC))
+
+    @classmethod
     def interrupted(cls, why: str) -> Self:
         """The error of a signature or flow that is interrupted now."""
         return cls(

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from mageflow.store.records.failures import FailedMember, FailurePage, list_failures
     from mageflow.store.records.lifecycle import StartRequest
     from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
-    from mageflow.store.records.rebinding import replace_definition
     from mageflow.store.records.search import FoundSignature, search_records
     from mageflow.store.records.store import Store
     from mageflow.store.records.stored import chain_header, swarm_header, task_header
@@ -148,7 +147,6 @@ __all__ = [
     "list_damaged",
     "list_failures",
     "locate",
-    "replace_definition",
     "search_records",
     "signature_id_of",
     "split_member_key",
@@ -215,7 +213,6 @@ _HOMES = {
     "mageflow.store.records.failures": ("FailedMember", "FailurePage", "list_failures"),
     "mageflow.store.records.lifecycle": ("StartRequest",),
     "mageflow.store.records.outcome": ("AttemptOutcome", "ReportedOutcome"),
-    "mageflow.store.records.rebinding": ("replace_definition",),
     "mageflow.store.records.search": ("FoundSignature", "search_records"),
     "mageflow.store.records.store": ("Store",),
     "mageflow.store.records.stored": ("chain_header", "swarm_header", "task_header"),

@@ -122,6 +122,26 @@ class DocumentOperations(RecordOperations):
             return cast("dict[str, str]", found)
         return dict(zip(found[::2], found[1::2], strict=True))
 
+    async def replace_definition(
+        self, keys: RecordKeys, before: str, after: str
+    ) -> tuple[Literal["done", "gone", "changed", "begun"], str]:
+        """Replace a stored definition if it is still ``before`` and nothing of it has begun.
+
+        Args:
+            keys: Of the record or the member.
+            before: The definition that was read (`definitions`).
+            after: The new one.
+
+        Returns:
+            What was done, and the status that forbids it.
+
+        Raises:
+            SignatureInvalidError: Something stored for the record cannot be read.
+        """
+        with self._interceptor.write_signature(SignatureWrite(keys.kind, "update", keys.id, len(after))):
+            verdict, status = await self._call(scripts.REBIND, keys, str(keys.member), before, after)
+        return verdict, status
+
     async def extend_swarm(
         self,
         key: str,
