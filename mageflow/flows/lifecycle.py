@@ -29,7 +29,13 @@ class Lifecycle:
     """Implements `mageflow.signatures.SignatureLifecycle`.
 
     Every method raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` when Redis fails. After
-    `StoreUnavailableError` it is unknown whether the action was applied; repeat the call.
+    `StoreUnavailableError` it is unknown whether the action was applied; repeat the call. ``by`` and ``why`` are kept
+    in the history; of an interruption ``why`` is the message of the error too.
+
+    A ``key`` is that of a signature, a flow, or a member (``<key>#<path>``). A callback key of a task signature
+    (``TaskSignature.success_callbacks``) stands for that callback of every run. A signature that became a step, an item
+    or a callback was copied: its key reaches its own runs and the copy, if there is one that has not ended; three round
+    trips more. Of several copies each has to be named by its own key.
 
     Args:
         store: Keeps the signatures.
@@ -43,23 +49,10 @@ class Lifecycle:
         self._outbox = outbox
 
     async def suspend(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """Start nothing more of a signature or flow until `resume`.
-
-        A task function that is running goes on to its end and its result is stored, but the next step, the next items
-        and the callbacks wait. A run that arrives ends as cancelled in Hatchet (outcome ``skipped``), and `resume`
-        sends it again with the same input. Running nested flows are suspended too.
+        """Start nothing more of a signature or flow until `resume`. A task function that is running goes on to its end.
 
         One round trip to Redis, atomic for the record; one more for each nested flow, which is suspended a moment
         later. Refreshes the active TTL. No call to Hatchet.
-
-        A callback key of a task signature (``TaskSignature.success_callbacks``) stands for that callback of every run.
-        A signature that became a step, an item or a callback was copied. Its key reaches its own runs and the copy, if
-        there is one that has not ended; three round trips more. Of several copies each has to be named by its own key.
-
-        Args:
-            key: Key of a signature, a flow, or a member (``<key>#<path>``).
-            by: Who suspends; kept in the history.
-            why: The reason; kept in the history.
 
         Returns:
             ``Status.SUSPENDED``.
@@ -72,18 +65,10 @@ class Lifecycle:
         return await self._apply(key, "suspend", by, why)
 
     async def resume(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """Continue a suspended signature or flow.
-
-        Runs that were held are sent again. Steps that finished while suspended now trigger their next steps and
-        callbacks. Nothing that succeeded runs again, and a task function that is still running is left alone.
+        """Continue a suspended signature or flow: send the runs that were held, and what followed meanwhile.
 
         One round trip to Redis, atomic for the record, and one call to Hatchet if runs are sent; one round trip more
         for each nested flow. Refreshes the active TTL.
-
-        Args:
-            key: Key of a signature, a flow, or a member (``<key>#<path>``).
-            by: Who resumes; kept in the history.
-            why: The reason; kept in the history.
 
         Returns:
             The status it has now: ``Status.ACTIVE``, ``Status.PENDING`` if it had not started before, or the status
@@ -97,21 +82,12 @@ class Lifecycle:
         return await self._apply(key, "resume", by, why)
 
     async def interrupt(self, key: str, *, by: str = "", why: str = "") -> Status:
-        """End a signature or flow now.
+        """End a signature or flow now: cancel its runs, drop its waiting members, and send its error callbacks.
 
-        Its runs are cancelled in Hatchet, waiting members are dropped, and its error callbacks run with a `TaskError`
-        of type ``TaskInterrupted`` and ``why`` as the message. A flow that never started ends without callbacks.
-        Callbacks that a suspension held back run now. A result that arrives later changes nothing. Interrupting a
-        step or an item cancels that member; its chain then ends as cancelled. Its starts at a time are taken back.
+        Callbacks that a suspension held back run now. The error callbacks of a flow that never started do not run.
 
         One round trip to Redis, atomic for the record, and one call to Hatchet; one round trip more for each nested
-        flow, two calls more for a task signature with scheduled runs ahead. Refreshes the TTLs; the done TTL applies
-        from then on.
-
-        Args:
-            key: Key of a signature, a flow, or a member (``<key>#<path>``).
-            by: Who interrupts; kept in the history.
-            why: The reason; kept in the history and in the error.
+        flow, two calls more for a task signature with scheduled runs ahead. The done TTL applies from then on.
 
         Returns:
             ``Status.INTERRUPTED``.
@@ -120,20 +96,15 @@ class Lifecycle:
             SignatureNotFoundError: The record expired or was removed.
             SignatureCopiedError: It was copied more than once; nothing was changed.
             IllegalTransitionError: It has ended in another way, or it is a member that has not begun.
-            DispatchError: Hatchet did not delete the scheduled runs. It is interrupted all the same, so they end as
-                cancelled when they start; repeat the call.
+            DispatchError: Hatchet did not delete the scheduled runs. It is interrupted all the same.
         """
         return await self._apply(key, "interrupt", by, why, FailureRecord.interrupted(why))
 
     async def remove(self, key: str) -> bool:
         """Delete a signature or flow with everything stored for it, and cancel its runs. No callback runs.
 
-        Nested flows are removed too, and starts at a time are taken back. One round trip to Redis for the record and
-        for each nested flow, each atomic; then one call to Hatchet for each record with live runs, and two for a task
-        signature with scheduled runs ahead.
-
-        Args:
-            key: Key of a signature or flow.
+        One round trip to Redis for the record and for each nested flow, each atomic; then one call to Hatchet for each
+        record with live runs, and two for a task signature with scheduled runs ahead.
 
         Returns:
             False if nothing was stored under the key.
@@ -141,7 +112,7 @@ class Lifecycle:
         Raises:
             FlowDefinitionError: The key is a member of a flow.
             DispatchError: Hatchet did not cancel the runs, or did not delete the scheduled runs. Everything stored is
-                deleted all the same, so a scheduled run fails with `SignatureNotFoundError` when it starts.
+                deleted all the same.
             SignatureError: A nested flow cannot be removed: another release has stored it, or its key is damaged. All
                 else is deleted and cancelled.
         """
