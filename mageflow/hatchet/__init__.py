@@ -1,6 +1,6 @@
 """Everything that mageflow uses of Hatchet's Python SDK, and everything it gives to the SDK.
 
-`compat` is the only file that uses private names of the SDK; it also gives the runner its context. `declare` and
+Only the files named `...compat` use private names of the SDK; `compat` also gives the runner its context. `declare` and
 `workflow` put mageflow around tasks, `enqueue` around every call that sends a run to the engine, `dispatch` sends the
 runs of signatures and flows.
 """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
+import grpc
 from hatchet_sdk.clients.admin import RunStatus
 from hatchet_sdk.contracts.v1.workflows_pb2 import GetRunDetailsResponse, TaskRunDetail
 from hatchet_sdk.features.runs import BulkCancelReplayOpts, RunsClient
@@ -14,16 +15,14 @@ from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow
 from typing_extensions import override
 
-from mageflow.errors import DispatchError, FlowDefinitionError, MessageTooLargeError
+from mageflow.errors import FlowDefinitionError, MessageTooLargeError
 from mageflow.hatchet import compat, declaration_compat
 from mageflow.hatchet.bounded import bounded
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import (
-    DISPATCH_FAILURES,
+    as_dispatch_error,
     describe,
-    is_refusal,
     is_too_large,
-    is_unanswered,
     raised_error,
 )
 from mageflow.hatchet.register import TaskRegister
@@ -86,23 +85,19 @@ class SdkDispatcher(Dispatcher):
             )
             for each in runs
         ]
-        try:
-            with compat.outside_of_task():
+        with as_dispatch_error(runs[0].task_name), compat.outside_of_task():
+            try:
                 return await self._admin.dispatch(call, configs)
-        except DISPATCH_FAILURES as error:
-            if is_too_large(error):
-                raise _too_large(runs, describe(error)) from error
-            raise DispatchError(
-                runs[0].task_name, describe(error), refused=is_refusal(error), unanswered=is_unanswered(error)
-            ) from error
+            except grpc.RpcError as error:
+                if is_too_large(error):
+                    raise _too_large(runs, describe(error)) from error
+                raise
 
     @override
     async def cancel(self, run_ids: Sequence[str]) -> None:
         if run_ids:
-            try:
+            with as_dispatch_error("cancel"):
                 await self._runs.aio_bulk_cancel(BulkCancelReplayOpts(ids=list(run_ids)))
-            except DISPATCH_FAILURES as error:
-                raise DispatchError("cancel", describe(error)) from error
 
     @override
     async def delete_scheduled(self, key: str) -> None:
@@ -121,35 +116,27 @@ class SdkDispatcher(Dispatcher):
 
     @override
     async def was_replayed(self, run_id: str, attempt_number: int) -> bool:
-        try:
+        with as_dispatch_error(run_id):
             return await was_replayed(self._runs, run_id, attempt_number)
-        except DISPATCH_FAILURES as error:
-            raise DispatchError(run_id, describe(error)) from error
 
     @override
     async def was_timed_out(self, run_id: str, attempt_number: int) -> bool:
-        try:
+        with as_dispatch_error(run_id):
             return await was_timed_out(self._runs, run_id, attempt_number)
-        except DISPATCH_FAILURES as error:
-            raise DispatchError(run_id, describe(error)) from error
 
     @override
     async def origin(self, run_id: str) -> RunOrigin | None:
-        try:
+        with as_dispatch_error(run_id):
             return await asyncio.to_thread(origin_of, self._runs, run_id)
-        except DISPATCH_FAILURES as error:
-            raise DispatchError(run_id, describe(error)) from error
 
     async def _status(self, run_id: str) -> RunReport | None:
-        try:
+        with as_dispatch_error(run_id):
             details = await asyncio.to_thread(compat.run_details, self._admin, run_id)
             if details is None:
                 return None
             report = _report(details)
             if report.state == "cancelled":
                 return replace(report, is_unscheduled=await is_unscheduled(self._runs, run_id))
-        except DISPATCH_FAILURES as error:
-            raise DispatchError(run_id, describe(error)) from error
         return report
 
 

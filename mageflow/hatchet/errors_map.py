@@ -3,6 +3,9 @@
 import functools
 import json
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import grpc
@@ -14,11 +17,12 @@ from hatchet_sdk.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from mageflow.errors import ForkedProcessError
+from mageflow.errors import DispatchError, ForkedProcessError
 from mageflow.hatchet.features import BulkTriggerIdempotencyCollisionError, IdempotencyCollisionError
 
 __all__ = [
     "DISPATCH_FAILURES",
+    "as_dispatch_error",
     "as_non_retryable",
     "describe",
     "is_non_retryable",
@@ -54,11 +58,18 @@ _REFUSALS = frozenset(
     }
 )
 
+_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_AWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""What a proxy answers for a Hatchet that does not. An error of the SDK without a status had no answer at all."""
+
 
 def is_refusal(error: BaseException) -> bool:
     """Whether Hatchet answered and refused. A retry is refused too unless something changes."""
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in _REFUSALS
+    if isinstance(error, ApiException):
+        status = error.status or 0
+        return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING
     return isinstance(error, DedupeViolationError | IdempotencyCollisionError | BulkTriggerIdempotencyCollisionError)
 
 
@@ -66,7 +77,9 @@ def is_unanswered(error: BaseException) -> bool:
     """Whether Hatchet is away, or did not answer in time."""
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-    return isinstance(error, TimeoutError)
+    if isinstance(error, ApiException):
+        return not error.status or error.status in _AWAY
+    return isinstance(error, TimeoutError | ConnectionError | HTTPError)
 
 
 def is_too_large(error: BaseException) -> bool:
@@ -78,6 +91,17 @@ def is_too_large(error: BaseException) -> bool:
         return False
     details = (error.details() or "").lower()
     return "larger than max" in details or "message too large" in details or "exceeds maximum" in details
+
+
+@contextmanager
+def as_dispatch_error(target: str) -> Generator[None]:
+    """Around calls to Hatchet: one of `DISPATCH_FAILURES` becomes a `DispatchError` about the target."""
+    try:
+        yield
+    except DISPATCH_FAILURES as error:
+        raise DispatchError(
+            target, describe(error), refused=is_refusal(error), unanswered=is_unanswered(error)
+        ) from error
 
 
 def as_non_retryable(error: Exception) -> Exception:

@@ -20,8 +20,7 @@ from hatchet_sdk.clients.rest.models.v1_task_event import V1TaskEvent
 from hatchet_sdk.clients.rest.models.v1_task_event_type import V1TaskEventType
 from hatchet_sdk.features.runs import RunsClient
 
-from mageflow.errors import DispatchError
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.hatchet.errors_map import as_dispatch_error
 from mageflow.metadata import KEY_ENQUEUED_AT
 from mageflow.types import RunOrigin, TaskEnding
 
@@ -109,7 +108,7 @@ async def ending_of(runs: RunsClient, task_run_id: str, attempt_number: int) -> 
     Raises:
         DispatchError: Hatchet could not be reached or refused.
     """
-    try:
+    with as_dispatch_error(task_run_id):
         for pause_seconds in _PAUSES_SECONDS:
             await asyncio.sleep(pause_seconds)
             events = await asyncio.to_thread(_read_task, runs, task_run_id)
@@ -117,8 +116,6 @@ async def ending_of(runs: RunsClient, task_run_id: str, attempt_number: int) -> 
             ends = [each for each in ends if (each.retry_count or 0) == attempt_number - 1]
             if ends:
                 return _ENDINGS[min(ends, key=_time).event_type]
-    except DISPATCH_FAILURES as error:
-        raise DispatchError(task_run_id, describe(error)) from error
     return None
 
 
@@ -132,7 +129,7 @@ async def has_begun_before(runs: RunsClient, task_run_id: str, attempt_number: i
     Raises:
         DispatchError: Hatchet could not be reached or refused.
     """
-    try:
+    with as_dispatch_error(task_run_id):
         for pause_seconds in _PAUSES_SECONDS[1:]:
             await asyncio.sleep(pause_seconds)
             events = await asyncio.to_thread(_read_task, runs, task_run_id)
@@ -141,8 +138,6 @@ async def has_begun_before(runs: RunsClient, task_run_id: str, attempt_number: i
             starts = {each.retry_count or 0 for each in events if each.event_type is V1TaskEventType.STARTED}
             if attempt_number - 1 in starts:
                 return min(starts) < attempt_number - 1
-    except DISPATCH_FAILURES as error:
-        raise DispatchError(task_run_id, describe(error)) from error
     return None
 
 

@@ -7,8 +7,7 @@ from typing import Final
 from hatchet_sdk.clients.rest.models.scheduled_run_status import ScheduledRunStatus
 from hatchet_sdk.features.scheduled import ScheduledClient
 
-from mageflow.errors import DispatchError
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.hatchet.errors_map import as_dispatch_error
 from mageflow.metadata import KEY_SCHEDULE, KEY_SIGNATURE
 from mageflow.store import signature_id_of
 
@@ -36,15 +35,13 @@ async def delete_scheduled_runs(scheduled: ScheduledClient, key: str) -> list[da
 
 def _delete_all(scheduled: ScheduledClient, key: str) -> list[datetime]:
     deleted: list[datetime] = []
-    try:
+    with as_dispatch_error(key):
         while times := _waiting(scheduled, key):
             answer = scheduled.bulk_delete(scheduled_ids=list(times))
             gone = [str(each) for each in answer.deleted_ids or ()]
             deleted += [times[each] for each in gone if each in times]
             if len(times) < _PAGE or not gone:
                 break
-    except DISPATCH_FAILURES as error:
-        raise DispatchError(key, describe(error)) from error
     return deleted
 
 

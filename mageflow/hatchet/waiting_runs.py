@@ -10,8 +10,7 @@ from hatchet_sdk.clients.rest.api.tenant_api import TenantApi
 from hatchet_sdk.clients.rest.models.task_status_stat import TaskStatusStat
 from hatchet_sdk.features.metrics import MetricsClient
 
-from mageflow.errors import DispatchError
-from mageflow.hatchet.errors_map import DISPATCH_FAILURES, describe
+from mageflow.hatchet.errors_map import as_dispatch_error
 from mageflow.interceptors import TaskInfo, WaitingRuns
 
 __all__ = ["waiting_runs"]
@@ -39,10 +38,8 @@ async def waiting_runs(metrics: MetricsClient, declared: Collection[TaskInfo]) -
     Raises:
         DispatchError: Hatchet could not be reached or refused.
     """
-    try:
+    with as_dispatch_error("task stats"):
         found = await asyncio.to_thread(_read, metrics)
-    except DISPATCH_FAILURES as error:
-        raise DispatchError("task stats", describe(error)) from error
     labels = _labels(declared)
     waiting = {info.name: WaitingRuns(0, 0.0) for info in declared}
     others: dict[str, WaitingRuns] = {}

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -36,5 +38,41 @@ async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
         for each in (client.runs, client.scheduled):
             monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
         async with asyncio.timeout(15):
-            with pytest.raises(DispatchError):
+            with pytest.raises(DispatchError) as caught:
                 await CALLS[call](client._flows._dispatcher)
+    assert (caught.value.unanswered, caught.value.refused) == (True, False)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every request with a status."""
+
+    status = 403
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815 - a name of the standard library
+
+
+@pytest.mark.parametrize(("status", "is_refused"), [(403, True), (429, False), (500, False), (503, False)])
+async def test_an_error_says_whether_hatchet_refused_or_was_away(
+    make_observed: Any,  # noqa: F811
+    mageflow_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    is_refused: bool,
+) -> None:
+    """A request over REST has the same two facts as one over gRPC. They were always False."""
+    client = make_observed(mageflow_redis.url).client
+    monkeypatch.setattr(Refusing, "status", status)
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        monkeypatch.setattr(client.runs.api_config, "_base_path", f"http://127.0.0.1:{server.server_port}")
+        try:
+            with pytest.raises(DispatchError) as caught:
+                await client._flows._dispatcher.cancel([str(uuid4())])
+        finally:
+            await asyncio.to_thread(server.shutdown)
+    assert (caught.value.refused, caught.value.unanswered) == (is_refused, status == 503)
