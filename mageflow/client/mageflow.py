@@ -92,9 +92,10 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
         self._hooks = sdk.Hooks(self._interceptor)
         enqueuer = sdk.Enqueuer(self._interceptor)
         admin = self._observe_sends(enqueuer, debug=sdk.debug_of(hatchet_client))
+        runs = sdk.bounded(self.runs)
         self._confirmations = invocation.OutcomeConfirmations(
-            functools.partial(sdk.ending_of, self.runs),
-            functools.partial(sdk.has_begun_before, self.runs),
+            functools.partial(sdk.ending_of, runs),
+            functools.partial(sdk.has_begun_before, runs),
             self._interceptor,
         )
         extend = invocation.TimeoutExtender(self._interceptor)

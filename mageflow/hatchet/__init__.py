@@ -30,6 +30,7 @@ from mageflow.hatchet.options import (
 )
 from mageflow.hatchet.private_names import missing_names, require_names
 from mageflow.hatchet.register import Declared, TaskRegister
+from mageflow.hatchet.rest_limit import bounded
 from mageflow.hatchet.run_events import ending_of, has_begun_before
 from mageflow.hatchet.signature_runs import SdkSignatureRunner
 from mageflow.hatchet.unserved import UnservedWatch
@@ -67,6 +68,7 @@ __all__ = [
     "WorkflowOptions",
     "as_non_retryable",
     "before_exit",
+    "bounded",
     "debug_of",
     "ending_of",
     "has_begun_before",

@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from mageflow.errors import FlowDefinitionError, MessageTooLargeError
 from mageflow.hatchet import compat, declaration_compat
-from mageflow.hatchet.bounded import bounded
 from mageflow.hatchet.enqueue import ObservedAdminClient, enqueue_item
 from mageflow.hatchet.errors_map import (
     as_dispatch_error,
@@ -26,6 +25,7 @@ from mageflow.hatchet.errors_map import (
     raised_error,
 )
 from mageflow.hatchet.register import TaskRegister
+from mageflow.hatchet.rest_limit import bounded
 from mageflow.hatchet.run_events import is_unscheduled, origin_of, was_replayed, was_timed_out
 from mageflow.hatchet.scheduled_runs import delete_scheduled_runs
 from mageflow.hatchet.sdk_names import TriggerWorkflowOptions, WorkflowRunTriggerConfig

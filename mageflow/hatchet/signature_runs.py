@@ -19,6 +19,7 @@ from mageflow.errors import ConfigurationError
 from mageflow.hatchet import declaration_compat
 from mageflow.hatchet.enqueue import on_behalf_of
 from mageflow.hatchet.register import TaskRegister
+from mageflow.hatchet.rest_limit import bounded
 from mageflow.hatchet.run_options import (
     check_schedule_options,
     check_task_options,
@@ -44,6 +45,7 @@ class SdkSignatureRunner(SignatureRunner):
 
     def __init__(self, hatchet: Hatchet, register: TaskRegister, flows: "flows.Flows") -> None:
         self._hatchet = hatchet
+        self._scheduled = bounded(hatchet.scheduled)
         self._register = register
         self._flows = flows
 
@@ -113,7 +115,7 @@ class SdkSignatureRunner(SignatureRunner):
     @override
     async def aio_unschedule(self, signature: Signature) -> list[datetime]:
         if isinstance(signature, TaskSignature):
-            return await delete_scheduled_runs(self._hatchet.scheduled, signature.key) if signature.is_stored else []
+            return await delete_scheduled_runs(self._scheduled, signature.key) if signature.is_stored else []
         at = await self._flows.schedules.unschedule(signature.key)
         return [] if at is None else [at]
 

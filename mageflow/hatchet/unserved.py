@@ -19,6 +19,7 @@ from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from hatchet_sdk.clients.rest.models.worker import Worker
 
 from mageflow.did_you_mean import hint
+from mageflow.hatchet.rest_limit import bounded
 from mageflow.interceptors import EnqueueItem, Interceptor, RunUnserved
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class UnservedWatch:
         declared: Callable[[], Iterable[str]],
     ) -> None:
         self._config = config
-        self._runs = runs
-        self._workers = workers
+        self._runs = bounded(runs)
+        self._workers = bounded(workers)
         self._interceptor = interceptor
         self._delay_seconds = delay_seconds
         self._declared = declared

@@ -10,8 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from mageflow import Mageflow, TaskSignature
 from mageflow.errors import DispatchError
-from mageflow.hatchet import bounded
+from mageflow.hatchet import rest_limit
+from mageflow.hatchet.unserved import UnservedWatch
+from mageflow.interceptors import EnqueueItem, Interceptor
 from mageflow.types import Dispatcher
 from tests.integration.conftest import make_observed  # noqa: F401 - a fixture
 
@@ -33,7 +36,7 @@ async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
 ) -> None:
     """It fails after its limit, and its thread is free again. Without one it kept a thread of the process for ever."""
     client = make_observed(mageflow_redis.url).client
-    monkeypatch.setattr(bounded, "_LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for each in (client.runs, client.scheduled):
             monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -41,6 +44,52 @@ async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
             with pytest.raises(DispatchError) as caught:
                 await CALLS[call](client._flows._dispatcher)
     assert (caught.value.unanswered, caught.value.refused) == (True, False)
+
+
+QUESTIONS: dict[str, Callable[[Mageflow], Awaitable[Any]]] = {
+    "how an attempt ended": lambda client: client._confirmations._ending_of(str(uuid4()), 1),
+    "whether one has begun": lambda client: client._confirmations._has_begun_before(str(uuid4()), 1),
+    "what is scheduled": lambda client: client._flows._binder.runner.aio_unschedule(SIGNATURE),
+}
+SIGNATURE = TaskSignature(key=f"mageflow:{{/0}}:task:{uuid4().hex}", task_name="price")
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_a_question_of_a_worker_ends_though_hatchet_is_silent(
+    make_observed: Any,  # noqa: F811
+    mageflow_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    question: str,
+) -> None:
+    """Each asks in a thread of the loop's pool. The worker gave up after 10 s, and the thread stayed for ever."""
+    client = make_observed(mageflow_redis.url).client
+    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for each in (client.runs, client.scheduled):
+            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(15):
+            with pytest.raises(DispatchError) as caught:
+                await QUESTIONS[question](client)
+    assert caught.value.unanswered
+
+
+async def test_a_look_for_a_worker_ends_though_hatchet_is_silent(
+    make_observed: Any,  # noqa: F811
+    mageflow_redis: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread that looks up runs which do not start goes on to the next one. It stayed with the first."""
+    client = make_observed(mageflow_redis.url).client
+    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for each in (client.runs, client.workers):
+            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        watch = UnservedWatch(client.config, client.runs, client.workers, Interceptor(), 0.01, list)
+        watch.note([EnqueueItem(name, {}, run_id=str(uuid4())) for name in ("price", "ship")])
+        thread = watch._thread
+        assert thread is not None
+        await asyncio.to_thread(thread.join, 15)
+        assert not thread.is_alive()
 
 
 class Refusing(BaseHTTPRequestHandler):
