@@ -108,6 +108,45 @@ async def test_a_request_that_comes_after_its_release_gets_nothing(
         assert 50_000 < await client.pttl(f"{KEYS.lock('locks')}:withdrawn:late") <= 60_000
 
 
+@pytest.mark.parametrize("resources", [(A,), (A, B)])
+async def test_a_copy_of_a_request_that_comes_after_its_release_gets_nothing(
+    store: LockStore, valkey: EmbeddedValkey, resources: tuple[ResourceKey, ...]
+) -> None:
+    """A driver sends a request again over a new connection, and the first copy is read when both have ended."""
+    assert (await store.acquire(claim("late", *resources))).verdict.kind == "granted"
+    assert (await store.release("late", resources)).verdict.released == len(resources)
+    assert (await store.acquire(claim("late", *resources))).verdict.kind == "ended"
+    assert (await store.snapshot()).locks_total == 0
+    assert (await store.release("late", resources)).verdict.released == len(resources), "as the first time"
+    async with redis.asyncio.Redis.from_url(valkey.url) as client:
+        assert await client.hgetall(f"{KEYS.lock('locks')}:late") == {b"lat": b"late"}
+        assert 50_000 < await client.pttl(f"{KEYS.lock('locks')}:late") <= 60_000
+
+
+@pytest.mark.parametrize("release", ["release", "withdraw"])
+async def test_a_copy_of_a_request_that_has_left_the_queue_gets_nothing(store: LockStore, release: str) -> None:
+    """It would wait again, and be granted the lock with nothing to release it."""
+    await store.acquire(claim("holder", A))
+    assert (await store.acquire(claim("late", A))).verdict.kind == "queued"
+    await getattr(store, release)("late", (A,))
+    assert (await store.acquire(claim("late", A))).verdict.kind == "ended"
+    assert (await store.snapshot()).waits_total == 0
+
+
+@pytest.mark.parametrize("resources", [(A,), (A, B)])
+async def test_damage_of_the_released_requests_stops_no_lock(
+    store: LockStore, valkey: EmbeddedValkey, resources: tuple[ResourceKey, ...]
+) -> None:
+    """Keys of another type in their places: the list is made anew, the hash is done without."""
+    async with redis.asyncio.Redis.from_url(valkey.url) as client:
+        for name in ("ended", "late"):
+            await client.set(f"{KEYS.lock('locks')}:{name}", "damage", ex=1000)
+        assert (await store.acquire(claim("a", *resources))).verdict.kind == "granted"
+        assert (await store.release("a", resources)).verdict.released == len(resources)
+        assert (await store.release("a", resources)).verdict.released == len(resources)
+        assert (await store.snapshot()).locks_total == 0
+
+
 async def test_a_caller_that_is_cancelled_is_granted_nothing_later(valkey: EmbeddedValkey) -> None:
     """Its request is still on the way when its release is answered. No renewal runs that would find the lock."""
     road = Road(valkey.port)

@@ -13,7 +13,7 @@ from mageflow.store.locks.store import _ACQUIRE, _RELEASE
 from mageflow.testing.valkey import EmbeddedValkey
 
 KEYS = Keys("mageflow", "tests")
-NAMES = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake", "locks:ended")
+NAMES = ("locks", "owners", "waits", "queue", "sessions", "members", "fence", "wake", "locks:ended", "locks:late")
 COMMANDS = sorted(set(re.findall(r"(?:redis\.call|may)\('([A-Z]+)'", _ACQUIRE.source + _RELEASE.source)))
 A, B = ResourceKey("alpha"), ResourceKey("beta")
 
@@ -74,6 +74,12 @@ async def test_what_is_refused_changes_nothing(
             except StoreUnavailableError:
                 refused += 1
                 assert {key: await admin.dump(key) for key in sorted(await admin.keys("*"))} == before, name
-    assert refused or rule in ("no waits", "no queue", "no wake", "no locks:ended", "-rpush", "-zlexcount"), (
-        "it matters"
-    )
+    assert refused or rule in (
+        "no waits",
+        "no queue",
+        "no wake",
+        "no locks:ended",
+        "no locks:late",
+        "-rpush",
+        "-zlexcount",
+    ), "it matters"

@@ -18,7 +18,7 @@ from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
 
 KEYS = Keys("mageflow", "tests")
-MAX_COMMANDS = 28
+MAX_COMMANDS = 30
 """Commands of Redis within the two scripts of a lock."""
 
 
@@ -52,7 +52,7 @@ async def state(client: "redis.asyncio.Redis[Any]") -> tuple[dict[str, Any], dic
         lives[key] = await client.pttl(key) > 50_000
         kind = await client.type(key)
         if kind == "hash":
-            stored[key] = {name: json.loads(text) for name, text in (await client.hgetall(key)).items()}
+            stored[key] = {name: _document(text) for name, text in (await client.hgetall(key)).items()}
         elif kind == "zset":
             stored[key] = await client.zrange(key, 0, -1)
         elif kind == "list":
@@ -60,6 +60,10 @@ async def state(client: "redis.asyncio.Redis[Any]") -> tuple[dict[str, Any], dic
         else:
             stored[key] = await client.get(key)
     return json.loads(blanked(json.dumps(stored))), lives
+
+
+def _document(text: str) -> Any:
+    return json.loads(text) if text.startswith("{") else text
 
 
 def blanked(text: str) -> str:

@@ -343,6 +343,34 @@ async def test_no_index_is_read_or_made_anew_while_keys_are_in_two_places(cluste
         await client.aclose()
 
 
+async def test_a_damaged_index_is_not_filled_from_a_part_of_its_shard(cluster: ClusterOfThree) -> None:
+    """The index has another type, and what it would be filled from is on its way to another master: it waits."""
+    for node in cluster.nodes:
+        node.ask("FLUSHALL")
+    client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)
+    parts = Parts(client)
+    chain = await parts.flows.creation.chain(["one", "two"])
+    await parts.flows.start(chain)
+    keys = parts.store.keys.parse(chain.key)
+    other = keys.record.replace(keys.id, f"{keys.id[1:-1]}0{keys.id[-1]}")
+    await parts.store.put_aside(other, "first")
+    try:
+        move = cluster.moving([int(client.keyslot(keys.due))], lambda key: not key.endswith((":due", ":damaged")))
+        await asyncio.to_thread(move.__enter__)
+        await parts.port.command("SET", keys.due, "damage", "EX", 1000)
+        before = cluster.values()
+        with pytest.raises(StoreUnavailableError) as raised:
+            await parts.store.due(10, 60.0)
+        after = cluster.values()
+        await asyncio.to_thread(move.__exit__, None, None, None)
+        assert raised.value.outage == "try_again"
+        assert after == before
+        assert list((await parts.store.due(10, 60.0)).keys) == [chain.key]
+    finally:
+        await parts.aclose()
+        await client.aclose()
+
+
 async def test_a_slot_that_moves_below_a_script_is_an_outage_that_passes(cluster: ClusterOfThree) -> None:
     """A script of one key meets another key of the slot that is not here: Redis has no word like TRYAGAIN for it."""
     client = redis.asyncio.cluster.RedisCluster.from_url(cluster.url)

@@ -247,7 +247,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(each) for name, each in cast("dict[str, Any]", value).items()}
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            return json.loads(value.replace("\\x", "\\\\x"))  # a byte that is no text
         except (ValueError, RecursionError):
             return value
     return value

@@ -23,13 +23,20 @@ def parse_reply(text: object, operation: str) -> LockReply:
     """Parse the answer of a script that changes something.
 
     Raises:
-        StoreError: The answer is neither the text of the usual case nor a JSON object.
+        StoreError: The answer is neither the text of the usual case nor a JSON object, or it repeats a damaged record.
     """
     if text == "ended":
         return _ENDED
     if isinstance(text, str) and text.startswith("granted "):
         return LockReply(LockVerdict("granted", (int(text[8:]),)))
     document = _object(text, operation)
+    try:
+        return _parsed(document)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(operation, f"what is stored of a lock cannot be read: {error!r}") from error
+
+
+def _parsed(document: Mapping[str, Any]) -> LockReply:
     now_ms = _number(document.get("now_ms"))
     verdict = _verdict(document, now_ms)
     if document.keys() <= _OF_A_VERDICT:

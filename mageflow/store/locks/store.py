@@ -2,7 +2,8 @@
 
 Keys, all under the one hash tag of a namespace's locks, owned by the lock service: ``locks``, ``owners``, ``waits``,
 ``queue``, ``sessions`` and ``members`` live a day and are refreshed by every script that writes to them and by every
-renewal; ``fence`` lives a week; ``wake:<wake id>`` and ``locks:ended`` a minute. Fields: ``docs/storage-locks.md``.
+renewal; ``fence`` lives a week; ``wake:<wake id>``, ``locks:ended`` and ``locks:late`` a minute. Fields:
+``docs/storage-locks.md``.
 
 This module owns the calls. It does not wait, retry or decide.
 """

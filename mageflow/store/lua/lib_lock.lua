@@ -42,6 +42,8 @@
 --   wake:<wake id>      list       grant, deadlock  verdicts for one process, as JSON: request_id, verdict, tokens,
 --                                                   cycle, cycle_policy, now_ms
 --   locks:ended         list       release          last requests released: a repeated release gets the same answer
+--   locks:late          hash       release          first 3 characters of a request id -> the last such request that was
+--                                                   released: a copy of it that comes late is granted nothing
 --   locks:withdrawn:<request id>  text  release     a request whose release came first: it is granted nothing
 --
 -- Rules: a free lock has no queue (a release hands it over in the same script), so no request overtakes another. A
@@ -396,6 +398,25 @@ local function forget_request(request_id, wait)
   dequeue(request_id, wait)
   delete(WAITS, request_id)
   remove_from_owner(wait.owner_id, 'request_ids', request_id)
+end
+
+local ENDED, LATE, ENDED_KEPT, ENDED_TTL_MS = LOCKS .. ':ended', LOCKS .. ':late', 1000, 60000
+
+-- Remember that a request has released all its locks. A list of another type is made anew: it would keep locks from
+-- being released. The hash has at most 4096 fields, as request ids are hexadecimal, and is of use in most cases only, so
+-- nothing fails without it.
+local function note_released(request_id)
+  local count = redis.pcall('LPUSH', ENDED, request_id)
+  if type(count) == 'table' then
+    if not string.find(count.err, 'WRONGTYPE', 1, true) then error(count) end
+    redis.call('DEL', ENDED)
+    redis.call('LPUSH', ENDED, request_id)
+  elseif count > 2 * ENDED_KEPT then
+    redis.call('LTRIM', ENDED, 0, ENDED_KEPT - 1)
+  end
+  redis.call('PEXPIRE', ENDED, ENDED_TTL_MS)
+  redis.pcall('HSET', LATE, string.sub(request_id, 1, 3), request_id)
+  redis.pcall('PEXPIRE', LATE, ENDED_TTL_MS)
 end
 
 local function end_requests(owner_id)

@@ -7,7 +7,7 @@ do
   local LOCKS, prefix = KEYS[1], string.sub(KEYS[1], 1, -6)
   local OWNERS, SESSIONS, MEMBERS = prefix .. 'owners', prefix .. 'sessions', prefix .. 'members'
   local request_id, lock = ARGV[1], ARGV[3]
-  local ended, kept, ttl_ms = LOCKS .. ':ended', 1000, 60000
+  local ended, late, kept, ttl_ms = LOCKS .. ':ended', LOCKS .. ':late', 1000, 60000
   local may = redis.acl_check_cmd  -- a server takes nothing back when it refuses the third of five writes
 
   -- While the slot of these keys moves, both masters refuse a command with two keys of which one is missing, and no key
@@ -29,8 +29,16 @@ do
     redis.call('ZREM', MEMBERS, owner_id)
     redis.call('HDEL', OWNERS, owner_id)
     redis.call('HDEL', LOCKS, lock)
-    if redis.call('LPUSH', ended, request_id) > 2 * kept then redis.call('LTRIM', ended, 0, kept - 1) end
+    local count = redis.pcall('LPUSH', ended, request_id)
+    if type(count) == 'table' then
+      redis.call('DEL', ended)
+      redis.call('LPUSH', ended, request_id)
+    elseif count > 2 * kept then
+      redis.call('LTRIM', ended, 0, kept - 1)
+    end
     redis.call('PEXPIRE', ended, ttl_ms)
+    redis.pcall('HSET', late, string.sub(request_id, 1, 3), request_id)
+    redis.pcall('PEXPIRE', late, ttl_ms)
     return 'ended'
   end
 end

@@ -21,6 +21,7 @@ do
   -- Both are text of 16 digits, so their order is that of the numbers.
   if #ARGV == 6 and #token == 16 and (not last_token or (#last_token == 16 and last_token < token))
     and redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 0
+    and redis.pcall('HGET', LOCKS .. ':late', string.sub(request_id, 1, 3)) ~= request_id
     and not redis.call('HGET', LOCKS, lock)
     and not redis.call('HGET', OWNERS, owner_id)
     and not redis.call('ZRANGEBYSCORE', SESSIONS, '-inf', now_ms, 'LIMIT', 0, 1)[1]

@@ -66,7 +66,11 @@ local earlier = load(WAITS, request_id)
 report_resolved(earlier)
 local earlier_answer = answer()
 if earlier_answer then return finish(earlier_answer) end
-if redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 1 then return finish({ verdict = 'ended' }) end
+-- A request, or a copy of it that a driver has sent, may be read after its release. Nothing would release its locks.
+if redis.pcall('HGET', LATE, string.sub(request_id, 1, 3)) == request_id
+  or redis.call('EXISTS', LOCKS .. ':withdrawn:' .. request_id) == 1 then
+  return finish({ verdict = 'ended' })
+end
 
 if not load(OWNERS, owner_id) then
   zset_add(MEMBERS, 0, owner_id)

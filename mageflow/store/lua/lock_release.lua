@@ -12,7 +12,7 @@
 --          granted (tokens) | deadlock (cycle, cycle_policy);
 --          every JSON: now_ms; expired [{lock, owner_id, info, held_since_ms, traceparent}] and resolved [{cycle,
 --          victim_index, policy}] when there are any
--- TTL      as lock_acquire; locks:ended and locks:withdrawn:<request id> a minute
+-- TTL      as lock_acquire; locks:ended, locks:late and locks:withdrawn:<request id> a minute
 -- ATOMIC   between freeing a lock and serving its queue another request could overtake, or the waiter be forgotten
 -- INCLUDE  lock
 -- FIRST    lock_give lock_keys
@@ -20,7 +20,6 @@
 local request_id, mode = ARGV[1], ARGV[2]
 local FIRST_LOCK = 3
 local WITHDRAWN, WITHDRAWN_TTL_MS = LOCKS .. ':withdrawn:', 60000
-local ENDED, ENDED_KEPT, ENDED_TTL_MS = LOCKS .. ':ended', 1000, 60000
 
 expire()
 
@@ -43,12 +42,11 @@ end
 -- A driver repeats a call when it misses the answer; the repetition must not look like a lock that was lost.
 if reply.verdict == 'ended' then
   if released == wanted then
-    if redis.call('LPUSH', ENDED, request_id) > 2 * ENDED_KEPT then redis.call('LTRIM', ENDED, 0, ENDED_KEPT - 1) end
-    redis.call('PEXPIRE', ENDED, ENDED_TTL_MS)
-  elseif released == 0 and redis.call('LPOS', ENDED, request_id) then
+    note_released(request_id)
+  elseif released == 0 and type(redis.pcall('LPOS', ENDED, request_id)) == 'number' then
     released = wanted
-  elseif released == 0 and not wait then
-    -- The request may still be on its way, on the connection of a caller that was cancelled.
+  else
+    -- The request, or a copy of it, may still be on its way, on the connection of a caller that was cancelled.
     redis.call('SET', WITHDRAWN .. request_id, '', 'PX', WITHDRAWN_TTL_MS)
   end
   reply.released = released
