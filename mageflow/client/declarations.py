@@ -157,7 +157,8 @@ class DeclaringClient(ConnectedClient, Hatchet):
         Raises:
             DecorationError: No resource is named, ``key`` does not take one argument, or the decorated object is not a
                 function. ``@client.batch_task`` raises it for an exclusive function.
-            ConfigurationError: A name cannot name a resource.
+            ConfigurationError: A name cannot name a resource, the timeout is negative or not a timedelta, or ``policy``
+                or ``on_lost`` has another value.
         """
         mark = locks.exclusive_mark(
             self._locks,
@@ -222,10 +223,12 @@ class DeclaringClient(ConnectedClient, Hatchet):
             ``run``, sign it, register it on a worker.
 
         Raises:
-            DecorationError: The decorated object is not a function, or a parameter of it cannot be filled. The message
-                has the line to write.
+            DecorationError: The decorated object is not a function, a parameter of it cannot be filled, or no message
+                fits the type of its input. The message has the line to write.
+            TypeError: There is no such option.
         """
         sdk.refuse_bare("client.task", bare)
+        sdk.refuse_input_type("task", input_validator)
         sdk.refuse_absent(Hatchet.task, sdk.TaskOptions.__annotations__, options)
 
         def decorate(func: Callable[..., Any]) -> Any:
@@ -279,10 +282,12 @@ class DeclaringClient(ConnectedClient, Hatchet):
             A decorator that makes a ``hatchet_sdk`` ``Standalone`` of the function.
 
         Raises:
-            DecorationError: The decorated object is not a function, or a parameter of it cannot be filled. The message
-                has the line to write.
+            DecorationError: The decorated object is not a function, a parameter of it cannot be filled, or no message
+                fits the type of its input. The message has the line to write.
+            TypeError: There is no such option.
         """
         sdk.refuse_bare("client.durable_task", bare)
+        sdk.refuse_input_type("durable_task", input_validator)
         sdk.refuse_absent(Hatchet.durable_task, sdk.DurableOptions.__annotations__, options)
 
         def decorate(func: Callable[..., Any]) -> Any:
@@ -328,10 +333,12 @@ class DeclaringClient(ConnectedClient, Hatchet):
             A decorator that makes a ``hatchet_sdk`` ``Standalone`` of the function.
 
         Raises:
-            DecorationError: The decorated object is not a function, a parameter of it cannot be filled, or it has a
-                decorator that a batch cannot serve: ``with_signature``, ``stagger_execution`` or ``exclusive``.
+            DecorationError: The decorated object is not a function, a parameter of it cannot be filled, no message
+                fits the type of its input, or it has a decorator that a batch cannot serve: ``with_signature``,
+                ``stagger_execution`` or ``exclusive``.
         """
         sdk.refuse_bare("client.batch_task", bare)
+        sdk.refuse_input_type("batch_task", input_validator)
 
         def decorate(func: Callable[..., Any]) -> Any:
             bound = self._declarations.bind(func, is_batch=True)
@@ -379,7 +386,12 @@ class DeclaringClient(ConnectedClient, Hatchet):
 
         Returns:
             A ``hatchet_sdk.Workflow`` whose decorators declare tasks of mageflow.
+
+        Raises:
+            DecorationError: No message fits ``input_validator``.
+            TypeError: There is no such option.
         """
+        sdk.refuse_input_type("workflow", input_validator)
         sdk.refuse_absent(Hatchet.workflow, sdk.WorkflowOptions.__annotations__, options)
         workflow = super().workflow(name=name, input_validator=input_validator, **options)
         infers = input_validator is None

@@ -199,8 +199,10 @@ class Mageflow(CreatingClient, StoredClient, DeclaringClient):
             The SDK's worker.
 
         Raises:
+            ConfigurationError: ``workflows`` is one task and not a list, or has a function that was not declared.
             TypeError: An item of ``workflows`` is not a task or workflow, for example a task *of* a workflow.
         """
+        sdk.refuse_no_tasks(workflows)
         worker = super().worker(name, slots, durable_slots, labels, workflows, lifespan)
         user_lifespan: LifespanFn | None = None
         with self._hooks.installing("listener", "logs of the listener process have no context"):

@@ -181,7 +181,8 @@ class Creation:
         key and a repeated call are those of `sign`, for any number of tasks.
 
         Raises:
-            FlowDefinitionError: A task or callback cannot be run, or a value is bound to a field that no item has.
+            FlowDefinitionError: A task or callback cannot be run, a value is bound to a field that no item has, or a
+                limit of `SwarmConfig` is given outside of ``config``.
             SwarmFullError: There are more tasks than ``config.max_task_allowed``.
             ConfigurationError: A value has no JSON form.
             SignatureNotFoundError: A given signature or key expired or was removed.
@@ -190,6 +191,7 @@ class Creation:
         config = config or SwarmConfig()
         members = await self._members.resolve_members(tasks, "tasks")
         self._members.check_no_callbacks(kwargs, success="success_callbacks", error="error_callbacks")
+        self._members.check_no_limits(members, kwargs)
         definition = self._flow_definition("swarm", name, members, {**(bind or {}), **kwargs}, config)
         if config.max_task_allowed is not None and len(members) > config.max_task_allowed:
             raise SwarmFullError(definition.name, config.max_task_allowed)

@@ -22,6 +22,7 @@ from mageflow.signatures import (
     FlowMember,
     MemberDefinition,
     Signature,
+    SwarmConfig,
     SwarmSignature,
     TaskDefinition,
     TaskSignature,
@@ -269,6 +270,21 @@ class MemberResolver:
             if meant is not None and self._is_runnable(value):
                 raise FlowDefinitionError(
                     f"{name!r} is no parameter here, and its value is a task or a signature: write {meant}=, or "
+                    f"bind={{{name!r}: ...}} for data"
+                )
+
+    def check_no_limits(self, members: Sequence[MemberSpec], kwargs: Mapping[str, Any]) -> None:
+        """Refuse a field of `SwarmConfig` that is given as a bound value: the swarm would have no such limit.
+
+        Raises:
+            FlowDefinitionError: A name is that of such a field, and the input of no given item is known to have it.
+        """
+        for name in kwargs.keys() & SwarmConfig.model_fields.keys():
+            definitions = [each.definition for each in members]
+            inputs = [self._catalog.input_model(each.task) for each in definitions if isinstance(each, TaskDefinition)]
+            if not any(name in (field_names(model) or ()) for model in inputs):
+                raise FlowDefinitionError(
+                    f"{name!r} is a limit of the swarm: write config=SwarmConfig({name}={kwargs[name]!r}), or "
                     f"bind={{{name!r}: ...}} for data"
                 )
 

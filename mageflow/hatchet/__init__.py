@@ -16,6 +16,7 @@ from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented
 from mageflow.hatchet.errors_map import as_non_retryable, is_non_retryable
 from mageflow.hatchet.forked_clients import note_worker
 from mageflow.hatchet.hooks import Hooks
+from mageflow.hatchet.input_types import refuse_input_type
 from mageflow.hatchet.options import (
     BatchOptions,
     DurableOptions,
@@ -26,6 +27,7 @@ from mageflow.hatchet.options import (
     TaskOptions,
     WorkflowOptions,
     refuse_bare,
+    refuse_no_tasks,
     signed_as,
 )
 from mageflow.hatchet.private_names import missing_names, require_names
@@ -80,6 +82,8 @@ __all__ = [
     "prepare_listener",
     "refuse_absent",
     "refuse_bare",
+    "refuse_input_type",
+    "refuse_no_tasks",
     "require_names",
     "send_storable_errors",
     "set_client",

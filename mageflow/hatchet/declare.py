@@ -5,7 +5,7 @@ The SDK makes the task. mageflow gives it a function that binds arguments, and r
 
 import inspect
 from collections.abc import Callable
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Self, cast, get_args, get_origin
 
@@ -13,19 +13,26 @@ from hatchet_sdk import Context
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import EmptyModel
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
-from pydantic import BaseModel, TypeAdapter
-from pydantic.errors import PydanticUserError
-from typing_extensions import is_typeddict
 from typing_inspection.typing_objects import is_annotated, is_typealiastype
 
 from mageflow._frozen import frozen
 from mageflow.errors import DecorationError, SdkFeatureError
 from mageflow.hatchet import compat, declaration_compat, durations
 from mageflow.hatchet.hooks import Hooks
+from mageflow.hatchet.input_types import fits_no_message, input_type, is_message, no_object, type_name
 from mageflow.hatchet.private_names import require_names
 from mageflow.hatchet.register import Declared, TaskRegister
 from mageflow.interceptors import TaskDeclared, TaskInfo
-from mageflow.invocation import Marks, RunnerServices, TaskRunner, alternatives, bind, marks_of, type_hints
+from mageflow.invocation import (
+    GENERATOR,
+    Marks,
+    RunnerServices,
+    TaskRunner,
+    bind,
+    is_generator,
+    marks_of,
+    type_hints,
+)
 from mageflow.types import AcceptParams, Pool
 
 __all__ = ["BoundFunction", "Declarations"]
@@ -94,14 +101,17 @@ class Declarations:
             marks=marks,
             is_context=_is_context,
             is_dependency=_is_dependency,
-            is_message=_is_message,
+            is_message=is_message,
         )
         annotation = type_hints(func).get(binding.message_name)
         if is_batch and get_origin(annotation) is dict and len(get_args(annotation)) == 2:  # noqa: PLR2004 - key, value
             annotation = get_args(annotation)[1]
         runner = TaskRunner(func, binding, self._services, locks=marks.locks)
         is_for_hatchet = binding.is_plain and marks == Marks() and self._params is AcceptParams.NO_CTX
-        return BoundFunction(func, marks, runner, None if is_for_hatchet else _input_type(annotation), is_batch)
+        if not is_for_hatchet and fits_no_message(annotation):
+            what = f"{binding.message_name!r} takes {type_name(annotation)}"
+            raise DecorationError("task", _name_of(func), no_object(what))
+        return BoundFunction(func, marks, runner, None if is_for_hatchet else input_type(annotation), is_batch)
 
     def standalone(
         self, declare: Callable[[Callable[..., Any]], Standalone[Any, Any]], bound: BoundFunction
@@ -156,8 +166,8 @@ class Declarations:
             raise DecorationError(
                 "task",
                 _name_of(bound.func),
-                f"the tasks of a workflow get one input, and another task takes it as {_type_name(first)}, this one as "
-                f"{_type_name(bound.input_type)}: write client.workflow(name={name!r}, input_validator=...)",
+                f"the tasks of a workflow get one input, and another task takes it as {type_name(first)}, this one as "
+                f"{type_name(bound.input_type)}: write client.workflow(name={name!r}, input_validator=...)",
             )
 
     def _declared(self, bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any], name: str) -> None:
@@ -200,32 +210,6 @@ def _info(bound: BoundFunction, task: Task[Any, Any], runnable: BaseWorkflow[Any
     )
 
 
-def _input_type(annotation: object) -> Any | None:
-    kinds = alternatives(annotation)
-    if len(kinds) != 1 or kinds[0] is EmptyModel:
-        return None
-    kind = kinds[0]
-    if kind is dict or get_origin(kind) is dict:
-        return kind
-    if not isinstance(kind, type):
-        return None
-    if is_typeddict(kind):
-        try:
-            TypeAdapter(kind)
-        except PydanticUserError:
-            return dict[str, Any]  # typing.TypedDict before Python 3.12
-        return kind
-    return kind if issubclass(kind, BaseModel) or is_dataclass(kind) else None
-
-
-def _is_message(annotation: object) -> bool:
-    return _input_type(annotation) is not None
-
-
-def _type_name(kind: object) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
 def _name_of(func: object) -> str:
     return str(getattr(func, "__qualname__", None) or getattr(func, "name", None) or type(func).__name__)
 
@@ -235,7 +219,7 @@ def _why_not_a_function(func: object) -> str | None:
         kind = type(cast("object", func)).__name__
         return f"a {kind} is not a function inside its class: write client.task(...)(Class.method) below the class"
     if inspect.isroutine(func):
-        return None
+        return GENERATOR if is_generator(func) else None
     return f"a task needs a function, and this is a {type(func).__name__}: write async def task(msg: MyModel) around it"
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from mageflow.did_you_mean import hint
 from mageflow.errors import SdkFeatureError
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def method_of(owner: type[Any], name: str) -> Callable[..., Any]:
 
 
 def refuse_absent(method: Callable[..., Any], known: Iterable[str], given: Iterable[str]) -> None:
-    """Refuse keywords that newer SDKs take and the installed one does not.
-
-    A keyword that no SDK takes is left to the SDK, which refuses it.
+    """Refuse keywords that newer SDKs take and the installed one does not, and those that none takes.
 
     Args:
         method: The method of the SDK.
@@ -99,7 +98,12 @@ def refuse_absent(method: Callable[..., Any], known: Iterable[str], given: Itera
 
     Raises:
         SdkFeatureError: The installed SDK lacks one of them.
+        TypeError: No SDK takes one of them. It names the nearest that is taken.
     """
     taken = inspect.signature(method).parameters
-    if absent := [name for name in given if name in set(known) and name not in taken]:
+    known = set(known)
+    if unknown := [name for name in given if name not in known and name not in taken]:
+        nearest = hint(unknown[0], [name for name in taken if name != "self"])
+        raise TypeError(f"{method.__qualname__}() got an unexpected keyword argument {unknown[0]!r}{nearest}")
+    if absent := [name for name in given if name in known and name not in taken]:
         raise SdkFeatureError(f"the option {absent[0]!r} of {method.__qualname__}", version("hatchet-sdk"))

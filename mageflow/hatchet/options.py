@@ -7,17 +7,17 @@ They are passed on unchanged: a keyword that a newer SDK adds works at run time 
 import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Concatenate, Generic, Protocol, TypedDict, TypeVar, cast, overload
 
 from hatchet_sdk import Context
 from hatchet_sdk.conditions import Condition, OrGroup
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import DefaultFilter, EmptyModel, R, TaskDefaults, TWorkflowInput
-from hatchet_sdk.runnables.workflow import Standalone
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.utils.timedelta_to_expression import Duration
 from hatchet_sdk.utils.typing import CoroutineLike, JSONSerializableMapping
 
-from mageflow.errors import DecorationError
+from mageflow.errors import ConfigurationError, DecorationError
 from mageflow.hatchet.features import (
     BatchMemberId,
     EvictionPolicy,
@@ -74,6 +74,22 @@ def refuse_bare(decorator: str, bare: Sequence[object]) -> None:
         name = str(getattr(bare[0], "__qualname__", None) or repr(bare[0]))
         written = f"@{decorator}({example})" if callable(bare[0]) else f"@{decorator}(name={bare[0]!r})"
         raise DecorationError(decorator.rpartition(".")[2], name, f"it takes keywords only: write {written}")
+
+
+def refuse_no_tasks(workflows: object) -> None:
+    """Refuse what a worker is given in place of tasks: a task alone, and functions that were not declared.
+
+    Raises:
+        ConfigurationError: The message has the line to write.
+    """
+    if isinstance(workflows, BaseWorkflow) or inspect.isroutine(workflows):
+        raise ConfigurationError("workflows is a list: write workflows=[...]")
+    for each in cast("Sequence[object]", workflows) if isinstance(workflows, Sequence) else ():
+        if inspect.isroutine(each):
+            raise ConfigurationError(
+                f"{each.__qualname__} is a function and not a task: declare it with @client.task(name=...), and give "
+                "what that returns"
+            )
 
 
 _Labels = dict[str, DesiredWorkerLabel] | list[DesiredWorkerLabel]

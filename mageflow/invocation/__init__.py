@@ -10,9 +10,11 @@ from mageflow.invocation.binding import Binding, alternatives, bind, type_hints
 from mageflow.invocation.confirmation import EndingOf, OutcomeConfirmations
 from mageflow.invocation.context import STATE_KEYWORD, AttemptContext
 from mageflow.invocation.decorators import (
+    GENERATOR,
     BodyLock,
     Marks,
     exclusive,
+    is_generator,
     marks_of,
     record,
     stagger_execution,
@@ -27,6 +29,7 @@ from mageflow.invocation.signed import Replay, SignedRuns, Skip
 from mageflow.invocation.stagger import stagger
 
 __all__ = [
+    "GENERATOR",
     "STATE_KEYWORD",
     "AttemptContext",
     "AttemptState",
@@ -48,6 +51,7 @@ __all__ = [
     "bind",
     "classify",
     "exclusive",
+    "is_generator",
     "marks_of",
     "record",
     "stagger",

@@ -21,7 +21,7 @@ __all__ = ["Binding", "alternatives", "bind", "type_hints"]
 Role = Literal["message", "ctx", "signature"]
 
 _MESSAGE_ALONE: Final = ("message",)
-
+_METHOD: Final = "this is a method: declare it on an object, client.task(...)(service.method), or write a function"
 _CONTEXT_NAMES = frozenset({"ctx", "context", "_ctx", "_context"})
 _SIGNATURE_NAMES = frozenset({"signature", "_signature"})
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -113,7 +113,9 @@ def bind(
             roles[required[0].name] = "ctx"
     for each in declared:
         if each.name not in roles and each.default is inspect.Parameter.empty:
-            raise DecorationError("task", name, _unfilled(each.name, hints.get(each.name), params, is_message))
+            is_method = parameters[0].name == "self"
+            reason = _METHOD if is_method else _unfilled(each.name, hints.get(each.name), params, is_message)
+            raise DecorationError("task", name, reason)
     return _plan(parameters, roles, wanted if has_varargs else [], has_varargs=has_varargs)
 
 

@@ -16,11 +16,24 @@ from typing import Any, Protocol, TypeVar, cast
 from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
 
-__all__ = ["BodyLock", "Marks", "exclusive", "marks_of", "record", "stagger_execution", "with_ctx", "with_signature"]
+__all__ = [
+    "GENERATOR",
+    "BodyLock",
+    "Marks",
+    "exclusive",
+    "is_generator",
+    "marks_of",
+    "record",
+    "stagger_execution",
+    "with_ctx",
+    "with_signature",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__mageflow_marks__"
+GENERATOR = "a generator has no result: return it, or send parts with ctx.aio_put_stream(...)"
+"""What is wrong with a generator as a task."""
 
 
 class BodyLock(Protocol):
@@ -121,6 +134,11 @@ def exclusive(lock: BodyLock) -> Callable[[F], F]:
     return decorate
 
 
+def is_generator(func: object) -> bool:
+    """Whether a call of the function makes a generator, of any kind."""
+    return inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func)
+
+
 def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
     """Return a function that behaves like ``func`` and has the changed marks.
 
@@ -135,6 +153,8 @@ def record(func: F, decorator: str, change: Callable[[Marks], Marks]) -> F:
             getattr(func, "name", None) or type(func).__name__,
             "it marks a function, and this is a task already: write it below @client.task (or @workflow.task)",
         )
+    if is_generator(func):
+        raise DecorationError(decorator, func.__qualname__, GENERATOR)
     if isinstance(cast("object", func), staticmethod | classmethod):
         raise DecorationError(decorator, func.__qualname__, f"write @{type(func).__name__} above it, not below")
     # A new function has the mark: two clients may decorate the same function differently.

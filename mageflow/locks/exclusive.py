@@ -11,7 +11,7 @@ from typing import Any
 from mageflow._frozen import frozen
 from mageflow.errors import DecorationError
 from mageflow.locks.block import LockBlock
-from mageflow.locks.request import OnLost
+from mageflow.locks.request import LockRequest, OnLost
 from mageflow.locks.resource import Resource
 from mageflow.locks.service import LockService
 from mageflow.store import VictimPolicy
@@ -76,7 +76,8 @@ def exclusive_mark(
     Raises:
         DecorationError: No resource is named, the decorator is used without parentheses, or ``key`` is not a function
             of one argument.
-        ConfigurationError: A name cannot name a resource.
+        ConfigurationError: A name cannot name a resource, the timeout is negative or not a timedelta, or ``policy`` or
+            ``on_lost`` has another value.
     """
     target = ", ".join(getattr(each, "name", None) or getattr(each, "__qualname__", str(each)) for each in resources)
     if not resources:
@@ -95,4 +96,7 @@ def exclusive_mark(
         except ValueError:
             pass  # a builtin that does not show its signature, such as str
     declared = tuple(locks.resource(each) if isinstance(each, str) else each for each in resources)
+    # The request of each run is checked here, where the arguments are written.
+    whole = [each.key() for each in declared]
+    LockRequest.of(whole, timeout=timeout, extend_timeout=extend_timeout, policy=policy, on_lost=on_lost)
     return ExclusiveMark(locks, declared, key, timeout, extend_timeout, policy, on_lost)

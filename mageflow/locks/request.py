@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+from mageflow.did_you_mean import hint
+from mageflow.error_text import shown
 from mageflow.errors import ConfigurationError
 from mageflow.interceptors import Attempt, LockAcquire, ResourceKey
 from mageflow.locks.session_lease import SessionLease
@@ -74,7 +76,8 @@ class LockRequest:
         """Make a request for resources that `check_resource` has accepted.
 
         Raises:
-            ConfigurationError: There is no resource, or the timeout is negative or not a timedelta.
+            ConfigurationError: There is no resource, the timeout is negative or not a timedelta, or the policy or
+                ``on_lost`` has another value.
         """
         ordered = tuple(sorted(set(resources)))
         if not ordered:
@@ -83,6 +86,9 @@ class LockRequest:
             raise ConfigurationError(f"timeout is a timedelta, such as timedelta(seconds=5), not {timeout!r}")
         if timeout is not None and timeout < timedelta(0):
             raise ConfigurationError("timeout must not be negative; zero tries once without waiting")
+        for what, word, known in (("policy", policy, get_args(VictimPolicy)), ("on_lost", on_lost, get_args(OnLost))):
+            if word not in known:
+                raise ConfigurationError(f"there is no {what} {shown(word)}{hint(str(word), known)}")
         seconds = None if timeout is None else timeout.total_seconds()
         return cls(ordered, seconds, extend_timeout, policy, on_lost)
 
@@ -155,9 +161,9 @@ def check_resource(resource: ResourceKey) -> ResourceKey:
     Raises:
         ConfigurationError: Its name or its key cannot be stored in Redis.
     """
-    if not _NAME.fullmatch(resource.name):
+    if not isinstance(resource.name, str) or not _NAME.fullmatch(resource.name):  # pyright: ignore[reportUnnecessaryIsInstance] callers may not type-check
         raise ConfigurationError(
-            f"{resource.name!r} cannot name a resource: use 1 to 128 letters, digits and _ . - /, "
+            f"{shown(resource.name)} cannot name a resource: use 1 to 128 letters, digits and _ . - /, "
             "and a key for instances"
         )
     if "\0" in resource.key:

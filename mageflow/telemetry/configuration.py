@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from opentelemetry import trace
 
 from mageflow.config import Settings
+from mageflow.did_you_mean import hint
+from mageflow.error_text import shown
+from mageflow.errors import ConfigurationError
 from mageflow.telemetry.last_seconds import last_seconds
 from mageflow.telemetry.log_setup import LogSetup
 from mageflow.telemetry.names import traces
@@ -72,9 +75,11 @@ def configure(
             event of the same run is written.
 
     Raises:
-        ConfigurationError: OTLP is asked for and the exporter is not installed, or a variable has a value that is not
-            known. Nothing has been set up then.
+        ConfigurationError: ``logs`` or ``exception_detail`` has another value, OTLP is asked for and the exporter
+            is not installed, or a variable has a value that is not known. Nothing has been set up then.
     """
+    _refuse_unknown("format of logs", logs, ("json", "console"))
+    _refuse_unknown("exception_detail", exception_detail, ("type", "message", "full"))
     traces_exporter, sending, logs_exporter = traces_by_otlp(), metrics_by_otlp(), logs_by_otlp()
     if not _has_provider():
         _set_provider(_resource(service_name, resource_attributes or {}), traces_exporter)
@@ -93,6 +98,11 @@ def configure(
             push,
             settings.hatchet_run_lines if hatchet_run_lines is None else hatchet_run_lines,
         ).apply()
+
+
+def _refuse_unknown(what: str, given: object, known: tuple[str, ...]) -> None:
+    if given is not None and given not in known:
+        raise ConfigurationError(f"there is no {what} {shown(given)}{hint(str(given), known)}")
 
 
 def _has_provider() -> bool:

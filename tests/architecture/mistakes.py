@@ -88,6 +88,18 @@ async def _(client: Mageflow) -> None:
         return {}
 
 
+@mistake("A message that is no object")
+async def _(client: Mageflow) -> None:
+    @client.task(name="double")
+    async def of_a_number(number: int) -> dict[str, int]:
+        return {}
+
+
+@mistake("A worker with a function")
+async def _(client: Mageflow) -> None:
+    client.worker("shop", workflows=[double])
+
+
 @mistake("A parameter that has no source")
 async def _(client: Mageflow) -> None:
     @client.task(name="double")
@@ -142,6 +154,11 @@ async def _(client: Mageflow) -> None:
         return {}
 
     await client.chain([client.task(name="double")(double), strict])
+
+
+@mistake("A limit of a swarm outside of its config")
+async def _(client: Mageflow) -> None:
+    await client.swarm(name="day", max_concurrency=10)
 
 
 @mistake("An option that does not exist")

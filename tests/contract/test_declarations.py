@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -79,6 +80,9 @@ async def test_a_typed_dict_arrives_as_a_dict(mageflow_client: Mageflow, func: A
 
 
 class Service:
+    async def method(self, msg: Message) -> dict[str, Any]:
+        return {"x": msg.x}
+
     async def __call__(self, msg: Message) -> dict[str, Any]:
         return {}
 
@@ -91,6 +95,22 @@ class Service:
         return {"x": msg.x}
 
 
+async def lines(msg: Message) -> AsyncGenerator[str]:
+    yield "a line"
+
+
+def rows(msg: Message) -> Generator[int]:
+    yield msg.x
+
+
+async def number(number: int) -> dict[str, Any]:
+    return {}
+
+
+async def texts(texts: list[str]) -> dict[str, Any]:
+    return {}
+
+
 @pytest.mark.parametrize(
     ("thing", "says"),
     [
@@ -98,6 +118,11 @@ class Service:
         (Service(), "this is a Service: write async def"),
         (vars(Service)["static"], "client.task(...)(Class.method)"),
         (vars(Service)["of_class"], "client.task(...)(Class.method)"),
+        (Service.method, "this is a method: declare it on an object, client.task(...)(service.method)"),
+        (lines, "a generator has no result: return it, or send parts with ctx.aio_put_stream(...)"),
+        (rows, "a generator has no result: return it, or send parts with ctx.aio_put_stream(...)"),
+        (number, "a message is an object, and 'number' takes int: write a model with this field"),
+        (texts, "a message is an object, and 'texts' takes list[str]: write a model with this field"),
     ],
 )
 @pytest.mark.parametrize("kind", ["task", "durable_task", "batch_task"])
@@ -109,6 +134,49 @@ def test_what_is_no_function_is_refused_with_the_way_out(
     with pytest.raises(DecorationError) as caught:
         getattr(mageflow_client, kind)(name="t", **options)(thing)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", [lines, rows])
+def test_a_generator_below_a_decorator_is_refused(mageflow_client: Mageflow, mark: Any) -> None:
+    """The mark is on a function that is none, so the decorator has to look."""
+    with pytest.raises(DecorationError, match="a generator has no result"):
+        mageflow_client.stagger_execution(timedelta(seconds=1))(mark)
+
+
+@pytest.mark.parametrize(
+    ("validator", "says"),
+    [
+        ("Message", "input_validator is a type, not text: write input_validator=Message"),
+        (Message(x=1), "input_validator is a type, not an object of it: write input_validator=Message"),
+        (int, "a message is an object, and input_validator is int: write a model"),
+        (list[int], "a message is an object, and input_validator is list[int]: write a model"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["task", "durable_task", "batch_task", "workflow"])
+def test_what_no_message_fits_is_refused_as_input_type(
+    mageflow_client: Mageflow, validator: Any, says: str, kind: str
+) -> None:
+    """Hatchet takes it, and then every run of the task fails."""
+    options = {"batch_max_size": 2} if kind == "batch_task" else {}
+    with pytest.raises(DecorationError) as caught:
+        getattr(mageflow_client, kind)(name="t", input_validator=validator, **options)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["task", "durable_task", "workflow"])
+def test_an_option_that_no_sdk_has_names_the_nearest(mageflow_client: Mageflow, kind: str) -> None:
+    """A TypeError, as of the SDK."""
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'sticki'; did you mean 'sticky'\?"):
+        getattr(mageflow_client, kind)(name="t", sticki=True)
+
+
+async def test_a_worker_takes_a_list_of_tasks(mageflow_client: Mageflow) -> None:
+    """A task alone is refused by the SDK as not iterable, and a function with a hint about workflows."""
+    task = mageflow_client.task(name="t")(annotated)
+    with pytest.raises(ConfigurationError, match=r"workflows is a list: write workflows=\[\.\.\.\]"):
+        mageflow_client.worker("w", workflows=task)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="annotated is a function and not a task: declare it with"):
+        mageflow_client.worker("w", workflows=[annotated])  # type: ignore[list-item]
 
 
 def test_a_task_is_not_declared_twice_over(mageflow_client: Mageflow) -> None:

@@ -14,6 +14,10 @@ from tests.flows.fake_hatchet import FakeHatchet
 from tests.store.counting import RoundTrips
 
 
+class Limited(BaseModel):
+    max_concurrency: int
+
+
 class Number(BaseModel):
     n: ReturnValue[int] = 0
     by: int = 1
@@ -203,6 +207,15 @@ async def test_a_callback_under_the_name_of_another_method_is_not_taken_for_data
 
     assert (await flows.creation.swarm(success="yes", error=["x"])).kwargs == {"success": "yes", "error": ["x"]}
     assert (await flows.creation.swarm(bind={"success": callback.key})).kwargs == {"success": callback.key}
+
+
+async def test_a_limit_of_a_swarm_is_not_taken_for_data(flows: Flows, hatchet: FakeHatchet) -> None:
+    """The swarm would have no limit. A field of an item may have the name of one."""
+    with pytest.raises(FlowDefinitionError, match=r"write config=SwarmConfig\(max_concurrency=3\), or bind="):
+        await flows.creation.swarm(["add"], max_concurrency=3)
+    assert (await flows.creation.swarm(["add"], bind={"max_concurrency": 3})).kwargs == {"max_concurrency": 3}
+    hatchet.models["add"] = Limited
+    assert (await flows.creation.swarm(["add"], max_concurrency=3)).kwargs == {"max_concurrency": 3}
 
 
 async def test_fields_with_the_names_of_parameters_can_be_bound(flows: Flows) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mageflow import AcceptParams, TaskSignature
 from mageflow.errors import DecorationError
-from mageflow.hatchet import declare
+from mageflow.hatchet import declare, input_types
 from mageflow.invocation import Marks, bind
 
 
@@ -36,7 +36,7 @@ def call(
         marks=marks,
         is_context=declare._is_context,
         is_dependency=declare._is_dependency,
-        is_message=declare._is_message,
+        is_message=input_types.is_message,
     )
     positional, keywords = binding.arguments("MESSAGE", "CTX", "SIGNATURE", deps)
     return func(*positional, **keywords)

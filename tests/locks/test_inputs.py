@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import redis.asyncio
 
 from mageflow.errors import ConfigurationError, LockTimeoutError
 from mageflow.interceptors import ResourceKey
-from mageflow.locks import LockService
+from mageflow.locks import LockService, exclusive_mark
 from mageflow.store import Keys
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.locks.conftest import Services
@@ -60,6 +61,33 @@ async def test_invalid_timeout_is_refused_at_once(services: Services, limit: Any
     """Negative, or a number without a unit."""
     with pytest.raises(ConfigurationError, match="timeout"):
         services().resource("orders").acquire(timeout=limit)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"timeout": timedelta(seconds=-1)}, "timeout must not be negative"),
+        ({"timeout": 5}, "timeout is a timedelta"),
+        ({"policy": "yungest"}, "there is no policy 'yungest'; did you mean 'youngest'"),
+        ({"on_lost": "raise"}, "there is no on_lost 'raise'; known are cancel, flag"),
+    ],
+)
+def test_invalid_options_are_refused_where_they_are_written(
+    services: Services, options: dict[str, Any], says: str
+) -> None:
+    """By ``acquire``, and by ``@client.exclusive`` when the module is imported and not in each run."""
+    locks = services()
+    for request in (locks.resource("orders").acquire, partial(exclusive_mark, locks, "orders")):
+        with pytest.raises(ConfigurationError) as caught:
+            request(**options)
+        assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [3, None, b"orders", "", "two words", "x" * 129])
+def test_invalid_name_is_refused_at_once(services: Services, name: Any) -> None:
+    """Text of another form, and what is no text."""
+    with pytest.raises(ConfigurationError, match="cannot name a resource: use 1 to 128"):
+        services().resource(name)
 
 
 @pytest.mark.parametrize("limit", [timedelta(0), timedelta(microseconds=1), timedelta.max])

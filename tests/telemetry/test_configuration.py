@@ -151,6 +151,23 @@ structlog.get_logger("shop").info("sold", pieces=2)
     assert not out.startswith("{")
 
 
+def test_a_format_that_does_not_exist_is_refused():
+    """It was taken for the console. Nothing is set up then."""
+    out = printed("""
+for wrong in ({"logs": "jsno"}, {"exception_detail": "all"}):
+    try:
+        configure(service_name="shop", **wrong)
+    except ValueError as error:
+        print(type(error).__name__, error)
+print(structlog.is_configured(), logging.getLogger().handlers)
+""")
+    assert out.splitlines() == [
+        "ConfigurationError there is no format of logs 'jsno'; did you mean 'json'?",
+        "ConfigurationError there is no exception_detail 'all'; known are type, message, full",
+        "False []",
+    ]
+
+
 def test_logging_can_be_left_alone():
     """Traces only."""
     assert (
