@@ -27,6 +27,7 @@ from tests.architecture import page_commands
 from tests.architecture.page_commands import INTERACTIVE, NOT_RUN, RUNNING, commands, is_install
 from tests.architecture.pages import Block, all_pages, blocks
 from tests.cli.top.terminal import open_terminal
+from tests.processes.shell import forking_commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = all_pages(ROOT)
@@ -65,6 +66,8 @@ class Stage:
     directory: Path
     environment: dict[str, str]
     replaced: dict[str, str]
+    forking: list[str]
+    """Of the path of a shell: what it starts is a fork, not a new interpreter for each line."""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(self, script: str, directory: Path | None = None) -> str:
@@ -72,7 +75,7 @@ class Stage:
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
             cwd=directory or self.directory,
-            env=self.environment,
+            env=self.environment | {"PATH": os.pathsep.join([*self.forking, self.environment["PATH"]])},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -117,7 +120,13 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Generator[list[str]]:
+    with forking_commands(tmp_path_factory.mktemp("bin")) as folders:
+        yield folders
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, forking: list[str]) -> Generator[Stage]:
     """The tutorial as read: `mageflow dev worker.py`, then `run.py`; and a swarm that waits for more."""
     directory = tmp_path_factory.mktemp("pages")
     for block in blocks(PAGES["docs/tutorial.md"]):
@@ -136,7 +145,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
         "COLUMNS": "180",
         "PYTHONUNBUFFERED": "1",
     }
-    found = Stage(directory, environment, {"localhost:18001": f"localhost:{port}"})
+    found = Stage(directory, environment, {"localhost:18001": f"localhost:{port}"}, forking)
     try:
         found.start("mageflow engine --grpc-port 0 --api-port 0 --redis-port 0", "MAGEFLOW_REDIS_URL")
         found.start("mageflow dev worker.py", "worker.started")
