@@ -6,13 +6,14 @@ beside the tasks of users are started through this module.
 """
 
 import asyncio
+import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["logged", "restarted"]
+__all__ = ["logged", "restarted", "start"]
 
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
@@ -56,3 +57,11 @@ async def logged(work: Callable[[], Awaitable[None]], what: str) -> None:
         await work()
     except Exception:  # noqa: BLE001 - it has no caller that could handle it
         _log.exception("%s failed unexpectedly", what)
+
+
+def start(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start work that outlives the attempt which starts it, on the running loop. The caller keeps the task.
+
+    It runs in an empty context: the spans and log fields of the attempt must not be those of what it does later.
+    """
+    return asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())

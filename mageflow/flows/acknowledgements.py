@@ -11,7 +11,7 @@ import logging
 from weakref import WeakKeyDictionary
 
 from mageflow._frozen import frozen
-from mageflow.background import restarted
+from mageflow.background import restarted, start
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.store import Acknowledgement, RecordKeys, Store
 
@@ -39,10 +39,8 @@ class Acknowledgements:
         entry = _Sent(sent, asyncio.get_running_loop().time())
         waiting.entries.setdefault(keys.record, (keys, {}))[1][sent.field] = entry
         if waiting.task is None or waiting.task.done():
-            waiting.task = asyncio.create_task(
-                restarted(lambda: self._flush_in_background(waiting), "acknowledgements"),
-                name="mageflow-acknowledgements",
-            )
+            flush = restarted(lambda: self._flush_in_background(waiting), "acknowledgements")
+            waiting.task = start(flush, "mageflow-acknowledgements")
 
     def forget(self, record: str, field: str) -> None:
         """Drop an entry: this process admitted its run, which removed the entry from the outbox."""

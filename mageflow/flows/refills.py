@@ -8,7 +8,7 @@ then fills them. If it dies, a reconciler fills them later.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mageflow.background import logged
+from mageflow.background import logged, start
 from mageflow.errors import StoreUnavailableError
 from mageflow.store import Decision
 
@@ -37,10 +37,8 @@ class RefillTimers:
         if timer is not None and (delay_seconds is not None or decision.filled):
             timer.cancel()
         if delay_seconds is not None:
-            timer = asyncio.create_task(
-                logged(lambda: self._wait_and_refill(record, delay_seconds), "the refill of a swarm"),
-                name="mageflow-refill",
-            )
+            refill = logged(lambda: self._wait_and_refill(record, delay_seconds), "the refill of a swarm")
+            timer = start(refill, "mageflow-refill")
             self._timers[record] = timer
             timer.add_done_callback(lambda done: self._forget(record, done))
 

@@ -7,7 +7,6 @@ there.
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from mageflow._frozen import frozen
-from mageflow.background import restarted
+from mageflow.background import restarted, start
 from mageflow.errors import MageflowError, StoreUnavailableError
 from mageflow.flows.repetition import FIRST_PAUSE, LONGEST_PAUSE, next_pause
 from mageflow.interceptors import Interceptor, PendingSettlements
@@ -80,12 +79,7 @@ class LateSettlements:
         waiting.characters += late.characters
         self._publish()
         if waiting.task is None or waiting.task.done():
-            # An empty context: this outlives the attempt, whose spans and log fields must not be those of others.
-            waiting.task = asyncio.get_running_loop().create_task(
-                restarted(lambda: self._repeat(waiting), "settlements"),
-                name="mageflow-settlements",
-                context=contextvars.Context(),
-            )
+            waiting.task = start(restarted(lambda: self._repeat(waiting), "settlements"), "mageflow-settlements")
 
     def holds(self, run_id: str) -> bool:
         """Whether a settlement of this run waits in this process."""

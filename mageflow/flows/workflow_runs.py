@@ -6,13 +6,12 @@ worker. If the process ends before that, a reconciler asks Hatchet after ``recon
 """
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from mageflow.background import logged
+from mageflow.background import logged, start
 from mageflow.errors import DispatchError, MageflowError
 from mageflow.flows.ended_runs import ended_run
 from mageflow.signatures import RunIdentity
@@ -56,12 +55,8 @@ class WorkflowRuns:
             before.task.cancel()
         if len(followed) >= _MOST:
             return
-        # An empty context: this outlives the attempt, whose spans and log fields must not be those of others.
-        work = asyncio.get_running_loop().create_task(
-            logged(lambda: self._follow(followed, key, run), "a look at the run of a workflow"),
-            name="mageflow-workflow-run",
-            context=contextvars.Context(),
-        )
+        look = logged(lambda: self._follow(followed, key, run), "a look at the run of a workflow")
+        work = start(look, "mageflow-workflow-run")
         followed[run.workflow_run_id] = _Followed(key, run, work)
 
     async def close(self) -> None:
