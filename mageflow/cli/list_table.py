@@ -30,7 +30,9 @@ def draw(
             table.add_row(*row)
         print_rows(console, table)
         console.print()
-    if not matches:
+    if not any(count for by_status in counts.values() for count in by_status.values()):
+        console.print("nothing is stored: signatures, chains and swarms are, plain runs are not")
+    elif not matches:
         console.print("nothing matches")
     elif matches > len(found):
         console.print(Text(f"{len(found)} of {matches} are shown: --limit shows more", "dim"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hatchet_sdk import Hatchet
+from hatchet_sdk import Context, Hatchet
 from pydantic import BaseModel
 
 from mageflow import Mageflow
@@ -89,7 +89,15 @@ async def test_what_the_sdk_and_python_say_is_in_the_table(root, mageflow_engine
     async def dictionary() -> None:
         await mistaken.aio_run({"number": 7}, wait_for_result=False)
 
-    makers = [no_token, no_tasks, called, flow_not_awaited, run_not_awaited, dictionary]
+    async def without_input_type() -> None:
+        @client.task(name="untyped")
+        async def untyped(order: Order, ctx: Context) -> dict[str, int]:
+            return {"number": order.number}
+
+        message = untyped.input_validator.validate_python({})
+        await untyped.aio_mock_run(message)  # type: ignore[arg-type]
+
+    makers = [no_token, no_tasks, called, flow_not_awaited, run_not_awaited, without_input_type, dictionary]
     for text, make in zip(said_elsewhere(root), makers, strict=True):
         assert text in await said_by(make), make.__name__
     await client.aclose()

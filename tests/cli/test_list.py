@@ -19,7 +19,7 @@ async def run(server: EmbeddedValkey, *arguments: str, status: int = 0) -> str:
 
 async def test_what_is_stored_is_listed(stored: StoredFlows, mageflow_redis: EmbeddedValkey) -> None:
     """The latest change first, filtered and limited; names are shown as text."""
-    assert await run(mageflow_redis) == "nothing matches\n"
+    assert await run(mageflow_redis) == "nothing is stored: signatures, chains and swarms are, plain runs are not\n"
     signature = await stored.flows.creation.sign("add")
     chain = await stored.flows.creation.chain(["add", "add"], name="\x1b[31mred")
     await stored.flows.start(chain)
@@ -31,6 +31,7 @@ async def test_what_is_stored_is_listed(stored: StoredFlows, mageflow_redis: Emb
     assert "stored as task: 1 pending" in drawn
     assert "stored as chain: 1 done" in drawn
     assert signature.key not in await run(mageflow_redis, "--status", "done", "--status", "failed")
+    assert "nothing matches" in await run(mageflow_redis, "--flow", "absent")
     assert "1 of 2 are shown" in await run(mageflow_redis, "--limit", "1")
 
     document = json.loads(await run(mageflow_redis, "--task", "add", "--since", "1h", "--json"))
