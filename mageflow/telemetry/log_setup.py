@@ -28,6 +28,7 @@ from mageflow.telemetry.run_lines import (
     ALWAYS,
     HATCHET_LOGGERS,
     drop_run_lines,
+    drop_run_lines_early,
     drops_run_lines,
     logged_actions,
     note_actions,
@@ -78,6 +79,7 @@ class LogSetup:
             _take_over(logger, handler, self.push)
         for name in HATCHET_LOGGERS:
             _take_over_later(logging.getLogger(name), handler, self.push)
+            drop_run_lines_early(logging.getLogger(name), _TakeOver, enabled=not self.has_run_lines)
         root.addHandler(handler)
         if self.push is not None:
             root.addHandler(self.push)

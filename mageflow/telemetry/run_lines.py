@@ -6,10 +6,18 @@ have, with outcome and duration. Lines of failures and cancellations stay.
 
 import logging
 from collections.abc import Collection
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
 
-__all__ = ["ALWAYS", "HATCHET_LOGGERS", "drop_run_lines", "drops_run_lines", "logged_actions", "note_actions"]
+__all__ = [
+    "ALWAYS",
+    "HATCHET_LOGGERS",
+    "drop_run_lines",
+    "drop_run_lines_early",
+    "drops_run_lines",
+    "logged_actions",
+    "note_actions",
+]
 
 HATCHET_LOGGERS: Final = ("hatchet", "hatchet.embedded")
 """Loggers of the Hatchet SDK. It adds its handler when it is imported, maybe after `configure`."""
@@ -72,8 +80,70 @@ class _RunLines(logging.Filter):
         text: object = record.msg
         if record.levelno != logging.INFO or record.name not in HATCHET_LOGGERS or not isinstance(text, str):
             return True
-        log = _actions.get(_action_of(text))
-        return log is None or logging.getLogger(record.name).isEnabledFor(logging.DEBUG) or not log.logs_attempts()
+        return not _is_repeated(logging.getLogger(record.name), text)
+
+
+def _is_repeated(logger: logging.Logger, text: str) -> bool:
+    """Whether an event of mageflow says the same as a line of this logger at level info."""
+    action = _action_of(text)
+    log = _actions.get(action) if action else None
+    return log is not None and log.logs_attempts() and not logger.isEnabledFor(logging.DEBUG)
+
+
+def drop_run_lines_early(logger: logging.Logger, own: type[logging.Filter], *, enabled: bool) -> None:
+    """Make no record of a line that every handler of a logger drops, or make it again.
+
+    A record costs more than all that is done with it: the SDK makes three for each run.
+
+    Args:
+        logger: One of the SDK's.
+        own: The class of the filters of `configure` on the logger. A line is not dropped early for any other filter.
+        enabled: Whether to do so.
+    """
+    attributes = vars(logger)
+    if isinstance(attributes.get("info"), _EarlyDrop):
+        del attributes["info"]
+    if enabled and "info" not in attributes:
+        attributes["info"] = _EarlyDrop(logger, own)
+
+
+class _EarlyDrop:
+    """Takes the place of ``info`` of a logger. Everything but the lines goes on to it."""
+
+    __slots__ = ("_logger", "_own")
+
+    def __init__(self, logger: logging.Logger, own: type[logging.Filter]) -> None:
+        self._logger = logger
+        self._own = own
+
+    def __call__(self, msg: object, *args: object, **options: Any) -> None:
+        if type(msg) is str and not args and not options and self._drops(msg):
+            return
+        options["stacklevel"] = options.get("stacklevel", 1) + 1  # the caller of the record is not this function
+        type(self._logger).info(self._logger, msg, *args, **options)
+
+    def _drops(self, text: str) -> bool:
+        return _is_repeated(self._logger, text) and not self._is_observed()
+
+    def _is_observed(self) -> bool:
+        """Whether anything beside the handlers that drop the lines may see a record of the logger."""
+        # Error trackers replace the first, and programs the second, to see the records of all loggers.
+        if (
+            logging.Logger.callHandlers.__module__ != "logging"
+            or logging.getLogRecordFactory() is not logging.LogRecord
+        ):
+            return True
+        logger: logging.Logger | None = self._logger
+        if any(type(each) is not self._own for each in logger.filters):
+            return True
+        has_handler = False
+        while logger is not None:
+            for each in logger.handlers:
+                if each.level <= logging.INFO and not drops_run_lines(each):
+                    return True
+                has_handler = True
+            logger = logger.parent if logger.propagate else None
+        return not has_handler
 
 
 def _action_of(text: str) -> str:

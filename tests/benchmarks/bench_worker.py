@@ -176,7 +176,7 @@ class Benchmark:
 
     def measure_imports(self, environment: dict[str, str]) -> None:
         """Take the time of programs that import a package and make a client."""
-        for number in range(self.options.imports + 1):
+        for number in range(self.options.imports + 1 if self.options.imports else 0):
             for measured, programs in IMPORTS.items():
                 for kind in [each for each in self.kinds if each.side in programs]:
                     with self.allowing(kind):

@@ -180,3 +180,79 @@ def test_a_handler_of_the_program_gets_the_lines(tmp_path):
     ended = ended_program(tmp_path, OWN_HANDLER, {})
 
     assert (ended.stdout, ended.stderr) == ("['finished step run: shop-send:send/1']\n", "")
+
+
+# A record costs more than what is done with it: the SDK makes three for each run.
+OBSERVED = """
+import json, logging
+from hatchet_sdk.logger import logger
+from mageflow.telemetry import configure
+from mageflow.telemetry.run_lines import ALWAYS, note_actions
+note_actions(["shop-send:send"], ALWAYS)
+configure(service_name="shop")
+made, seen = [], []
+make = logging.Logger.makeRecord
+def make_and_note(self, *args, **options):
+    record = make(self, *args, **options)
+    made.append([record.getMessage(), record.funcName])
+    return record
+logging.Logger.makeRecord = make_and_note
+class Seen(logging.Handler):  # a handler of the program
+    def emit(self, record):
+        seen.append(record.getMessage())
+{observer}
+def send():
+    logger.info("run: start step: shop-send:send/1")
+    logger.info("finished step run: shop-send:send/1")
+    logger.info("rx: start step run: 1/shop-send:send")
+    logger.info("another %s", "line")
+send()
+print(json.dumps([made, seen]))
+"""
+FACTORY = """
+usual = logging.getLogRecordFactory()
+def factory(*args, **options):
+    record = usual(*args, **options)
+    if record.name == logger.name:  # the root handler makes a copy of each
+        seen.append(record.getMessage())
+    return record
+logging.setLogRecordFactory(factory)
+"""
+TRACKER = """
+call = logging.Logger.callHandlers
+def call_and_note(self, record):
+    seen.append(record.getMessage())
+    call(self, record)
+logging.Logger.callHandlers = call_and_note
+"""
+
+
+REPEATED = [
+    "run: start step: shop-send:send/1",
+    "finished step run: shop-send:send/1",
+    "rx: start step run: 1/shop-send:send",
+]
+
+
+@pytest.mark.parametrize(
+    ("observer", "is_seen"),
+    [
+        ("", False),
+        ("logger.addHandler(Seen(logging.ERROR))", False),
+        ("logger.addHandler(Seen())", True),
+        ("logger.propagate = True; logging.getLogger().addHandler(Seen())", True),
+        ("logger.addFilter(lambda record: seen.append(record.getMessage()) or True)", True),
+        (FACTORY, True),
+        (TRACKER, True),
+    ],
+    ids=["nothing", "handler-of-errors", "handler", "root-handler", "filter", "record-factory", "error-tracker"],
+)
+def test_no_record_is_made_of_a_line_that_nothing_gets(tmp_path, observer, is_seen):
+    """Where something of the program may see the lines, all are made. Other lines keep their caller."""
+    ended = ended_program(tmp_path, OBSERVED.format(observer=observer), {})
+
+    assert ended.returncode == 0, ended.stderr
+    made, seen = json.loads(ended.stdout)
+    expected = [*(REPEATED if is_seen else []), "another line"]
+    assert made == [[each, "send"] for each in expected]
+    assert seen == (expected if is_seen else [])
