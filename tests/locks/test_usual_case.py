@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 
+from mageflow.errors import StoreError
 from mageflow.interceptors import ResourceKey
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore
 from mageflow.store.locks import store as declarations
@@ -127,6 +128,18 @@ async def test_the_usual_case_takes_few_commands(store: LockStore, valkey: Embed
     assert 10 < await commands(2) <= MAX_COMMANDS
     await store.acquire(claim("outer", "a:1", "outer"))
     assert await commands(3) > MAX_COMMANDS
+
+
+async def test_a_damaged_record_of_a_lock_is_a_typed_error(store: LockStore, valkey: EmbeddedValkey) -> None:
+    """The answer to a request of its holder repeats the token, which is no number."""
+    await store.acquire(claim("r1", "a:1", "db"))
+    name = claim("r1", "a:1", "db").arguments()[-1]
+    async with redis.asyncio.Redis.from_url(valkey.url, decode_responses=True) as client:
+        record = json.loads(await cast("Awaitable[str]", client.hget(KEYS.lock("locks"), name)))
+        damaged = json.dumps({**record, "token": {"a": 1}})
+        await cast("Awaitable[int]", client.hset(KEYS.lock("locks"), name, damaged))
+    with pytest.raises(StoreError, match="cannot be read"):
+        await store.acquire(claim("r2", "a:1", "db"))
 
 
 async def test_tokens_grow_when_the_clock_went_back(store: LockStore, valkey: EmbeddedValkey) -> None:

@@ -32,8 +32,16 @@ def parse_reply(text: object, operation: str) -> LockReply:
     document = _object(text, operation)
     try:
         return _parsed(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(operation, f"what is stored of a lock cannot be read: {error!r}") from error
+    except _DAMAGE as error:
+        raise _damaged(operation, error) from error
+
+
+_DAMAGE: Final = (AttributeError, KeyError, TypeError, ValueError)
+"""What a value of another type leads to. The answers repeat what is stored of a lock."""
+
+
+def _damaged(operation: str, error: Exception) -> StoreError:
+    return StoreError(operation, f"what is stored of a lock cannot be read: {error!r}")
 
 
 def _parsed(document: Mapping[str, Any]) -> LockReply:
@@ -62,12 +70,16 @@ def parse_verdicts(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:
     """Parse entries of a wake list into pairs of request id and verdict.
 
     Raises:
-        StoreError: An entry is not a JSON object.
+        StoreError: An entry is not a JSON object, or it repeats a damaged record.
     """
     found: list[tuple[str, LockVerdict]] = []
     for text in texts:
         document = _object(text, "lock_wake")
-        found.append((str(document.get("request_id", "")), _verdict(document, _number(document.get("now_ms")))))
+        try:
+            verdict = _verdict(document, _number(document.get("now_ms")))
+        except _DAMAGE as error:
+            raise _damaged("lock_wake", error) from error
+        found.append((str(document.get("request_id", "")), verdict))
     return found
 
 

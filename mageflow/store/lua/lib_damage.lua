@@ -51,9 +51,8 @@ local function on_index(command, index, ...)
   local answer = redis.pcall(command, index, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end
   if not is_wrong_type(answer) then error(answer) end
-  -- Refused while the slot moves (lib_moving): the index would be filled from what has not left yet.
-  redis.call('EXISTS', index, string.match(index, '^(.-})') .. ':none')
-  redis.call('DEL', index)
+  -- Two keys: refused while the slot moves (lib_moving). The index would be filled from what has not left yet.
+  redis.call('DEL', index, string.match(index, '^(.-})') .. ':none')
   if string.find(index, '}:due$') then rebuild_due(index) end
   note_damage(index, index, 'index', 'it had another type than an index; deleted and filled anew', false)
   return redis.call(command, index, ...)
