@@ -69,6 +69,7 @@ class NextProgram(BaseException):
 
 def serve(control: socket.socket) -> NoReturn:
     """Fork a process for each request, and report its status when it ends, until the socket is closed."""
+    gc.disable()  # an eighth of the imports
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in LIBRARIES:
@@ -82,6 +83,7 @@ def serve(control: socket.socket) -> NoReturn:
     reports: dict[int, int] = {}
     gc.collect()
     gc.freeze()  # the children share these pages until they write to them
+    gc.enable()
     while True:
         ready, _, _ = select.select([control, ended_r], [], [])
         if ended_r in ready:
