@@ -266,7 +266,7 @@ def test_a_suspended_run_is_not_held_halfway(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_stories_arestored_alike(client: redis.Redis, seed: int) -> None:
+def test_random_stories_are_stored_alike(client: redis.Redis, seed: int) -> None:
     """Admissions, ends and suspensions in random order."""
 
     def story(scripts: Scripts) -> None:
