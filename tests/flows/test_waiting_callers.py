@@ -7,6 +7,7 @@ import pytest
 
 from mageflow.errors import FlowFailedError, StoreUnavailableError
 from mageflow.flows import Flows
+from mageflow.flows.repetition import while_unavailable
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.conftest import QUICK, stop
@@ -40,7 +41,7 @@ async def test_a_caller_that_waits_outlives_a_restart_of_redis(outlasting: Flows
     await asyncio.sleep(0.3)
     assert not waiting.done()
     await asyncio.to_thread(lasting.start)
-    await chain.interrupt()
+    await while_unavailable(chain.interrupt, 60)  # its connection of before is closed
     with pytest.raises(FlowFailedError):
         await asyncio.wait_for(waiting, 60)
 
