@@ -16,7 +16,7 @@ from mageflow.hatchet.enqueue import Enqueuer, ObservedAdminClient, instrumented
 from mageflow.hatchet.errors_map import as_non_retryable, is_non_retryable
 from mageflow.hatchet.forked_clients import note_worker
 from mageflow.hatchet.hooks import Hooks
-from mageflow.hatchet.input_types import refuse_input_type
+from mageflow.hatchet.input_types import refuse_input_type, unused_input_types
 from mageflow.hatchet.options import (
     BatchOptions,
     DurableOptions,
@@ -91,5 +91,6 @@ __all__ = [
     "signed_as",
     "slots_of",
     "tasks_of_worker",
+    "unused_input_types",
     "waiting_runs",
 ]

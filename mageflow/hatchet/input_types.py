@@ -3,17 +3,30 @@
 A message is a JSON object. The SDK takes any type, and then every run of the task fails.
 """
 
+import inspect
+from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin
 
+from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.types import EmptyModel
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from typing_extensions import is_typeddict
 
 from mageflow.errors import DecorationError
-from mageflow.invocation import alternatives
+from mageflow.hatchet import declaration_compat
+from mageflow.invocation import alternatives, type_hints
 
-__all__ = ["fits_no_message", "input_type", "is_message", "no_object", "refuse_input_type", "type_name"]
+__all__ = [
+    "fits_no_message",
+    "input_type",
+    "is_message",
+    "no_object",
+    "refuse_input_type",
+    "type_name",
+    "unused_input_types",
+]
 
 _NO_OBJECTS = (int, float, complex, bool, str, bytes, bytearray, list, tuple, set, frozenset)
 
@@ -35,6 +48,35 @@ def input_type(annotation: object) -> Any | None:
             return dict[str, Any]  # typing.TypedDict before Python 3.12
         return kind
     return kind if issubclass(kind, BaseModel) or is_dataclass(kind) else None
+
+
+def unused_input_types(runnables: Iterable[BaseWorkflow[Any]]) -> Iterator[tuple[str, str, str]]:
+    """Find the tasks whose declaration gives them an ``EmptyModel`` although their function names another type.
+
+    Hatchet declares ``(order: Order, ctx: Context)`` so, and mageflow does as Hatchet does.
+
+    Yields:
+        The name of the function, the type that it names, and what to write so that it gets it.
+    """
+    for runnable in runnables:
+        if runnable.input_validator_type is not EmptyModel:
+            continue
+        for task in runnable.tasks:
+            func = inspect.unwrap(task.fn)
+            message = next(iter(inspect.signature(func).parameters), "")
+            kind = input_type(type_hints(func).get(message))
+            if kind is not None:
+                name = type_name(kind)
+                yield func.__qualname__, name, _declaration(runnable, task, name)
+
+
+def _declaration(runnable: BaseWorkflow[Any], task: Task[Any, Any], kind: str) -> str:
+    if not isinstance(runnable, Standalone):
+        name = declaration_compat.config_of(runnable).name
+        return f"client.workflow(name={name!r}, input_validator={kind})"
+    durable = "durable_" if declaration_compat.pool_of(task) == "durable" else ""
+    prefix = "batch_" if declaration_compat.is_batch(task) else durable
+    return f"@client.{prefix}task(input_validator={kind}), or @client.with_ctx above the function"
 
 
 def is_message(annotation: object) -> bool:

@@ -28,6 +28,65 @@ async def examined(message: dict) -> dict:
 """
 
 
+UNREAD = """
+from dataclasses import dataclass
+from typing import TypedDict
+from hatchet_sdk import Context, DurableContext, EmptyModel, Hatchet
+from pydantic import BaseModel
+from mageflow import Mageflow
+
+client = Mageflow(Hatchet())
+
+
+class Order(BaseModel):
+    number: int = 1
+
+
+@dataclass
+class Item:
+    number: int
+
+
+@client.task(name="price")
+async def price(order: Order, ctx: Context) -> None: ...
+
+
+@client.durable_task()
+async def pack(item: "Item", ctx: DurableContext) -> None: ...
+
+
+nightly = client.workflow(name="nightly")
+
+
+@nightly.task()
+def collect(order: Order | None, ctx: Context) -> None: ...
+
+
+@nightly.task(parents=[collect])
+def report(empty: EmptyModel, ctx: Context) -> None: ...
+
+
+@client.task(input_validator=Order)
+async def with_validator(order: Order, ctx: Context) -> None: ...
+
+
+@client.task()
+@client.with_ctx
+async def with_mark(order: Order, ctx: Context) -> None: ...
+
+
+@client.task()
+async def without_annotation(order, ctx) -> None: ...
+
+
+daily = client.workflow(name="daily", input_validator=Order)
+
+
+@daily.task()
+def summarise(order: Order, ctx: Context) -> None: ...
+"""
+
+
 def doctor(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command with these variables alone beside the ordinary ones."""
     foreign = ("HATCHET_", "MAGEFLOW_", "OTEL_")
@@ -164,3 +223,37 @@ def test_a_report_fits_a_narrow_terminal(tmp_path, mageflow_engine):
     address = mageflow_engine.environment()["HATCHET_CLIENT_HOST_PORT"]
     assert address in run.stdout
     assert "→" in run.stdout
+
+
+def test_input_types_that_hatchet_does_not_use_are_named(tmp_path, mageflow_engine):
+    """A function of `(order: Order, ctx)` gets an `EmptyModel`: each such task is named, with the line to write."""
+    (tmp_path / "shop_module.py").write_text(UNREAD)
+    run = doctor(tmp_path, "shop_module", "--json", **mageflow_engine.environment())
+    inputs = [each for each in json.loads(run.stdout)["findings"] if each["check"] == "inputs"]
+
+    assert run.returncode == 0, run.stdout
+    assert [(each["level"], each["statement"].partition(":")[0], each["mend"]) for each in inputs] == [
+        (
+            "warning",
+            "price() takes Order and gets an EmptyModel",
+            "write @client.task(input_validator=Order), or @client.with_ctx above the function",
+        ),
+        (
+            "warning",
+            "pack() takes Item and gets an EmptyModel",
+            "write @client.durable_task(input_validator=Item), or @client.with_ctx above the function",
+        ),
+        (
+            "warning",
+            "collect() takes Order and gets an EmptyModel",
+            "write client.workflow(name='nightly', input_validator=Order)",
+        ),
+    ]
+
+
+def test_input_types_that_are_used_are_fine(tmp_path, mageflow_engine):
+    """The module of the other tests takes its message in the type of its annotation."""
+    (tmp_path / "shop_module.py").write_text(MODULE)
+    found = findings(doctor(tmp_path, "shop_module", "--json", **mageflow_engine.environment()))
+
+    assert found["inputs"]["level"] == "ok"

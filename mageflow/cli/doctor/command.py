@@ -25,7 +25,7 @@ Examples:
 \b
 Checks: versions distribution otlp settings token engine latency rest clock
 workers redis redis-server redis-rights redis-persistence redis-latency
-redis-clock ports module loggers instrumentor. Starts nothing; in Redis it
+redis-clock ports module inputs loggers instrumentor. Starts nothing; in Redis it
 writes one key and deletes it.
 Exit status: 0 no failure (there may be warnings), 1 a failure, 2 wrong
 arguments.
@@ -46,7 +46,8 @@ _MARKS: dict[Level, tuple[str, str]] = {
 def doctor(target: str | None, redis_url: str | None, *, as_json: bool) -> None:
     """Check what workers and callers depend on, and say how to repair what is wrong.
 
-    With MODULE also imports the module of a worker, and examines its client, its loggers and the SDK's instrumentor.
+    With MODULE also imports the module of a worker, and examines its client, the input types of its tasks,
+    its loggers and the SDK's instrumentor.
     """
     findings: list[Finding] = []
     show = None if as_json else _printer()
@@ -120,6 +121,7 @@ def _module(target: str | None) -> Iterator[Finding]:
     if target is None:
         yield skipped("module", "No module was named.", "write mageflow doctor MODULE, the module of your worker")
         return
+    from mageflow.cli.doctor.declarations import examine_inputs
     from mageflow.cli.doctor.installation import examine_loggers
     from mageflow.cli.program import load_client
     from mageflow.errors import ConfigurationError
@@ -138,4 +140,5 @@ def _module(target: str | None) -> Iterator[Finding]:
         yield fine("module", f"{name} declares {count} {'task or workflow' if count == 1 else 'tasks and workflows'}.")
     else:
         yield failure("module", f"{name} declares no task.", "declare tasks, or import the modules that do")
+    yield from examine_inputs(client)
     yield from examine_loggers()
