@@ -129,7 +129,7 @@ async def test_every_other_block_runs(root, page, mageflow_worker, mageflow_redi
 def test_metrics_of_a_program_that_only_sends(root, mageflow_engine, monkeypatch):
     """The two lines of the page: an application has the metrics under a path, and a program at a port."""
     monkeypatch.setenv("MAGEFLOW_METRICS_PORT", "0")
-    [block] = python_blocks(root / "docs/observability.md")
+    block = python_blocks(root / "docs/observability.md")[0]
     client, app = Mageflow(Hatchet()), FastAPI()
     served = [eval(line, {"client": client, "app": app}) for line in block.text.splitlines()]  # noqa: S307 - our own page
 
@@ -137,6 +137,19 @@ def test_metrics_of_a_program_that_only_sends(root, mageflow_engine, monkeypatch
     with urllib.request.urlopen(served[-1].url, timeout=60) as answer:  # noqa: S310 - our own
         assert b"process_cpu_seconds_total" in answer.read()
     served[-1].stop()
+
+
+def test_spans_to_a_file(root, tmp_path, mageflow_worker):
+    """The provider of the page, before the worker of the front page: each attempt is in the file."""
+    save(root / "README.md", tmp_path)
+    provider = python_blocks(root / "docs/observability.md")[1].text
+    spans, worker = tmp_path / "spans.json", tmp_path / "worker.py"
+    worker.write_text(provider.replace('"spans.json"', repr(str(spans))) + worker.read_text())
+    started = mageflow_worker("mageflow", "worker", str(worker))
+    run_program(tmp_path)
+    started.stop()
+
+    assert spans.read_text().count('"name": "process reserve-stock"') == 5
 
 
 def test_settings_of_a_preloading_server(root):
