@@ -36,7 +36,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mageflow.types import Source
+from mageflow.types import DispatchRun, Source
 
 __all__ = [
     "KEY_BAGGAGE",
@@ -90,6 +90,8 @@ OWN_KEYS: Final = (
 )
 """Keys of mageflow's own that every run has, blank where unused."""
 
+_WITHOUT_SIGNATURE: Final = DispatchRun("", "{}", "", "")
+
 _BLANKS: Final = dict.fromkeys(OWN_KEYS, "")
 
 SHARED_KEYS: Final = (KEY_TRACEPARENT, KEY_TRACESTATE, KEY_BAGGAGE)
@@ -125,14 +127,10 @@ def stamp(
     metadata: Mapping[str, Any],
     *,
     source: Source,
+    run: DispatchRun = _WITHOUT_SIGNATURE,
     due_at: float | None = None,
-    signature_key: str = "",
     schedule: str = "",
-    dedupe_key: str = "",
-    flow: str = "",
     sender: str = "",
-    link: str = "",
-    now: float | None = None,
 ) -> dict[str, Any]:
     """A copy with every own key written, for a run that is sent now.
 
@@ -141,24 +139,20 @@ def stamp(
     Args:
         metadata: The program's own, and what a parent run has left.
         source: Why the run is sent.
+        run: What it is started from, if that is a signature.
         due_at: Epoch seconds at which it is due, if that is later than now.
-        signature_key: Redis key of its signature.
         schedule: See the table of the module.
-        dedupe_key: See the table of the module.
-        flow: See the table of the module.
         sender: See the table of the module.
-        link: Traceparent of the step before.
-        now: Epoch seconds; the clock's unless given.
     """
     return {
         **metadata,
-        KEY_SIGNATURE: signature_key,
-        KEY_DEDUPE: dedupe_key,
-        KEY_FLOW: flow,
+        KEY_SIGNATURE: run.signature_key,
+        KEY_DEDUPE: run.dedupe_key,
+        KEY_FLOW: run.flow,
         KEY_SENDER: sender,
-        KEY_LINK: link,
+        KEY_LINK: run.link,
         KEY_SOURCE: source,
-        KEY_ENQUEUED_AT: f"{time.time() if now is None else now:.6f}",
+        KEY_ENQUEUED_AT: f"{time.time():.6f}",
         KEY_DUE_AT: "" if due_at is None else f"{due_at:.6f}",
         KEY_SCHEDULE: schedule,
     }

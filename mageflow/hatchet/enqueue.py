@@ -72,13 +72,10 @@ def enqueue_item(
     stamped = stamp(
         {**(default_metadata or {}), **run.metadata, **(metadata or {})},
         source=run.source,
-        signature_key=run.signature_key,
-        dedupe_key=run.dedupe_key,
-        flow=run.flow,
-        sender=sender,
+        run=run,
         due_at=due_at,
         schedule="" if due_at is None else signature_id,
-        link=run.link,
+        sender=sender,
     )
     return EnqueueItem(run.task_name, stamped, signature_id=signature_id, traceparent=run.traceparent)
 

@@ -6,10 +6,13 @@ The only place in this room that changes something global. The rest uses what th
 import logging
 import os
 import socket
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from opentelemetry import trace
 
@@ -18,22 +21,32 @@ from mageflow.did_you_mean import hint
 from mageflow.error_text import shown
 from mageflow.errors import ConfigurationError
 from mageflow.telemetry.last_seconds import last_seconds
+from mageflow.telemetry.log_format import ExceptionDetail
 from mageflow.telemetry.log_setup import LogSetup
 from mageflow.telemetry.names import traces
 from mageflow.telemetry.otlp_variables import MetricsByOTLP, logs_by_otlp, metrics_by_otlp, traces_by_otlp
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
     from prometheus_client import CollectorRegistry
+
+    from mageflow.telemetry.otlp_logs import LogsPush
+    from mageflow.telemetry.otlp_metrics import MetricsPush
 
 __all__ = ["configure"]
 
 _INSTANCE_ID = str(uuid.uuid4())
 
-_pushes: list[Any] = []
-"""The push of metrics that `configure` has started; one at most."""
 
-_log_pushes: list[Any] = []
-"""The push of log records that `configure` has started; one at most."""
+@dataclass(slots=True)
+class _Started:
+    """What the calls of `configure` in this process have started. A later call uses it again."""
+
+    metrics: "MetricsPush | None" = None
+    logs: "LogsPush | None" = None
+
+
+_started: Final = _Started()
 
 
 def configure(
@@ -77,32 +90,42 @@ def configure(
     Raises:
         ConfigurationError: ``logs`` or ``exception_detail`` has another value, OTLP is asked for and the exporter
             is not installed, or a variable has a value that is not known. Nothing has been set up then.
+        pydantic.ValidationError: The same for a variable of mageflow that ``logs`` needs.
     """
     _refuse_unknown("format of logs", logs, ("json", "console"))
     _refuse_unknown("exception_detail", exception_detail, ("type", "message", "full"))
+    setup = None if logs is None else _log_setup(logs, level, exception_detail, has_run_lines=hatchet_run_lines)
     traces_exporter, sending, logs_exporter = traces_by_otlp(), metrics_by_otlp(), logs_by_otlp()
+    resource = cache(partial(_resource, service_name, resource_attributes or {}))
     if not _has_provider():
-        _set_provider(_resource(service_name, resource_attributes or {}), traces_exporter)
-    if sending is not None and not _pushes:
-        _push(sending, _resource(service_name, resource_attributes or {}), registry)
-    if logs is not None:
-        if logs_exporter is not None and not _log_pushes:
-            _log_pushes.append(_logs_push(logs_exporter, _resource(service_name, resource_attributes or {})))
-        push = _log_pushes[0] if _log_pushes else None
-        settings = Settings()
-        LogSetup(
-            logs,
-            level,
-            exception_detail or settings.exception_detail,
-            stream,
-            push,
-            settings.hatchet_run_lines if hatchet_run_lines is None else hatchet_run_lines,
-        ).apply()
+        _set_provider(resource(), traces_exporter)
+    if sending is not None and _started.metrics is None:
+        _started.metrics = _metrics_push(sending, resource(), registry)
+    if setup is not None:
+        if logs_exporter is not None and _started.logs is None:
+            _started.logs = _logs_push(logs_exporter, resource())
+        setup.apply(stream or sys.stderr, _started.logs)
 
 
 def _refuse_unknown(what: str, given: object, known: tuple[str, ...]) -> None:
     if given is not None and given not in known:
         raise ConfigurationError(f"there is no {what} {shown(given)}{hint(str(given), known)}")
+
+
+def _log_setup(
+    kind: Literal["json", "console"],
+    level: int | str,
+    exception_detail: ExceptionDetail | None,
+    *,
+    has_run_lines: bool | None,
+) -> LogSetup:
+    settings = Settings()
+    return LogSetup(
+        kind,
+        level,
+        exception_detail or settings.exception_detail,
+        settings.hatchet_run_lines if has_run_lines is None else has_run_lines,
+    )
 
 
 def _has_provider() -> bool:
@@ -111,7 +134,7 @@ def _has_provider() -> bool:
     return isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
-def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
+def _resource(service_name: str, attributes: Mapping[str, str]) -> "Resource":
     """What this process is: by the conventions, with ``OTEL_RESOURCE_ATTRIBUTES``; given attributes win."""
     from opentelemetry.sdk.resources import Resource
 
@@ -121,7 +144,7 @@ def _resource(service_name: str, attributes: Mapping[str, str]) -> Any:
     return Resource(found).merge(Resource.create({"service.name": service_name, **attributes}))
 
 
-def _set_provider(resource: Any, exporter: Any) -> None:
+def _set_provider(resource: "Resource", exporter: Any) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -141,7 +164,7 @@ def _set_provider(resource: Any, exporter: Any) -> None:
     trace.set_tracer_provider(provider)
 
 
-def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | None") -> None:
+def _metrics_push(sending: MetricsByOTLP, resource: "Resource", registry: "CollectorRegistry | None") -> "MetricsPush":
     from prometheus_client import REGISTRY
 
     from mageflow.telemetry.otlp_metrics import MetricsPush
@@ -155,10 +178,10 @@ def _push(sending: MetricsByOTLP, resource: Any, registry: "CollectorRegistry | 
         has_exponential_histograms=sending.has_exponential_histograms,
     )
     push.start()
-    _pushes.append(push)
+    return push
 
 
-def _logs_push(exporter: Any, resource: Any) -> Any:
+def _logs_push(exporter: Any, resource: "Resource") -> "LogsPush":
     from mageflow.telemetry.otlp_logs import LogsPush
 
-    return LogsPush(exporter(), dict(resource.attributes))
+    return LogsPush(exporter(), resource.attributes)

@@ -43,21 +43,21 @@ __all__ = ["LogSetup"]
 
 @dataclass(frozen=True)
 class LogSetup:
-    """What `configure` was called with."""
+    """What `configure` was called with, but for where it writes. It can be pickled."""
 
     kind: Literal["json", "console"]
     level: int | str
     exception_detail: ExceptionDetail
-    stream: TextIO | None = None
-    """Standard error if None."""
-    push: "LogsPush | None" = None
-    """Gets every record too, as JSON."""
-    has_run_lines: bool = False
+    has_run_lines: bool
     """Whether the lines that the SDK writes for every run stay."""
 
-    def apply(self) -> None:
-        """Replace the root handler of an earlier call, and take over the handlers on the standard streams."""
-        stream = self.stream or sys.stderr
+    def apply(self, stream: TextIO, push: "LogsPush | None") -> None:
+        """Replace the root handler of an earlier call, and take over the handlers on the standard streams.
+
+        Args:
+            stream: Gets every record that the root logger lets through.
+            push: Gets every record too, as JSON.
+        """
         handler = _RootHandler(stream)
         handler.setFormatter(
             json_formatter(self.exception_detail) if self.kind == "json" else console_formatter(stream)
@@ -72,47 +72,35 @@ class LogSetup:
         for each in [each for each in root.handlers if isinstance(each, _RootHandler)]:
             root.removeHandler(each)
         drop_run_lines(handler, enabled=not self.has_run_lines)
-        if self.push is not None:
-            self.push.setFormatter(json_formatter(self.exception_detail))
-            drop_run_lines(self.push, enabled=not self.has_run_lines)
+        if push is not None:
+            push.setFormatter(json_formatter(self.exception_detail))
+            drop_run_lines(push, enabled=not self.has_run_lines)
         for logger in _loggers():
-            _take_over(logger, handler, self.push)
+            _take_over(logger, handler, push)
         for name in HATCHET_LOGGERS:
-            _take_over_later(logging.getLogger(name), handler, self.push)
+            _take_over_later(logging.getLogger(name), handler, push)
             drop_run_lines_early(logging.getLogger(name), _TakeOver, enabled=not self.has_run_lines)
         root.addHandler(handler)
-        if self.push is not None:
-            root.addHandler(self.push)
+        if push is not None:
+            root.addHandler(push)
         root.setLevel(self.level)
         _log_what_python_prints(enabled=self.kind == "json")
-        set_up_children_like(self.for_child)
+        set_up_children_like(partial(self._for_child, stream, push))
 
-    def for_child(self) -> Callable[[], None]:
+    def _for_child(self, stream: TextIO, push: "LogsPush | None") -> Callable[[], None]:
         """What applies this in a child process. It can be pickled."""
-        # A child has the standard streams of its parent, and no other stream.
-        is_stdout = self.stream is not None and self.stream in {sys.stdout, sys.__stdout__}
-        pushed = self.push.attributes if self.push is not None else None
         return partial(
             _apply_in_child,
-            self.kind,
-            self.level,
-            self.exception_detail,
-            is_stdout=is_stdout,
-            pushed=pushed,
-            has_run_lines=self.has_run_lines,
+            self,
+            # A child has the standard streams of its parent, and no other stream.
+            is_stdout=stream in {sys.stdout, sys.__stdout__},
+            pushed=None if push is None else push.attributes,
             actions=logged_actions(),
         )
 
 
 def _apply_in_child(
-    kind: Literal["json", "console"],
-    level: int | str,
-    exception_detail: ExceptionDetail,
-    *,
-    is_stdout: bool,
-    pushed: Mapping[str, Any] | None,
-    has_run_lines: bool,
-    actions: Collection[str],
+    setup: LogSetup, *, is_stdout: bool, pushed: Mapping[str, Any] | None, actions: Collection[str]
 ) -> None:
     push, exporter = None, logs_by_otlp() if pushed is not None else None
     if pushed is not None and exporter is not None:
@@ -121,8 +109,7 @@ def _apply_in_child(
         push = LogsPush(exporter(), pushed)
     # The child runs no attempt, and cannot know the levels that the main block of the program has set.
     note_actions(actions, ALWAYS)
-    stream = sys.stdout if is_stdout else sys.stderr
-    LogSetup(kind, level, exception_detail, stream, push, has_run_lines).apply()
+    setup.apply(sys.stdout if is_stdout else sys.stderr, push)
 
 
 class _RootHandler(logging.StreamHandler[TextIO]):

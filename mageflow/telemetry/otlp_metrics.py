@@ -42,7 +42,6 @@ __all__ = ["MetricsPush", "metrics_of"]
 
 _UNITS: Final = {"_seconds": "s", "_bytes": "By"}
 _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
-"""How long the end of the program waits for the last push."""
 
 _Labels = tuple[tuple[str, str], ...]
 

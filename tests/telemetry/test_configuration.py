@@ -168,6 +168,23 @@ print(structlog.is_configured(), logging.getLogger().handlers)
     ]
 
 
+def test_nothing_is_set_up_where_a_variable_of_mageflow_is_wrong():
+    """It was read last, after the provider was set and the push had started."""
+    out = printed(
+        """
+import threading
+try:
+    configure(service_name="shop")
+except ValueError as error:
+    print("exception_detail" in str(error))
+print(type(trace.get_tracer_provider()).__name__, structlog.is_configured(), threading.active_count())
+""",
+        MAGEFLOW_EXCEPTION_DETAIL="all",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://127.0.0.1:1",
+    )
+    assert out.splitlines() == ["True", "ProxyTracerProvider False 1"]
+
+
 def test_logging_can_be_left_alone():
     """Traces only."""
     assert (
