@@ -14,22 +14,20 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from mageflow.error_text import place_of, text_of
 from mageflow.interceptors import Attempt
 from mageflow.telemetry import instrumentor
+from mageflow.telemetry.attempt_events import log_end, log_start
 from mageflow.telemetry.clock import CLOCK_TOLERANCE_SECONDS
-from mageflow.telemetry.live import LiveAttempt, used_ratio
+from mageflow.telemetry.live import LiveAttempt, run_seconds, used_ratio
 from mageflow.telemetry.logs import BOUND, bind, unbind
-from mageflow.telemetry.names import events, metrics, traces
+from mageflow.telemetry.names import metrics, traces
 from mageflow.telemetry.process_span import attempt_ids
 from mageflow.telemetry.propagation import arrive, queue_wait_seconds
 from mageflow.telemetry.recorder import Recorder
 from mageflow.telemetry.spans import Attributes
-from mageflow.types import Outcome, Phase, Stage
+from mageflow.types import Outcome
 
 __all__ = ["AttemptScope", "ExecuteScope"]
-
-_PHASE_OF: dict[Stage, Phase] = {"signature_load": "loading", "stagger": "stagger", "lock_wait": "lock_wait"}
 
 
 class AttemptScope:
@@ -83,8 +81,7 @@ class AttemptScope:
             with guards.context.catching("attempt.bind"):
                 live.bound_fields = live.log_fields()
                 self._bound = bind(live.bound_fields)
-        if recorder.log.may_emit(events.TASK_STARTED):
-            recorder.log.emit(events.TASK_STARTED, queue_wait_s=self._rounded_wait)
+        log_start(recorder, live)
         if guards.metric.may_record:
             with guards.metric.catching("attempt.enter"):
                 recorder.instruments.zero_worker(
@@ -169,11 +166,6 @@ class AttemptScope:
                     metrics.TASK_QUEUE_WAIT, wait, self._attempt.task.name, exemplar=live.exemplar
                 )
 
-    @property
-    def _rounded_wait(self) -> float | None:
-        wait = self._live.queue_wait
-        return None if wait is None else _rounded(wait)
-
     # -- exit ----------------------------------------------------------------------------------------------------
 
     def __exit__(
@@ -218,7 +210,7 @@ class AttemptScope:
                     ended_at=time.time() if self._ended_at is None else self._ended_at / 1e9,
                 )
         with guards.log.catching("attempt.exit"):
-            self._log(outcome, self._cause)
+            log_end(self._recorder, self._live, outcome, self._cause)
         self._trace(outcome)
 
     def _trace(self, outcome: Outcome | None) -> None:
@@ -247,7 +239,7 @@ class AttemptScope:
             return
         instruments.observe(
             metrics.TASK_RUN_DURATION,
-            _run_seconds(attempt),
+            run_seconds(attempt),
             task,
             "ok" if outcome == "succeeded" else "error",
             exemplar=self._live.exemplar,
@@ -256,64 +248,6 @@ class AttemptScope:
             instruments.observe(metrics.TASK_TIMEOUT_USED, used, task)
         if outcome in ("failed", "retried") and error is not None:
             instruments.inc(metrics.TASK_FAILURES, task, type(error).__name__)
-
-    def _log(self, outcome: Outcome | None, error: BaseException | None) -> None:
-        log, attempt, trace_fields = self._recorder.log, self._attempt, self._live.trace_fields
-        if attempt.thread_running:
-            log.emit(events.TASK_THREAD_ORPHANED, elapsed_s=_rounded(attempt.elapsed_seconds))
-        if outcome == "succeeded" and not log.may_emit(events.TASK_FINISHED):
-            return
-        duration = _rounded(_run_seconds(attempt))
-        if outcome == "succeeded":
-            log.emit(
-                events.TASK_FINISHED,
-                "",
-                trace_fields,
-                outcome=outcome,
-                duration_s=duration,
-                queue_wait_s=self._rounded_wait,
-            )
-        elif outcome in ("failed", "retried"):
-            will_retry = attempt.will_retry or outcome == "retried"
-            log.emit(
-                events.TASK_FAILED,
-                "warning" if will_retry else "error",
-                exception=type(error).__name__,
-                duration_s=duration,
-                queue_wait_s=self._rounded_wait,
-                will_retry=will_retry,
-                **self._exception_fields(error),
-            )
-        elif outcome == "timed_out":
-            log.emit(
-                events.TASK_TIMED_OUT,
-                timeout_s=attempt.task.execution_timeout_seconds,
-                extended_s=_rounded(attempt.extended_seconds),
-                elapsed_s=_rounded(attempt.elapsed_seconds),
-                queue_wait_s=self._rounded_wait,
-                phase=_last_phase(attempt),
-                will_retry=attempt.will_retry,
-            )
-        elif outcome == "cancelled":
-            log.emit(
-                events.TASK_CANCELLED,
-                phase=_last_phase(attempt),
-                duration_s=duration,
-                queue_wait_s=self._rounded_wait,
-            )
-        elif outcome == "skipped":
-            log.emit(events.TASK_SKIPPED, signature_status=attempt.skip_reason)
-
-    def _exception_fields(self, error: BaseException | None) -> dict[str, object]:
-        if error is None:
-            return {}
-        detail = self._recorder.settings.exception_detail
-        fields: dict[str, object] = {"raised_at": place} if (place := place_of(error)) else {}
-        if detail != "type":
-            fields["message"] = text_of(error)
-        if detail == "full":
-            fields["exc_info"] = error
-        return fields
 
     def _complete_span(self, outcome: Outcome | None, error: BaseException | None) -> None:
         live = self._live
@@ -413,20 +347,7 @@ class ExecuteScope:
                 unbind(self._bound)
 
 
-def _run_seconds(attempt: Attempt) -> float:
-    return max(0.0, attempt.elapsed_seconds - attempt.stage_seconds.get("stagger", 0.0))
-
-
-def _last_phase(attempt: Attempt) -> Phase:
-    # "cancelling" is how the attempt ended, not where it was.
-    return _PHASE_OF.get(attempt.stage, "running") if attempt.phase == "cancelling" else attempt.phase
-
-
 def _inferred(error: BaseException | None) -> Outcome:
     if error is None:
         return "succeeded"
     return "failed" if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError) else "cancelled"
-
-
-def _rounded(seconds: float) -> float:
-    return round(seconds, 6)

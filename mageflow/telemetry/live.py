@@ -13,7 +13,7 @@ from mageflow.telemetry.names import metrics
 from mageflow.telemetry.recent import StaggerNow, describe_running
 from mageflow.telemetry.spans import Attributes, Spans
 
-__all__ = ["LiveAttempt", "LiveAttempts", "used_ratio"]
+__all__ = ["LiveAttempt", "LiveAttempts", "run_seconds", "used_ratio"]
 
 
 class LiveAttempt:
@@ -169,3 +169,8 @@ def used_ratio(attempt: Attempt) -> float | None:
     """The share of its timeout, extensions included, that an attempt has used; None if it has no timeout."""
     timeout = attempt.timeout_seconds
     return attempt.elapsed_seconds / timeout if timeout > 0 else None
+
+
+def run_seconds(attempt: Attempt) -> float:
+    """How long an attempt has run, without the wait of its stagger."""
+    return max(0.0, attempt.elapsed_seconds - attempt.stage_seconds.get("stagger", 0.0))
