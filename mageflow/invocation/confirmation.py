@@ -155,6 +155,7 @@ class _Inquiry:
         await asyncio.gather(*open_tasks, return_exceptions=True)
 
     def _begin(self, ask: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        # Not by `background.start`: what is published must reach the interceptors in the context of the attempt.
         task = self._loop.create_task(ask, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -89,6 +89,7 @@ class PendingReleases:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run work in the background, in an empty context: it belongs to no attempt and no span."""
+        # Not by `background.start`: it belongs to the loop of the session, and the caller may wait for a result.
         return self._keep(self._loop.create_task(work, context=contextvars.Context()))
 
     async def until_answered(self, call: Coroutine[Any, Any, LockReply], request: LockRequest) -> LockReply:
