@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -13,9 +12,9 @@ from mageflow.flows.creation import SignatureBinder
 from mageflow.flows.heartbeats import Heartbeats
 from mageflow.flows.repetition import up_to_date, while_unavailable
 from mageflow.interceptors import FlowStep, Interceptor
-from mageflow.signatures import RunIdentity, RunOptions
-from mageflow.store import Admission, Store, locate
-from mageflow.types import Dispatcher, WorkflowPart
+from mageflow.signatures import RunIdentity
+from mageflow.store import Admission, AdmissionRequest, Store, locate
+from mageflow.types import Dispatcher
 
 __all__ = ["Admissions"]
 
@@ -56,19 +55,7 @@ class Admissions:
         self._binder = binder
         self._interceptor = interceptor
 
-    async def admit(
-        self,
-        key: str,
-        run: RunIdentity,
-        *,
-        input_json: str = "",
-        retry_seconds: float = 0.0,
-        options: RunOptions | None = None,
-        task_names: Sequence[str] = (),
-        is_copied: bool = False,
-        workflow: WorkflowPart = "",
-        wants_signature: bool = True,
-    ) -> Admission:
+    async def admit(self, request: AdmissionRequest, *, retry_seconds: float = 0.0) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if it may.
 
         One round trip to Redis, atomic, and safe to repeat: the same attempt on the same worker gets the same answer.
@@ -95,18 +82,9 @@ class Admissions:
         ``mageflow_flow_handover_seconds`` and the event ``mageflow.flow.step_done``.
 
         Args:
-            key: Key of the signature, as in the run's metadata (``mageflow_signature``).
-            run: The run and the attempt.
-            input_json: Input of the run, as the JSON text of an object.
+            request: The run, and what it brings with it.
             retry_seconds: How long to retry while Redis is away or refuses, so that this does not cost a run one of
                 its retries.
-            options: What the run was given; its callbacks are given the same. Of a step or an item the flow knows it.
-            task_names: Names of the task that the run executes; empty compares none.
-            is_copied: True if the key was written for another run (`mageflow.metadata.is_copied`). No round trip.
-            workflow: Which part of a workflow of several tasks the run's task is. Each task is admitted, the run is
-                settled by `Flows.task_ended`.
-            wants_signature: False to leave `Admission.signature` out. Then damage in the state of the signature, which
-                only the signature shows, is not found.
 
         Returns:
             What to do with the run; see `Admission.verdict`.
@@ -117,51 +95,46 @@ class Admissions:
             StoreUnavailableError: Redis stayed unavailable for ``retry_seconds``.
             DispatchError: Hatchet did not say whether the run was replayed.
         """
-        options_json = options.text() if options else ""
-
-        def admit(*, is_replayed: bool = False) -> Awaitable[Admission]:
-            return self._store.admit(
-                key,
-                run,
-                input_json=input_json,
-                is_replayed=is_replayed,
-                options_json=options_json,
-                task_names=task_names,
-                is_copied=is_copied,
-                workflow=workflow,
-                wants_signature=wants_signature,
-            )
-
-        admission = await up_to_date(admit, retry_seconds)
+        run = request.run
+        admission = await up_to_date(partial(self._store.admit, request), retry_seconds)
         if admission.verdict == "ended":
             if not await self._dispatcher.was_replayed(run.workflow_run_id, admission.ended_attempt):
                 return Admission("skip", status=admission.status)
-            admission = await while_unavailable(partial(admit, is_replayed=True), retry_seconds)
+            replay = partial(self._store.admit, request, is_replayed=True)
+            admission = await while_unavailable(replay, retry_seconds)
         if admission.verdict == "skip":
             seconds = await self._sent_once_seconds(run, admission)
-            if seconds is not None and seconds > _SENT_AGAIN_SECONDS:
-                is_copied = True
-                admission = await while_unavailable(admit, retry_seconds)
-            elif seconds is not None:
-                return replace(admission, verdict="twice")
+            if seconds is not None:
+                is_copy = seconds > _SENT_AGAIN_SECONDS
+                return self.foreign(request.key) if is_copy else replace(admission, verdict="twice")
         if admission.verdict == "run":
-            keys = self._store.keys.parse(key)
-            path, _ = locate(keys, run)
-            self._acknowledgements.forget(keys.record, str(path))
-            self._heartbeats.start(keys, path, run.workflow_run_id)
-            if admission.signature is not None:
-                self._binder.bind(admission.signature)
-            if admission.flow_kind and not admission.goes_on:
-                self._interceptor.event(
-                    FlowStep(
-                        admission.flow_kind,
-                        admission.flow_id,
-                        admission.flow_name,
-                        admission.step,
-                        admission.handover_seconds,
-                    )
-                )
+            self._begin(request, admission)
         return admission
+
+    def foreign(self, key: str) -> Admission:
+        """Admit a run whose metadata was written for another run (`mageflow.metadata.is_copied`): it is a plain one.
+
+        No round trip. Telemetry: as `admit`, with the result ``foreign``.
+        """
+        return self._store.foreign(key)
+
+    def _begin(self, request: AdmissionRequest, admission: Admission) -> None:
+        keys = self._store.keys.parse(request.key)
+        path, _ = locate(keys, request.run)
+        self._acknowledgements.forget(keys.record, str(path))
+        self._heartbeats.start(keys, path, request.run.workflow_run_id)
+        if admission.signature is not None:
+            self._binder.bind(admission.signature)
+        if admission.flow_kind and not admission.goes_on:
+            self._interceptor.event(
+                FlowStep(
+                    admission.flow_kind,
+                    admission.flow_id,
+                    admission.flow_name,
+                    admission.step,
+                    admission.handover_seconds,
+                )
+            )
 
     async def _sent_once_seconds(self, run: RunIdentity, admission: Admission) -> float | None:
         """How long after the run that owns its step a run with the same metadata was made; None without the same.

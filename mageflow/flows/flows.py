@@ -73,7 +73,7 @@ class Flows:
     fails.
 
     Attributes:
-        admit: Admits runs (`Admissions.admit`).
+        admissions: Admits runs.
         creation: Creates signatures, chains and swarms.
         lifecycle: Suspends, resumes, interrupts and removes them.
         swarms: Adds items to swarms and closes them.
@@ -118,9 +118,9 @@ class Flows:
         self.rebinding = Rebinding(store, members)
         self._binder = SignatureBinder(runner, self.lifecycle, self.swarms)
         self.creation = Creation(store, members, self._binder)
-        self.admit = Admissions(
+        self.admissions = Admissions(
             store, dispatcher, self._acknowledgements, self._heartbeats, self._binder, self._interceptor
-        ).admit
+        )
 
     def bind_runner(self, runner: SignatureRunner) -> None:
         """Set what runs signatures; signatures that exist already keep theirs."""

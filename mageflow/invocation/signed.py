@@ -130,9 +130,19 @@ class SignedRuns:
         if workflow_name and workflow_name != attempt.task.workflow_name:
             names = (workflow_name,)
         try:
-            admission = await self._admit_patiently(
-                attempt, input_json, workflow, names, wants_signature=wants_signature
-            )
+            if attempt.has_copied_metadata:
+                admission = self._flows.admissions.foreign(attempt.signature_key)
+            else:
+                request = store.AdmissionRequest(
+                    attempt.signature_key,
+                    self._identity(attempt),
+                    input_json,
+                    _options_json(attempt),
+                    names,
+                    workflow,
+                    wants_signature,
+                )
+                admission = await self._admit_patiently(attempt, request)
         except (SignatureError, StoreRefusedError) as error:
             raise self._non_retryable(error) from error
         if admission.verdict == "foreign":
@@ -162,31 +172,15 @@ class SignedRuns:
             attempt.max_attempts += max(0, attempt.attempt_number - 1 - admission.failed_attempts)
         return Admitted(admission.signature)
 
-    async def _admit_patiently(
-        self,
-        attempt: Attempt,
-        input_json: str,
-        workflow: WorkflowPart,
-        task_names: tuple[str, ...],
-        *,
-        wants_signature: bool,
-    ) -> "store.Admission":
+    async def _admit_patiently(self, attempt: Attempt, request: "store.AdmissionRequest") -> "store.Admission":
         limit, granted = self._max_extension_seconds, 0.0
         while True:
             reserve = _RESERVE_SECONDS
             if granted < limit:
                 reserve = max(reserve, min(_AHEAD_SECONDS, attempt.remaining_seconds / 2))
             try:
-                return await self._flows.admit(
-                    attempt.signature_key,
-                    self._identity(attempt),
-                    input_json=input_json,
-                    options=_options(attempt),
-                    task_names=task_names,
-                    is_copied=attempt.has_copied_metadata,
-                    workflow=workflow,
-                    wants_signature=wants_signature,
-                    retry_seconds=max(0.0, attempt.remaining_seconds - reserve),
+                return await self._flows.admissions.admit(
+                    request, retry_seconds=max(0.0, attempt.remaining_seconds - reserve)
                 )
             except StoreUnavailableError:
                 if granted >= limit:
@@ -291,15 +285,15 @@ _HIGHEST_PRIORITY = 3
 _NAMED = {"timed_out": "TaskTimedOut", "cancelled": "TaskCancelled"}
 
 
-def _options(attempt: Attempt) -> RunOptions | None:
-    """What the callbacks of this run are given. The priority of the task itself is not handed on.
+def _options_json(attempt: Attempt) -> str:
+    """What the callbacks of this run are given; empty for nothing. The priority of the task itself is not handed on.
 
     Hatchet gives a retry a priority above all that a caller can give; the first attempt has stored what it was.
     """
     is_given = attempt.priority != attempt.task.default_priority and attempt.priority <= _HIGHEST_PRIORITY
     priority = attempt.priority if is_given else None
     metadata = of_program(attempt.metadata)
-    return RunOptions(metadata=metadata, priority=priority) if metadata or priority is not None else None
+    return RunOptions(metadata=metadata, priority=priority).text() if metadata or priority is not None else ""
 
 
 def _record(

@@ -16,7 +16,7 @@ interrupted (no)  interrupted           error   error       (same)       removed
 
 - *start*: a run is admitted. A task signature may start again after it has ended, because a user may run it any number
   of times. A chain or swarm runs once, and each of its steps succeeds once. A failed or cancelled one starts again when
-  the run that ended it is **replayed** in Hatchet (`mageflow.flows.Flows.admit`).
+  the run that ended it is **replayed** in Hatchet (`mageflow.flows.admissions.Admissions.admit`).
 - *suspended* is stored on top of the status before. A run that arrives is held. A run that is executing may end, and
   its consequences wait for *resume*.
 - *(same)*: the action was applied already; repeating it changes nothing.

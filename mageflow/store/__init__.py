@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         join_member_key,
         split_member_key,
     )
-    from mageflow.store.records.admission import Admission, locate
+    from mageflow.store.records.admission import Admission, AdmissionRequest, locate
     from mageflow.store.records.census import Census
     from mageflow.store.records.copies import SignatureCopies
     from mageflow.store.records.damage import DamageNote, list_damaged
@@ -84,6 +84,7 @@ __all__ = [
     "Acknowledgement",
     "ActionEntry",
     "Admission",
+    "AdmissionRequest",
     "AnySignature",
     "AttemptOutcome",
     "CallbackKind",
@@ -180,7 +181,7 @@ _HOMES = {
         "join_member_key",
         "split_member_key",
     ),
-    "mageflow.store.records.admission": ("Admission", "locate"),
+    "mageflow.store.records.admission": ("Admission", "AdmissionRequest", "locate"),
     "mageflow.store.records.census": ("Census",),
     "mageflow.store.records.copies": ("SignatureCopies",),
     "mageflow.store.records.damage": ("DamageNote", "list_damaged"),

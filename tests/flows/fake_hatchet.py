@@ -18,6 +18,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity
 from mageflow.store import AttemptOutcome
 from mageflow.types import DispatchRun, RunOrigin, RunReport
+from tests.flows.admitting import admit
 
 Body = Callable[[dict[str, Any]], Awaitable[Any]]
 
@@ -189,7 +190,7 @@ class FakeWorker:
         request = run.request
         identity = RunIdentity(run.id, f"step-{run.id}", self.name, run.attempt, request.dedupe_key, f"trace-{run.id}")
         try:
-            admission = await self.flows.admit(request.signature_key, identity, input_json=request.input_json)
+            admission = await admit(self.flows, request.signature_key, identity, input_json=request.input_json)
         except SignatureError as error:
             run.state, run.error = "failed", str(error)
             return

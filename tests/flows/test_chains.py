@@ -10,6 +10,7 @@ from mageflow.errors import FlowDefinitionError, FlowFailedError, SignatureNotFo
 from mageflow.flows import Flows
 from mageflow.signatures import ChainSignature, FailureRecord, ReturnValue, RunIdentity, Status
 from mageflow.store import AttemptOutcome
+from tests.flows.admitting import admit
 from tests.flows.fake_hatchet import FakeHatchet
 from tests.store.counting import RoundTrips
 
@@ -232,8 +233,8 @@ async def test_a_failure_that_is_settled_late_counts(flows: Flows, hatchet: Fake
     first, second = (RunIdentity(run.id, "step", "worker", attempt, run.request.dedupe_key) for attempt in (1, 2))
     timeout = FailureRecord(type="TaskTimedOut", task="add", outcome="timed_out", at=datetime.now(UTC))
     step = chain.steps[0]
-    assert (await flows.admit(step, first)).verdict == "run"
-    assert (await flows.admit(step, second)).failed_attempts == 0
+    assert (await admit(flows, step, first)).verdict == "run"
+    assert (await admit(flows, step, second)).failed_attempts == 0
     late = await flows.settle(step, first, AttemptOutcome("timed_out", error=timeout, will_retry=True, max_failures=2))
     last = await flows.settle(step, second, AttemptOutcome("timed_out", error=timeout, will_retry=True, max_failures=2))
     assert (late.verdict, last.verdict) == ("stale", "settled")

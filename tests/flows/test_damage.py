@@ -17,6 +17,7 @@ from mageflow.store import AttemptOutcome, Store, describe_record, list_damaged
 from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
@@ -113,9 +114,9 @@ async def test_damage_that_only_the_signature_shows_stops_only_a_function_that_t
     await store.port.command("HSET", signature.key, "created_ms", "x")
     run = RunIdentity("run-1", "task-1", "worker-1", 1)
     with pytest.raises(SignatureInvalidError):
-        await quick.admit(signature.key, run)
+        await admit(quick, signature.key, run)
 
-    admission = await quick.admit(signature.key, run, wants_signature=False)
+    admission = await admit(quick, signature.key, run, wants_signature=False)
     assert (admission.verdict, admission.signature) == ("run", None)
     await quick.settle(signature.key, run, AttemptOutcome("succeeded", result_json="{}"))
     assert await store.port.command("HGET", signature.key, "status") == "done"
@@ -320,7 +321,7 @@ async def test_a_number_that_cannot_be_true_costs_no_time(
         lambda: quick.load(swarm.key),
         lambda: quick.load(f"{swarm.key}#0"),
         lambda: describe_record(store.port, store.keys, swarm.key),
-        lambda: quick.admit(f"{swarm.key}#0", run),
+        lambda: admit(quick, f"{swarm.key}#0", run),
         lambda: quick.settle(f"{swarm.key}#0", run, AttemptOutcome("failed")),
         lambda: store.extend_swarm(swarm.key, close="now"),
         lambda: store.inspect(swarm.key, lease_seconds=1),
@@ -349,7 +350,7 @@ async def test_a_step_that_a_chain_does_not_have_costs_no_time(quick: Flows, sto
         lambda: quick.start(chain),
         lambda: quick.load(chain.key),
         lambda: describe_record(store.port, store.keys, chain.key),
-        lambda: quick.admit(f"{chain.key}#0", run),
+        lambda: admit(quick, f"{chain.key}#0", run),
         lambda: quick.settle(f"{chain.key}#0", run, AttemptOutcome("succeeded", result_json="{}")),
         lambda: store.inspect(chain.key, lease_seconds=1),
         lambda: quick.lifecycle.interrupt(chain.key),

@@ -12,6 +12,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status
 from mageflow.store import AttemptOutcome, Keys, Store
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.conftest import stop
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
@@ -29,7 +30,7 @@ async def test_a_flow_that_lives_shorter_than_the_check_is_kept_alive(store: Sto
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = RunIdentity(run.id, "step", "worker", 1, run.request.dedupe_key)
-    await flows.admit(run.request.signature_key, identity)
+    await admit(flows, run.request.signature_key, identity)
     reconciler, loop = flows.reconciler(), asyncio.get_running_loop()
     until = loop.time() + 2.5
     while loop.time() < until:

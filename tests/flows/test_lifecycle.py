@@ -9,6 +9,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig, TaskSignature
 from mageflow.store import AttemptOutcome, Store
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.fake_hatchet import FakeHatchet
 
 
@@ -199,7 +200,7 @@ async def test_removing_leaves_nothing_behind(flows: Flows, hatchet: FakeHatchet
     keys = await store.port.command("KEYS", f"{swarm.key}*")
     assert keys == []
     with pytest.raises(SignatureNotFoundError):
-        await flows.admit(f"{swarm.key}#0", RunIdentity("run"))
+        await admit(flows, f"{swarm.key}#0", RunIdentity("run"))
     assert (await flows.settle(f"{swarm.key}#0", RunIdentity("run"), AttemptOutcome("succeeded"))).verdict == "gone"
 
 

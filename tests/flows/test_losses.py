@@ -21,6 +21,7 @@ from mageflow.telemetry import Telemetry
 from mageflow.testing.capture import capture_logs
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
 from tests.store.counting import RoundTrips
@@ -46,7 +47,7 @@ async def begin(hatchet: FakeHatchet, flows: Flows) -> RunIdentity:
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = identity_of(run)
-    admission = await flows.admit(run.request.signature_key, identity, input_json=run.request.input_json)
+    admission = await admit(flows, run.request.signature_key, identity, input_json=run.request.input_json)
     assert admission.verdict == "run"
     return identity
 
@@ -170,7 +171,7 @@ async def test_a_worker_that_stood_still_does_not_run_what_another_has_done(
     async def take_over() -> None:
         port = RedisPort(valkey.url)
         flows, identity = Flows(Store(port, keys, QUICK), hatchet, hatchet, QUICK), identity_of(run, "other", attempt=2)
-        assert (await flows.admit(key, identity)).verdict == "run"
+        assert (await admit(flows, key, identity)).verdict == "run"
         if is_over:
             await flows.settle(key, identity, AttemptOutcome("succeeded", result_json='"first"'))
         await stop(flows)
@@ -178,7 +179,7 @@ async def test_a_worker_that_stood_still_does_not_run_what_another_has_done(
 
     port = RedisPort(valkey.url, StandsStill(take_over))
     still = Flows(Store(port, keys, QUICK), hatchet, hatchet, QUICK)
-    admission = await still.admit(key, identity_of(run, "still"))
+    admission = await admit(still, key, identity_of(run, "still"))
     await stop(still)
     await port.aclose()
     found = (admission.verdict, admission.result_json, admission.status)

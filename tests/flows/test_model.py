@@ -26,6 +26,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import ENDED, TRANSITIONS, FailureRecord, RunIdentity, Status, Transition, after
 from mageflow.store import AttemptOutcome, Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.flows.fake_hatchet import FakeHatchet, Run
 
 STEPS = 3
@@ -142,7 +143,7 @@ class Lifecycle(RuleBasedStateMachine):
         if run.request.task_name == "callback":
             return None
         run.attempt += 1
-        admission = self.wait(self.flows.admit(run.request.signature_key, self.identity(run)))
+        admission = self.wait(admit(self.flows, run.request.signature_key, self.identity(run)))
         step = int(run.request.task_name[1:])
         if admission.verdict != "run":
             is_current = self.status is Status.ACTIVE and step == self.step and not self.live
@@ -163,7 +164,7 @@ class Lifecycle(RuleBasedStateMachine):
         if run is None or run.id not in self.live:
             return
         run.attempt += 1
-        admission = self.wait(self.flows.admit(run.request.signature_key, self.identity(run, "another")))
+        admission = self.wait(admit(self.flows, run.request.signature_key, self.identity(run, "another")))
         if self.status is Status.ACTIVE:
             assert admission.verdict == "run"
             return

@@ -14,6 +14,7 @@ from mageflow.errors import IllegalTransitionError
 from mageflow.flows import Flows
 from mageflow.signatures import ENDED, FailureRecord, RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
+from tests.flows.admitting import admit
 from tests.flows.conftest import stop
 from tests.flows.fake_hatchet import FakeHatchet, Run
 
@@ -77,7 +78,7 @@ class Life:
         run.attempt += 1
         request = run.request
         identity = RunIdentity(run.id, f"step-{run.id}", f"worker-{run.attempt}", run.attempt, request.dedupe_key)
-        admission = await self.flows.admit(request.signature_key, identity, input_json=request.input_json)
+        admission = await admit(self.flows, request.signature_key, identity, input_json=request.input_json)
         if admission.verdict == "replay":
             run.state, run.output = "completed", admission.result_json
         elif admission.verdict == "skip":

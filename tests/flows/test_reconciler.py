@@ -11,6 +11,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.flows.conftest import QUICK, echo, stop, until_ended
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 
@@ -20,7 +21,7 @@ async def admitted(hatchet: FakeHatchet, flows: Flows) -> RunIdentity:
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = RunIdentity(run.id, "step", "gone", 1, run.request.dedupe_key)
-    assert (await flows.admit(run.request.signature_key, identity)).verdict == "run"
+    assert (await admit(flows, run.request.signature_key, identity)).verdict == "run"
     return identity
 
 
@@ -194,7 +195,7 @@ async def test_an_attempt_lost_with_its_worker_is_no_failed_one(quick: Flows, ha
 
     async def attempt(number: int) -> int:
         identity = RunIdentity(first.workflow_run_id, "step", "other", number, first.dedupe_key)
-        return (await quick.admit(f"{chain.key}#0", identity)).failed_attempts
+        return (await admit(quick, f"{chain.key}#0", identity)).failed_attempts
 
     async def fail(number: int) -> None:
         identity = RunIdentity(first.workflow_run_id, "step", "other", number, first.dedupe_key)

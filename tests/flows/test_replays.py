@@ -10,6 +10,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import FailureRecord, RunIdentity, Status, SwarmConfig, TaskSignature
 from mageflow.store import Admission, AttemptOutcome
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
 
 
@@ -40,9 +41,9 @@ def replay(hatchet: FakeHatchet, task: str, which: int = 0) -> Run:
     return run
 
 
-async def admit(flows: Flows, run: Run, attempt: int, step: str = "") -> Admission:
+async def arrive(flows: Flows, run: Run, attempt: int, step: str = "") -> Admission:
     identity = RunIdentity(run.id, step or f"step-{run.id}", "worker", attempt, run.request.dedupe_key)
-    return await flows.admit(run.request.signature_key, identity)
+    return await admit(flows, run.request.signature_key, identity)
 
 
 async def run_by_user(flows: Flows, hatchet: FakeHatchet, signature: TaskSignature) -> None:
@@ -109,7 +110,7 @@ async def test_a_replayed_step_counts_its_retries_anew(flows: Flows, hatchet: Fa
     await flows.start(chain)
     await FakeWorker(hatchet, flows, {"body": Body()}).drain()
     assert (await flows.load(chain.key)).status is Status.FAILED
-    admission = await admit(flows, replay(hatchet, "body"), 3)
+    admission = await arrive(flows, replay(hatchet, "body"), 3)
     assert (admission.verdict, admission.failed_attempts) == ("run", 0)
 
 
@@ -142,7 +143,7 @@ async def test_an_item_is_replayed_while_its_swarm_is_active(flows: Flows, hatch
     body.is_mended = True
     replay(hatchet, "body")
     run = hatchet.queue[0]
-    assert (await admit(flows, run, 2)).verdict == "run"
+    assert (await arrive(flows, run, 2)).verdict == "run"
     loaded = await flows.load(swarm.key)
     assert (loaded.running, loaded.succeeded, loaded.failed) == (1, 2, 0)
     run.attempt = 1
@@ -271,7 +272,7 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
-    assert (await admit(flows, run, 1)).verdict == "run"
+    assert (await arrive(flows, run, 1)).verdict == "run"
     error = FailureRecord(type="ValueError", at=datetime.now(UTC))
     identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
     await flows.settle(run.request.signature_key, identity, AttemptOutcome("failed", error=error))
@@ -279,7 +280,7 @@ async def test_only_a_later_attempt_of_the_run_itself_is_a_replay(flows: Flows, 
         await hatchet.dispatch([run.request])
         run = hatchet.queue.popleft()
     step = "hook" if how == "another task of the run" else ""
-    assert (await admit(flows, run, 1 if how == "same attempt" else 2, step)).status == "failed"
+    assert (await arrive(flows, run, 1 if how == "same attempt" else 2, step)).status == "failed"
     assert not hatchet.queue
     assert (await flows.load(chain.key)).status is Status.FAILED
 
@@ -289,7 +290,7 @@ async def test_an_interrupted_flow_is_not_replayed(flows: Flows, hatchet: FakeHa
     chain = await flows.creation.chain(["one", "two"])
     await flows.start(chain)
     run = hatchet.queue.popleft()
-    await admit(flows, run, 1)
+    await arrive(flows, run, 1)
     await chain.interrupt()
-    admission = await admit(flows, run, 2)
+    admission = await arrive(flows, run, 2)
     assert (admission.verdict, admission.status) == ("skip", "interrupted")

@@ -9,6 +9,7 @@ from mageflow.flows import Flows
 from mageflow.signatures import RunIdentity, Status, SwarmConfig
 from mageflow.store import AttemptOutcome, Store
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.fake_hatchet import FakeHatchet
 
 
@@ -81,7 +82,7 @@ async def begin(flows: Flows, hatchet: FakeHatchet) -> RunIdentity:
     run = hatchet.queue.popleft()
     run.state, run.attempt = "running", 1
     identity = RunIdentity(run.id, f"step-{run.id}", "worker", 1, run.request.dedupe_key)
-    assert (await flows.admit(run.request.signature_key, identity)).verdict == "run"
+    assert (await admit(flows, run.request.signature_key, identity)).verdict == "run"
     return identity
 
 

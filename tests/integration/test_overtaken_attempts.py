@@ -10,6 +10,7 @@ from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 
 from mageflow.signatures import RunIdentity
 from mageflow.telemetry.names import metrics
+from tests.flows.admitting import admit
 from tests.integration.conftest import MakeClient, until
 
 
@@ -47,7 +48,7 @@ async def test_an_overtaken_attempt_does_not_cancel_its_run(
     await chain.aio_run_no_wait()
     run_id = await _run_of(f"{chain.key}:members", mageflow_redis.url)
     newer = RunIdentity(run_id, run_id, "another-worker", 2, f"{chain.key}#0/0")
-    assert (await client._flows.admit(f"{chain.key}#0", newer)).verdict == "run"
+    assert (await admit(client._flows, f"{chain.key}#0", newer)).verdict == "run"
     released.set()
 
     await until(lambda: observed.samples.total(metrics.TASK_RUNS.name, task="overtaken", outcome="skipped") == 1)

@@ -26,6 +26,7 @@ from mageflow.signatures import FailureRecord, RunIdentity, RunOptions, SwarmCon
 from mageflow.store import AttemptOutcome, Keys, MemberPath, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.conftest import echo, stop
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker
 from tests.store.differential_locks import LockStory
@@ -151,7 +152,8 @@ class Story:
         attempt = self.chance.choice((1, before + 1, max(1, before)))
         self.attempts[key, name] = max(before, attempt)
         options = json.dumps({"metadata": {"k": "v"}, "priority": 2})
-        await self.store.admit(
+        await admit(
+            self.store,
             key,
             self._run(attempt, key, name),
             input_json=self.chance.choice(("", "{}", '{"x":"é"}')),
@@ -194,7 +196,7 @@ class Story:
     async def usual(self) -> None:
         key, name = self._signature(), f"u{self.chance.randrange(10**9)}"
         run = RunIdentity(name, f"step-{name}", "w", 1, f"{key}@{name}/0", "")
-        await self.store.admit(key, run, input_json="{}", task_names=("price",), wants_signature=False)
+        await admit(self.store, key, run, input_json="{}", task_names=("price",), wants_signature=False)
         self.attempts[key, name] = 1
         if self.chance.random() < 0.6:
             await self.store.settle(key, run, AttemptOutcome("succeeded", result_json="1", stages_ms={"body": 1}))

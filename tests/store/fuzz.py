@@ -21,6 +21,7 @@ from mageflow.errors import MageflowError
 from mageflow.signatures import RunIdentity, RunOptions
 from mageflow.store import Acknowledgement, AttemptOutcome, MemberPath, describe_record, list_damaged, list_failures
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.store.stored_records import FIXTURES, SCENARIOS, Stage, read_fixture, write_raw_keys
 
 SLOW_SECONDS: Final = 2.0
@@ -135,7 +136,7 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "schedule": lambda: flows.schedules.schedule(key, _soon(), {"a": 1}, RunOptions(metadata={"b": "c"})),
         "keep": lambda: flows.schedules.keep(key, _soon()),
         "start": lambda: flows.start(key, {"a": 1}),
-        "admit": lambda: flows.admit(member, run, input_json="{}", task_names=("price",)),
+        "admit": lambda: admit(flows, member, run, input_json="{}", task_names=("price",)),
         "alive": lambda: store.keep_alive(keys, [(MemberPath(0), "run-1")]),
         "acknowledge": lambda: store.acknowledge(keys, [Acknowledgement("0", 0, "run-1")]),
         "settle": lambda: flows.settle(member, run, AttemptOutcome("succeeded", result_json="1")),

@@ -23,6 +23,7 @@ from mageflow.signatures import FORMAT_VERSION, RunIdentity, RunOptions, SwarmCo
 from mageflow.store import Keys, RedisPort, Store
 from mageflow.testing.valkey import EmbeddedValkey
 from mageflow.types import DispatchRun
+from tests.flows.admitting import admit
 from tests.flows.conftest import echo, stop
 from tests.flows.fake_hatchet import FakeHatchet, FakeWorker, Run
 
@@ -145,7 +146,7 @@ async def half_done_swarm(stage: Stage) -> str:
     for run in list(stage.hatchet.queue):
         run.state, run.attempt = "running", 1
         request = run.request
-        await stage.store.admit(request.signature_key, identity(run), input_json=request.input_json)
+        await admit(stage.store, request.signature_key, identity(run), input_json=request.input_json)
     return swarm.key
 
 
@@ -184,7 +185,7 @@ async def nested_swarm(stage: Stage) -> str:
     await stage.worker(price=echo).one()
     run = stage.hatchet.queue[0]
     run.state, run.attempt = "running", 1
-    await stage.store.admit(run.request.signature_key, identity(run), input_json=run.request.input_json)
+    await admit(stage.store, run.request.signature_key, identity(run), input_json=run.request.input_json)
     stage.hatchet.queue.rotate(-1)
     await chain.suspend()
     await stage.worker(pack=echo).one()

@@ -25,6 +25,7 @@ from mageflow.store import (
 from mageflow.store.locks import store as lock_store
 from mageflow.store.records.declarations import RECORD_SCRIPTS
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.store.fuzz import QUICK
 from tests.store.stored_records import FIXTURES, Stage, raw_keys, read_fixture, write_raw_keys
 from tests.store.test_topologies_permissions import commands_of_scripts
@@ -66,7 +67,7 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
     return {
         "create": lambda: store.create(new, ["0", definition, "1", definition], chain_header("x", 2)),
         "start": lambda: store.start(StartRequest(key, "{}", by="ana")),
-        "admit": lambda: store.admit(member, run, input_json="{}"),
+        "admit": lambda: admit(store, member, run, input_json="{}"),
         "succeed": lambda: store.settle(member, run, AttemptOutcome("succeeded", result_json="1")),
         "fail": lambda: store.settle(member, run, AttemptOutcome("failed", error=error, input_json="{}")),
         "suspend": lambda: store.apply_lifecycle(key, "suspend"),
@@ -159,8 +160,8 @@ async def test_a_full_redis_begins_nothing_and_lets_an_operator_make_room(allowe
     await allowed.flows.drain()
     begin: dict[str, Callable[[], Awaitable[Any]]] = {
         "sign": lambda: allowed.flows.creation.sign("price"),
-        "admit a first run": lambda: store.admit(signature.key, run, input_json="{}"),
-        "admit a step": lambda: store.admit(f"{keys[1]}#0", step),
+        "admit a first run": lambda: admit(store, signature.key, run, input_json="{}"),
+        "admit a step": lambda: admit(store, f"{keys[1]}#0", step),
         "start": lambda: allowed.flows.start(chains[2], {"order": 17}),
         "start as scheduled": lambda: store.start(replace(message, is_scheduled=True)),
         "schedule anew": lambda: store.schedule(keys[0], past, replace(message, message_set_json="")),
@@ -178,4 +179,4 @@ async def test_a_full_redis_begins_nothing_and_lets_an_operator_make_room(allowe
     finally:
         await allowed.port.command("CONFIG", "SET", "maxmemory", "0")
     assert (await store.load(keys[3])).status is Status.INTERRUPTED
-    assert (await store.admit(signature.key, run, input_json="{}")).verdict == "run"
+    assert (await admit(store, signature.key, run, input_json="{}")).verdict == "run"

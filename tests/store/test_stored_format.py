@@ -22,6 +22,7 @@ from mageflow.signatures import (
 )
 from mageflow.store import AttemptOutcome, MemberPath, SettleVerdict, StartRequest, describe_record
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.flows.conftest import echo
 from tests.store.stored_records import NAMESPACE, SCENARIOS, Stage, identity, raw_keys
 
@@ -249,7 +250,7 @@ async def write_swarm(stage: Stage, look: Look) -> None:
     entry, run = decision.outbox[0], RunIdentity("run-100", traceparent="00-a-c-01")
     await stage.store.acknowledge(decision.keys, [entry.sent_as(run.workflow_run_id)])
     await look()
-    await stage.store.admit(f"{swarm.key}#0", run)
+    await admit(stage.store, f"{swarm.key}#0", run)
     settled = await stage.store.settle(f"{swarm.key}#0", run, AttemptOutcome("succeeded", result_json="1"))
     assert settled.refill_after_seconds == 5
     await look()
@@ -296,7 +297,7 @@ async def write_lost_runs(stage: Stage, look: Look) -> None:
     unscheduled = AttemptOutcome("unscheduled", error=error, reported_by_engine=True)
     assert await end(run, unscheduled) is SettleVerdict.RESENT
     run = await sent()
-    await stage.store.admit(step.key(chain.key), run)
+    await admit(stage.store, step.key(chain.key), run)
     await stage.store.keep_alive(stage.store.keys.parse(chain.key), [(step, run.workflow_run_id)])
     await look()
     retried = AttemptOutcome("retried", error=error, will_retry=True)
@@ -304,7 +305,7 @@ async def write_lost_runs(stage: Stage, look: Look) -> None:
     await asyncio.sleep(0.05)
     assert await end(run, lost) is SettleVerdict.RESENT
     run = await sent()
-    await stage.store.admit(step.key(chain.key), run)
+    await admit(stage.store, step.key(chain.key), run)
     failed = AttemptOutcome("failed", error=error, input_json='{"order": 17}', stages_ms={"queue": 4, "body": 12})
     assert await end(run, failed) is SettleVerdict.SETTLED
     stage.hatchet.queue.clear()
@@ -328,8 +329,8 @@ async def write_many_runs(stage: Stage, look: Look) -> None:
     await stage.run_by_user(signature, {"order": 18})
     run = stage.hatchet.queue.pop()
     run.attempt = 1
-    await stage.store.admit(
-        signature.key, identity(run), input_json=run.request.input_json, options_json='{"priority":3}'
+    await admit(
+        stage.store, signature.key, identity(run), input_json=run.request.input_json, options_json='{"priority":3}'
     )
     await look()
 
@@ -341,7 +342,7 @@ async def write_workflow(stage: Stage, look: Look) -> None:
     run = stage.hatchet.queue.pop()
     run.attempt = 1
     key = MemberPath(0).key(chain.key)
-    await stage.store.admit(key, identity(run), workflow="task")
+    await admit(stage.store, key, identity(run), workflow="task")
     await look()
     failed = AttemptOutcome("failed", error=FailureRecord.interrupted("x"), input_json='{"order": 17}')
     await stage.store.settle(key, identity(run), failed)
@@ -377,7 +378,7 @@ async def test_a_record_of_another_version_is_refused_and_left_alone(stage: Stag
     calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: stage.store.create(keys, [], {"name": "order"}),
         lambda: stage.store.load(chain.key),
-        lambda: stage.store.admit(f"{chain.key}#0", run),
+        lambda: admit(stage.store, f"{chain.key}#0", run),
         lambda: stage.store.settle(f"{chain.key}#0", run, AttemptOutcome("succeeded")),
         lambda: stage.store.start(StartRequest(chain.key, "{}")),
         lambda: stage.store.apply_lifecycle(chain.key, "suspend"),

@@ -10,6 +10,7 @@ from mageflow.config import Settings
 from mageflow.signatures import FORMAT_VERSION, ChainSignature, Status, SwarmSignature, TaskSignature
 from mageflow.store import Keys, describe_record, find_records
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 from tests.flows.conftest import echo
 from tests.store.stored_records import FIXTURES, NAMESPACE, SCENARIOS, Stage, identity, read_fixture
 
@@ -108,7 +109,7 @@ async def test_a_stored_finished_chain_is_read_whole(stage: Stage, version: int)
     assert described.ended_at is not None
     assert (described.unsent, described.live, described.held) == (0, 0, 0)
     first = next(run for run in stage.hatchet.runs.values() if run.request.task_name == "price")
-    replayed = await stage.flows.admit(first.request.signature_key, identity(first))
+    replayed = await admit(stage.flows, first.request.signature_key, identity(first))
     assert (replayed.verdict, json.loads(replayed.result_json or "")) == ("replay", {"order": 17})
     [found] = await find_records(stage.port, Settings(), NAMESPACE, stage.store.keys.parse(key).id)
     assert found == key

@@ -20,6 +20,7 @@ from mageflow.store.records import declarations
 from mageflow.store.records.calls import script_config
 from mageflow.store.redis.scripts import Script
 from mageflow.testing.valkey import EmbeddedValkey
+from tests.flows.admitting import admit
 
 KEYS = Keys("mageflow", "tests").new("task", "0" * 31 + "a")
 CONFIG = script_config(Settings(), "task")
@@ -322,7 +323,7 @@ async def test_the_usual_run_takes_few_commands(port: RedisPort, client: redis.R
     async def commands(number: int) -> int:
         run = RunIdentity(f"run-{number}", "step", "worker", 1)
         client.config_resetstat()
-        admission = await store.admit(KEYS.record, run, input_json="{}", task_names=("price",), wants_signature=False)
+        admission = await admit(store, KEYS.record, run, input_json="{}", task_names=("price",), wants_signature=False)
         settlement = await store.settle(KEYS.record, run, AttemptOutcome("succeeded", result_json="1"))
         assert (admission.verdict, admission.flow_name, settlement.verdict) == ("run", "Price", "settled")
         own = {"cmdstat_evalsha", "cmdstat_eval", "cmdstat_config|resetstat", "cmdstat_client|setinfo", "cmdstat_hello"}

@@ -6,8 +6,36 @@ from mageflow._frozen import frozen
 from mageflow.signatures import RunIdentity, TaskSignature
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import DedupeKey, MemberPath
+from mageflow.types import WorkflowPart
 
-__all__ = ["Admission", "locate"]
+__all__ = ["Admission", "AdmissionRequest", "locate"]
+
+
+@frozen
+class AdmissionRequest:
+    """A run that asks to execute its task function.
+
+    Attributes:
+        key: Key of the signature, as in the run's metadata (``mageflow_signature``).
+        run: The run and the attempt.
+        input_json: The run's input: the JSON text of an object. The input of a user's run is stored until the run ends,
+            in case the run has to be sent again.
+        options_json: What a user's run was given, for its callbacks (`RunOptions`). Of a step or an item the flow
+            knows it.
+        task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
+        workflow: Which part of a workflow of several tasks the run's task is; empty for a task on its own. Each task is
+            admitted, the run is settled once.
+        wants_signature: False to leave `Admission.signature` out, which takes a third of the call's CPU. Then damage
+            in the state of the signature, which only the signature shows, is not found.
+    """
+
+    key: str
+    run: RunIdentity
+    input_json: str = ""
+    options_json: str = ""
+    task_names: tuple[str, ...] = ()
+    workflow: WorkflowPart = ""
+    wants_signature: bool = True
 
 
 @frozen
@@ -17,13 +45,13 @@ class Admission:
     Attributes:
         verdict: ``run``: it owns the member now. ``replay``: the member had succeeded; hand out `result_json`.
             ``ended``: an earlier attempt of this run, `ended_attempt`, has ended the member as `status`; whether it
-            goes on depends on what gave the run another attempt (`Flows.admit` asks Hatchet). ``skip``: turn the run
-            away visibly; `status` says why (a status, ``duplicate`` when another run owns the member, ``superseded``
-            when a newer dispatch or attempt does). ``twice``: as ``skip``, but the run has
-            the metadata of `owner_run_id`: a copy, or Hatchet has made two runs of one call (`Flows.admit` finds it).
-            ``foreign``: the run's metadata was copied from another run, or
-            it executes another task than the member: it is a plain run. ``over``: the member is a workflow that has
-            ended as `status`, and this is a task of it: it runs, and its end is of no interest.
+            goes on depends on what gave the run another attempt (`Admissions.admit` asks Hatchet). ``skip``: turn the
+            run away visibly; `status` says why (a status, ``duplicate`` when another run owns the member,
+            ``superseded`` when a newer dispatch or attempt does). ``twice``: as ``skip``, but the run has the metadata
+            of `owner_run_id`: a copy, or Hatchet has made two runs of one call (`Admissions.admit` finds it).
+            ``foreign``: the run's metadata was copied from another run, or it executes another task than the member:
+            it is a plain run. ``over``: the member is a workflow that has ended as `status`, and this is a task of it:
+            it runs, and its end is of no interest.
         status: The record's status, or the reason.
         signature: Set when the verdict is ``run`` and the caller wants it.
         result_json: Set when the verdict is ``replay``.

@@ -4,6 +4,7 @@ import functools
 import json
 import string
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
@@ -12,14 +13,14 @@ from mageflow.signatures import RunIdentity
 from mageflow.store.keys import RecordKeys, signature_id_of
 from mageflow.store.paths import MemberPath
 from mageflow.store.records import declarations as scripts
-from mageflow.store.records.admission import Admission, locate
+from mageflow.store.records.admission import Admission, AdmissionRequest, locate
 from mageflow.store.records.calls import RecordOperations
 from mageflow.store.records.decisions import Settlement, SettleVerdict
 from mageflow.store.records.entries import Acknowledgement
 from mageflow.store.records.outcome import AttemptOutcome
 from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import check_member, guarded, member_view
-from mageflow.types import SignatureKind, WorkflowPart
+from mageflow.types import SignatureKind
 
 __all__ = ["RunOperations"]
 
@@ -27,19 +28,7 @@ __all__ = ["RunOperations"]
 class RunOperations(RecordOperations):
     """Admits and settles runs."""
 
-    async def admit(
-        self,
-        key: str,
-        run: RunIdentity,
-        *,
-        input_json: str = "",
-        is_replayed: bool = False,
-        options_json: str = "",
-        task_names: Sequence[str] = (),
-        is_copied: bool = False,
-        workflow: WorkflowPart = "",
-        wants_signature: bool = True,
-    ) -> Admission:
+    async def admit(self, request: AdmissionRequest, *, is_replayed: bool = False) -> Admission:
         """Decide whether a run may execute its task function, and mark the signature active if so.
 
         Atomic, and safe to repeat with the same run, attempt and worker when an answer was lost. The rules, in order:
@@ -60,29 +49,21 @@ class RunOperations(RecordOperations):
         an item or a callback is one member, however many runs it has.
 
         Args:
-            key: ``mageflow_signature`` of the run's metadata.
-            run: Which run this is.
-            input_json: The run's input. The input of a user's run is stored until the run ends, in case the run has to
-                be sent again.
+            request: The run, and what it brings with it.
             is_replayed: True if Hatchet reports that a user replayed the run.
-            options_json: What a user's run hands on to its callbacks (`RunOptions`).
-            task_names: Names of the task that the run executes, as a user may have written them; empty compares none.
-            is_copied: True if the key was written for another run. Then there is no round trip.
-            workflow: Which part of a workflow of several tasks the run's task is; empty for a task on its own.
-            wants_signature: False to leave `Admission.signature` out, which takes a third of this call's CPU.
 
         Raises:
             SignatureNotFoundError: It expired, was removed, or never was.
             SignatureInvalidError: What is stored does not validate.
         """
+        key, run = request.key, request.run
         try:
             keys = self.keys.parse(key)
         except SignatureNotFoundError:
             # Nothing of this client has such a key: the metadata is of another program, or no key at all.
-            return self._foreign(key)
-        if is_copied:
-            return self._foreign(key, keys.kind)
+            return self.foreign(key)
         path, epoch = locate(keys, run)
+        is_of_user, workflow = path.nonce is not None, request.workflow
         call = SignatureLoad(keys.kind, keys.id)
         with self._interceptor.load_signature(call):
             reply: list[Any] = await self._call(
@@ -94,13 +75,13 @@ class RunOperations(RecordOperations):
                 run.task_run_id,
                 run.worker_id,
                 run.attempt_number if not workflow else 1,
-                input_json if path.nonce is not None else "",
+                request.input_json if is_of_user else "",
                 run.traceparent,
                 "1" if is_replayed else "",
-                options_json if path.nonce is not None else "",
-                _comparable(tuple(task_names), self.keys.namespace),
+                request.options_json if is_of_user else "",
+                _comparable(request.task_names, self.keys.namespace),
                 workflow,
-                "1" if wants_signature else "",
+                "1" if request.wants_signature else "",
             )
             verdict, status, *_ = reply
             if verdict == "missing":
@@ -109,9 +90,17 @@ class RunOperations(RecordOperations):
             if verdict == "invalid":
                 call.result = "invalid"
                 raise SignatureInvalidError(key, status)
-            return _admission(keys, path, reply, call, wants_signature=wants_signature)
+            return _admission(keys, path, reply, call, wants_signature=request.wants_signature)
 
-    def _foreign(self, key: str, kind: SignatureKind = "task") -> Admission:
+    def foreign(self, key: str) -> Admission:
+        """Admit a run as a plain one, because its key was written for another run. No round trip.
+
+        Args:
+            key: ``mageflow_signature`` of the run's metadata.
+        """
+        kind: SignatureKind = "task"
+        with suppress(SignatureNotFoundError):
+            kind = self.keys.parse(key).kind
         with self._interceptor.load_signature(SignatureLoad(kind, signature_id_of(key), result="foreign")):
             return Admission("foreign")
 
@@ -121,8 +110,8 @@ class RunOperations(RecordOperations):
         """Record how an attempt ended, and decide what follows from it. One round trip, atomic, safe to repeat.
 
         Args:
-            key: As for `admit`.
-            run: As for `admit`; `RunIdentity.traceparent` is what the next step links to.
+            key: ``mageflow_signature`` of the run's metadata.
+            run: The run and the attempt; `RunIdentity.traceparent` is what the next step links to.
             ended: How the attempt ended.
             acknowledged: Sent entries of this record, as for `acknowledge`; saves its round trip.
 
