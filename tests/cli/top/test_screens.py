@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from textual.widgets import TabbedContent
 
 from mageflow.cli.top.sources import Reader
-from mageflow.cli.top.sources.snapshot import FlowNode, MemberNode, RunAttempt
+from mageflow.cli.top.sources.snapshot import FlowNode, MemberNode, RunAttempt, Sleeper, TaskRow
 from mageflow.cli.top.views import LiveView
 from mageflow.interceptors import ResourceKey
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
@@ -169,6 +170,51 @@ async def test_hostile_flows_errors_and_traces_are_text(port: RedisPort, hostile
             assert CONTROL.search(text) is None
             for each in texts:
                 assert visible(each) in text, (tab, text)
+
+
+async def test_a_key_leads_from_each_tab_to_each_other(port: RedisPort, mageflow_redis: EmbeddedValkey):
+    """Also from the traces, whose list has the arrow keys; a tab stays while new readings come."""
+    facts = {name: value.format("one") if isinstance(value, str) else value for name, value in HOSTILE_ATTEMPT.items()}
+    async with view(mageflow_redis, port) as app, app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("space")
+        while app.snapshot is None:
+            await pilot.pause(0.05)
+        snapshot = replace(app.snapshot, attempts=(RunAttempt(**facts),))
+        for key, tab in (("4", "traces"), ("1", "overview"), ("4", "traces"), ("2", "flows"), ("3", "errors")):
+            await pilot.press(key)
+            for _ in range(3):
+                app._show(snapshot)
+                await pilot.pause(0.1)
+            assert app.query_one(TabbedContent).active == tab
+
+
+async def test_the_arrow_keys_scroll_the_panel_of_a_tab(port: RedisPort, mageflow_redis: EmbeddedValkey):
+    """What a small terminal does not show can be reached without a mouse; Tab goes to the next panel."""
+    tasks = tuple(TaskRow(f"task-{number:02}", {}, {}, 0.0, 0.0, None, None, is_recent=False) for number in range(40))
+    async with view(mageflow_redis, port) as app, app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("space")
+        while app.snapshot is None:
+            await pilot.pause(0.05)
+        app._show(replace(app.snapshot, tasks=tasks))
+        await pilot.pause(0.1)
+        assert "task-39" not in "\n".join(screen_of(app))
+        await pilot.press("end")
+        await pilot.pause(1.0)
+        assert "task-39" in "\n".join(screen_of(app))
+
+
+async def test_staggers_are_readable_in_a_small_terminal(port: RedisPort, mageflow_redis: EmbeddedValkey):
+    """At 80 columns and 24 lines: the name of the task and when it wakes."""
+    sleeper = Sleeper("price", "0123456789", window_s=20.0, delay_s=10.0, slept_s=2.0)
+    async with view(mageflow_redis, port) as app, app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("space")
+        while app.snapshot is None:
+            await pilot.pause(0.05)
+        app._show(replace(app.snapshot, sleepers=(sleeper,)))
+        await pilot.pause(0.1)
+        text = "\n".join(screen_of(app))
+    assert "price" in text, text
+    assert "in 8.0 s" in text, text
 
 
 @needs_tmux

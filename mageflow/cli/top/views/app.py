@@ -50,6 +50,15 @@ _PANELS: Mapping[str, tuple[str, Callable[[Snapshot], RenderableType]]] = {
 """By id: the title of each panel, and what it shows of a snapshot."""
 
 
+_FIRST: Mapping[str, str] = {
+    "overview": "#tasks",
+    "flows": "#flow-trees",
+    "errors": "#failures",
+    "traces": "#trace-list",
+}
+"""By id of a tab: what the arrow keys move in it. Tab goes on to its next panel."""
+
+
 class LiveView(App[None]):
     """Shows a new snapshot every interval.
 
@@ -60,11 +69,13 @@ class LiveView(App[None]):
 
     TITLE = "mageflow top"
     ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = _FIRST["overview"]
     CSS = """
     Screen { overflow: hidden; }
     TabbedContent { height: 1fr; }
     #status { height: auto; padding: 0 1; background: $panel; }
     _Panel { border: round $primary; padding: 0 1; }
+    _Panel:focus, #trace-list:focus { border: round $accent; }
     #tasks { height: 3fr; }
     #lower { height: 2fr; }
     #locks { width: 1fr; }
@@ -74,10 +85,7 @@ class LiveView(App[None]):
     TabPane { padding: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(str(number), f"tab('{name}')", name.capitalize())
-            for number, name in enumerate(("overview", "flows", "errors", "traces"), start=1)
-        ),
+        *(Binding(str(number), f"tab('{name}')", name.capitalize()) for number, name in enumerate(_FIRST, start=1)),
         Binding("q", "quit", "Quit"),
         Binding("space", "pause", "Pause"),
         Binding("r", "read_now", "Read now"),
@@ -176,6 +184,7 @@ class LiveView(App[None]):
 
     def action_tab(self, name: str) -> None:
         """Change to a tab."""
+        # A widget that has the focus brings its own tab back.
+        self.set_focus(None)
         self.query_one(TabbedContent).active = name
-        if name == "traces":
-            self._trace_list.focus()
+        self.query_one(_FIRST[name]).focus()

@@ -1,6 +1,6 @@
 """What the first screen shows: tasks, staggers, locks and deadlocks, as renderables of rich."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich import box
@@ -23,6 +23,7 @@ _BAR = 12
 _JUST_BROKEN_SECONDS = 60.0
 _NO_TASK = "a program"
 _WIDE = 120
+_STAGGER_WIDTH = 54
 _TASK_WIDTH = 12
 _LEFT_OUT = frozenset({"load", "cancel", "failed/s", "queue p95"})
 
@@ -114,21 +115,34 @@ def staggers_table(snapshot: Snapshot) -> RenderableType:
         if windows:
             lines.append(data(windows, "dim"))
         return Group(*lines)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
-    table.add_column("run", no_wrap=True)
-    table.add_column("slept", no_wrap=True)
-    for name in ("wakes in", "window"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in snapshot.sleepers:
-        table.add_row(
-            data(each.task),
-            data(each.run_id[:_ID_WIDTH], "dim"),
-            _progress(each),
-            span(each.delay_s - each.slept_s),
-            span(each.window_s),
-        )
-    return table
+    return _Staggers(snapshot.sleepers)
+
+
+class _Staggers:
+    """The table of sleeping attempts. Where it is narrow, each is a line without headings: task, bar, when it wakes."""
+
+    def __init__(self, sleepers: Sequence[Sleeper]) -> None:
+        self._sleepers = sleepers
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= _STAGGER_WIDTH:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+        else:
+            table = Table.grid(padding=(0, 1), expand=True)
+        is_wide = table.show_header
+        table.add_column("task", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
+        if is_wide:
+            table.add_column("run", no_wrap=True)
+        table.add_column("slept", no_wrap=True)
+        for name in ("wakes in", "window") if is_wide else ("wakes in",):
+            table.add_column(name, justify="right", no_wrap=True)
+        for each in self._sleepers:
+            task, bar, left = data(each.task), _progress(each), span(each.delay_s - each.slept_s)
+            if is_wide:
+                table.add_row(task, data(each.run_id[:_ID_WIDTH], "dim"), bar, left, span(each.window_s))
+            else:
+                table.add_row(task, bar, f"in {left}")
+        yield table
 
 
 def _progress(each: Sleeper) -> Text:
