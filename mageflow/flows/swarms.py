@@ -15,7 +15,7 @@ from mageflow.flows.inputs import build_item_input
 from mageflow.flows.members import MemberResolver, MemberSpec, copies_of, documents_of
 from mageflow.flows.outbox import OutboxRelay
 from mageflow.signatures import FailedItem, FlowMember, SentMessage, decode_member
-from mageflow.store import Decision, FailedMember, MemberPath, Store, SwarmDecision, SwarmVerdict, list_failures
+from mageflow.store import Decision, FailedMember, MemberPath, Store, SwarmDecision, SwarmVerdict
 
 __all__ = ["Swarms"]
 
@@ -122,7 +122,7 @@ class Swarms:
         found: list[FailedItem] = []
         look_at: int | None = first
         while look_at is not None and len(found) < limit:
-            page = await list_failures(self._store.port, keys, first=look_at, limit=limit - len(found))
+            page = await self._store.list_failures(key, first=look_at, limit=limit - len(found))
             found += (_failed_item(page.swarm, each) for each in page.items)
             look_at = page.next_first
         return tuple(found)

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         OutboxEntry,
         ReportEntry,
     )
-    from mageflow.store.records.failures import FailedMember, FailurePage, list_failures
+    from mageflow.store.records.failures import FailedMember, FailurePage
     from mageflow.store.records.lifecycle import StartRequest
     from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
     from mageflow.store.records.search import FoundSignature, search_records
@@ -146,7 +146,6 @@ __all__ = [
     "has_append_only_file",
     "join_member_key",
     "list_damaged",
-    "list_failures",
     "locate",
     "search_records",
     "signature_id_of",
@@ -211,7 +210,7 @@ _HOMES = {
         "OutboxEntry",
         "ReportEntry",
     ),
-    "mageflow.store.records.failures": ("FailedMember", "FailurePage", "list_failures"),
+    "mageflow.store.records.failures": ("FailedMember", "FailurePage"),
     "mageflow.store.records.lifecycle": ("StartRequest",),
     "mageflow.store.records.outcome": ("AttemptOutcome", "ReportedOutcome"),
     "mageflow.store.records.search": ("FoundSignature", "search_records"),

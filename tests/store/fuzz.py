@@ -19,7 +19,7 @@ from typing import Any, Final
 from mageflow.config import Settings
 from mageflow.errors import MageflowError
 from mageflow.signatures import RunIdentity, RunOptions
-from mageflow.store import Acknowledgement, AttemptOutcome, MemberPath, describe_record, list_damaged, list_failures
+from mageflow.store import Acknowledgement, AttemptOutcome, MemberPath, describe_record, list_damaged
 from mageflow.testing.valkey import EmbeddedValkey
 from tests.flows.admitting import admit
 from tests.store.stored_records import FIXTURES, SCENARIOS, Stage, read_fixture, write_raw_keys
@@ -140,7 +140,7 @@ def operations(stage: Stage, key: str) -> dict[str, Callable[[], Awaitable[Any]]
         "alive": lambda: store.keep_alive(keys, [(MemberPath(0), "run-1")]),
         "acknowledge": lambda: store.acknowledge(keys, [Acknowledgement("0", 0, "run-1")]),
         "settle": lambda: flows.settle(member, run, AttemptOutcome("succeeded", result_json="1")),
-        "failures": lambda: list_failures(stage.port, store.keys.parse(key), first=0, limit=100),
+        "failures": lambda: store.list_failures(key, first=0, limit=100),
         "extend": lambda: store.extend_swarm(key, close="now"),
         "suspend": lambda: flows.lifecycle.suspend(key),
         "resume": lambda: flows.lifecycle.resume(key),

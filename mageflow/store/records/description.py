@@ -4,7 +4,7 @@ This module reads and changes nothing: it refreshes no TTL and claims nothing.
 """
 
 from datetime import datetime
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from mageflow._frozen import frozen
 from mageflow.config import Settings
@@ -93,6 +93,24 @@ class Description:
     """How many steps, items or runs there are, shown or not."""
 
 
+class _DescribeReply(NamedTuple):
+    """What ``describe.lua`` answers."""
+
+    header: list[str]
+    definition: str
+    successes: int
+    errors: int
+    rows: list[Any]
+    """Path, definition, state and size of the result of each member, in turn."""
+    ttl_ms: int
+    now_ms: int
+    unsent: int
+    live: int
+    held: int
+    due_ms: str
+    total: int
+
+
 async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int = 0, limit: int = 50) -> Description:
     """Describe a record, or one member of it. One round trip.
 
@@ -112,32 +130,33 @@ async def describe_record(port: RedisPort, keys: Keys, key: str, *, first: int =
     reply = await call_record_script(port, DESCRIBE, record, "{}", str(record.member), first, limit)
     if reply is None:
         raise SignatureNotFoundError(key)
-    flat, text, successes, errors, rows, ttl, now, unsent, live, held, due, total = cast("list[Any]", reply)
+    found = _DescribeReply(*reply)
+    rows = found.rows
 
     def build() -> Description:
-        header = StoredHeader.read(flat)
+        header = StoredHeader.read(found.header)
         members = tuple(
             _member(record, read_path(record, path), definition, state, size)
             for path, definition, state, size in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
         )
         return Description(
-            at=moment(now),
+            at=moment(found.now_ms),
             kind=record.kind,
             path=record.member,
             record=record.record,
-            signature=_signature(record, header, text, successes, errors, rows),
+            signature=_signature(record, header, found),
             name=header.name,
             started_at=header.started_at,
             ended_at=header.ended_at if header.status in ENDED else None,
             parent=header.parent,
-            expires_in_seconds=ttl / 1000,
-            unsent=unsent,
-            live=live,
-            held=held,
-            checked_in_seconds=(float(due) - now) / 1000 if due else None,
+            expires_in_seconds=found.ttl_ms / 1000,
+            unsent=found.unsent,
+            live=found.live,
+            held=found.held,
+            checked_in_seconds=(float(found.due_ms) - found.now_ms) / 1000 if found.due_ms else None,
             members=members,
             first=first,
-            members_total=total,
+            members_total=found.total,
         )
 
     return guarded(key, build)
@@ -160,12 +179,11 @@ async def find_records(port: RedisPort, settings: Settings, namespace: str, iden
     return [each for each in candidates if await port.command("EXISTS", each, operation="find")]
 
 
-def _signature(
-    keys: RecordKeys, header: StoredHeader, text: str, successes: int, errors: int, rows: list[Any]
-) -> AnySignature:
+def _signature(keys: RecordKeys, header: StoredHeader, found: _DescribeReply) -> AnySignature:
+    text, successes, errors = found.definition, found.successes, found.errors
     if keys.member.is_record:
         return record_view(keys, header, text, successes, errors)
-    state = rows[2] if rows else ""
+    state = found.rows[2] if found.rows else ""
     return member_view(keys, keys.member, header, text, successes, errors, state)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from mageflow.errors import SignatureNotFoundError, StoreError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
@@ -16,6 +16,17 @@ from mageflow.store.records.stored import StoredHeader
 from mageflow.store.records.views import AnySignature, guarded, member_view, record_view
 
 __all__ = ["DocumentOperations"]
+
+
+class _LoadReply(NamedTuple):
+    """What ``load.lua`` answers."""
+
+    header: list[str]
+    definition: str
+    successes: int
+    errors: int
+    state: str
+    result: str
 
 
 class DocumentOperations(RecordOperations):
@@ -91,16 +102,16 @@ class DocumentOperations(RecordOperations):
             if reply is None:
                 call.result = "missing"
                 raise SignatureNotFoundError(key)
-            flat, text, successes, errors, state, result = cast("list[Any]", reply)
-            call.size_bytes = len(text)
+            found = _LoadReply(*reply)
+            call.size_bytes = len(found.definition)
             call.result = "invalid"
-            header = StoredHeader.read(flat)
+            header, text = StoredHeader.read(found.header), found.definition
             if keys.member.is_record:
-                signature: AnySignature = record_view(keys, header, text, successes, errors)
+                signature: AnySignature = record_view(keys, header, text, found.successes, found.errors)
             else:
-                signature = member_view(keys, keys.member, header, text, successes, errors, state)
+                signature = member_view(keys, keys.member, header, text, found.successes, found.errors, found.state)
             call.result = "hit"
-            return signature, result
+            return signature, found.result
 
     async def definitions(self, key: str) -> dict[str, str]:
         """The stored definitions (`StoredDefinition`) of a record, by definition path.

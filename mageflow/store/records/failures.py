@@ -1,21 +1,20 @@
 """The items of a swarm that ended without success, as they are stored."""
 
-from typing import Any, cast
+from typing import NamedTuple
 
 from mageflow._frozen import frozen
 from mageflow.errors import SignatureNotFoundError
 from mageflow.signatures import FailureRecord, LastRun, Status
 from mageflow.store.keys import RecordKeys
 from mageflow.store.paths import MemberPath
-from mageflow.store.records.calls import call_record_script
+from mageflow.store.records.calls import RecordOperations
 from mageflow.store.records.decisions import Decision
 from mageflow.store.records.declarations import FAILURES
 from mageflow.store.records.entries import read_path
 from mageflow.store.records.stored import StoredState
 from mageflow.store.records.views import guarded
-from mageflow.store.redis.port import RedisPort
 
-__all__ = ["FailedMember", "FailurePage", "list_failures"]
+__all__ = ["FailedMember", "FailureOperations", "FailurePage"]
 
 
 @frozen
@@ -41,42 +40,58 @@ class FailurePage:
     """Number of the item to go on with; None at the end."""
 
 
-async def list_failures(port: RedisPort, keys: RecordKeys, *, first: int, limit: int) -> FailurePage:
-    """List items of a swarm that ended without success. One round trip.
+class _FailuresReply(NamedTuple):
+    """What ``failures.lua`` answers."""
 
-    It looks at 10,000 items and lists 500 of them, or 4 MiB, at most: Redis serves no other client meanwhile.
+    next_first: int
+    """-1 at the end."""
+    definition: str
+    message: str
+    message_set: str
+    parent_value: str
+    rows: list[str]
+    """Path, definition and state of each item, in turn."""
 
-    Args:
-        port: Connects to Redis.
-        keys: Of the swarm.
-        first: Number of the first item to look at, from 0.
-        limit: How many items to list.
 
-    Raises:
-        SignatureNotFoundError: It expired, was removed, or never was.
-        SignatureInvalidError: Something stored for it cannot be read.
-        StoreError: As `RedisPort.call`.
-    """
-    reply = await call_record_script(port, FAILURES, keys, "{}", first, limit)
-    if reply is None:
-        raise SignatureNotFoundError(keys.record)
-    following, definition, message, message_set, parent_value, rows = cast("list[Any]", reply)
+class FailureOperations(RecordOperations):
+    """Lists what of a swarm has failed."""
 
-    def read(path: str, text: str, state_json: str) -> FailedMember:
-        state = StoredState.read(state_json)
-        return FailedMember(read_path(keys, path), text, state.status, state.error, state.last_run)
+    async def list_failures(self, key: str, *, first: int, limit: int) -> FailurePage:
+        """List items of a swarm that ended without success.
 
-    return FailurePage(
-        Decision(
-            keys=keys,
-            definition_json=definition,
-            message_json=message,
-            message_set_json=message_set,
-            parent_value_json=parent_value,
-        ),
-        guarded(
-            keys.record,
-            lambda: tuple(read(*row) for row in zip(rows[::3], rows[1::3], rows[2::3], strict=True)),
-        ),
-        None if following < 0 else int(following),
-    )
+        It looks at 10,000 items and lists 500 of them, or 4 MiB, at most: Redis serves no other client meanwhile.
+
+        Args:
+            key: Of the swarm.
+            first: Number of the first item to look at, from 0.
+            limit: How many items to list.
+
+        Raises:
+            SignatureNotFoundError: It expired, was removed, or never was.
+            SignatureInvalidError: Something stored for it cannot be read.
+        """
+        keys = self.keys.parse(key)
+        reply = await self._call(FAILURES, keys, first, limit)
+        if reply is None:
+            raise SignatureNotFoundError(keys.record)
+        found = _FailuresReply(*reply)
+        rows = found.rows
+        return FailurePage(
+            Decision(
+                keys=keys,
+                definition_json=found.definition,
+                message_json=found.message,
+                message_set_json=found.message_set,
+                parent_value_json=found.parent_value,
+            ),
+            guarded(
+                keys.record,
+                lambda: tuple(_failed(keys, *row) for row in zip(rows[::3], rows[1::3], rows[2::3], strict=True)),
+            ),
+            None if found.next_first < 0 else found.next_first,
+        )
+
+
+def _failed(keys: RecordKeys, path: str, text: str, state_json: str) -> FailedMember:
+    state = StoredState.read(state_json)
+    return FailedMember(read_path(keys, path), text, state.status, state.error, state.last_run)

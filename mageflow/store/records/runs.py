@@ -5,7 +5,7 @@ import json
 import string
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from mageflow.errors import SignatureInvalidError, SignatureNotFoundError
 from mageflow.interceptors import SignatureLoad, SignatureWrite
@@ -156,6 +156,18 @@ _COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
+class _MemberReply(NamedTuple):
+    """What ``admit.lua`` answers after the verdict and the status, where the run may execute."""
+
+    header: list[str]
+    definition: str
+    successes: int
+    errors: int
+    state: str
+    handover_ms: int
+    failed_attempts: int
+
+
 def _without_body(verdict: Literal["skip", "over", "ended"], status: str, more: Any = "") -> Admission:
     if verdict == "ended":
         return Admission(verdict, status=status, ended_attempt=int(more))
@@ -175,14 +187,14 @@ def _admission(
         return Admission("replay", status="done", result_json=status)
     if verdict in ("skip", "over", "ended"):
         return _without_body(verdict, status, *rest)
-    flat, text, successes, errors, state, handover, failures = rest
-    call.result, call.size_bytes = "invalid", len(text)
-    header = StoredHeader.read(flat)
+    member = _MemberReply(*rest)
+    call.result, call.size_bytes = "invalid", len(member.definition)
+    header = StoredHeader.read(member.header)
     signature = None
     if wants_signature:
-        signature = member_view(keys, path, header, text, successes, errors, state)
+        signature = member_view(keys, path, header, member.definition, member.successes, member.errors, member.state)
     else:
-        check_member(keys, path, text)
+        check_member(keys, path, member.definition)
     call.result = "hit"
     step = path.index if path.is_step_or_item else None
     return Admission(
@@ -194,8 +206,8 @@ def _admission(
         flow_name=header.name,
         step=step or 0,
         steps=header.total,
-        handover_seconds=handover / 1000 if handover >= 0 else None,
-        failed_attempts=failures,
+        handover_seconds=member.handover_ms / 1000 if member.handover_ms >= 0 else None,
+        failed_attempts=member.failed_attempts,
         traceparent=header.traceparent,
         goes_on=verdict == "go_on",
     )

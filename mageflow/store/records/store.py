@@ -1,6 +1,7 @@
 """The operations over records: each one script, one round trip, safe to repeat."""
 
 from mageflow.store.records.documents import DocumentOperations
+from mageflow.store.records.failures import FailureOperations
 from mageflow.store.records.lifecycle import LifecycleOperations
 from mageflow.store.records.runs import RunOperations
 from mageflow.store.records.sweep import SweepOperations
@@ -8,7 +9,7 @@ from mageflow.store.records.sweep import SweepOperations
 __all__ = ["Store"]
 
 
-class Store(DocumentOperations, RunOperations, LifecycleOperations, SweepOperations):
+class Store(DocumentOperations, RunOperations, LifecycleOperations, SweepOperations, FailureOperations):
     """Signatures, chains and swarms in Redis.
 
     Every method is one round trip and raises `RedisNotConfiguredError`, `StoreUnavailableError` or `StoreError` as
