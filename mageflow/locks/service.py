@@ -66,7 +66,7 @@ class LockService:
         self._raw_keys = raw_keys
         self._random = random or _random.SystemRandom()
         self._threads = ThreadBridge()
-        self._sessions = Sessions(store, interceptor, lease_seconds, self._threads)
+        self._sessions = Sessions(store, interceptor, lease_seconds)
         self._acquirer = Acquirer(self._sessions, interceptor, extend, self._threads)
 
     def resource(self, name: str) -> Resource:
@@ -122,10 +122,12 @@ class LockService:
 
     async def aclose(self) -> None:
         """Release everything this process holds on this loop and on its own, and stop renewing."""
-        await self._sessions.close_current()
         if self._threads.preferred_loop is asyncio.get_running_loop():
             self._threads.preferred_loop = None
-        await asyncio.to_thread(self.close)
+        try:
+            await self._sessions.close_current()
+        finally:
+            await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Release what threads hold on the loop of their own, and end that loop. For programs without an event loop."""
@@ -174,5 +176,7 @@ class LockService:
             call.cancel()
 
     async def _close_own_loop(self) -> None:
-        await self._sessions.close_current()
-        await self._store.aclose()
+        try:
+            await self._sessions.close_current()
+        finally:
+            await self._store.aclose()

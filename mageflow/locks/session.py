@@ -245,13 +245,15 @@ class LockSession:
         Requests that still wait fail with `StoreUnavailableError`.
         """
         self._is_closed = True
-        await self.renewer.stop()
-        await self.pending_releases.close()
-        if self.session_lease.is_open:
-            # Without an answer the session ends by itself when its lease runs out.
-            with suppress(StoreError):
-                await self._store.end_session(self.session_lease.session_id)
-        self.state.end_session()
+        try:
+            await self.renewer.stop()
+            await self.pending_releases.close()
+            if self.session_lease.is_open:
+                # Without an answer the session ends by itself when its lease runs out.
+                with suppress(StoreError):
+                    await self._store.end_session(self.session_lease.session_id)
+        finally:
+            self.state.end_session()  # also when closing is cancelled: requests that wait must not wait for ever
 
     def _abandon(self, request: LockRequest) -> None:
         self._forget(request)

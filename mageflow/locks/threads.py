@@ -20,13 +20,15 @@ __all__ = ["ThreadBridge", "run_on"]
 T = TypeVar("T")
 
 _LOOP_CHECK_SECONDS: Final = 5.0
+_STOPPED: Final = "the event loop of the locks has stopped"
 
 
 class ThreadBridge:
     """Runs coroutines for threads that run no event loop.
 
     Attributes:
-        preferred_loop: The loop that serves threads while it is running.
+        preferred_loop: The loop that serves threads while it is running: that of the worker's tasks. No other loop,
+            which may end while a thread holds a lock.
     """
 
     def __init__(self) -> None:
@@ -35,12 +37,6 @@ class ThreadBridge:
         self._mutex = threading.Lock()
         self._of_parents: list[object] = []
         when_forked(self._begin_in_child)
-
-    def offer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let a loop serve threads, unless another one does."""
-        is_own = self._own is not None and self._own[0] is loop
-        if not is_own and (self.preferred_loop is None or not self.preferred_loop.is_running()):
-            self.preferred_loop = loop
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that serves threads: the preferred one, or one in a thread of its own, started now."""
@@ -63,16 +59,18 @@ class ThreadBridge:
         """Stop the loop that was started here, if any.
 
         Args:
-            before_stop: The last thing that loop runs.
+            before_stop: The last thing that loop runs. The loop also stops if this raises.
         """
         with self._mutex:
             own, self._own = self._own, None
         if own is None:
             return
         loop, thread = own
-        asyncio.run_coroutine_threadsafe(before_stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        try:
+            asyncio.run_coroutine_threadsafe(before_stop(), loop).result()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
 
     def _begin_in_child(self) -> None:
         self._of_parents.append((self.preferred_loop, self._own))
@@ -127,13 +125,20 @@ async def run_on(
         work: The coroutine.
         undo: Called on the other loop with the result if the caller is cancelled before it gets the result. Without
             ``undo`` the coroutine still runs to its end.
+
+    Raises:
+        ConfigurationError: The other loop has stopped.
     """
     if loop is asyncio.get_running_loop():
         return await work
     call = _start_call(work, loop, undo)
+    result = asyncio.wrap_future(call.future)
     try:
-        return await asyncio.wrap_future(call.future)
+        while not (await asyncio.wait({result}, timeout=_LOOP_CHECK_SECONDS))[0]:
+            _require_running(loop)
+        return result.result()
     except BaseException:
+        result.cancel()
         if loop.is_running():
             loop.call_soon_threadsafe(call.abandon)
         raise
@@ -143,7 +148,11 @@ def _start_call(
     work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, undo: Callable[[T], Awaitable[None]] | None
 ) -> "CrossLoopCall[T]":
     call = CrossLoopCall(work, loop, undo)
-    loop.call_soon_threadsafe(call.start)
+    try:
+        loop.call_soon_threadsafe(call.start)
+    except RuntimeError:  # closed since the caller has looked
+        work.close()
+        raise ConfigurationError(_STOPPED) from None
     return call
 
 
@@ -196,7 +205,7 @@ class CrossLoopCall(Generic[T]):
 
 def _require_running(loop: asyncio.AbstractEventLoop) -> None:
     if not loop.is_running():
-        raise ConfigurationError("the event loop of the locks has stopped")
+        raise ConfigurationError(_STOPPED)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -2,12 +2,22 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from mageflow.errors import DeadlockError, LockLostError
-from tests.locks.conftest import Services
+from mageflow.interceptors import current_attempt
+from mageflow.locks import LockService, threads
+from mageflow.store import Keys, LockStore, RedisPort
+from mageflow.testing.valkey import EmbeddedValkey
+from tests.locks.conftest import Services, valkey  # noqa: F401 - a fixture
 from tests.locks.runs import attempt, is_free, start, until
+from tests.store.faulty_client import Faulty
 
 
 async def test_attempt_on_two_event_loops_is_one_owner(services: Services) -> None:
@@ -90,3 +100,138 @@ async def test_cancelled_at_any_step_from_another_loop_leaves_nothing(services: 
         await start(run(turns), within=attempt(f"r{turns}"))
         await until(lambda: is_free(locks))
     assert not locks._sessions.current().state.grants
+
+
+async def test_loop_that_ends_takes_no_lock_of_a_thread_with_it(services: Services) -> None:
+    """Without a worker, the first loop with a lock served all threads. When it ended, their leases were lost."""
+    locks = services(lease_seconds=2.0)
+    has_begun, is_held, may_leave = threading.Event(), threading.Event(), threading.Event()
+
+    async def short() -> None:
+        async with locks.resource("orders").acquire("of the loop"):
+            has_begun.set()
+            assert await asyncio.to_thread(is_held.wait, 60)
+
+    def hold() -> bool:
+        with locks.resource("orders").acquire("of the thread", on_lost="flag") as lease:
+            is_held.set()
+            assert may_leave.wait(60)
+            return lease.is_lost
+
+    loop_ends = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(short())))
+    await until(has_begun.is_set)
+    holder = asyncio.create_task(asyncio.to_thread(hold))
+    async with asyncio.timeout(60):
+        await loop_ends
+        await asyncio.sleep(3.0)  # longer than the lease
+        may_leave.set()
+        assert not await holder, "the lease was renewed"
+    assert await is_free(locks)
+
+
+def _run_and_close(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    async def run() -> None:
+        await work
+        leftover = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in leftover:
+            task.cancel()
+        await asyncio.gather(*leftover, return_exceptions=True)
+
+    loop.run_until_complete(run())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+class SlowToAnswer(asyncio.SelectorEventLoop):
+    """A loop that lets other threads go on before it answers whether it is closed."""
+
+    is_slow = False
+
+    def is_closed(self) -> bool:
+        if self.is_slow:
+            time.sleep(0.05)
+        return super().is_closed()
+
+
+async def test_loops_of_several_threads_begin_at_once(services: Services) -> None:
+    """Each dropped the session of the same closed loop, and the second one raised KeyError."""
+    locks = services()
+    at_once = threading.Barrier(4)
+
+    async def body(name: str) -> None:
+        async with locks.resource("orders").acquire(name):
+            pass
+
+    closed = SlowToAnswer()
+    await asyncio.to_thread(_run_and_close, closed, body("first"))
+    closed.is_slow = True
+
+    def begin(number: int) -> None:
+        at_once.wait(60)
+        asyncio.run(body(str(number)))
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(asyncio.to_thread(begin, number) for number in range(4)))
+    assert await is_free(locks)
+
+
+async def test_attempt_ends_although_a_loop_that_holds_for_it_stops_meanwhile(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call to that loop had no answer: the attempt waited for ever, and with it its worker's slot."""
+    monkeypatch.setattr(threads, "_LOOP_CHECK_SECONDS", 0.1)
+    locks = services()
+    of = attempt("r1")
+    loop = asyncio.new_event_loop()
+    is_last_step, may_stop = threading.Event(), threading.Event()
+
+    def last_step() -> None:
+        is_last_step.set()
+        may_stop.wait(60)
+        loop.stop()
+
+    async def hold() -> None:
+        current_attempt.set(of)
+        await locks.resource("orders").acquire().__aenter__()
+        loop.call_soon(last_step)
+
+    def run() -> None:
+        holding = loop.create_task(hold())
+        loop.run_forever()
+        assert holding.done()
+
+    stopping = asyncio.create_task(asyncio.to_thread(run))
+    await until(is_last_step.is_set)
+    threading.Timer(0.5, may_stop.set).start()
+    async with asyncio.timeout(60):
+        await locks.release_attempt(of)
+        await stopping
+    await asyncio.to_thread(_run_and_close, loop, locks.aclose())
+
+
+class FaultyAtTheEnd(Faulty):
+    """Closes its connections before it fails: they belong to the loop of the locks' own thread."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if self.is_faulty:
+            await self.aclose()
+        return await super().execute_command(*args, **options)
+
+
+async def test_driver_that_fails_at_the_end_leaves_no_thread(valkey: EmbeddedValkey) -> None:  # noqa: F811
+    """The loop of the threads went on for ever, and closing again did nothing."""
+    client = FaultyAtTheEnd(port=valkey.port)
+    port = RedisPort(client)
+    locks = LockService(LockStore(port, Keys("mageflow", "tests")))
+
+    def hold() -> None:
+        with locks.resource("orders").acquire(on_lost="flag"):
+            client.is_faulty = True
+            with pytest.raises(LookupError):
+                locks.close()
+            client.is_faulty = False
+
+    await asyncio.to_thread(hold)
+    assert not [each.name for each in threading.enumerate() if each.name == "mageflow-locks"]
+    await locks.aclose()
+    await port.aclose()
