@@ -89,6 +89,7 @@ class EndpointApp:
                         accept=str(environ.get("HTTP_ACCEPT", "")),
                         accept_encoding=str(environ.get("HTTP_ACCEPT_ENCODING", "")),
                         query=str(environ.get("QUERY_STRING", "")),
+                        guard=self._guard,
                     )
                 start_response("200 OK", [*headers, ("Content-Length", str(len(body)))])
                 return [body]

@@ -13,8 +13,7 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Final, Protocol
 
@@ -158,7 +157,6 @@ class Instruments(Collector):
             room=lambda: max(0, self.max_series - self.series),
             left_out=lambda count: self._dropped(names.SERIES, count),
         )
-        self._left_out = threading.local()
         registry.register(self)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -169,20 +167,10 @@ class Instruments(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Read everything, as any exporter of ``prometheus_client`` does."""
-        if not getattr(self._left_out, "now", False):
-            # Gauges first: they count what they have no room for.
-            yield from self.gauges.collect()
-            for family in list(self._families.values()):
-                yield from family.collect()
-
-    @contextmanager
-    def left_out(self) -> Generator[None]:
-        """Collect nothing of this in this thread: its text is made elsewhere."""
-        self._left_out.now = True
-        try:
-            yield
-        finally:
-            self._left_out.now = False
+        # Gauges first: they count what they have no room for.
+        yield from self.gauges.collect()
+        for family in list(self._families.values()):
+            yield from family.collect()
 
     def by_metric(self) -> Iterator[tuple[Metric, list[tuple[str, Any]]]]:
         """The counters and histograms, with their labels as text and their object of ``prometheus_client``."""

@@ -33,6 +33,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from mageflow.distribution import installed_version
+from mageflow.telemetry.collectors import collectors_of
 from mageflow.telemetry.guards import Guards
 from mageflow.telemetry.last_seconds import last_seconds
 from mageflow.telemetry.otlp_shapes import Deltas, exponential
@@ -102,7 +103,10 @@ class MetricsPush:
 
     def _data(self, now_ns: int) -> MetricsData:
         scope = InstrumentationScope("mageflow", installed_version())
-        metrics = list(metrics_of(self._registry.collect(), self._started_ns, now_ns))
+        metrics: list[Metric] = []
+        for name, collector in collectors_of(self._registry):
+            with self._guard.catching(f"collector {name}"):
+                metrics += list(metrics_of(collector.collect(), self._started_ns, now_ns))
         if self._deltas is not None:
             metrics = self._deltas.of(metrics)
         if self._is_exponential:

@@ -1,21 +1,25 @@
 """Renders a registry for Prometheus: the metrics of mageflow quickly, everything else as ``prometheus_client`` does.
 
 ``prometheus_client`` makes an object of each sample and writes its labels anew in each scrape, which takes 13 µs per
-series. Here the text of the labels is made once. This file and ``instruments.py`` are the only ones that use private
-attributes of ``prometheus_client``.
+series. Here the text of the labels is made once. This file, ``instruments.py`` and ``collectors.py`` are the only ones
+that use private attributes of ``prometheus_client``.
 """
 
 import gzip
 import math
 import os
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from mageflow.telemetry.collectors import collectors_of
+from mageflow.telemetry.guards import Guard
 from mageflow.telemetry.instruments import Instruments, find_instruments, label_text
 from mageflow.telemetry.names.metrics import Metric
 
@@ -24,11 +28,14 @@ __all__ = ["render"]
 _GZIP_LEVEL = 1
 """Higher levels take several times as long for a tenth less."""
 
+_END = b"# EOF\n"
+"""The end mark of OpenMetrics. The encoder writes it after each collector, and it may be there once."""
+
 _PROTOBUF = "application/vnd.google.protobuf"
 
 
 def render(
-    registry: CollectorRegistry, *, accept: str, accept_encoding: str, query: str
+    registry: CollectorRegistry, *, accept: str, accept_encoding: str, query: str, guard: Guard
 ) -> tuple[list[tuple[str, str]], bytes]:
     """Render one answer of ``/metrics``.
 
@@ -41,28 +48,40 @@ def render(
         accept: The header ``Accept``: OpenMetrics, with exemplars, for a client that accepts it, else plain text.
         accept_encoding: The header ``Accept-Encoding``.
         query: The query string; ``name[]`` selects metrics.
+        guard: Counts and logs each collector of the program that raises. Its metrics are left out of this answer.
 
     Returns:
         The headers and the body.
     """
     encoder, content_type = choose_encoder(accept)
-    wanted = parse_qs(query).get("name[]")
-    instruments = None if wanted else find_instruments(registry)
-    if wanted:
-        body = encoder(registry.restricted_registry(wanted))
-    elif instruments is None:
-        body = encoder(registry)
-    else:
-        is_openmetrics = content_type.startswith("application/openmetrics-text")
+    is_openmetrics = content_type.startswith("application/openmetrics-text")
+    wanted = frozenset(parse_qs(query).get("name[]", ()))
+    instruments = find_instruments(registry)
+    # The others are read first, so that an error of one is counted in the same answer.
+    parts = [
+        _encoded(name, collector, encoder, guard)
+        for name, collector in collectors_of(registry, wanted)
+        if wanted or collector is not instruments
+    ]
+    if instruments is not None and not wanted:
         own = _Text(is_openmetrics=is_openmetrics, has_created=is_openmetrics and _reads_created(accept))
-        with instruments.left_out():
-            # The others come last, for what the encoder writes ends with the end mark of OpenMetrics.
-            body = own.of(instruments) + encoder(registry)
+        parts.insert(0, own.of(instruments))
+    if is_openmetrics:
+        parts.append(_END)
+    body = b"".join(parts)
     headers = [("Content-Type", content_type)]
     if gzip_accepted(accept_encoding):
         headers.append(("Content-Encoding", "gzip"))
         body = gzip.compress(body, _GZIP_LEVEL)
     return headers, body
+
+
+def _encoded(name: str, collector: Collector, encoder: Callable[[Any], bytes], guard: Guard) -> bytes:
+    try:
+        return encoder(collector).removesuffix(_END)
+    except Exception as error:  # noqa: BLE001 - a collector of the program must not hide the metrics of all others
+        guard.count(f"collector {name}", type(error).__name__)
+        return b""
 
 
 def _reads_created(accept: str) -> bool:

@@ -123,7 +123,9 @@ def asgi_app(recorder: Recorder) -> ASGIApp:
             with rendering:
                 if recorder.settings.metrics:
                     recorder.zero_enqueues()
-                headers, body = render(recorder.registry, accept=accept, accept_encoding="", query="")
+                headers, body = render(
+                    recorder.registry, accept=accept, accept_encoding="", query="", guard=recorder.guards.exposition
+                )
                 return 200, dict(headers)["Content-Type"], body
         except Exception as error:  # noqa: BLE001 - the scraper gets a 500, the application goes on
             recorder.guards.exposition.failed("asgi", error)

@@ -8,14 +8,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from typing import cast
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from mageflow.telemetry import exposition
 from mageflow.telemetry.exposition import MAX_CONNECTIONS, Endpoint, EndpointApp, bind
 from mageflow.telemetry.guards import Guards
-from mageflow.testing import capture_logs
+from mageflow.telemetry.instruments import instruments_for
+from mageflow.telemetry.names import metrics
+from mageflow.testing import capture_logs, samples
 
 
 class Health:
@@ -143,25 +148,48 @@ def test_other_paths_say_what_there_is(base: str):
     assert "/metrics" in body
 
 
-def test_a_collector_that_raises_is_a_500_and_counted(base: str, registry: CollectorRegistry, guards: Guards):
-    """The scraper gets a 500, the worker goes on, and the text of the exception stays inside."""
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+@pytest.mark.parametrize("query", ["", "?name[]=mageflow_task_runs_total&name[]=orders_total&name[]=queue_depth"])
+def test_a_collector_that_raises_hides_its_own_metrics_only(
+    base: str, registry: CollectorRegistry, guards: Guards, accept: str, query: str
+):
+    """When it is read, in its middle, or where it is written because a value is no number. The text stays inside."""
 
-    class Broken:
-        def collect(self) -> list[object]:
+    class Broken(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("half", "Half of it.", 1.0)
             raise ValueError("secret")
 
-        def describe(self) -> list[object]:
+        def describe(self) -> list[Metric]:
             return []
 
-    registry.register(Broken())  # type: ignore[arg-type]
-    with capture_logs() as logs:
-        status, _, body = get(f"{base}/metrics")
+    class NoNumber(Broken):
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("stock", "Not a number.", cast("float", "many"))
 
-    assert status == 500
-    assert "secret" not in body
-    assert guards.exposition.total == 1
-    assert logs.one("mageflow.telemetry.error")["signal"] == "exposition"
-    assert get(f"{base}/healthz")[0] == 200
+    def unreachable() -> float:
+        raise ConnectionError("secret")
+
+    instruments = instruments_for(registry, max_series=1000)
+    instruments.inc(metrics.TASK_RUNS, metrics.OTHER, "succeeded")
+    Gauge("queue_depth", "Read when scraped.", registry=registry).set_function(unreachable)
+    if not query:
+        registry.register(Broken())
+        registry.register(NoNumber())
+    with capture_logs() as logs:
+        status, _, body = get(f"{base}/metrics{query}", Accept=accept)
+
+    assert status == 200
+    served = samples(body)
+    assert served.value("orders_total") == 3.0
+    assert served.value("mageflow_task_runs_total", task=metrics.OTHER, outcome="succeeded") == 1.0
+    assert not {"half", "stock", "queue_depth", "secret"} & set(body.replace("{", " ").split())
+    assert body.endswith("# EOF\n") is bool(accept)
+    assert body.count("# EOF") == bool(accept)
+    found = [(each["signal"], each["site"], each["error_type"]) for each in logs.named("mageflow.telemetry.error")]
+    broken = [("exposition", "collector Broken", "ValueError"), ("exposition", "collector NoNumber", "ValueError")]
+    assert sorted(found) == [*(broken if not query else []), ("exposition", "collector queue_depth", "ConnectionError")]
+    assert guards.exposition.total == len(found)
 
 
 def test_locks_that_cannot_be_shown_are_a_500(base: str, health: Health, guards: Guards):

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.metrics.export import Gauge, Sum
+from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.samples import Sample
 
-from mageflow.telemetry.otlp_metrics import metrics_of
+from mageflow.telemetry.otlp_metrics import MetricsPush, metrics_of
+from mageflow.testing import capture_logs
 from tests.telemetry.otlp_receiver import serve
 
 PROGRAM = """
@@ -144,6 +147,24 @@ def test_each_kind_of_prometheus_metric_has_its_kind_in_opentelemetry():
     (exemplar,) = wait.exemplars
     assert (exemplar.value, exemplar.trace_id, exemplar.span_id) == (3.0, int("ab" * 16, 16), int("cd" * 8, 16))
     assert found["shop_size_sum"].data.data_points[0].value == 4.0
+
+
+def test_a_collector_that_raises_hides_its_own_metrics_only(receiver):
+    """In a push too; the log says which one."""
+    url, received = receiver
+    registry = CollectorRegistry()
+    PrometheusGauge("queue_depth", "Read when pushed.", registry=registry).set_function(lambda: 1 / 0)
+    Counter("orders_total", "The program's own.", registry=registry).inc(3)
+    push = MetricsPush(OTLPMetricExporter(f"{url}/v1/metrics"), Resource({}), registry, 60.0)
+    push.start()
+    with capture_logs() as logs:
+        push.stop()
+
+    (scope,) = [scope for each in received for resource in each.resource_metrics for scope in resource.scope_metrics]
+    assert [(each.name, [point.as_double for point in each.sum.data_points]) for each in scope.metrics] == [
+        ("orders", [3.0])
+    ]
+    assert logs.one("mageflow.telemetry.error")["site"] == "collector queue_depth"
 
 
 def test_a_foreign_collector_with_unordered_buckets_and_exemplars_without_ids_is_understood():

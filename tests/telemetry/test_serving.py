@@ -112,8 +112,8 @@ async def test_the_application_answers_in_the_format_of_the_scraper(telemetry: T
     assert (await request(telemetry, method="HEAD"))[2] == ""
 
 
-async def test_a_registry_that_fails_is_an_error_of_the_scrape_alone(telemetry: Telemetry):
-    """Status 500, counted and logged."""
+async def test_a_collector_that_fails_hides_its_own_metrics_only(telemetry: Telemetry):
+    """The scrape that misses them counts it, and the log says which one."""
 
     class Broken(Collector):
         def collect(self) -> Any:
@@ -122,14 +122,32 @@ async def test_a_registry_that_fails_is_an_error_of_the_scrape_alone(telemetry: 
         def describe(self) -> Any:
             return []
 
-    broken = Broken()
-    telemetry.recorder.registry.register(broken)
+    telemetry.recorder.registry.register(Broken())
+    with capture_logs() as logs:
+        status, _, body = await request(telemetry)
+    assert status == 200
+    assert samples(body).value("mageflow_tasks_enqueued_total", task="send", source="direct", result="ok") == 0.0
+    assert samples(body).value("mageflow_telemetry_errors_total", signal="exposition") == 1.0
+    assert [(each["signal"], each["site"], each["error_type"]) for each in logs.named("mageflow.telemetry.error")] == [
+        ("exposition", "collector Broken", "RuntimeError")
+    ]
+
+
+async def test_metrics_of_mageflow_that_cannot_be_read_are_an_error_of_the_scrape_alone(telemetry: Telemetry):
+    """Status 500, counted and logged: without them Prometheus could not see that they are missing."""
+
+    class Source:
+        def samples(self) -> Any:
+            raise RuntimeError("broken")
+
+    source = Source()
+    telemetry.recorder.instruments.gauges.add(source)
     with capture_logs() as logs:
         assert (await request(telemetry))[0] == 500
     assert [(each["signal"], each["site"]) for each in logs.named("mageflow.telemetry.error")] == [
         ("exposition", "asgi")
     ]
-    telemetry.recorder.registry.unregister(broken)
+    del source
     assert (await request(telemetry))[0] == 200
 
 
