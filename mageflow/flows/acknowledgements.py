@@ -56,6 +56,8 @@ class Acknowledgements:
 
         The caller acknowledges them with the script it is about to call for the record.
         """
+        if not self._waiting:
+            return []  # the usual case: this process has sent nothing
         waiting = self._waiting.get(asyncio.get_running_loop())
         found = waiting.entries.get(record) if waiting is not None else None
         if found is None:

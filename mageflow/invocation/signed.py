@@ -7,7 +7,6 @@ recorded and what follows.
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -272,12 +271,16 @@ class SignedRuns:
 
 def _stages_ms(attempt: Attempt) -> dict[str, int]:
     """Where the time of the attempt went, for people who look at its signature. Less than a millisecond is left out."""
-    seconds: dict[str, float] = {**attempt.stage_seconds}
+    ms: dict[str, int] = {stage: round(s * 1000) for stage, s in attempt.stage_seconds.items() if s * 1000 >= 1}
     if attempt.attempt_number == 1 and not attempt.is_resumed:
-        with suppress(ValueError):  # metadata can be forged
+        try:
             enqueued_at = float(str(attempt.metadata.get(KEY_ENQUEUED_AT) or ""))
-            seconds["queue"] = min(time.time() - attempt.elapsed_seconds - enqueued_at, _LONGEST_QUEUE_SECONDS)
-    return {stage: round(value * 1000) for stage, value in seconds.items() if value * 1000 >= 1}
+        except ValueError:  # metadata can be forged
+            return ms
+        queued = min(time.time() - attempt.elapsed_seconds - enqueued_at, _LONGEST_QUEUE_SECONDS)
+        if queued * 1000 >= 1:
+            ms["queue"] = round(queued * 1000)
+    return ms
 
 
 _LONGEST_QUEUE_SECONDS = 365 * 24 * 3600.0

@@ -98,17 +98,14 @@ class RecordKeys:
 
     def all(self) -> tuple[str, ...]:
         """Every key that a record script takes, in the order in which the scripts declare them."""
-        return (
-            self.record,
-            self.definitions,
-            self.members,
-            self.results,
-            self.live,
-            self.outbox,
-            self.held,
-            self.due,
-            self.stats,
-        )
+        return _all_keys(self.record, self.due, self.stats)
+
+
+@functools.lru_cache(maxsize=1024)
+def _all_keys(record: str, due: str, stats: str) -> tuple[str, ...]:
+    # Each run calls two scripts of its record.
+    own = ("definitions", "members", "results", "live", "outbox", "held")
+    return (record, *[f"{record}:{each}" for each in own], due, stats)
 
 
 class Keys:

@@ -163,7 +163,9 @@ class MemberPath:
         return cls(
             index=None if index is None else int(index),
             nonce=nonce,
-            callbacks=tuple(CallbackPlace(_MARKS[mark], int(number)) for mark, number in _CALLBACK.findall(callbacks)),
+            callbacks=tuple(CallbackPlace(_MARKS[mark], int(number)) for mark, number in _CALLBACK.findall(callbacks))
+            if callbacks
+            else (),
         )
 
     @classmethod

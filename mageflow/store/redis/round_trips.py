@@ -120,8 +120,15 @@ def _text(reply: Any) -> Any:
     if isinstance(reply, bytes):
         return reply.decode(errors="backslashreplace")
     if isinstance(reply, list):
-        # Most elements need no call of their own.
-        return [each if type(each) in _READY else _text(each) for each in cast("list[Any]", reply)]
+        elements = cast("list[Any]", reply)
+        try:
+            # Most elements need no call of their own.
+            return [
+                each.decode() if type(each) is bytes else each if type(each) in _READY else _text(each)
+                for each in elements
+            ]
+        except UnicodeDecodeError:
+            return [_text(each) for each in elements]
     if isinstance(reply, dict):
         return {_text(name): _text(value) for name, value in cast("dict[Any, Any]", reply).items()}
     return reply
