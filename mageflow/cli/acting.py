@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mageflow.client import Mageflow
     from mageflow.config import Settings
 
-__all__ = ["act_on_each", "history_options", "user_name"]
+__all__ = ["Action", "act_on_each", "history_options", "user_name"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Action = Callable[["Mageflow", str], Awaitable[dict[str, Any]]]

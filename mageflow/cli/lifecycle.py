@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mageflow.cli.acting import act_on_each, history_options, user_name
+from mageflow.cli.acting import Action, act_on_each, history_options, user_name
 from mageflow.cli.redis_options import redis_options
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def suspend(
 
     A task that runs goes on to its end. The next step, the next items and the callbacks wait.
     """
-    _apply("suspend", keys, redis_url, namespace, by, why, as_json=as_json)
+    act_on_each(keys, redis_url, namespace, _action("suspend", by, why), as_json=as_json)
 
 
 @click.command(epilog=_RESUME + _END)
@@ -72,7 +72,7 @@ def resume(
 
     Runs that were held are sent, and what ended meanwhile has its consequences now. Nothing that succeeded runs again.
     """
-    _apply("resume", keys, redis_url, namespace, by, why, as_json=as_json)
+    act_on_each(keys, redis_url, namespace, _action("resume", by, why), as_json=as_json)
 
 
 @click.command(epilog=_INTERRUPT + _END)
@@ -88,19 +88,10 @@ def interrupt(
     Its runs are cancelled in Hatchet, its starts at a time are taken back, nothing more of it starts, and its error
     callbacks run. mageflow cancel cancels the runs alone.
     """
-    _apply("interrupt", keys, redis_url, namespace, by, why, as_json=as_json)
+    act_on_each(keys, redis_url, namespace, _action("interrupt", by, why), as_json=as_json)
 
 
-def _apply(
-    verb: str,
-    keys: tuple[str, ...],
-    redis_url: str | None,
-    namespace: str | None,
-    by: str | None,
-    why: str,
-    *,
-    as_json: bool,
-) -> None:
+def _action(verb: str, by: str | None, why: str) -> Action:
     person = user_name() if by is None else by
 
     async def apply(client: "Mageflow", key: str) -> dict[str, Any]:
@@ -108,4 +99,4 @@ def _apply(
         status = await act(key, by=person, why=why)
         return {"status": str(status), "said": str(status)}
 
-    act_on_each(keys, redis_url, namespace, apply, as_json=as_json)
+    return apply

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mageflow.config import Settings
     from mageflow.store import FoundSignature, RedisPort
 
-__all__ = ["STATUSES", "Listed", "list_signatures", "search"]
+__all__ = ["STATUSES", "Listed", "SearchFilter", "list_signatures", "search"]
 
 _EPILOG = """\b
 Examples:
@@ -70,7 +70,7 @@ def list_signatures(
     """
     if task and flow:
         raise click.UsageError("--task and --flow exclude each other")
-    listed = asyncio.run(_read(redis_url, namespace, statuses, task, flow, since, limit))
+    listed = asyncio.run(_read(redis_url, namespace, SearchFilter(statuses, task, flow, since, limit)))
     if as_json:
         click.echo(json_text(listed.document()))
     else:
@@ -78,6 +78,25 @@ def list_signatures(
         from mageflow.cli.list_table import draw
 
         draw(DataConsole(width=PIPE_WIDTH), listed.signatures, matches=listed.matches, counts=listed.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """What a search finds.
+
+    Attributes:
+        statuses: Only these; empty for all.
+        task: Only signatures of this task.
+        flow: Only chains and swarms of this name. It and ``task`` exclude each other.
+        since: Only what was created in the last so much time; None for any age.
+        limit: How many are kept, of those that match.
+    """
+
+    statuses: Collection[str]
+    task: str | None
+    flow: str | None
+    since: timedelta | None
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,49 +131,28 @@ def _row(each: "FoundSignature") -> dict[str, Any]:
     }
 
 
-async def _read(
-    redis_url: str | None,
-    namespace: str | None,
-    statuses: tuple[str, ...],
-    task: str | None,
-    flow: str | None,
-    since: timedelta | None,
-    limit: int,
-) -> Listed:
+async def _read(redis_url: str | None, namespace: str | None, only: SearchFilter) -> Listed:
     from mageflow.config import Settings
 
     settings = Settings()
     async with open_redis(redis_url, settings) as port:
-        return await search(port, settings, hatchet_namespace(namespace), statuses, task, flow, since, limit)
+        return await search(port, settings, hatchet_namespace(namespace), only)
 
 
-async def search(
-    port: "RedisPort",
-    settings: "Settings",
-    namespace: str,
-    statuses: Collection[str],
-    task: str | None,
-    flow: str | None,
-    since: timedelta | None,
-    limit: int,
-) -> Listed:
+async def search(port: "RedisPort", settings: "Settings", namespace: str, only: SearchFilter) -> Listed:
     """Find signatures, chains and swarms over the index.
 
     Args:
         port: Connects to Redis.
         settings: Has the prefix of keys.
         namespace: In the form of the SDK.
-        statuses: Only these; empty for all.
-        task: Only signatures of this task.
-        flow: Only chains and swarms of this name.
-        since: Only what was created in the last so much time; None for any age.
-        limit: How many are kept, of those that match.
+        only: What matches, and how many of it are kept.
 
     Raises:
         StoreError: Redis does not answer.
     """
     from mageflow.signatures import Status
-    from mageflow.store import Keys, Store, search_records
+    from mageflow.store import Keys, Store, kinds_of, search_records
 
     store = Store(port, Keys(settings.key_prefix, namespace), settings)
     latest: list[tuple[datetime, str, FoundSignature]] = []
@@ -162,14 +160,14 @@ async def search(
     async for each in search_records(
         port,
         store.keys,
-        kinds=("task",) if task else ("chain", "swarm") if flow else ("task", "chain", "swarm"),
-        statuses=[Status(status) for status in statuses or STATUSES],
-        name=task or flow or "",
-        since=0.0 if since is None else max(0.0, time.time() - since.total_seconds()),
+        kinds=kinds_of(task=only.task or None, flow=only.flow or None),
+        statuses=[Status(status) for status in only.statuses or STATUSES],
+        name=only.task or only.flow or "",
+        since=0.0 if only.since is None else max(0.0, time.time() - only.since.total_seconds()),
     ):
         matches += 1
         entry = (each.updated_at, each.key, each)
-        if len(latest) < limit:
+        if len(latest) < only.limit:
             heapq.heappush(latest, entry)
         else:
             heapq.heappushpop(latest, entry)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import click
@@ -9,6 +10,7 @@ import click
 from mageflow.cli.moments import Duration
 from mageflow.cli.redis_options import hatchet_namespace, open_redis, redis_options
 from mageflow.cli.stored_key import check_namespace, resolve_key
+from mageflow.cli.tail_filter import TailFilter
 from mageflow.terminal import json_text
 
 __all__ = ["tail"]
@@ -59,23 +61,17 @@ def tail(
     Shows starts and ends, steps and items, suspensions with their reasons, errors, and where the time of each attempt
     went. It changes nothing.
     """
-    if sum(each is not None for each in (task, flow, key)) > 1:
+    only = TailFilter(task, flow, key)
+    if only.is_ambiguous:
         raise click.UsageError("--task, --flow and --key exclude each other")
     try:
-        asyncio.run(_follow(redis_url, namespace, task, flow, key, interval.total_seconds(), as_json=as_json))
+        asyncio.run(_follow(redis_url, namespace, only, interval.total_seconds(), as_json=as_json))
     except KeyboardInterrupt:
         return
 
 
 async def _follow(
-    redis_url: str | None,
-    namespace: str | None,
-    task: str | None,
-    flow: str | None,
-    key: str | None,
-    interval: float,
-    *,
-    as_json: bool,
+    redis_url: str | None, namespace: str | None, only: TailFilter, interval: float, *, as_json: bool
 ) -> None:
     from mageflow.cli.tail_follower import Follower
     from mageflow.config import Settings
@@ -83,11 +79,13 @@ async def _follow(
 
     settings = Settings()
     async with open_redis(redis_url, settings) as port:
-        keys, whole_key = Keys(settings.key_prefix, hatchet_namespace(namespace)), ""
-        if key is not None:
-            check_namespace(key, hatchet_namespace(namespace))
-            keys, whole_key = await resolve_key(port, settings, key, hatchet_namespace(namespace))
-        follower = Follower(port, keys, settings, task=task or "", flow=flow or "", key=whole_key)
+        wanted = hatchet_namespace(namespace)
+        keys = Keys(settings.key_prefix, wanted)
+        if only.key is not None:
+            check_namespace(only.key, wanted)
+            keys, whole_key = await resolve_key(port, settings, only.key, wanted)
+            only = replace(only, key=whole_key)
+        follower = Follower(port, keys, settings, only)
         await follower.begin()
         while True:
             for each in await follower.look():

@@ -8,11 +8,12 @@ from itertools import chain
 from typing import Any, Final
 
 from mageflow.cli.tail_events import Happening, of_attempt, of_deadlock, of_record
+from mageflow.cli.tail_filter import TailFilter
 from mageflow.cli.worker_runs import read_worker_runs
 from mageflow.config import Settings
 from mageflow.errors import SignatureError
 from mageflow.signatures import ENDED, Status
-from mageflow.store import Description, Keys, RedisPort, describe_record, search_records, signature_id_of
+from mageflow.store import Description, Keys, RedisPort, describe_record, kinds_of, search_records, signature_id_of
 
 __all__ = ["Follower"]
 
@@ -32,26 +33,20 @@ class Follower:
         port: Connects to Redis.
         keys: Keys of the namespace.
         settings: TTLs of the records, and where workers serve.
-        task: Report only this task; empty for all.
-        flow: Report only flows of this name; empty for all.
-        key: Report only this record or member, with everything that is stored of it; empty for all.
+        only: What is reported.
     """
 
-    def __init__(
-        self, port: RedisPort, keys: Keys, settings: Settings, *, task: str = "", flow: str = "", key: str = ""
-    ) -> None:
+    def __init__(self, port: RedisPort, keys: Keys, settings: Settings, only: TailFilter) -> None:
         self._port = port
         self._keys = keys
         self._settings = settings
-        self._task = task
-        self._flow = flow
-        self._key = key
+        self._filter = only
         self._began = datetime.now(UTC)
         self._looked = self._began
         self._seen: dict[tuple[object, ...], None] = {}
         self._known_runs: set[str] = set()
         self.has_ended = False
-        """Whether the record of ``key`` has ended: nothing more will happen to it."""
+        """Whether the record of ``only.key`` has ended: nothing more will happen to it."""
 
     async def begin(self) -> None:
         """Note the time of Redis, by which everything later is new. One round trip."""
@@ -66,7 +61,7 @@ class Follower:
         """What has happened since the last look.
 
         Raises:
-            SignatureNotFoundError: ``key`` is not stored.
+            SignatureNotFoundError: ``only.key`` is not stored.
             StoreError: Redis does not answer.
         """
         described, workers = await asyncio.gather(self._described(), read_worker_runs(self._settings))
@@ -79,22 +74,22 @@ class Follower:
         self._seen |= dict.fromkeys(new)
         while len(self._seen) > 20_000:  # noqa: PLR2004 - some megabytes
             self._seen.pop(next(iter(self._seen)))
-        if self._key and described and described[0].signature.status in ENDED and described[0].path.is_record:
+        if self._filter.key and described and described[0].signature.status in ENDED and described[0].path.is_record:
             self.has_ended = True
         return sorted(new.values(), key=_order)
 
     async def _described(self) -> Sequence[Description]:
-        if self._key:
-            return await self._pages(self._key)
+        if self._filter.key:
+            return await self._pages(self._filter.key)
         since, self._looked = self._looked - _OVERLAP, await self._now()
         found = [
             each.key
             async for each in search_records(
                 self._port,
                 self._keys,
-                kinds=("chain", "swarm") if self._flow else ("task", "chain", "swarm"),
+                kinds=kinds_of(flow=self._filter.flow or None),
                 statuses=list(Status),
-                name=self._flow,
+                name=self._filter.flow or "",
                 changed_since=since,
                 settings=self._settings,
             )
@@ -121,30 +116,30 @@ class Follower:
         return pages
 
     def _is_wanted(self, record: Description, each: Happening) -> bool:
-        if not self._task:
+        if not self._filter.task:
             return True
-        return each.name == self._task and (each.subject != record.kind or record.kind == "task")
+        return each.name == self._filter.task and (each.subject != record.kind or record.kind == "task")
 
     def _is_new(self, each: Happening) -> bool:
-        return bool(self._key) or each.at >= self._began.timestamp()
+        return bool(self._filter.key) or each.at >= self._began.timestamp()
 
     def _of_worker(self, worker: Mapping[str, Any]) -> Iterator[Happening]:
         for row in worker.get("ended", ()):
             with suppress(KeyError, TypeError, ValueError):
                 if self._is_of_what_is_followed(row):
                     yield of_attempt(row)
-        if not (self._task or self._flow or self._key):
+        if not (self._filter.task or self._filter.flow or self._filter.key):
             for row in worker.get("deadlocks", ()):
                 with suppress(KeyError, TypeError, ValueError):
                     yield of_deadlock(row)
 
     def _is_of_what_is_followed(self, row: Mapping[str, Any]) -> bool:
-        if self._task:
-            return row["task"] == self._task
-        if self._flow:
-            return row["flow"] == self._flow
-        if self._key:
-            return row["run_id"] in self._known_runs or row["flow_id"] == signature_id_of(self._key)
+        if self._filter.task:
+            return row["task"] == self._filter.task
+        if self._filter.flow:
+            return row["flow"] == self._filter.flow
+        if self._filter.key:
+            return row["run_id"] in self._known_runs or row["flow_id"] == signature_id_of(self._filter.key)
         return True
 
 

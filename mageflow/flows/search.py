@@ -1,13 +1,13 @@
 """Finds and counts what is stored: ``client.signatures`` and ``client.signature_counts``."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final, get_args
 
 from mageflow.did_you_mean import hint
 from mageflow.errors import ConfigurationError
 from mageflow.signatures import Status
-from mageflow.store import FoundSignature, Store, search_records
+from mageflow.store import FoundSignature, Store, kinds_of, search_records
 from mageflow.types import SignatureKind, TaskCatalog
 
 __all__ = ["Search"]
@@ -42,15 +42,10 @@ class Search:
         """
         if task is not None and flow is not None:
             raise ConfigurationError("a record is a task signature or a flow: give task or flow, not both")
-        kinds: Sequence[SignatureKind] = _KINDS
-        if task is not None:
-            kinds = ("task",)
-        elif flow is not None:
-            kinds = ("chain", "swarm")
         return search_records(
             self._store.port,
             self._store.keys,
-            kinds=kinds,
+            kinds=kinds_of(task=task, flow=flow),
             statuses=_statuses(status),
             name=flow or (self._task_name(task) if task is not None else ""),
             since=_epoch(since),

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from mageflow.store.records.failures import FailedMember, FailurePage
     from mageflow.store.records.lifecycle import StartRequest
     from mageflow.store.records.outcome import AttemptOutcome, ReportedOutcome
-    from mageflow.store.records.search import FoundSignature, search_records
+    from mageflow.store.records.search import FoundSignature, kinds_of, search_records
     from mageflow.store.records.store import Store
     from mageflow.store.records.stored import chain_header, swarm_header, task_header
     from mageflow.store.records.views import AnySignature
@@ -145,6 +145,7 @@ __all__ = [
     "flow_run_id",
     "has_append_only_file",
     "join_member_key",
+    "kinds_of",
     "list_damaged",
     "locate",
     "search_records",
@@ -213,7 +214,7 @@ _HOMES = {
     "mageflow.store.records.failures": ("FailedMember", "FailurePage"),
     "mageflow.store.records.lifecycle": ("StartRequest",),
     "mageflow.store.records.outcome": ("AttemptOutcome", "ReportedOutcome"),
-    "mageflow.store.records.search": ("FoundSignature", "search_records"),
+    "mageflow.store.records.search": ("FoundSignature", "kinds_of", "search_records"),
     "mageflow.store.records.store": ("Store",),
     "mageflow.store.records.stored": ("chain_header", "swarm_header", "task_header"),
     "mageflow.store.records.views": ("AnySignature",),

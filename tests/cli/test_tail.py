@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mageflow import Settings, SwarmConfig
+from mageflow.cli.tail_filter import TailFilter
 from mageflow.cli.tail_follower import Follower
 from mageflow.store import Keys, RedisPort
 from mageflow.testing.ports import free_port
@@ -52,9 +53,9 @@ async def test_a_chain_is_followed(client: Any, mageflow_worker: Any, mageflow_r
     before = await client.chain([works, works], "before")
     port = RedisPort(mageflow_redis.url)
     keys, settings = Keys("mageflow", ""), Settings()
-    everything = Follower(port, keys, settings)
-    of_task = Follower(port, keys, settings, task="works")
-    of_flow = Follower(port, keys, settings, flow="other")
+    everything = Follower(port, keys, settings, TailFilter())
+    of_task = Follower(port, keys, settings, TailFilter(task="works"))
+    of_flow = Follower(port, keys, settings, TailFilter(flow="other"))
     for follower in (everything, of_task, of_flow):
         await follower.begin()
     assert await everything.look() == []
@@ -101,7 +102,7 @@ async def test_nothing_is_missed_where_much_changes_and_the_clock_of_this_host_i
         return {}
 
     port = RedisPort(mageflow_redis.url)
-    follower = Follower(port, Keys("mageflow", ""), Settings())
+    follower = Follower(port, Keys("mageflow", ""), Settings(), TailFilter())
     await follower.begin()
     await follower.look()
     await asyncio.sleep(2.5)  # longer than looks overlap

@@ -13,7 +13,7 @@ from mageflow.cli.inspect import find_description
 from mageflow.cli.inspect.document import inspect_document
 from mageflow.cli.inspect.timeline import timeline_of
 from mageflow.cli.inspect.waits import waits_of
-from mageflow.cli.list_signatures import search
+from mageflow.cli.list_signatures import SearchFilter, search
 from mageflow.cli.locks import read_locks
 from mageflow.cli.mcp.answers import answer
 from mageflow.cli.mcp.sources import Sources
@@ -70,16 +70,9 @@ class Tools:
         if task and flow:
             raise ConfigurationError("task and flow exclude each other")
         sources = self._sources
-        found = await search(
-            sources.port,
-            sources.settings,
-            sources.namespace,
-            (status,) if status else (),
-            task,
-            flow,
-            None if since_minutes is None else timedelta(minutes=since_minutes),
-            limit,
-        )
+        since = None if since_minutes is None else timedelta(minutes=since_minutes)
+        only = SearchFilter((status,) if status else (), task, flow, since, limit)
+        found = await search(sources.port, sources.settings, sources.namespace, only)
         return self._answer(
             found.document(),
             {"signatures": "raise limit, or narrow with status, task, flow or since_minutes"},

@@ -13,7 +13,7 @@ from mageflow.store.records.stored import moment
 from mageflow.store.redis.port import RedisPort
 from mageflow.types import SignatureKind
 
-__all__ = ["FoundSignature", "search_records"]
+__all__ = ["FoundSignature", "kinds_of", "search_records"]
 
 _PAGE: Final = 500
 """Entries of an index that one call reads. Redis serves no other client meanwhile: about a millisecond."""
@@ -40,6 +40,13 @@ class FoundSignature:
     created_at: datetime
     updated_at: datetime
     attempts: int
+
+
+def kinds_of(*, task: object = None, flow: str | None = None) -> tuple[SignatureKind, ...]:
+    """The kinds that a search looks at: a task names signatures, a flow names chains and swarms, neither names all."""
+    if task is not None:
+        return ("task",)
+    return ("task", "chain", "swarm") if flow is None else ("chain", "swarm")
 
 
 async def search_records(

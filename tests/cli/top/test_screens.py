@@ -188,6 +188,26 @@ async def test_a_key_leads_from_each_tab_to_each_other(port: RedisPort, mageflow
             assert app.query_one(TabbedContent).active == tab
 
 
+async def test_flows_that_are_not_read_are_not_called_absent(port: RedisPort, mageflow_redis: EmbeddedValkey):
+    """Without Redis the tab says that it is not read. It said that no flow runs."""
+    async with view(mageflow_redis, port) as app, app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("space", "2")
+        while app.snapshot is None:
+            await pilot.pause(0.05)
+        await pilot.pause(0.1)
+        assert "no flow runs" in "\n".join(screen_of(app))
+    async with Reader(list, None, Keys("mageflow", ""), raw_keys=True) as reader:
+        app = LiveView(reader, interval=0.2)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("space", "2")
+            while app.snapshot is None:
+                await pilot.pause(0.05)
+            await pilot.pause(0.1)
+            text = "\n".join(screen_of(app))
+    assert "Redis is not read" in text
+    assert "no flow runs" not in text
+
+
 async def test_the_arrow_keys_scroll_the_panel_of_a_tab(port: RedisPort, mageflow_redis: EmbeddedValkey):
     """What a small terminal does not show can be reached without a mouse; Tab goes to the next panel."""
     tasks = tuple(TaskRow(f"task-{number:02}", {}, {}, 0.0, 0.0, None, None, is_recent=False) for number in range(40))

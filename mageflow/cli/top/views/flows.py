@@ -35,7 +35,8 @@ _MARKS = {
 def flows_trees(snapshot: Snapshot) -> RenderableType:
     """Each flow as a tree of its members, with how long each run of them took."""
     if not snapshot.flows:
-        return Text("no flow runs, and none ended in the last hour", "dim")
+        is_read = snapshot.locks is not None
+        return Text("no flow runs, and none ended in the last hour" if is_read else "Redis is not read", "dim")
     runs: dict[str, list[RunAttempt]] = {}
     for attempt in snapshot.attempts:
         runs.setdefault(attempt.run_id, []).append(attempt)
