@@ -21,6 +21,7 @@ __all__ = [
     "LockSnapshot",
     "LockVerdict",
     "LockWait",
+    "VerdictKind",
     "VictimPolicy",
     "lock_name",
     "owner_id",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 VictimPolicy = Literal["requester", "youngest", "lowest_priority"]
+VerdictKind = Literal["granted", "queued", "deadlock", "busy", "session_lost", "ended", "gone", "renewed", "lost"]
 
 
 @frozen
@@ -54,22 +56,22 @@ class LockOwner:
 
     @classmethod
     def from_json(cls, text: object) -> "LockOwner":
-        """Parse the text of `to_json`; any other value gives an owner with empty fields."""
+        """Parse the text of `to_json`; a field that is missing or has another type stays empty."""
         try:
             document = json.loads(text) if isinstance(text, str) else None
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             return cls()
         known = cast("dict[str, Any]", document)
-        return cls(**{name: known[name] for name in _OWNER_FIELDS if name in known})
+        return cls(**{name: known[name] for name, kind in _OWNER_FIELDS if type(known.get(name)) is kind})
 
 
 _ascii = json.JSONEncoder().encode
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 """Text as JSON. Records are written as text around it: that costs a third of an encoder for whole documents."""
 
-_OWNER_FIELDS = tuple(each.name for each in fields(LockOwner))
+_OWNER_FIELDS = tuple((each.name, type(each.default)) for each in fields(LockOwner))
 
 
 @frozen
@@ -136,7 +138,7 @@ class LockVerdict:
     the session has ended. ``renewed``: the session goes on.
     """
 
-    kind: Literal["granted", "queued", "deadlock", "busy", "session_lost", "ended", "gone", "renewed", "lost"]
+    kind: VerdictKind
     tokens: tuple[int, ...] = ()
     """For ``granted``: one per resource, in the order of the claim."""
     waiting_for: ResourceKey | None = None

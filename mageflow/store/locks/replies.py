@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
+from mageflow.error_text import shown, text_of
 from mageflow.errors import CycleEdge, StoreError
 from mageflow.interceptors import LockParty, ResourceKey
 from mageflow.store.locks.records import (
@@ -14,9 +15,15 @@ from mageflow.store.locks.records import (
     LockSnapshot,
     LockVerdict,
     LockWait,
+    VerdictKind,
+    VictimPolicy,
 )
 
 __all__ = ["parse_reply", "parse_snapshot", "parse_verdicts"]
+
+
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What an answer of another shape leads to. The answers repeat what is stored of a lock, which may be damaged."""
 
 
 def parse_reply(text: object, operation: str) -> LockReply:
@@ -27,21 +34,17 @@ def parse_reply(text: object, operation: str) -> LockReply:
     """
     if text == "ended":
         return _ENDED
-    if isinstance(text, str) and text.startswith("granted "):
-        return LockReply(LockVerdict("granted", (int(text[8:]),)))
-    document = _object(text, operation)
     try:
-        return _parsed(document)
-    except _DAMAGE as error:
-        raise _damaged(operation, error) from error
+        if isinstance(text, str) and text.startswith("granted "):
+            return LockReply(LockVerdict("granted", (int(text[8:]),)))
+        return _parsed(_object(text))
+    except _UNREADABLE as error:
+        raise _unreadable(operation, error) from error
 
 
-_DAMAGE: Final = (AttributeError, KeyError, TypeError, ValueError)
-"""What a value of another type leads to. The answers repeat what is stored of a lock."""
-
-
-def _damaged(operation: str, error: Exception) -> StoreError:
-    return StoreError(operation, f"what is stored of a lock cannot be read: {error!r}")
+def _unreadable(operation: str, error: Exception) -> StoreError:
+    reason = f"{type(error).__name__}: {text_of(error, 200)}"
+    return StoreError(operation, f"what is stored of a lock cannot be read ({reason})")
 
 
 def _parsed(document: Mapping[str, Any]) -> LockReply:
@@ -74,12 +77,12 @@ def parse_verdicts(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:
     """
     found: list[tuple[str, LockVerdict]] = []
     for text in texts:
-        document = _object(text, "lock_wake")
         try:
+            document = _object(text)
             verdict = _verdict(document, _number(document.get("now_ms")))
-        except _DAMAGE as error:
-            raise _damaged("lock_wake", error) from error
-        found.append((str(document.get("request_id", "")), verdict))
+            found.append((_text(document.get("request_id", "")), verdict))
+        except _UNREADABLE as error:
+            raise _unreadable("lock_wake", error) from error
     return found
 
 
@@ -87,13 +90,12 @@ def parse_snapshot(text: object) -> LockSnapshot:
     """Parse the answer of ``lock_snapshot``.
 
     Raises:
-        StoreError: The answer is not a JSON object.
+        StoreError: The answer is not a JSON object, or it repeats a damaged record.
     """
-    document = _object(text, "lock_snapshot")
     try:
-        return _snapshot(document)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise StoreError("lock_snapshot", f"the answer cannot be read ({type(error).__name__}: {error})") from error
+        return _snapshot(_object(text))
+    except _UNREADABLE as error:
+        raise _unreadable("lock_snapshot", error) from error
 
 
 def _snapshot(document: dict[str, Any]) -> LockSnapshot:
@@ -102,7 +104,7 @@ def _snapshot(document: dict[str, Any]) -> LockSnapshot:
     holdings = [
         LockHolding(
             resource=_resource(each["lock"]),
-            owner_id=each["owner_id"],
+            owner_id=_text(each["owner_id"]),
             owner=LockOwner.from_json(_mapping(owners.get(each["owner_id"])).get("info")),
             token=int(each["token"]),
             seconds=_seconds_since(each["held_since_ms"], now_ms),
@@ -113,10 +115,10 @@ def _snapshot(document: dict[str, Any]) -> LockSnapshot:
     ]
     waits = tuple(
         LockWait(
-            request_id=each["request_id"],
+            request_id=_text(each["request_id"]),
             resource=_resource(each["waiting_for"]),
             resources=tuple(_resource(lock) for lock in each["locks"]),
-            owner_id=each["owner_id"],
+            owner_id=_text(each["owner_id"]),
             owner=LockOwner.from_json(_mapping(owners.get(each["owner_id"])).get("info")),
             seconds=_seconds_since(each["asked_ms"], now_ms),
             enclosing_tokens=frozenset(int(token) for token in _list(each.get("enclosing_tokens"))),
@@ -127,9 +129,9 @@ def _snapshot(document: dict[str, Any]) -> LockSnapshot:
         at=now_ms / 1000,
         holdings=tuple(sorted(holdings, key=lambda each: each.resource)),
         waits=waits,
-        locks_total=totals.get("locks", 0),
-        waits_total=totals.get("waits", 0),
-        owners_total=totals.get("owners", 0),
+        locks_total=_integer(totals.get("locks", 0)),
+        waits_total=_integer(totals.get("waits", 0)),
+        owners_total=_integer(totals.get("owners", 0)),
     )
 
 
@@ -138,19 +140,19 @@ _OF_A_VERDICT: Final = frozenset({"verdict", "now_ms", "tokens", "released", "wa
 
 
 def _verdict(document: Mapping[str, Any], now_ms: float) -> LockVerdict:
-    kind = document.get("verdict", "gone")
+    kind = _verdict_kind(document.get("verdict", "gone"))
     if kind == "granted":
         return LockVerdict(kind, tuple(map(int, _list(document.get("tokens")))))
     if kind == "ended":
-        return LockVerdict(kind, released=document.get("released", 0))
+        return LockVerdict(kind, released=_integer(document.get("released", 0)))
     holder, lock = document.get("holder"), document.get("waiting_for")
     return LockVerdict(
         kind=kind,
         waiting_for=_resource(lock) if isinstance(lock, str) else None,
-        position=document.get("position", 0),
+        position=_integer(document.get("position", 0)),
         holder=_holder(holder, now_ms) if isinstance(holder, dict) else None,
         cycle=_edges(document.get("cycle")),
-        policy=document.get("cycle_policy") or "requester",
+        policy=_policy(document.get("cycle_policy") or "requester"),
     )
 
 
@@ -162,7 +164,7 @@ def _found_cycle(document: Mapping[str, Any]) -> FoundCycle:
         traceparents=tuple(str(each.get("traceparent") or "") for each in members),
         victim_index=victim_index,
         victim=LockOwner.from_json(members[victim_index].get("info")),
-        policy=document["policy"],
+        policy=_policy(document["policy"]),
     )
 
 
@@ -191,14 +193,41 @@ def _resource(lock: str) -> ResourceKey:
     return ResourceKey(name, key)
 
 
-def _object(text: object, operation: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text) if isinstance(text, str) else None
-    except ValueError as error:
-        raise StoreError(operation, "the answer is not JSON") from error
+def _object(text: object) -> dict[str, Any]:
+    document = json.loads(text) if isinstance(text, str) else None
     if not isinstance(document, dict):
-        raise StoreError(operation, "the answer is not a JSON object")
+        raise TypeError("the answer is not a JSON object")
     return cast("dict[str, Any]", document)
+
+
+def _verdict_kind(value: object) -> VerdictKind:
+    if value not in _VERDICT_KINDS:
+        raise ValueError(f"{shown(value)} is no verdict")
+    return cast("VerdictKind", value)
+
+
+_VERDICT_KINDS: Final = frozenset(get_args(VerdictKind))
+
+
+def _policy(value: object) -> VictimPolicy:
+    if value not in _POLICIES:
+        raise ValueError(f"{shown(value)} is no policy")
+    return cast("VictimPolicy", value)
+
+
+_POLICIES: Final = frozenset(get_args(VictimPolicy))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in the place of a text")
+    return value
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{type(value).__name__} in the place of an integer")
+    return value
 
 
 def _list(value: object) -> list[Any]:
