@@ -33,7 +33,7 @@ from mageflow.interceptors.locks import (
     LockDeclared,
     LockExpired,
     LockHold,
-    LockParty,
+    LockHolder,
     LockWaiting,
     ResourceKey,
 )
@@ -89,7 +89,7 @@ __all__ = [
     "LockDeclared",
     "LockExpired",
     "LockHold",
-    "LockParty",
+    "LockHolder",
     "LockWaiting",
     "OutcomeConfirmed",
     "PendingSettlements",

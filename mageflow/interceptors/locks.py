@@ -23,7 +23,7 @@ __all__ = [
     "LockDeclared",
     "LockExpired",
     "LockHold",
-    "LockParty",
+    "LockHolder",
     "LockWaiting",
     "ResourceKey",
 ]
@@ -38,7 +38,7 @@ class ResourceKey:
 
 
 @frozen
-class LockParty:
+class LockHolder:
     """A run that holds a lock, as its record in Redis describes it."""
 
     task: str
@@ -99,7 +99,7 @@ class LockAcquire(_Timed):
     is_waiting: bool = False
     waiting_for: ResourceKey | None = None
     """The resource it waits for, or waited for last."""
-    holders: tuple[LockParty, ...] = ()
+    holders: tuple[LockHolder, ...] = ()
     """The holder of that resource. Updated when the request is queued and with every renewal."""
     cycle: tuple[CycleEdge, ...] = ()
     """Filled in for the victim of a deadlock."""
@@ -177,4 +177,4 @@ class LockExpired(Event):
     """A lock was taken from an owner whose lease had run out."""
 
     resource: ResourceKey
-    owner: LockParty
+    owner: LockHolder

@@ -19,19 +19,25 @@ __all__ = ["CycleMember", "Holder", "LocksReport", "Waiter", "shown_key"]
 
 
 @frozen
-class Holder:
-    """A run that holds a lock."""
+class _Run:
+    """A run that holds or waits, as its `LockOwner` describes it."""
 
-    lock: str
-    """The declared name of the resource."""
-    resource: str
-    """The key within it: hashed unless raw keys were requested; empty for the resource as a whole."""
     task: str
     run_id: str
     task_run_id: str
     attempt: int
     worker: str
     trace_id: str
+
+
+@frozen
+class Holder(_Run):
+    """A run that holds a lock."""
+
+    lock: str
+    """The declared name of the resource."""
+    resource: str
+    """The key within it: hashed unless raw keys were requested; empty for the resource as a whole."""
     held_s: float
     token: int
     lease_remaining_s: float
@@ -41,19 +47,13 @@ class Holder:
 
 
 @frozen
-class Waiter:
+class Waiter(_Run):
     """A run that waits for a lock."""
 
     request: str
     """Its id."""
     lock: str
     resource: str
-    task: str
-    run_id: str
-    task_run_id: str
-    attempt: int
-    worker: str
-    trace_id: str
     waited_s: float
     position: int
     """From 1, the next to be served."""
@@ -151,18 +151,12 @@ def _waiters(snapshot: LockSnapshot, graph: WaitGraph, shown: Callable[[Resource
         positions[wait.resource] = positions.get(wait.resource, 0) + 1
         holding = graph.holders.get(wait.request_id)
         holder = holding.owner if holding is not None else LockOwner()
-        owner = wait.owner
         waiters.append(
             Waiter(
+                *_run(wait.owner),
                 request=wait.request_id,
                 lock=wait.resource.name,
                 resource=shown(wait.resource),
-                task=owner.task,
-                run_id=owner.run_id,
-                task_run_id=owner.task_run_id,
-                attempt=owner.attempt,
-                worker=owner.worker,
-                trace_id=owner.trace_id,
                 waited_s=wait.seconds,
                 position=positions[wait.resource],
                 holder_task=holder.task,
@@ -174,18 +168,17 @@ def _waiters(snapshot: LockSnapshot, graph: WaitGraph, shown: Callable[[Resource
 
 
 def _holder(holding: LockHolding, shown: str, waiters: int) -> Holder:
-    owner = holding.owner
     return Holder(
+        *_run(holding.owner),
         lock=holding.resource.name,
         resource=shown,
-        task=owner.task,
-        run_id=owner.run_id,
-        task_run_id=owner.task_run_id,
-        attempt=owner.attempt,
-        worker=owner.worker,
-        trace_id=owner.trace_id,
         held_s=holding.seconds,
         token=holding.token,
         lease_remaining_s=holding.lease_remaining_seconds,
         waiters=waiters,
     )
+
+
+def _run(owner: LockOwner) -> tuple[str, str, str, int, str, str]:
+    """The fields of `_Run`, in their order."""
+    return owner.task, owner.run_id, owner.task_run_id, owner.attempt, owner.worker, owner.trace_id

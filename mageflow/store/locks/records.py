@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 from mageflow._frozen import frozen
 from mageflow.errors import CycleEdge
-from mageflow.interceptors import LockParty, ResourceKey
+from mageflow.interceptors import LockHolder, ResourceKey
 
 __all__ = [
     "FoundCycle",
@@ -143,7 +143,7 @@ class LockVerdict:
     """For ``granted``: one per resource, in the order of the claim."""
     waiting_for: ResourceKey | None = None
     position: int = 0
-    holder: LockParty | None = None
+    holder: LockHolder | None = None
     cycle: tuple[CycleEdge, ...] = ()
     policy: VictimPolicy = "requester"
     released: int = 0
@@ -155,7 +155,7 @@ class LockReply:
     """The answer of a script: the verdict, and what else the script did in that instant."""
 
     verdict: LockVerdict
-    expired: tuple[tuple[ResourceKey, LockParty], ...] = ()
+    expired: tuple[tuple[ResourceKey, LockHolder], ...] = ()
     """Locks taken from owners whose lease had run out."""
     resolved: tuple[FoundCycle, ...] = ()
     gone_tokens: frozenset[int] = frozenset()

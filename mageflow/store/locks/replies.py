@@ -6,7 +6,7 @@ from typing import Any, Final, cast, get_args
 
 from mageflow.error_text import shown, text_of
 from mageflow.errors import CycleEdge, StoreError
-from mageflow.interceptors import LockParty, ResourceKey
+from mageflow.interceptors import LockHolder, ResourceKey
 from mageflow.store.locks.records import (
     FoundCycle,
     LockHolding,
@@ -176,9 +176,9 @@ def _edges(members: object) -> tuple[CycleEdge, ...]:
     return tuple(edges)
 
 
-def _holder(document: Mapping[str, Any], now_ms: float) -> LockParty:
+def _holder(document: Mapping[str, Any], now_ms: float) -> LockHolder:
     owner = LockOwner.from_json(document.get("info"))
-    return LockParty(
+    return LockHolder(
         task=owner.task,
         run_id=owner.run_id,
         worker=owner.worker,
