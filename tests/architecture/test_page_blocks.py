@@ -86,7 +86,17 @@ def test_test_of_the_page_passes(root, tmp_path):
     """The page's own tests pass in a pytest of its own, with nothing but the plugin."""
     save(root / "docs/testing.md", tmp_path)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py", "test_shop.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "test_orders.py",
+            "test_shop.py",
+            "test_tasks.py",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -94,7 +104,7 @@ def test_test_of_the_page_passes(root, tmp_path):
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "2 passed" in run.stdout
+    assert "4 passed" in run.stdout
 
 
 def compiled(page: str, block: Block) -> Any:
