@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mageflow.interceptors import Attempt, EarlierAttempts, Event, Interceptor, OutcomeConfirmed
 from mageflow.invocation.outcome import failure, is_uncertain, worst
-from mageflow.invocation.stalls import LoopStalls
+from mageflow.loop_stalls import LoopStalls
 from mageflow.types import Outcome, TaskEnding
 
 __all__ = ["EndingOf", "HasBegunBefore", "OutcomeConfirmations"]

@@ -27,6 +27,7 @@ from mageflow.interceptors import (
     LockWaiting,
     ResourceKey,
 )
+from mageflow.loop_stalls import blocked_seconds
 from mageflow.telemetry.gauges import Sample
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.names.metrics import OTHER
@@ -143,6 +144,7 @@ class LockTelemetry:
         A renewal reports it where Redis answers. Where Redis is away, or this process was stopped, only the clock does.
         """
         hold = call.hold
+        blocked = blocked_seconds(self.recorder.settings.lock_lease_seconds)
         if self.recorder.guards.metric.may_record:
             with self.recorder.guards.metric.catching("lease_lost"):
                 self.recorder.instruments.inc(metrics.LOCK_LEASE_RENEWALS, hold.resource.name, "lost")
@@ -154,6 +156,7 @@ class LockTelemetry:
             events.LOCK_LEASE_LOST,
             lock=hold.resource.name,
             held_s=round(hold.elapsed_seconds, 6),
+            loop_blocked_s=None if blocked is None else round(blocked, 3),
             **_holder_of(hold),
         )
 

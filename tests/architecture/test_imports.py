@@ -112,8 +112,8 @@ def test_the_package_costs_a_handful_of_modules():
 
 ROOMS = {
     "background", "client", "config", "did_you_mean", "distribution", "error_text", "errors", "files", "flows", "forks",
-    "hatchet", "interceptors", "invocation", "locks", "metadata", "signatures", "store", "telemetry", "types",
-    "_frozen", "_lazy",
+    "hatchet", "interceptors", "invocation", "locks", "loop_stalls", "metadata", "signatures", "store", "telemetry",
+    "types", "_frozen", "_lazy",
 }  # fmt: skip
 """What a worker uses. The command line, the local engine, the fixtures and the dashboards are not among it."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from mageflow.interceptors import Attempt, TaskInfo
 from mageflow.invocation.outcome import is_uncertain
-from mageflow.invocation.stalls import LoopStalls
+from mageflow.loop_stalls import LoopStalls
 
 
 def uncertain(

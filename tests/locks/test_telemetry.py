@@ -26,6 +26,7 @@ from mageflow.interceptors import (
     TaskDeclared,
     current_attempt,
 )
+from mageflow.invocation import OutcomeConfirmations
 from mageflow.locks import LockService
 from mageflow.telemetry import Telemetry
 from mageflow.testing import capture_logs, capture_spans, samples
@@ -289,7 +290,40 @@ async def test_a_lease_that_ends_while_the_process_stands_still_is_counted(proce
 
     await start(one.run(attempt("r1", task="writer"), hold))
     assert one.samples.value("mageflow_lock_lease_renewals_total", lock="orders", result="lost") == 1
-    assert logs.one("mageflow.lock.lease_lost")["run_id"] == "r1"
+    event = logs.one("mageflow.lock.lease_lost")
+    assert (event["run_id"], event["loop_blocked_s"]) == ("r1", None)  # no worker watches this loop
+
+
+async def test_a_lease_that_is_lost_because_the_loop_was_blocked_says_so(process: Make, logs: LogCapture) -> None:
+    """Also for the locks of other tasks on the loop, whose leases nothing renews meanwhile."""
+    worker = OutcomeConfirmations(never_asked, never_asked, Interceptor())
+    one = process("blocking", "other", lease_seconds=0.6)
+    gate = Gate()
+
+    async def wait() -> None:
+        async with one.locks.resource("stock").acquire(on_lost="flag") as lease:
+            await gate.pass_through()
+            await until(lambda: lease.is_lost)
+
+    async def block() -> None:
+        async with one.locks.resource("orders").acquire(on_lost="flag"):
+            time.sleep(1.5)  # noqa: ASYNC251 - what the test is about
+
+    async with worker.running():
+        other = start(one.run(attempt("r2", task="other"), wait))
+        await gate.reached()
+        gate.open()
+        await start(one.run(attempt("r1", task="blocking"), block))
+        await other
+    lost = {each["task"]: each for each in logs.named("mageflow.lock.lease_lost")}
+    assert {task: each["lock"] for task, each in lost.items()} == {"blocking": "orders", "other": "stock"}
+    assert all(each["loop_blocked_s"] > 1.0 for each in lost.values()), lost
+    for lock in ("orders", "stock"):
+        assert one.samples.value("mageflow_lock_lease_renewals_total", lock=lock, result="lost") == 1
+
+
+async def never_asked(_task_run_id: str, _attempt: int) -> None:
+    """Hatchet's answer about an attempt: no test of this file has one."""
 
 
 async def test_resource_keys_appear_in_no_signal(process: Make, spans: SpanCapture, logs: LogCapture) -> None:

@@ -149,7 +149,7 @@ def lock_alerts(limits: Thresholds) -> tuple[Alert, ...]:
                 "The process was suspended.",
             ),
             steps=(
-                "`mageflow.lock.lease_lost` in the logs has the attempt.",
+                "`mageflow.lock.lease_lost` in the logs has the attempt. `loop_blocked_s`: was its event loop blocked?",
                 "Check what that attempt wrote. If the resource checks the fencing token, it has rejected late writes.",
                 "Look at *Event loop lag p99 by instance* and *Redis errors* at that time.",
             ),

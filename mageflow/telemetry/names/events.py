@@ -187,7 +187,7 @@ LOCK_TIMEOUT: Final = LogEvent(
 )  # fmt: skip
 LOCK_LEASE_LOST: Final = LogEvent(
     "mageflow.lock.lease_lost", "critical", "A lease ended while its lock was held: the work is no longer exclusive.",
-    ("lock", "held_s"),
+    ("lock", "held_s", "loop_blocked_s"),
 )  # fmt: skip
 LOCK_ORPHAN_REAPED: Final = LogEvent(
     "mageflow.lock.orphan_reaped", "warning", "A lock was taken from an owner whose lease had run out.",
