@@ -5,19 +5,16 @@ of siblings, in whichever process they run. When the flow ends, a span for all o
 back-dated to its start by the clock of Redis.
 """
 
-from contextvars import Token
 from types import TracebackType
 from typing import Final
 
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mageflow.interceptors import CallbackSend, FlowFinish, FlowStart, FlowStep, RunResend, SwarmFill, SwarmLeftOpen
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.propagation import context_of, span_context_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.span_scope import SpanScope
 from mageflow.telemetry.spans import Attributes
 
 __all__ = ["FillScope", "StartFlowScope", "finish_flow", "resend_run", "send_callback", "step_flow", "warn_left_open"]
@@ -25,22 +22,16 @@ __all__ = ["FillScope", "StartFlowScope", "finish_flow", "resend_run", "send_cal
 _NANOSECONDS: Final = 1_000_000_000
 
 
-class StartFlowScope:
+class StartFlowScope(SpanScope[FlowStart]):
     """Around the script that starts a flow."""
 
-    __slots__ = ("_call", "_recorder", "_span", "_token")
-
-    def __init__(self, recorder: Recorder, call: FlowStart) -> None:
-        self._recorder = recorder
-        self._call = call
-        self._span: Span | None = None
-        self._token: Token[Context] | None = None
+    __slots__ = ()
 
     def __enter__(self) -> None:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
         if guards.trace.may_record:
             with guards.trace.catching("start_flow.enter"):
-                self._span = recorder.spans.start(
+                span = recorder.spans.start(
                     traces.SPAN_START_FLOW,
                     call.name or call.kind,
                     {
@@ -51,8 +42,8 @@ class StartFlowScope:
                         traces.FLOW_ID: call.flow_id,
                     },
                 )
-                call.traceparent = traceparent_of(self._span.get_span_context()) or call.traceparent
-                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                self._open(span)
+                call.traceparent = traceparent_of(span.get_span_context()) or call.traceparent
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -76,9 +67,7 @@ class StartFlowScope:
                 if error is not None:
                     recorder.spans.fail(self._span, error)
                 self._span.end()
-        if self._token is not None:
-            with guards.context.catching("start_flow.exit"):
-                otel_context.detach(self._token)
+        self._leave("start_flow.exit")
 
 
 class FillScope:

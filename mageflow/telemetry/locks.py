@@ -6,11 +6,9 @@ locks of other processes are learned from lock records and accepted as label val
 
 import time
 from collections.abc import Iterable
-from contextvars import Token
 from types import TracebackType
 from typing import Any, Final
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span
@@ -33,6 +31,7 @@ from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.names.metrics import OTHER
 from mageflow.telemetry.propagation import span_context_of, traceparent_of
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.span_scope import SpanScope
 from mageflow.telemetry.spans import Attributes, hashed
 
 __all__ = ["AcquireScope", "HoldScope", "LockTelemetry"]
@@ -241,17 +240,14 @@ class LockTelemetry:
         return f"{made.trace_id:032x}" if made.is_valid else ""
 
 
-class AcquireScope:
+class AcquireScope(SpanScope[LockAcquire]):
     """Wraps one lock request, until it is granted or given up."""
 
-    __slots__ = ("_call", "_locks", "_recorder", "_span", "_token")
+    __slots__ = ("_locks",)
 
     def __init__(self, locks: LockTelemetry, call: LockAcquire) -> None:
+        super().__init__(locks.recorder, call)
         self._locks = locks
-        self._recorder = locks.recorder
-        self._call = call
-        self._span: Span | None = None
-        self._token: Token[Context] | None = None
 
     def __enter__(self) -> None:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
@@ -269,9 +265,9 @@ class AcquireScope:
                 attributes[traces.LOCK_MODE] = "exclusive"
                 if any(each.key for each in call.resources):
                     attributes[traces.LOCK_RESOURCE] = ", ".join(self._locks.shown(each) for each in call.resources)
-                self._span = recorder.spans.start(traces.SPAN_ACQUIRE, name, attributes)
-                call.traceparent = traceparent_of(self._span.get_span_context()) or call.traceparent
-                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                span = recorder.spans.start(traces.SPAN_ACQUIRE, name, attributes)
+                self._open(span)
+                call.traceparent = traceparent_of(span.get_span_context()) or call.traceparent
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -295,9 +291,7 @@ class AcquireScope:
                     self._close(self._span, error)
         finally:
             self._locks.requests.discard(call)
-            if self._token is not None:
-                with guards.context.catching("acquire.exit"):
-                    otel_context.detach(self._token)
+            self._leave("acquire.exit")
 
     def _log(self) -> None:
         recorder, call = self._recorder, self._call

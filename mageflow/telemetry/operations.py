@@ -2,13 +2,10 @@
 
 import asyncio
 import time
-from contextvars import Token
 from types import TracebackType
 from typing import Final, Literal
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mageflow.errors import StoreUnavailableError
@@ -24,6 +21,7 @@ from mageflow.interceptors import (
 from mageflow.telemetry.names import events, metrics, traces
 from mageflow.telemetry.recent import StaggerNow
 from mageflow.telemetry.recorder import Recorder
+from mageflow.telemetry.span_scope import SpanScope
 from mageflow.telemetry.spans import Attributes
 
 __all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteScope", "damage_found"]
@@ -31,16 +29,10 @@ __all__ = ["ExtensionScope", "LoadScope", "RedisScope", "StaggerScope", "WriteSc
 _LOAD_SIGNATURE: Final = traces.SPAN_LOAD_SIGNATURE()
 
 
-class StaggerScope:
+class StaggerScope(SpanScope[Stagger]):
     """Around the extension and the sleep of a staggered attempt."""
 
-    __slots__ = ("_call", "_recorder", "_span", "_token")
-
-    def __init__(self, recorder: Recorder, call: Stagger) -> None:
-        self._recorder = recorder
-        self._call = call
-        self._span: Span | None = None
-        self._token: Token[Context] | None = None
+    __slots__ = ()
 
     def __enter__(self) -> None:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
@@ -52,8 +44,7 @@ class StaggerScope:
                 attributes: Attributes = {} if live is None else dict(live.ids)
                 attributes[traces.STAGGER_DELAY_S] = call.delay_seconds
                 attributes[traces.STAGGER_WINDOW_S] = call.window_seconds
-                self._span = recorder.spans.start(traces.SPAN_STAGGER, call.attempt.task.name, attributes)
-                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                self._open(recorder.spans.start(traces.SPAN_STAGGER, call.attempt.task.name, attributes))
                 if live is not None:
                     live.has_stages = True
         recorder.log.emit(
@@ -85,7 +76,7 @@ class StaggerScope:
                 if call.extension_failed:
                     recorder.spans.fail(self._span, None, "extension_failed")
                 self._span.end()
-        _detach(recorder, self._token, "stagger.exit")
+        self._leave("stagger.exit")
 
 
 class ExtensionScope:
@@ -149,17 +140,10 @@ class ExtensionScope:
         return trace.INVALID_SPAN if live is None else live.span
 
 
-class LoadScope:
+class LoadScope(SpanScope[SignatureLoad]):
     """Around the load of a signature, inside an attempt or outside of one."""
 
-    __slots__ = ("_call", "_recorder", "_span", "_started", "_token")
-
-    def __init__(self, recorder: Recorder, call: SignatureLoad) -> None:
-        self._recorder = recorder
-        self._call = call
-        self._span: Span | None = None
-        self._token: Token[Context] | None = None
-        self._started = 0.0
+    __slots__ = ("_started",)
 
     def __enter__(self) -> None:
         recorder, call, guards = self._recorder, self._call, self._recorder.guards
@@ -172,8 +156,7 @@ class LoadScope:
                     traces.SIGNATURE_ID: call.signature_id,
                     traces.SIGNATURE_KIND: call.kind,
                 }
-                self._span = recorder.spans.start_stage(_LOAD_SIGNATURE, attributes)
-                self._token = otel_context.attach(trace.set_span_in_context(self._span))
+                self._open(recorder.spans.start_stage(_LOAD_SIGNATURE, attributes))
                 if live is not None:
                     live.has_stages = True
 
@@ -205,7 +188,7 @@ class LoadScope:
                 if call.result in ("invalid", "error"):
                     recorder.spans.fail(self._span, error, "" if error is not None else call.result)
                 self._span.end()
-        _detach(recorder, self._token, "load.exit")
+        self._leave("load.exit")
 
 
 class WriteScope:
@@ -260,12 +243,6 @@ class RedisScope:
                 recorder.instruments.inc(metrics.REDIS_ERRORS, operation, error_type)
         level = "debug" if isinstance(error, StoreUnavailableError) else ""
         recorder.log.emit(events.REDIS_ERROR, level, operation=operation, error_type=error_type)
-
-
-def _detach(recorder: Recorder, token: Token[Context] | None, site: str) -> None:
-    if token is not None:
-        with recorder.guards.context.catching(site):
-            otel_context.detach(token)
 
 
 def damage_found(recorder: Recorder, call: DamageFound) -> None:
