@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
-from mageflow.engine.expressions import ExpressionError, evaluate
+from mageflow.engine.expressions import ExpressionError, evaluate, evaluate_integer
 from mageflow.engine.model import Run, Task
 from mageflow.errors import EngineError
 
@@ -168,11 +168,6 @@ def _limit(entry: pb.Concurrency, variables: Mapping[str, object]) -> int:
     if not entry.max_runs_expression:
         return max(1, entry.max_runs)
     try:
-        value = evaluate(entry.max_runs_expression, variables)
+        return max(1, evaluate_integer(entry.max_runs_expression, variables))
     except ExpressionError as error:
         raise ConcurrencyKeyError(f"failed to parse step expression ({entry.max_runs_expression}): {error}") from error
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConcurrencyKeyError(
-            f"failed to parse step expression ({entry.max_runs_expression}): must yield a number, not {value!r}"
-        )
-    return max(1, int(value))

@@ -7,6 +7,7 @@ error type. A JSON number without a fraction is a CEL int, so ``input.n == 1`` a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -58,6 +59,20 @@ def evaluate(expression: str, variables: Mapping[str, object]) -> object:
         if isinstance(error, KeyError):
             raise ExpressionError(f"no such key: {error.args[0]}") from error
         raise ExpressionError(str(error)) from error
+
+
+def evaluate_integer(expression: str, variables: Mapping[str, object]) -> int:
+    """Return the value of a CEL expression that yields a number, without its fraction.
+
+    Raises:
+        ExpressionError: it fails, or yields something else: no number, or one that is not finite.
+    """
+    value = evaluate(expression, variables)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ExpressionError(f"expression {expression!r} must yield a number, not {value!r}")
+    if not math.isfinite(value):  # JSON's 1e400 is read as infinity
+        raise ExpressionError(f"expression {expression!r} must yield a finite number, not {value!r}")
+    return int(value)
 
 
 def check(expression: str) -> None:

@@ -21,6 +21,7 @@ from datetime import timedelta
 
 from mageflow.engine.actions import Actions
 from mageflow.engine.clock import Clock
+from mageflow.engine.contracts import dispatcher_pb2 as pb
 from mageflow.engine.errors import InvalidRequestError
 from mageflow.engine.model import Batch, Task, TaskEvent, TaskStatus, Worker
 from mageflow.engine.parsing import check_no_nul
@@ -95,16 +96,7 @@ class Lifecycle:
         self._pool.occupy(worker, task.definition.slots)
         task.holds_slots = True
         self._start(task, worker)
-        action = self._actions.start(task)
-        if action.ByteSize() > _MAX_ACTION_BYTES:
-            self.finish(
-                task,
-                TaskStatus.FAILED,
-                error=f"action of {action.ByteSize()} bytes exceeds the {_MAX_ACTION_BYTES} bytes a worker can "
-                "receive: make the input or the parents' outputs smaller",
-            )
-            return
-        worker.send(action)
+        self._send_start(worker, self._actions.start(task), [task])
 
     def assign_batch(self, batch: Batch, worker: Worker) -> None:
         """Change all items of a batch from QUEUED to RUNNING. The batch occupies the slots of one task."""
@@ -112,7 +104,7 @@ class Lifecycle:
         for task in batch.items.values():
             task.cancel_timers()
             self._start(task, worker)
-        worker.send(self._actions.start_batch(batch))
+        self._send_start(worker, self._actions.start_batch(batch), list(batch.items.values()))
 
     def requeue(self, task: Task, *, delay: float = 0.0, event: str = "RETRYING", message: str = "") -> None:
         """Change RUNNING to QUEUED as a new attempt. The task gives back everything it holds.
@@ -338,6 +330,19 @@ class Lifecycle:
         self.record(task, "SENT_TO_WORKER", "Sent task run to the assigned worker")
         self._run_events.attempt_assigned(task)
         self.assigned.send(task)
+
+    def _send_start(self, worker: Worker, action: pb.AssignedAction, tasks: list[Task]) -> None:
+        """Send an action that starts these tasks. Fail them if it is too large: it would break the worker's stream."""
+        size = action.ByteSize()
+        if size <= _MAX_ACTION_BYTES:
+            worker.send(action)
+            return
+        error = (
+            f"action of {size} bytes exceeds the {_MAX_ACTION_BYTES} bytes a worker can receive: make the input or the "
+            "parents' outputs smaller"
+        )
+        for task in tasks:
+            self.finish(task, TaskStatus.FAILED, error=error)
 
     def _release(self, task: Task) -> None:
         self._leave_worker(task)

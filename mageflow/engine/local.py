@@ -198,14 +198,18 @@ class LocalEngine:
         for name, value in self._flags.items():
             command += [f"-{name}", str(value)]
         # A session of its own: Ctrl-C in a terminal reaches only the user's process, which then ends the engine.
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | self._secret,
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | self._secret,
+            )
+        except BaseException:
+            self._stop()  # deletes the folder
+            raise
         when_forked(self._leave_to_parent)
         if self._process.stderr is not None:
             self._output = StderrReader(self._process.stderr)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mageflow.engine.clock import Clock
 from mageflow.engine.contracts import v1_workflows_pb2 as pb
-from mageflow.engine.expressions import ExpressionError, evaluate
+from mageflow.engine.expressions import ExpressionError, evaluate, evaluate_integer
 from mageflow.engine.model import RateLimitNeed, Task, TaskStatus
 from mageflow.engine.task_queue import TaskQueue
 
@@ -135,9 +134,11 @@ class RateLimits:
             if not isinstance(value, str):
                 raise ExpressionError(f"key expression {limit.key_expr!r} must yield a string, not {value!r}")
             key = value
-        units = _integer(limit.units_expr, variables) if limit.units_expr else limit.units
+        units = evaluate_integer(limit.units_expr, variables) if limit.units_expr else limit.units
         if limit.limit_values_expr:
-            self.put(key, _integer(limit.limit_values_expr, variables), pb.RateLimitDuration.Name(limit.duration))
+            self.put(
+                key, evaluate_integer(limit.limit_values_expr, variables), pb.RateLimitDuration.Name(limit.duration)
+            )
         return RateLimitNeed(key, units)
 
     def _wake_when_open(self, bucket: Bucket, now: datetime) -> None:
@@ -150,10 +151,3 @@ class RateLimits:
     def _wake(self, bucket: Bucket) -> None:
         self._wake_times.pop(bucket.key, None)
         self._queue.wake()
-
-
-def _integer(expression: str, variables: Mapping[str, object]) -> int:
-    value = evaluate(expression, variables)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ExpressionError(f"expression {expression!r} must yield a number, not {value!r}")
-    return int(value)

@@ -19,6 +19,7 @@ from hatchet_sdk.clients.rest.models.v1_task_status import V1TaskStatus
 from hatchet_sdk.clients.rest.models.worker import Worker
 
 from mageflow.did_you_mean import hint
+from mageflow.forks import when_forked
 from mageflow.hatchet.rest_limit import bounded
 from mageflow.interceptors import EnqueueItem, Interceptor, RunUnserved
 
@@ -75,9 +76,11 @@ class UnservedWatch:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_ending = threading.Event()
+        self._of_parents: list[object] = []
+        when_forked(self._begin_in_child)
 
     def note(self, items: Iterable[EnqueueItem]) -> None:
-        """Note runs that are about to be sent. Waits for nothing."""
+        """Note runs that are about to be sent. Waits for nothing, and raises nothing if no thread can be started."""
         if not self._delay_seconds:
             return
         now = time.monotonic()
@@ -98,9 +101,21 @@ class UnservedWatch:
             self._noted.append((due, item))
             if self._thread is None:
                 # A daemon: a program that has sent its runs may end at once.
-                self._thread = threading.Thread(target=self._run, name="mageflow-unserved", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="mageflow-unserved", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the process has too many threads, or the interpreter ends
+                    self._noted.clear()
+                    _log.debug("the run of %s is not looked up: %s", item.task, error)
+                    return
+                self._thread = thread
                 atexit.register(self._end)
+
+    def _begin_in_child(self) -> None:
+        """Start anew in this forked process: the thread of the parent does not run here, and looks up its own runs."""
+        self._of_parents.append((self._thread, self._noted))
+        self._thread, self._noted = None, deque()
+        self._lock, self._is_ending = threading.Lock(), threading.Event()
 
     def _end(self) -> None:
         """Let no look go on while the interpreter takes itself apart.

@@ -106,7 +106,12 @@ class Renewer:
         if not self._session_lease.is_open or not (state.grants or state.waiting):
             return True
         session_id, sent_at = self._session_lease.session_id, self._session_lease.monotonic()
-        leases = [(hold.resource, hold.token) for grant in state.grants.values() for hold in grant.holds]
+        leases = [
+            (hold.resource, hold.token)
+            for grant in state.grants.values()
+            for hold in grant.holds
+            if hold.token not in grant.lost_tokens  # its loss is known, and its block may run for long
+        ]
         # A request whose first answer has not arrived yet would be reported as gone.
         waiting = [request_id for request_id, each in state.waiting.items() if each.is_queued]
         try:

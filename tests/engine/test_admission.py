@@ -15,6 +15,7 @@ from google.rpc import status_pb2
 
 from mageflow.engine.contracts import Timestamp
 from mageflow.engine.contracts import dispatcher_pb2 as pb
+from mageflow.engine.contracts import trigger_pb2 as trigger
 from mageflow.engine.contracts import v1_workflows_pb2 as v1
 from mageflow.engine.contracts import workflows_pb2 as workflows
 from tests.engine.raw_client import ManualWorker, RawClient, errors, labels, outputs, task, unique
@@ -145,6 +146,19 @@ async def test_the_limit_may_come_from_the_input(client: RawClient) -> None:
         await worker.next()
         await worker.next()
         assert await worker.idle(0.2)
+
+
+async def test_a_limit_that_is_not_finite_fails_the_task(client: RawClient) -> None:
+    """A division by 0.0, or 1e400 of JSON. The run stayed QUEUED, and its sender got an internal error."""
+    entry = {"max_runs_expression": "1.0 / 0.0"}
+    async with limited(client, level="task", strategy=v1.GROUP_ROUND_ROBIN, **entry) as (name, _):
+        run = await client.run(name, {"group": "a"})
+        assert errors(await client.result(run))["work"].startswith("failed to parse step expression")
+    rated = unique("rated")
+    limit = v1.CreateTaskRateLimit(key="k", key_expr="'k'", units_expr="1.0 / 0.0", limit_values_expr="10")
+    await client.put(rated, task("work", rated, rate_limits=[limit]))
+    run = await client.run(rated)
+    assert errors(await client.result(run))["work"].startswith("failed to parse rate limit expression")
 
 
 @LEVELS
@@ -324,6 +338,16 @@ async def test_a_batch_takes_one_slot_and_a_key_runs_so_many_batches_at_once(cli
         await report(worker, first, pb.STEP_EVENT_TYPE_COMPLETED, "{}", *json.loads(first.action_payload))
         second = await worker.next()
         assert set(json.loads(first.action_payload)) | set(json.loads(second.action_payload)) == set(runs)
+
+
+async def test_a_batch_no_worker_could_receive_fails_its_items(client: RawClient) -> None:
+    """One item may be larger than an action: "é" becomes an escape. It broke the worker's stream again and again."""
+    async with batched(client) as (name, worker):
+        request = trigger.TriggerWorkflowRequest(name=name, input=f'{{"blob": "{"é" * 1_000_000}"}}')
+        large = await client.call("WorkflowService/TriggerWorkflow", request, workflows.TriggerWorkflowResponse)
+        assert "exceeds" in errors(await client.result(large.workflow_run_id))["work"]
+        small = await client.run(name, {"n": 1})
+        assert list(json.loads((await worker.next()).action_payload)) == [small]
 
 
 async def test_a_cancelled_item_leaves_its_batch(client: RawClient) -> None:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -238,3 +239,12 @@ def test_a_handshake_is_read_back_as_written() -> None:
     assert set(json.loads(handshake.to_json())) == {"token", "tenant_id", "grpc_address", "api_url"}
     with pytest.raises(ValueError, match="not a handshake"):
         Handshake.from_json("[]")
+
+
+def test_an_engine_that_cannot_be_started_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the handshake stayed in the system's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(FileNotFoundError), LocalEngine():
+        pass
+    assert list(tmp_path.iterdir()) == []

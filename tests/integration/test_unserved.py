@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
 import pytest
 from hatchet_sdk import ClientConfig, ClientTLSConfig, Hatchet
 
 from mageflow import Settings
 from mageflow.engine import LocalEngine
-from mageflow.interceptors import Interceptor, RunUnserved, SwarmLeftOpen
+from mageflow.hatchet.unserved import UnservedWatch
+from mageflow.interceptors import EnqueueItem, Interceptor, RunUnserved, SwarmLeftOpen
 from tests.conftest import ROOT
 from tests.integration.conftest import MakeClient, until
 from tests.started_program import StartedProgram
@@ -145,6 +148,84 @@ async def test_without_hatchet_the_address_is_named(make_observed: MakeClient, m
     [event] = seen.events
     assert (event.reason, event.run_id) == ("unreachable", "")
     assert "Hatchet does not answer at 127.0.0.1:1" in event.advice
+
+
+async def test_a_process_that_may_start_no_thread_sends_its_runs(
+    make_observed: MakeClient, mageflow_engine, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the process has too many, or the interpreter ends (Python 3.12). The run of the user failed."""
+    client = make_observed(settings=FAST).client
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "mageflow-unserved":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    @client.task(name="sent-without-a-watch")
+    async def sent(message: dict) -> dict:
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert (await sent.aio_run({}, wait_for_result=False)).workflow_run_id
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+async def test_a_forked_child_looks_up_its_own_runs(mageflow_engine):
+    """The thread of the parent does not run there: no run of a child was looked up while the parent had one."""
+    reads, writes = os.pipe()
+
+    class Writes(Interceptor):
+        def event(self, event: Any) -> None:
+            if isinstance(event, RunUnserved):
+                os.write(writes, event.task.encode())
+
+    config = ClientConfig(
+        token=mageflow_engine.handshake.token, host_port="127.0.0.1:1", tls_config=ClientTLSConfig(strategy="none")
+    )
+    hatchet = Hatchet(config=config)
+    watch = UnservedWatch(config, hatchet.runs, hatchet.workers, Writes(), 1.0, list)
+    watch.note([EnqueueItem("of-the-parent", {})])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of the parent, which this is about
+        child = os.fork()
+    if child == 0:
+        _send_in_child(watch)
+    try:
+        os.set_blocking(reads, False)
+        written: list[bytes] = []
+
+        def both() -> bool:
+            written.append(_read(reads))
+            return len(b"".join(written)) >= len("of-the-parentof-the-child")
+
+        await until(both, 25)
+        assert b"of-the-child" in b"".join(written)
+    finally:
+        _kill(child)
+        os.close(reads)
+        os.close(writes)
+
+
+def _send_in_child(watch: UnservedWatch) -> NoReturn:
+    try:
+        watch.note([EnqueueItem("of-the-child", {})])
+        time.sleep(60)
+    finally:
+        os._exit(0)
+
+
+def _kill(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except BlockingIOError:
+        return b""
 
 
 async def test_a_swarm_that_is_never_closed_is_named(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mageflow.errors import LockLostError, StoreUnavailableError
-from mageflow.interceptors import Event, Interceptor, LeaseLost, ResourceKey
+from mageflow.interceptors import Event, Interceptor, LeaseLost, LeaseRenewal, ResourceKey
 from mageflow.locks import LockService
 from mageflow.store import Keys, LockClaim, LockOwner, LockStore, RedisPort
 from mageflow.testing.valkey import EmbeddedValkey
@@ -65,6 +65,29 @@ async def test_leases_granted_after_the_data_was_lost_are_kept(services: Service
     await asyncio.gather(holder, *runs)
     assert len(losses.tokens) == 1, "the one from before, once"
     assert not set(losses.tokens) & set(entered)
+
+
+class Renewals(Interceptor):
+    """Records renewals by their result."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[str, str]] = []
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, LeaseRenewal):
+            self.results.append((event.resource.name, event.result))
+
+
+async def test_lost_lease_is_renewed_no_more(services: Services, valkey: EmbeddedValkey) -> None:
+    """Interceptors got one more lost renewal every few seconds, for as long as the block went on without its lease."""
+    renewals = Renewals()
+    locks = services(renewals, lease_seconds=1.5)
+    async with locks.resource("old").acquire(on_lost="flag") as lease:
+        valkey.flush()
+        async with locks.resource("new").acquire():
+            await until(lambda: renewals.results.count(("new", "ok")) == 3)
+            assert lease.is_lost
+    assert [each for each in renewals.results if each[0] == "old" and each[1] == "lost"] == []
 
 
 async def test_lost_queue_is_formed_again(services: Services, valkey: EmbeddedValkey) -> None:
