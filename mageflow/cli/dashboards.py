@@ -140,8 +140,8 @@ def check(directory: Path | None, prometheus: str | None, time_range: timedelta,
     except (OSError, PrometheusError) as error:
         raise click.ClickException(str(error)) from error
     problems = _vocabulary_problems(bundle) + _promtool_problems(bundle)
-    if directory is not None:
-        problems += differences(bundle, directory)
+    changed = [] if directory is None else differences(bundle, directory)
+    problems += changed
     if prometheus is not None:
         problems += _report(
             run_panel_queries(
@@ -153,6 +153,9 @@ def check(directory: Path | None, prometheus: str | None, time_range: timedelta,
         )
     for problem in problems:
         click.echo(click.style("✗ ", fg="red") + problem, err=True)
+    if changed:
+        options = " --kubernetes" if any(each.startswith("kubernetes") for each in changed) else ""
+        click.echo(f"→ the files of this version: mageflow dashboards export {directory}{options}", err=True)
     if problems:
         raise SystemExit(1)
     click.echo(f"{len(bundle.boards)} dashboards and {len(bundle.rules)} rule files are in order")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mageflow.dashboards.objective import objective_of, with_objective
+from mageflow.dashboards.objective import with_objective
 
 CONTENTS = ("README.md", "grafana", "prometheus-local.yml", "provisioning", "rules", "runbook.md")
 """The files and folders of the bundle. The wheel carries exactly these (``force-include`` in pyproject.toml)."""
@@ -71,25 +71,3 @@ def export(bundle: Bundle, target: Path, *, objective: str | None = None) -> lis
             destination.write_text(with_objective(text, objective), encoding="utf-8", newline="\n")
         written.append(relative)
     return written
-
-
-def differences(bundle: Bundle, other: Path) -> list[str]:
-    """Compare a directory with the bundle; get one line per file that is missing or changed.
-
-    Another objective of the error budget alerts is a setting, not a change.
-    """
-    found: list[str] = []
-    for relative in bundle.files():
-        copy = other / relative
-        if not copy.is_file():
-            found.append(f"{relative} is missing")
-        elif copy.read_bytes() != _expected(bundle.root / relative, copy):
-            found.append(f"{relative} differs from the one this version ships")
-    return found
-
-
-def _expected(shipped: Path, copy: Path) -> bytes:
-    """The shipped content of a file, with the objective that the copy has."""
-    content = shipped.read_bytes()
-    objective = objective_of(copy.read_text(encoding="utf-8", errors="replace"))
-    return content if objective is None else with_objective(content.decode(), objective).encode()

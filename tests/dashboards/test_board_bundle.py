@@ -48,6 +48,7 @@ def test_check_command_finds_a_changed_and_a_missing_file(tmp_path: Path) -> Non
     assert done.exit_code == 1
     assert "runbook.md differs" in done.output
     assert "grafana/mageflow-task.json is missing" in done.output
+    assert f"mageflow dashboards export {tmp_path}\n" in done.output
 
 
 def test_check_command_finds_a_wrong_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

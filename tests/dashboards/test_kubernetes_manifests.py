@@ -151,6 +151,31 @@ def test_objective_is_a_setting(tmp_path: Path) -> None:
     assert subprocess.run([str(shutil.which("promtool")), "check", "rules", *rules], check=False).returncode == 0
 
 
+def test_check_looks_at_the_manifests_too(tmp_path: Path) -> None:
+    """Manifests of another release are named; an own objective and own labels are settings. It said *in order*."""
+    options = ("--kubernetes", "--slo", "99.5", "--label", "release=prometheus", "--match-label", "scrape=yes")
+    assert export(tmp_path, *options).exit_code == 0
+    check = ["check", str(tmp_path)]
+    assert CliRunner().invoke(dashboards, check).exit_code == 0
+    for name, old, new in (
+        ("prometheusrule.yaml", "MageflowDeadlockStorm", "MageflowStorm"),
+        ("podmonitor.yaml", "/metrics", "/other"),
+        ("grafana-mageflow-task.yaml", "mageflow_task_runs_total", "mageflow_runs_total"),
+    ):
+        path = tmp_path / "kubernetes" / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    (tmp_path / "kubernetes/servicemonitor.yaml").unlink()
+
+    done = CliRunner().invoke(dashboards, check)
+    assert done.exit_code == 1
+    for name in ("prometheusrule.yaml", "podmonitor.yaml", "grafana-mageflow-task.yaml"):
+        assert f"kubernetes/{name} differs" in done.output
+    assert "kubernetes/servicemonitor.yaml is missing" in done.output
+    assert done.output.count("✗") == 4
+    assert f"mageflow dashboards export {tmp_path} --kubernetes" in done.output
+
+
 @pytest.mark.parametrize(("slo", "fires"), [("99.9", True), ("90", False)])
 @needs_promtool
 def test_objective_decides_when_the_budget_burns(slo: str, fires: bool, tmp_path: Path) -> None:
