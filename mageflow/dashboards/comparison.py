@@ -16,8 +16,8 @@ _LABEL: Final = re.compile(r'^ +"[^"]+": "[^"]*"\n', re.MULTILINE)
 def differences(bundle: Bundle, other: Path) -> list[str]:
     """Compare a directory with the bundle; get one line per file that is missing or changed.
 
-    The manifests in its folder ``kubernetes`` are compared too, if it has one of them. Another objective of the error budget
-    alerts, and other labels of the manifests, are settings, not changes.
+    The manifests in its folder ``kubernetes`` are compared too, if it has one of them. Another objective of the error
+    budget alerts, and other labels of the manifests, are settings, not changes.
     """
     return [*_changed_files(bundle, other), *_changed_manifests(bundle, other)]
 
