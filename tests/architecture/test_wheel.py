@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mageflow.dashboards.bundle import CONTENTS, differences, find_bundle
+from mageflow.dashboards import differences, find_bundle
+from mageflow.dashboards.bundle import CONTENTS
 
 DEVELOPMENT_ONLY = {"build", "grafana_foundation_sdk", "grpc_tools", "hatchling", "hypothesis", "importlinter"}
 """Modules of the extra ``test``: a user who runs ``pip install hatchet-mageflow`` does not have them."""
