@@ -25,8 +25,8 @@ Examples:
 \b
 Checks: versions distribution otlp settings token engine latency rest clock
 workers redis redis-server redis-rights redis-persistence redis-latency
-redis-clock ports module inputs loggers instrumentor. Starts nothing; in Redis it
-writes one key and deletes it.
+redis-clock ports module inputs loggers instrumentor. Starts nothing; in
+Redis it writes one key and deletes it.
 Exit status: 0 no failure (there may be warnings), 1 a failure, 2 wrong
 arguments.
 """
