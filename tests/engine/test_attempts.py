@@ -240,5 +240,5 @@ async def test_a_released_slot_lets_the_next_task_in(single: Single) -> None:
 async def test_an_action_no_worker_could_receive_fails_its_task(single: Single) -> None:
     """A client's channel receives at most 4 MiB. A larger action would break the worker's stream again and again."""
     await single.declare()
-    run = await single.client.run(single.name, {"blob": "x" * 4_190_000})
+    run = await single.client.run(single.name, {"blob": "x" * (4 * 1024 * 1024 - 200)})
     assert "exceeds" in errors(await single.client.result(run))["work"]
