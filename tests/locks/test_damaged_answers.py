@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, cast
 
 import pytest
+import redis.asyncio
 from pydantic import TypeAdapter
 
 from mageflow.errors import StoreError
@@ -154,9 +155,31 @@ async def test_every_answer_of_a_damaged_record_is_typed(answers: list[tuple[str
 
 
 @pytest.mark.parametrize("text", ["granted x", "granted " + "9" * 5000, "{}]", "[]", None, 1, '{"a":' * 100000])
-@pytest.mark.parametrize(
-    "parse", [lambda text: parse_reply(text, "lock"), lambda text: parse_verdicts([text]), parse_snapshot]
-)
+@pytest.mark.parametrize("parse", [lambda text: parse_reply(text, "lock"), parse_snapshot])
 def test_an_answer_that_is_no_answer_is_a_typed_error(parse: Callable[[Any], Any], text: Any) -> None:
     with pytest.raises(StoreError):
         parse(text)
+
+
+async def test_a_damaged_wait_stops_no_other_request(store: LockStore, valkey: EmbeddedValkey) -> None:
+    """A renewal and a wake list answer for the other requests. The damaged one is gone: it is sent again."""
+    for name in ("db", "cache"):
+        await store.acquire(claim(f"holds-{name}", "a:1", name))
+        waiting = replace(claim(f"waits-{name}", "b:1", name), session_id="process.1", wake_id="other")
+        await store.acquire(waiting)
+    async with redis.asyncio.Redis.from_url(valkey.url, decode_responses=True) as client:
+        waits = Keys("mageflow", "tests").lock("waits")
+        record = json.loads(await cast("Awaitable[str]", client.hget(waits, "waits-db")))
+        text = json.dumps({**record, "verdict": "granted", "tokens": ["x"]})
+        await cast("Awaitable[int]", client.hset(waits, "waits-db", text))
+        reply = await store.renew("process.1", 60.0, [], ["waits-db", "waits-cache"])
+        assert {name: each.kind for name, each in reply.waits.items()} == {"waits-db": "gone", "waits-cache": "queued"}
+
+        key = f"{Keys('mageflow', 'tests').lock('wake')}:other"
+        await cast(
+            "Awaitable[int]", client.rpush(key, '{"request_id":"waits-db","verdict":["x"]}', "[]", "{", '{"a":1}')
+        )
+        await client.pexpire(key, 60_000)
+        await store.release("holds-cache", claim("", "", "cache").resources)
+    verdicts = await store.verdicts("other", 1.0)
+    assert [(name, each.kind) for name, each in verdicts or ()] == [("waits-db", "gone"), ("waits-cache", "granted")]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast, get_args
 
 from mageflow.error_text import shown, text_of
@@ -57,7 +58,9 @@ def _parsed(document: Mapping[str, Any]) -> LockReply:
         expired=tuple((_resource(each["lock"]), _holder(each, now_ms)) for each in _list(document.get("expired"))),
         resolved=tuple(_found_cycle(each) for each in _list(document.get("resolved"))),
         gone_tokens=frozenset(int(each) for each in _list(document.get("gone_tokens"))),
-        waits={request_id: _verdict(each, now_ms) for request_id, each in _mapping(document.get("waits")).items()},
+        waits={
+            request_id: _verdict_of_one(each, now_ms) for request_id, each in _mapping(document.get("waits")).items()
+        },
         unknown_requests={
             request_id: tuple(_resource(each) for each in _list(locks))
             for request_id, locks in _mapping(document.get("unknown_requests")).items()
@@ -72,18 +75,23 @@ _ENDED: Final = LockReply(LockVerdict("ended", released=1))
 def parse_verdicts(texts: Sequence[str]) -> list[tuple[str, LockVerdict]]:
     """Parse entries of a wake list into pairs of request id and verdict.
 
-    Raises:
-        StoreError: An entry is not a JSON object, or it repeats a damaged record.
+    A verdict that repeats a damaged record is ``gone``; an entry without a request id is left out.
     """
     found: list[tuple[str, LockVerdict]] = []
     for text in texts:
-        try:
+        with suppress(*_UNREADABLE):
             document = _object(text)
-            verdict = _verdict(document, _number(document.get("now_ms")))
-            found.append((_text(document.get("request_id", "")), verdict))
-        except _UNREADABLE as error:
-            raise _unreadable("lock_wake", error) from error
+            request_id = _text(document["request_id"])
+            found.append((request_id, _verdict_of_one(document, document.get("now_ms"))))
     return found
+
+
+def _verdict_of_one(document: Mapping[str, Any], now_ms: object) -> LockVerdict:
+    """The verdict on one of several requests: damage of its record stops no other. What is gone is sent again."""
+    try:
+        return _verdict(document, _number(now_ms))
+    except _UNREADABLE:
+        return LockVerdict("gone")
 
 
 def parse_snapshot(text: object) -> LockSnapshot:
