@@ -1,7 +1,6 @@
 """The sessions of one client: one per event loop that uses its locks."""
 
 import asyncio
-from contextlib import suppress
 
 from mageflow.errors import ConfigurationError
 from mageflow.forks import when_forked
@@ -61,8 +60,13 @@ class Sessions:
             if loop is here:
                 await session.end_attempt(attempt_id)
             elif loop.is_running():
-                with suppress(ConfigurationError):
+                try:
                     await run_on(loop, session.end_attempt(attempt_id))
+                except ConfigurationError:
+                    pass
+                except asyncio.CancelledError:  # of the other loop's task, unless this one is cancelled
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
 
     async def close_current(self) -> None:
         """End the session of the running loop, if there is one."""
