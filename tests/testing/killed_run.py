@@ -29,7 +29,7 @@ def test_which_is_killed(mageflow_engine: Any, mageflow_worker: Any, tmp_path: P
     """A command behind a shell, one in a session of its own, one in a terminal, workers, a server, a forked child."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": programs, "XDG_STATE_HOME": str(tmp_path), "MAGEFLOW_METRICS_PORT": "0"}
-    stage = Stage(tmp_path, environment, {})
+    stage = Stage(tmp_path, environment, {}, forking=[])  # what is killed is made of real interpreters
     shell = ["bash", "-c", f"{ENGINE}; echo ended"]
     with ExitStack() as stack:
         behind_shell = stack.enter_context(StartedProgram(shell, env=environment))
