@@ -123,12 +123,15 @@ def import_seconds(program: str, environment: dict[str, str]) -> tuple[float, fl
     return time.perf_counter() - before, cpu
 
 
-def check_the_log(output: Path) -> None:
-    """Everything is on only if the worker's JSON log is there, in place of the lines of the SDK."""
+def check_the_log(output: Path, *, is_other: bool) -> None:
+    """Everything is on only if the worker's JSON log is there, in place of the lines of the SDK.
+
+    An earlier mageflow may write those as well: that is a part of its cost.
+    """
     text = output.read_text()
     if "mageflow.task.finished" not in text:
         raise AssertionError("the worker logged nothing")
-    if "start step" in text:
+    if "start step" in text and not is_other:
         raise AssertionError("the worker wrote the lines of the SDK too")
 
 
@@ -198,7 +201,7 @@ class Benchmark:
         finally:
             await worker.aio_stop()
         if kind.side in ("mageflow", "raw"):
-            check_the_log(output)
+            check_the_log(output, is_other=bool(environment))
 
     async def measure(self) -> None:
         """Measure imports, then workers."""
