@@ -94,16 +94,17 @@ def install(sdk: str, directory: Path) -> Path | None:
     python = directory / "bin" / "python"
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(directory)}))
     requirement = "hatchet-sdk<2" if sdk == NEWEST else f"hatchet-sdk=={sdk}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     installed = subprocess.run(
-        [*_installer(), "--quiet", "--no-deps", "--target", str(packages), requirement],
+        [*pip, "--retries", "1", "--timeout", "10", "--no-deps", "--target", str(packages), requirement],
         capture_output=True,
         text=True,
         check=False,
     )
     if installed.returncode:
         sys.stderr.write(installed.stderr)
-        # pip says of both that it finds no version; uv that it could not fetch.
-        if re.search("connection|failed to fetch", installed.stderr.lower()):
+        # pip says of both that it finds no version.
+        if "connection" in installed.stderr.lower():
             return None
         raise SystemExit(f"hatchet-sdk {sdk} could not be installed")
     # After the SDK, so that it wins; editable installs among them are .pth files of their own.
@@ -111,14 +112,6 @@ def install(sdk: str, directory: Path) -> Path | None:
     lines = [f"import site; site.addsitedir({each!r})" for each in own]
     (packages / "dependencies.pth").write_text("\n".join([*lines, ""]))
     return python
-
-
-def _installer() -> list[str]:
-    """pip, or the uv that has made this environment (`.ci/run`), which needs an eighth of the CPU."""
-    if uv := os.environ.get("UV"):
-        return [uv, "pip", "install", "--python", sys.executable]
-    pip = [sys.executable, "-m", "pip", "install", "--no-compile", "--disable-pip-version-check"]
-    return [*pip, "--retries", "1", "--timeout", "10"]
 
 
 def compile_packages(python: Path) -> None:
