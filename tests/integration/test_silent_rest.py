@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,16 @@ CALLS: dict[str, Callable[[Dispatcher], Awaitable[Any]]] = {
 }
 
 
+@contextmanager
+def silent_hatchet(monkeypatch: pytest.MonkeyPatch, *clients: Any) -> Generator[None]:
+    """A Hatchet that takes connections of these REST clients and answers nothing. Requests end after half a second."""
+    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for each in clients:
+            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        yield
+
+
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
     make_observed: Any,  # noqa: F811
@@ -36,10 +47,7 @@ async def test_a_request_of_a_flow_ends_though_hatchet_is_silent(
 ) -> None:
     """It fails after its limit, and its thread is free again. Without one it kept a thread of the process for ever."""
     client = make_observed(mageflow_redis.url).client
-    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        for each in (client.runs, client.scheduled):
-            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    with silent_hatchet(monkeypatch, client.runs, client.scheduled):
         async with asyncio.timeout(15):
             with pytest.raises(DispatchError) as caught:
                 await CALLS[call](client._flows._dispatcher)
@@ -63,10 +71,7 @@ async def test_a_question_of_a_worker_ends_though_hatchet_is_silent(
 ) -> None:
     """Each asks in a thread of the loop's pool. The worker gave up after 10 s, and the thread stayed for ever."""
     client = make_observed(mageflow_redis.url).client
-    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        for each in (client.runs, client.scheduled):
-            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    with silent_hatchet(monkeypatch, client.runs, client.scheduled):
         async with asyncio.timeout(15):
             with pytest.raises(DispatchError) as caught:
                 await QUESTIONS[question](client)
@@ -80,10 +85,7 @@ async def test_a_look_for_a_worker_ends_though_hatchet_is_silent(
 ) -> None:
     """The thread that looks up runs which do not start goes on to the next one. It stayed with the first."""
     client = make_observed(mageflow_redis.url).client
-    monkeypatch.setattr(rest_limit, "_LIMIT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        for each in (client.runs, client.workers):
-            monkeypatch.setattr(each.api_config, "_base_path", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    with silent_hatchet(monkeypatch, client.runs, client.workers):
         watch = UnservedWatch(client.config, client.runs, client.workers, Interceptor(), 0.01, list)
         watch.note([EnqueueItem(name, {}, run_id=str(uuid4())) for name in ("price", "ship")])
         thread = watch._thread
